@@ -1,0 +1,181 @@
+"""What a plug-in may see: Method, Batch, Example, Run.
+
+Shapes: a batch holds B rows of T tokens, of which S are supervised (their next-token loss is trained).
+The language-model head runs only at those S places, so per-token tensors are flat, `(S,)`, and logits `(S, V)`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenised training sequence."""
+
+    id: str
+    """Hash of the record it came from."""
+    tokens: tuple[int, ...]
+    """Token ids, template included."""
+    supervised: tuple[bool, ...]
+    """True where this token is a target: the answers and their stop tokens."""
+    source: str = "domain"
+    """`domain`, `general` or `generated`: the ledger's token classes."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch, right-padded; rows never attend to each other."""
+
+    tokens: Tensor
+    """(B, T) token ids."""
+    mask: Tensor
+    """(B, T) 1 at real tokens, 0 at padding."""
+    places: Tensor
+    """(S,) flat positions b * T + t whose logits predict a supervised token."""
+    labels: Tensor
+    """(S,) the supervised tokens, in the order of `places`."""
+    examples: tuple[Example, ...]
+    """The B examples, in row order."""
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What was computed once for this batch (the base's logits), keyed by its name."""
+
+    @property
+    def rows(self) -> Tensor:
+        """(S,) the row each supervised token belongs to."""
+        return self.places // self.tokens.shape[1]
+
+    def from_source(self, source: str) -> Tensor:
+        """(S,) True where the supervised token's row came from `source`."""
+        flags = torch.tensor([e.source == source for e in self.examples], device=self.places.device)
+        return flags[self.rows]
+
+
+Step = list[Example]
+"""The examples of one optimizer step."""
+Weights = dict[str, Tensor]
+"""Plain parameter name -> effective fp32 weight."""
+
+
+class Run(ABC):
+    """What a method may ask of the run it takes part in. Whatever costs compute is charged."""
+
+    seed: int
+    device: torch.device
+    start: Weights
+    """The base's weights, fp32, by plain name; never written to."""
+    budget_spent: float
+    """Fraction of the budget spent, 0 to 1."""
+
+    @abstractmethod
+    def rng(self, name: str) -> AbstractContextManager[torch.Generator]:
+        """A named random stream: forks the global generators, seeds them from (seed, name), restores them on leaving."""
+
+    @property
+    @abstractmethod
+    def general(self) -> Sequence[Example]:
+        """The general pool (training part); empty where the plan has none."""
+
+    @abstractmethod
+    def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        """Length-bucketed micro-batches of these examples, in a fixed order."""
+
+    @abstractmethod
+    def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Per-token loss (S,) in nats, fp32, and logits (S, V), fp32. Not charged: wrap it in `charged`."""
+
+    @abstractmethod
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[None]:
+        """Bills what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`."""
+
+    @abstractmethod
+    def base_logits(self, batch: Batch) -> Tensor:
+        """(S, V) logits of the untouched base on this batch, no gradient; charged as `teacher`, computed once a batch."""
+
+    @abstractmethod
+    def dev_scores(self) -> dict[str, float]:
+        """Scores on the dev items: `domain` and `retention`, higher is better; charged as `dev_eval`."""
+
+
+class Method:
+    """One idea, one file. Override only the hooks the idea needs; settings are the constructor's keywords.
+
+    Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
+    there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
+    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `sharded` (works under ZeRO-2/3).
+    """
+
+    paper: ClassVar[str] = ""
+    off: ClassVar[dict[str, Any] | None] = {}
+    search: ClassVar[dict[str, tuple[float, float]]] = {}
+    lr_scale: float = 1.0
+    needs: ClassVar[frozenset[str]] = frozenset()
+    sharded: ClassVar[bool] = True
+
+    def records(self, examples: list[Example], run: Run) -> list[Example]:
+        """RECORDS, chained: drop, order or rewrite the domain examples before batching."""
+        return examples
+
+    def prepare(self, model: nn.Module, run: Run) -> None:
+        """Look at the untouched base, before any wrapping: Fisher, statistics, generation. Charged."""
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        """PARAMS, adders chain, one selector: freeze or wrap. Returns the model to train."""
+        return model
+
+    def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
+        """DATA, chained: what each optimizer step trains on."""
+        return steps
+
+    def token_weights(self, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32."""
+        raise NotImplementedError
+
+    def share(self) -> float:
+        """SHARE, multiplied: factor on the task loss, for methods whose formula gives part of it away (distillation)."""
+        return 1.0
+
+    def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
+        """PENALTY, summed: (S,) extra loss at each supervised token, a function of the logits."""
+        raise NotImplementedError
+
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
+        """PULL, summed: elementwise gradient on an effective weight (or a shard of it), after backward, before clipping."""
+        raise NotImplementedError
+
+    def rate(self, fraction: float) -> float:
+        """RATE, multiplied: factor on the learning rate by spent fraction of the budget."""
+        return 1.0
+
+    def stop(self, run: Run) -> bool:
+        """STOP, any: end the run now? May ask `run.dev_scores()`, which is charged."""
+        return False
+
+    def finish(self, weights: Weights, run: Run) -> Weights:
+        """MERGE, chained: the final weights, from the trained ones, both plain and effective."""
+        return weights
+
+    def state(self) -> dict[str, Tensor]:
+        """What `prepare` learned and a resumed run must have again, as tensors."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+
+
+Hook = Callable[..., Any]
+
+
+def overrides(method: Method, hook: str) -> bool:
+    """Whether the method fills this hook: its axes are read off, not declared."""
+    return getattr(type(method), hook) is not getattr(Method, hook)

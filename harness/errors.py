@@ -1,0 +1,18 @@
+"""The one error that is the user's: printed without a stack trace, all faults together."""
+
+
+class PlanError(Exception):
+    """What the user asked cannot be done as asked.
+
+    Each fault is one sentence that names the rule, the value given and the cure.
+    """
+
+    def __init__(self, *faults: str):
+        self.faults = list(faults)
+        super().__init__("\n".join(faults))
+
+
+def raise_faults(faults: list[str]) -> None:
+    """Raise one `PlanError` with every fault, or return where there is none."""
+    if faults:
+        raise PlanError(*faults)

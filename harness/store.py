@@ -1,0 +1,207 @@
+"""RunStore: a folder per run, named by the hash of its question. No torch here: readers of results need none.
+
+    results/runs/<key>/
+      run.json      asked / happened / where
+      log.jsonl     one line an optimizer step
+      ledger.json   what was spent, by account
+      status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
+      checkpoint/   while running
+      weights/      safetensors
+      evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation); one row per item and metric
+
+    results/<name>/comparison.json  which runs make one comparison
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SCHEMA_VERSION = 1
+ENDED = ("done", "failed", "diverged", "out_of_memory", "overdrawn", "stopped")
+
+ITEM_COLUMNS = {
+    "fraction": "float64",  # share of the budget spent when scored; 1 for `final`
+    "alpha": "float64",  # interpolation weight towards the tuned model; 1 for `final`
+    "task": "string",  # e.g. phantom_facts_choice
+    "family": "string",  # e.g. facts: tasks of one family are averaged first
+    "group": "string",  # domain | general
+    "seen": "boolean",  # general families: may methods draw on this family? null for domain
+    "channel": "string",  # likelihood | choice | generation | degeneration | drift
+    "metric": "string",  # e.g. exact_match, rep3_word, nll, kl_to_base
+    "primary": "boolean",  # the metric that enters the headline numbers of its task
+    "higher_better": "boolean",
+    "item": "string",  # stable id: the same item has the same id in every run
+    "cluster": "string",  # items that share a template, passage or entity resample together
+    "score": "float64",  # NaN: undefined for this item (never a sentinel)
+    "chance": "float64",  # chance level of a primary metric, 0 where there is none
+    "prompt": "string",  # texts stand on the primary row only
+    "output": "string",
+    "target": "string",
+}
+"""The one layout of stored scores: one row per item and metric."""
+
+
+def key_of(question: Any) -> str:
+    """16 hex digits naming a JSON-serialisable question; equal questions have equal keys."""
+    text = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN is refused (missing is null)."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield fresh
+        old = None
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
+            os.replace(folder, old / "was")
+        os.replace(fresh, folder)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return self.path.name
+
+    def read(self, name: str) -> Any:
+        """`run`, `ledger` or `status`: its JSON, or None where it is not written yet."""
+        return read_json(self.path / f"{name}.json")
+
+    def write(self, name: str, value: Any) -> None:
+        write_json(self.path / f"{name}.json", value)
+
+    @property
+    def status(self) -> str | None:
+        """How the run ended, or None where it has not."""
+        return (self.read("status") or {}).get("status")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The steps logged so far; a line cut short by a kill is left out."""
+        try:
+            lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        steps = []
+        for line in lines:
+            try:
+                steps.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return steps
+
+    def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
+        """Store an evaluation's rows (`final`, `curve` or `path`) under its key."""
+        scores = scores.astype({name: kind_ for name, kind_ in ITEM_COLUMNS.items()})[list(ITEM_COLUMNS)]
+        write_atomic(self.path / "evals" / f"{kind}-{key}.parquet", scores.to_parquet(index=False, compression="zstd"))
+
+    def scores(self, kind: str, key: str) -> pd.DataFrame | None:
+        """Those rows, or None where that evaluation has not been made."""
+        path = self.path / "evals" / f"{kind}-{key}.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """All runs under one root, usually `results/runs`."""
+
+    root: Path
+
+    def run(self, key: str) -> RunFolder:
+        return RunFolder(self.root / key)
+
+    def keys(self) -> list[str]:
+        return sorted(p.name for p in self.root.glob("[0-9a-f]" * 16) if p.is_dir())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison as stored: everything a report needs, torch not needed."""
+
+    record: dict[str, Any]
+    """comparison.json: name, protocol, plan, model, data, notes, rows (see docs/design.md)."""
+    runs: list[dict[str, Any]]
+    """One entry a row x seed: {row, role, track, seed, key, status, run, ledger, status_record}."""
+    scores: pd.DataFrame
+    """Final item scores of all runs, with `row` and `seed` columns in front."""
+    curve: pd.DataFrame
+    """Fixed sub-sample at fractions of the budget, likewise."""
+    path: pd.DataFrame
+    """Fixed dev sub-sample along the line from the base (alpha 0) to the tuned model (alpha 1), likewise."""
+    logs: dict[tuple[str, int], list[dict[str, Any]]]
+    """(row, seed) -> logged steps."""
+
+
+def read_comparison(folder: Path, store: RunStore) -> Comparison:
+    """Gather a comparison from its record and the run store. Missing evaluations are simply absent."""
+    record = read_json(folder / "comparison.json")
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
+    runs, frames, logs = [], {"final": [], "curve": [], "path": []}, {}
+    for entry in record["rows"]:
+        run = store.run(entry["key"])
+        status = run.read("status") or {}
+        runs.append(
+            entry | {"status": status.get("status"), "status_record": status}
+            | {"run": run.read("run"), "ledger": run.read("ledger")}
+        )  # fmt: skip
+        logs[entry["row"], entry["seed"]] = run.log()
+        for kind, found in frames.items():
+            if kind in entry.get("evals", {}) and (scores := run.scores(kind, entry["evals"][kind])) is not None:
+                scores.insert(0, "seed", entry["seed"])
+                scores.insert(0, "row", entry["row"])
+                found.append(scores)
+    empty = pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
+    tables = {kind: pd.concat(found, ignore_index=True) if found else empty for kind, found in frames.items()}
+    return Comparison(record, runs, tables["final"], tables["curve"], tables["path"], logs)
