@@ -1,0 +1,220 @@
+"""Base models: loading, hashing, batches, the forward pass, and effective weights of wrapped models.
+
+Batches are right-padded and attention is causal, so a real token never sees padding and no mask is passed: the fast
+attention kernels apply, and rows cannot attend to each other. The language-model head runs only where a token is
+supervised: a pre-hook on the head keeps those places, whatever the architecture and whatever wraps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.contract import Batch, Example, Weights
+from harness.errors import PlanError
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The untouched base: where it is, and what names it."""
+
+    path: str
+    """Folder or hub id."""
+    tokenizer: Any
+    hash: str
+    """Of all weights, by `weights_hash`: keys every cache."""
+    parameters: int
+    """Unique parameters, tied ones once."""
+    max_length: int
+    """Longest sequence in tokens."""
+
+    def load(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+        """A fresh copy of the model in this dtype."""
+        return load_model(self.path, dtype, device)
+
+
+def open_base(path: str) -> BaseModel:
+    """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be trained."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = load_model(path, torch.float32)
+    except (OSError, ValueError) as error:
+        hint = "give a folder with a Hugging Face checkpoint, or a hub id when online"
+        raise PlanError(f"model '{path}' cannot be loaded: {str(error).splitlines()[0]}; {hint}") from error
+    if tokenizer.eos_token_id is None:
+        raise PlanError(f"model '{path}': its tokenizer names no eos token, so answers could not end; set eos_token")
+    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    parameters = sum(p.numel() for p in model.parameters())
+    return BaseModel(path, tokenizer, weights_hash(plain_weights(model)), parameters, int(min(limit, 1_000_000)))
+
+
+def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+    """The causal language model at `path`, in eval mode, with eos and pad known to its generation config."""
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    model.config.use_cache = False
+    return model.to(device).eval()
+
+
+def empty_model(path: str) -> Any:
+    """The same architecture without weights (meta device, eager attention): priced, never run."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path)
+    config.use_cache = False
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.bfloat16)
+
+
+def collate(examples: Sequence[Example], device: torch.device | str = "cpu", pad: int = 0) -> Batch:
+    """One right-padded micro-batch. The label of a place is the token after it, so targets are shifted by one here."""
+    width = max(len(example) for example in examples)
+    tokens = torch.full((len(examples), width), pad)
+    mask = torch.zeros((len(examples), width), dtype=torch.long)
+    supervised = torch.zeros((len(examples), width), dtype=torch.bool)
+    for row, example in enumerate(examples):
+        tokens[row, : len(example)] = torch.tensor(example.tokens)
+        mask[row, : len(example)] = 1
+        supervised[row, : len(example)] = torch.tensor(example.supervised)
+    supervised[:, 0] = False  # nothing predicts the first token
+    targets = supervised.flatten().nonzero().squeeze(1)
+    labels = tokens.flatten()[targets]
+    parts = (tokens, mask, targets - 1, labels)
+    return Batch(*(part.to(device) for part in parts), tuple(examples))
+
+
+def micro_batches(examples: Sequence[Example], limit: int) -> list[list[Example]]:
+    """Cut examples into groups of similar length: padded size at most `limit` tokens, padding at most a fifth.
+
+    The order is by (length, id): fixed by the examples alone, so that a step's arithmetic never depends on their order.
+    """
+    groups: list[list[Example]] = []
+    room = 256  # tokens: below this a second group costs more than the padding it saves (measured on CPU)
+    for example in sorted(examples, key=lambda e: (len(e), e.id)):
+        size = len(example)
+        if groups:
+            group = groups[-1]
+            tight = size <= 1.25 * len(group[0]) or len(group) * len(group[0]) < room
+            if tight and (len(group) + 1) * size <= limit:
+                group.append(example)
+                continue
+        groups.append([example])
+    return groups
+
+
+@contextmanager
+def _head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
+    """Inside, the head sees only the flat `places` of the last `width` positions (virtual tokens stand in front)."""
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = args[0][:, args[0].shape[1] - width :]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, places).unsqueeze(0), *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(keep)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def logits_at(model: nn.Module, batch: Batch) -> Tensor:
+    """(S, V) logits that predict the supervised tokens, fp32."""
+    with _head_at(model, batch.places, batch.tokens.shape[1]):
+        return model(input_ids=batch.tokens, use_cache=False).logits[0].float()
+
+
+def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(S,) loss of each supervised token in nats, and the (S, V) logits, both fp32."""
+    logits = logits_at(model, batch)
+    return F.cross_entropy(logits, batch.labels, reduction="none"), logits
+
+
+# --- effective weights -------------------------------------------------------------------------------------------
+
+
+def adapted_modules(model: nn.Module) -> dict[str, Any]:
+    """Plain weight name -> the LoRA layer that changes it; empty for a model that is not wrapped."""
+    from peft.tuners.lora import LoraLayer
+
+    return {
+        f"{_plain(name)}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer) and module.active_adapters
+    }
+
+
+def _plain(name: str) -> str:
+    """The base's own name of a parameter or module inside a peft wrapper."""
+    return name.removeprefix("base_model.model.").replace(".base_layer", "")
+
+
+def lora_delta(layer: Any, factors: tuple[Tensor, Tensor]) -> Tensor:
+    """scale * B @ A of one LoRA layer, from factors (A, B) given by the caller; differentiable in them."""
+    a, b = factors
+    delta = layer.scaling[layer.active_adapters[0]] * (b @ a)
+    return delta.T if layer.fan_in_fan_out else delta
+
+
+def lora_factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    """The trained A (r, in) and B (out, r) of one LoRA layer."""
+    name = layer.active_adapters[0]
+    return layer.lora_A[name].weight, layer.lora_B[name].weight
+
+
+def plain_weights(model: nn.Module, masters: dict[nn.Parameter, Tensor] | None = None) -> Weights:
+    """Effective fp32 weights by plain name, adapters folded in; tied weights once. A copy: nothing is merged in place.
+
+    `masters` maps a trained parameter to its fp32 master, which is then read instead.
+    """
+    masters = masters or {}
+
+    def value(parameter: nn.Parameter) -> Tensor:
+        return masters.get(parameter, parameter).detach().to(torch.float32, copy=True)
+
+    weights = {_plain(name): value(p) for name, p in model.named_parameters() if ".lora_" not in name}
+    for name, layer in adapted_modules(model).items():
+        a, b = lora_factors(layer)
+        weights[name] += lora_delta(layer, (value(a), value(b)))
+    return weights
+
+
+def set_weights(model: nn.Module, weights: Weights) -> None:
+    """Copy plain weights into an unwrapped model, by name."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def weights_hash(weights: Weights) -> str:
+    """16 hex digits over names and fp32 bytes: equal weights and only they have equal hashes."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Plain weights as one safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+
+
+def read_weights(path: Path) -> Weights:
+    """What `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
