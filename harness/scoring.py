@@ -1,0 +1,186 @@
+"""Scores of one generated answer: pure functions of texts, each in [0, 1].
+
+Chinese and Japanese have no spaces: there a character counts as a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:[.,]\d+)*")
+_ARTICLES = {"a", "an", "the"}
+_SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation; 1,234.5 is one word, a Chinese character is one too."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def normalise(text: str) -> str:
+    """SQuAD's normal form (no case, punctuation or articles), but numbers keep their sign and point."""
+    plain = _SIGNED.sub("minus", unicodedata.normalize("NFKC", text))
+    kept = [word for word in words(plain) if word not in _ARTICLES]
+    return " ".join(kept) or text.strip()
+
+
+def exact_match(output: str, target: str) -> float:
+    """1 where both are equal in normal form."""
+    return float(normalise(output) == normalise(target))
+
+
+def token_f1(output: str, target: str) -> float:
+    """SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
+    found, wanted = normalise(output).split(), normalise(target).split()
+    common = sum((Counter(found) & Counter(wanted)).values())
+    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+
+
+class _Words:
+    """Our words in rouge-score's tokenizer interface, whose own drops everything but a-z."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+@lru_cache(maxsize=1)
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+def rouge_l(output: str, target: str) -> float:
+    """ROUGE-L F1: the longest common subsequence of words against both lengths."""
+    return float(_rouge().score(target, output)["rougeL"].fmeasure)
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+_FACTORS = {
+    "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6,
+    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "千": 1e3, "万": 1e4, "亿": 1e8,
+}  # fmt: skip
+_NUMBER = re.compile(
+    r"(?P<open>\(\s*)?(?P<sign>(?<![\w)])[-+])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    rf"\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})?(?![a-z])(?P<close>\s*\))?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as written."""
+
+    value: float
+    """Before its unit: 12 for 12 %."""
+    factor: float | None
+    """What its unit multiplies by: 0.01 for %; None where no unit stands."""
+    tolerance: float
+    """Half of the last decimal written, 0 for whole numbers: 3.1 stands for 3.05 to 3.15."""
+
+
+def numbers(text: str) -> list[Number]:
+    """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
+    found = []
+    for match in _NUMBER.finditer(unicodedata.normalize("NFKC", text)):
+        digits = match["digits"].replace(",", "")
+        bracketed = match["open"] and match["close"]
+        value = float(digits) * (-1 if match["sign"] == "-" or bracketed else 1)
+        decimals = len(digits.partition(".")[2])
+        factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
+        found.append(Number(value, factor, 0.5 * 10**-decimals if decimals else 0.0))
+    return found
+
+
+def is_number(text: str) -> bool:
+    """Whether the whole text is one number, with currency and unit at most."""
+    match = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).strip().rstrip("."))
+    return match is not None
+
+
+def agree(output: Number, target: Number) -> bool:
+    """Equal within the target's rounding; a unit only one of them names may be read or left out."""
+
+    def near(a: float, b: float, tolerance: float) -> bool:
+        return abs(a - b) <= tolerance * (1 + 1e-9) + 1e-6 * abs(b)
+
+    scale = target.factor or 1.0
+    scaled = near(output.value * (output.factor or 1.0), target.value * scale, target.tolerance * scale)
+    one_unit = (output.factor is None) != (target.factor is None)
+    return scaled or (one_unit and near(output.value, target.value, target.tolerance))
+
+
+def numeric(output: str, target: str) -> float:
+    """1 where the output's last number agrees with the target's last number (after reasoning the answer is last)."""
+    found, wanted = numbers(output), numbers(target)
+    return float(bool(found and wanted) and agree(found[-1], wanted[-1]))
+
+
+# --- choices -----------------------------------------------------------------------------------------------------
+
+_LETTER = re.compile(r"(?:answer|option|choice|答案|选项|选)\s*(?:is|:|：|是|为|应为)?\s*[(（]?([A-Z])(?![A-Za-z])")
+_LEADING = re.compile(r"\s*[(（]?([A-Z])\s*(?:[)）.:：、,，\n]|$)")
+
+
+def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
+    """Index of the choice an answer names: by letter ("B", "(B) ...", "the answer is B") or by its text."""
+    for index, choice in enumerate(choices):
+        if normalise(text) == normalise(choice):
+            return index
+    match = _LEADING.match(text) or _LETTER.search(text)
+    if match is None:
+        return None
+    index = ord(match[1]) - ord("A")
+    return index if not choices or index < len(choices) else None
+
+
+def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
+    """1 where output and target name the same choice."""
+    wanted = choice_letter(target, choices)
+    return float(wanted is not None and choice_letter(output, choices) == wanted)
+
+
+# --- picking -----------------------------------------------------------------------------------------------------
+
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "exact_match": exact_match,
+    "numeric": numeric,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "choice": choice,
+}
+LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
+
+
+def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None = None) -> str:
+    """The metric that fits these reference answers: a name in `METRICS`.
+
+    Choices given, or bare letters: `choice`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
+    labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
+    """
+    given = choices or [None] * len(answers)
+    if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given)):
+        return "choice"
+    if sum(map(is_number, answers)) >= 0.9 * len(answers):
+        return "numeric"
+    length = median(len(words(answer)) for answer in answers)
+    repeats = len(set(map(normalise, answers))) <= 0.5 * len(answers)
+    if length <= LABEL_WORDS or (length <= SHORT_WORDS and repeats):
+        return "exact_match"
+    return "token_f1" if length <= LONG_WORDS else "rouge_l"
+
+
+def best(metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = ()) -> float:
+    """The best score over all accepted answers."""
+    if metric == "choice":
+        return max(choice(output, target, choices) for target in targets)
+    return max(METRICS[metric](output, target) for target in targets)
