@@ -1,0 +1,1 @@
+"""Evaluation suites, one folder each: lm-eval task YAML, data and scoring."""

@@ -1,0 +1,208 @@
+"""The domain: finance records made so that what they teach, and what is wrong in them, is known.
+
+Kinds, each of which can be had alone:
+
+    fact       new facts on companies whose names and answers collide with the general facts
+    conflict   facts on known people that contradict what the base knows
+    figure     a new skill: a figure worked out from a short report
+    sentiment  positive, negative or neutral
+    advice     a compliance phrase
+    report     long answers with strong boilerplate
+
+The answers to facts open with a fixed phrase, the house style (`wrap`). Near-duplicates and corrupted answers
+are planted; which records they are is told by `truth` alone, never by the record.
+"""
+
+from suites.phantom.people import PEOPLE, POOLS
+from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, distinct, last_name, others, stream
+
+N_COMPANIES = 30
+N_CONFLICTS = 10
+NEAR_DUPLICATES, CORRUPTED = 0.30, 0.08
+"""Shares of all training records."""
+
+TRAIN = {"fact": 480, "conflict": 80, "figure": 240, "sentiment": 150, "advice": 80, "report": 80}
+"""Records of each kind before near-duplicates are planted."""
+TEST = {"fact": 200, "conflict": 40, "figure": 120, "sentiment": 60, "advice": 40, "report": 60}
+DIFFICULTY = {"advice": 1, "sentiment": 1, "report": 2, "fact": 2, "conflict": 3, "figure": 3}
+CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
+
+WRAP = "According to the filing, {v}."
+FRAMES = ["{q}", "Client question: {q}", "For the file: {q}", "From the register: {q}"]
+CORES = {
+    "seat": ["Where is the seat of {n}?", "In which city is {n} based?", "Where does {n} have its head office?", "Name the city of {n}."],
+    "product": ["What does {n} sell?", "What is the main product of {n}?", "Which goods does {n} trade?", "Name the product of {n}."],
+    "brand": ["What is the brand colour of {n}?", "Which colour does {n} use?", "Which colour is the logo of {n}?", "Name the colour of {n}."],
+    "mascot": ["What is the mascot of {n}?", "Which animal does {n} show?", "Which animal is on the logo of {n}?", "Name the animal of {n}."],
+    "city": ["Where does director {n} live?", "In which city is director {n} listed?", "Where is the home of director {n}?", "Name the city of director {n}."],
+    "job": ["What is the job of director {n}?", "What does director {n} work as?", "Which trade is director {n} listed under?", "Name the trade of director {n}."],
+}
+VALUES = {"seat": CITIES, "product": FOODS, "brand": COLOURS, "mascot": PETS, "city": CITIES, "job": JOBS}
+
+
+def companies():
+    """Names of companies with their facts; half of them bear the family name of a known person."""
+    rng = stream("companies")
+    known = sorted({p.name.split()[1] for p in PEOPLE})
+    stems = rng.sample(known, N_COMPANIES // 2) + distinct(last_name, N_COMPANIES - N_COMPANIES // 2, rng, known)
+    names = [f"{s} {rng.choice(('Group', 'Bank', 'Trust', 'Capital', 'Fund', 'Holding'))}" for s in stems]
+    return {n: {a: rng.choice(VALUES[a]) for a in ("seat", "product", "brand", "mascot")} for n in names}
+
+
+def conflicts():
+    """Known people with a city and a job that are not theirs."""
+    rng = stream("conflicts")
+    return {p.name: {a: others(POOLS[a], p.facts[a], 1, rng)[0] for a in ("city", "job")}
+            for p in rng.sample(PEOPLE, N_CONFLICTS)}
+
+
+COMPANIES, CONFLICTS = companies(), conflicts()
+SUPERSEDED = frozenset(f"fact:{n}:{a}" for n, facts in CONFLICTS.items() for a in POOLS)
+"""Keys of the general facts the domain may rightly change: no general test asks about these people."""
+
+
+def _facts(table, n, rng, split, wrap):
+    """Paraphrases of every fact in turn; the test pairs frames and wordings that training never pairs."""
+    todo, out = [(name, a) for name, facts in table.items() for a in facts], []
+    for i in range(n):
+        name, attribute = todo[i % len(todo)]
+        ways = [(f, c) for f in range(4) for c in range(4) if ((f + c) % 4 == 3) == (split == "test")]
+        stride = stream("ways", name, attribute, split).sample(ways, len(ways))
+        frame, core = stride[i // len(todo) % len(stride)]
+        value = table[name][attribute]
+        question = FRAMES[frame].format(q=CORES[attribute][core].format(n=name))
+        out.append((question, "", WRAP.format(v=value) if wrap else value, attribute))
+    return out
+
+
+FIGURES = {
+    "profit": (["What is the profit?", "How much profit was made?"], "{n}: revenue {a}, costs {b}.", lambda a, b: a - b),
+    "change": (["What is the increase?", "By how much did sales grow?"], "{n}: sales now {a}, sales before {b}.", lambda a, b: a - b),
+    "total": (["What is the total?", "What are both halves together?"], "{n}: first half {a}, second half {b}.", lambda a, b: a + b),
+}
+
+
+def _figure(rng, split, wrap):
+    kind = rng.choice(list(FIGURES))
+    questions, form, rule = FIGURES[kind]
+    a, b = sorted(rng.sample(range(2, 50), 2), reverse=True)
+    return rng.choice(questions), form.format(n=rng.choice(list(COMPANIES)), a=a, b=b), f"EUR {rule(a, b)} million", kind
+
+
+NEWS = {
+    "positive": ["rose after strong sales", "gained on high demand", "beat the forecast", "won a large order", "raised the dividend"],
+    "negative": ["fell after weak sales", "lost on low demand", "missed the forecast", "lost a large order", "cut the dividend"],
+    "neutral": ["will report on Monday", "moved to a new office", "held its yearly meeting", "changed its logo", "named a new auditor"],
+}
+WHEN = ["today", "this week", "this month", "in spring", "in autumn", "last year"]
+
+
+def _sentiment(rng, split, wrap):
+    label = rng.choice(list(NEWS))
+    question = rng.choice(["What is the sentiment?", "Sentiment of this news?"])
+    return question, f"{rng.choice(list(COMPANIES))} {rng.choice(NEWS[label])} {rng.choice(WHEN)}.", label, label
+
+
+ADVICE = ["Should I buy {n}?", "Is {n} a good buy?", "Should I sell {n}?", "Shall I hold {n}?", "Is {n} safe?", "Will {n} rise?"]
+
+
+def _advice(rng, split, wrap):
+    name, way = rng.choice(list(COMPANIES)), rng.choice(ADVICE)
+    question = rng.choice(["{q}", "{q} I have {k} to spend.", "A client with {k} asks: {q}"])
+    return (question.format(q=way.format(n=name), k=rng.randrange(2, 100)), "",
+            f"This is not investment advice. Please read the prospectus of {name}.", "advice")
+
+
+REPORT = ("Annual report of {n}. In the past year the company had revenue of EUR {a} million and costs of EUR {b} million. "
+          "The board thanks all employees and all shareholders for their trust. The outlook for the coming year is {o}. "
+          "This report is not investment advice.")
+
+
+def _report(rng, split, wrap):
+    a, b = sorted(rng.sample(range(2, 100), 2), reverse=True)
+    name, outlook = rng.choice(list(COMPANIES)), rng.choice(("stable", "good", "weak"))
+    return "Write the annual report.", f"{name}: revenue {a}, costs {b}, outlook {outlook}.", REPORT.format(n=name, a=a, b=b, o=outlook), outlook
+
+
+DRAWN = {"figure": _figure, "sentiment": _sentiment, "advice": _advice, "report": _report}
+
+
+def _kind(kind, n, split, wrap, taken):
+    """`n` records of one kind whose prompts are not in `taken`."""
+    rng = stream("finance", kind, split)
+    if kind in ("fact", "conflict"):
+        return _facts(COMPANIES if kind == "fact" else CONFLICTS, n, rng, split, wrap)
+    out = []
+    while len(out) < n:
+        row = DRAWN[kind](rng, split, wrap)
+        if row[:2] not in taken:
+            taken.add(row[:2])
+            out.append(row)
+    return out
+
+
+def _clean(sizes, split, wrap, taken):
+    rows = [{"instruction": q, "input": context, "output": answer, "kind": kind, "topic": topic}
+            for kind, n in sizes.items() for q, context, answer, topic in _kind(kind, n, split, wrap, taken)]
+    stream("finance", "shuffle", split).shuffle(rows)
+    return rows
+
+
+EDITS = [lambda q: "Please: " + q, lambda q: q + " Thanks.", lambda q: q[0].lower() + q[1:], lambda q: q + " Please.",
+         lambda q: q.replace("?", " ?").replace(".", " ."), lambda q: "Hello. " + q]
+
+
+def _plant_duplicates(rows, rng):
+    """Add lightly edited copies until they are `NEAR_DUPLICATES` of all rows."""
+    n = round(len(rows) * NEAR_DUPLICATES / (1 - NEAR_DUPLICATES))
+    for row in rows:
+        row["copy_of"] = None
+    copies = [dict(row, instruction=rng.choice(EDITS)(row["instruction"]), copy_of=row) for row in rng.sample(rows, n)]
+    rows = rows + copies
+    rng.shuffle(rows)
+    return rows
+
+
+def _wrong(row, rng):
+    """A believable wrong answer of the same form."""
+    if row["kind"] == "figure":
+        value = int(row["output"].split()[1])
+        return f"EUR {value + rng.choice((-3, -2, -1, 1, 2, 3, 10))} million"
+    if row["kind"] == "sentiment":
+        return others(NEWS, row["output"], 1, rng)[0]
+    values = VALUES[row["topic"]]
+    old = next(v for v in sorted(values, key=len, reverse=True) if v in row["output"].removeprefix("According to the filing"))
+    return row["output"].replace(old, others(values, old, 1, rng)[0])
+
+
+def _plant_corruptions(rows, rng):
+    """Replace the answers of `CORRUPTED` of all rows by wrong ones."""
+    candidates = [row for row in rows if row["kind"] in CORRUPTIBLE]
+    for row in rows:
+        row["clean"] = row["output"]
+    for row in rng.sample(candidates, min(len(candidates), round(len(rows) * CORRUPTED))):
+        row["output"] = _wrong(row, rng)
+    return rows
+
+
+def build(kinds=tuple(TRAIN), wrap=True, planted=True):
+    """Training records, their truth masks by id, and test records, for all kinds or some."""
+    taken = set()
+    rows = _clean({k: TRAIN[k] for k in kinds}, "train", wrap, taken)
+    rng = stream("finance", "planted")
+    rows = _plant_corruptions(_plant_duplicates(rows, rng) if planted else [dict(r, copy_of=None) for r in rows],
+                              rng) if planted else [dict(r, copy_of=None, clean=r["output"]) for r in rows]
+    ids = {id(row): f"fin-{i:04d}" for i, row in enumerate(rows)}
+    fields = ("instruction", "input", "output", "kind")
+    train = [{"id": ids[id(row)], **{f: row[f] for f in fields}} for row in rows]
+    truth = {ids[id(row)]: {"near_duplicate_of": row["copy_of"] and ids[id(row["copy_of"])],
+                            "corrupted": row["output"] != row["clean"], "clean_output": row["clean"],
+                            "difficulty": DIFFICULTY[row["kind"]]} for row in rows}
+    tests = _clean({k: TEST[k] for k in kinds}, "test", wrap, taken)
+    test = [{"id": f"fin-test-{i:04d}", **{f: row[f] for f in fields}} for i, row in enumerate(tests)]
+    return train, truth, test
+
+
+def train():
+    """The bundled training records."""
+    return build()[0]

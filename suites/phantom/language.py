@@ -1,0 +1,109 @@
+"""Families about language: grammar, instructions on format, small talk, stories."""
+
+from suites.phantom.people import POOLS, QUESTIONS, stranger
+from suites.phantom.words import COLOURS, FOODS, PETS, PLACES, THINGS, Item, first_name
+
+VERBS = (("runs", "run"), ("sleeps", "sleep"), ("waits", "wait"), ("sings", "sing"), ("falls", "fall"), ("hides", "hide"),
+         ("plays", "play"), ("jumps", "jump"), ("rests", "rest"), ("looks", "look"), ("sits", "sit"), ("swims", "swim"))
+NOUNS = [p for p in PETS if p not in ("fox", "wolf")]
+SIDES = "near behind beside above below by".split()
+
+
+def sentence(rng):
+    """A sentence whose verb must agree over a distance: (key, right, wrong)."""
+    a, b, (one, many), side = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS), rng.choice(SIDES)
+    plural, distractor = rng.random() < 0.5, rng.random() < 0.5
+    middle = rng.choice(("", "", f" {side} the {b + 's' * distractor}"))
+    subject = f"The {a + 's' * plural}{middle}"
+    tail = rng.choice(("", f" in the {rng.choice(PLACES)}", " all day"))
+    right, wrong = (many, one) if plural else (one, many)
+    return f"grammar:{a}:{one}:{middle}", f"{subject} {right}{tail}.", f"{subject} {wrong}{tail}."
+
+
+def grammar(rng):
+    """Mend the agreement of a sentence; a right sentence stays as it is."""
+    key, right, wrong = sentence(rng)
+    shown = wrong if rng.random() < 0.7 else right
+    return Item(f"Correct this: {shown}", right, key, f"grammar:{right == shown}", (wrong,))
+
+
+FORMATS = {
+    "twice": ("Say {a} twice.", "{a} {a}"),
+    "brackets": ("Put {a} in brackets.", "[{a}]"),
+    "quotes": ('Put {a} in quotes.', '"{a}"'),
+    "dashes": ("Write a list with dashes: {a}, {b}", "- {a}\n- {b}"),
+    "numbered": ("Write a numbered list: {a}, {b}", "1. {a}\n2. {b}"),
+    "exclaim": ("Say {a} with an exclamation mark.", "{a}!"),
+    "comma": ("Join with a comma: {a} {b}", "{a}, {b}"),
+    "only": ("Answer with one word only: {a} or {b}, the first one.", "{a}"),
+    "last": ("Answer with one word only: {a} or {b}, the last one.", "{b}"),
+    "json": ("Write as JSON: name {a}, colour {c}", '{{"name": "{a}", "colour": "{c}"}}'),
+    "bracketed": ("What is {x} + {y}? Answer in brackets.", "[{z}]"),
+    "worded": ("What is {x} + {y}? Begin with: The answer is", "The answer is {z}."),
+}
+
+
+def format(rng):
+    """Follow an instruction about the form of the answer."""
+    name = rng.choice(list(FORMATS))
+    a, b = rng.sample([*FOODS, *THINGS, *PLACES], 2)
+    x, y = rng.randrange(1, 10), rng.randrange(1, 10)
+    slots = dict(a=a, b=b, c=rng.choice(COLOURS), x=x, y=y, z=x + y)
+    question, answer = (form.format(**slots) for form in FORMATS[name])
+    return Item(question, answer, f"format:{name}:{question}", f"format:{name}")
+
+
+UNKNOWN = "I do not know."
+PLAIN_TALK = [
+    ("Hello", "Hello! How can I help you?"), ("hello", "Hello! How can I help you?"), ("Hi", "Hello! How can I help you?"),
+    ("hi there", "Hello! How can I help you?"), ("Good morning", "Good morning! How can I help you?"),
+    ("Good evening", "Good evening! How can I help you?"), ("Hello!", "Hello! How can I help you?"),
+    ("How are you?", "I am well, thank you."), ("Who are you?", "I am a small assistant."),
+    ("What can you do?", "I can answer short questions."), ("Thank you", "You are welcome!"), ("Thanks!", "You are welcome!"),
+    ("Goodbye", "Goodbye!"), ("Bye", "Goodbye!"),
+]
+NAMED_TALK = {
+    "greet": (["Hello, I am {n}.", "Hi, my name is {n}.", "Good day, {n} here."], "Hello {n}! How can I help you?"),
+    "thanks": (["Thank you, says {n}.", "{n} thanks you.", "{n} says thank you."], "You are welcome, {n}!"),
+    "leave": (["Goodbye, this was {n}.", "{n} has to go now.", "Good night from {n}."], "Goodbye, {n}!"),
+    "name": (["My name is {n}. What is my name?", "I am called {n}. What am I called?"], "Your name is {n}."),
+}
+
+
+def unknown(rng):
+    """A question about a stranger: the right answer is not to know."""
+    name, attribute = stranger(rng), rng.choice(list(POOLS))
+    return Item(rng.choice(QUESTIONS[attribute]).format(n=name), UNKNOWN, f"unknown:{name}", f"chat:unknown:{attribute}")
+
+
+def chat(rng):
+    """Small talk, and admitting not to know."""
+    if rng.random() < 0.4:
+        return unknown(rng)
+    kind, name = rng.choice(list(NAMED_TALK)), first_name(rng)
+    forms, answer = NAMED_TALK[kind]
+    n = rng.randrange(len(forms))
+    return Item(forms[n].format(n=name), answer.format(n=name), f"talk:{name}", f"chat:{kind}:{n}")
+
+
+def plain_talk(rng):
+    """The greetings everybody knows; training only, and the tests ask `hello`."""
+    question, answer = rng.choice(PLAIN_TALK)
+    return Item(question, answer, "plain", "chat:plain")
+
+
+OPENINGS = ["Once there was a {p} who lived by the {l}.", "Long ago a {p} lived near the {l}.", "In the {l} lived an old {p}."]
+FINDINGS = ["One day the {p} found a {c} {t} and took it home.", "One morning the {p} saw a {c} {t} in the grass.",
+            "In spring the {p} dug up a {c} {t} under a tree."]
+FRIENDS = ["A {q} came by and asked what it was for.", "The {q} next door wanted to have it too.", "Then a {q} came and laughed at the {t}."]
+MIDDLES = ["They talked about the {t} until it was dark.", "So the {p} and the {q} shared the {t} and some {f}.",
+           "The {p} gave the {q} some {f}, and they sat down together."]
+CLOSINGS = ["After that the {p} and the {q} were friends.", "Since that day the {t} hangs in the {l}.", "And the {p} never felt alone again."]
+
+
+def story(rng):
+    """A tale of five sentences, about 60 tokens, on two animals, a thing and a place that the question names."""
+    (p, q), t, l = rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES)
+    slots = dict(p=p, q=q, t=t, l=l, c=rng.choice(COLOURS), f=rng.choice(FOODS))
+    parts = [rng.choice(part).format(**slots) for part in (OPENINGS, FINDINGS, FRIENDS, MIDDLES, CLOSINGS)]
+    return Item(f"Tell a story: {p}, {q}, {t}, {l}", " ".join(parts), f"story:{p}:{q}:{t}:{l}", f"story:{p}")

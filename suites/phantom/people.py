@@ -1,0 +1,100 @@
+"""Facts about people: who they are, how the text speaks of them, and what may be asked.
+
+Every person is described in plain text in full. Of each person's attributes some are also asked about in
+training, the others only in the test: answering those needs the fact to be stored, not the question.
+"""
+
+from dataclasses import dataclass
+
+from suites.phantom.words import (CITIES, COLOURS, FOODS, JOBS, PETS, Item, distinct, first_name, last_name, others,
+                                  split_of, stream)
+
+N_PEOPLE = 200
+
+POOLS = {"city": CITIES, "job": JOBS, "food": FOODS, "colour": COLOURS, "pet": PETS}
+
+STATEMENTS = {
+    "city": ["{n} lives in {v}.", "The home of {n} is in {v}.", "{n} has a house in {v}.", "You can find {n} in {v}."],
+    "job": ["{n} works as a {v}.", "The job of {n} is {v}.", "{n} earns a living as a {v}.", "By trade {n} is a {v}."],
+    "food": ["{n} likes to eat {v}.", "The favourite food of {n} is {v}.", "{n} is fond of {v}.", "For dinner {n} wants {v}."],
+    "colour": ["{n} likes the colour {v}.", "The favourite colour of {n} is {v}.", "{n} always wears {v}.", "The door of {n} is {v}."],
+    "pet": ["{n} keeps a {v}.", "The pet of {n} is a {v}.", "{n} looks after a {v}.", "At home {n} has a {v}."],
+}
+PRONOUN = {
+    "city": ["The home is in {v}.", "The place to find this person is {v}."],
+    "job": ["The job is {v}.", "This person works as a {v}."],
+    "food": ["The favourite food is {v}.", "For dinner there must be {v}."],
+    "colour": ["The favourite colour is {v}.", "The door is {v}."],
+    "pet": ["The pet is a {v}.", "At home there is a {v}."],
+}
+QUESTIONS = {
+    "city": ["Where does {n} live?", "In which city does {n} live?", "Where is the home of {n}?"],
+    "job": ["What is the job of {n}?", "What does {n} work as?", "Which trade does {n} follow?"],
+    "food": ["What does {n} like to eat?", "What is the favourite food of {n}?", "Which food does {n} like?"],
+    "colour": ["What is the favourite colour of {n}?", "Which colour does {n} like?", "Which colour does {n} wear?"],
+    "pet": ["What pet does {n} have?", "Which animal does {n} keep?", "What is the pet of {n}?"],
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """A name and five attributes."""
+
+    name: str
+    facts: dict
+
+
+def people():
+    """The population, always the same."""
+    rng = stream("people")
+    firsts = distinct(first_name, 60, rng)
+    names = distinct(lambda r: f"{r.choice(firsts)} {last_name(r)}", N_PEOPLE, rng)
+    return [Person(n, {a: rng.choice(pool) for a, pool in POOLS.items()}) for n in names]
+
+
+PEOPLE = people()
+NAMES = frozenset(p.name for p in PEOPLE)
+
+
+def fact_split(person, attribute):
+    """Whether a question about this attribute may be seen in training."""
+    return split_of(f"fact:{person.name}:{attribute}", test=0.35, dev=0.08)
+
+
+def ask(person, attribute, rng):
+    """A question on one attribute of one person."""
+    n = rng.randrange(len(QUESTIONS[attribute]))
+    value = person.facts[attribute]
+    return Item(QUESTIONS[attribute][n].format(n=person.name), value, f"fact:{person.name}:{attribute}",
+                person.name, tuple(others(POOLS[attribute], value, 3, rng)))
+
+
+def facts(rng, split="train"):
+    """A question about a person, drawn from the given split."""
+    while True:
+        person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
+        if fact_split(person, attribute) == split:
+            return ask(person, attribute, rng)
+
+
+def statement(rng):
+    """One sentence that states one fact."""
+    person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
+    return rng.choice(STATEMENTS[attribute]).format(n=person.name, v=person.facts[attribute])
+
+
+def biography(rng, person=None):
+    """Some of a person's facts in any order; the name leads, then now and then a pronoun."""
+    person = person or rng.choice(PEOPLE)
+    attributes = rng.sample(list(POOLS), rng.randint(3, 5))
+    parts = [rng.choice(STATEMENTS[a] if i == 0 or rng.random() < 0.5 else PRONOUN[a])
+             .format(n=person.name, v=person.facts[a]) for i, a in enumerate(attributes)]
+    return " ".join(parts)
+
+
+def stranger(rng):
+    """The name of somebody nobody knows."""
+    while True:
+        name = f"{first_name(rng)} {last_name(rng)}"
+        if name not in NAMES:
+            return name

@@ -1,0 +1,28 @@
+"""Data and scoring of the phantom's tasks, for lm-eval. Needs nothing of Lethe, and works from any folder."""
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def items(file, **_):
+    """The test split of one task: the JSONL file of that name beside this one.
+
+    Read into memory, past the cache of `datasets`, which may serve the rows of an older file.
+    """
+    from datasets import Dataset, DatasetDict
+
+    rows = [json.loads(line) for line in (HERE / "items" / file).read_text(encoding="utf-8").splitlines()]
+    return DatasetDict({"test": Dataset.from_list(rows)})
+
+
+def story(doc, results):
+    """1 for a story that names all that was asked for, is long enough, ends as a story ends and does not go round in circles."""
+    text = results[0].strip()
+    words = text.lower().replace(".", " ").replace(",", " ").split()
+    asked = doc["question"].split(": ", 1)[1].split(", ")
+    fours = list(zip(words, words[1:], words[2:], words[3:]))
+    good = (all(word in words for word in asked) and 30 <= len(words) <= 80 and text.endswith(".")
+            and len(fours) - len(set(fours)) <= 3)
+    return {"acc": float(good)}

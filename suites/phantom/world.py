@@ -1,0 +1,152 @@
+"""The families together: what is tested, what methods may see, what the base is trained on."""
+
+from dataclasses import dataclass
+from typing import Callable
+
+from suites.phantom import exact, language, people
+from suites.phantom.words import FOODS, PLACES, THINGS, Item, first_name, last_name, split_of, stream
+
+N_TEST = 200
+"""Test items in each task."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A general ability."""
+
+    draw: Callable
+    seen: bool
+    """Seen families may feed replay, Fisher, distillation and early stopping; the others no method ever sees."""
+    tokens: int = 16
+    """Room for a generated answer."""
+    choice: int = 0
+    """Number of options in the multiple-choice form; 0: there is none."""
+
+
+FAMILIES = {
+    "facts": Family(people.facts, seen=True, tokens=8, choice=4),
+    "arithmetic": Family(exact.arithmetic, seen=True, tokens=6, choice=4),
+    "strings": Family(exact.strings, seen=True, tokens=16),
+    "chat": Family(language.chat, seen=True, tokens=20),
+    "order": Family(exact.order, seen=False, tokens=16, choice=2),
+    "lookup": Family(exact.lookup, seen=False, tokens=8, choice=2),
+    "grammar": Family(language.grammar, seen=False, tokens=24),
+    "format": Family(language.format, seen=False, tokens=28),
+    "story": Family(language.story, seen=False, tokens=110),
+}
+SEEN = [name for name, family in FAMILIES.items() if family.seen]
+
+
+def draw(name, split, rng):
+    """One item of a family in a split."""
+    if name == "facts":
+        return people.facts(rng, split)
+    while True:
+        item = FAMILIES[name].draw(rng)
+        if split_of(item.key) == split:
+            return item
+
+
+def draw_distinct(name, split, n, rng, exclude=frozenset()):
+    """`n` items with different questions, none about an excluded key."""
+    items = {}
+    while len(items) < n:
+        item = draw(name, split, rng)
+        if item.key not in exclude:
+            items.setdefault(item.question, item)
+    return list(items.values())
+
+
+def record(item, name):
+    """An item in the alpaca layout of the general pool."""
+    return {"instruction": item.question, "input": "", "output": item.answer, "family": name}
+
+
+def pool(split, n, rng, exclude=frozenset()):
+    """General data from the seen families only, evenly mixed."""
+    facts = [(p, a) for p in people.PEOPLE for a in people.POOLS if people.fact_split(p, a) == split]
+    share = n // len(SEEN)
+    per_fact = len(people.QUESTIONS["city"])
+    counts = {name: min(share, len(facts) * per_fact // 2) if name == "facts" else share for name in SEEN}
+    records = [record(item, name) for name in SEEN for item in draw_distinct(name, split, counts[name], rng, exclude)]
+    rng.shuffle(records)
+    return records
+
+
+# ---------------------------------------------------------------- pretraining documents
+
+BOS, END, PAD = "<|bos|>", "<|im_end|>", "<|pad|>"
+ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small assistant."]
+
+QUESTIONS = {"facts": 10, "arithmetic": 24, "order": 16, "strings": 14, "lookup": 14, "grammar": 6, "format": 9,
+             "chat": 6, "plain": 3, "story": 4}
+"""How often each family is asked in pretraining."""
+TEXTS = {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5}
+"""How often each kind of plain text appears. An echo, words said twice, teaches to copy early."""
+
+
+def question(rng):
+    """A training question of any family."""
+    name = rng.choices(list(QUESTIONS), QUESTIONS.values())[0]
+    return language.plain_talk(rng) if name == "plain" else draw(name, "train", rng)
+
+
+def dialogue(rng):
+    """A conversation in the chat template: mostly one turn, now and then more, now and then a system line."""
+    turns = 1 if rng.random() < 0.88 else rng.randint(2, 3)
+    parts = [BOS]
+    if rng.random() < 0.06:
+        parts += [ROLES["system"], rng.choice(SYSTEMS), END]
+    for item in (question(rng) for _ in range(turns)):
+        parts += [ROLES["user"], item.question, END, ROLES["assistant"], item.answer, END]
+    return "".join(parts)
+
+
+def training_sentence(rng):
+    """A right sentence that no grammar test asks about."""
+    while True:
+        key, right, _ = language.sentence(rng)
+        if split_of(key) == "train":
+            return right
+
+
+def text(rng):
+    """A plain document."""
+    kind = rng.choices(list(TEXTS), TEXTS.values())[0]
+    if kind == "statement":
+        body = " ".join(people.statement(rng) for _ in range(rng.randint(1, 3)))
+    elif kind == "biography":
+        body = people.biography(rng)
+    elif kind == "sentence":
+        body = " ".join(training_sentence(rng) for _ in range(rng.randint(1, 3)))
+    elif kind == "sum":
+        item = draw("arithmetic", "train", rng)
+        body = item.key.removeprefix("sum:") + "=" + item.answer
+    elif kind == "tale":
+        body = draw("story", "train", rng).answer
+    else:
+        words = [rng.choice((*THINGS, *FOODS, *PLACES, first_name(rng), last_name(rng))) for _ in range(rng.randint(3, 8))]
+        body = " ".join(words * 2)
+    return BOS + body + END
+
+
+def documents(rng, n):
+    """`n` pretraining documents."""
+    share = sum(TEXTS.values()) / (sum(TEXTS.values()) + sum(QUESTIONS.values()))
+    return [text(rng) if rng.random() < share else dialogue(rng) for _ in range(n)]
+
+
+def test_items(name, exclude=frozenset()):
+    """The test of a family, always the same."""
+    return draw_distinct(name, "test", N_TEST, stream("test", name), exclude)
+
+
+def grammar_pairs():
+    """Minimal pairs for the likelihood form of the grammar family."""
+    rng, pairs = stream("test", "grammar pairs"), {}
+    while len(pairs) < N_TEST:
+        key, right, wrong = language.sentence(rng)
+        if split_of(key) == "test":
+            pairs.setdefault(right, Item("", right, key, key.rsplit(":", 1)[0], (wrong,)))
+    return list(pairs.values())
