@@ -1,0 +1,256 @@
+"""Data: records split into train, dev and test so that no test record, nor one almost like it, is ever trained on.
+
+A record's side is decided by a hash of its content, so it stays where it is when unrelated records come or go. The shares
+follow the number of records in steps of two; only where that doubles or halves may records change sides.
+
+Records are one cluster when they ask the same (the system prompt aside), share an answered beginning, or are near-duplicates:
+Jaccard >= 0.85 of their word 5-grams (one character is one word in scripts without spaces). Candidates come from MinHash LSH
+with 128 permutations in 16 bands of 8, which misses fewer than 1 pair in 100 at 0.85 and 1 in 10,000 at 0.9; each is then
+verified exactly. A 5-gram that more than 1 % of the records hold is the task's boilerplate (a long instruction repeated in
+every record) and tells nothing, so it is left out. A cluster is never divided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasketch import MinHash, MinHashLSH
+
+from harness.errors import PlanError
+from harness.records import Record, Turn, read_records
+
+SIMILAR = 0.85
+GRAM = 5
+BANDS = (16, 8)
+LEAST_TRAIN = 10
+FEW_TEST = 200
+WORD = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w+|[+\\-*/=<>^%$€£¥]")
+"""A word: one character of a script without spaces, a run of letters or digits, or a sign that changes what is said."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The records of one comparison, split."""
+
+    name: str
+    """The file's stem, or the hub data set's last name."""
+    path: str
+    """The source as given."""
+    train: tuple[Record, ...]
+    dev: tuple[Record, ...]
+    test: tuple[Record, ...]
+    notes: tuple[str, ...]
+    """Sentences the report must show: counts, duplicates, what was left out."""
+    fingerprint: str
+    """Hash of all three parts, their order and content; file names do not count."""
+    cluster_of: dict[str, str]
+    """Record id -> its cluster (the smallest id in it): records of one cluster resample together."""
+
+
+def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.05, test_share: float = 0.2) -> Dataset:
+    """Read a file or hub data set and split it; with an explicit test file, test is that file and nothing like it is trained.
+
+    Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
+    more than a sixth and a third.
+    """
+    records = read_records(source)
+    held_out = read_records(test) if test else []
+    notes: list[str] = []
+    groups = Groups([*records, *held_out])
+    if test:
+        records = without_test(records, held_out, groups, Path(test).name, notes)
+    cluster_of = groups.clusters()
+    wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
+    wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
+    sides = split({cluster_of[r.id] for r in records}, wanted_dev, wanted_test)
+    parts: dict[str, list[Record]] = {"train": [], "dev": [], "test": held_out}
+    for record in records:
+        parts[sides[cluster_of[record.id]]].append(record)
+    check_sizes(source, test, parts)
+    notes[:0] = counts(source, test, parts)
+    notes += duplicates([*records, *held_out], cluster_of)
+    train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
+    name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
+    return Dataset(name, source, train, dev, tested, tuple(notes), fingerprint(train, dev, tested), cluster_of)
+
+
+def fingerprint(*parts: Sequence[Record]) -> str:
+    """16 hex digits over the parts' records, in order, with every character of their content."""
+    digest = hashlib.sha256()
+    for place, part in enumerate(parts):
+        for record in part:
+            digest.update(repr((place, record.id, [(m.role, m.content) for m in record.messages])).encode())
+    return digest.hexdigest()[:16]
+
+
+def share(n: int, wanted: float, least: int, most: int, ceiling: float) -> float:
+    """The share of n records to take: between `least` and `most` of them, the same for all n between two powers of two."""
+    floor = 2 ** (max(n, 1).bit_length() - 1)
+    return min(max(wanted, least / floor), most / (2 * floor), ceiling)
+
+
+def split(clusters: Iterable[str], dev: float, test: float) -> dict[str, str]:
+    """Cluster -> "train", "dev" or "test", by a hash of its name; each wanted part gets at least one where there are three."""
+    place = {c: int(hashlib.sha256(f"split {c}".encode()).hexdigest()[:16], 16) / 2**64 for c in clusters}
+    order = sorted(place, key=place.__getitem__)
+    sides = {c: "test" if place[c] < test else "dev" if place[c] >= 1 - dev else "train" for c in order}
+    if len(order) >= 3:
+        sides |= ({order[0]: "test"} if test else {}) | {order[-1]: "dev"}
+    return sides
+
+
+def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -> None:
+    """Refuse what cannot be trained on or measured."""
+    n = {side: len(part) for side, part in parts.items()}
+    left = f"{n['train']:,} to train, {n['dev']:,} dev, {n['test']:,} test"
+    if n["train"] < LEAST_TRAIN:
+        why = f" after what {test} also holds was left out" if test else ""
+        raise PlanError(f"{source} leaves {left}{why}; at least {LEAST_TRAIN} training records are needed: add records")
+    if not n["dev"] or not n["test"]:
+        cure = "add records that differ" if test else "add records that differ, or give a test file (TEST=)"
+        raise PlanError(f"{source} leaves {left}, because nearly all its records are alike; {cure}")
+
+
+def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> list[str]:
+    """How many records went where, and what a small test set means."""
+    train, dev, tested = (len(parts[side]) for side in ("train", "dev", "test"))
+    where = f"all of {Path(test).name}" if test else "split by a hash of their content"
+    notes = [f"{Path(source).name}: {train:,} records to train, {dev:,} dev; {tested:,} test, {where}."]
+    if tested < FEW_TEST:
+        notes.append(f"Only {tested:,} test records: the smallest gain that can be told from chance will be large.")
+    return notes
+
+
+def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[str]:
+    """What repeats in the records; everything is kept."""
+    ids = Counter(r.id for r in records)
+    copies = len(records) - len(ids)
+    sizes = Counter(cluster_of[i] for i in ids)
+    alike = {c: n for c, n in sizes.items() if n > 1}
+    notes = []
+    if copies:
+        notes.append(f"{copies:,} records are exact copies of others: kept, each on one side with what it copies.")
+    if alike:
+        kept = "no cluster is divided between train, dev and test"
+        notes.append(
+            f"{sum(alike.values()):,} records ask the same or are near-duplicates, in {len(alike):,} clusters: {kept}."
+        )
+    if max(sizes.values()) > 0.1 * len(ids):
+        part = f"{max(sizes.values()):,} of {len(ids):,} different records"
+        notes.append(
+            f"The largest cluster of like records holds {part}: the parts' sizes may be far from their shares."
+        )
+    return notes
+
+
+def without_test(
+    records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]
+) -> list[Record]:
+    """The records that repeat nothing in the test file; the others are counted in a note."""
+    ids = {r.id for r in held_out}
+    answered = {key for r in held_out for key in answered_keys(r)}
+    near = groups.near(ids)
+    exact = [r for r in records if r.id in ids]
+    same = [r for r in records if r.id not in ids and answered & set(answered_keys(r))]
+    dropped = ids | {r.id for r in same}
+    alike = [r for r in records if r.id in near and r.id not in dropped]
+    gone = dropped | {r.id for r in alike}
+    if exact or same or alike:
+        how = f"{len(exact):,} exactly, {len(same):,} with the same question and answer, {len(alike):,} nearly"
+        total = len(exact) + len(same) + len(alike)
+        notes.append(f"{total:,} records also stand in {test} ({how}): left out of training.")
+    return [r for r in records if r.id not in gone]
+
+
+def loose(turns: Sequence[Turn]) -> str:
+    """What is said, whatever its case and spacing; the system prompt aside."""
+    said = [(t.role, " ".join(t.content.casefold().split())) for t in turns if t.role != "system"]
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def answered_keys(record: Record) -> list[str]:
+    """One key for each assistant turn: the conversation up to and with it."""
+    return [loose(record.messages[: i + 1]) for i, t in enumerate(record.messages) if t.role == "assistant"]
+
+
+def prompt_key(record: Record) -> str:
+    """What is asked: the conversation before the last answer."""
+    last = max(i for i, t in enumerate(record.messages) if t.role == "assistant")
+    return loose(record.messages[:last])
+
+
+def shingles(record: Record) -> set[int]:
+    """Hashes of the record's word 5-grams; a shorter record is one gram."""
+    words = [word for m in record.messages for word in WORD.findall(m.content.casefold())]
+    grams = [words[i : i + GRAM] for i in range(max(1, len(words) - GRAM + 1))]
+    return {zlib.crc32(" ".join(gram).encode()) for gram in grams}
+
+
+class Groups:
+    """Which records are alike. Records of equal id count once."""
+
+    def __init__(self, records: Sequence[Record]):
+        self.records = list({r.id: r for r in records}.values())
+        grams = [shingles(r) for r in self.records]
+        held = Counter(gram for record_grams in grams for gram in record_grams)
+        limit = max(20, len(self.records) // 100)
+        self.sets: dict[frozenset[int], list[str]] = defaultdict(list)
+        """Telling 5-grams -> the records that have exactly these; a record without any is alike to none."""
+        for record, found in zip(self.records, grams):
+            if telling := frozenset(gram for gram in found if held[gram] <= limit):
+                self.sets[telling].append(record.id)
+        self.pairs = list(near_pairs(list(self.sets)))
+
+    def near(self, ids: set[str]) -> set[str]:
+        """The records whose text is almost that of one of these, these included."""
+        found = set(ids)
+        for members in self.sets.values():
+            if ids.intersection(members):
+                found.update(members)
+        for one, other in self.pairs:
+            for this, that in ((one, other), (other, one)):
+                if ids.intersection(self.sets[this]):
+                    found.update(self.sets[that])
+        return found
+
+    def clusters(self) -> dict[str, str]:
+        """Record id -> the smallest id of its cluster."""
+        parent = {r.id: r.id for r in self.records}
+
+        def root(one: str) -> str:
+            while parent[one] != one:
+                parent[one] = one = parent[parent[one]]
+            return one
+
+        for alike in self.links():
+            roots = {root(one) for one in alike}
+            parent.update(dict.fromkeys(roots, min(roots)))
+        return {one: root(one) for one in parent}
+
+    def links(self) -> Iterator[list[str]]:
+        """Lists of records that belong together."""
+        same: dict[str, list[str]] = defaultdict(list)
+        for record in self.records:
+            for key in {f"asks {prompt_key(record)}", *answered_keys(record)}:
+                same[key].append(record.id)
+        yield from same.values()
+        yield from self.sets.values()
+        yield from ([self.sets[one][0], self.sets[other][0]] for one, other in self.pairs)
+
+
+def near_pairs(sets: Sequence[frozenset[int]]) -> Iterator[tuple[frozenset[int], frozenset[int]]]:
+    """The pairs of different sets with Jaccard similarity >= 0.85."""
+    index = MinHashLSH(threshold=SIMILAR, num_perm=BANDS[0] * BANDS[1], params=BANDS)
+    hashes = MinHash.generator(sets, num_perm=BANDS[0] * BANDS[1], hashfunc=int)
+    for place, (grams, minhash) in enumerate(zip(sets, hashes)):
+        for other in index.query(minhash):
+            common = len(grams & sets[other])
+            if common >= SIMILAR * (len(grams) + len(sets[other]) - common):
+                yield sets[other], grams
+        index.insert(place, minhash, check_duplication=False)
