@@ -1,0 +1,57 @@
+"""What may be claimed from the draws: tests, their correction, non-inferiority, Pareto membership, matched gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from harness.stats import Estimate
+
+MARGIN = 1.0
+"""Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority)."""
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p-values of one family of tests; NaN stays NaN and does not count."""
+    values = np.asarray(p, float)
+    adjusted = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values) if np.isfinite(values[i])]
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Exact two-sided McNemar test on the items only one of two models got right."""
+    return float(stats.binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
+
+
+def does_not_forget(change: Estimate, margin: float = MARGIN) -> bool:
+    """Non-inferiority to the base: the interval's lower end stays above −margin points."""
+    return change.known and change.low > -margin
+
+
+def pareto_probability(gain: np.ndarray, retention: np.ndarray) -> np.ndarray:
+    """(R,) share of draws in which no other row is at least as good on both axes and better on one."""
+    dominated = np.zeros(gain.shape, bool)
+    for other in range(gain.shape[1]):
+        g, r = gain[:, [other]], retention[:, [other]]
+        dominated |= (g >= gain) & (r >= retention) & ((g > gain) | (r > retention))
+    known = np.isfinite(gain) & np.isfinite(retention)
+    return np.where(known.any(0), (~dominated & known).mean(0), np.nan)
+
+
+def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarray:
+    """(B,) retention where each trajectory (B, F) first reaches `target` gain, linear between its points; else NaN."""
+    result = np.full(len(gain), np.nan)
+    for f in range(1, gain.shape[1]):
+        before, after = gain[:, f - 1], gain[:, f]
+        here = np.isnan(result) & (before < target) & (after >= target)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (target - before) / (after - before)
+        result = np.where(here, retention[:, f - 1] + share * (retention[:, f] - retention[:, f - 1]), result)
+    return result

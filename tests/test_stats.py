@@ -1,0 +1,232 @@
+"""The statistics against scipy and statsmodels on the same numbers, and against the truth by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as reference
+
+from harness import stats
+from harness.report import claims
+
+
+def table(scores: dict[str, np.ndarray], task: str = "t", **columns) -> pd.DataFrame:
+    """Item scores of rows, (items,) or (seeds, items), as stored; `columns` override the defaults."""
+    frames = []
+    for row, values in scores.items():
+        for seed, one in enumerate(np.atleast_2d(np.asarray(values, float))):
+            known = {
+                "row": row, "seed": seed, "task": task, "family": task, "group": "general", "seen": False,
+                "channel": "choice", "metric": "acc", "primary": True, "higher_better": True,
+                "item": [f"{task}{i}" for i in range(len(one))], "cluster": [f"{task}{i}" for i in range(len(one))],
+                "score": one, "chance": 0.0,
+            }  # fmt: skip
+            frames.append(pd.DataFrame(known | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def coin(n: int, p: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).random(n) < p).astype(float)
+
+
+def test_base_against_itself_is_exactly_zero():
+    found = stats.analyse(table({"base": coin(90, 0.7), "same": coin(90, 0.7)}), "base", reps=50)
+    for row in found.rows:
+        change, retention = found.estimate("change", row), found.estimate("retention", row)
+        assert (change.value, change.low, change.high) == (0.0, 0.0, 0.0)
+        assert (retention.value, retention.low, retention.high) == (100.0, 100.0, 100.0)
+
+
+def test_standard_error_is_that_of_the_paired_t_test():
+    base, tuned = coin(2000, 0.8, 1), coin(2000, 0.6, 2)
+    change = stats.analyse(table({"base": base, "x": tuned}), "base").estimate("change", "x")
+    assert change.value == pytest.approx(100 * (tuned - base).mean())
+    assert change.se == pytest.approx(100 * reference.sem(tuned - base), rel=0.03)
+    assert change.detectable == pytest.approx(280 * (tuned - base).std() / np.sqrt(2000), rel=0.03)
+    assert change.n == 2000
+
+
+def test_clustered_standard_error_is_that_of_statsmodels():
+    api = pytest.importorskip("statsmodels.api")
+    groups = np.repeat(np.arange(200), 5)
+    tuned = np.clip(np.repeat(coin(200, 0.5, 3), 5) * coin(1000, 0.9, 4), 0, 1)
+    base = coin(1000, 0.9, 5)
+    scores = table({"base": base, "x": tuned}, cluster=[str(g) for g in groups])
+    change = stats.analyse(scores, "base").estimate("change", "x")
+    fit = api.OLS(tuned - base, np.ones(1000)).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
+    )
+    assert change.se == pytest.approx(100 * fit.bse[0], rel=0.04)
+    assert change.se > 1.5 * 100 * reference.sem(tuned - base)
+
+
+def test_interval_agrees_with_scipy_bootstrap():
+    base, tuned = coin(400, 0.8, 6), coin(400, 0.7, 7)
+    change = stats.analyse(table({"base": base, "x": tuned}), "base").estimate("change", "x")
+    theirs = reference.bootstrap((tuned - base,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    assert (change.low, change.high) == pytest.approx(
+        (100 * theirs.confidence_interval.low, 100 * theirs.confidence_interval.high), abs=0.6
+    )
+
+
+def test_retention_is_corrected_for_chance_family_by_family():
+    one = table({"base": [1, 1, 1, 1], "x": [1, 1, 1, 0]}, "one")
+    two = table({"base": [1, 1, 1, 0], "x": [1, 1, 0, 0]}, "two", chance=0.25, channel="generation")
+    found = stats.analyse(pd.concat([one, two]), "base", reps=20)
+    assert found.estimate("retention:family:one", "x").value == pytest.approx(75)
+    assert found.estimate("retention:family:two", "x").value == pytest.approx(100 * (0.5 - 0.25) / (0.75 - 0.25))
+    assert found.estimate("retention", "x").value == pytest.approx((75 + 50) / 2)
+    assert found.estimate("change:channel:generation", "x").value == pytest.approx(-100 * 0.25 / 0.75)
+
+
+def test_tasks_of_one_family_count_once():
+    tasks = [table({"base": [1] * 4, "x": [1, 1, 0, 0]}, name, family="same") for name in "ab"]
+    other = table({"base": [1] * 4, "x": [1] * 4}, "c")
+    found = stats.analyse(pd.concat([*tasks, other]), "base", reps=20)
+    assert found.estimate("retention", "x").value == pytest.approx((50 + 100) / 2)
+
+
+def test_a_family_the_base_answers_at_chance_is_left_out_and_named():
+    near = table({"base": [1, 0, 0, 0], "x": [0, 0, 0, 0]}, "near", chance=0.25)
+    found = stats.analyse(pd.concat([near, table({"base": [1] * 4, "x": [1] * 4}, "far")]), "base", reps=20)
+    assert found.measures.query("near_chance")["task"].tolist() == ["near"]
+    assert found.estimate("retention", "x").value == 100
+
+
+def test_lower_is_better_loses_when_it_rises():
+    scores = table({"base": [2.0, 2.0], "x": [2.5, 2.5]}, higher_better=False, channel="likelihood")
+    found = stats.analyse(scores, "base", reps=20)
+    assert found.estimate("retention", "x").value == pytest.approx(80)
+    assert found.estimate("change", "x").value == pytest.approx(-50)
+
+
+def test_gain_is_the_macro_mean_over_domain_tasks():
+    long = table({"base": [0] * 8, "x": [1] * 8}, "long", group="domain")
+    short = table({"base": [0, 0], "x": [0, 0]}, "short", group="domain")
+    assert stats.analyse(pd.concat([long, short]), "base", reps=20).estimate("gain", "x").value == pytest.approx(50)
+
+
+def test_missing_items_leave_in_pairs_and_are_counted():
+    scores = table({"base": [1, 1, np.nan, 1], "x": [1, np.nan, 1, 0]})
+    found = stats.analyse(scores, "base", reps=20)
+    change = found.estimate("change", "x")
+    assert (change.n, found.missing["x"]) == (2, 2)
+    assert change.value == pytest.approx(-50)
+
+
+def test_a_row_never_scored_on_a_task_has_no_number_there():
+    scores = pd.concat([table({"base": [1, 1], "x": [1, 1]}, "a"), table({"base": [1, 1]}, "b")])
+    found = stats.analyse(scores, "base", reps=20)
+    assert not found.estimate("retention", "x").known and found.estimate("retention:family:a", "x").known
+
+
+def test_draws_are_shared_so_equal_rows_never_differ():
+    scores = table({"base": coin(300, 0.8, 1), "x": coin(300, 0.6, 2), "y": coin(300, 0.6, 2)})
+    difference = stats.analyse(scores, "base", reps=200).difference("change", "x", "y")
+    assert (difference.low, difference.high, difference.p) == (0, 0, 1)
+
+
+def test_p_of_a_difference_agrees_with_the_paired_t_test():
+    x, y = coin(500, 0.60, 8), coin(500, 0.66, 9)
+    scores = table({"base": np.ones(500), "x": x, "y": y})
+    assert stats.analyse(scores, "base").difference("change", "x", "y").p == pytest.approx(
+        reference.ttest_rel(x, y).pvalue, abs=0.015
+    )
+
+
+def test_clusters_shared_between_tasks_are_drawn_together():
+    values = {"base": np.ones(50), "x": coin(50, 0.5, 3)}
+    same = [table(values, name, family="f", cluster=[f"c{i}" for i in range(50)]) for name in "ab"]
+    apart = [table(values, name, family="f") for name in "ab"]
+    together, separate = (stats.analyse(pd.concat(parts), "base", reps=4000) for parts in (same, apart))
+    ratio = together.estimate("change", "x").se / separate.estimate("change", "x").se
+    assert ratio == pytest.approx(np.sqrt(2), rel=0.06)
+
+
+def test_same_seed_same_numbers():
+    scores = table({"base": coin(50, 0.8, 1), "x": coin(50, 0.6, 2)})
+    one, two = (stats.analyse(scores, "base", reps=100).estimate("change", "x") for _ in range(2))
+    assert (one.low, one.high, one.se) == (two.low, two.high, two.se)
+
+
+def test_record_says_what_the_interval_covers():
+    base = coin(20, 0.8)
+    assert "items only" in stats.analyse(table({"base": base, "x": base}), "base", reps=20).covers()
+    assert stats.analyse(table({"base": base, "x": [base, base]}), "base", reps=20).covers().startswith("2 seeds")
+
+
+def test_seeds_widen_the_interval():
+    base, rng = np.ones(400), np.random.default_rng(0)
+    runs = [(rng.random(400) < p).astype(float) for p in (0.5, 0.6, 0.7)]
+    one = stats.analyse(table({"base": base, "x": runs[1]}), "base", reps=2000).estimate("change", "x")
+    three = stats.analyse(table({"base": base, "x": runs}), "base", reps=2000).estimate("change", "x")
+    assert three.value == pytest.approx(100 * (np.mean(runs) - 1))
+    assert three.high - three.low > 2 * (one.high - one.low)
+
+
+def test_holm_agrees_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = [0.01, 0.04, 0.03, 0.005, 0.5]
+    assert claims.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+    assert np.isnan(claims.holm([0.01, np.nan, 0.04])[1]) and claims.holm([0.01, np.nan, 0.04])[0] == 0.02
+
+
+def test_mcnemar_agrees_with_statsmodels():
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    assert claims.mcnemar(14, 4) == pytest.approx(tables.mcnemar([[50, 14], [4, 30]], exact=True).pvalue)
+    assert claims.mcnemar(0, 0) == 1
+
+
+def test_does_not_forget_needs_the_lower_end_not_a_large_p():
+    assert claims.does_not_forget(stats.Estimate(-0.2, -0.8, 0.4))
+    assert not claims.does_not_forget(stats.Estimate(0.5, -1.2, 2.2))
+    assert not claims.does_not_forget(stats.Estimate())
+
+
+def test_pareto_probability():
+    gain, retention = np.array([[3.0, 2, 1], [3, 2, 1]]), np.array([[1.0, 2, 1.5], [2, 1, 0]])
+    assert claims.pareto_probability(gain, retention) == pytest.approx([1, 0.5, 0])
+
+
+def test_retention_at_matched_gain_is_linear_between_points():
+    gain, retention = np.array([[0.0, 10, 20]]), np.array([[100.0, 90, 70]])
+    assert claims.at_gain(gain, retention, 15) == pytest.approx([80])
+    assert np.isnan(claims.at_gain(gain, retention, 25)[0])
+
+
+def coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
+    """Share of simulated comparisons whose interval holds the true change: two families, clusters of 2, seeds."""
+    rng, hits = np.random.default_rng(20), 0
+    for _ in range(n_worlds):
+        drop, parts = rng.normal(0.15, 0.03, n_seeds) if n_seeds > 1 else np.array([0.15]), []
+        for name, n, accuracy in (("a", 200, 0.9), ("b", 120, 0.7)):
+            ease = np.repeat(rng.random(n // 2), 2)
+            base = (0.5 * ease + 0.5 * rng.random(n) < accuracy - 0.1).astype(float)
+            tuned = base * (rng.random((n_seeds, n)) >= drop[:, None])
+            parts.append(
+                table({"base": base, "x": tuned}, name, cluster=[f"{name}{i // 2}" for i in range(n)])
+            )
+        found = stats.analyse(pd.concat(parts), "base", reps=reps).estimate("retention", "x")
+        hits += found.low <= 85 <= found.high
+    return hits / n_worlds
+
+
+def test_coverage_quick():
+    assert 0.89 <= coverage(100, 1, 400) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [1, 3, 5])
+def test_coverage(n_seeds: int):
+    assert 0.93 <= coverage(1000, n_seeds, 1000) <= 0.975
+
+
+def test_ten_thousand_draws_of_a_default_comparison_are_quick():
+    from time import perf_counter
+
+    rows = {"base": coin(2500, 0.8)} | {f"r{i}": coin(2500, 0.6, i + 1) for i in range(11)}
+    scores = table(rows)
+    start = perf_counter()
+    stats.analyse(scores, "base")
+    assert perf_counter() - start < 8  # 1 to 2 seconds on two idle cores
