@@ -65,9 +65,8 @@ class ChatTemplate:
         self._notes: dict[str, None] = {}
         self.eos_id, self.pad_id = self._ends()
         self._special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        self._special_text = re.compile(
-            "|".join(map(re.escape, sorted(self._special, key=len, reverse=True))) or "(?!)"
-        )
+        longest_first = sorted(self._special, key=len, reverse=True)
+        self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._bos = ""
         self._source = self._template()
         self._system_first = self._takes_system()
@@ -93,9 +92,7 @@ class ChatTemplate:
     def encode_all(self, records: Sequence[Record], source: str = "domain", *, max_length: int) -> list[Example]:
         """The examples of all records, in order. What was cut or unusual is counted in `notes`."""
         if max_length < 8:
-            raise PlanError(
-                f"max_length {max_length} leaves no room for a prompt and an answer; give at least 8 tokens"
-            )
+            raise PlanError(f"max_length {max_length} leaves no room for prompt and answer; give at least 8 tokens")
         seen: Counter[str] = Counter()
         faults: list[str] = []
         sequences: list[tuple[str, list[Piece]]] = []
@@ -123,13 +120,9 @@ class ChatTemplate:
         """The end and padding tokens; both must be known before anything is generated or batched."""
         eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         if eos is None:
-            raise PlanError(
-                "the tokenizer has no end token (eos_token is null); set eos_token in its tokenizer_config.json"
-            )
+            raise PlanError("the tokenizer has no end token (eos_token is null); set it in tokenizer_config.json")
         if pad is None:
-            self._note(
-                f"The tokenizer has no padding token: its end token {self.tokenizer.eos_token} pads (masked, untrained)."
-            )
+            self._note(f"The tokenizer has no padding token: its end token {self.tokenizer.eos_token} pads, masked.")
         return int(eos), int(eos if pad is None else pad)
 
     def _template(self) -> str:
@@ -138,9 +131,7 @@ class ChatTemplate:
         if isinstance(source, dict):
             source = source.get("default")
         if not source:
-            self._note(
-                "The tokenizer has no chat template: system and user texts stand plain, an empty line after each."
-            )
+            self._note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
             if self.tokenizer.bos_token_id in self.tokenizer("a")["input_ids"][:1]:
                 self._bos = self.tokenizer.bos_token
             return PLAIN
@@ -166,20 +157,13 @@ class ChatTemplate:
         if found := self._special_text.search(closing):
             ids = dict.fromkeys([self._special[found[0]], self.eos_id])
             return closing[: found.end()], True, list(ids)
-        self._note(
-            f"The chat template closes an answer with no special token: {self.tokenizer.eos_token} is added after each."
-        )
+        self._note(f"The chat template closes answers with no special token: {self.tokenizer.eos_token} is added.")
         return str(self.tokenizer.eos_token), False, [self.eos_id]
 
     def _render(self, messages: list[Turn], generate: bool = False) -> str:
         said = [{"role": m.role, "content": m.content} for m in messages]
-        options = {
-            "chat_template": self._source,
-            "tokenize": False,
-            "enable_thinking": self._thinking,
-            "bos": self._bos,
-        }
-        return self.tokenizer.apply_chat_template(said, add_generation_prompt=generate, **options)
+        names = {"bos": self._bos, "enable_thinking": self._thinking, "add_generation_prompt": generate}
+        return self.tokenizer.apply_chat_template(said, chat_template=self._source, tokenize=False, **names)
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         if not texts:
