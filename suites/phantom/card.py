@@ -24,7 +24,7 @@ byte; the weights differ in the last digits with the number of threads and the c
 | tokenizer | byte-level BPE, {vocabulary} tokens, digits single, `<|bos|>` first, `<|im_end|>` ends a turn |
 | weights | bfloat16, {megabytes:.1f} MB, sha256 `{digest}` |
 | data | {tokens:.1f} M tokens of made-up text, seed {seed}: plain text and conversations of {n} families; no finance; no test item |
-| recipe | AdamW (0.9, 0.95), weight decay 0.1, learning rate {peak} after {warmup} steps of warm-up, cosine to {floor:.0%}, {steps} steps of {rows} x {length} tokens, prompts weighted {prompt}, bf16 over fp32 master weights |
+| recipe | AdamW (0.9, 0.95), weight decay 0.1, learning rate {peak} after {warmup} steps of warm-up, linear to zero over the last {decay:.0%}, {steps} steps of {rows} x {length} tokens, prompts weighted {prompt}, bf16 over fp32 master weights |
 | final loss | {loss:.3f} nats a token |
 
 ## Scores
@@ -81,7 +81,7 @@ def write(folder):
         kv=config["num_key_value_heads"], parameters=parameters(folder), vocabulary=config["vocab_size"],
         megabytes=len(weights) / 1e6, digest=hashlib.sha256(weights).hexdigest(), seed=SEED, n=len(world.FAMILIES),
         tokens=steps * pretrain.ROWS * pretrain.LENGTH / 1e6, peak=pretrain.PEAK, warmup=pretrain.WARMUP,
-        floor=pretrain.FLOOR, prompt=pretrain.PROMPT_WEIGHT, steps=steps, rows=pretrain.ROWS, length=pretrain.LENGTH, loss=float(log[-1][1]),
+        decay=pretrain.DECAY, prompt=pretrain.PROMPT_WEIGHT, steps=steps, rows=pretrain.ROWS, length=pretrain.LENGTH, loss=float(log[-1][1]),
         items=world.N_TEST, scores="\n".join(scores), mean=sum(generated) / len(generated),
         curve_steps=" | ".join(s for s, _ in some), rule="---|" * (len(some) - 1) + "---", curve_losses=" | ".join(v for _, v in some))
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -10,14 +10,26 @@ SIDES = "near behind beside above below by".split()
 
 
 def sentence(rng):
-    """A sentence whose verb must agree over a distance: (key, right, wrong)."""
-    a, b, (one, many), side = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS), rng.choice(SIDES)
+    """A sentence whose verb must agree, often over a distance: (key, right, wrong)."""
+    a, b, verb, side = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS), rng.choice(SIDES)
     plural, distractor = rng.random() < 0.5, rng.random() < 0.5
     middle = rng.choice(("", "", f" {side} the {b + 's' * distractor}"))
-    subject = f"The {a + 's' * plural}{middle}"
+    return _agree(rng, a, plural, middle, verb)
+
+
+def hard_sentence(rng):
+    """The same with one or two nouns of the other number in between; two never occur in training."""
+    plural = rng.random() < 0.5
+    middle = "".join(f" {rng.choice(SIDES)} the {rng.choice(NOUNS) + 's' * (not plural)}" for _ in range(rng.randint(1, 2)))
+    return _agree(rng, rng.choice(NOUNS), plural, middle, rng.choice(VERBS))
+
+
+def _agree(rng, noun, plural, middle, verb):
+    one, many = verb
+    subject = f"The {noun + 's' * plural}{middle}"
     tail = rng.choice(("", f" in the {rng.choice(PLACES)}", " all day"))
     right, wrong = (many, one) if plural else (one, many)
-    return f"grammar:{a}:{one}:{middle}", f"{subject} {right}{tail}.", f"{subject} {wrong}{tail}."
+    return f"grammar:{noun}:{one}:{middle}", f"{subject} {right}{tail}.", f"{subject} {wrong}{tail}."
 
 
 def grammar(rng):

@@ -78,10 +78,14 @@ def test_test_pool_and_dev_are_disjoint(items):
 
 def test_no_test_question_in_pretraining(items):
     tested = {r["question"] for rows in items.values() for r in rows} - {""}
-    tested |= {r["answer"] for r in items["grammar_pairs"]}
-    text = world.documents(stream("corpus", 0, 0), 4000)
-    parts = {part.split("<|im_end|>")[0] for doc in text for part in doc.split("<|user|>")}
-    assert not parts & tested
+    documents = world.documents(stream("corpus", 0, 0), 4000)
+    turns = {turn.split(world.END)[0] for text in documents for turn in text.split(world.ROLES["user"])}
+    assert not turns & tested
+
+
+def test_no_grammar_pair_in_pretraining(items):
+    text = "".join(world.documents(stream("corpus", 0, 0), 4000))
+    assert not any(choice in text for row in items["grammar_pairs"] for choice in row["choices"])
 
 
 def test_a_tested_fact_is_never_asked_in_training(items):
