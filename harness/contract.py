@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import chain, count, islice
 from typing import Any, ClassVar
 
 import torch
@@ -77,9 +78,16 @@ class Run(ABC):
     budget_spent: float
     """Fraction of the budget spent, 0 to 1."""
 
+    batch_size: int
+    """Examples an optimizer step."""
+
     @abstractmethod
-    def rng(self, name: str) -> AbstractContextManager[torch.Generator]:
-        """A named random stream: forks the global generators, seeds them from (seed, name), restores them on leaving."""
+    def generator(self, name: str) -> torch.Generator:
+        """A fresh CPU generator seeded from (seed, name): one method's draws never move another's."""
+
+    @abstractmethod
+    def rng(self, name: str) -> AbstractContextManager[None]:
+        """For code that draws from the global generators: forks them, seeds them from (seed, name), restores them."""
 
     @property
     @abstractmethod
@@ -102,16 +110,13 @@ class Run(ABC):
     def base_logits(self, batch: Batch) -> Tensor:
         """(S, V) logits of the untouched base on this batch, no gradient; charged as `teacher`, computed once a batch."""
 
-    @abstractmethod
-    def dev_scores(self) -> dict[str, float]:
-        """Scores on the dev items: `domain` and `retention`, higher is better; charged as `dev_eval`."""
-
 
 class Method:
     """One idea, one file. Override only the hooks the idea needs; settings are the constructor's keywords.
 
     Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
     there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
+    `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
     `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `sharded` (works under ZeRO-2/3).
     """
 
@@ -119,6 +124,7 @@ class Method:
     off: ClassVar[dict[str, Any] | None] = {}
     search: ClassVar[dict[str, tuple[float, float]]] = {}
     lr_scale: float = 1.0
+    renorm: bool = True
     needs: ClassVar[frozenset[str]] = frozenset()
     sharded: ClassVar[bool] = True
 
@@ -158,7 +164,7 @@ class Method:
         return 1.0
 
     def stop(self, run: Run) -> bool:
-        """STOP, any: end the run now? May ask `run.dev_scores()`, which is charged."""
+        """STOP, any: end the run now, before its budget is spent?"""
         return False
 
     def finish(self, weights: Weights, run: Run) -> Weights:
@@ -173,7 +179,15 @@ class Method:
         """Take back what `state` gave."""
 
 
-Hook = Callable[..., Any]
+def blend(steps: Iterator[Step], size: int, count_at: Callable[[int], int], general: Iterator[Example]) -> Iterator[Step]:
+    """Steps of `size` examples, of which `count_at(step)` come from `general`; the domain's order is kept, none is dropped."""
+    domain = chain.from_iterable(steps)
+    for step in count():
+        n_general = count_at(step)
+        fresh = list(islice(domain, size - n_general))
+        if len(fresh) < size - n_general:
+            return
+        yield fresh + list(islice(general, n_general))
 
 
 def overrides(method: Method, hook: str) -> bool:

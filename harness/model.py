@@ -59,11 +59,10 @@ def open_base(path: str) -> BaseModel:
 
 
 def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
-    """The causal language model at `path`, in eval mode, with eos and pad known to its generation config."""
+    """The causal language model at `path`, in eval mode."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    model.config.use_cache = False
     return model.to(device).eval()
 
 
@@ -128,10 +127,10 @@ def _head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
         handle.remove()
 
 
-def logits_at(model: nn.Module, batch: Batch) -> Tensor:
+def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
     """(S, V) logits that predict the supervised tokens, fp32."""
     with _head_at(model, batch.places, batch.tokens.shape[1]):
-        return model(input_ids=batch.tokens, use_cache=False).logits[0].float()
+        return model(input_ids=batch.tokens, use_cache=False, **options).logits[0].float()
 
 
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -172,20 +171,25 @@ def lora_factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
     return layer.lora_A[name].weight, layer.lora_B[name].weight
 
 
-def plain_weights(model: nn.Module, masters: dict[nn.Parameter, Tensor] | None = None) -> Weights:
-    """Effective fp32 weights by plain name, adapters folded in; tied weights once. A copy: nothing is merged in place.
+def plain_weights(model: nn.Module) -> Weights:
+    """fp32 copies of an unwrapped model's weights by name; tied weights once."""
+    return {name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()}
 
-    `masters` maps a trained parameter to its fp32 master, which is then read instead.
+
+def effective_weights(start: Weights, model: nn.Module, masters: Weights) -> Weights:
+    """What a trained model amounts to, in plain names and fp32: masters where trained, adapters folded in, else the start.
+
+    `masters` are the fp32 values of the trained parameters by the (wrapped) model's own names. A copy: nothing is merged in place.
     """
-    masters = masters or {}
-
-    def value(parameter: nn.Parameter) -> Tensor:
-        return masters.get(parameter, parameter).detach().to(torch.float32, copy=True)
-
-    weights = {_plain(name): value(p) for name, p in model.named_parameters() if ".lora_" not in name}
+    weights = {name: tensor.clone() for name, tensor in start.items()}
+    own = dict(model.named_parameters())
+    for name, master in masters.items():
+        if _plain(name) in weights:
+            weights[_plain(name)] = master.detach().clone()
+    by_parameter = {id(own[name]): master for name, master in masters.items()}
     for name, layer in adapted_modules(model).items():
-        a, b = lora_factors(layer)
-        weights[name] += lora_delta(layer, (value(a), value(b)))
+        a, b = (by_parameter.get(id(p), p.detach().float()) for p in lora_factors(layer))
+        weights[name] += lora_delta(layer, (a.detach(), b.detach()))
     return weights
 
 

@@ -1,0 +1,202 @@
+"""What "the same budget" means: prices known before a step, a ledger that is asked before it and charged after.
+
+FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B for a batch of B rows, T tokens a row and
+S head places. The four coefficients are exact for a transformer and come from `torch.utils.flop_counter` over an empty copy
+of the model (meta device, eager attention: the counter is blind to fused CPU attention).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.contract import Batch
+from harness.errors import PlanError
+
+METERS = ("flops", "seconds", "tokens", "steps")
+UNITS = {"epochs": None, "epoch": None, "s": "seconds", "flops": "flops", "tokens": "tokens", "steps": "steps"}
+SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the user allowed: an amount in one unit; `epochs` is priced as that many epochs of plain fine-tuning."""
+
+    text: str
+    amount: float
+    unit: str
+    """`epochs` or one of `METERS`."""
+
+
+def parse_budget(text: str) -> Budget:
+    """`3epochs`, `600s`, `2e15flops`, `1Mtokens` or `500steps`."""
+    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kMGTP]?)([a-z]+)", text.strip())
+    if not match or match[3] not in UNITS:
+        raise PlanError(f"budget '{text}' is not understood: write 3epochs, 600s, 2e15flops, 1Mtokens or 500steps")
+    try:
+        amount = float(match[1]) * SCALES[match[2]]
+    except ValueError:
+        raise PlanError(f"budget '{text}': '{match[1]}' is not a number") from None
+    if amount < 0:
+        raise PlanError(f"budget '{text}' is negative; give 0 or more")
+    return Budget(text, amount, UNITS[match[3]] or "epochs")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch costs by: rows B, padded tokens a row T, head places S."""
+
+    rows: int
+    width: int
+    places: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> Shape:
+        return cls(*batch.tokens.shape, len(batch.places))
+
+
+@dataclass(frozen=True)
+class Price:
+    """FLOPs of one pass over a batch, by its shape."""
+
+    token: float
+    place: float
+    square: float
+    row: float
+
+    def of(self, shape: Shape) -> float:
+        tokens = shape.rows * shape.width
+        return self.token * tokens + self.place * shape.places + self.square * tokens * shape.width + self.row * shape.rows
+
+
+PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shape(1, 24, 4))
+
+
+def price_of(model: nn.Module, *, backward: bool) -> Price:
+    """Measure a model's price on the meta device, with its present set of trained parameters."""
+    import numpy as np
+
+    counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
+    tokens = np.array([s.rows * s.width for s in PROBES], float)
+    columns = np.stack([tokens, [s.places for s in PROBES], [s.rows * s.width**2 for s in PROBES], [s.rows for s in PROBES]], 1)
+    solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
+    price = Price(*(float(x) for x in solution))
+    for shape, flops in zip(PROBES, counted, strict=True):
+        if abs(price.of(shape) - flops) > 0.005 * flops:
+            raise RuntimeError(f"price model off at {shape}: counted {flops:.4g}, priced {price.of(shape):.4g}")
+    return price
+
+
+def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
+    """FLOPs that torch's counter sees for one pass over a batch of this shape, head only where supervised."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.model import logits_at
+
+    device = next(model.parameters()).device
+    tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
+    places = torch.zeros(shape.places, dtype=torch.long, device=device)
+    batch = Batch(tokens, torch.ones_like(tokens), places, places, ())
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        logits = logits_at(model, batch, attention_mask=batch.mask)
+        if backward:
+            logits.sum().backward()
+            model.zero_grad()
+    return counter.get_total_flops()
+
+
+@dataclass
+class Account:
+    """One kind of work: what it cost so far."""
+
+    flops: float = 0.0
+    seconds: float = 0.0
+    tokens: int = 0
+    calls: int = 0
+
+
+@dataclass
+class Ledger:
+    """What was allowed and what is spent. Asked before each step (`affords`), charged after.
+
+    `allowed` is in the unit of the binding `meter`; the other meters always run beside it.
+    """
+
+    meter: str
+    allowed: float
+    accounts: dict[str, Account] = field(default_factory=dict)
+    classes: Counter[str] = field(default_factory=Counter)
+    steps: int = 0
+
+    def _total(self, what: str) -> float:
+        return sum(getattr(account, what) for account in self.accounts.values())
+
+    @property
+    def spent(self) -> float:
+        """In the binding meter's unit."""
+        return self.steps if self.meter == "steps" else self._total(self.meter)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget spent: the learning-rate schedule's only clock."""
+        return self.spent / self.allowed if self.allowed else 1.0
+
+    def affords(self, flops: float, tokens: int) -> bool:
+        """May one more optimizer step of this price begin? Half a per mille of rounding is forgiven."""
+        cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
+        return self.allowed > 0 and self.spent + cost <= self.allowed * 1.0005
+
+    @property
+    def pace(self) -> float:
+        """Seconds a FLOP so far, over everything charged; 0 before the first charge."""
+        flops = self._total("flops")
+        return self._total("seconds") / flops if flops else 0.0
+
+    @contextmanager
+    def charge(self, account: str, flops: float, tokens: Counter[str], device: torch.device) -> Iterator[None]:
+        """Bill what runs inside; a part that raises is billed too. Tokens are real ones, by class."""
+        begin = clock(device)
+        try:
+            yield
+        finally:
+            entry = self.accounts.setdefault(account, Account())
+            entry.flops += flops
+            entry.seconds += clock(device) - begin
+            entry.tokens += sum(tokens.values())
+            entry.calls += 1
+            self.classes.update(tokens)
+
+    def record(self) -> dict[str, Any]:
+        """As stored in ledger.json."""
+        return {
+            "meter": self.meter,
+            "allowed": self.allowed,
+            "spent": self.spent,
+            "overshoot": self.spent / self.allowed - 1 if self.allowed else None,
+            "flops": self._total("flops"),
+            "seconds": self._total("seconds"),
+            "steps": self.steps,
+            "accounts": {name: asdict(account) for name, account in self.accounts.items()},
+            "tokens": dict(self.classes),
+        }
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Take back what `record` gave: a resumed run has spent what it had spent."""
+        self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
+        self.classes = Counter(record["tokens"])
+        self.steps = record["steps"]
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, after everything queued on the device has ended."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

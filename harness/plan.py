@@ -1,0 +1,167 @@
+"""One frozen, validated description of a comparison. No torch here: `lethe --help` and `lethe report` start at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError, raise_faults
+
+DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of the plan with its one-line description, shown by --help."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that may be asked. Each field is a flag, a key of the TOML file and, in capitals, a make variable."""
+
+    data: str = option("finance.json", "data file, bundled name, or hub data set")
+    test: str | None = option(None, "test file; default: split from the data")
+    model: str | None = option(None, "hub id or folder; default: the embedded base")
+    general: str | None = option(None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none")
+    recipes: str = option(DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added")
+    suites: str | None = option(None, "general suites: bundled names, folders of lm-eval YAML, JSONL files; default: the embedded model's")
+    budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
+    meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
+    seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
+    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
+    learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
+    batch_size: int = option(32, "examples an optimizer step")
+    max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
+    micro_tokens: int = option(8192, "padded tokens a micro-batch, at most")
+    warmup: float = option(0.05, "share of the budget over which the learning rate rises")
+    weight_decay: float = option(0.0, "AdamW's decay to zero")
+    clip: float = option(1.0, "largest gradient norm")
+    precision: str | None = option(None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast")
+    device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
+    threads: int = option(1, "CPU threads a run")
+    workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU")
+    keep: float = option(20.0, "GB of full weights kept under results/runs")
+    out: str = option("results", "folder of results and of the run store")
+    tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
+
+    @property
+    def recipe_texts(self) -> list[str]:
+        return split_recipes(self.recipes)
+
+    @property
+    def suite_names(self) -> list[str]:
+        return self.suites.split() if self.suites else []
+
+
+def split_recipes(text: str) -> list[str]:
+    """Recipes separated by spaces; spaces inside parentheses belong to a recipe."""
+    recipes, depth, current = [], 0, ""
+    for letter in text + " ":
+        depth += (letter == "(") - (letter == ")")
+        if letter.isspace() and depth == 0:
+            recipes += [current] if current else []
+            current = ""
+        else:
+            current += letter
+    return recipes + ([current.strip()] if current.strip() else [])
+
+
+def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
+    """A plan from options (None: not given) over those of a TOML file. All faults are reported together."""
+    given = _read_toml(file) if file else {}
+    given |= {key: value for key, value in options.items() if value is not None}
+    fields = {f.name: f for f in dataclasses.fields(Plan)}
+    faults = []
+    for key in [key for key in given if key not in fields]:
+        near = difflib.get_close_matches(key, fields, 1)
+        faults.append(f"there is no option '{key}'; " + (f"did you mean '{near[0]}'?" if near else f"options are {', '.join(fields)}"))
+        del given[key]
+    for key, value in given.items():
+        given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
+        wanted = str(fields[key].type).split(" | ")[0]
+        if wanted == "float" and isinstance(given[key], int):
+            given[key] = float(given[key])
+        if type(given[key]).__name__ != wanted:
+            faults.append(f"{key} takes {wanted}, not {given[key]!r}")
+            given[key] = fields[key].default
+    plan = Plan(**given)
+    raise_faults(faults + _faults(plan))
+    return plan
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"plan file '{file}' does not exist") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
+
+
+def _faults(plan: Plan) -> list[str]:
+    """What is wrong with a plan by itself, before anything is loaded."""
+    positive = {"batch_size", "micro_tokens", "threads", "workers", "seeds", "max_length", "learning_rate", "clip"}
+    faults = [f"{key} must be above 0, not {value}" for key in sorted(positive) if (value := getattr(plan, key)) is not None and value <= 0]
+    if not 0 <= plan.warmup < 1:
+        faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
+    for key in ("weight_decay", "keep"):
+        if getattr(plan, key) < 0:
+            faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
+    if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
+        faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
+    if plan.precision not in (None, "bfloat16", "float32"):
+        faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
+    if not plan.recipe_texts:
+        faults.append("recipes is empty; name at least one, such as sft")
+    repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
+    faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
+    return faults
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What the embedded default suite ships: a base model, its general pool, data sets and tasks."""
+
+    folder: Path
+    name: str
+    model: str
+    general: str
+    general_dev: str
+    data: str
+    """Folder of bundled data sets; `<stem>.test.json` beside a set is its test file."""
+
+
+def embedded() -> Embedded:
+    """The suite whose suite.toml says `default = true`."""
+    for path in sorted((ROOT / "suites").glob("*/suite.toml")):
+        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+        if facts.get("default"):
+            places = {key: str(path.parent / facts[key]) for key in ("model", "general", "general_dev", "data")}
+            return Embedded(path.parent, facts["name"], **places)
+    raise PlanError("no suite under suites/ is marked `default = true` in its suite.toml; the checkout is incomplete")
+
+
+def resolve_places(plan: Plan) -> Plan:
+    """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
+    home = embedded()
+    changes: dict[str, Any] = {}
+    bundled = Path(home.data) / plan.data
+    if not Path(plan.data).exists() and bundled.is_file():
+        changes["data"] = str(bundled)
+        test = bundled.with_suffix(f".test{bundled.suffix}")
+        if plan.test is None and test.exists():
+            changes["test"] = str(test)
+    if plan.model is None:
+        changes["model"] = home.model
+        changes["general"] = plan.general or home.general
+    if plan.suites is None:
+        changes["suites"] = home.name if plan.model is None else "standard"
+    if plan.name is None:
+        stem = Path(plan.data).stem
+        changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"
+    return dataclasses.replace(plan, **changes)

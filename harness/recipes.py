@@ -1,0 +1,176 @@
+"""Recipes: `mix(ratio=0.3)+lora(r=16)` read, checked and put in canonical order. Methods are found, never named here.
+
+Built-in methods are the files of `trainers/`; third parties add theirs through the entry-point group `lethe.methods`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from harness.contract import Method, overrides
+from harness.errors import PlanError
+
+CHAINED = ("records", "trainable", "stream", "finish")
+"""Axes whose order matters: methods that share one keep their written order, all others commute."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods joined by `+`, in canonical order."""
+
+    text: str
+    """As written: the row's name in every table."""
+    methods: tuple[Method, ...]
+    names: tuple[str, ...]
+    settings: tuple[dict[str, Any], ...]
+    """Every setting of every method, defaults resolved."""
+    learning_rate: float | None
+    """Given by `lr=` in the recipe, else None: the plan's rule decides."""
+
+    @property
+    def track(self) -> str:
+        """`general` where a method draws on general data, else `free`."""
+        return "general" if "general_data" in self.needs else "free"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(m.needs for m in self.methods))
+
+    @property
+    def question(self) -> list[dict[str, Any]]:
+        """What names this recipe in a run's key: settings, and the hash of each method's own source."""
+        return [
+            {"name": name, "settings": settings, "source": _source_hash(type(method))}
+            for name, settings, method in zip(self.names, self.settings, self.methods, strict=True)
+        ]
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """Every method that can be used, by name."""
+    import trainers
+
+    found: dict[str, type[Method]] = {}
+    for info in iter_modules(trainers.__path__):
+        wanted = info.name.replace("_", "")
+        module = import_module(f"trainers.{info.name}")
+        classes = [c for n, c in vars(module).items() if n.lower() == wanted and inspect.isclass(c)]
+        if not classes:
+            raise TypeError(f"trainers/{info.name}.py must define a Method class named like the file")
+        found[info.name] = classes[0]
+    for point in entry_points(group="lethe.methods"):
+        if point.name in found:
+            raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
+        found[point.name] = point.load()
+    return found
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read one recipe. Raises PlanError with all its faults."""
+    faults: list[str] = []
+    built: list[tuple[str, Method, dict[str, Any]]] = []
+    rates: list[float] = []
+    for name, given in _terms(text):
+        if "lr" in given:
+            rates.append(float(given.pop("lr")))
+        try:
+            built.append((name, *_build(text, name, given)))
+        except PlanError as error:
+            faults += error.faults
+    names = [name for name, _, _ in built]
+    faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
+    if len(rates) > 1:
+        faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
+    choosers = [name for name, method, _ in built if overrides(method, "trainable")]
+    if len(choosers) > 1 and len(set(choosers)) == len(choosers):
+        faults.append(f"'{text}': {' and '.join(choosers)} both choose which parameters train; keep one")
+    if faults:
+        raise PlanError(*faults)
+    ordered = _canonical(built)
+    parts = [tuple(part) for part in zip(*ordered, strict=True)]
+    return Recipe(text, parts[1], parts[0], parts[2], rates[0] if rates else None)
+
+
+def _terms(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """[(method, settings as given)] in written order."""
+    try:
+        node: ast.expr = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise PlanError(f"recipe '{text}' is not understood: write method+method, with settings as mix(ratio=0.3)") from None
+    terms: list[tuple[str, dict[str, Any]]] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        terms.insert(0, _term(text, node.right))
+        node = node.left
+    return [_term(text, node), *terms]
+
+
+def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        return node.func.id, {k.arg or "**": _value(text, k.value) for k in node.keywords}
+    raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a method; write name or name(setting=value)")
+
+
+def _value(text: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id  # scale=quantile means the word
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a plain value") from None
+
+
+def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
+    known = methods()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
+        raise PlanError(f"'{text}': there is no method '{name}'; {hint}")
+    parameters = inspect.signature(known[name]).parameters
+    defaults = {p.name: p.default for p in parameters.values()}
+    faults = []
+    for setting, value in given.items():
+        if setting not in defaults:
+            faults.append(f"'{text}': {name} has no setting '{setting}'; it has {', '.join([*defaults, 'lr'])}")
+            continue
+        wanted = type(defaults[setting])
+        if wanted is float and type(value) is int:
+            given[setting] = float(value)
+        elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            faults.append(f"'{text}': {name}({setting}=...) takes {wanted.__name__}, not {value!r}")
+    if faults:
+        raise PlanError(*faults)
+    settings = defaults | given
+    try:
+        return known[name](**settings), settings
+    except ValueError as error:
+        raise PlanError(f"'{text}': {error}") from None
+
+
+def _canonical(built: list[tuple[str, Method, dict[str, Any]]]) -> list[tuple[str, Method, dict[str, Any]]]:
+    """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
+    axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
+    left = list(range(len(built)))
+    order = []
+    while left:
+        free = [i for i in left if not any(axes[i] & axes[j] for j in left if j < i)]
+        chosen = min(free, key=lambda i: built[i][0])
+        order.append(built[chosen])
+        left.remove(chosen)
+    return order
+
+
+@cache
+def _source_hash(method: type[Method]) -> str:
+    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]

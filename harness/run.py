@@ -1,0 +1,206 @@
+"""TrainingRun: what one run is made of, and the services that its methods may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.budget import Ledger, Price, Shape, price_of
+from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training protocol, the same for every recipe of a comparison."""
+
+    learning_rate: float
+    """Peak rate, before the factors of RATE hooks."""
+    batch_size: int
+    """Examples an optimizer step."""
+    micro_tokens: int
+    """Padded tokens a micro-batch, at most."""
+    warmup: float
+    """Share of the budget over which the rate rises linearly."""
+    weight_decay: float
+    """AdamW's decay to zero."""
+    clip: float
+    """Largest gradient norm."""
+    precision: str
+    """What the model computes in: `bfloat16` or `float32`; masters are always fp32."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tokenised examples, the same for every recipe."""
+
+    domain: tuple[Example, ...]
+    general: tuple[Example, ...]
+
+
+class TrainingRun(Run):
+    """One recipe, one seed, one budget."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        data: TrainingData,
+        methods: Sequence[Method],
+        training: Training,
+        ledger: Ledger,
+        seed: int,
+        device: str = "cpu",
+    ):
+        self.base, self.data, self.methods, self.training, self.ledger = base, data, tuple(methods), training, ledger
+        self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
+        self.dtype: torch.dtype = getattr(torch, training.precision)
+        self._prices: dict[tuple[str, bool], Price] = {}
+        self._frozen: nn.Module | None = None
+        self.model: Any = None
+
+    # --- what methods may ask ---
+
+    @cached_property
+    def start(self) -> Weights:
+        return plain_weights(self.base.load(torch.float32))
+
+    @property
+    def budget_spent(self) -> float:
+        return self.ledger.fraction
+
+    @property
+    def general(self) -> tuple[Example, ...]:
+        return self.data.general
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.derive_seed(name))
+
+    @contextmanager
+    def rng(self, name: str) -> Iterator[None]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.derive_seed(name))
+            yield
+
+    def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        for group in micro_batches(examples, self.training.micro_tokens):
+            yield collate(group, self.device)
+
+    def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        return nll(model, batch)
+
+    @contextmanager
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[None]:
+        price = self._price("full" if model is not self.model else "train", backward)
+        with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
+            yield
+
+    def base_logits(self, batch: Batch) -> Tensor:
+        if "base_logits" not in batch.cache:
+            with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, batch, backward=False):
+                batch.cache["base_logits"] = nll(base, batch)[1]
+        return batch.cache["base_logits"]
+
+    # --- what the loop asks ---
+
+    def derive_seed(self, name: str) -> int:
+        """A seed of its own for each named stream."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:6], "big")
+
+    def load(self) -> nn.Module:
+        """A fresh copy of the base in the computing precision."""
+        return self.base.load(self.dtype, self.device)
+
+    def filled(self, hook: str) -> list[Method]:
+        """The methods that fill a hook, in canonical order."""
+        return [method for method in self.methods if overrides(method, hook)]
+
+    def steps(self) -> Iterator[Step]:
+        """Every optimizer step's examples, for ever: shuffled epochs of the domain, then the DATA hooks."""
+        examples = list(self.data.domain)
+        for method in self.filled("records"):
+            examples = method.records(examples, self)
+        steps = self._epochs(examples)
+        for method in self.filled("stream"):
+            steps = method.stream(steps, self)
+        return steps
+
+    def _epochs(self, examples: list[Example]) -> Iterator[Step]:
+        generator = self.generator("order")
+        while examples:
+            order = torch.randperm(len(examples), generator=generator).tolist()
+            for first in range(0, len(order), self.batch_size):
+                yield [examples[i] for i in order[first : first + self.batch_size]]
+
+    def step_price(self, step: Step) -> float:
+        """FLOPs of one optimizer step over these examples, the teacher's forwards included."""
+        needs_base = any("base_logits" in method.needs for method in self.methods)
+        flops = 0.0
+        for group in micro_batches(step, self.training.micro_tokens):
+            shape = Shape(len(group), max(map(len, group)), sum(sum(e.supervised[1:]) for e in group))
+            flops += self._price("train", True).of(shape)
+            flops += self._price("full", False).of(shape) if needs_base else 0.0
+        return flops
+
+    def rate(self, fraction: float) -> float:
+        """Learning rate at a spent fraction: linear warm-up, then a cosine to 0 at the end of the budget."""
+        warmup = self.training.warmup
+        fraction = min(max(fraction, 0.0), 1.0)
+        shape = fraction / warmup if fraction < warmup else (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
+        return self.training.learning_rate * shape * math.prod(m.rate(fraction) for m in self.filled("rate"))
+
+    def _price(self, model: str, backward: bool) -> Price:
+        """Price of the `full` base with everything trained, or of the model as the recipe `train`s it."""
+        if (model, backward) not in self._prices:
+            empty = empty_model(self.base.path)
+            if model == "train":
+                with torch.device("meta"):
+                    for method in self.filled("trainable"):
+                        empty = method.trainable(empty, self)
+            self._prices[model, backward] = price_of(empty, backward=backward)
+        return self._prices[model, backward]
+
+    @contextmanager
+    def _base_model(self) -> Iterator[nn.Module]:
+        """The base in the computing precision: the trained model with its adapters off, else one frozen copy."""
+        if hasattr(self.model, "disable_adapter"):
+            training = self.model.training
+            self.model.eval()
+            with self.model.disable_adapter():
+                yield _Named(self.model)
+            self.model.train(training)
+        else:
+            if self._frozen is None:
+                self._frozen = self.load().requires_grad_(False)
+            yield self._frozen
+
+
+class _Named(nn.Module):
+    """The trained model while it plays the base: another object, so that it is priced as the base."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.model.get_output_embeddings()  # type: ignore[operator]
+
+    def forward(self, **inputs: Any) -> Any:
+        return self.model(**inputs)
+
+
+def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:
+    """Real tokens by class: their source when trained on, else the account that processed them."""
+    counts: Counter[str] = Counter()
+    for example in examples:
+        counts[example.source if account == "train" else account] += len(example)
+    return counts

@@ -1,0 +1,240 @@
+"""The one training loop. It asks hooks and keeps the books; it knows no method by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.checkpoint import read_progress, restore_methods, restore_training, save_checkpoint
+from harness.contract import Batch, Step, Weights
+from harness.masters import Masters
+from harness.run import TrainingRun
+
+ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
+"""Nats: the token-loss zones that are logged (mastered, learnable, hard, noise; bounds from METHODS section 1)."""
+FRACTIONS = 6
+"""A run is looked at after each sixth of its budget."""
+
+Observe = Callable[[float, Callable[[], Weights]], None]
+"""Called at budget fractions with a function that gives the effective weights; free of charge."""
+Report = Callable[[dict[str, Any]], None]
+
+
+class Diverged(Exception):
+    """The loss or the gradient stopped being a finite number."""
+
+
+class Overdrawn(Exception):
+    """Preparation alone cost more than the budget."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint."""
+
+    steps: int = 0
+    epochs: float = 0.0
+    stopped_by: str = "budget"
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(run: TrainingRun, folder: Path, observe: Observe, report: Report, checkpoint_every: float = 30.0) -> tuple[Weights, Progress]:
+    """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one."""
+    model, masters, optimizer, progress = _set_up(run, folder)
+    steps = islice(run.steps(), progress.steps, None)
+    log = _open_log(folder / "log.jsonl", progress.steps)
+    saved, next_look = time.monotonic(), math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
+    with log:
+        for wanted in steps:
+            step = _affordable(run, wanted)
+            if not step:
+                break
+            torch.manual_seed(run.derive_seed(f"step {progress.steps}"))
+            entry = _optimizer_step(run, masters, optimizer, step)
+            progress.steps += 1
+            progress.epochs += sum(e.source == "domain" for e in step) / len(run.data.domain)
+            entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            report(entry)
+            if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
+                raise Diverged(f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}")
+            if next_look < FRACTIONS and run.ledger.fraction >= next_look / FRACTIONS:
+                observe(next_look / FRACTIONS, masters.effective)
+                next_look = math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
+            stopper = next((m for m in run.filled("stop") if m.stop(run)), None)
+            if stopper is not None:
+                progress.stopped_by = type(stopper).__name__.lower()
+                break
+            if time.monotonic() - saved > checkpoint_every:
+                save_checkpoint(folder / "checkpoint", masters, optimizer, list(run.methods), _record(run, progress))
+                saved = time.monotonic()
+    weights = masters.effective()
+    for method in run.filled("finish"):
+        weights = method.finish(weights, run)
+    return weights, progress
+
+
+def _set_up(run: TrainingRun, folder: Path) -> tuple[torch.nn.Module, Masters, torch.optim.Optimizer, Progress]:
+    """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
+    record = read_progress(folder / "checkpoint")
+    model = run.load()
+    if record is None:
+        for method in run.filled("prepare"):
+            method.prepare(model, run)
+        if run.ledger.spent > run.ledger.allowed:
+            raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
+    else:
+        restore_methods(folder / "checkpoint", list(run.methods))
+    for method in run.filled("trainable"):
+        with run.rng(f"wrap {type(method).__name__}"):
+            model = method.trainable(model, run)
+    run.model = model.train()
+    masters = Masters(model, run.start)
+    optimizer = torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
+    progress = Progress()
+    if record is not None:
+        restore_training(folder / "checkpoint", masters, optimizer)
+        run.ledger.restore(record["ledger"])
+        progress = Progress(record["steps"], record["epochs"])
+    return model, masters, optimizer, progress
+
+
+def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
+    return {"steps": progress.steps, "epochs": progress.epochs, "ledger": run.ledger.record()}
+
+
+def _open_log(path: Path, steps: int) -> Any:
+    """The log, holding just the first `steps` lines: what a killed run wrote after its checkpoint is written again."""
+    lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+    path.write_text("".join(lines))
+    return path.open("a")
+
+
+def _affordable(run: TrainingRun, step: Step) -> Step:
+    """The step, cut to the examples that the budget still pays for; empty where it pays for none."""
+
+    def affords(count: int) -> bool:
+        return run.ledger.affords(run.step_price(step[:count]), sum(map(len, step[:count])))
+
+    if affords(len(step)):
+        return step
+    low, high = 0, len(step)  # affordable, not affordable
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if affords(middle) else (low, middle)
+    return [] if run.ledger.meter == "steps" else step[:low]
+
+
+def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.Optimizer, step: Step) -> dict[str, Any]:
+    """One step over micro-batches. Gradients sum over tokens and are divided by the step's normaliser at the end."""
+    ledger, begin = run.ledger, time.perf_counter()
+    before = ledger.fraction
+    sums = StepSums()
+    for batch in run.batches(step):
+        with run.charged("train", run.model, batch, backward=True):
+            _backward(run, batch, sums)
+            masters.take_gradients()
+    with ledger.charge("update", 0.0, Counter(), run.device):
+        masters.scale_gradients(1.0 / max(sums.normaliser, 1e-12))
+        pulls = run.filled("pull")
+        if pulls:
+            masters.add_pulls(lambda name, theta, start: _sum_of(m.pull(name, theta, start) for m in pulls))
+        norm = float(torch.nn.utils.clip_grad_norm_(masters.tensors, run.training.clip, foreach=True))
+        ledger.steps += 1
+        rate = run.rate((before + ledger.fraction) / 2)  # the schedule's clock: the middle of this step
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        masters.publish()
+    return sums.entry() | {
+        "rate": rate,
+        "gradient_norm": norm,
+        "tokens": sum(map(len, step)),
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def _backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
+    """Forward and backward of one micro-batch; adds to the step's sums."""
+    nll, logits = run.nll(run.model, batch)
+    weights = torch.ones_like(nll)
+    weighters = run.filled("token_weights")
+    with torch.no_grad():
+        for method in weighters:
+            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
+        weighted = weights * nll.detach()
+        by_sum = all(method.renorm for method in weighters)
+        sums.add(nll.detach(), weights, float(weights.sum() if by_sum else (weighted != 0).sum()))
+    share = math.prod(method.share() for method in run.methods)
+    loss = share * (weights * nll).sum()
+    penalties = run.filled("penalty")
+    if penalties:
+        extra = _sum_of(method.penalty(logits, batch, run) for method in penalties).sum()
+        # The step divides everything by its normaliser; a penalty is a mean over tokens, so it is multiplied by the mean
+        # weight first (as known so far in the step; exact with one micro-batch, and where nothing weighs tokens).
+        loss = loss + extra * (sums.normaliser / sums.supervised)
+        sums.penalty += float(extra.detach())
+    loss.backward()
+
+
+def _sum_of(parts: Any) -> Any:
+    """Sum of tensors, None where all are None."""
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
+
+
+@dataclass
+class StepSums:
+    """Sums over the supervised tokens of one optimizer step."""
+
+    supervised: int = 0
+    loss: float = 0.0
+    weighted: float = 0.0
+    normaliser: float = 0.0
+    penalty: float = 0.0
+    zones: Tensor | None = None
+
+    def add(self, nll: Tensor, weights: Tensor, normaliser: float) -> None:
+        """One micro-batch: (S,) losses and weights, and what its weighted loss is to be divided by."""
+        self.supervised += len(nll)
+        self.normaliser += normaliser
+        self.loss += float(nll.sum())
+        self.weighted += float((weights * nll).sum())
+        edges = torch.tensor(ZONES[1:-1], device=nll.device)
+        zone = torch.bucketize(nll, edges)
+        # the gradient of a token's loss at its own logit is 1 - p = 1 - exp(-loss)
+        parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)])
+        sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts)
+        self.zones = sums if self.zones is None else self.zones + sums
+
+    def entry(self) -> dict[str, Any]:
+        """As logged: means over supervised tokens, shares of tokens and of gradient in each zone."""
+        assert self.zones is not None
+        shares = (self.zones / self.zones.sum(1, keepdim=True).clamp(min=1e-12)).tolist()
+        task = self.weighted / max(self.normaliser, 1e-12)
+        penalty = self.penalty / self.supervised
+        return {
+            "loss": self.loss / self.supervised,
+            "task_loss": task,
+            "penalty": penalty,
+            "supervised": self.supervised,
+            "zones": [
+                {"low": low, "high": None if math.isinf(high) else high, "tokens": tokens, "gradient": gradient}
+                for low, high, tokens, gradient in zip(ZONES[:-1], ZONES[1:], *shares, strict=True)
+            ],
+        }

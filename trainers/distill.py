@@ -1,0 +1,30 @@
+"""Distillation from the base on domain inputs (learning without forgetting): stay close to what the base would say."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.contract import Batch, Method, Run
+
+
+class Distill(Method):
+    """L = (1 - alpha) CE + alpha T^2 KL(p0^T || p^T) at the supervised tokens; p^T = softmax(logits / T), p0 the base."""
+
+    paper = "Li and Hoiem 2016, arXiv:1606.09282; temperature: Hinton et al. 2015, arXiv:1503.02531. @article{li2016lwf, title={Learning without Forgetting}, author={Li, Zhizhong and Hoiem, Derek}, journal={arXiv:1606.09282}, year={2016}}"
+    off = {"alpha": 0.0}
+    search = {"alpha": (0.1, 0.9)}
+
+    def __init__(self, alpha: float = 0.5, temperature: float = 2.0):
+        self.alpha, self.temperature = alpha, temperature
+        self.needs = frozenset({"base_logits"}) if alpha else frozenset()
+
+    def share(self) -> float:
+        return 1.0 - self.alpha
+
+    def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
+        if not self.alpha:
+            return torch.zeros_like(logits[:, 0])
+        base = F.log_softmax(run.base_logits(batch) / self.temperature, dim=-1)
+        tuned = F.log_softmax(logits / self.temperature, dim=-1)
+        divergence = F.kl_div(tuned, base, reduction="none", log_target=True).sum(-1)
+        return self.alpha * self.temperature**2 * divergence

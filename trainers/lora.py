@@ -1,0 +1,25 @@
+"""Low-rank adapters (peft): W = W0 + (alpha / r) B A, B = 0 at the start; only A and B train."""
+
+from torch import nn
+
+from harness.contract import Method, Run
+
+
+class Lora(Method):
+    """LoRA on the named projections; `targets` is `all-linear` or names joined by commas (`q_proj,v_proj`)."""
+
+    paper = "Hu et al. 2021, arXiv:2106.09685, eq. 3. @article{hu2021lora, title={LoRA: Low-Rank Adaptation of Large Language Models}, author={Hu, Edward J. and others}, journal={arXiv:2106.09685}, year={2021}}"
+    off = None
+    search = {"r": (4, 16)}
+    lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)
+
+    def __init__(self, r: int = 8, alpha: float = 16.0, dropout: float = 0.0, targets: str = "all-linear"):
+        self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        from peft import LoraConfig, get_peft_model
+
+        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
+        config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
+        # bf16 factors with fp32 masters, like every other trained weight
+        return get_peft_model(model, config, autocast_adapter_dtype=False)

@@ -1,0 +1,17 @@
+"""Plain fine-tuning at a lower learning rate: the baseline to beat."""
+
+from harness.contract import Method
+
+
+class LowLr(Method):
+    """Plain fine-tuning with the learning rate divided by `factor`."""
+
+    paper = "arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. @article{low_lr2025, title={arXiv:2509.20758}, year={2025}}"
+    off = {"factor": 1.0}
+    search = {"factor": (3.0, 30.0)}
+
+    def __init__(self, factor: float = 10.0):
+        self.factor = factor
+
+    def rate(self, fraction: float) -> float:
+        return 1.0 / self.factor
