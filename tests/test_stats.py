@@ -213,13 +213,13 @@ def coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
 
 
 def test_coverage_quick():
-    assert 0.89 <= coverage(100, 1, 400) <= 1
+    assert 0.89 <= coverage(100, 1, 400) < 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [1, 3, 5])
 def test_coverage(n_seeds: int):
-    assert 0.93 <= coverage(1000, n_seeds, 1000) <= 0.975
+    assert 0.93 <= coverage(600, n_seeds, 800) <= (0.97 if n_seeds == 1 else 0.99)
 
 
 def test_ten_thousand_draws_of_a_default_comparison_are_quick():

@@ -53,5 +53,6 @@ def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarra
         here = np.isnan(result) & (before < target) & (after >= target)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = (target - before) / (after - before)
-        result = np.where(here, retention[:, f - 1] + share * (retention[:, f] - retention[:, f - 1]), result)
+            between = retention[:, f - 1] + share * (retention[:, f] - retention[:, f - 1])
+        result = np.where(here, between, result)
     return result

@@ -1,0 +1,218 @@
+"""A stored comparison made ready to show: a row per recipe with its numbers, costs and fate, and what may be said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report import claims
+from harness.report.curves import Curves, read_curves
+from harness.stats import Analysis, Estimate, analyse
+from harness.store import Comparison
+
+REFERENCES = ("sft", "low_lr")
+"""Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
+TRACKS = {"free": "without general data", "general": "with general data"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a recipe over its seeds."""
+
+    name: str
+    role: str
+    track: str
+    status: str
+    reasons: tuple[str, ...]
+    """Why seeds did not end well, one sentence each."""
+    seeds: tuple[int, ...]
+    """Seeds that ended well."""
+    keys: tuple[str, ...]
+    runs: tuple[dict[str, Any], ...] = field(repr=False)
+    """The entries of `Comparison.runs`, failed ones too."""
+
+    @property
+    def done(self) -> bool:
+        return bool(self.seeds)
+
+    @property
+    def finished(self) -> list[dict[str, Any]]:
+        return [run for run in self.runs if run["status"] == "done"]
+
+    def cost(self, *names: str) -> float:
+        """Mean over finished seeds of a number in `ledger` or `run`; NaN where none has it."""
+        found = [dig(run, *names) for run in self.finished]
+        known = [float(value) for value in found if isinstance(value, (int, float))]
+        return float(np.mean(known)) if known else np.nan
+
+    def shares(self, *names: str) -> dict[str, float]:
+        """The same for a mapping: {name: mean}."""
+        names_found = sorted({key for run in self.finished for key in dig(run, *names) or {}})
+        return {key: self.cost(*names, key) for key in names_found}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the page, the tables and the plots show."""
+
+    record: dict[str, Any]
+    rows: list[Row]
+    analysis: Analysis | None
+    curves: Curves
+    scores: pd.DataFrame = field(repr=False)
+    """Final item scores of finished runs."""
+    logs: dict[tuple[str, int], list[dict[str, Any]]] = field(repr=False)
+
+    @property
+    def base(self) -> str:
+        return base_of(self.rows)
+
+    @property
+    def recipes(self) -> list[Row]:
+        return [row for row in self.rows if row.role == "recipe"]
+
+    def track(self, name: str) -> list[Row]:
+        return [row for row in self.recipes if row.track == name]
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def estimate(self, quantity: str, row: str) -> Estimate:
+        return self.analysis.estimate(quantity, row) if self.analysis else Estimate()
+
+    def difference(self, quantity: str, row: str, reference: str) -> Estimate:
+        return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
+
+    def names(self, prefix: str) -> list[str]:
+        """Last parts of the quantities that start so: `change:family:` -> families."""
+        return sorted(q[len(prefix) :] for q in (self.analysis.point if self.analysis else {}) if q.startswith(prefix))
+
+    def worst_family(self, row: str) -> str | None:
+        """The family that lost most, in points of the chance-corrected score."""
+        known = {f: self.estimate(f"change:family:{f}", row).value for f in self.names("change:family:")}
+        known = {family: value for family, value in known.items() if np.isfinite(value)}
+        return min(known, key=lambda family: known[family]) if known else None
+
+    @cached_property
+    def references(self) -> list[str]:
+        plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
+        return [plain[name] for name in REFERENCES if name in plain]
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """Each finished recipe against each reference: differences in points, Holm's p, McNemar's counts."""
+        pairs = [(row.name, ref) for row in self.recipes if row.done for ref in self.references if row.name != ref]
+        lines = []
+        for row, ref in pairs:
+            change, gain = self.difference("change", row, ref), self.difference("gain", row, ref)
+            lines.append({"row": row, "reference": ref, "change": change, "gain": gain, "p": change.p})
+            lines[-1] |= flips(self, row, ref)
+        table = pd.DataFrame(lines, columns=["row", "reference", "change", "gain", "p", "lost", "won", "mcnemar"])
+        return table.assign(holm=claims.holm(table["p"].to_list()))
+
+    def contrast(self, row: str, reference: str) -> pd.Series | None:
+        found = self.contrasts[(self.contrasts["row"] == row) & (self.contrasts["reference"] == reference)]
+        return found.iloc[0] if len(found) else None
+
+    @cached_property
+    def binary(self) -> pd.DataFrame:
+        """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed."""
+        if self.analysis is None:
+            return pd.DataFrame()
+        kept = self.analysis.measures.query("kept")[["task", "metric"]]
+        table = self.scores.merge(kept, on=["task", "metric"])
+        known = table["score"].isin([0, 1]) | table["score"].isna()
+        table = table[known.groupby([table["task"], table["metric"]]).transform("all")]
+        return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")
+
+    @cached_property
+    def pareto(self) -> dict[str, float]:
+        """Row -> probability that no other row of its track (the base included) is at least as good on both axes."""
+        found: dict[str, float] = {}
+        draws = self.analysis.replicates if self.analysis else {}
+        if not self.analysis or "gain" not in draws or "retention" not in draws:
+            return found
+        for track in TRACKS:
+            names = [self.base, *(row.name for row in self.track(track) if row.done)]
+            columns = [self.analysis.rows.index(name) for name in names if name in self.analysis.rows]
+            shares = claims.pareto_probability(draws["gain"][:, columns], draws["retention"][:, columns])
+            found |= {self.analysis.rows[c]: float(p) for c, p in zip(columns, shares, strict=True)}
+        found.pop(self.base, None)
+        return found
+
+
+def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
+    """Gather rows and statistics; only runs that ended well give numbers."""
+    rows = _rows(comparison.runs)
+    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
+    tables = [_only(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
+    base = base_of(rows)
+    analysis = None
+    if base in set(tables[0]["row"]):
+        analysis = analyse(tables[0], base, reps=reps)
+    curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
+    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs)
+
+
+def base_of(rows: list[Row]) -> str:
+    return next((row.name for row in rows if row.role == "base"), "base")
+
+
+def dig(value: Any, *names: str) -> Any:
+    """A value deep in nested dictionaries, or None."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
+    """Items only the reference (`lost`) or only the row (`won`) answered right, with the exact test: one seed, 0/1 scores."""
+    empty = {"lost": np.nan, "won": np.nan, "mcnemar": np.nan}
+    if summary.analysis is None or max(summary.analysis.seeds.get(name, 0) for name in (row, reference)) != 1:
+        return empty
+    wide = summary.binary
+    if row not in wide or reference not in wide:
+        return empty
+    pair = wide[[row, reference]].dropna()
+    lost, won = int((pair[row] < pair[reference]).sum()), int((pair[row] > pair[reference]).sum())
+    return {"lost": lost, "won": won, "mcnemar": claims.mcnemar(lost, won)}
+
+
+def _only(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
+    if table.empty:
+        return table
+    keep = [pair in done for pair in zip(table["row"], table["seed"], strict=True)]
+    return table[keep].reset_index(drop=True)
+
+
+def _rows(runs: Iterable[dict[str, Any]]) -> list[Row]:
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        grouped.setdefault(run["row"], []).append(run)
+    order = {"base": 0, "control": 1}
+    rows = [_row(name, entries) for name, entries in grouped.items()]
+    return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
+
+
+def _row(name: str, runs: list[dict[str, Any]]) -> Row:
+    first, done = runs[0], [run for run in runs if run["status"] == "done"]
+    bad = [run for run in runs if run["status"] != "done"]
+    words = Counter(str(run["status"] or "not run").replace("_", " ") for run in bad)
+    if not bad:
+        status = "done"
+    elif done:
+        status = f"done {len(done)} of {len(runs)}: " + ", ".join(words)
+    else:
+        status = ", ".join(words)
+    reasons = [
+        f"seed {run['seed']}: {dig(run, 'status_record', 'reason') or 'no reason was recorded'}" for run in bad
+    ]  # fmt: skip
+    track = first.get("track") if first.get("track") in TRACKS else "free"
+    seeds, keys = tuple(run["seed"] for run in done), tuple(run["key"] for run in runs)
+    return Row(name, first.get("role", "recipe"), str(track), status, tuple(reasons), seeds, keys, tuple(runs))

@@ -1,0 +1,150 @@
+"""The table of a comparison, for people (Markdown, LaTeX) and for machines (CSV)."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from harness.report.format import MISSING, number, p_value, points, si, with_interval
+from harness.report.summary import Row, Summary
+from harness.stats import Estimate
+
+QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
+SCOPES = {"retention": "", "retention seen": ":seen", "retention held out": ":held_out"}
+
+
+def full_table(summary: Summary) -> pd.DataFrame:
+    """One line a row, plain numbers, intervals in columns of their own: table.csv."""
+    return pd.DataFrame([_numbers(summary, row) for row in summary.rows])
+
+
+def _numbers(summary: Summary, row: Row) -> dict[str, object]:
+    line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
+    line |= _spread("gain", summary.estimate("gain", row.name))
+    for name, scope in SCOPES.items():
+        line |= _spread(name, summary.estimate(f"retention{scope}", row.name))
+    change = summary.estimate("change", row.name)
+    line |= _spread("change", change)
+    line["mde"] = change.detectable
+    worst = summary.worst_family(row.name) if row.done else None
+    line["worst family"] = worst
+    line |= _spread("worst family change", summary.estimate(f"change:family:{worst}", row.name))
+    line |= _claims(summary, row.name)
+    line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
+    line |= costs(row)
+    line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
+    line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
+    line["seeds"] = len(row.seeds)
+    line["tuning"] = tuning(summary)
+    line["keys"] = " ".join(row.keys)
+    return line
+
+
+def _spread(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+
+
+def _claims(summary: Summary, row: str) -> dict[str, object]:
+    line: dict[str, object] = {}
+    for reference in summary.references:
+        found = summary.contrast(row, reference)
+        change = found["change"] if found is not None else Estimate()
+        line |= {f"change vs {reference}": change.value, f"mde vs {reference}": change.detectable}
+        line[f"holm p vs {reference}"] = found["holm"] if found is not None else math.nan
+    matched = summary.curves.matched.get(row, Estimate())
+    return line | {"pareto probability": summary.pareto.get(row, math.nan)} | _spread("retention at matched gain", matched)
+
+
+def quality(summary: Summary, row: str) -> dict[str, Estimate]:
+    """Repetition, drift and missing stops on general prompts first, domain prompts second, where measured."""
+    found = {}
+    for metric in QUALITY:
+        for group in ("general", "domain"):
+            name = f"level:{metric}:{group}"
+            if summary.analysis and name in summary.analysis.point:
+                found[f"{metric} {group}"] = summary.estimate(name, row)
+    return found
+
+
+def costs(row: Row) -> dict[str, float]:
+    """What the row's training cost, means over its finished seeds."""
+    ledger, happened = ("ledger",), ("run", "happened")
+    line = {
+        "flops": row.cost(*ledger, "flops"),
+        "device seconds": row.cost(*ledger, "seconds"),
+        "steps": row.cost(*ledger, "steps"),
+        "epochs": row.cost(*happened, "epochs"),
+        "peak memory bytes": row.cost(*happened, "peak_memory_bytes"),
+        "loss variance": row.cost(*happened, "stability", "loss_variance"),
+        "gradient spikes": row.cost(*happened, "stability", "gradient_spikes"),
+    }
+    return line | {f"tokens {name}": value for name, value in row.shares("ledger", "tokens").items()}
+
+
+def tuning(summary: Summary) -> str:
+    """`untuned`, or how many trials every recipe had."""
+    trials = (summary.record.get("plan") or {}).get("tune") or 0
+    return f"tuned, {trials} trials" if trials else "untuned"
+
+
+def reading_table(summary: Summary) -> pd.DataFrame:
+    """The same, formatted for reading: table.md and table.tex."""
+    classes = sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")})
+    lines = [_reading(summary, row, classes) for row in summary.rows]
+    return pd.DataFrame(lines).fillna(MISSING)
+
+
+def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
+    change, cost = summary.estimate("change", row.name), costs(row)
+    worst = summary.worst_family(row.name) if row.done else None
+    line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
+    line["gain (points)"] = with_interval(summary.estimate("gain", row.name))
+    for name, scope in SCOPES.items():
+        line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
+    worst_change = summary.estimate(f"change:family:{worst}", row.name)
+    line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
+    line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
+    for reference in summary.references:
+        found = summary.contrast(row.name, reference)
+        line[f"Holm p, ΔR vs {reference}"] = p_value(found["holm"]) if found is not None else MISSING
+    line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
+    line |= {"FLOPs": si(cost["flops"]), "device-seconds": number(cost["device seconds"])}
+    line |= {f"{name} tokens": si(cost.get(f"tokens {name}")) for name in classes}
+    line |= {"steps": number(cost["steps"]), "epochs": number(cost["epochs"]), "peak memory": memory(row)}
+    line["loss variance"], line["gradient spikes"] = number(cost["loss variance"]), number(cost["gradient spikes"])
+    gain = summary.estimate("gain", row.name)
+    line["n (domain, general)"] = f"{gain.n:,}, {change.n:,}" if change.known or gain.known else MISSING
+    return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary)}
+
+
+def memory(row: Row) -> str:
+    size = row.cost("run", "happened", "peak_memory_bytes")
+    return f"{si(size)}B" if math.isfinite(size) else MISSING
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table."""
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    lines = [line(list(table.columns)), line(["---"] * len(table.columns))]
+    return "\n".join([*lines, *(line(list(row)) for row in table.itertuples(index=False))]) + "\n"
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    plain = table.rename(columns=_tex).map(_tex)
+    return plain.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(table.columns) - 2))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "Δ": r"$\Delta$", "—": "---", "<": "$<$",
+    "\n": " ",
+}  # fmt: skip
+
+
+def _tex(text: object) -> str:
+    return "".join(_TEX.get(character, character) for character in str(text))
