@@ -3,11 +3,11 @@
 A record's side is decided by a hash of its content, so it stays where it is when unrelated records come or go. The shares
 follow the number of records in steps of two; only where that doubles or halves may records change sides.
 
-Records are one cluster when they ask the same (the system prompt aside), share an answered beginning, or are near-duplicates:
-Jaccard >= 0.85 of their word 5-grams (one character is one word in scripts without spaces). Candidates come from MinHash LSH
-with 128 permutations in 16 bands of 8, which misses fewer than 1 pair in 100 at 0.85 and 1 in 10,000 at 0.9; each is then
-verified exactly. A 5-gram that more than 1 % of the records hold is the task's boilerplate (a long instruction repeated in
-every record) and tells nothing, so it is left out. A cluster is never divided.
+Records are one cluster when they ask the same (the system prompt aside), share an answered beginning, or are
+near-duplicates: Jaccard >= 0.85 of their word 5-grams (one character is one word in scripts without spaces). Candidates
+come from MinHash LSH (128 permutations, 21 bands of 6), which misses about 1 pair in 20,000 at 0.85 and fewer above; each
+is then verified exactly. A 5-gram that more than 1 % of the records hold is the task's boilerplate (a long instruction
+repeated in every record) and tells nothing, so it is left out. A cluster is never divided.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from harness.records import Record, Turn, read_records
 
 SIMILAR = 0.85
 GRAM = 5
-BANDS = (16, 8)
+PERMUTATIONS = 128
+BANDS = (21, 6)
 LEAST_TRAIN = 10
 FEW_TEST = 200
 WORD = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w+|[+\\-*/=<>^%$€£¥]")
@@ -109,12 +110,12 @@ def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -
     """Refuse what cannot be trained on or measured."""
     n = {side: len(part) for side, part in parts.items()}
     left = f"{n['train']:,} to train, {n['dev']:,} dev, {n['test']:,} test"
+    if not all(n.values()) and n["train"] + n["dev"]:
+        cure = "add records that differ" if test else "add records that differ, or give a test file (TEST=)"
+        raise PlanError(f"{source} leaves {left}, because nearly all its records are alike; {cure}")
     if n["train"] < LEAST_TRAIN:
         why = f" after what {test} also holds was left out" if test else ""
         raise PlanError(f"{source} leaves {left}{why}; at least {LEAST_TRAIN} training records are needed: add records")
-    if not n["dev"] or not n["test"]:
-        cure = "add records that differ" if test else "add records that differ, or give a test file (TEST=)"
-        raise PlanError(f"{source} leaves {left}, because nearly all its records are alike; {cure}")
 
 
 def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> list[str]:
@@ -246,8 +247,8 @@ class Groups:
 
 def near_pairs(sets: Sequence[frozenset[int]]) -> Iterator[tuple[frozenset[int], frozenset[int]]]:
     """The pairs of different sets with Jaccard similarity >= 0.85."""
-    index = MinHashLSH(threshold=SIMILAR, num_perm=BANDS[0] * BANDS[1], params=BANDS)
-    hashes = MinHash.generator(sets, num_perm=BANDS[0] * BANDS[1], hashfunc=int)
+    index = MinHashLSH(threshold=SIMILAR, num_perm=PERMUTATIONS, params=BANDS)
+    hashes = MinHash.generator(sets, num_perm=PERMUTATIONS, hashfunc=int)
     for place, (grams, minhash) in enumerate(zip(sets, hashes)):
         for other in index.query(minhash):
             common = len(grams & sets[other])
