@@ -70,7 +70,7 @@ def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.0
     wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
     wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
     sides = split({cluster_of[r.id] for r in records}, wanted_dev, wanted_test)
-    parts: dict[str, list[Record]] = {"train": [], "dev": [], "test": held_out}
+    parts: dict[str, list[Record]] = {"train": [], "dev": [], "test": [*held_out]}
     for record in records:
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
