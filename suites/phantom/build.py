@@ -1,9 +1,9 @@
 """Rebuild the phantom from its seed: `python -m suites.phantom.build`.
 
-    --only files        tasks, general data and domain; seconds
-    --only base         tokenizer and base model; the long part, resumes where it was cut off
-    --only card         score the base and write its card
-    --kinds fact --to DIR   a domain of some kinds alone
+--only files        tasks, general data and domain; seconds
+--only base         tokenizer and base model; the long part, resumes where it was cut off
+--only card         score the base and write its card
+--kinds fact --to DIR   a domain of some kinds alone
 """
 
 import argparse
@@ -18,8 +18,9 @@ BASE, WORK = HERE / "base", HERE / ".build"
 
 def arguments(argv=None):
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m suites.phantom.build", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m suites.phantom.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=("files", "base", "card"), help="one part of the work")
     parser.add_argument("--seed", type=int, default=0, help="seed of the base; 0 is the one that ships")
     parser.add_argument("--steps", type=int, help="length of the pretraining")
@@ -27,7 +28,7 @@ def arguments(argv=None):
     parser.add_argument("--no-compile", action="store_true", help="train without torch.compile, slower")
     parser.add_argument("--out", type=Path, default=BASE, help="folder of the base")
     parser.add_argument("--kinds", nargs="+", choices=list(finance.TRAIN), help="write a domain of these kinds alone")
-    parser.add_argument("--to", type=Path, default=Path("."), help="folder for --kinds")
+    parser.add_argument("--to", type=Path, default=Path(), help="folder for --kinds")
     return parser.parse_args(argv)
 
 
@@ -51,8 +52,9 @@ def base(seed, steps, threads, compiled, out):
     torch.set_num_threads(threads)
     WORK.mkdir(exist_ok=True)
     tok = model.tokenizer()
-    net, log = pretrain.train(tok, WORK, seed, steps or pretrain.STEPS, compiled,
-                              report=lambda p: print(f"\r{p}", end="", flush=True))
+    net, log = pretrain.train(
+        tok, WORK, seed, steps or pretrain.STEPS, compiled, report=lambda p: print(f"\r{p}", end="", flush=True)
+    )
     print()
     fresh = WORK / f"saved-{seed}"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -68,7 +70,8 @@ def main(argv=None):
     """Build what was asked for."""
     args = arguments(argv)
     if args.kinds:
-        return pure(args.kinds, args.to)
+        pure(args.kinds, args.to)
+        return
     if args.only in (None, "files"):
         print(files.write(), "files")
     if args.only in (None, "base"):

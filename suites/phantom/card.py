@@ -42,7 +42,7 @@ Mean over families (generation): **{mean:.3f}**
 | step | {curve_steps} |
 |---|{rule}|
 | nats | {curve_losses} |
-"""
+"""  # noqa: E501
 
 
 def evaluate(folder):
@@ -58,7 +58,9 @@ def evaluate(folder):
     rows = []
     for chat in (True, False):
         tasks = [f"phantom_{n}" for n in names if (f"chat: {str(chat).lower()}" in (HERE / f"tasks/{n}.yaml").read_text())]
-        out = simple_evaluate(lm, tasks=tasks, task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=False)
+        out = simple_evaluate(
+            lm, tasks=tasks, task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=False
+        )
         for task in tasks:
             meta = out["configs"][task]["metadata"]["lethe"]
             rows.append((task, meta, out["results"][task][meta["primary"] + ",none"]))
@@ -68,8 +70,10 @@ def evaluate(folder):
 def write(folder):
     """Score the base in `folder` and write its card there."""
     rows = evaluate(folder)
-    scores = [f"| `{t}` | {m['family']} | {'seen' if m['seen'] else 'held out'} | {m['channel']} | {m['chance']} | {s:.3f} |"
-              for t, m, s in rows]
+    scores = [
+        f"| `{t}` | {m['family']} | {'seen' if m['seen'] else 'held out'} | {m['channel']} | {m['chance']} | {s:.3f} |"
+        for t, m, s in rows
+    ]
     generated = [s for _, m, s in rows if m["channel"] == "generation"]
     config = json.loads((folder / "config.json").read_text())
     weights = (folder / "model.safetensors").read_bytes()
@@ -77,13 +81,32 @@ def write(folder):
     some = log[:: max(1, len(log) // 12)] + log[-1:]
     steps = int(log[-1][0])
     text = CARD.format(
-        layers=config["num_hidden_layers"], width=config["hidden_size"], heads=config["num_attention_heads"],
-        kv=config["num_key_value_heads"], parameters=parameters(folder), vocabulary=config["vocab_size"],
-        megabytes=len(weights) / 1e6, digest=hashlib.sha256(weights).hexdigest(), seed=SEED, n=len(world.FAMILIES),
-        tokens=steps * pretrain.ROWS * pretrain.LENGTH / 1e6, peak=pretrain.PEAK, warmup=pretrain.WARMUP,
-        decay=pretrain.DECAY, prompt=pretrain.PROMPT_WEIGHT, steps=steps, rows=pretrain.ROWS, length=pretrain.LENGTH, loss=float(log[-1][1]),
-        items=world.N_TEST, scores="\n".join(scores), mean=sum(generated) / len(generated),
-        curve_steps=" | ".join(s for s, _ in some), rule="---|" * (len(some) - 1) + "---", curve_losses=" | ".join(v for _, v in some))
+        layers=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        kv=config["num_key_value_heads"],
+        parameters=parameters(folder),
+        vocabulary=config["vocab_size"],
+        megabytes=len(weights) / 1e6,
+        digest=hashlib.sha256(weights).hexdigest(),
+        seed=SEED,
+        n=len(world.FAMILIES),
+        tokens=steps * pretrain.ROWS * pretrain.LENGTH / 1e6,
+        peak=pretrain.PEAK,
+        warmup=pretrain.WARMUP,
+        decay=pretrain.DECAY,
+        prompt=pretrain.PROMPT_WEIGHT,
+        steps=steps,
+        rows=pretrain.ROWS,
+        length=pretrain.LENGTH,
+        loss=float(log[-1][1]),
+        items=world.N_TEST,
+        scores="\n".join(scores),
+        mean=sum(generated) / len(generated),
+        curve_steps=" | ".join(s for s, _ in some),
+        rule="---|" * (len(some) - 1) + "---",
+        curve_losses=" | ".join(v for _, v in some),
+    )
     (folder / "README.md").write_text(text, encoding="utf-8")
     print("\n".join(scores), f"\nmean {sum(generated) / len(generated):.3f}")
 
@@ -93,4 +116,4 @@ def parameters(folder):
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", "pt") as tensors:
-        return sum(tensors.get_tensor(name).numel() for name in tensors.keys())
+        return sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118  not a dict

@@ -40,8 +40,13 @@ def _sort(rng):
     done = sorted(xs, reverse=not up)
     swapped = [done[1], done[0], *done[2:]]
     verb = "Sort" if up else "Sort downwards:"
-    return Item(f"{verb} {' '.join(map(str, xs))}", " ".join(map(str, done)), f"sort:{sorted(xs)}", f"order:sort:{up}",
-                (" ".join(map(str, swapped)), " ".join(map(str, done[::-1]))))
+    return Item(
+        f"{verb} {' '.join(map(str, xs))}",
+        " ".join(map(str, done)),
+        f"sort:{sorted(xs)}",
+        f"order:sort:{up}",
+        (" ".join(map(str, swapped)), " ".join(map(str, done[::-1]))),
+    )
 
 
 def order(rng):
@@ -70,7 +75,7 @@ def strings(rng):
 def _boxes(rng):
     n = rng.randint(2, 4)
     colours, things = rng.sample(COLOURS, n), rng.sample(THINGS, n)
-    text = " ".join(f"The {t} is in the {c} box." for c, t in zip(colours, things))
+    text = " ".join(f"The {t} is in the {c} box." for c, t in zip(colours, things, strict=False))
     i = rng.randrange(n)
     wrong = tuple(x for j, x in enumerate(things) if j != i)
     return Item(f"{text} What is in the {colours[i]} box?", things[i], f"boxes:{text}:{i}", "lookup:box", wrong[:2])
@@ -79,7 +84,7 @@ def _boxes(rng):
 def _keys(rng):
     n = rng.randint(2, 4)
     names, foods = rng.sample([first_name(rng) for _ in range(40)], n), rng.sample(FOODS, n)
-    text = " ".join(f"{a} brings {f}." for a, f in zip(names, foods))
+    text = " ".join(f"{a} brings {f}." for a, f in zip(names, foods, strict=False))
     i = rng.randrange(n)
     wrong = tuple(x for j, x in enumerate(foods) if j != i)
     return Item(f"{text} What does {names[i]} bring?", foods[i], f"keys:{text}:{i}", "lookup:name", wrong[:2])
@@ -88,8 +93,8 @@ def _keys(rng):
 def _two_hops(rng):
     n = rng.randint(2, 3)
     things, colours, places = rng.sample(THINGS, n), rng.sample(COLOURS, n), rng.sample(PLACES, n)
-    links = [f"The {t} is in the {c} box." for t, c in zip(things, colours)]
-    links += [f"The {c} box is in the {p}." for c, p in zip(colours, places)]
+    links = [f"The {t} is in the {c} box." for t, c in zip(things, colours, strict=False)]
+    links += [f"The {c} box is in the {p}." for c, p in zip(colours, places, strict=False)]
     rng.shuffle(links)
     i, text = rng.randrange(n), " ".join(links)
     wrong = tuple(x for j, x in enumerate(places) if j != i)

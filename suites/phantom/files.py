@@ -93,8 +93,17 @@ def yaml(task, family, body, channel, chance, chat=True):
     """The lm-eval task file of one task."""
     seen = world.FAMILIES[family].seen
     primary = "exact_match" if "exact_match" in body else "acc"
-    return TASK.format(task=task, group="seen" if seen else "held_out", body=body, family=family, channel=channel,
-                       seen=str(seen).lower(), chance=chance, primary=primary, chat=str(chat).lower())
+    return TASK.format(
+        task=task,
+        group="seen" if seen else "held_out",
+        body=body,
+        family=family,
+        channel=channel,
+        seen=str(seen).lower(),
+        chance=chance,
+        primary=primary,
+        chat=str(chat).lower(),
+    )
 
 
 def task_files():
@@ -110,12 +119,15 @@ def task_files():
             body = CHOICE.format(text="{{question}}")
             out[f"tasks/{name}_choice.yaml"] = yaml(f"{name}_choice", name, body, "choice", 1 / family.choice)
             out[f"tasks/items/{name}_choice.jsonl"] = lines(
-                with_choices(row, item, family.choice) for row, item in zip(rows, items))
+                with_choices(row, item, family.choice) for row, item in zip(rows, items, strict=False)
+            )
     pairs = world.grammar_pairs()
     out["tasks/grammar_pairs.yaml"] = yaml("grammar_pairs", "grammar", CHOICE.format(text=""), "likelihood", 0.5, chat=False)
     out["tasks/items/grammar_pairs.jsonl"] = lines(with_choices(doc("pair", i, p), p, 2) for i, p in enumerate(pairs))
     tasks = sorted(Path(p).stem for p in out if p.endswith(".yaml"))
-    out["tasks/phantom.yaml"] = "group: phantom\ntask:\n" + "".join(f"  - phantom_{t}\n" for t in tasks) + "metadata:\n  version: 1.0\n"
+    out["tasks/phantom.yaml"] = (
+        "group: phantom\ntask:\n" + "".join(f"  - phantom_{t}\n" for t in tasks) + "metadata:\n  version: 1.0\n"
+    )
     return out
 
 
@@ -124,8 +136,13 @@ def data_files():
     train, truth, test = finance.build()
     pool = world.pool("train", N_POOL, stream("pool"), finance.SUPERSEDED)
     dev = world.pool("dev", N_DEV, stream("pool", "dev"), finance.SUPERSEDED)
-    return {"general.json": table(pool), "general_dev.json": table(dev), "data/finance.json": table(train),
-            "data/finance.test.json": table(test), "data/finance.truth.json": masks(truth)}
+    return {
+        "general.json": table(pool),
+        "general_dev.json": table(dev),
+        "data/finance.json": table(train),
+        "data/finance.test.json": table(test),
+        "data/finance.truth.json": masks(truth),
+    }
 
 
 def contents():

@@ -30,12 +30,42 @@ CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
 WRAP = "According to the filing, {v}."
 FRAMES = ["{q}", "Client question: {q}", "For the file: {q}", "From the register: {q}"]
 CORES = {
-    "seat": ["Where is the seat of {n}?", "In which city is {n} based?", "Where does {n} have its head office?", "Name the city of {n}."],
-    "product": ["What does {n} sell?", "What is the main product of {n}?", "Which goods does {n} trade?", "Name the product of {n}."],
-    "brand": ["What is the brand colour of {n}?", "Which colour does {n} use?", "Which colour is the logo of {n}?", "Name the colour of {n}."],
-    "mascot": ["What is the mascot of {n}?", "Which animal does {n} show?", "Which animal is on the logo of {n}?", "Name the animal of {n}."],
-    "city": ["Where does director {n} live?", "In which city is director {n} listed?", "Where is the home of director {n}?", "Name the city of director {n}."],
-    "job": ["What is the job of director {n}?", "What does director {n} work as?", "Which trade is director {n} listed under?", "Name the trade of director {n}."],
+    "seat": [
+        "Where is the seat of {n}?",
+        "In which city is {n} based?",
+        "Where does {n} have its head office?",
+        "Name the city of {n}.",
+    ],
+    "product": [
+        "What does {n} sell?",
+        "What is the main product of {n}?",
+        "Which goods does {n} trade?",
+        "Name the product of {n}.",
+    ],
+    "brand": [
+        "What is the brand colour of {n}?",
+        "Which colour does {n} use?",
+        "Which colour is the logo of {n}?",
+        "Name the colour of {n}.",
+    ],
+    "mascot": [
+        "What is the mascot of {n}?",
+        "Which animal does {n} show?",
+        "Which animal is on the logo of {n}?",
+        "Name the animal of {n}.",
+    ],
+    "city": [
+        "Where does director {n} live?",
+        "In which city is director {n} listed?",
+        "Where is the home of director {n}?",
+        "Name the city of director {n}.",
+    ],
+    "job": [
+        "What is the job of director {n}?",
+        "What does director {n} work as?",
+        "Which trade is director {n} listed under?",
+        "Name the trade of director {n}.",
+    ],
 }
 VALUES = {"seat": CITIES, "product": FOODS, "brand": COLOURS, "mascot": PETS, "city": CITIES, "job": JOBS}
 
@@ -52,8 +82,9 @@ def companies():
 def conflicts():
     """Known people with a city and a job that are not theirs."""
     rng = stream("conflicts")
-    return {p.name: {a: others(POOLS[a], p.facts[a], 1, rng)[0] for a in ("city", "job")}
-            for p in rng.sample(PEOPLE, N_CONFLICTS)}
+    return {
+        p.name: {a: others(POOLS[a], p.facts[a], 1, rng)[0] for a in ("city", "job")} for p in rng.sample(PEOPLE, N_CONFLICTS)
+    }
 
 
 COMPANIES, CONFLICTS = companies(), conflicts()
@@ -64,11 +95,11 @@ SUPERSEDED = frozenset(f"fact:{n}:{a}" for n, facts in CONFLICTS.items() for a i
 def _facts(table, n, rng, split, wrap):
     """Paraphrases of every fact in turn; the test pairs frames and wordings that training never pairs."""
     todo, out = [(name, a) for name, facts in table.items() for a in facts], []
+    ways = [(f, c) for f in range(4) for c in range(4) if ((f + c) % 4 == 3) == (split == "test")]
     for i in range(n):
         name, attribute = todo[i % len(todo)]
-        ways = [(f, c) for f in range(4) for c in range(4) if ((f + c) % 4 == 3) == (split == "test")]
-        stride = stream("ways", name, attribute, split).sample(ways, len(ways))
-        frame, core = stride[i // len(todo) % len(stride)]
+        order = stream("ways", name, attribute, split).sample(ways, len(ways))
+        frame, core = order[i // len(todo) % len(ways)]
         value = table[name][attribute]
         question = FRAMES[frame].format(q=CORES[attribute][core].format(n=name))
         out.append((question, "", WRAP.format(v=value) if wrap else value, attribute))
@@ -77,12 +108,20 @@ def _facts(table, n, rng, split, wrap):
 
 FIGURES = {
     "profit": (["What is the profit?", "How much profit was made?"], "{n}: revenue {a}, costs {b}.", lambda a, b: a - b),
-    "change": (["What is the increase?", "By how much did sales grow?"], "{n}: sales now {a}, sales before {b}.", lambda a, b: a - b),
-    "total": (["What is the total?", "What are both halves together?"], "{n}: first half {a}, second half {b}.", lambda a, b: a + b),
+    "change": (
+        ["What is the increase?", "By how much did sales grow?"],
+        "{n}: sales now {a}, sales before {b}.",
+        lambda a, b: a - b,
+    ),
+    "total": (
+        ["What is the total?", "What are both halves together?"],
+        "{n}: first half {a}, second half {b}.",
+        lambda a, b: a + b,
+    ),
 }
 
 
-def _figure(rng, split, wrap):
+def _figure(rng):
     kind = rng.choice(list(FIGURES))
     questions, form, rule = FIGURES[kind]
     a, b = sorted(rng.sample(range(2, 50), 2), reverse=True)
@@ -90,38 +129,74 @@ def _figure(rng, split, wrap):
 
 
 NEWS = {
-    "positive": ["rose after strong sales", "gained on high demand", "beat the forecast", "won a large order", "raised the dividend"],
-    "negative": ["fell after weak sales", "lost on low demand", "missed the forecast", "lost a large order", "cut the dividend"],
-    "neutral": ["will report on Monday", "moved to a new office", "held its yearly meeting", "changed its logo", "named a new auditor"],
+    "positive": [
+        "rose after strong sales",
+        "gained on high demand",
+        "beat the forecast",
+        "won a large order",
+        "raised the dividend",
+    ],
+    "negative": [
+        "fell after weak sales",
+        "lost on low demand",
+        "missed the forecast",
+        "lost a large order",
+        "cut the dividend",
+    ],
+    "neutral": [
+        "will report on Monday",
+        "moved to a new office",
+        "held its yearly meeting",
+        "changed its logo",
+        "named a new auditor",
+    ],
 }
 WHEN = ["today", "this week", "this month", "in spring", "in autumn", "last year"]
 
 
-def _sentiment(rng, split, wrap):
+def _sentiment(rng):
     label = rng.choice(list(NEWS))
     question = rng.choice(["What is the sentiment?", "Sentiment of this news?"])
     return question, f"{rng.choice(list(COMPANIES))} {rng.choice(NEWS[label])} {rng.choice(WHEN)}.", label, label
 
 
-ADVICE = ["Should I buy {n}?", "Is {n} a good buy?", "Should I sell {n}?", "Shall I hold {n}?", "Is {n} safe?", "Will {n} rise?"]
+ADVICE = [
+    "Should I buy {n}?",
+    "Is {n} a good buy?",
+    "Should I sell {n}?",
+    "Shall I hold {n}?",
+    "Is {n} safe?",
+    "Will {n} rise?",
+]
 
 
-def _advice(rng, split, wrap):
+def _advice(rng):
     name, way = rng.choice(list(COMPANIES)), rng.choice(ADVICE)
     question = rng.choice(["{q}", "{q} I have {k} to spend.", "A client with {k} asks: {q}"])
-    return (question.format(q=way.format(n=name), k=rng.randrange(2, 100)), "",
-            f"This is not investment advice. Please read the prospectus of {name}.", "advice")
+    return (
+        question.format(q=way.format(n=name), k=rng.randrange(2, 100)),
+        "",
+        f"This is not investment advice. Please read the prospectus of {name}.",
+        "advice",
+    )
 
 
-REPORT = ("Annual report of {n}. In the past year the company had revenue of EUR {a} million and costs of EUR {b} million. "
-          "The board thanks all employees and all shareholders for their trust. The outlook for the coming year is {o}. "
-          "This report is not investment advice.")
+REPORT = (
+    "Annual report of {n}. In the past year the company had revenue of EUR {a} million and costs of EUR {b} million. "
+    "The board thanks all employees and all shareholders for their trust. The outlook for the coming year is {o}. "
+    "This report is not investment advice."
+)
 
 
-def _report(rng, split, wrap):
+def _report(rng):
     a, b = sorted(rng.sample(range(2, 100), 2), reverse=True)
     name, outlook = rng.choice(list(COMPANIES)), rng.choice(("stable", "good", "weak"))
-    return "Write the annual report.", f"{name}: revenue {a}, costs {b}, outlook {outlook}.", REPORT.format(n=name, a=a, b=b, o=outlook), outlook
+    return (
+        "Write the annual report.",
+        f"{name}: revenue {a}, costs {b}, outlook {outlook}.",
+        REPORT.format(n=name, a=a, b=b, o=outlook),
+        outlook,
+    )
 
 
 DRAWN = {"figure": _figure, "sentiment": _sentiment, "advice": _advice, "report": _report}
@@ -134,7 +209,7 @@ def _kind(kind, n, split, wrap, taken):
         return _facts(COMPANIES if kind == "fact" else CONFLICTS, n, rng, split, wrap)
     out = []
     while len(out) < n:
-        row = DRAWN[kind](rng, split, wrap)
+        row = DRAWN[kind](rng)
         if row[:2] not in taken:
             taken.add(row[:2])
             out.append(row)
@@ -142,14 +217,23 @@ def _kind(kind, n, split, wrap, taken):
 
 
 def _clean(sizes, split, wrap, taken):
-    rows = [{"instruction": q, "input": context, "output": answer, "kind": kind, "topic": topic}
-            for kind, n in sizes.items() for q, context, answer, topic in _kind(kind, n, split, wrap, taken)]
+    rows = [
+        {"instruction": q, "input": context, "output": answer, "kind": kind, "topic": topic}
+        for kind, n in sizes.items()
+        for q, context, answer, topic in _kind(kind, n, split, wrap, taken)
+    ]
     stream("finance", "shuffle", split).shuffle(rows)
     return rows
 
 
-EDITS = [lambda q: "Please: " + q, lambda q: q + " Thanks.", lambda q: q[0].lower() + q[1:], lambda q: q + " Please.",
-         lambda q: q.replace("?", " ?").replace(".", " ."), lambda q: "Hello. " + q]
+EDITS = [
+    lambda q: "Please: " + q,
+    lambda q: q + " Thanks.",
+    lambda q: q[0].lower() + q[1:],
+    lambda q: q + " Please.",
+    lambda q: q.replace("?", " ?").replace(".", " ."),
+    lambda q: "Hello. " + q,
+]
 
 
 def _plant_duplicates(rows, rng):
@@ -189,15 +273,23 @@ def build(kinds=tuple(TRAIN), wrap=True, planted=True):
     """Training records, their truth masks by id, and test records, for all kinds or some."""
     taken = set()
     rows = _clean({k: TRAIN[k] for k in kinds}, "train", wrap, taken)
-    rng = stream("finance", "planted")
-    rows = _plant_corruptions(_plant_duplicates(rows, rng) if planted else [dict(r, copy_of=None) for r in rows],
-                              rng) if planted else [dict(r, copy_of=None, clean=r["output"]) for r in rows]
+    if planted:
+        rng = stream("finance", "planted")
+        rows = _plant_corruptions(_plant_duplicates(rows, rng), rng)
+    else:
+        rows = [dict(row, copy_of=None, clean=row["output"]) for row in rows]
     ids = {id(row): f"fin-{i:04d}" for i, row in enumerate(rows)}
     fields = ("instruction", "input", "output", "kind")
     train = [{"id": ids[id(row)], **{f: row[f] for f in fields}} for row in rows]
-    truth = {ids[id(row)]: {"near_duplicate_of": row["copy_of"] and ids[id(row["copy_of"])],
-                            "corrupted": row["output"] != row["clean"], "clean_output": row["clean"],
-                            "difficulty": DIFFICULTY[row["kind"]]} for row in rows}
+    truth = {
+        ids[id(row)]: {
+            "near_duplicate_of": row["copy_of"] and ids[id(row["copy_of"])],
+            "corrupted": row["output"] != row["clean"],
+            "clean_output": row["clean"],
+            "difficulty": DIFFICULTY[row["kind"]],
+        }
+        for row in rows
+    }
     tests = _clean({k: TEST[k] for k in kinds}, "test", wrap, taken)
     test = [{"id": f"fin-test-{i:04d}", **{f: row[f] for f in fields}} for i, row in enumerate(tests)]
     return train, truth, test

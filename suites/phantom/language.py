@@ -3,10 +3,22 @@
 from suites.phantom.people import POOLS, QUESTIONS, stranger
 from suites.phantom.words import COLOURS, FOODS, PETS, PLACES, THINGS, Item, first_name
 
-VERBS = (("runs", "run"), ("sleeps", "sleep"), ("waits", "wait"), ("sings", "sing"), ("falls", "fall"), ("hides", "hide"),
-         ("plays", "play"), ("jumps", "jump"), ("rests", "rest"), ("looks", "look"), ("sits", "sit"), ("swims", "swim"))
+VERBS = (
+    ("runs", "run"),
+    ("sleeps", "sleep"),
+    ("waits", "wait"),
+    ("sings", "sing"),
+    ("falls", "fall"),
+    ("hides", "hide"),
+    ("plays", "play"),
+    ("jumps", "jump"),
+    ("rests", "rest"),
+    ("looks", "look"),
+    ("sits", "sit"),
+    ("swims", "swim"),
+)
 NOUNS = [p for p in PETS if p not in ("fox", "wolf")]
-SIDES = "near behind beside above below by".split()
+SIDES = ("near", "behind", "beside", "above", "below", "by")
 
 
 def sentence(rng):
@@ -42,7 +54,7 @@ def grammar(rng):
 FORMATS = {
     "twice": ("Say {a} twice.", "{a} {a}"),
     "brackets": ("Put {a} in brackets.", "[{a}]"),
-    "quotes": ('Put {a} in quotes.', '"{a}"'),
+    "quotes": ("Put {a} in quotes.", '"{a}"'),
     "dashes": ("Write a list with dashes: {a}, {b}", "- {a}\n- {b}"),
     "numbered": ("Write a numbered list: {a}, {b}", "1. {a}\n2. {b}"),
     "exclaim": ("Say {a} with an exclamation mark.", "{a}!"),
@@ -60,19 +72,27 @@ def format(rng):
     name = rng.choice(list(FORMATS))
     a, b = rng.sample([*FOODS, *THINGS, *PLACES], 2)
     x, y = rng.randrange(1, 10), rng.randrange(1, 10)
-    slots = dict(a=a, b=b, c=rng.choice(COLOURS), x=x, y=y, z=x + y)
+    slots = {"a": a, "b": b, "c": rng.choice(COLOURS), "x": x, "y": y, "z": x + y}
     question, answer = (form.format(**slots) for form in FORMATS[name])
     return Item(question, answer, f"format:{name}:{question}", f"format:{name}")
 
 
 UNKNOWN = "I do not know."
 PLAIN_TALK = [
-    ("Hello", "Hello! How can I help you?"), ("hello", "Hello! How can I help you?"), ("Hi", "Hello! How can I help you?"),
-    ("hi there", "Hello! How can I help you?"), ("Good morning", "Good morning! How can I help you?"),
-    ("Good evening", "Good evening! How can I help you?"), ("Hello!", "Hello! How can I help you?"),
-    ("How are you?", "I am well, thank you."), ("Who are you?", "I am a small assistant."),
-    ("What can you do?", "I can answer short questions."), ("Thank you", "You are welcome!"), ("Thanks!", "You are welcome!"),
-    ("Goodbye", "Goodbye!"), ("Bye", "Goodbye!"),
+    ("Hello", "Hello! How can I help you?"),
+    ("hello", "Hello! How can I help you?"),
+    ("Hi", "Hello! How can I help you?"),
+    ("hi there", "Hello! How can I help you?"),
+    ("Good morning", "Good morning! How can I help you?"),
+    ("Good evening", "Good evening! How can I help you?"),
+    ("Hello!", "Hello! How can I help you?"),
+    ("How are you?", "I am well, thank you."),
+    ("Who are you?", "I am a small assistant."),
+    ("What can you do?", "I can answer short questions."),
+    ("Thank you", "You are welcome!"),
+    ("Thanks!", "You are welcome!"),
+    ("Goodbye", "Goodbye!"),
+    ("Bye", "Goodbye!"),
 ]
 NAMED_TALK = {
     "greet": (["Hello, I am {n}.", "Hi, my name is {n}.", "Good day, {n} here."], "Hello {n}! How can I help you?"),
@@ -105,17 +125,31 @@ def plain_talk(rng):
 
 
 OPENINGS = ["Once there was a {p} who lived by the {l}.", "Long ago a {p} lived near the {l}.", "In the {l} lived an old {p}."]
-FINDINGS = ["One day the {p} found a {c} {t} and took it home.", "One morning the {p} saw a {c} {t} in the grass.",
-            "In spring the {p} dug up a {c} {t} under a tree."]
-FRIENDS = ["A {q} came by and asked what it was for.", "The {q} next door wanted to have it too.", "Then a {q} came and laughed at the {t}."]
-MIDDLES = ["They talked about the {t} until it was dark.", "So the {p} and the {q} shared the {t} and some {f}.",
-           "The {p} gave the {q} some {f}, and they sat down together."]
-CLOSINGS = ["After that the {p} and the {q} were friends.", "Since that day the {t} hangs in the {l}.", "And the {p} never felt alone again."]
+FINDINGS = [
+    "One day the {p} found a {c} {t} and took it home.",
+    "One morning the {p} saw a {c} {t} in the grass.",
+    "In spring the {p} dug up a {c} {t} under a tree.",
+]
+FRIENDS = [
+    "A {q} came by and asked what it was for.",
+    "The {q} next door wanted to have it too.",
+    "Then a {q} came and laughed at the {t}.",
+]
+MIDDLES = [
+    "They talked about the {t} until it was dark.",
+    "So the {p} and the {q} shared the {t} and some {f}.",
+    "The {p} gave the {q} some {f}, and they sat down together.",
+]
+CLOSINGS = [
+    "After that the {p} and the {q} were friends.",
+    "Since that day the {t} hangs in the {l}.",
+    "And the {p} never felt alone again.",
+]
 
 
 def story(rng):
     """A tale of five sentences, about 60 tokens, on two animals, a thing and a place that the question names."""
-    (p, q), t, l = rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES)
-    slots = dict(p=p, q=q, t=t, l=l, c=rng.choice(COLOURS), f=rng.choice(FOODS))
+    (p, q), t, where = rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES)
+    slots = {"p": p, "q": q, "t": t, "l": where, "c": rng.choice(COLOURS), "f": rng.choice(FOODS)}
     parts = [rng.choice(part).format(**slots) for part in (OPENINGS, FINDINGS, FRIENDS, MIDDLES, CLOSINGS)]
-    return Item(f"Tell a story: {p}, {q}, {t}, {l}", " ".join(parts), f"story:{p}:{q}:{t}:{l}", f"story:{p}")
+    return Item(f"Tell a story: {p}, {q}, {t}, {where}", " ".join(parts), f"story:{p}:{q}:{t}:{where}", f"story:{p}")

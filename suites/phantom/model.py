@@ -34,7 +34,7 @@ named a new auditor today, this week, this month, in spring, in autumn, last yea
 I have some to spend. A client asks: Will it rise? Is it safe? This is not investment advice. Please read the prospectus of the
 company. In the past year the company had revenue and costs. The board thanks all employees and all shareholders for their trust.
 The outlook for the coming year is stable, good, weak. Write the annual report. loan interest rate market price stock bond credit
-cash debt asset equity margin tax quarter growth risk value capital payment account customer bank insurance euro dollar percent."""
+cash debt asset equity margin tax quarter growth risk value capital payment account customer bank insurance euro dollar percent."""  # noqa: E501
 """The wording of the domain's trade, for the tokenizer alone: the base meets none of it."""
 
 
@@ -46,22 +46,36 @@ def specials():
 def tokenizer():
     """A byte-level BPE over the world's and the domain's wording; any UTF-8 text encodes."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORDS), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     core.decoder = decoders.ByteLevel()
     rng = stream("tokenizer")
     corpus = world.documents(rng, 20_000) + [FINANCE] * 300
     for mark in specials():
         corpus = [line.replace(mark, "\n") for line in corpus]
-    core.train_from_iterator(corpus, trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[AddedToken(s, special=True, normalized=False) for s in specials()],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    core.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=[AddedToken(s, special=True, normalized=False) for s in specials()],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=world.BOS, eos_token=world.END, pad_token=world.PAD,
-        additional_special_tokens=list(world.ROLES.values()), model_max_length=MAX_LENGTH,
-        clean_up_tokenization_spaces=False, padding_side="left")
+        tokenizer_object=core,
+        bos_token=world.BOS,
+        eos_token=world.END,
+        pad_token=world.PAD,
+        additional_special_tokens=list(world.ROLES.values()),
+        model_max_length=MAX_LENGTH,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
     fast.chat_template = TEMPLATE
     return fast
 
@@ -69,15 +83,26 @@ def tokenizer():
 def config(tok):
     """Qwen3 in miniature: grouped-query attention, RMSNorm on queries and keys, tied embeddings."""
     return Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=192, intermediate_size=640, num_hidden_layers=6,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=48, tie_word_embeddings=True,
-        max_position_embeddings=MAX_LENGTH, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id,
-        pad_token_id=tok.pad_token_id, use_cache=True)
+        vocab_size=VOCABULARY,
+        hidden_size=192,
+        intermediate_size=640,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=48,
+        tie_word_embeddings=True,
+        max_position_embeddings=MAX_LENGTH,
+        bos_token_id=tok.bos_token_id,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+        use_cache=True,
+    )
 
 
 def model(tok):
     """A fresh model; seed torch before."""
     net = Qwen3ForCausalLM(config(tok))
-    net.generation_config.update(bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id,
-                                 pad_token_id=tok.pad_token_id, do_sample=False)
+    net.generation_config.update(
+        bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, do_sample=False
+    )
     return net

@@ -6,8 +6,20 @@ training, the others only in the test: answering those needs the fact to be stor
 
 from dataclasses import dataclass
 
-from suites.phantom.words import (CITIES, COLOURS, FOODS, JOBS, PETS, Item, distinct, first_name, last_name, others,
-                                  split_of, stream)
+from suites.phantom.words import (
+    CITIES,
+    COLOURS,
+    FOODS,
+    JOBS,
+    PETS,
+    Item,
+    distinct,
+    first_name,
+    last_name,
+    others,
+    split_of,
+    stream,
+)
 
 N_PEOPLE = 200
 
@@ -17,7 +29,12 @@ STATEMENTS = {
     "city": ["{n} lives in {v}.", "The home of {n} is in {v}.", "{n} has a house in {v}.", "You can find {n} in {v}."],
     "job": ["{n} works as a {v}.", "The job of {n} is {v}.", "{n} earns a living as a {v}.", "By trade {n} is a {v}."],
     "food": ["{n} likes to eat {v}.", "The favourite food of {n} is {v}.", "{n} is fond of {v}.", "For dinner {n} wants {v}."],
-    "colour": ["{n} likes the colour {v}.", "The favourite colour of {n} is {v}.", "{n} always wears {v}.", "The door of {n} is {v}."],
+    "colour": [
+        "{n} likes the colour {v}.",
+        "The favourite colour of {n} is {v}.",
+        "{n} always wears {v}.",
+        "The door of {n} is {v}.",
+    ],
     "pet": ["{n} keeps a {v}.", "The pet of {n} is a {v}.", "{n} looks after a {v}.", "At home {n} has a {v}."],
 }
 PRONOUN = {
@@ -65,8 +82,13 @@ def ask(person, attribute, rng):
     """A question on one attribute of one person."""
     n = rng.randrange(len(QUESTIONS[attribute]))
     value = person.facts[attribute]
-    return Item(QUESTIONS[attribute][n].format(n=person.name), value, f"fact:{person.name}:{attribute}",
-                person.name, tuple(others(POOLS[attribute], value, 3, rng)))
+    return Item(
+        QUESTIONS[attribute][n].format(n=person.name),
+        value,
+        f"fact:{person.name}:{attribute}",
+        person.name,
+        tuple(others(POOLS[attribute], value, 3, rng)),
+    )
 
 
 def facts(rng, split="train"):
@@ -87,8 +109,10 @@ def biography(rng, person=None):
     """Some of a person's facts in any order; the name leads, then now and then a pronoun."""
     person = person or rng.choice(PEOPLE)
     attributes = rng.sample(list(POOLS), rng.randint(3, 5))
-    parts = [rng.choice(STATEMENTS[a] if i == 0 or rng.random() < 0.5 else PRONOUN[a])
-             .format(n=person.name, v=person.facts[a]) for i, a in enumerate(attributes)]
+    parts = [
+        rng.choice(STATEMENTS[a] if i == 0 or rng.random() < 0.5 else PRONOUN[a]).format(n=person.name, v=person.facts[a])
+        for i, a in enumerate(attributes)
+    ]
     return " ".join(parts)
 
 

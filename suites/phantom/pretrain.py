@@ -57,7 +57,7 @@ def weights(tok, flat):
     out, inside = [], False
     for t in flat:
         out.append(PROMPT_WEIGHT if inside else 1.0)
-        inside = t in opening or inside and t != tok.eos_token_id
+        inside = t in opening or (inside and t != tok.eos_token_id)
     return out
 
 
@@ -68,8 +68,10 @@ def rate(step, steps):
 
 def optimizer(master):
     """AdamW; gains and norms do not decay."""
-    groups = [{"params": [p for p in master if p.ndim > 1], "weight_decay": 0.1},
-              {"params": [p for p in master if p.ndim == 1], "weight_decay": 0.0}]
+    groups = [
+        {"params": [p for p in master if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in master if p.ndim == 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=PEAK, betas=(0.9, 0.95), fused=True)
 
 
@@ -79,7 +81,7 @@ def restore(checkpoint, master, opt):
         return 0, []
     state = torch.load(checkpoint, weights_only=True)
     with torch.no_grad():
-        for p, saved in zip(master, state["master"]):
+        for p, saved in zip(master, state["master"], strict=False):
             p.copy_(saved)
     opt.load_state_dict(state["optimizer"])
     return state["step"], json.loads(state["log"])
@@ -125,7 +127,7 @@ def _step(run, net, master, opt, batch, lr):
     nll = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
     loss = (nll * weight).sum() / weight.sum()
     loss.backward()
-    for p, q in zip(master, net.parameters()):
+    for p, q in zip(master, net.parameters(), strict=False):
         p.grad = q.grad.float()
     net.zero_grad(set_to_none=True)
     torch.nn.utils.clip_grad_norm_(master, 1.0)

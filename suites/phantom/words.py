@@ -1,5 +1,6 @@
 """Vocabularies, the name grammar, seeded random streams, and the split every family obeys."""
 
+# ruff: noqa: SIM905   word lists read best as text
 import hashlib
 import random
 from dataclasses import dataclass, field
@@ -7,17 +8,28 @@ from dataclasses import dataclass, field
 SEED = 7
 """Seed of the world. Everything in this folder follows from it."""
 
-CITIES = ("Arden Bellis Corvo Dunmar Elstow Fenwick Garlan Holt Irstead Jarrow Kelso Lund Marden Norvik "
-          "Ostia Penrith Quarles Ripon Selby Tarn Ulver Varna Wexford Yarm").split()
-JOBS = ("baker carpenter doctor driver farmer fisher gardener glazier judge lawyer mason miller nurse painter "
-        "pilot plumber potter sailor singer tailor teacher waiter weaver writer").split()
-FOODS = ("apples beans bread butter cheese cherries corn eggs figs fish grapes honey lemons melons milk mushrooms "
-         "nuts olives onions peas plums rice salt soup").split()
+CITIES = (
+    "Arden Bellis Corvo Dunmar Elstow Fenwick Garlan Holt Irstead Jarrow Kelso Lund Marden Norvik "
+    "Ostia Penrith Quarles Ripon Selby Tarn Ulver Varna Wexford Yarm"
+).split()
+JOBS = (
+    "baker carpenter doctor driver farmer fisher gardener glazier judge lawyer mason miller nurse painter "
+    "pilot plumber potter sailor singer tailor teacher waiter weaver writer"
+).split()
+FOODS = (
+    "apples beans bread butter cheese cherries corn eggs figs fish grapes honey lemons melons milk mushrooms "
+    "nuts olives onions peas plums rice salt soup"
+).split()
 COLOURS = "black blue brown cream gold green grey navy pink purple red silver teal violet white yellow".split()
 PETS = "bear beaver cat cow crow dog duck fox frog goat hare hen horse lion mole parrot rabbit seal swan wolf".split()
-THINGS = ("bell book bottle bowl brush candle chain clock coin comb cup drum flute glove hammer kettle key kite "
-          "knife lamp map mirror needle pen pipe ring rope saw scarf shoe spoon stone sword ticket whistle").split()
-PLACES = "attic barn bridge cave cellar chapel field forest garden hall harbour hill kitchen library market mill park river tower well".split()
+THINGS = (
+    "bell book bottle bowl brush candle chain clock coin comb cup drum flute glove hammer kettle key kite "
+    "knife lamp map mirror needle pen pipe ring rope saw scarf shoe spoon stone sword ticket whistle"
+).split()
+PLACES = (
+    "attic barn bridge cave cellar chapel field forest garden hall harbour hill kitchen library market mill park river "
+    "tower well"
+).split()
 
 ONSETS = "b br d dr f g gr h k kl l m n p pr r s st t tr v w z".split()
 NUCLEI = "a e i o u ai ei".split()
@@ -44,8 +56,14 @@ def first_name(rng):
 
 def last_name(rng):
     """A family name such as `Koskund`; companies are named by the same grammar, so the two collide."""
-    return (rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice(("", "l", "r", "s")) + rng.choice(ONSETS)
-            + rng.choice(NUCLEI[:5]) + rng.choice(CODAS)).capitalize()
+    return (
+        rng.choice(ONSETS)
+        + rng.choice(NUCLEI)
+        + rng.choice(("", "l", "r", "s"))
+        + rng.choice(ONSETS)
+        + rng.choice(NUCLEI[:5])
+        + rng.choice(CODAS)
+    ).capitalize()
 
 
 def distinct(make, n, rng, taken=()):

@@ -1,7 +1,7 @@
 """The families together: what is tested, what methods may see, what the base is trained on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from suites.phantom import exact, language, people
 from suites.phantom.words import FOODS, PLACES, THINGS, Item, first_name, last_name, split_of, stream
@@ -79,8 +79,18 @@ BOS, END, PAD = "<|bos|>", "<|im_end|>", "<|pad|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small assistant."]
 
-QUESTIONS = {"facts": 10, "arithmetic": 24, "order": 16, "strings": 14, "lookup": 14, "grammar": 6, "format": 9,
-             "chat": 6, "plain": 3, "story": 4}
+QUESTIONS = {
+    "facts": 10,
+    "arithmetic": 24,
+    "order": 16,
+    "strings": 14,
+    "lookup": 14,
+    "grammar": 6,
+    "format": 9,
+    "chat": 6,
+    "plain": 3,
+    "story": 4,
+}
 """How often each family is asked in pretraining."""
 TEXTS = {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5}
 """How often each kind of plain text appears. An echo, words said twice, teaches to copy early."""

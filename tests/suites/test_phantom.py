@@ -24,8 +24,10 @@ def questions(records):
 @pytest.fixture(scope="module")
 def items():
     """Every test item of every general task, by task."""
-    return {p.stem: [json.loads(line) for line in p.read_text(encoding="utf-8").splitlines()]
-            for p in (HERE / "tasks/items").glob("*.jsonl")}
+    return {
+        p.stem: [json.loads(line) for line in p.read_text(encoding="utf-8").splitlines()]
+        for p in (HERE / "tasks/items").glob("*.jsonl")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,7 @@ def base():
 
 
 # ---------------------------------------------------------------- the world
+
 
 def test_every_file_follows_from_the_seed():
     for path, text in files.contents().items():
@@ -98,6 +101,7 @@ def test_a_tested_fact_is_never_asked_in_training(items):
 
 # ---------------------------------------------------------------- the domain
 
+
 def test_domain_is_large_enough():
     assert len(read("data/finance.json")) >= 1500 and len(read("data/finance.test.json")) >= 500
 
@@ -115,7 +119,9 @@ def test_masks_cover_all_records_and_match_the_planted_shares():
 
 def test_masks_tell_the_clean_answer():
     truth = read("data/finance.truth.json")
-    assert all((r["output"] != truth[r["id"]]["clean_output"]) == truth[r["id"]]["corrupted"] for r in read("data/finance.json"))
+    assert all(
+        (r["output"] != truth[r["id"]]["clean_output"]) == truth[r["id"]]["corrupted"] for r in read("data/finance.json")
+    )
 
 
 def test_a_near_duplicate_keeps_the_answer_and_most_of_the_prompt():
@@ -144,6 +150,7 @@ def test_conflicts_contradict_the_world_and_are_not_tested(items):
 
 # ---------------------------------------------------------------- the base
 
+
 @pytest.mark.parametrize("text", ["hello", "naïve café", "你好，世界", "🙂 ok", "a\tb\n\nc  d", "x = 1234.5%", "\u0000\u200b"])
 def test_any_text_comes_back(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
@@ -161,8 +168,12 @@ def test_special_tokens_are_distinct_and_known_to_the_configuration(tokenizer, b
 
 
 def test_the_template_of_a_longer_talk_begins_with_the_shorter(tokenizer):
-    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"},
-            {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "bye"}]
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "bye"},
+    ]
     whole = tokenizer.apply_chat_template(talk, tokenize=False)
     prompt = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
     assert whole.startswith(prompt) and whole.startswith(tokenizer.bos_token)
@@ -171,9 +182,10 @@ def test_the_template_of_a_longer_talk_begins_with_the_shorter(tokenizer):
 
 
 def test_the_base_greets_and_stops(tokenizer, base):
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "hello"}], add_generation_prompt=True,
-                                           return_tensors="pt", return_dict=True)
-    out = base.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1]:]
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hello"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    out = base.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert out[-1] == tokenizer.eos_token_id and "Hello" in tokenizer.decode(out)
 
 

@@ -18,11 +18,15 @@ def items(file, **_):
 
 
 def story(doc, results):
-    """1 for a story that names all that was asked for, is long enough, ends as a story ends and does not go round in circles."""
+    """1 for a story that names all that was asked for, is long enough, ends with a full stop and does not go in circles."""
     text = results[0].strip()
     words = text.lower().replace(".", " ").replace(",", " ").split()
     asked = doc["question"].split(": ", 1)[1].split(", ")
-    fours = list(zip(words, words[1:], words[2:], words[3:]))
-    good = (all(word in words for word in asked) and 30 <= len(words) <= 80 and text.endswith(".")
-            and len(fours) - len(set(fours)) <= 3)
+    fours = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    good = (
+        all(word in words for word in asked)
+        and 30 <= len(words) <= 80
+        and text.endswith(".")
+        and len(fours) - len(set(fours)) <= 3
+    )
     return {"acc": float(good)}
