@@ -1,0 +1,53 @@
+"""From stored runs to what people read: page, tables, plots, verdict. Never needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.report.page import page
+from harness.report.plots import draw
+from harness.report.summary import Summary, summarise
+from harness.report.tables import full_table, latex, markdown, reading_table
+from harness.report.terminal import show
+from harness.report.verdict import Verdict, verdicts, warnings
+from harness.store import RunStore, read_comparison, write_atomic
+
+__all__ = ["Report", "Summary", "show", "summarise", "write_report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written and what it says."""
+
+    folder: Path
+    table: pd.DataFrame
+    """One line a row: table.csv."""
+    verdicts: list[Verdict]
+    warnings: list[str]
+    files: list[Path]
+    summary: Summary
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every run of the comparison ended as it should."""
+        return all(row.status == "done" for row in self.summary.rows)
+
+
+def write_report(folder: Path, store: RunStore) -> Report:
+    """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
+    summary = summarise(read_comparison(folder, store))
+    table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
+    files: dict[str, str | bytes] = {
+        "table.csv": table.to_csv(index=False),
+        "table.md": markdown(reading),
+        "table.tex": latex(reading),
+        "report.html": page(summary, plots),
+    }
+    for plot in plots:
+        files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return Report(folder, table, verdicts(summary), warnings(summary), [folder / name for name in files], summary)

@@ -1,0 +1,213 @@
+"""The plots: what was gained against what was kept, how it came about, where it was lost, what it cost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+from harness.report.format import points, signed
+from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
+from harness.report.summary import TRACKS, Row, Summary
+
+LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", "#0072B2"])
+ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
+
+
+def draw(summary: Summary) -> list[Plot]:
+    """Every plot that the stored runs have data for."""
+    makers = (tradeoff, curves, heat_map, zones, cost)
+    with style():
+        made = [maker(summary) for maker in makers]
+    return [plot for plot in made if plot is not None]
+
+
+def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
+    found = {}
+    for row in summary.rows:
+        gain, kept = summary.estimate("gain", row.name), summary.estimate("retention", row.name)
+        if row.done and row.role != "control" and gain.known and kept.known:
+            found[row.name] = (gain.value, kept.value)
+    return found
+
+
+def tradeoff(summary: Summary) -> Plot | None:
+    """Retention against gain, with intervals, each track's Pareto front, and the ways from the base."""
+    found = _placed(summary)
+    if len(found) < 2:
+        return None
+    drawn, (axes,) = figure(5.4, 4.3)
+    looks = marks([row.name for row in summary.recipes])
+    _ways(axes, summary, looks)
+    for name, (x, y) in found.items():
+        look = looks.get(name, {"color": INK, "marker": "*"})
+        size = 6.5 if name in looks else 11
+        gain, kept = summary.estimate("gain", name), summary.estimate("retention", name)
+        axes.errorbar(
+            x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - kept.low], [kept.high - y]],
+            fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
+        )  # fmt: skip
+    for track, dash in zip(TRACKS, ("--", ":"), strict=True):
+        front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
+        axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
+    axes.set_xlabel("gain in the domain, points")
+    axes.set_ylabel("general ability kept, % of the base")
+    axes.legend(loc="lower left", fontsize=7.5, handlelength=2.4)
+    axes.margins(0.12, 0.08)
+    place_labels(axes, found)
+    told = "; ".join(f"{n}: gain {points(x)} points, retention {points(y)} %" for n, (x, y) in found.items())
+    return Plot("tradeoff", "General ability kept against domain gain", told, drawn)
+
+
+def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, str]]) -> None:
+    way = summary.curves.path
+    for name, part in way.groupby("row", sort=False):
+        axes.plot(part["gain"], part["retention"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
+
+
+def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points no other is at least as good as on both axes, by gain."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(found.values(), key=lambda p: (-p[0], -p[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return front
+
+
+def curves(summary: Summary) -> Plot | None:
+    """Learning and forgetting over the spent budget, on the fixed sub-sample."""
+    table = summary.curves.budget
+    if table.empty:
+        return None
+    drawn, (top, bottom) = figure(5.4, 5.6, rows=2, sharex=True)
+    looks = marks([row.name for row in summary.recipes])
+    for axes, quantity, label in ((top, "gain", "gain, points"), (bottom, "retention", "kept, %")):
+        for name, part in table.groupby("row", sort=False):
+            look = looks.get(str(name), {"color": INK, "marker": "*"})
+            axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
+            axes.fill_between(
+                part["at"].astype(float), part[f"{quantity}_low"].astype(float), part[f"{quantity}_high"].astype(float),
+                color=look["color"], alpha=0.06, lw=0,
+            )  # fmt: skip
+        axes.set_ylabel(label)
+    bottom.set_xlabel("fraction of the budget spent")
+    handles, labels = top.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, columnspacing=1.2, handlelength=1.6)
+    last = table[table["at"] == table.groupby("row")["at"].transform("max")]
+    told = "; ".join(
+        f"{p.row} ends at gain {points(p.gain)} points, retention {points(p.retention)} %" for p in last.itertuples()
+    )
+    return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)
+
+
+def heat_grid(summary: Summary) -> pd.DataFrame:
+    """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
+    rows = [row.name for row in summary.recipes if row.done]
+    cells = {}
+    for kind in ("family", "channel"):
+        for name in summary.names(f"change:{kind}:"):
+            cells[kind, name] = [summary.estimate(f"change:{kind}:{name}", row).value for row in rows]
+    grid = pd.DataFrame.from_dict(cells, orient="index", columns=rows)
+    if grid.empty:
+        return grid
+    grid.index = pd.MultiIndex.from_tuples(grid.index, names=["kind", "name"])
+    order = grid.assign(_kind=[k != "family" for k, _ in grid.index], _mean=grid.mean(axis=1))
+    return grid.loc[order.sort_values(["_kind", "_mean"], kind="stable").index]
+
+
+def heat_map(summary: Summary) -> Plot | None:
+    """Change by family and channel, row by row."""
+    grid = heat_grid(summary)
+    if grid.empty or not len(grid.columns):
+        return None
+    drawn, (axes,) = figure(1.8 + 0.62 * len(grid.columns), 1.2 + 0.36 * len(grid))
+    values = grid.to_numpy(float)
+    top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
+    axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white")
+    axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
+    axes.set_yticks(range(len(grid)), [f"{name} ({kind})" if kind == "channel" else name for kind, name in grid.index])
+    axes.grid(False)
+    told = "; ".join(f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items()) for (_, name), line in grid.iterrows())
+    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
+
+
+def zone_shares(summary: Summary) -> pd.DataFrame:
+    """row, zone, tokens, gradient: mean shares over the logged steps of finished runs."""
+    lines = []
+    for row in summary.recipes:
+        steps = [step for seed in row.seeds for step in summary.logs.get((row.name, seed), []) if step.get("zones")]
+        for k in range(max((len(step["zones"]) for step in steps), default=0)):
+            zone = [step["zones"][k] for step in steps if k < len(step["zones"])]
+            shares = {name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")}
+            lines.append({"row": row.name, "zone": _zone_name(zone[0]), **shares})
+    return pd.DataFrame(lines, columns=["row", "zone", "tokens", "gradient"])
+
+
+def _mean(values: list) -> float:
+    known = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _zone_name(zone: dict) -> str:
+    low, high = zone.get("low"), zone.get("high")
+    if high is None or not math.isfinite(high):
+        return f"over {low or 0:g}"
+    return f"{low or 0:g} to {high:g}"
+
+
+def zones(summary: Summary) -> Plot | None:
+    """Which token losses the training saw, and which made the gradient."""
+    table = zone_shares(summary)
+    if table.empty:
+        return None
+    names = list(dict.fromkeys(table["row"]))
+    drawn, panels = figure(5.4, 1.3 + 0.26 * len(names), columns=2, sharey=True)
+    for axes, kind in zip(panels, ("tokens", "gradient"), strict=True):
+        left = np.zeros(len(names))
+        for k, zone in enumerate(dict.fromkeys(table["zone"])):
+            part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
+            axes.barh(names, part, left=left, color=ZONE_COLOURS[k % 5], edgecolor=PAPER, lw=0.6, label=zone, height=0.72)
+            left = left + part
+        axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
+        axes.grid(False, axis="y")
+        axes.spines["left"].set_visible(False)
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, title="token loss, nats", title_fontsize=8)
+    told = "; ".join(f"{z.row}, {z.zone} nats: {points(100 * z.tokens)} % of tokens, {points(100 * z.gradient)} % of gradient" for z in table.itertuples())
+    return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
+
+
+def cost(summary: Summary) -> Plot | None:
+    """Spent budget by account, as a share of what was allowed."""
+    rows = [row for row in summary.recipes if row.shares("ledger", "accounts") or row.done]
+    accounts = list(dict.fromkeys(name for row in rows for name in row.shares("ledger", "accounts")))
+    if not accounts:
+        return None
+    names, left = [row.name for row in rows], np.zeros(len(rows))
+    drawn, (axes,) = figure(5.4, 1.1 + 0.26 * len(names))
+    for k, account in enumerate(accounts):
+        spent = np.array([_share(row, account) for row in rows])
+        axes.barh(names, spent, left=left, color=COLOURS[(k + 5) % 6], edgecolor=PAPER, lw=0.6, label=account, height=0.72)
+        left = left + spent
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_color(RULE)
+    axes.set_xlabel("% of the budget")
+    drawn.legend(loc="outside lower center", ncols=5, fontsize=8)
+    told = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
+    return Plot("cost", "What the budget went to", told, drawn)
+
+
+def _share(row: Row, account: str) -> float:
+    """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
+    meter = next((run["ledger"].get("meter") for run in row.finished if run.get("ledger")), None)
+    unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
+    whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)
+    share = 100 * row.cost("ledger", "accounts", account, unit) / whole if whole else math.nan
+    return share if math.isfinite(share) else 0.0
