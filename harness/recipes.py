@@ -55,6 +55,10 @@ class Recipe:
         ]
 
 
+PLAIN = Recipe("", (), (), (), None)
+"""No method at all: plain fine-tuning, in whose price budgets are counted."""
+
+
 @cache
 def methods() -> dict[str, type[Method]]:
     """Every method that can be used, by name."""
@@ -76,7 +80,9 @@ def methods() -> dict[str, type[Method]]:
 
 
 def parse_recipe(text: str) -> Recipe:
-    """Read one recipe. Raises PlanError with all its faults."""
+    """Read one recipe; the empty text is `PLAIN`. Raises PlanError with all its faults."""
+    if not text:
+        return PLAIN
     faults: list[str] = []
     built: list[tuple[str, Method, dict[str, Any]]] = []
     rates: list[float] = []

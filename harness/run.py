@@ -161,13 +161,22 @@ class TrainingRun(Run):
     def _price(self, model: str, backward: bool) -> Price:
         """Price of the `full` base with everything trained, or of the model as the recipe `train`s it."""
         if (model, backward) not in self._prices:
-            empty = empty_model(self.base.path)
-            if model == "train":
-                with torch.device("meta"):
-                    for method in self.filled("trainable"):
-                        empty = method.trainable(empty, self)
+            empty = self._empty() if model == "train" else empty_model(self.base.path)
             self._prices[model, backward] = price_of(empty, backward=backward)
         return self._prices[model, backward]
+
+    def _empty(self) -> nn.Module:
+        """The model as the recipe trains it, without weights."""
+        empty = empty_model(self.base.path)
+        with torch.device("meta"):
+            for method in self.filled("trainable"):
+                empty = method.trainable(empty, self)
+        return empty
+
+    @cached_property
+    def trained_parameters(self) -> int:
+        """How many parameters the recipe trains."""
+        return sum(p.numel() for p in self._empty().parameters() if p.requires_grad)
 
     @contextmanager
     def _base_model(self) -> Iterator[nn.Module]:

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2 import TemplateError
 
@@ -37,21 +37,6 @@ TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
 """Put before templates that write today's date: the same prompt on any day (the date Llama 3 falls back to)."""
 
 
-class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
-
-    chat_template: Any
-    eos_token: Any
-    eos_token_id: Any
-    pad_token_id: Any
-    bos_token: Any
-    bos_token_id: Any
-    added_tokens_decoder: Any
-
-    def __call__(self, text: Any, **options: Any) -> Any: ...
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
-
-
 Piece = tuple[str, bool]
 """A stretch of a conversation, and whether it is an answer with its stop token."""
 
@@ -59,8 +44,8 @@ Piece = tuple[str, bool]
 class ChatTemplate:
     """A tokenizer's chat template, checked, or a plain form where it has none."""
 
-    def __init__(self, tokenizer: Tokenizer, *, thinking: bool = False):
-        """`thinking` is for templates that can open an answer with thoughts: leave room for them or not."""
+    def __init__(self, tokenizer: Any, *, thinking: bool = False):
+        """`tokenizer` is a Hugging Face one; `thinking` lets a template that can open answers with thoughts do so."""
         self.tokenizer, self._thinking = tokenizer, thinking
         self._notes: dict[str, None] = {}
         self.eos_id, self.pad_id = self._ends()

@@ -1,0 +1,53 @@
+# Lethe: measure what fine-tuning makes a language model forget.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OPTIONS := data test model general recipes suites budget meter seeds name plan learning_rate batch_size max_length device threads workers precision out tensorboard
+upper = $(shell echo $(1) | tr a-z_ A-Z_)
+# DATA=finance.json becomes --data 'finance.json', and so for every option above
+FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+compare: $(VENV)/ready  ## run a comparison: make compare DATA=finance.json [MODEL=... RECIPES=... BUDGET=3epochs ...]
+	@$(BIN)/lethe compare $(FLAGS)
+
+plan: $(VENV)/ready  ## print what compare would run and what it would cost
+	@$(BIN)/lethe plan $(FLAGS)
+
+report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=finance
+	@$(BIN)/lethe report $(NAME) $(if $(OUT),--out '$(OUT)')
+
+test: $(VENV)/ready-dev  ## the fast tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/ready-dev  ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/ready-dev  ## training speed beside TRL's SFTTrainer, and NLIRG beside SFT
+	$(BIN)/pip install -q -c constraints.txt trl
+	$(BIN)/python -m tests.bench.training
+
+phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their seed (about 40 minutes)
+	$(BIN)/python -m suites.phantom.build
+
+clean:  ## remove the virtual environment and caches; results stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.PHONY: help compare plan report test test-slow lint bench phantom clean

@@ -1,0 +1,95 @@
+"""The `lethe` command: argument parsing, nothing else.
+
+Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2 what was asked cannot be done · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError
+from harness.plan import Plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one `lethe` command; returns its exit code."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return COMMANDS[command](options)
+    except PlanError as error:
+        for fault in error.faults:
+            print(f"lethe: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lethe: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (("compare", "run a comparison and write its report"), ("plan", "print what would run and what it would cost")):
+        command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
+        for field in dataclasses.fields(Plan):
+            kind = {"int": int, "float": float}.get(str(field.type).split(" | ")[0], str)
+            shown = "" if field.default is None else f" (default: {field.default})"
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=kind,
+                default=argparse.SUPPRESS,
+                metavar=field.name.upper(),
+                help=field.metadata["help"].replace("%", "%%") + shown,
+            )
+    report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
+    report.add_argument("name", help="name of the comparison: results/<name>")
+    report.add_argument("--out", default="results", help="folder of results and of the run store")
+    return parser
+
+
+def _compare(options: dict[str, Any]) -> int:
+    from harness.compare import compare
+    from harness.report import show
+
+    outcome = compare(options.pop("plan"), **options)
+    show(outcome.folder)
+    for failure in outcome.failed:
+        print(f"lethe: {failure}", file=sys.stderr)
+    print(f"report: {outcome.folder / 'report.html'}")
+    return 1 if outcome.failed else 0
+
+
+def _plan(options: dict[str, Any]) -> int:
+    from harness.cost import print_cost
+    from harness.plan import make_plan
+
+    print_cost(make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"]))
+    return 0
+
+
+def _report(options: dict[str, Any]) -> int:
+    from harness.report import show, write_report
+    from harness.store import RunStore
+
+    folder = Path(options["out"]) / options["name"]
+    if not (folder / "comparison.json").exists():
+        raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
+    write_report(folder, RunStore(Path(options["out"]) / "runs"))
+    show(folder)
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+COMMANDS = {"compare": _compare, "plan": _plan, "report": _report}
+
+if __name__ == "__main__":
+    sys.exit(main())

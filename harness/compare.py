@@ -1,0 +1,150 @@
+"""The conductor: plan -> runs -> store -> report."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import PROTOCOL
+from harness.errors import PlanError
+from harness.evaluation import EvaluationPlan
+from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
+from harness.plan import Plan, make_plan
+from harness.progress import Progress
+from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
+
+RETRIED = ("failed", "out_of_memory", "stopped", None)
+"""Statuses that another `lethe compare` tries again; the others are answers."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison came to."""
+
+    folder: Path
+    table: Any
+    """The main table, a pandas DataFrame."""
+    failed: list[str]
+    """Rows that did not end well, with the reason."""
+
+
+def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -> Outcome:
+    """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
+    from harness.engines.local import run_all
+    from harness.report import write_report
+
+    material, evaluation, specs = prepare(make_plan(options, plan_file))
+    plan = material.plan
+    store = RunStore(Path(plan.out) / "runs")
+    folder = Path(plan.out) / str(plan.name)
+    _refuse_other_question(folder, material, evaluation)
+    missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
+    with Progress(missing, plan, quiet) as progress:
+        run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
+    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs))
+    report = write_report(folder, store)
+    return Outcome(folder, report.table, _failures(specs, store, evaluation))
+
+
+def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, list[RunSpec]]:
+    """Load, check and price everything that `plan` asks; run nothing but a calibration where seconds bind."""
+    material = gather(plan)
+    evaluation = EvaluationPlan.make(material)
+    return material, evaluation, run_specs(material, _allowed(material))
+
+
+def _allowed(material: Material) -> float:
+    """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
+    plan = material.plan
+    if plan.meter != "seconds" or material.budget.unit != "epochs":
+        return allowed_amount(material)
+    asked = {"model": material.base.hash, "device": plan.device, "threads": plan.threads, "training": dataclasses.asdict(material.training)}
+    path = Path(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
+    kept = read_json(path) or asked | {"seconds_a_flop": seconds_a_flop(material)}
+    write_json(path, kept)
+    flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
+    return allowed_amount(flops) * kept["seconds_a_flop"]
+
+
+def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
+    """Whether the store holds the run and its present evaluations."""
+    folder = store.run(spec.key)
+    if folder.status in RETRIED:
+        return False
+    return folder.status != "done" or all(folder.scores(kind, evaluation.keys[kind]) is not None for kind in ("final", "path"))
+
+
+def _question(material: Material, evaluation: EvaluationPlan) -> dict[str, Any]:
+    """What makes two comparisons the same one: rows may be added to it, these may not change."""
+    plan = material.plan
+    return {
+        "protocol": PROTOCOL,
+        "model": material.base.hash,
+        "data": material.dataset.fingerprint,
+        "budget": plan.budget,
+        "meter": plan.meter,
+        "max_length": plan.max_length,
+        "batch_size": plan.batch_size,
+        "precision": plan.precision,
+        "threads": plan.threads,
+        "learning_rate": material.training.learning_rate,
+    }
+
+
+def _refuse_other_question(folder: Path, material: Material, evaluation: EvaluationPlan) -> None:
+    """A name holds one question; another one is refused, naming the fields that differ."""
+    earlier = read_json(folder / "comparison.json")
+    if earlier is None:
+        return
+    now = _question(material, evaluation)
+    differing = [f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}" for key in now if earlier["question"].get(key) != now[key]]
+    if differing:
+        raise PlanError(f"{folder} holds another comparison: {'; '.join(differing)}; give another name, or remove the folder")
+
+
+def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> dict[str, Any]:
+    """comparison.json, as docs/design.md has it."""
+    plan, dataset = material.plan, material.dataset
+    earlier = read_json(folder / "comparison.json") or {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "name": plan.name,
+        "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
+        "question": _question(material, evaluation),
+        "plan": dataclasses.asdict(plan),
+        "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
+        "data": {"name": dataset.name, "path": dataset.path, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
+        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
+        "suites": evaluation.summary,
+        "notes": [*material.notes, *evaluation.notes],
+        "rows": [
+            {
+                "row": spec.row,
+                "recipe": spec.recipe,
+                "role": spec.role,
+                "track": spec.track,
+                "seed": spec.seed,
+                "key": spec.key,
+                "evals": evaluation.keys,
+            }
+            for spec in specs
+        ],
+    }
+
+
+def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan) -> list[str]:
+    failures = []
+    for spec in specs:
+        record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
+        if record["status"] != "done":
+            failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
+        elif not _answered(spec, store, evaluation):
+            failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")
+    return failures

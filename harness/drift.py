@@ -1,0 +1,84 @@
+"""Drift: how far a tuned model has moved from its base on the same tokens, and how well it predicts them.
+
+KL(base || tuned) = sum_v p_base(v) (log p_base(v) - log p_tuned(v)), over the full vocabulary at every supervised token's
+place (arXiv:2509.04259 uses it on domain inputs to predict forgetting), in fp32, averaged over an item's tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Batch, Example
+from harness.decode import batched, device_of
+from harness.model import collate, logits_at
+
+CACHE_BYTES = 512 * 2**20
+METRICS = {"nll": "likelihood", "kl_to_base": "drift", "bits_per_byte": "drift"}
+"""Metric -> channel; lower is better for all."""
+
+
+class Drift:
+    """Measures models on fixed examples against one base, whose log-probabilities are kept where they are small enough."""
+
+    def __init__(
+        self, base: nn.Module, examples: Sequence[Example], decode: Callable[[Sequence[int]], str], token_budget: int
+    ) -> None:
+        self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
+        places = range(len(self.examples))
+        self._batches = [
+            collate([self.examples[place] for place in rows], device_of(base))
+            for rows in batched(places, lambda place: (len(self.examples[place]), 0), token_budget)
+        ]
+        self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
+        size = sum(batch.labels.numel() for batch in self._batches) * vocabulary(base) * 4
+        self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
+
+    def measure(self, model: nn.Module) -> list[tuple[Example, dict[str, float]]]:
+        """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers."""
+        found = []
+        with torch.no_grad():
+            for place, batch in enumerate(self._batches):
+                tuned = logits_at(model, batch).log_softmax(-1)
+                base = self._base(place, batch)
+                nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
+                found += self._items(batch, nll, divergence(base, tuned))
+        return found
+
+    def _base(self, place: int, batch: Batch) -> Tensor:
+        """(S, V) log-probabilities of the base on a batch."""
+        if self._kept is not None and place in self._kept:
+            return self._kept[place]
+        found = logits_at(self.base, batch).log_softmax(-1)
+        if self._kept is not None:
+            self._kept[place] = found
+        return found
+
+    def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[tuple[Example, dict[str, float]]]:
+        """Means and sums over each row's supervised tokens."""
+        table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
+        rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(
+            0, batch.rows, table
+        )
+        found = []
+        for example, (n, loss, moved) in zip(batch.examples, rows.tolist()):
+            bits = loss / math.log(2) / self._bytes[example]
+            found.append((example, {"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits}))
+        return found
+
+
+def divergence(base: Tensor, tuned: Tensor) -> Tensor:
+    """(S,) KL(base || tuned) in nats, from (S, V) log-probabilities; rounding may not make it negative."""
+    return (base.exp() * (base - tuned)).sum(-1).clamp_min(0.0)
+
+
+def vocabulary(model: Any) -> int:
+    return model.get_output_embeddings().weight.shape[0]
+
+
+def _answers(example: Example) -> list[int]:
+    return [token for token, supervised in zip(example.tokens, example.supervised) if supervised]

@@ -1,0 +1,326 @@
+"""Evaluator: every model of a comparison is scored by this one path, the base included; one row an item and metric.
+
+lm-eval runs all likelihood, choice and generation tasks on our model class (harness/lm.py). Quality is measured on the same
+generations, held-out loss and drift on fixed examples. Requests are built and tokenised once, for all models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.evaluator import evaluate
+from torch import nn
+
+from harness import quality
+from harness.contract import Example
+from harness.drift import METRICS as DRIFT_METRICS
+from harness.drift import Drift
+from harness.errors import PlanError
+from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated, encode_pairs, render
+from harness.store import ITEM_COLUMNS, key_of
+from harness.tasks import EvalTask
+
+PROTOCOL = 1
+"""Raised whenever scores before and after may not share a table."""
+
+
+class Prepared:
+    """An lm-eval task whose documents and requests are made once and may be sub-sampled; the rest is the task's own."""
+
+    def __init__(self, told: EvalTask, codec: Codec) -> None:
+        self.told, self.task = told, told.task
+        self.docs = dict(enumerate(told.task.eval_docs))
+        for name in ("doc_to_target", "doc_to_choice"):  # each call compiles a template, and scoring asks five times
+            if isinstance(told.task, ConfigurableTask):
+                setattr(told.task, name, _remembered(getattr(told.task, name)))
+        template = lambda chat, add_generation_prompt=True: render(codec.template, chat, add_generation_prompt)
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar a task
+            self.task.build_all_requests(apply_chat_template=told.chat, chat_template=template if told.chat else None)
+        self._instances = list(self.task.instances)
+        self.ids = _item_ids(told.name, self.docs)
+        self.choices = Counter(instance.doc_id for instance in self._instances)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked while being copied
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+    @property
+    def instances(self) -> list[Any]:
+        return self._instances
+
+    def build_all_requests(self, **_: Any) -> None:
+        """Forget the last model's answers."""
+        for instance in self._instances:
+            instance.resps, instance.filtered_resps = [], {}
+
+    def apply_filters(self) -> None:
+        for ensemble in self.task._filters:
+            ensemble.apply(self._instances)
+
+    def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
+        return iter(self.docs.items())
+
+    def only(self, places: set[int]) -> Prepared:
+        """The same task on some of its documents."""
+        chosen = copy.copy(self)
+        chosen.docs = {place: doc for place, doc in self.docs.items() if place in places}
+        chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in places]
+        return chosen
+
+    def chance(self, place: int) -> float:
+        return 1 / self.choices[place] if self.told.chance is None else self.told.chance
+
+
+class Evaluator:
+    """Scores models on fixed tasks and examples. `key` names the question; the weights' hash names the answer."""
+
+    def __init__(
+        self,
+        tasks: Sequence[EvalTask],
+        template: Any,
+        tokenizer: Any,
+        *,
+        base_model: nn.Module | None = None,
+        drift_examples: Mapping[str, Sequence[Example]] | None = None,
+        cluster_of: Mapping[str, str] | None = None,
+        token_budget: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base_model`.
+        `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given."""
+        twice = [name for name, n in Counter(task.name for task in tasks).items() if n > 1]
+        if twice:
+            raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
+        self.codec = Codec(tokenizer, template)
+        self.tasks = [Prepared(task, self.codec) for task in tasks]
+        self.cluster_of = cluster_of or {}
+        self._options = {"token_budget": token_budget, "max_length": max_length}
+        self._drift = {}
+        if base_model is not None:
+            self._truncated = self._count_truncated(EvaluatedModel(base_model, self.codec, **self._options))
+            device = next(base_model.parameters()).device.type
+            budget = token_budget or TOKEN_BUDGET.get(device, TOKEN_BUDGET["cuda"])
+            given = (drift_examples or {}).items()
+            self._drift = {g: Drift(base_model, e, self.codec.decode, budget) for g, e in given if e}
+        else:
+            self._truncated = {}
+
+    @property
+    def key(self) -> str:
+        """Hash of everything asked: documents, prompts, metrics, decoding, protocol."""
+        asked = [
+            [t.told.name, t.told.family, t.told.group, t.told.seen, t.told.channel, t.told.metric, t.told.chance]
+            + [list(map(t.ids.__getitem__, t.docs)), [[i.request_type, i.arguments] for i in t.instances]]
+            for t in self.tasks
+        ]
+        drift = {group: [[e.id, e.tokens, e.supervised] for e in d.examples] for group, d in self._drift.items()}
+        question = {"protocol": PROTOCOL, "decoding": "greedy", "tasks": asked, "drift": drift}
+        return key_of(json.loads(json.dumps(question, default=str)) | {"max_length": self._options["max_length"]})
+
+    @property
+    def summary(self) -> list[dict[str, Any]]:
+        """[{name, tasks, items}] a suite."""
+        suites: dict[str, dict[str, Any]] = {}
+        for task in self.tasks:
+            suite = suites.setdefault(task.told.suite, {"name": task.told.suite, "tasks": 0, "items": 0})
+            suite["tasks"] += 1
+            suite["items"] += len(task.docs)
+        return list(suites.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What the report must say: how items are scored, and which were too long."""
+        cut = [
+            f"{name}: {n:,} of {total:,} prompts are longer than the model's context and lose their beginning."
+            for name, (n, total) in self._truncated.items()
+        ]
+        return [task.told.note for task in self.tasks if task.told.note] + cut
+
+    def score(self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, drift: bool = True) -> pd.DataFrame:
+        """One row an item and metric, as `ITEM_COLUMNS` lays out. The model and all random states are left as they were."""
+        rows: list[dict[str, Any]] = []
+        with _undisturbed(model):
+            if self.tasks:
+                named = {task.told.name: task for task in self.tasks}
+                asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
+                lm = EvaluatedModel(model, self.codec, **self._options)
+                results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+                for name, samples in results["samples"].items():
+                    rows += _task_rows(named[name], samples)
+            if drift:
+                for group, one in self._drift.items():
+                    rows += self._drift_rows(group, one, model)
+        frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
+        return frame.astype(dict(ITEM_COLUMNS))
+
+    def sample(self, domain: int, general: int, seed: int = 0) -> Evaluator:
+        """The same on about this many items of each group, spread evenly over its tasks; without drift."""
+        chosen = copy.copy(self)
+        chosen._drift = {}
+        chosen.tasks = []
+        for group, wanted in (("domain", domain), ("general", general)):
+            tasks = [task for task in self.tasks if task.told.group == group]
+            for place, task in enumerate(tasks):
+                n = wanted // len(tasks) + (place < wanted % len(tasks))
+                order = sorted(task.docs, key=lambda place, ids=task.ids: key_of([seed, ids[place]]))
+                if n:
+                    chosen.tasks.append(task.only(set(order[:n])))
+        return chosen
+
+    def _count_truncated(self, lm: EvaluatedModel) -> dict[str, tuple[int, int]]:
+        """Task -> (items whose prompt is cut, items), for tasks that have any."""
+        found = {}
+        for task in self.tasks:
+            long: set[int] = set()
+            for instance, size in zip(task.instances, _sizes(task, lm)):
+                if size > lm.max_length:
+                    long.add(instance.doc_id)
+            if long:
+                found[task.told.name] = (len(long), len(task.docs))
+        return found
+
+    def _drift_rows(self, group: str, drift: Drift, model: nn.Module) -> list[dict[str, Any]]:
+        fixed = {"task": f"{group}_held_out", "family": f"{group}_held_out", "group": group, "seen": None}
+        fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
+        return [
+            fixed | {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
+            | {"item": example.id, "cluster": self.cluster_of.get(example.id, example.id)}
+            for example, values in drift.measure(model)
+            for metric, value in values.items()
+        ]  # fmt: skip
+
+
+def headline(scores: pd.DataFrame) -> dict[str, float]:
+    """{domain, retention}: macro means of the primary scores (families over their tasks first), for decisions on dev items.
+
+    Tasks where lower is better have another scale and stay out. NaN where a group has no items.
+    """
+    primary = scores[scores["primary"].astype(bool) & scores["higher_better"].fillna(False).astype(bool)]
+    tasks = primary.groupby(["group", "family", "task"])["score"].mean()
+    groups = tasks.groupby(["group", "family"]).mean().groupby("group").mean()
+    return {"domain": float(groups.get("domain", np.nan)), "retention": float(groups.get("general", np.nan))}
+
+
+# --- from lm-eval's samples to rows ------------------------------------------------------------------------------------
+
+
+def _task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of one task: its metrics under every filter, and the quality of what was generated."""
+    told, first = task.told, task.task._filters[0].name
+    better = task.task.higher_is_better()
+    for sample in samples:
+        place = sample["doc_id"]
+        fixed = {"task": told.name, "family": told.family, "group": told.group, "seen": told.seen}
+        fixed |= {"item": task.ids[place], "cluster": _cluster(task, place)}
+        for metric in sample["metrics"]:
+            value = item_score(metric, sample[metric])
+            if value is None:
+                continue
+            name = metric if sample["filter"] == first else f"{metric},{sample['filter']}"
+            primary = name == told.metric.removesuffix(f",{first}")
+            row = {"channel": told.channel, "metric": name, "primary": primary, "score": value}
+            row |= {"higher_better": better.get(metric, True), "chance": task.chance(place) if primary else 0.0}
+            yield fixed | row | (_texts(task, sample) if primary else {})
+        text = sample["resps"][0][0]
+        if isinstance(text, Generated) and sample["filter"] == first:
+            for metric, value in quality.measure(text, text.tokens, text.stopped).items():
+                row = {"channel": "degeneration", "metric": metric, "primary": False, "score": value, "chance": 0.0}
+                yield fixed | row | {"higher_better": quality.METRICS[metric]}
+
+
+def item_score(metric: str, value: Any) -> float | None:
+    """One number an item, or None for metrics that exist only over a corpus (F1 over classes, BLEU)."""
+    if isinstance(value, (bool, int, float, np.number)):
+        return float(value)
+    if metric == "bits_per_byte":
+        return -value[0] / value[1] / float(np.log(2))
+    if metric == "brier_score":
+        gold, probabilities = value
+        return float(((np.asarray(probabilities) - np.eye(len(probabilities))[gold]) ** 2).sum())
+    return None
+
+
+def _texts(task: Prepared, sample: dict[str, Any]) -> dict[str, str]:
+    """Prompt, output and target, as read by people."""
+    prompt, output, target = sample["arguments"][0][0], sample["resps"][0][0], sample["target"]
+    if task.task.OUTPUT_TYPE == "multiple_choice":
+        choices = task.task.doc_to_choice(sample["doc"])
+        if len({arguments[0] for arguments in sample["arguments"]}) > 1:  # the choices are in the prompts
+            choices = [arguments[0] for arguments in sample["arguments"]]
+        likelihoods = [answer[0][0] for answer in sample["resps"]][: len(choices)]
+        output = choices[int(np.argmax(likelihoods))]
+        target = choices[target] if isinstance(target, int) and target < len(choices) else target
+    elif not isinstance(output, str):
+        prompt, output = ("", "") if task.task.OUTPUT_TYPE == "loglikelihood_rolling" else (prompt, "")
+    return {"prompt": str(prompt), "output": str(output), "target": str(target)}
+
+
+def _cluster(task: Prepared, place: int) -> str:
+    doc = task.docs[place]
+    return str((doc.get("cluster") if isinstance(doc, Mapping) else None) or task.ids[place])
+
+
+def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
+    """Place -> id: a hash of task and content, the same in every run and sub-sample; equal documents are numbered."""
+    seen: Counter[str] = Counter()
+    ids = {}
+    for place, doc in docs.items():
+        name = key_of([task, json.dumps(doc, sort_keys=True, default=str)])
+        seen[name] += 1
+        ids[place] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return ids
+
+
+def _sizes(task: Prepared, lm: EvaluatedModel) -> list[int]:
+    """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
+    kind = task.task.OUTPUT_TYPE
+    if kind == "loglikelihood_rolling":
+        return [0] * len(task.instances)  # read in windows
+    arguments = [instance.args for instance in task.instances]
+    if kind == "generate_until":
+        contexts = lm.codec.encode([context for context, _ in arguments])
+        return [len(context) + lm.plan(settings)[0] for context, (_, settings) in zip(contexts, arguments)]
+    return [len(context) + len(tokens) - 1 for context, tokens in encode_pairs(lm.codec, arguments)]
+
+
+def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of one document, called once for each; documents live as long as their task."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def remembered(doc: Any, *given: Any) -> Any:
+        if any(given):
+            return function(doc, *given)
+        if id(doc) not in known:
+            known[id(doc)] = doc, function(doc)
+        return known[id(doc)][1]
+
+    return remembered
+
+
+@contextlib.contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients; module modes and all global random generators are put back."""
+    modes = {module: module.training for module in model.modules()}
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            random.setstate(python)
+            np.random.set_state(numpy)

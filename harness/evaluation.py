@@ -1,0 +1,106 @@
+"""What a comparison evaluates: everything at the end, a fixed sub-sample along the way, dev items on the way from the base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from harness.contract import Weights
+from harness.evaluate import Evaluator
+from harness.material import Material
+from harness.model import plain_weights, set_weights
+from harness.tasks import EvalTask, domain_tasks, load_suite
+
+CURVE = {"domain": 150, "general": 300}
+"""Items scored at each fraction of the budget."""
+PATH = 120
+"""Dev records of each group scored along the line from the base."""
+DRIFT = 300
+"""Held-out records of each group whose loss and drift are measured."""
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The evaluations of a comparison, as every process can rebuild them."""
+
+    keys: dict[str, str]
+    """kind -> key of its question: `final`, `curve`, `path`."""
+    summary: list[dict[str, Any]]
+    """[{name, tasks, items}] a suite."""
+    notes: tuple[str, ...]
+    keep: bool
+    """Whether full weights stay in the store."""
+
+    @classmethod
+    def make(cls, material: Material) -> EvaluationPlan:
+        """Load every suite now, so that what is missing is said before anything trains."""
+        evaluators = _evaluators(material, material.base.load(torch.float32))
+        runs = 2 + len(material.recipes) * (material.plan.seeds or 1)
+        gigabytes = 4 * material.base.parameters * runs / 1e9
+        notes = list(evaluators["final"].notes)
+        if gigabytes > material.plan.keep:
+            notes.append(f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}")
+        keys = {kind: evaluator.key for kind, evaluator in evaluators.items()}
+        return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
+
+    def open(self, material: Material) -> Evaluation:
+        """In a run's own process: the evaluators, and a model to put weights in."""
+        return Evaluation(self, material)
+
+
+class Evaluation:
+    """Evaluators over one loaded model; they are built when first asked for."""
+
+    def __init__(self, plan: EvaluationPlan, material: Material):
+        self.plan, self.material = plan, material
+        self.keys, self.keep = plan.keys, plan.keep
+
+    @cached_property
+    def base(self) -> Any:
+        """The untouched base in fp32."""
+        return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
+
+    @cached_property
+    def base_weights(self) -> Weights:
+        return plain_weights(self.base)
+
+    @cached_property
+    def model(self) -> Any:
+        """A model of the base's shape, to hold the weights being scored."""
+        return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
+
+    @cached_property
+    def evaluators(self) -> dict[str, Evaluator]:
+        return _evaluators(self.material, self.base)
+
+    def score(self, kind: str, weights: Weights, **where: float) -> Any:
+        """Item scores of these weights."""
+        set_weights(self.model, weights)
+        return self.evaluators[kind].score(self.model, **where)
+
+
+def _evaluators(material: Material, base: Any) -> dict[str, Evaluator]:
+    """kind -> evaluator, all on one template."""
+    dataset, plan, template = material.dataset, material.plan, material.template
+    tasks = domain_tasks(dataset.test, template, dataset.cluster_of, name=dataset.name)
+    for suite in plan.suite_names:
+        tasks += load_suite(suite)
+    length = plan.max_length or 2048
+    drift = {"domain": template.encode_all(dataset.test[:DRIFT], "domain", max_length=length)}
+    if material.general_dev:
+        drift["general"] = template.encode_all(material.general_dev[:DRIFT], "general", max_length=length)
+    options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
+    final = Evaluator(tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, **options)
+    path = Evaluator(_dev_tasks(material), template, material.base.tokenizer, **options)
+    return {"final": final, "curve": final.sample(**CURVE), "path": path}
+
+
+def _dev_tasks(material: Material) -> list[EvalTask]:
+    """Dev records of the domain, and of general ability where there is a pool."""
+    template, clusters = material.template, material.dataset.cluster_of
+    tasks = domain_tasks(material.dataset.dev[:PATH], template, clusters, name="dev")
+    general = domain_tasks(material.general_dev[:PATH], template, clusters, name="general_dev")
+    return tasks + [replace(task, group="general", seen=True) for task in general]

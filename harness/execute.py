@@ -1,0 +1,185 @@
+"""One run from question to answer: train under the ledger, evaluate, commit. What goes wrong becomes a status, not a crash."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, pvariance
+from typing import Any
+
+import pandas as pd
+import torch
+
+from harness import PROTOCOL
+from harness.contract import Weights
+from harness.evaluation import Evaluation
+from harness.material import Material, RunSpec, training_run
+from harness.model import read_weights, save_weights, weights_hash
+from harness.monitor import Monitor
+from harness.store import SCHEMA_VERSION, RunFolder, RunStore
+from harness.train import Diverged, Overdrawn, Progress, train
+from harness.where import peak_memory, reset_peak_memory, where
+
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Where the line from the base (0) to the tuned model (1) is scored on dev items."""
+
+Events = Callable[[dict[str, Any]], None]
+
+
+def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events) -> None:
+    """Make the run and its evaluations, whatever of them the store lacks."""
+    folder = store.run(spec.key)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    evaluator = Scoring(spec, material, folder, evaluation)
+    try:
+        if folder.status != "done" or not (evaluator.complete or _weights_path(folder).exists()):
+            _train(spec, material, folder, evaluator, events)
+        if not evaluator.complete:
+            events({"phase": "evaluating"})
+            evaluator.score_final(read_weights(_weights_path(folder)))
+        if not evaluation.keep:
+            shutil.rmtree(folder.path / "weights", ignore_errors=True)
+    except Exception as error:  # one run's failure never stops the others
+        status, reason = _status_of(error)
+        trace = traceback.format_exc() if status == "failed" else None
+        folder.write("status", {"status": status, "reason": reason, "traceback": trace})
+
+
+def _status_of(error: Exception) -> tuple[str, str]:
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    if isinstance(error, Overdrawn):
+        return "overdrawn", str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return "out_of_memory", str(error).splitlines()[0] if str(error) else "memory ran out"
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _weights_path(folder: RunFolder) -> Path:
+    return folder.path / "weights" / "model.safetensors"
+
+
+def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events) -> None:
+    """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
+    (folder.path / "status.json").unlink(missing_ok=True)
+    begin, started = time.monotonic(), datetime.now(UTC)
+    run = training_run(material, spec)
+    monitor = Monitor(spec, material.plan, resumed=(folder.path / "checkpoint").exists())
+
+    def report(entry: dict[str, Any]) -> None:
+        monitor.step(entry)
+        events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": entry["tokens"] / entry["seconds"]})
+
+    def observe(fraction: float, weights: Callable[[], Weights]) -> None:
+        monitor.scores(fraction, scoring.look(fraction, weights()))
+
+    reset_peak_memory()
+    if spec.role == "base":
+        weights, progress = run.start, Progress()
+    else:
+        weights, progress = train(run, folder.path, observe, report)
+    peak = peak_memory()
+    _weights_path(folder).parent.mkdir(exist_ok=True)
+    save_weights(weights, _weights_path(folder))
+    happened = {
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": time.monotonic() - begin,
+        "steps": progress.steps,
+        "epochs": progress.epochs,
+        "stopped_by": progress.stopped_by,
+        "peak_memory_bytes": peak,
+        "weights_hash": weights_hash(weights),
+        "evaluation_seconds": scoring.seconds,
+        "stability": stability(folder.log(), spec.training.warmup),
+        "notes": [],
+    }
+    folder.write("run", {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened, "where": where()})
+    folder.write("ledger", run.ledger.record())
+    folder.write("status", {"status": "done", "reason": None, "traceback": None})
+    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
+    monitor.close()
+
+
+def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
+    """The question in full, for run.json."""
+    dataset, base = material.dataset, material.base
+    return {
+        "recipe": spec.row,
+        "methods": spec.question.get("methods", []),
+        "track": spec.track,
+        "role": spec.role,
+        "seed": spec.seed,
+        "learning_rate": spec.training.learning_rate,
+        "training": spec.question.get("training"),
+        "budget": {"text": material.plan.budget, "meter": spec.meter, "amount": spec.allowed},
+        "model": {"name": material.plan.model, "hash": base.hash, "parameters": base.parameters},
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}
+        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
+        "protocol": PROTOCOL,
+        "threads": material.plan.threads,
+        "precision": material.plan.precision,
+    }
+
+
+def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
+    """Variance of the loss after warm-up, and the number of gradient norms above ten medians."""
+    losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
+    norms = [entry["gradient_norm"] for entry in log]
+    spikes = sum(norm > 10 * median(norms) for norm in norms) if norms else None
+    return {"loss_variance": pvariance(losses) if len(losses) > 1 else None, "gradient_spikes": spikes}
+
+
+class Scoring:
+    """The evaluations of one run: final on everything, curve on a fixed sub-sample, path on dev items."""
+
+    def __init__(self, spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation):
+        self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
+        self.seconds = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store holds this run's final scores and its path."""
+        keys = self.evaluation.keys
+        return all((self.folder.path / "evals" / f"{kind}-{keys[kind]}.parquet").exists() for kind in ("final", "path"))
+
+    def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
+        """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
+        scores = self._score("curve", weights, fraction=fraction)
+        self._append("curve", scores, fraction)
+        return scores
+
+    def _append(self, kind: str, scores: pd.DataFrame, fraction: float) -> None:
+        earlier = self.folder.scores(kind, self.evaluation.keys[kind])
+        if earlier is not None:
+            scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
+        self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
+
+    def score_final(self, weights: Weights) -> None:
+        """Final scores of everything; the curve's last point; the path from the base."""
+        final = self._score("final", weights)
+        self.folder.write_scores("final", self.evaluation.keys["final"], final)
+        self.look(1.0, weights)
+        self.folder.write_scores("path", self.evaluation.keys["path"], self._path(weights))
+
+    def _path(self, weights: Weights) -> pd.DataFrame:
+        """Dev scores along the line from the base; of the base itself at alpha 0 only, of the control at 1 only."""
+        if self.spec.role != "recipe":
+            alpha = 0.0 if self.spec.role == "base" else 1.0
+            return self._score("path", weights, alpha=alpha)
+        start = self.evaluation.base_weights
+        points = []
+        for alpha in ALPHAS:
+            between = {name: start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
+            points.append(self._score("path", between, alpha=alpha))
+        return pd.concat(points, ignore_index=True)
+
+    def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
+        begin = time.monotonic()
+        scores = self.evaluation.score(kind, weights, **where_)
+        self.seconds += time.monotonic() - begin
+        return scores

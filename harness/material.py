@@ -1,0 +1,240 @@
+"""Material: everything a plan's runs share, loaded and checked once. Its faults are reported together, before any run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness import PROTOCOL
+from harness.budget import Budget, Ledger, parse_budget
+from harness.contract import Example
+from harness.data import Dataset, load_dataset
+from harness.errors import PlanError, raise_faults
+from harness.model import BaseModel, open_base
+from harness.plan import Plan, embedded, resolve_places
+from harness.recipes import PLAIN, Recipe, parse_recipe
+from harness.records import Record, read_records
+from harness.run import Training, TrainingData, TrainingRun
+from harness.store import key_of
+from harness.template import ChatTemplate
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a plan amounts to."""
+
+    plan: Plan
+    """Every option resolved."""
+    base: BaseModel
+    template: ChatTemplate
+    dataset: Dataset
+    general_dev: tuple[Record, ...]
+    """Retention items for dev decisions; never trained on, never tested on."""
+    training_data: TrainingData
+    recipes: tuple[Recipe, ...]
+    left_out: tuple[str, ...]
+    """Notes on recipes that this plan cannot run."""
+    budget: Budget
+    notes: tuple[str, ...]
+
+    @property
+    def training(self) -> Training:
+        """The protocol at plain fine-tuning's rate."""
+        plan = self.plan
+        assert plan.precision is not None
+        rate = plan.learning_rate or default_rate(self.base.parameters)
+        return Training(rate, plan.batch_size, plan.micro_tokens, plan.warmup, plan.weight_decay, plan.clip, plan.precision)
+
+
+def default_rate(parameters: int) -> float:
+    """Peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
+
+    A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
+    """
+    return min(2e-5 * math.sqrt(1e9 / parameters), 1e-3)
+
+
+def gather(plan: Plan) -> Material:
+    """Load and check everything. Raises one PlanError with all faults."""
+    plan = _resolve_machine(resolve_places(plan))
+    faults: list[str] = []
+
+    def attempt(action: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return action(*arguments, **options)
+        except PlanError as error:
+            faults.extend(error.faults)
+            return None
+
+    budget = attempt(parse_budget, plan.budget)
+    recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
+    base = attempt(open_base, plan.model)
+    dataset = attempt(load_dataset, plan.data, test=plan.test)
+    general = attempt(read_records, plan.general) if plan.general else []
+    if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
+        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
+    raise_faults(faults)
+    plan = dataclasses.replace(plan, meter=plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan)))
+    max_length = min(base.max_length, plan.max_length or 2048)
+    plan = dataclasses.replace(plan, max_length=max_length)
+    template = ChatTemplate(base.tokenizer)
+    pool, general_dev = _split_general(plan, general)
+    domain = template.encode_all(dataset.train, "domain", max_length=max_length)
+    pool_examples = template.encode_all(pool, "general", max_length=max_length)
+    data = TrainingData(tuple(domain), tuple(pool_examples))
+    chosen, left_out = _usable(recipes, bool(pool_examples))
+    notes = [*dataset.notes, *template.notes, *left_out]
+    return Material(plan, base, template, dataset, tuple(general_dev), data, chosen, left_out, budget, tuple(notes))
+
+
+def _resolve_machine(plan: Plan) -> Plan:
+    """Device, precision, seeds and workers of this machine."""
+    import os
+
+    device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PlanError(f"device '{device}' is asked for but torch sees no GPU here; use device cpu")
+    gpu = device.startswith("cuda")
+    precision = plan.precision or ("bfloat16" if gpu or _fast_bf16() else "float32")
+    seeds = plan.seeds or (3 if gpu else 1)
+    workers = plan.workers or (1 if gpu else max(1, (os.cpu_count() or 1) // plan.threads))
+    return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
+
+
+def _fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
+
+
+def _default_meter(plan: Plan) -> str:
+    return "seconds" if (plan.device or "").startswith("cuda") else "flops"
+
+
+def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """(pool to train on, dev retention items). The embedded pool ships its dev items; others give up to 200 by hash."""
+    home = embedded()
+    if plan.general == home.general:
+        return records, read_records(home.general_dev)
+    ordered = sorted({record.id: record for record in records}.values(), key=lambda record: record.id)
+    size = min(200, len(ordered) // 10)
+    dev = {record.id for record in ordered[:size]}
+    return [record for record in records if record.id not in dev], ordered[:size]
+
+
+def _usable(recipes: Iterable[Recipe], has_general: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that need general data where there is none."""
+    chosen, notes = [], []
+    for recipe in recipes:
+        if "general_data" in recipe.needs and not has_general:
+            notes.append(f"{recipe.text} is left out: it needs general data; give GENERAL=file to include it")
+        else:
+            chosen.append(recipe)
+    if not chosen:
+        raise PlanError("every recipe needs general data and there is none; give GENERAL=file or other recipes")
+    return tuple(chosen), tuple(notes)
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Hash of tokenised examples: template, truncation and supervision included."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr((example.id, example.tokens, example.supervised, example.source)).encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run to make: a row of the table under one seed."""
+
+    row: str
+    role: str
+    """`base`, `control` (zero budget) or `recipe`."""
+    track: str
+    seed: int
+    recipe: str
+    """As `parse_recipe` reads it."""
+    training: Training
+    meter: str
+    allowed: float
+    question: dict[str, Any]
+    """The training question: equal questions are one run."""
+
+    @property
+    def key(self) -> str:
+        return key_of(self.question)
+
+
+def run_specs(material: Material, allowed: float) -> list[RunSpec]:
+    """The untouched base, the zero-budget control, then every recipe under every seed."""
+    plan = material.plan
+    assert plan.seeds is not None
+    specs = [_spec(material, "base", "base", PLAIN, 0, 0.0), _spec(material, "zero budget", "control", PLAIN, 0, 0.0)]
+    for recipe in material.recipes:
+        specs += [_spec(material, recipe.text, "recipe", recipe, seed, allowed) for seed in range(plan.seeds)]
+    return specs
+
+
+def _spec(material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float) -> RunSpec:
+    plan, data = material.plan, material.training_data
+    scale = math.prod(method.lr_scale for method in recipe.methods)
+    rate = recipe.learning_rate or material.training.learning_rate * scale
+    training = dataclasses.replace(material.training, learning_rate=rate)
+    question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
+    if role != "base":
+        question |= {
+            "methods": recipe.question,
+            "training": dataclasses.asdict(training),
+            "data": fingerprint(data.domain),
+            "general": fingerprint(data.general) if "general_data" in recipe.needs else None,
+            "budget": {"meter": plan.meter, "allowed": allowed},
+            "seed": seed,
+            "threads": plan.threads,
+            "device": plan.device,
+        }
+    assert plan.meter is not None
+    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question)
+
+
+def training_run(material: Material, spec: RunSpec) -> TrainingRun:
+    """The run that answers a spec's question."""
+    recipe = parse_recipe(spec.recipe)
+    ledger = Ledger(spec.meter, spec.allowed)
+    device = material.plan.device or "cpu"
+    return TrainingRun(material.base, material.training_data, recipe.methods, spec.training, ledger, spec.seed, device)
+
+
+def allowed_amount(material: Material) -> float:
+    """The budget in the binding meter's unit: given, or the price of so many epochs of plain fine-tuning."""
+    budget, meter = material.budget, material.plan.meter
+    if budget.unit != "epochs":
+        return budget.amount
+    spec = _spec(material, "plain", "recipe", PLAIN, 0, math.inf)
+    run = training_run(material, spec)
+    an_epoch = math.ceil(len(material.training_data.domain) / material.plan.batch_size)
+    steps = [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
+    if meter == "steps":
+        return float(len(steps))
+    if meter == "tokens":
+        return float(sum(len(example) for step in steps for example in step))
+    flops = sum(run.step_price(step) for step in steps)
+    return flops if meter == "flops" else flops * seconds_a_flop(material)
+
+
+def seconds_a_flop(material: Material) -> float:
+    """Pace of plain fine-tuning on this device: a short calibration of the same optimizer step."""
+    import tempfile
+    from pathlib import Path
+
+    from harness.train import train
+
+    spec = _spec(material, "plain", "recipe", PLAIN, 0, 8.0)
+    run = training_run(material, dataclasses.replace(spec, meter="steps"))
+    with tempfile.TemporaryDirectory() as folder:
+        train(run, Path(folder), lambda *_: None, lambda _: None)
+    return run.ledger.pace

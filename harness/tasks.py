@@ -1,0 +1,273 @@
+"""Suites: what is evaluated, as lm-eval tasks with what lm-eval doesn't know about them.
+
+A suite is a bundled name, a folder of lm-eval YAML, a JSONL file or a folder of them (harness/items.py), or the name of one of
+lm-eval's own tasks. The user's test records make the domain's tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from harness import scoring
+from harness.errors import PlanError
+from harness.items import ItemTask, output_type, read_items, token_limit
+from harness.records import Record
+
+BUNDLED = Path(__file__).resolve().parent.parent / "suites"
+LEAST_ITEMS = 20
+MOST_KINDS = 12
+CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
+FEWSHOT_SEED = 1234
+"""lm-eval's own: few-shot examples are those its command line would draw."""
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """One lm-eval task and what it stands for."""
+
+    name: str
+    family: str
+    """Tasks of one family are averaged first."""
+    group: str
+    """`domain` or `general`."""
+    seen: bool | None
+    """Whether methods may draw on this family; None for the domain."""
+    channel: str
+    """likelihood | choice | generation"""
+    metric: str
+    """The primary metric."""
+    higher_better: bool
+    chance: float | None
+    """Score of a guess; None: one over the number of choices, item by item."""
+    chat: bool
+    """Whether prompts go through the chat template."""
+    task: Any
+    """The lm-eval task."""
+    items: int
+    note: str = ""
+    """What the report should say about how it is scored."""
+    suite: str = ""
+    """The suite it was asked for as."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A bundled suite: a folder with suite.toml."""
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+    """suite.toml as read: `name`, `tasks`, and the paths of a default model, pool, dev set and data where it brings them."""
+
+    def path(self, key: str) -> Path | None:
+        """The file or folder a setting names, or None."""
+        return self.folder / self.settings[key] if key in self.settings else None
+
+
+def find_suites(root: Path = BUNDLED) -> dict[str, Suite]:
+    """The bundled suites by name."""
+    suites = {}
+    for file in sorted(root.glob("*/suite.toml")):
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        suites[settings["name"]] = Suite(settings["name"], file.parent, settings)
+    return suites
+
+
+def load_suite(
+    name: str, *, count: Callable[[str], int] | None = None, group: str = "general", root: Path = BUNDLED
+) -> list[EvalTask]:
+    """The tasks of a suite. `count` tells how many tokens a text has, so that generated answers get no more room than needed."""
+    return [replace(task, suite=name) for task in _load_suite(name, count, group, find_suites(root))]
+
+
+def _load_suite(
+    name: str, count: Callable[[str], int] | None, group: str, suites: Mapping[str, Suite]
+) -> list[EvalTask]:
+    if name in suites:
+        return load_yaml(suites[name].path("tasks") or suites[name].folder, group)
+    path = Path(name)
+    if path.suffix == ".jsonl" and path.is_file():
+        return load_jsonl(path, group, count)
+    if path.is_dir():
+        files = sorted(path.glob("*.jsonl"))
+        if any(path.rglob("*.yaml")):
+            return load_yaml(path, group)
+        if files:
+            return [task for file in files for task in load_jsonl(file, group, count)]
+        raise PlanError(f"suite '{name}' is a folder with neither .yaml nor .jsonl files in it; put some there")
+    if path.exists() or path.suffix or "/" in name:
+        raise PlanError(f"suite '{name}' is no folder and no .jsonl file; {_accepted(suites)}")
+    return load_named(name, group, suites)
+
+
+def _accepted(suites: Mapping[str, Suite]) -> str:
+    names = ", ".join(suites) or "none here"
+    return (
+        f"give a bundled suite ({names}), a folder of lm-eval YAML or JSONL, a .jsonl file, or an lm-eval task's name"
+    )
+
+
+# --- lm-eval's own form --------------------------------------------------------------------------------------------
+
+
+def load_yaml(folder: Path, group: str = "general") -> list[EvalTask]:
+    """Every task in a folder of lm-eval YAML."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    if not manager.all_subtasks:
+        raise PlanError(f"suite '{folder}' defines no lm-eval task; each .yaml needs a `task:` name")
+    return [wrap(task, group) for task in _built(manager, list(manager.all_subtasks), str(folder))[0].values()]
+
+
+def load_named(name: str, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
+    """One of lm-eval's own tasks, groups or tags. Its index takes a quarter of a minute to build."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    if name not in manager.all_tasks:
+        raise PlanError(f"suite '{name}' is not known here nor to lm-eval; {_accepted(suites)}")
+    tasks, groups = _built(manager, [name], name)
+    family = name if name in groups else None
+    return [wrap(task, group, family=family) for task in tasks.values()]
+
+
+def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The loaded tasks and groups; data that is not there stops the plan before any training."""
+    try:
+        found = manager.load(names)
+    except Exception as error:  # whatever a task's YAML, code or data set raises: the user must know which suite it was
+        reason = (str(error).splitlines() or [""])[0]
+        cure = "download it once while online (HF_HUB_OFFLINE=0), or give a folder with the same items as .jsonl files"
+        raise PlanError(f"suite '{suite}' cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
+    return found["tasks"], found["groups"]
+
+
+def wrap(task: Any, group: str = "general", family: str | None = None) -> EvalTask:
+    """What `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/design.md."""
+    said = ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    name, better = task.config.task, task.higher_is_better()
+    primary = said.get("primary") or next(iter(better))
+    choice = task.OUTPUT_TYPE == "multiple_choice"
+    group = said.get("group", group)
+    kwargs = task.config.generation_kwargs or {}
+    sampled = kwargs.get("do_sample") or float(kwargs.get("temperature") or 0) > 0
+    return EvalTask(
+        name=name,
+        family=said.get("family", family or name),
+        group=group,
+        seen=None if group == "domain" else bool(said.get("seen", False)),
+        channel=said.get("channel", CHANNELS.get(task.OUTPUT_TYPE, "likelihood")),
+        metric=primary,
+        higher_better=bool(better.get(primary.partition(",")[0], True)),
+        chance=said.get("chance", None if choice else 0.0),
+        chat=bool(said.get("chat", True)),
+        task=task,
+        items=len(task.eval_docs),
+        note=f"{name} asks for sampled answers: they are decoded greedily here." if sampled else "",
+    )
+
+
+# --- plain files -----------------------------------------------------------------------------------------------------
+
+
+def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] | None = None) -> list[EvalTask]:
+    """A JSONL file as one task for each kind of item in it."""
+    kinds = read_items(path)
+    tasks = []
+    for kind, docs in kinds.items():
+        name = path.stem if len(kinds) == 1 else f"{path.stem}_{kind}"
+        limit, note = 0, ""
+        if output_type(kind) == "generate_until":
+            reasoned = any(doc["reasoned"] for doc in docs)
+            limit = 256 if reasoned else token_limit([t for d in docs for t in d["targets"]], count)
+            note = f"{name}: answers are generated and scored by {kind.replace('_', ' ')}, at most {limit} tokens each."
+        tasks.append(_item_task(ItemTask(name, kind, docs, limit=limit), path.stem, group, note))
+    return tasks
+
+
+def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
+    choice = task.OUTPUT_TYPE == "multiple_choice"
+    options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
+    guessed = mean(options) if options and task.metric == "choice" else 0.0
+    return EvalTask(
+        name=str(task.config.task),
+        family=family,
+        group=group,
+        seen=None if group == "domain" else False,
+        channel="likelihood" if task.kind in ("pair", "text") else "choice" if choice else "generation",
+        metric=task.metric,
+        higher_better=task.kind != "text",
+        chance=None if choice else guessed,
+        chat=task.kind not in ("pair", "text"),
+        task=task,
+        items=len(task.docs),
+        note=note,
+    )
+
+
+# --- the user's test records -------------------------------------------------------------------------------------------
+
+
+def domain_tasks(
+    records: Sequence[Record], template: Any, cluster_of: Mapping[str, str], name: str = "domain"
+) -> list[EvalTask]:
+    """The test records as generation tasks: the last answer is the target, all before it the prompt.
+
+    One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
+    is picked from the answers. (The held-out loss of the same records is measured with the drift.)
+    """
+    answered = [record for record in records if _place(record) > 0]
+    tasks = []
+    for kind, part in _kinds(answered).items():
+        targets = [record.messages[_place(record)].content for record in part]
+        metric = scoring.pick_metric(targets, [record.choices for record in part])
+        docs = [_doc(record, template, cluster_of) for record in part]
+        limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
+        title = "_".join(filter(None, (name, kind if kind != metric else "", metric)))
+        note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}, picked from the data."
+        task = ItemTask(title, metric, docs, rendered=True, limit=limit)
+        tasks.append(replace(_item_task(task, title, "domain", note), suite=name))
+    return tasks
+
+
+def _place(record: Record) -> int:
+    """Where the last assistant turn stands; -1 where none does."""
+    return max((i for i, turn in enumerate(record.messages) if turn.role == "assistant"), default=-1)
+
+
+def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
+    place = _place(record)
+    return {
+        "id": record.id,
+        "prompt": template.prompt(record.messages[:place]),
+        "targets": [record.messages[place].content],
+        "choices": list(record.choices or ()),
+        "cluster": cluster_of.get(record.id, record.id),
+    }
+
+
+def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by kind, at least 20 each where there are as many; what is rarer is told by the form of its answer, then joined."""
+    named = {kind for kind in {r.kind for r in records} if kind and sum(r.kind == kind for r in records) >= LEAST_ITEMS}
+    named = named if len(named) <= MOST_KINDS else set()
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        form = scoring.pick_metric([record.messages[_place(record)].content], [record.choices])
+        groups.setdefault(record.kind if record.kind in named else form, []).append(record)
+    small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
+    if small and len(groups) > 1:
+        rest = [record for kind in small for record in groups.pop(kind)]
+        home = "" if len(rest) >= LEAST_ITEMS or not groups else max(groups, key=lambda kind: len(groups[kind]))
+        groups.setdefault(home, []).extend(rest)
+    return dict(sorted(groups.items()))
+
+
+logging.getLogger("lm_eval").setLevel(logging.ERROR)  # its warnings speak of options that are ours to choose
