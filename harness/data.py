@@ -144,15 +144,11 @@ def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[st
         )
     if max(sizes.values()) > 0.1 * len(ids):
         part = f"{max(sizes.values()):,} of {len(ids):,} different records"
-        notes.append(
-            f"The largest cluster of like records holds {part}: the parts' sizes may be far from their shares."
-        )
+        notes.append(f"The largest cluster of like records holds {part}: the parts' sizes may be far from their shares.")
     return notes
 
 
-def without_test(
-    records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]
-) -> list[Record]:
+def without_test(records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]) -> list[Record]:
     """The records that repeat nothing in the test file; the others are counted in a note."""
     ids = {r.id for r in held_out}
     answered = {key for r in held_out for key in answered_keys(r)}
@@ -203,7 +199,7 @@ class Groups:
         limit = max(20, len(self.records) // 100)
         self.sets: dict[frozenset[int], list[str]] = defaultdict(list)
         """Telling 5-grams -> the records that have exactly these; a record without any is alike to none."""
-        for record, found in zip(self.records, grams):
+        for record, found in zip(self.records, grams, strict=True):
             if telling := frozenset(gram for gram in found if held[gram] <= limit):
                 self.sets[telling].append(record.id)
         self.pairs = list(near_pairs(list(self.sets)))
@@ -249,9 +245,10 @@ def near_pairs(sets: Sequence[frozenset[int]]) -> Iterator[tuple[frozenset[int],
     """The pairs of different sets with Jaccard similarity >= 0.85."""
     index = MinHashLSH(threshold=SIMILAR, num_perm=PERMUTATIONS, params=BANDS)
     hashes = MinHash.generator(sets, num_perm=PERMUTATIONS, hashfunc=int)
-    for place, (grams, minhash) in enumerate(zip(sets, hashes)):
-        for other in index.query(minhash):
-            common = len(grams & sets[other])
-            if common >= SIMILAR * (len(grams) + len(sets[other]) - common):
-                yield sets[other], grams
+    for place, (grams, minhash) in enumerate(zip(sets, hashes, strict=True)):
+        for found in index.query(minhash):
+            other = sets[found]  # pyright: ignore[reportArgumentType, reportCallIssue] - we insert places only
+            common = len(grams & other)
+            if common >= SIMILAR * (len(grams) + len(other) - common):
+                yield other, grams
         index.insert(place, minhash, check_duplication=False)

@@ -19,6 +19,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,7 @@ from harness.errors import PlanError
 from harness.sources import read_rows
 
 FAULTS_SHOWN = 20
-ROLES = (
-    {"system": "system"} | dict.fromkeys(("user", "human"), "user") | dict.fromkeys(("assistant", "gpt"), "assistant")
-)
+ROLES = {"system": "system"} | dict.fromkeys(("user", "human"), "user") | dict.fromkeys(("assistant", "gpt"), "assistant")
 KINDS = ("kind", "type", "category", "subject")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHOOSE = "Answer this multiple-choice question with the letter of the correct option."
@@ -132,9 +131,7 @@ class Reader:
             self.fault(f"{name} has a NUL character at place {value.index(chr(0)) + 1}; remove it")
         elif found := re.search("[\ud800-\udfff]", value):
             code = f"U+{ord(found[0]):04X}"
-            self.fault(
-                f"{name} has half a surrogate pair ({code}) at place {found.start() + 1}; write the whole character"
-            )
+            self.fault(f"{name} has half a surrogate pair ({code}) at place {found.start() + 1}; write the whole character")
         else:
             return value
         return ""
@@ -223,7 +220,7 @@ def question(reader: Reader) -> Parsed:
     options = choices_of(reader)
     if not options:
         return [], None
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options)]
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
     first = CHOOSE_ZH if len(HAN.findall(prompt)) > 0.3 * len(prompt) else CHOOSE
     return reader.single("\n".join([first, prompt, *lines]), chosen(reader, options)), options
 
@@ -232,10 +229,8 @@ def choices_of(reader: Reader) -> tuple[str, ...]:
     """The options, from a list or (in csv) its JSON; () where they have a fault."""
     value = reader.row["choices"]
     if isinstance(value, str):
-        try:
+        with suppress(json.JSONDecodeError):
             value = json.loads(value)
-        except json.JSONDecodeError:
-            pass
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
         size = f"a list of {len(value)}" if isinstance(value, list) else json_type(value)
         reader.fault(f"'choices' is {size}; write a list of 2 to {len(LETTERS)} texts")
@@ -246,7 +241,7 @@ def choices_of(reader: Reader) -> tuple[str, ...]:
 
 
 def chosen(reader: Reader, options: tuple[str, ...]) -> str:
-    """The letter of the answer. Given are a letter (which wins: "C" may also be an option's text), an index from 0, or a text."""
+    """The letter of the answer, given as letter, index from 0 or text; a letter wins ("C" may be an option's text too)."""
     value = reader.row.get("answer")
     letters = LETTERS[: len(options)]
     if isinstance(value, int) and not isinstance(value, bool):

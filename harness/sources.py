@@ -80,9 +80,7 @@ def read_json(path: Path, faults: list[str]) -> Rows:
         raise PlanError(f"{path.name} line {error.lineno:,} column {error.colno}: {error.msg}; {cure}") from None
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
-        found = (
-            f"an object with {', '.join(list(value)[:8]) or 'nothing'}" if isinstance(value, dict) else "a single value"
-        )
+        found = f"an object with {', '.join(list(value)[:8]) or 'nothing'}" if isinstance(value, dict) else "a single value"
         raise PlanError(f"{path.name} holds {found}; write a list of records, or an object whose 'data' is one")
     return [(f"{path.name} record {number}", row) for number, row in enumerate(rows, 1)]
 
@@ -109,9 +107,7 @@ def read_csv(path: Path, faults: list[str]) -> Rows:
         for record, row in enumerate(reader, 1):
             where = f"{path.name} record {record}"
             if None in row:
-                faults.append(
-                    f"{where} (line {reader.line_num}): has more cells than the header; quote cells with commas"
-                )
+                faults.append(f"{where} (line {reader.line_num}): has more cells than the header; quote cells with commas")
             else:
                 rows.append((where, {k: v for k, v in row.items() if v not in (None, "", "NaN", "nan")}))
     except csv.Error as error:
@@ -140,7 +136,7 @@ def read_hub(source: str) -> Rows:
     name, _, config = source.partition(":")
     try:
         rows = list(datasets.load_dataset(name, config or None, split="train"))
-    except Exception as error:  # noqa: BLE001 - offline, unknown, gated, no such split: a dozen classes
+    except Exception as error:  # offline, unknown, gated, no such split: a dozen classes
         cure = "check the name, or download it where there is a network and name the file"
         raise PlanError(
             f"{source} is no file here, and the hub's train split of {name} could not be loaded "

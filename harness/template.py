@@ -1,17 +1,17 @@
 """ChatTemplate: conversations into tokens, the same for training as for generation.
 
-The tokenizer's own template is rendered once and tokenised without adding special tokens (a BOS stands only where the template
-writes one, as in `apply_chat_template(tokenize=True)`). Supervised are the assistant's answers and the token that closes each
-of them, nothing after it.
+The tokenizer's own template is rendered once and tokenised without adding special tokens: a BOS stands only where the
+template writes one, as in `apply_chat_template(tokenize=True)`. Supervised are the assistant's answers and the token that
+closes each of them, nothing after it.
 
-A conversation is cut into pieces where a generation would begin and end: prompt, answer, what leads to the next answer, ...
-Each piece is tokenised on its own (given its left neighbour, so that tokenizers that mark word beginnings write none in mid-text),
-and the tokens are joined. So the prompt's tokens are exactly those a generation would start from: an answer's first letters
-never merge into the prompt's last token.
+A conversation is cut into pieces where a generation would begin and end: prompt, answer, what leads to the next answer,
+and so on. Each piece is tokenised on its own and the tokens are joined, so that the prompt's tokens are exactly those a
+generation would start from: an answer's first letters never merge into the prompt's last token. (The left neighbour is
+shown to tokenizers that mark where words begin, or they would write such a mark in mid-text.)
 
-A template is prefix-stable on a conversation when rendering a shorter part of it gives a prefix of the whole. Then the whole
-is one example, all answers supervised. Where it is not (templates that drop the thoughts of earlier turns), every answer is
-an example of its own, behind the prompt the model would see for it.
+A template is prefix-stable on a conversation when rendering a shorter part of it gives a prefix of the whole. Then the
+whole is one example, all answers supervised. Where it is not (templates that drop the thoughts of earlier turns), every
+answer is an example of its own, behind the prompt the model would see for it.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ class ChatTemplate:
         if len(faults) > 20:
             faults[20:] = [f"and {len(faults) - 20:,} more records the chat template refuses"]
         raise_faults(faults)
+        joined = self._join([pieces for _, pieces in sequences])
         examples = []
-        for (name, _), (tokens, supervised) in zip(sequences, self._join([pieces for _, pieces in sequences])):
+        for (name, _), (tokens, supervised) in zip(sequences, joined, strict=True):
             tokens, supervised = fit(tokens, supervised, max_length, self.tokenizer.bos_token_id, seen)
             examples.append(Example(name, tuple(tokens), tuple(supervised), source))
         self._count(seen, len(records), len(examples), source, max_length)
@@ -167,7 +168,7 @@ class ChatTemplate:
         return [*rest[:first], Turn("user", f"{system}\n\n{rest[first].content}"), *rest[first + 1 :]]
 
     def _sequences(self, record: Record, seen: Counter[str]) -> list[tuple[str, list[Piece]]]:
-        """The record's id and pieces: one sequence where the template is prefix-stable on it, else one for each answer."""
+        """The record's id and pieces: one sequence where the template is prefix-stable on it, else one an answer."""
         messages = self._fitting(list(record.messages))
         seen["special"] += any(self._special_text.search(m.content) for m in messages)
         seen["unanswered"] += messages[-1].role != "assistant"
@@ -207,7 +208,7 @@ class ChatTemplate:
         alone = [text for pieces in sequences for text, _ in pieces]
         behind = [one + two for pieces in sequences for (one, _), (two, _) in pairwise(pieces)]
         texts = dict.fromkeys(alone + behind)
-        ids = dict(zip(texts, self._tokens(list(texts))))
+        ids = dict(zip(texts, self._tokens(list(texts)), strict=True))
         joined = []
         for pieces in sequences:
             tokens, supervised, left = list[int](), list[bool](), ""
@@ -222,11 +223,11 @@ class ChatTemplate:
     def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:
         """The tokens of a text that follows `left`, whose tokens are already fixed.
 
-        Where the two merge across the seam, a line break stands in for `left`: text after it is not a sentence's beginning.
+        Where the two merge across the seam, a line break stands in for `left`: text after it is in mid-text too.
         """
         for anchor in (left, "\n") if left else ():
             missing = [t for t in (anchor, anchor + text) if t not in ids]
-            ids.update(zip(missing, self._tokens(missing)))
+            ids.update(zip(missing, self._tokens(missing), strict=True))
             if ids[anchor + text][: len(ids[anchor])] == ids[anchor]:
                 return ids[anchor + text][len(ids[anchor]) :]
         return ids[text]
@@ -236,11 +237,9 @@ class ChatTemplate:
         of = f"of {n:,} {source} records"
         cut = f"of {examples:,} {source} examples" if seen["unstable"] else of
         apart = f"are one example an answer ({examples:,} examples in all): the chat template changes earlier turns"
-        foreign = (
-            f"answers in {n:,} {source} records do not begin as the chat template begins one: written as they stand"
-        )
+        foreign = f"answers in {n:,} {source} records do not begin as the chat template begins one: written as they stand"
         ends = f"were longer than {room:,} tokens: their ends were cut (at most {seen['ends most']:,} tokens lost)"
-        prompts = f"had prompts too long for {room:,} tokens: cut from the left (at most {seen['prompts most']:,} tokens lost)"
+        prompts = f"had prompts too long for {room:,} tokens: cut from the left (at most {seen['prompts most']:,} lost)"
         for what, text in {
             "unstable": f"{of} {apart}",
             "foreign": foreign,
@@ -258,8 +257,8 @@ def fit(
 ) -> tuple[list[int], list[bool]]:
     """At most `room` tokens that keep the first answer, or as much of it as fits half the room.
 
-    What is too long loses its end (the stop token with it: a cut answer never learns to stop). Only where the prompt leaves
-    the first answer no such place does the prompt lose its beginning, a BOS excepted.
+    What is too long loses its end (the stop token with it: a cut answer never learns to stop). Only where the prompt
+    leaves the first answer no such place does the prompt lose its beginning, a BOS excepted.
     """
     start = supervised.index(True)
     answer = next((i for i, s in enumerate(supervised[start:]) if not s), len(supervised) - start)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import Dataset, Groups, load_dataset, near_pairs, share, shingles, split
+from harness.data import Dataset, Groups, fingerprint, load_dataset, near_pairs, share, shingles, split
 from harness.errors import PlanError
 from harness.records import Record, Turn, record_id
 
@@ -75,9 +75,14 @@ def test_order_does_not_matter_to_the_sides_but_to_the_fingerprint(tmp_path):
 def test_fingerprint_is_the_content_of_all_parts(tmp_path):
     data = rows(200)
     same = load_dataset(save(tmp_path, data, "other.json"))
-    changed = data[:-1] + [data[-1] | {"completion": "answer 199 "}]
+    changed = [*data[:-1], data[-1] | {"completion": "answer 199 "}]
     prints = {load(tmp_path, x, t).fingerprint for x, t in ((data, None), (changed, None), (data, rows(9, "t")))}
     assert len(prints) == 3 and same.fingerprint in prints and same.name == "other"
+
+
+def test_fingerprint_knows_the_parts():
+    one, two, three = (record(text(i)) for i in range(3))
+    assert fingerprint([one, two], [three]) != fingerprint([one], [two, three])
 
 
 @pytest.mark.parametrize("n", [60, 300, 511, 512, 1000, 5000, 9000, 20_000, 100_000])
@@ -95,7 +100,7 @@ def test_near_duplicates_and_copies_keep_to_one_side(tmp_path):
     near = [{"prompt": swap(r["prompt"], -1), "completion": r["completion"]} for r in rows(300)]
     data = load(tmp_path, rows(300) + near + rows(50))
     where = sides(data)
-    for one, two in zip(rows(300), near):
+    for one, two in zip(rows(300), near, strict=True):
         ids = [record(r["prompt"], r["completion"]).id for r in (one, two)]
         assert data.cluster_of[ids[0]] == data.cluster_of[ids[1]] and where[ids[0]] == where[ids[1]]
     assert len(data.train) + len(data.dev) + len(data.test) == 650
@@ -108,6 +113,7 @@ def test_what_counts_as_alike():
     long = text(0, 120)
     assert together(record(long), record(swap(long, 60)))  # Jaccard 0.92
     assert not together(record(long), record(swap(long, 20, 60, 100)))  # 0.78
+    assert together(record(long), record(long.replace(" ", ", ")))  # punctuation
     assert together(record("Why is it?", "a"), record("why  is IT?", "b"))  # same question
     assert together(record("Why is it?", "a", "Be brief."), record("Why is it?", "b"))
     assert not together(record("Why is it?", "a"), record("Why was it?", "a"))
@@ -166,17 +172,15 @@ def test_small_tests_are_noted_and_large_ones_not(tmp_path):
 
 def test_one_big_cluster_is_noted(tmp_path):
     alike = [{"prompt": "Say it.", "completion": text(f"alike{i}")} for i in range(100)]
-    assert any(
-        "largest cluster of like records holds 100 of 300" in note for note in load(tmp_path, alike + rows(200)).notes
-    )
+    assert any("largest cluster of like records holds 100 of 300" in note for note in load(tmp_path, alike + rows(200)).notes)
 
 
 def test_too_little_to_train_or_measure_is_refused(tmp_path):
     with pytest.raises(PlanError, match="at least 10 training records"):
         load(tmp_path, rows(9))
-    with pytest.raises(PlanError, match="after what .*test.json also holds was left out"):
+    with pytest.raises(PlanError, match=r"after what .*test.json also holds was left out"):
         load(tmp_path, rows(50), rows(50))
-    with pytest.raises(PlanError, match="nearly all its records are alike; .*TEST="):
+    with pytest.raises(PlanError, match=r"nearly all its records are alike; .*TEST="):
         load(tmp_path, rows(1) * 50)
 
 

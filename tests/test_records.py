@@ -120,6 +120,7 @@ def test_choice_answers_that_name_no_choice(tmp_path, answer, why):
         ({"messages": []}, ["a list without entries"]),
         ({"messages": "hello"}, ["'messages' is text"]),
         ({"messages": CHAT[:2]}, ["no assistant message"]),
+        ({"messages": [CHAT[1], {"role": "assistant", "content": ""}]}, ["'messages' 2 content is empty"]),
         ({"messages": CHAT[2:3]}, ["no user message"]),
         ({"messages": [*CHAT, {"role": "tool", "content": "x"}]}, ["'messages' 6", "'tool'", "human"]),
         ({"messages": [*CHAT, {"role": "assistant", "content": ""}]}, ["'messages' 6 content is empty"]),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from harness.contract import Example
@@ -19,22 +19,28 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
 )
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}"
     "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
+    "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
 )
 QWEN3 = (
     "{% set n = messages | length %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['role'] == 'assistant' and loop.last and '</think>' not in m['content'] %}<think>\n\n</think>\n\n{% endif %}"
+    "{% if m['role'] == 'assistant' and loop.last and '</think>' not in m['content'] %}"
+    "<think>\n\n</think>\n\n{% endif %}"
     "{{ m['content'] if loop.last else m['content'].split('</think>')[-1].lstrip('\n') }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
-BARE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+BARE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL, "qwen3": QWEN3, "bare": BARE, "plain": None}
 SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>"]
 TEXT = ["the user asked why the assistant answered: because 1 + 2 = 3.\n\nYes. No. Be brief, system!"] * 20
@@ -49,14 +55,12 @@ def byte_level() -> tuple[Any, Any]:
     return pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
 
 
-def build(split, eos="</s>", pad="<pad>") -> PreTrainedTokenizerFast:
+def build(split, eos: str | None = "</s>", pad: str | None = "<pad>") -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer, core.decoder = split()
     alphabet = pre_tokenizers.ByteLevel.alphabet() if split is byte_level else [chr(i) for i in (10, *range(33, 127))]
     special = [AddedToken(text, special=True, normalized=False) for text in SPECIAL]
-    core.train_from_iterator(
-        TEXT, trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, vocab_size=500)
-    )
+    core.train_from_iterator(TEXT, trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, vocab_size=500))
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token=eos, pad_token=pad)
 
 
@@ -83,7 +87,7 @@ def record(*turns: tuple[str, str]) -> Record:
 def segments(tokenizer, example: Example) -> list[str]:
     """The texts of the supervised stretches."""
     found, on = [], False
-    for token, supervised in zip(example.tokens, example.supervised):
+    for token, supervised in zip(example.tokens, example.supervised, strict=True):
         if supervised:
             found = [*found[:-1], [*found[-1], token]] if on else [*found, [token]]
         on = supervised
@@ -144,6 +148,15 @@ def test_answers_never_merge_into_the_prompt(bytes_only):
     assert one.tokens[:start] == two.tokens[:start] and two.supervised.index(True) == start
 
 
+def test_plain_prompts_begin_as_the_tokenizer_begins_a_text():
+    tokenizer = build(byte_level)
+    begin = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.backend_tokenizer.post_processor = begin
+    template = chat(tokenizer, "plain")
+    assert template.encode_prompt([Turn("user", "why?")]) == tokenizer("why?\n\n")["input_ids"]
+    assert chat(tokenizer, "chatml").encode_prompt([Turn("user", "why?")])[0] != tokenizer.bos_token_id
+
+
 @pytest.mark.parametrize("path", REAL, ids=lambda p: p.name)
 def test_plain_prompts_take_the_tokenizers_own_bos(path):
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -191,9 +204,7 @@ def test_records_the_template_refuses_are_named_together(bytes_only):
     assert len(caught.value.faults) == 2 and "d.json record 1" in str(caught.value) and "alternate" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "stops"), [("chatml", ["<|im_end|>", "</s>"]), ("mistral", ["</s>"]), ("bare", ["</s>"])]
-)
+@pytest.mark.parametrize(("name", "stops"), [("chatml", ["<|im_end|>", "</s>"]), ("mistral", ["</s>"]), ("bare", ["</s>"])])
 def test_stop_ids(bytes_only, name, stops):
     assert bytes_only.convert_ids_to_tokens(chat(bytes_only, name).stop_ids) == stops
 
@@ -226,10 +237,8 @@ def test_long_answers_lose_their_end_and_stop(bytes_only):
     long = record(("user", "q"), ("assistant", "because " * 50))
     example, full = (template.encode(long, max_length=n)[0] for n in (40, 500))
     assert example.tokens == full.tokens[:40] and example.supervised == full.supervised[:40]
-    assert not set(template.stop_ids) & {t for t, s in zip(example.tokens, example.supervised) if s}
-    lost = (
-        f"1 of 1 domain records were longer than 40 tokens: their ends were cut (at most {len(full) - 40} tokens lost)."
-    )
+    assert not set(template.stop_ids) & {t for t, s in zip(example.tokens, example.supervised, strict=True) if s}
+    lost = f"1 of 1 domain records were longer than 40 tokens: their ends were cut (at most {len(full) - 40} tokens lost)."
     assert template.notes == [lost]
 
 
@@ -239,7 +248,7 @@ def test_long_prompts_lose_their_beginning_but_not_bos(bytes_only):
     example, full = (template.encode(long, max_length=n)[0] for n in (40, 500))
     assert example.tokens == (full.tokens[0], *full.tokens[-39:])
     assert segments(bytes_only, example) == ["because<|eot|>"]
-    assert template.notes[0].endswith(f"cut from the left (at most {len(full) - 40} tokens lost).")
+    assert template.notes[0].endswith(f"cut from the left (at most {len(full) - 40} lost).")
 
 
 @pytest.mark.parametrize("room", range(8, 60, 3))
