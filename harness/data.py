@@ -22,7 +22,7 @@ from pathlib import Path
 
 from datasketch import MinHash, MinHashLSH
 
-from harness.errors import PlanError
+from harness.errors import PlanError, raise_faults
 from harness.records import Record, Turn, read_records
 
 SIMILAR = 0.85
@@ -60,8 +60,7 @@ def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.0
     Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
     more than a sixth and a third.
     """
-    records = read_records(source)
-    held_out = read_records(test) if test else []
+    records, held_out = read_all(source, test)
     notes: list[str] = []
     groups = Groups([*records, *held_out])
     if test:
@@ -79,6 +78,18 @@ def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.0
     train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
     name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
     return Dataset(name, source, train, dev, tested, tuple(notes), fingerprint(train, dev, tested), cluster_of)
+
+
+def read_all(*sources: str | None) -> list[list[Record]]:
+    """The records of each source, none for None; the faults of all together."""
+    read, faults = [], list[str]()
+    for source in sources:
+        try:
+            read.append(read_records(source) if source else [])
+        except PlanError as error:
+            faults += error.faults
+    raise_faults(faults)
+    return read
 
 
 def fingerprint(*parts: Sequence[Record]) -> str:

@@ -184,6 +184,12 @@ def test_too_little_to_train_or_measure_is_refused(tmp_path):
         load(tmp_path, rows(1) * 50)
 
 
+def test_faults_of_data_and_test_come_together(tmp_path):
+    with pytest.raises(PlanError) as caught:
+        load(tmp_path, [{"prompt": "x"}], [{"completion": "y"}])
+    assert [fault.split()[0] for fault in caught.value.faults] == ["finance.json", "test.json"]
+
+
 @pytest.mark.parametrize("path", [p for p in REAL if p.exists()], ids=lambda p: p.stem)
 def test_real_files_split_as_asked(path):
     data = load_dataset(str(path))
