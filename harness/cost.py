@@ -37,8 +37,8 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
         flops = spec.allowed / pace
     else:
         step = next(run.steps())
-        unit = 1 if spec.meter == "steps" else sum(map(len, step))
-        flops = run.step_price(step) * spec.allowed / unit
+        price, tokens = run.step_price(step)
+        flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
     trained = run.trained_parameters
     width = 2 if spec.training.precision == "bfloat16" else 4
     copies = 1 + ("base_logits" in set().union(*(m.needs for m in run.methods)) and trained == material.base.parameters)

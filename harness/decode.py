@@ -1,4 +1,4 @@
-"""Forward passes of an evaluation: likelihoods that share a prompt's work among its continuations, and greedy decoding.
+"""Forward passes on a key-value cache: what a model remembers of prompts, and greedy decoding with continuous batching.
 
 Prompts are right-padded and run without a mask (attention is causal, so the fast kernels apply); what follows them is run
 on their key-value cache, with a mask over the padding. Both use nothing but the public forward of a Hugging Face causal
@@ -8,33 +8,18 @@ model. Models for which padding inside a cache is not harmless (recurrent layers
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.contract import Batch
-from harness.model import _head_at, logits_at
+from harness.model import _head_at
 
 Ids = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """Tokens to score after a prompt; the prompt has at least one token."""
-
-    prompt: Ids
-    tokens: Ids
-
-    @property
-    def read(self) -> Ids:
-        """What the model reads to predict every token: all but the last."""
-        return self.prompt + self.tokens[:-1]
 
 
 @dataclass
@@ -58,11 +43,13 @@ class Prefix:
             return parts[0]
         width = max(int(part.mask.sum(1).max()) for part in parts)
         orders = [part.mask.argsort(dim=1, descending=True, stable=True)[:, :width] for part in parts]
-        for layers in zip(*(part.cache.layers for part in parts)):
+        for layers in zip(*(part.cache.layers for part in parts), strict=False):
             for name in ("keys", "values"):
-                packed = [_packed(getattr(layer, name), order, width) for layer, order in zip(layers, orders)]
+                packed = [_packed(getattr(layer, name), order, width) for layer, order in zip(layers, orders, strict=False)]
                 setattr(layers[0], name, torch.cat(packed))
-        masks = [F.pad(part.mask.gather(1, order), (0, width - order.shape[1])) for part, order in zip(parts, orders)]
+        masks = [
+            F.pad(part.mask.gather(1, order), (0, width - order.shape[1])) for part, order in zip(parts, orders, strict=False)
+        ]
         return Prefix(parts[0].cache, torch.cat(masks))
 
 
@@ -101,179 +88,6 @@ def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Ten
         out = model(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)
     prefix.cache = out.past_key_values
     return out.logits[0].float()
-
-
-# --- likelihood --------------------------------------------------------------------------------------------------
-
-
-class _Row:
-    """One sequence the model reads, and the continuations whose tokens it predicts."""
-
-    def __init__(self, read: Ids) -> None:
-        self.read = read
-        self.asked: list[tuple[int, Ids]] = []
-
-    @property
-    def scored(self) -> int:
-        """How many last positions are scored."""
-        return max(len(tokens) for _, tokens in self.asked)
-
-
-def score(model: Any, asked: Sequence[Continuation], budget: int) -> list[tuple[float, bool]]:
-    """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
-
-    `budget`: padded tokens a forward pass may hold. Continuations of one prompt share its forward pass, and what the
-    model would read twice is read once.
-    """
-    groups: dict[Ids, dict[Ids, _Row]] = defaultdict(dict)
-    for index, one in enumerate(asked):
-        row = groups[one.prompt[:-1]].setdefault(one.read, _Row(one.read))
-        row.asked.append((index, one.tokens))
-    shared = {head: list(rows.values()) for head, rows in groups.items() if head and len(rows) > 1}
-    alone = [row for head, rows in groups.items() if head not in shared for row in rows.values()]
-    found: dict[int, tuple[float, bool]] = {}
-    for rows in batched(alone, lambda r: (len(r.read), 0), budget):
-        _collect(_alone(model, rows), rows, found)
-    equal = not padding_harmless(model)
-
-    def sizes(head: Ids) -> tuple[int, int]:
-        return len(head), len(shared[head]) * max(len(row.read) - len(head) for row in shared[head])
-
-    for heads in batched(list(shared), sizes, budget, equal):
-        rows = [row for head in heads for row in shared[head]]
-        _collect(_shared(model, heads, [shared[head] for head in heads]), rows, found)
-    return [found[index] for index in range(len(asked))]
-
-
-def _alone(model: Any, rows: Sequence[_Row]) -> Tensor:
-    """(S, V) logits at the scored places of each row in turn, without a cache."""
-    tokens, mask = padded([row.read for row in rows], device_of(model))
-    places = _places([len(row.read) for row in rows], [row.scored for row in rows], tokens)
-    return logits_at(model, Batch(tokens, mask, places, places, ()))
-
-
-def _shared(model: Any, heads: Sequence[Ids], groups: Sequence[Sequence[_Row]]) -> Tensor:
-    """The same, for rows that begin with a shared head."""
-    prefix, _ = prefill(model, heads)
-    counts = torch.tensor([len(group) for group in groups], device=prefix.mask.device)
-    prefix = prefix.select(torch.arange(len(heads), device=counts.device).repeat_interleave(counts))
-    rows = [row for group in groups for row in group]
-    tails = [row.read[len(head) :] for head, group in zip(heads, groups) for row in group]
-    tokens, mask = padded(tails, prefix.mask.device)
-    places = _places([len(tail) for tail in tails], [row.scored for row in rows], tokens)
-    return extend(model, prefix, tokens, mask, places)
-
-
-def _places(lengths: Sequence[int], scored: Sequence[int], tokens: Tensor) -> Tensor:
-    """Flat places of the last `scored` real tokens of each row."""
-    width = tokens.shape[1]
-    flat = [i * width + t for i, (n, s) in enumerate(zip(lengths, scored)) for t in range(n - s, n)]
-    return torch.tensor(flat, device=tokens.device)
-
-
-def _collect(logits: Tensor, rows: Sequence[_Row], found: dict[int, tuple[float, bool]]) -> None:
-    """Sum up the log-probabilities of every continuation these rows were asked about."""
-    ends = np.cumsum([row.scored for row in rows])
-    asked = [(end, index, tokens) for end, row in zip(ends, rows) for index, tokens in row.asked]
-    flat = [t for end, _, tokens in asked for t in range(end - len(tokens), end)]
-    places = torch.tensor(flat, device=logits.device)
-    labels = torch.tensor([token for _, _, tokens in asked for token in tokens], device=logits.device)
-    normal, greedy = logits.logsumexp(-1), logits.argmax(-1)
-    values = (logits[places, labels] - normal[places]).double().cpu().numpy()
-    same = (greedy[places] == labels).cpu().numpy()
-    start = 0
-    for _, index, tokens in asked:
-        part = slice(start, start := start + len(tokens))
-        found[index] = float(values[part].sum()), bool(same[part].all())
-
-
-# --- generation --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What to continue, by how many tokens at most; `ended` may stop it early, asked after each token."""
-
-    tokens: Ids
-    limit: int
-    ended: Callable[[list[int]], bool]
-
-    @property
-    def room(self) -> int:
-        """Tokens it may come to occupy."""
-        return len(self.tokens) + self.limit
-
-
-def greedy(
-    model: Any, prompts: Sequence[Prompt], stops: frozenset[int], budget: int, room: int | None = None
-) -> list[list[int]]:
-    """The greedy continuation of each prompt, its stop token included where it came.
-
-    `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold. Rows that finish leave and waiting
-    prompts take their places, a quarter of the batch at a time (continuous batching).
-    """
-    outputs: list[list[int]] = [[] for _ in prompts]
-    equal = not padding_harmless(model)
-    order = sorted(range(len(prompts)), key=lambda i: _order(prompts[i], equal), reverse=True)
-    waiting, rows, done = deque(order), list[int](), set[int]()
-    prefix, latest = None, torch.empty(0, dtype=torch.long, device=device_of(model))
-    while True:
-        if not done and (entering := _admitted(prompts, waiting, rows, room or budget, equal)):
-            prefix, first, entered = _entered(model, prompts, entering, prefix, budget)
-            rows, latest = rows + entered, torch.cat([latest, first])
-        if prefix is None or not rows:
-            return outputs
-        for row, token in zip(rows, latest.tolist()):
-            if row not in done:
-                outputs[row].append(token)
-                full = len(outputs[row]) >= prompts[row].limit
-                if full or token in stops or prompts[row].ended(outputs[row]):
-                    done.add(row)
-        if 4 * len(done) >= len(rows):
-            kept = torch.tensor([i for i, row in enumerate(rows) if row not in done], device=latest.device).long()
-            rows, latest, done = [row for row in rows if row not in done], latest[kept], set()
-            prefix = prefix.select(kept) if rows else None
-        if prefix is not None:
-            step, all_rows = latest[:, None], torch.arange(len(rows), device=latest.device)
-            latest = extend(model, prefix, step, torch.ones_like(step), all_rows).argmax(-1)
-
-
-def _order(prompt: Prompt, equal: bool) -> tuple[int, int]:
-    """Long answers first; where a batch must be of equal length, long prompts first."""
-    length = len(prompt.tokens)
-    return (length, prompt.limit) if equal else (prompt.limit, length)
-
-
-def _admitted(
-    prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int, equal: bool
-) -> list[int]:
-    """Those who may join the batch: as many as the room allows, one at least where it is empty."""
-    taken: list[int] = []
-    if equal and rows:
-        return taken
-    widest = max((prompts[row].room for row in rows), default=0)
-    while waiting:
-        one = prompts[waiting[0]]
-        widest = max(widest, one.room)
-        full = (len(rows) + len(taken) + 1) * widest > room
-        unequal = equal and taken and len(one.tokens) != len(prompts[taken[0]].tokens)
-        if (full and (rows or taken)) or unequal:
-            break
-        taken.append(waiting.popleft())
-    return taken
-
-
-def _entered(
-    model: Any, prompts: Sequence[Prompt], entering: Sequence[int], prefix: Prefix | None, budget: int
-) -> tuple[Prefix, Tensor, list[int]]:
-    """Read new prompts and put them behind those being decoded: all of it, the (B,) first tokens of the new, their order."""
-    parts, first, order = [prefix] if prefix else [], [], []
-    for rows in batched(entering, lambda row: (len(prompts[row].tokens), 0), budget):
-        fresh, logits = prefill(model, [prompts[row].tokens for row in rows])
-        parts.append(fresh)
-        first.append(logits.argmax(-1))
-        order += rows
-    return Prefix.join(parts), torch.cat(first), order
 
 
 # --- batches and models ------------------------------------------------------------------------------------------
@@ -321,3 +135,90 @@ def padding_harmless(model: Any) -> bool:
 
 def device_of(model: Any) -> torch.device:
     return next(model.parameters()).device
+
+
+# --- greedy decoding ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to continue, by how many tokens at most; `ended` may stop it early, asked after each token."""
+
+    tokens: Ids
+    limit: int
+    ended: Callable[[list[int]], bool]
+
+    @property
+    def room(self) -> int:
+        """Tokens it may come to occupy."""
+        return len(self.tokens) + self.limit
+
+
+def greedy(
+    model: Any, prompts: Sequence[Prompt], stops: frozenset[int], budget: int, room: int | None = None
+) -> list[list[int]]:
+    """The greedy continuation of each prompt, its stop token included where it came.
+
+    `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold. Rows that finish leave and waiting
+    prompts take their places, a quarter of the batch at a time (continuous batching).
+    """
+    outputs: list[list[int]] = [[] for _ in prompts]
+    equal = not padding_harmless(model)
+    order = sorted(range(len(prompts)), key=lambda i: _order(prompts[i], equal), reverse=True)
+    waiting, rows, done = deque(order), list[int](), set[int]()
+    prefix, latest = None, torch.empty(0, dtype=torch.long, device=device_of(model))
+    while True:
+        if not done and (entering := _admitted(prompts, waiting, rows, room or budget, equal)):
+            prefix, first, entered = _entered(model, prompts, entering, prefix, budget)
+            rows, latest = rows + entered, torch.cat([latest, first])
+        if prefix is None or not rows:
+            return outputs
+        for row, token in zip(rows, latest.tolist(), strict=False):
+            if row not in done:
+                outputs[row].append(token)
+                full = len(outputs[row]) >= prompts[row].limit
+                if full or token in stops or prompts[row].ended(outputs[row]):
+                    done.add(row)
+        if 4 * len(done) >= len(rows):
+            kept = torch.tensor([i for i, row in enumerate(rows) if row not in done], device=latest.device).long()
+            rows, latest, done = [row for row in rows if row not in done], latest[kept], set()
+            prefix = prefix.select(kept) if rows else None
+        if prefix is not None:
+            step, all_rows = latest[:, None], torch.arange(len(rows), device=latest.device)
+            latest = extend(model, prefix, step, torch.ones_like(step), all_rows).argmax(-1)
+
+
+def _order(prompt: Prompt, equal: bool) -> tuple[int, int]:
+    """Long answers first; where a batch must be of equal length, long prompts first."""
+    length = len(prompt.tokens)
+    return (length, prompt.limit) if equal else (prompt.limit, length)
+
+
+def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int, equal: bool) -> list[int]:
+    """Those who may join the batch: as many as the room allows, one at least where it is empty."""
+    taken: list[int] = []
+    if equal and rows:
+        return taken
+    widest = max((prompts[row].room for row in rows), default=0)
+    while waiting:
+        one = prompts[waiting[0]]
+        widest = max(widest, one.room)
+        full = (len(rows) + len(taken) + 1) * widest > room
+        unequal = equal and taken and len(one.tokens) != len(prompts[taken[0]].tokens)
+        if (full and (rows or taken)) or unequal:
+            break
+        taken.append(waiting.popleft())
+    return taken
+
+
+def _entered(
+    model: Any, prompts: Sequence[Prompt], entering: Sequence[int], prefix: Prefix | None, budget: int
+) -> tuple[Prefix, Tensor, list[int]]:
+    """Read new prompts and put them behind those being decoded: all of it, the (B,) first tokens of the new, their order."""
+    parts, first, order = [prefix] if prefix else [], [], []
+    for rows in batched(entering, lambda row: (len(prompts[row].tokens), 0), budget):
+        fresh, logits = prefill(model, [prompts[row].tokens for row in rows])
+        parts.append(fresh)
+        first.append(logits.argmax(-1))
+        order += rows
+    return Prefix.join(parts), torch.cat(first), order

@@ -61,11 +61,9 @@ class Drift:
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[tuple[Example, dict[str, float]]]:
         """Means and sums over each row's supervised tokens."""
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
-        rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(
-            0, batch.rows, table
-        )
+        rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)
         found = []
-        for example, (n, loss, moved) in zip(batch.examples, rows.tolist()):
+        for example, (n, loss, moved) in zip(batch.examples, rows.tolist(), strict=False):
             bits = loss / math.log(2) / self._bytes[example]
             found.append((example, {"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits}))
         return found
@@ -81,4 +79,4 @@ def vocabulary(model: Any) -> int:
 
 
 def _answers(example: Example) -> list[int]:
-    return [token for token, supervised in zip(example.tokens, example.supervised) if supervised]
+    return [token for token, supervised in zip(example.tokens, example.supervised, strict=False) if supervised]

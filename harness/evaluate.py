@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 from torch import nn
 
@@ -27,7 +25,8 @@ from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Drift
 from harness.errors import PlanError
-from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated, encode_pairs, render
+from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated
+from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
 from harness.tasks import EvalTask
 
@@ -35,58 +34,10 @@ PROTOCOL = 1
 """Raised whenever scores before and after may not share a table."""
 
 
-class Prepared:
-    """An lm-eval task whose documents and requests are made once and may be sub-sampled; the rest is the task's own."""
-
-    def __init__(self, told: EvalTask, codec: Codec) -> None:
-        self.told, self.task = told, told.task
-        self.docs = dict(enumerate(told.task.eval_docs))
-        for name in ("doc_to_target", "doc_to_choice"):  # each call compiles a template, and scoring asks five times
-            if isinstance(told.task, ConfigurableTask):
-                setattr(told.task, name, _remembered(getattr(told.task, name)))
-        template = lambda chat, add_generation_prompt=True: render(codec.template, chat, add_generation_prompt)
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar a task
-            self.task.build_all_requests(apply_chat_template=told.chat, chat_template=template if told.chat else None)
-        self._instances = list(self.task.instances)
-        self.ids = _item_ids(told.name, self.docs)
-        self.choices = Counter(instance.doc_id for instance in self._instances)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked while being copied
-            raise AttributeError(name)
-        return getattr(self.task, name)
-
-    @property
-    def instances(self) -> list[Any]:
-        return self._instances
-
-    def build_all_requests(self, **_: Any) -> None:
-        """Forget the last model's answers."""
-        for instance in self._instances:
-            instance.resps, instance.filtered_resps = [], {}
-
-    def apply_filters(self) -> None:
-        for ensemble in self.task._filters:
-            ensemble.apply(self._instances)
-
-    def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
-        return iter(self.docs.items())
-
-    def only(self, places: set[int]) -> Prepared:
-        """The same task on some of its documents."""
-        chosen = copy.copy(self)
-        chosen.docs = {place: doc for place, doc in self.docs.items() if place in places}
-        chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in places]
-        return chosen
-
-    def chance(self, place: int) -> float:
-        return 1 / self.choices[place] if self.told.chance is None else self.told.chance
-
-
 class Evaluator:
     """Scores models on fixed tasks and examples. `key` names the question; the weights' hash names the answer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         tasks: Sequence[EvalTask],
         template: Any,
@@ -121,8 +72,17 @@ class Evaluator:
     def key(self) -> str:
         """Hash of everything asked: documents, prompts, metrics, decoding, protocol."""
         asked = [
-            [t.told.name, t.told.family, t.told.group, t.told.seen, t.told.channel, t.told.metric, t.told.chance]
-            + [list(map(t.ids.__getitem__, t.docs)), [[i.request_type, i.arguments] for i in t.instances]]
+            [
+                t.told.name,
+                t.told.family,
+                t.told.group,
+                t.told.seen,
+                t.told.channel,
+                t.told.metric,
+                t.told.chance,
+                list(map(t.ids.__getitem__, t.docs)),
+                [[i.request_type, i.arguments] for i in t.instances],
+            ]
             for t in self.tasks
         ]
         drift = {group: [[e.id, e.tokens, e.supervised] for e in d.examples] for group, d in self._drift.items()}
@@ -184,7 +144,7 @@ class Evaluator:
         found = {}
         for task in self.tasks:
             long: set[int] = set()
-            for instance, size in zip(task.instances, _sizes(task, lm)):
+            for instance, size in zip(task.instances, task.sizes(lm), strict=False):
                 if size > lm.max_length:
                     long.add(instance.doc_id)
             if long:
@@ -207,10 +167,11 @@ def headline(scores: pd.DataFrame) -> dict[str, float]:
 
     Tasks where lower is better have another scale and stay out. NaN where a group has no items.
     """
-    primary = scores[scores["primary"].astype(bool) & scores["higher_better"].fillna(False).astype(bool)]
-    tasks = primary.groupby(["group", "family", "task"])["score"].mean()
-    groups = tasks.groupby(["group", "family"]).mean().groupby("group").mean()
-    return {"domain": float(groups.get("domain", np.nan)), "retention": float(groups.get("general", np.nan))}
+    primary: Any = scores[scores["primary"].astype(bool) & scores["higher_better"].fillna(False).astype(bool)]
+    tasks: Any = primary.groupby(["group", "family", "task"], as_index=False)["score"].mean()
+    families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
+    means = {group: families.loc[families["group"] == group, "score"].mean() for group in ("domain", "general")}
+    return {"domain": float(means["domain"]), "retention": float(means["general"])}
 
 
 # --- from lm-eval's samples to rows ------------------------------------------------------------------------------------
@@ -270,43 +231,6 @@ def _texts(task: Prepared, sample: dict[str, Any]) -> dict[str, str]:
 def _cluster(task: Prepared, place: int) -> str:
     doc = task.docs[place]
     return str((doc.get("cluster") if isinstance(doc, Mapping) else None) or task.ids[place])
-
-
-def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
-    """Place -> id: a hash of task and content, the same in every run and sub-sample; equal documents are numbered."""
-    seen: Counter[str] = Counter()
-    ids = {}
-    for place, doc in docs.items():
-        name = key_of([task, json.dumps(doc, sort_keys=True, default=str)])
-        seen[name] += 1
-        ids[place] = name if seen[name] == 1 else f"{name}-{seen[name]}"
-    return ids
-
-
-def _sizes(task: Prepared, lm: EvaluatedModel) -> list[int]:
-    """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
-    kind = task.task.OUTPUT_TYPE
-    if kind == "loglikelihood_rolling":
-        return [0] * len(task.instances)  # read in windows
-    arguments = [instance.args for instance in task.instances]
-    if kind == "generate_until":
-        contexts = lm.codec.encode([context for context, _ in arguments])
-        return [len(context) + lm.plan(settings)[0] for context, (_, settings) in zip(contexts, arguments)]
-    return [len(context) + len(tokens) - 1 for context, tokens in encode_pairs(lm.codec, arguments)]
-
-
-def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of one document, called once for each; documents live as long as their task."""
-    known: dict[int, tuple[Any, Any]] = {}
-
-    def remembered(doc: Any, *given: Any) -> Any:
-        if any(given):
-            return function(doc, *given)
-        if id(doc) not in known:
-            known[id(doc)] = doc, function(doc)
-        return known[id(doc)][1]
-
-    return remembered
 
 
 @contextlib.contextmanager

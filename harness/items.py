@@ -50,11 +50,11 @@ class ItemTask(Task):
     def __init__(self, name: str, kind: str, docs: Sequence[Doc], *, rendered: bool = False, limit: int = 0) -> None:
         self.docs, self.kind, self.rendered = list(docs), kind, rendered
         self.metric = TYPES.get(kind, kind)
-        self.OUTPUT_TYPE = output_type(kind)  # type: ignore[assignment]
+        self.OUTPUT_TYPE: Any = output_type(kind)
         settings = {"until": [], "max_gen_toks": limit, "do_sample": False}
-        generation = {"generation_kwargs": settings} if self.OUTPUT_TYPE == "generate_until" else {}
+        generation: dict[str, Any] = {"generation_kwargs": settings} if self.OUTPUT_TYPE == "generate_until" else {}
         self._config = TaskConfig(task=name, output_type=self.OUTPUT_TYPE, num_fewshot=0, **generation)
-        self._filters = [build_filter_ensemble("none", [["take_first", None]])]
+        self._filters = [build_filter_ensemble("none", [("take_first", None)])]
         self._instances: list[Instance] | None = None
 
     def has_training_docs(self) -> bool:
@@ -100,7 +100,7 @@ class ItemTask(Task):
             return {self.metric: -results[0] / math.log(2) / len(doc["targets"][0].encode())}
         if self.OUTPUT_TYPE == "multiple_choice":
             values = [value for value, _ in results]
-            by_byte = [value / len(choice.encode()) for value, choice in zip(values, doc["choices"])]
+            by_byte = [value / len(choice.encode()) for value, choice in zip(values, doc["choices"], strict=False)]
             picked, picked_by_byte = (v.index(max(v)) for v in (values, by_byte))
             return {"acc": float(picked == doc["answer"]), "acc_bytes": float(picked_by_byte == doc["answer"])}
         names = dict.fromkeys((self.metric, "exact_match"))
@@ -120,9 +120,7 @@ class ItemTask(Task):
 
 def output_type(kind: str) -> str:
     """lm-eval's word for how items of this kind are asked."""
-    return {"choice": "multiple_choice", "pair": "multiple_choice", "text": "loglikelihood_rolling"}.get(
-        kind, "generate_until"
-    )
+    return {"choice": "multiple_choice", "pair": "multiple_choice", "text": "loglikelihood_rolling"}.get(kind, "generate_until")
 
 
 def token_limit(targets: Sequence[str], count: Callable[[str], int] | None = None, least: int = 16) -> int:

@@ -1,7 +1,8 @@
 """Our lm-eval model: one loaded Hugging Face model, scored as lm-eval's own HFLM would score it, but faster.
 
-Equal to HFLM item by item (tests/test_lm.py), with two exceptions that HFLM gets wrong: text scored as a whole never has
-BOS twice, and a plain prompt to a model whose template begins with BOS gets one where the tokenizer adds none.
+Equal to HFLM item by item (tests/test_lm.py), except for BOS where HFLM would differ from training: text scored as a whole
+never has it twice, a plain prompt to a model whose template begins with BOS has it where the tokenizer adds none, and a
+chat prompt has it where the template writes it and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from harness import decode
-from harness.decode import Continuation, Ids, Prompt
+from harness import decode, likelihood
+from harness.decode import Ids, Prompt
+from harness.likelihood import Continuation
 from harness.records import Turn
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
 """Padded tokens in one forward pass, by device: measured best for small models on a CPU core, safe on a large GPU."""
-CACHE_PASSES = {"cpu": int(__import__("os").environ.get("CP","12"))}
+CACHE_PASSES = {"cpu": 12}
 """Forward passes' worth of tokens the cache holds while decoding: a core decodes about 100 short rows fastest."""
 MAX_NEW_TOKENS = 256
 """What lm-eval generates at most where a task doesn't say."""
@@ -51,8 +53,10 @@ class Codec:
         self.prefix: int = tokenizer.eos_token_id if bos is None else bos
         """What stands before a text that has no prompt."""
         self._prefix_text = tokenizer.decode([self.prefix])
-        opens = bos is not None and template.prompt((Turn("user", "x"),)).startswith(tokenizer.bos_token)
-        self._adds_bos = opens and tokenizer("x")["input_ids"][:1] != [bos]
+        opening = template.encode_prompt((Turn("user", "x"),))[0]
+        self._openings = {self._prefix_text, tokenizer.decode([opening])} - {"", "x"}
+        """What a text begins with that needs no BOS: it has one, or the template's prompts have none."""
+        self._adds_bos = opening == bos and tokenizer("x")["input_ids"][:1] != [bos]
         self._known: dict[tuple[str, bool], Ids] = {}
         self._enders: dict[tuple[str, ...], Callable[[list[int]], bool]] = {}
         self._pieces: list[str] = []
@@ -60,11 +64,11 @@ class Codec:
     def encode(self, texts: Sequence[str], whole: bool = True) -> list[Ids]:
         """Token ids of each text. `whole`: it begins a sequence, so BOS belongs in front, once."""
         new = list(dict.fromkeys(text for text in texts if (text, whole) not in self._known))
-        opened = {text: not whole or text.startswith(self._prefix_text) for text in new}
+        opened = {text: not whole or text.startswith(tuple(self._openings)) for text in new}
         for special in (False, True):
             part = [text for text in new if opened[text] is not special]
             if part:
-                for text, ids in zip(part, self.tokenizer(part, add_special_tokens=special)["input_ids"]):
+                for text, ids in zip(part, self.tokenizer(part, add_special_tokens=special)["input_ids"], strict=False):
                     lead = (self.prefix,) if special and self._adds_bos else ()
                     self._known[text, whole] = (*lead, *ids)
         return [self._known[text, whole] for text in texts]
@@ -136,7 +140,8 @@ class EvaluatedModel(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(nats, would greedy decoding say it) of each (context, continuation)."""
-        pairs = encode_pairs(self.codec, [request.args for request in requests])
+        asked: list[Any] = [request.args for request in requests]
+        pairs = encode_pairs(self.codec, asked)
         return self._score([self.fitted(*pair) for pair in pairs])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -148,7 +153,7 @@ class EvaluatedModel(TemplateLM):
                 owners.append(owner)
                 asked.append(Continuation(tuple(context), tuple(continuation)))
         totals = [0.0] * len(requests)
-        for owner, (value, _) in zip(owners, self._score(asked)):
+        for owner, (value, _) in zip(owners, self._score(asked), strict=False):
             totals[owner] += value
         return totals
 
@@ -159,7 +164,7 @@ class EvaluatedModel(TemplateLM):
         return Continuation(kept[: len(kept) - size], kept[len(kept) - size :])
 
     def _score(self, asked: Sequence[Continuation]) -> list[tuple[float, bool]]:
-        scored = iter(decode.score(self.model, [one for one in asked if one.tokens], self.token_budget))
+        scored = iter(likelihood.score(self.model, [one for one in asked if one.tokens], self.token_budget))
         return [next(scored) if one.tokens else (0.0, True) for one in asked]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
@@ -169,19 +174,20 @@ class EvaluatedModel(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The greedy answer to each prompt, cut at its first stop token or `until` text."""
-        plans = [self.plan(request.args[1]) for request in requests]
-        contexts = self.codec.encode([request.args[0] for request in requests])
+        asked: list[Any] = [request.args for request in requests]
+        plans = [self.plan(settings) for _, settings in asked]
+        contexts = self.codec.encode([context for context, _ in asked])
         prompts = [
             Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until))
-            for ids, (limit, until) in zip(contexts, plans)
+            for ids, (limit, until) in zip(contexts, plans, strict=False)
         ]
         room = self.token_budget * CACHE_PASSES.get(self._device.type, 1)
         outputs = decode.greedy(self.model, prompts, self.codec.stops, self.token_budget, room)
-        return [self._text(output, prompt, until) for output, prompt, (_, until) in zip(outputs, prompts, plans)]
+        return [self._text(output, prompt, until) for output, prompt, (_, until) in zip(outputs, prompts, plans, strict=False)]
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         """(tokens to generate at most, texts that end an answer) of a task's generation settings."""
-        given = normalize_gen_kwargs(settings, MAX_NEW_TOKENS)
+        given: dict[str, Any] = dict(normalize_gen_kwargs(settings, MAX_NEW_TOKENS))
         until = given.get("until") or []
         limit = min(int(given["max_gen_toks"]), self.max_length // 2)
         return limit, tuple([until] if isinstance(until, str) else until)
@@ -215,9 +221,9 @@ def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[I
     return found
 
 
-def render(template: Any, chat: list[dict[str, str]], answer_next: bool = True) -> str:
-    """A chat as the model is prompted with it; without `answer_next` the last message is left open, to be continued."""
-    if answer_next:
+def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A chat as the model is prompted with it; without a generation prompt the last message is left open, to be continued."""
+    if add_generation_prompt:
         return template.prompt(tuple(Turn(m["role"], m["content"]) for m in chat))
     settings = {"add_generation_prompt": False, "continue_final_message": True}
     return template.tokenizer.apply_chat_template(chat, tokenize=False, **settings)

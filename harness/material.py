@@ -222,7 +222,7 @@ def allowed_amount(material: Material) -> float:
         return float(len(steps))
     if meter == "tokens":
         return float(sum(len(example) for step in steps for example in step))
-    flops = sum(run.step_price(step) for step in steps)
+    flops = sum(run.step_price(step)[0] for step in steps)
     return flops if meter == "flops" else flops * seconds_a_flop(material)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -141,15 +141,15 @@ class TrainingRun(Run):
             for first in range(0, len(order), self.batch_size):
                 yield [examples[i] for i in order[first : first + self.batch_size]]
 
-    def step_price(self, step: Step) -> float:
-        """FLOPs of one optimizer step over these examples, the teacher's forwards included."""
-        needs_base = any("base_logits" in method.needs for method in self.methods)
+    def step_price(self, step: Step) -> tuple[float, int]:
+        """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
+        passes = 2 if any("base_logits" in method.needs for method in self.methods) else 1
         flops = 0.0
         for group in micro_batches(step, self.training.micro_tokens):
             shape = Shape(len(group), max(map(len, group)), sum(sum(e.supervised[1:]) for e in group))
             flops += self._price("train", True).of(shape)
-            flops += self._price("full", False).of(shape) if needs_base else 0.0
-        return flops
+            flops += self._price("full", False).of(shape) if passes == 2 else 0.0
+        return flops, passes * sum(map(len, step))
 
     def rate(self, fraction: float) -> float:
         """Learning rate at a spent fraction: linear warm-up, then a cosine to 0 at the end of the budget."""
@@ -160,9 +160,10 @@ class TrainingRun(Run):
 
     def _price(self, model: str, backward: bool) -> Price:
         """Price of the `full` base with everything trained, or of the model as the recipe `train`s it."""
+        if model == "full" or not self.filled("trainable"):
+            return full_price(self.base.path, backward)
         if (model, backward) not in self._prices:
-            empty = self._empty() if model == "train" else empty_model(self.base.path)
-            self._prices[model, backward] = price_of(empty, backward=backward)
+            self._prices[model, backward] = price_of(self._empty(), backward=backward)
         return self._prices[model, backward]
 
     def _empty(self) -> nn.Module:
@@ -205,6 +206,12 @@ class _Named(nn.Module):
 
     def forward(self, **inputs: Any) -> Any:
         return self.model(**inputs)
+
+
+@cache
+def full_price(path: str, backward: bool) -> Price:
+    """Price of the base at `path` with everything trained."""
+    return price_of(empty_model(path), backward=backward)
 
 
 def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:

@@ -168,7 +168,7 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
     labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
     """
     given = choices or [None] * len(answers)
-    if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given)):
+    if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given, strict=False)):
         return "choice"
     if sum(map(is_number, answers)) >= 0.9 * len(answers):
         return "numeric"

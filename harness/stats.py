@@ -1,8 +1,7 @@
 """Statistics of a comparison: paired with the base, item by item. Needs numpy, pandas and scipy only.
 
-Every headline number is a weighted mean, over tasks, of something the task's mean scores say: one vector of weights
-each. One hierarchical bootstrap (seeds, then clusters of items within strata; the same draw for all rows) gives
-all of them their intervals, and any difference between two rows comes from the same draws.
+Every headline number is a weighted mean over tasks. One hierarchical bootstrap (seeds, then clusters of items within
+strata, the same draw for all rows) gives them all their intervals, and differences between rows theirs.
 """
 
 from __future__ import annotations
@@ -94,6 +93,11 @@ class Analysis:
         point, draws, n = self.point[name], self.replicates[name], self.counts[name]
         return _estimate(point[a] - point[b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
 
+    @property
+    def reps(self) -> int:
+        """Bootstrap draws."""
+        return len(next(iter(self.replicates.values()), ()))
+
     def covers(self) -> str:
         """What the intervals are about, in words."""
         most = max(self.seeds.values(), default=1)
@@ -164,12 +168,10 @@ def _align(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFr
 
 
 def _strata(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
-    """Connected measures (those sharing clusters) with their sums by cluster, row and seed."""
+    """Connected measures with their sums by cluster, row and seed."""
     cluster, measure = table["cluster"].to_numpy(), table["measure"].to_numpy(int)
     row = pd.Categorical(table["row"], categories=list(rows)).codes.astype(int)
     seed, seeds = pd.factorize(table["seed"], sort=True)
-    if not len(table):
-        return []
     size = measure.max() + 1
     links = sparse.coo_array((np.ones(len(table)), (measure, size + cluster)), shape=(size + cluster.max() + 1,) * 2)
     component = sparse.csgraph.connected_components(links, directed=False)[1]

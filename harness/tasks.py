@@ -82,13 +82,11 @@ def find_suites(root: Path = BUNDLED) -> dict[str, Suite]:
 def load_suite(
     name: str, *, count: Callable[[str], int] | None = None, group: str = "general", root: Path = BUNDLED
 ) -> list[EvalTask]:
-    """The tasks of a suite. `count` tells how many tokens a text has, so that generated answers get no more room than needed."""
+    """The tasks of a suite. `count` tells how many tokens a text has: generated answers get no more room than needed."""
     return [replace(task, suite=name) for task in _load_suite(name, count, group, find_suites(root))]
 
 
-def _load_suite(
-    name: str, count: Callable[[str], int] | None, group: str, suites: Mapping[str, Suite]
-) -> list[EvalTask]:
+def _load_suite(name: str, count: Callable[[str], int] | None, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
     if name in suites:
         return load_yaml(suites[name].path("tasks") or suites[name].folder, group)
     path = Path(name)
@@ -108,9 +106,7 @@ def _load_suite(
 
 def _accepted(suites: Mapping[str, Suite]) -> str:
     names = ", ".join(suites) or "none here"
-    return (
-        f"give a bundled suite ({names}), a folder of lm-eval YAML or JSONL, a .jsonl file, or an lm-eval task's name"
-    )
+    return f"give a bundled suite ({names}), a folder of lm-eval YAML or JSONL, a .jsonl file, or an lm-eval task's name"
 
 
 # --- lm-eval's own form --------------------------------------------------------------------------------------------
@@ -255,13 +251,13 @@ def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[s
 
 
 def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by kind, at least 20 each where there are as many; what is rarer is told by the form of its answer, then joined."""
+    """Records by kind, at least 20 each where there are as many; rarer ones go by the form of their answer, then together."""
     named = {kind for kind in {r.kind for r in records} if kind and sum(r.kind == kind for r in records) >= LEAST_ITEMS}
     named = named if len(named) <= MOST_KINDS else set()
     groups: dict[str, list[Record]] = {}
     for record in records:
         form = scoring.pick_metric([record.messages[_place(record)].content], [record.choices])
-        groups.setdefault(record.kind if record.kind in named else form, []).append(record)
+        groups.setdefault(record.kind if record.kind and record.kind in named else form, []).append(record)
     small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
     if small and len(groups) > 1:
         rest = [record for kind in small for record in groups.pop(kind)]

@@ -125,7 +125,7 @@ def _affordable(run: TrainingRun, step: Step) -> Step:
     """The step, cut to the examples that the budget still pays for; empty where it pays for none."""
 
     def affords(count: int) -> bool:
-        return run.ledger.affords(run.step_price(step[:count]), sum(map(len, step[:count])))
+        return run.ledger.affords(*run.step_price(step[:count]))
 
     if affords(len(step)):
         return step
@@ -143,7 +143,7 @@ def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.O
     sums = StepSums()
     for batch in run.batches(step):
         with run.charged("train", run.model, batch, backward=True):
-            _backward(run, batch, sums)
+            backward(run, batch, sums)
             masters.take_gradients()
     with ledger.charge("update", 0.0, Counter(), run.device):
         masters.scale_gradients(1.0 / max(sums.normaliser, 1e-12))
@@ -166,7 +166,7 @@ def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.O
     }
 
 
-def _backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
+def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
     """Forward and backward of one micro-batch; adds to the step's sums."""
     nll, logits = run.nll(run.model, batch)
     weights = torch.ones_like(nll)
@@ -218,7 +218,7 @@ class StepSums:
         edges = torch.tensor(ZONES[1:-1], device=nll.device)
         zone = torch.bucketize(nll, edges)
         # the gradient of a token's loss at its own logit is 1 - p = 1 - exp(-loss)
-        parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)])
+        parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)]).float()
         sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts)
         self.zones = sums if self.zones is None else self.zones + sums
 

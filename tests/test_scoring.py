@@ -72,8 +72,18 @@ def test_rouge_l_is_the_library_s_on_english():
 
 @pytest.mark.parametrize(
     ("text", "index"),
-    [("B", 1), ("(B) the second", 1), ("The answer is B.", 1), ("答案：B", 1), ("Blue", 1), ("blue.", 1)]
-    + [("Because", None), ("", None), ("D", None), ("A card", None)],
+    [
+        ("B", 1),
+        ("(B) the second", 1),
+        ("The answer is B.", 1),
+        ("答案：B", 1),
+        ("Blue", 1),
+        ("blue.", 1),
+        ("Because", None),
+        ("", None),
+        ("D", None),
+        ("A card", None),
+    ],
 )
 def test_choice_letter(text, index):
     assert scoring.choice_letter(text, ["Red", "Blue", "Green"]) == index

@@ -10,7 +10,11 @@ from harness.contract import Batch, Method, Run
 class Distill(Method):
     """L = (1 - alpha) CE + alpha T^2 KL(p0^T || p^T) at the supervised tokens; p^T = softmax(logits / T), p0 the base."""
 
-    paper = "Li and Hoiem 2016, arXiv:1606.09282; temperature: Hinton et al. 2015, arXiv:1503.02531. @article{li2016lwf, title={Learning without Forgetting}, author={Li, Zhizhong and Hoiem, Derek}, journal={arXiv:1606.09282}, year={2016}}"
+    paper = (
+        "Li and Hoiem 2016, arXiv:1606.09282; temperature: Hinton et al. 2015, arXiv:1503.02531. "
+        "@article{li2016lwf, title={Learning without Forgetting}, author={Li, Zhizhong and Hoiem, Derek}, "
+        "journal={arXiv:1606.09282}, year={2016}}"
+    )
     off = {"alpha": 0.0}
     search = {"alpha": (0.1, 0.9)}
 

@@ -15,7 +15,11 @@ class Ewc(Method):
     much the same on different models: a choice of ours, not of the paper. Prepared before the first step, and charged.
     """
 
-    paper = "Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3. @article{kirkpatrick2017ewc, title={Overcoming catastrophic forgetting in neural networks}, author={Kirkpatrick, James and others}, journal={PNAS}, year={2017}}"
+    paper = (
+        "Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3. "
+        "@article{kirkpatrick2017ewc, title={Overcoming catastrophic forgetting in neural networks}, "
+        "author={Kirkpatrick, James and others}, journal={PNAS}, year={2017}}"
+    )
     off = {"strength": 0.0}
     search = {"strength": (0.1, 1000.0)}
 

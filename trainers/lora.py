@@ -8,7 +8,11 @@ from harness.contract import Method, Run
 class Lora(Method):
     """LoRA on the named projections; `targets` is `all-linear` or names joined by commas (`q_proj,v_proj`)."""
 
-    paper = "Hu et al. 2021, arXiv:2106.09685, eq. 3. @article{hu2021lora, title={LoRA: Low-Rank Adaptation of Large Language Models}, author={Hu, Edward J. and others}, journal={arXiv:2106.09685}, year={2021}}"
+    paper = (
+        "Hu et al. 2021, arXiv:2106.09685, eq. 3. "
+        "@article{hu2021lora, title={LoRA: Low-Rank Adaptation of Large Language Models}, author={Hu, Edward "
+        "J. and others}, journal={arXiv:2106.09685}, year={2021}}"
+    )
     off = None
     search = {"r": (4, 16)}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)

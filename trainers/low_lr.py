@@ -6,7 +6,10 @@ from harness.contract import Method
 class LowLr(Method):
     """Plain fine-tuning with the learning rate divided by `factor`."""
 
-    paper = "arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. @article{low_lr2025, title={arXiv:2509.20758}, year={2025}}"
+    paper = (
+        "arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. "
+        "@article{low_lr2025, title={arXiv:2509.20758}, year={2025}}"
+    )
     off = {"factor": 1.0}
     search = {"factor": (3.0, 30.0)}
 

@@ -14,7 +14,10 @@ class Mix(Method):
     away the next makes up for. General tokens are inside the budget, so fewer domain epochs fit.
     """
 
-    paper = "Experience replay by data mixing; ratio 1 % to 25 %: arXiv:2502.06042. @article{mix2025, title={arXiv:2502.06042}, year={2025}}"
+    paper = (
+        "Experience replay by data mixing; ratio 1 % to 25 %: arXiv:2502.06042. "
+        "@article{mix2025, title={arXiv:2502.06042}, year={2025}}"
+    )
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 

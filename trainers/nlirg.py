@@ -14,7 +14,11 @@ class Nlirg(Method):
     `strength` blends towards weight 1: 0 is plain fine-tuning.
     """
 
-    paper = "NLIRG reference implementation (y-trainer), constants k=1.7, x0=1.2, threshold 3, deadline 15. @misc{nlirg, title={NLIRG, non-linear importance re-weighting of gradients, reference implementation}, howpublished={y-trainer}}"
+    paper = (
+        "NLIRG reference implementation (y-trainer), constants k=1.7, x0=1.2, threshold 3, deadline 15. "
+        "@misc{nlirg, title={NLIRG, non-linear importance re-weighting of gradients, reference "
+        "implementation}, howpublished={y-trainer}}"
+    )
     off = {"strength": 0.0}
     search = {"strength": (0.25, 1.0)}
 

@@ -13,7 +13,11 @@ class Replay(Method):
     `every=k` rehearses only in each k-th step, k times as much. With one stage this is `mix` with a finite pool.
     """
 
-    paper = "Chaudhry et al. 2019, arXiv:1902.10486. @article{chaudhry2019er, title={On Tiny Episodic Memories in Continual Learning}, author={Chaudhry, Arslan and others}, journal={arXiv:1902.10486}, year={2019}}"
+    paper = (
+        "Chaudhry et al. 2019, arXiv:1902.10486. "
+        "@article{chaudhry2019er, title={On Tiny Episodic Memories in Continual Learning}, author={Chaudhry, "
+        "Arslan and others}, journal={arXiv:1902.10486}, year={2019}}"
+    )
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 

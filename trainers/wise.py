@@ -6,7 +6,11 @@ from harness.contract import Method, Run, Weights
 class Wise(Method):
     """theta = (1 - alpha) theta0 + alpha theta1 on effective weights; alpha 1 is the tuned model, 0 the base."""
 
-    paper = "Wortsman et al. 2021, arXiv:2109.01903. @article{wortsman2021wise, title={Robust fine-tuning of zero-shot models}, author={Wortsman, Mitchell and others}, journal={arXiv:2109.01903}, year={2021}}"
+    paper = (
+        "Wortsman et al. 2021, arXiv:2109.01903. "
+        "@article{wortsman2021wise, title={Robust fine-tuning of zero-shot models}, author={Wortsman, "
+        "Mitchell and others}, journal={arXiv:2109.01903}, year={2021}}"
+    )
     off = {"alpha": 1.0}
     search = {"alpha": (0.1, 0.9)}
 

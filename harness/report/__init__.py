@@ -36,9 +36,9 @@ class Report:
         return all(row.status == "done" for row in self.summary.rows)
 
 
-def write_report(folder: Path, store: RunStore) -> Report:
+def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
-    summary = summarise(read_comparison(folder, store))
+    summary = summarise(read_comparison(folder, store), reps)
     table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
     files: dict[str, str | bytes] = {
         "table.csv": table.to_csv(index=False),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.report.summary import Summary
 
-SHOWN = 150
+SHOWN = 400
 """Items on the page at most; all of them are in the store."""
 TEXT_BUDGET = 4_000_000
 """Characters of answers on the page at most."""

@@ -16,16 +16,17 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`1,230`, `−0.0123`, `97.3`; a dash where there is no number."""
+    """`1,230`, `−0.0123`, `97.3`; whole numbers in full; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return MISSING
-    if value == 0:
-        return "0"
+    if float(value).is_integer():
+        return f"{int(value):,}".replace("-", "−")
+    value = float(f"{value:.{digits - 1}e}")
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{places}f}"
     if abs(value) < 1e-4:
         text = f"{value:.{digits - 1}e}"
-    return text.replace("-", "−") if float(text.replace(",", "")) else "0"
+    return text.replace("-", "−")
 
 
 def points(value: float | None) -> str:
@@ -87,13 +88,5 @@ def visible(value: object, longest: int | None = LONGEST) -> str:
 
 
 def _shown(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t":
-        return character
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    if unicodedata.category(character) in ("Cc", "Cs"):
-        return f"⟨U+{code:04X}⟩"
-    return character
+    hidden = character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cs")
+    return f"⟨U+{ord(character):04X}⟩" if hidden else character

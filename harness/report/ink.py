@@ -20,12 +20,12 @@ COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 """Okabe and Ito's colour-blind safe palette, without the two that vanish on white or on black."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
-"""Inline on the page these three become the page's own colours, light or dark."""
-_PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)"}
+"""Inline on the page these (and the blue) become the page's own colours, light or dark."""
+_PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
 _STYLE = {
-    "svg.hashsalt": "lethe", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.5,
+    "svg.hashsalt": "lethe", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "axes.labelcolor": INK,
-    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.5, "axes.axisbelow": True, "xtick.major.size": 0,
     "ytick.major.size": 0, "axes.unicode_minus": True, "legend.frameon": False, "figure.facecolor": "white",
     "path.simplify": False,
@@ -107,7 +107,7 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
             side = "left" if dx > 0 else "right" if dx < 0 else "center"
             line = {"arrowstyle": "-", "color": INK, "lw": 0.4, "shrinkA": 0, "shrinkB": 3}
             text = axes.annotate(
-                name, point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=8.5,
+                name, point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=9,
                 arrowprops=line if max(abs(dx), abs(dy)) > 12 else None, zorder=6, path_effects=[withStroke(linewidth=2.2, foreground=PAPER)],
             )  # fmt: skip
             box = Bbox.from_extents(text.get_window_extent(renderer).extents).expanded(1.02, 1.02)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, ChainableUndefined
 from markupsafe import Markup
 
 from harness.report import format as shown
@@ -17,7 +17,7 @@ from harness.report.ink import Plot, marks
 from harness.report.plots import heat_grid
 from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tables import costs, memory, quality, tuning
-from harness.report.verdict import verdicts, warnings
+from harness.report.verdict import MARGIN, NEAR_BEST, verdicts, warnings
 
 HERE = Path(__file__).parent
 GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
@@ -26,7 +26,7 @@ GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
 def page(summary: Summary, plots: list[Plot]) -> str:
     """The whole page as text."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
     names = ("number", "points", "signed", "si", "interval", "with_interval", "p_value", "visible")
     environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty}
@@ -34,6 +34,7 @@ def page(summary: Summary, plots: list[Plot]) -> str:
     return environment.get_template("page.html.j2").render(
         summary=summary,
         record=summary.record,
+        **{name: summary.record.get(name) or {} for name in ("model", "plan", "data")},
         rows=summary.rows,
         recipes=summary.recipes,
         tracks=TRACKS,
@@ -52,6 +53,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         failed=[row for row in summary.rows if row.reasons],
         notes=_notes(summary),
         tuning=tuning(summary),
+        near_best=NEAR_BEST,
+        margin=MARGIN,
         where=_where(summary.rows),
         missing=shown.MISSING,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),

@@ -39,7 +39,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     found = _placed(summary)
     if len(found) < 2:
         return None
-    drawn, (axes,) = figure(5.4, 4.3)
+    drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.recipes])
     _ways(axes, summary, looks)
     for name, (x, y) in found.items():
@@ -55,7 +55,7 @@ def tradeoff(summary: Summary) -> Plot | None:
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel("gain in the domain, points")
     axes.set_ylabel("general ability kept, % of the base")
-    axes.legend(loc="lower left", fontsize=7.5, handlelength=2.4)
+    axes.legend(loc="lower left", fontsize=8, handlelength=2.4)
     axes.margins(0.12, 0.08)
     place_labels(axes, found)
     told = "; ".join(f"{n}: gain {points(x)} points, retention {points(y)} %" for n, (x, y) in found.items())
@@ -82,7 +82,7 @@ def curves(summary: Summary) -> Plot | None:
     table = summary.curves.budget
     if table.empty:
         return None
-    drawn, (top, bottom) = figure(5.4, 5.6, rows=2, sharex=True)
+    drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
     looks = marks([row.name for row in summary.recipes])
     for axes, quantity, label in ((top, "gain", "gain, points"), (bottom, "retention", "kept, %")):
         for name, part in table.groupby("row", sort=False):
@@ -95,7 +95,7 @@ def curves(summary: Summary) -> Plot | None:
         axes.set_ylabel(label)
     bottom.set_xlabel("fraction of the budget spent")
     handles, labels = top.get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, columnspacing=1.2, handlelength=1.6)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
         f"{p.row} ends at gain {points(p.gain)} points, retention {points(p.retention)} %" for p in last.itertuples()
@@ -166,7 +166,7 @@ def zones(summary: Summary) -> Plot | None:
     if table.empty:
         return None
     names = list(dict.fromkeys(table["row"]))
-    drawn, panels = figure(5.4, 1.3 + 0.26 * len(names), columns=2, sharey=True)
+    drawn, panels = figure(4.3, 1.4 + 0.26 * len(names), columns=2, sharey=True)
     for axes, kind in zip(panels, ("tokens", "gradient"), strict=True):
         left = np.zeros(len(names))
         for k, zone in enumerate(dict.fromkeys(table["zone"])):
@@ -178,7 +178,7 @@ def zones(summary: Summary) -> Plot | None:
         axes.spines["left"].set_visible(False)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, title="token loss, nats", title_fontsize=8)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5, title="token loss, nats", title_fontsize=8.5, columnspacing=1.2)
     told = "; ".join(f"{z.row}, {z.zone} nats: {points(100 * z.tokens)} % of tokens, {points(100 * z.gradient)} % of gradient" for z in table.itertuples())
     return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
 
@@ -190,7 +190,7 @@ def cost(summary: Summary) -> Plot | None:
     if not accounts:
         return None
     names, left = [row.name for row in rows], np.zeros(len(rows))
-    drawn, (axes,) = figure(5.4, 1.1 + 0.26 * len(names))
+    drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
     for k, account in enumerate(accounts):
         spent = np.array([_share(row, account) for row in rows])
         axes.barh(names, spent, left=left, color=COLOURS[(k + 5) % 6], edgecolor=PAPER, lw=0.6, label=account, height=0.72)
@@ -199,7 +199,7 @@ def cost(summary: Summary) -> Plot | None:
     axes.grid(False, axis="y")
     axes.spines["left"].set_color(RULE)
     axes.set_xlabel("% of the budget")
-    drawn.legend(loc="outside lower center", ncols=5, fontsize=8)
+    drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
     told = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
     return Plot("cost", "What the budget went to", told, drawn)
 

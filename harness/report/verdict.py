@@ -13,8 +13,8 @@ from harness.report.summary import TRACKS, Row, Summary
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
 ENOUGH = 1000
-NEAR_BEST = 0.9
-"""The sentence is about the recipe that keeps most among those with at least this share of the track's best gain."""
+NEAR_BEST = 0.75
+"""The sentence is about the recipe that keeps most among those with at least this share of the best gain."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,23 @@ def _sentence(summary: Summary, track: str, leader: Row, done: list[Row]) -> Ver
     difference = summary.difference("change", leader.name, reference)
     found = summary.contrast(leader.name, reference)
     p = found["holm"] if found is not None else difference.p
-    if difference.value > 0 and p < 0.05:
+    if p < 0.05:
         other = f"{_plain(reference)} keeps {_keeps(summary, reference)} and gains {_gains(summary, reference)}"
-        return Verdict(track, f"{keeps}; {other}.", details, leader.name, separated=True)
+        return Verdict(track, f"{keeps}; {other}.", _price(summary, leader.name, reference) + details, leader.name, True)
     sentence = (
         f"The evidence does not separate the methods: {keeps}, {_plain(reference)} keeps {_keeps(summary, reference)}"
         f" and gains {_gains(summary, reference)}; on general items a difference below"
         f" {points(difference.detectable)} points could not be relied on to show (n = {difference.n:,})."
     )
     return Verdict(track, sentence, details, leader.name)
+
+
+def _price(summary: Summary, leader: str, reference: str) -> tuple[str, ...]:
+    """What keeping more cost in gain, where the interval excludes nothing."""
+    gain = summary.difference("gain", leader, reference)
+    if not gain.high < 0:
+        return ()
+    return (f"It gains less than {_plain(reference)}: {rough(gain, 'points')}.",)
 
 
 def _reference(summary: Summary, leader: Row, done: list[Row]) -> str | None:

@@ -1,0 +1,102 @@
+"""Lm-eval tasks made ready once for all models of a comparison: documents, ids, rendered requests."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from lm_eval.api.task import ConfigurableTask
+
+from harness.lm import Codec, EvaluatedModel, encode_pairs, render
+from harness.store import key_of
+from harness.tasks import EvalTask
+
+
+class Prepared:
+    """An lm-eval task whose documents and requests are made once and may be sub-sampled; the rest is the task's own."""
+
+    def __init__(self, told: EvalTask, codec: Codec) -> None:
+        self.told, self.task = told, told.task
+        self.docs = dict(enumerate(told.task.eval_docs))
+        for name in ("doc_to_target", "doc_to_choice"):  # each call compiles a template, and scoring asks five times
+            if isinstance(told.task, ConfigurableTask):
+                setattr(told.task, name, _remembered(getattr(told.task, name)))
+        render_chat = partial(render, codec.template)
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar a task
+            self.task.build_all_requests(apply_chat_template=told.chat, chat_template=render_chat if told.chat else None)
+        self._instances = list(self.task.instances)
+        self.ids = _item_ids(told.name, self.docs)
+        self.choices = Counter(instance.doc_id for instance in self._instances)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked while being copied
+            raise AttributeError(name)
+        return getattr(self.task, name)
+
+    @property
+    def instances(self) -> list[Any]:
+        return self._instances
+
+    def build_all_requests(self, **_: Any) -> None:
+        """Forget the last model's answers."""
+        for instance in self._instances:
+            instance.resps, instance.filtered_resps = [], {}
+
+    def apply_filters(self) -> None:
+        for ensemble in self.task._filters:
+            ensemble.apply(self._instances)
+
+    def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
+        return iter(self.docs.items())
+
+    def only(self, places: set[int]) -> Prepared:
+        """The same task on some of its documents."""
+        chosen = copy.copy(self)
+        chosen.docs = {place: doc for place, doc in self.docs.items() if place in places}
+        chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in places]
+        return chosen
+
+    def chance(self, place: int) -> float:
+        return 1 / self.choices[place] if self.told.chance is None else self.told.chance
+
+    def sizes(self, lm: EvaluatedModel) -> list[int]:
+        """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
+        kind = self.task.OUTPUT_TYPE
+        if kind == "loglikelihood_rolling":
+            return [0] * len(self.instances)  # read in windows
+        arguments = [instance.args for instance in self.instances]
+        if kind == "generate_until":
+            contexts = lm.codec.encode([context for context, _ in arguments])
+            return [len(context) + lm.plan(settings)[0] for context, (_, settings) in zip(contexts, arguments, strict=False)]
+        return [len(context) + len(tokens) - 1 for context, tokens in encode_pairs(lm.codec, arguments)]
+
+
+def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
+    """Place -> id: a hash of task and content, the same in every run and sub-sample; equal documents are numbered."""
+    seen: Counter[str] = Counter()
+    ids = {}
+    for place, doc in docs.items():
+        name = key_of([task, json.dumps(doc, sort_keys=True, default=str)])
+        seen[name] += 1
+        ids[place] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return ids
+
+
+def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of one document, called once for each; documents live as long as their task."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def remembered(doc: Any, *given: Any) -> Any:
+        if any(given):
+            return function(doc, *given)
+        if id(doc) not in known:
+            known[id(doc)] = doc, function(doc)
+        return known[id(doc)][1]
+
+    return remembered

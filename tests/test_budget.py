@@ -1,0 +1,125 @@
+"""Prices, ledger, budgets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.budget import Ledger, Shape, count_flops, parse_budget, price_of
+from harness.errors import PlanError
+from harness.model import empty_model
+from harness.recipes import methods
+from tests.training import examples, make_run, trained
+
+
+@pytest.mark.parametrize(
+    "text, amount, unit",
+    [("3epochs", 3, "epochs"), ("600s", 600, "seconds"), ("2e15flops", 2e15, "flops"), ("1Mtokens", 1e6, "tokens"), ("0.5Pflops", 5e14, "flops")],
+)
+def test_budget_text(text, amount, unit):
+    budget = parse_budget(text)
+    assert (budget.amount, budget.unit) == (amount, unit)
+
+
+@pytest.mark.parametrize("text", ["3", "epochs", "3 parsecs", "-1epochs", "1..5epochs"])
+def test_bad_budget_names_the_cure(text):
+    with pytest.raises(PlanError, match=r"3epochs|not a number"):
+        parse_budget(text)
+
+
+def test_price_of_plain_training_is_six_flops_a_weight_and_token(tiny_path):
+    model = empty_model(tiny_path)
+    weights = sum(p.numel() for n, p in model.model.layers.named_parameters() if p.dim() == 2)
+    assert price_of(model, backward=True).token == pytest.approx(6 * weights)
+    assert price_of(model, backward=False).token == pytest.approx(2 * weights)
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_price_equals_the_counter_at_shapes_it_was_not_fitted_to(tiny_path, backward):
+    model, shape = empty_model(tiny_path), Shape(3, 37, 11)
+    assert price_of(model, backward=backward).of(shape) == pytest.approx(count_flops(model, shape, backward=backward), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path):
+    """What a run is charged against what torch counts while it really runs, preparation and teacher included."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    run = make_run(base, name, allowed=3)
+    run.load = eager(run)  # the counter is blind to fused CPU attention
+    run.step_price([*examples(1)])  # prices are taken before the counter starts
+    run._price("full", False)
+    with FlopCounterMode(display=False) as counter:
+        trained(run, tmp_path)
+    assert run.ledger.record()["flops"] == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def eager(run):
+    load = run.load
+
+    def loaded():
+        model = load()
+        model.set_attn_implementation("eager")
+        return model
+
+    return loaded
+
+
+@pytest.mark.parametrize("meter, allowed", [("flops", 1.5e9), ("tokens", 700), ("steps", 4)])
+@pytest.mark.parametrize("recipe", ["sft", "distill", "lora"])
+def test_spending_ends_within_one_percent_or_an_example(meter, allowed, recipe, base, tmp_path):
+    run = make_run(base, recipe, meter=meter, allowed=allowed)
+    trained(run, tmp_path)
+    smallest = {"flops": run.step_price([min(run.data.domain, key=len)])[0], "tokens": 50, "steps": 0}[meter]
+    assert -smallest / allowed - 0.01 <= run.ledger.record()["overshoot"] <= 0.001
+
+
+def test_same_flops_buy_fewer_steps_with_a_teacher(base, tmp_path):
+    steps = {}
+    for recipe in ("sft", "distill"):
+        run = make_run(base, recipe, meter="flops", allowed=3e9)
+        steps[recipe] = trained(run, tmp_path / recipe)[1].steps
+    assert steps["distill"] < 0.85 * steps["sft"]
+
+
+@pytest.mark.parametrize("recipe", ["sft", "distill"])
+def test_rate_falls_to_zero_as_the_budget_ends(recipe, base, tmp_path):
+    from harness.store import RunFolder
+
+    trained(make_run(base, recipe, meter="flops", allowed=6e9), tmp_path)
+    rates = [entry["rate"] for entry in RunFolder(tmp_path).log()]
+    assert rates[-1] < 0.02 * max(rates) and max(rates) > 0.9e-2
+
+
+def test_preparation_over_the_budget_is_overdrawn(base, tmp_path):
+    from harness.train import Overdrawn
+
+    with pytest.raises(Overdrawn, match="preparation cost"):
+        trained(make_run(base, "ewc", meter="flops", allowed=1e7), tmp_path)
+
+
+def test_zero_budget_returns_the_base(base, tmp_path):
+    from harness.model import weights_hash
+
+    weights, progress = trained(make_run(base, "sft", meter="flops", allowed=0), tmp_path)
+    assert weights_hash(weights) == base.hash and progress.steps == 0
+
+
+def test_ledger_restores_what_it_recorded():
+    from collections import Counter
+
+    ledger = Ledger("flops", 100.0)
+    with ledger.charge("train", 30.0, Counter(domain=7), torch.device("cpu")):
+        pass
+    again = Ledger("flops", 100.0)
+    again.restore(ledger.record())
+    assert again.record() == ledger.record() and again.fraction == pytest.approx(0.3)
+
+
+def test_work_that_raises_is_charged_too():
+    from collections import Counter
+
+    ledger = Ledger("flops", 100.0)
+    with pytest.raises(ZeroDivisionError), ledger.charge("train", 30.0, Counter(domain=7), torch.device("cpu")):
+        _ = 1 / 0
+    assert ledger.spent == 30

@@ -1,0 +1,109 @@
+"""The loop: resume, divergence, what is logged, fairness."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.contract import Method
+from harness.model import weights_hash
+from harness.recipes import methods
+from harness.store import RunFolder
+from harness.train import Diverged, train
+from tests.training import make_run, trained
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def killed_at(step: int):
+    def report(entry):
+        if entry["step"] == step:
+            raise Killed
+
+    return report
+
+
+@pytest.mark.parametrize("recipe", ["sft", "lora(dropout=0.2)+nlirg", "mix+ewc", "distill", "replay+wise"])
+def test_killed_and_resumed_ends_bit_identical(recipe, base, tmp_path):
+    def make():
+        return make_run(base, recipe, meter="flops", allowed=2.5e9)
+
+    whole, _ = trained(make(), tmp_path / "whole", checkpoint_every=0.0)
+    (tmp_path / "cut").mkdir()
+    for stop in (3, 6):
+        with pytest.raises(Killed):
+            train(make(), tmp_path / "cut", lambda *_: None, killed_at(stop), checkpoint_every=0.0)
+    run = make()
+    resumed, _ = trained(run, tmp_path / "cut")
+    assert weights_hash(resumed) == weights_hash(whole)
+    logs = [[e | {"seconds": 0} for e in RunFolder(tmp_path / name).log()] for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_observers_see_sixths_once_and_disturb_nothing(base, tmp_path):
+    seen = []
+
+    def nosy(fraction, weights):
+        seen.append(round(fraction * 6))
+        weights()
+        torch.rand(3)
+
+    watched, _ = train(make_run(base, "lora(dropout=0.2)", allowed=30), watched_folder(tmp_path), nosy, lambda _: None)
+    alone, _ = trained(make_run(base, "lora(dropout=0.2)", allowed=30), tmp_path / "alone")
+    assert seen == [1, 2, 3, 4, 5]
+    assert weights_hash(watched) == weights_hash(alone)
+
+
+def watched_folder(tmp_path: Path) -> Path:
+    (tmp_path / "watched").mkdir()
+    return tmp_path / "watched"
+
+
+def test_a_loss_that_is_no_number_is_divergence(base, tmp_path):
+    with pytest.raises(Diverged, match="gradient norm"):
+        trained(make_run(base, "sft", learning_rate=1e30, clip=1e30, allowed=20), tmp_path)
+
+
+def test_recipes_see_the_same_batches_in_the_same_order(base):
+    plain, lora = (next(make_run(base, recipe).steps()) for recipe in ("sft", "lora+nlirg"))
+    assert [e.id for e in plain] == [e.id for e in lora]
+
+
+def test_micro_batches_do_not_change_the_step(base, tmp_path):
+    """Step-level normalisation: one micro-batch or many, the same gradient to rounding, token weights included."""
+    losses = {}
+    for limit in (32, 100_000):
+        trained(make_run(base, "nlirg", micro_tokens=limit, allowed=4), tmp_path / str(limit))
+        losses[limit] = [entry["task_loss"] for entry in RunFolder(tmp_path / str(limit)).log()]
+    assert losses[32] == pytest.approx(losses[100_000], rel=1e-4)
+
+
+def test_zone_shares_sum_to_one(base, tmp_path):
+    trained(make_run(base, "nlirg", allowed=2), tmp_path)
+    for entry in RunFolder(tmp_path).log():
+        assert sum(zone["tokens"] for zone in entry["zones"]) == pytest.approx(1)
+        assert sum(zone["gradient"] for zone in entry["zones"]) == pytest.approx(1)
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["zones"][-1]["high"] is None
+
+
+def test_a_stopping_method_is_named(base, tmp_path):
+    class Halt(Method):
+        def stop(self, run):
+            return run.ledger.steps >= 2
+
+    run = make_run(base, "sft")
+    run.methods = (Halt(),)
+    assert trained(run, tmp_path)[1].stopped_by == "halt"
+
+
+def test_the_loop_names_no_method():
+    root = Path(__file__).resolve().parents[1] / "harness"
+    for file in ("train.py", "run.py", "execute.py", "checkpoint.py", "masters.py", "budget.py", "material.py"):
+        words = set(re.findall(r"[a-z_]+", (root / file).read_text()))
+        assert not words & (set(methods()) - {"sft"}), file

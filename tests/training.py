@@ -1,0 +1,38 @@
+"""Shared by tests: examples from a seed, and a run over them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from harness.budget import Ledger
+from harness.contract import Example
+from harness.model import BaseModel
+from harness.recipes import parse_recipe
+from harness.run import Training, TrainingData, TrainingRun
+from harness.train import train
+
+
+def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ...]:
+    """n sequences of 8 to 24 tokens whose second half is supervised."""
+    rng = random.Random(f"{seed}/{source}")
+    made = []
+    for i in range(n):
+        length = rng.randrange(8, 25)
+        tokens = tuple(rng.randrange(4, 200) for _ in range(length))
+        made.append(Example(f"{source}-{i}", tokens, tuple(place >= length // 2 for place in range(length)), source))
+    return tuple(made)
+
+
+def make_run(base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes) -> TrainingRun:
+    """A run of a recipe on 40 domain and 30 general examples."""
+    settings = {"learning_rate": 1e-2, "batch_size": 8, "micro_tokens": 96, "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0}
+    training = Training(**{**settings, "precision": "float32", **changes})
+    data = TrainingData(examples(40), examples(30, "general"))
+    return TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
+
+
+def trained(run: TrainingRun, folder: Path, **options):
+    """(weights, progress) of the run."""
+    folder.mkdir(exist_ok=True)
+    return train(run, folder, lambda *_: None, lambda _: None, **options)
