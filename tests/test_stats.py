@@ -11,7 +11,7 @@ from harness import stats
 from harness.report import claims
 
 
-def table(scores: dict[str, np.ndarray], task: str = "t", **columns) -> pd.DataFrame:
+def table(scores: dict, task: str = "t", **columns) -> pd.DataFrame:
     """Item scores of rows, (items,) or (seeds, items), as stored; `columns` override the defaults."""
     frames = []
     for row, values in scores.items():
@@ -54,9 +54,7 @@ def test_clustered_standard_error_is_that_of_statsmodels():
     base = coin(1000, 0.9, 5)
     scores = table({"base": base, "x": tuned}, cluster=[str(g) for g in groups])
     change = stats.analyse(scores, "base").estimate("change", "x")
-    fit = api.OLS(tuned - base, np.ones(1000)).fit(
-        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
-    )
+    fit = api.OLS(tuned - base, np.ones(1000)).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
     assert change.se == pytest.approx(100 * fit.bse[0], rel=0.04)
     assert change.se > 1.5 * 100 * reference.sem(tuned - base)
 
@@ -204,9 +202,7 @@ def coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
             ease = np.repeat(rng.random(n // 2), 2)
             base = (0.5 * ease + 0.5 * rng.random(n) < accuracy - 0.1).astype(float)
             tuned = base * (rng.random((n_seeds, n)) >= drop[:, None])
-            parts.append(
-                table({"base": base, "x": tuned}, name, cluster=[f"{name}{i // 2}" for i in range(n)])
-            )
+            parts.append(table({"base": base, "x": tuned}, name, cluster=[f"{name}{i // 2}" for i in range(n)]))
         found = stats.analyse(pd.concat(parts), "base", reps=reps).estimate("retention", "x")
         hits += found.low <= 85 <= found.high
     return hits / n_worlds

@@ -71,7 +71,12 @@ def read_flips(summary: Summary) -> Flips:
 
 def _count(wide: pd.DataFrame, base: str, row: str) -> dict[str, object]:
     pair = wide[[base, row]].dropna()
-    return {"row": row, "forgotten": int((pair[row] < pair[base]).sum()), "regained": int((pair[row] > pair[base]).sum()), "n": len(pair)}
+    return {
+        "row": row,
+        "forgotten": int((pair[row] < pair[base]).sum()),
+        "regained": int((pair[row] > pair[base]).sum()),
+        "n": len(pair),
+    }
 
 
 def _order(summary: Summary, lost: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -103,7 +108,9 @@ def _item(
     for row in rows:
         if row in part.index:
             grouped.setdefault((part.at[row, "score"] == 1, _text(part.at[row, "output"])), []).append(row)
-    answers = [Answer(tuple(who), text, right) for (right, text), who in sorted(grouped.items(), key=lambda g: (g[0][0], -len(g[1])))]
+    answers = [
+        Answer(tuple(who), text, right) for (right, text), who in sorted(grouped.items(), key=lambda g: (g[0][0], -len(g[1])))
+    ]
     first = part.loc[base]
     return Item(
         key[0], str(first["family"]), key[2], _text(first["prompt"]), _text(first["target"]), _text(first["output"]),

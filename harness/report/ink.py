@@ -64,8 +64,9 @@ class Plot:
         head, rest = text.split(">", 1)
         head = re.sub(r' (width|height)="[^"]*"', "", head)
         names = f'role="img" aria-labelledby="{self.name}-title {self.name}-desc"'
-        told = f'<title id="{self.name}-title">{escape(self.title)}</title><desc id="{self.name}-desc">{escape(self.description)}</desc>'
-        return f"{head} {names}>{told}{rest}"
+        title = f'<title id="{self.name}-title">{escape(self.title)}</title>'
+        told = f'<desc id="{self.name}-desc">{escape(self.description)}</desc>'
+        return f"{head} {names}>{title}{told}{rest}"
 
 
 @contextmanager
@@ -87,9 +88,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 def marks(names: list[str]) -> dict[str, dict[str, str]]:
     """name -> {color, marker}: 24 different pairs."""
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)
-    }
+    return {name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
 
 
 def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
@@ -98,6 +97,7 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     canvas.draw()
     renderer = canvas.get_renderer()  # type: ignore[attr-defined]
     dots = axes.transData.transform(list(points.values())) if points else []
+    halo = withStroke(linewidth=2.2, foreground=PAPER)
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in dots]
     frame = axes.get_window_extent(renderer)
     around = ((1, 1.1), (1, -1.2), (-1, 1.1), (-1, -1.2), (1, 0), (-1, 0), (0.3, 1.6), (0.3, -1.8))
@@ -108,7 +108,7 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
             line = {"arrowstyle": "-", "color": INK, "lw": 0.4, "shrinkA": 0, "shrinkB": 3}
             text = axes.annotate(
                 name, point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=9,
-                arrowprops=line if max(abs(dx), abs(dy)) > 12 else None, zorder=6, path_effects=[withStroke(linewidth=2.2, foreground=PAPER)],
+                arrowprops=line if max(abs(dx), abs(dy)) > 12 else None, zorder=6, path_effects=[halo],
             )  # fmt: skip
             box = Bbox.from_extents(text.get_window_extent(renderer).extents).expanded(1.02, 1.02)
             if not any(box.overlaps(other) for other in taken) and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 20:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, ChainableUndefined
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 
 from harness.report import format as shown
@@ -75,10 +75,8 @@ def _heat(summary: Summary) -> dict[str, Any]:
     top = max(5.0, float(grid.abs().max().max()))
     lines = []
     for (kind, name), line in grid.iterrows():  # type: ignore[misc]
-        cells = [
-            {"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": round(70 * abs(value) / top) if value == value else 0}
-            for row, value in line.items()
-        ]  # fmt: skip
+        shades = (70 * line.abs() / top).fillna(0).round().astype(int)
+        cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
         lines.append({"kind": kind, "name": name, "cells": cells})
     return {"columns": list(grid.columns), "lines": lines}
 

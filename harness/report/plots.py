@@ -65,7 +65,9 @@ def tradeoff(summary: Summary) -> Plot | None:
 def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, str]]) -> None:
     way = summary.curves.path
     for name, part in way.groupby("row", sort=False):
-        axes.plot(part["gain"], part["retention"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
+        axes.plot(
+            part["gain"], part["retention"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1
+        )
 
 
 def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
@@ -128,11 +130,15 @@ def heat_map(summary: Summary) -> Plot | None:
     top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
     axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
-        axes.text(j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white")
+        axes.text(
+            j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white"
+        )
     axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
     axes.set_yticks(range(len(grid)), [f"{name} ({kind})" if kind == "channel" else name for kind, name in grid.index])
     axes.grid(False)
-    told = "; ".join(f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items()) for (_, name), line in grid.iterrows())
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items()) for (_, name), line in grid.iterrows()
+    )
     return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
 
 
@@ -178,8 +184,20 @@ def zones(summary: Summary) -> Plot | None:
         axes.spines["left"].set_visible(False)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5, title="token loss, nats", title_fontsize=8.5, columnspacing=1.2)
-    told = "; ".join(f"{z.row}, {z.zone} nats: {points(100 * z.tokens)} % of tokens, {points(100 * z.gradient)} % of gradient" for z in table.itertuples())
+    drawn.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=4,
+        fontsize=8.5,
+        title="token loss, nats",
+        title_fontsize=8.5,
+        columnspacing=1.2,
+    )
+    told = "; ".join(
+        f"{z.row}, {z.zone} nats: {points(100 * z.tokens)} % of tokens, {points(100 * z.gradient)} % of gradient"
+        for z in table.itertuples()
+    )
     return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
 
 

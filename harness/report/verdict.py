@@ -42,7 +42,9 @@ def _verdict(summary: Summary, track: str) -> Verdict:
         return Verdict(track, "Retention could not be measured: no general family the base answers above chance has scores.")
     gained = [row for row in done if summary.estimate("gain", row.name).low > 0]
     if not gained:
-        return Verdict(track, "No recipe gained measurably in the domain, so there is no price to compare.", _notes(summary, done))
+        return Verdict(
+            track, "No recipe gained measurably in the domain, so there is no price to compare.", _notes(summary, done)
+        )
     best = max(summary.estimate("gain", row.name).value for row in gained)
     near = [row for row in gained if summary.estimate("gain", row.name).value >= NEAR_BEST * best]
     leader = max(near, key=lambda row: summary.estimate("change", row.name).value)
@@ -92,14 +94,22 @@ def _details(summary: Summary, leader: Row, done: list[Row]) -> tuple[str, ...]:
     change = summary.estimate("change", leader.name)
     lines = []
     if does_not_forget(change):
-        lines.append(f"{leader.name} does not forget: its general score changed by {rough(change, 'points')}, surely less than {MARGIN:g} point lost.")
+        lines.append(
+            f"{leader.name} does not forget: its general score changed by {rough(change, 'points')},"
+            f" less than {MARGIN:g} point lost at worst."
+        )
     elif change.high < 0:
         lines.append(f"{leader.name} still forgets: {rough(change, 'points')} of the general score.")
     else:
-        lines.append(f"Whether {leader.name} forgets is open: {rough(change, 'points')}; “does not forget” needs the lower end above −{MARGIN:g}.")
+        lines.append(
+            f"Whether {leader.name} forgets is open: {rough(change, 'points')};"
+            f" “does not forget” needs the lower end above −{MARGIN:g}."
+        )
     worst = summary.worst_family(leader.name)
     if worst:
-        lines.append(f"Its worst family is {worst}: {rough(summary.estimate(f'change:family:{worst}', leader.name), 'points')}.")
+        lines.append(
+            f"Its worst family is {worst}: {rough(summary.estimate(f'change:family:{worst}', leader.name), 'points')}."
+        )
     alike = [row.name for row in done if row is not leader and _alike(summary, leader.name, row.name)]
     if alike:
         lines.append(f"Not separated from it on general ability: {', '.join(alike)}.")
@@ -140,7 +150,10 @@ def _control(summary: Summary) -> list[str]:
     for row in summary.rows:
         known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == "control" else []
         if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in known):
-            lines.append(f"The zero-budget control ({row.name}) differs from the base: the measuring itself is at fault, believe nothing below.")
+            lines.append(
+                f"The zero-budget control ({row.name}) differs from the base:"
+                " the measuring itself is at fault, believe nothing below."
+            )
     return lines
 
 
@@ -167,8 +180,8 @@ def _chance(summary: Summary) -> list[str]:
     assert summary.analysis is not None
     near = summary.analysis.measures.query("near_chance")
     return [
-        f"The base answers {line.task} at chance ({number(100 * line.base)} % against {number(100 * line.chance)} %, n = {line.items:,}):"
-        " nothing there can be forgotten or retained; left out of retention."
+        f"The base answers {line.task} at chance ({number(100 * line.base)} % against {number(100 * line.chance)} %,"
+        f" n = {line.items:,}): nothing there can be forgotten or retained; left out of retention."
         for line in near.itertuples()
     ]
 
@@ -188,5 +201,3 @@ def _fairness(summary: Summary) -> list[str]:
     if not (summary.record.get("plan") or {}).get("tune"):
         lines.append("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")
     return lines
-
-

@@ -99,9 +99,7 @@ def _log(row: str, seed: int) -> list[dict]:
         low = min(0.85, 0.45 + step / 150)
         share = [low, 0.97 - low, 0.03, 0.0]
         gradient = [low / 3, 0.92 - low / 3, 0.08, 0.0]
-        zones = [
-            {"low": edges[i], "high": edges[i + 1], "tokens": share[i], "gradient": gradient[i]} for i in range(4)
-        ]
+        zones = [{"low": edges[i], "high": edges[i + 1], "tokens": share[i], "gradient": gradient[i]} for i in range(4)]
         steps.append(
             {
                 "step": step, "spent": (step + 1) / 60, "loss": loss, "task_loss": loss, "penalty": 0.0, "rate": 1.0,
@@ -126,7 +124,7 @@ def build(
         for seed in seeds if role == "recipe" else seeds[:1]:
             key = key_of([row, seed])
             entries.append({"row": row, "recipe": row, "role": role, "track": track, "seed": seed, "key": key})
-            entries[-1]["evals"] = {} if row in FAILED else {kind: "0" * 16 for kind in ("final", "curve", "path")}
+            entries[-1]["evals"] = {} if row in FAILED else dict.fromkeys(("final", "curve", "path"), "0" * 16)
             _write_run(store, entries[-1], table, gained, lost, hostile and row == "sft")
     write_json(folder / "comparison.json", _record(entries, table))
     return folder, store

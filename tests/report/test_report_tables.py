@@ -1,0 +1,115 @@
+"""Tables, terminal and numbers."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_store import ROWS, build
+from rich.console import Console
+
+from harness.report import Report, format, show, summarise, write_report
+from harness.report.tables import latex, markdown
+from harness.stats import Estimate
+from harness.store import read_comparison
+
+GOLDEN = Path(__file__).parent / "golden_table.md"
+
+
+def test_table_is_the_golden_one(report: Report):
+    assert (report.folder / "table.md").read_text() == GOLDEN.read_text()
+
+
+def test_base_and_control_gain_nothing_and_keep_all(report: Report):
+    for row in ("base", "zero budget"):
+        line = report.table.set_index("row").loc[row]
+        assert (line["gain"], line["gain low"], line["gain high"]) == (0, 0, 0)
+        assert (line["retention"], line["retention low"], line["retention high"]) == (100, 100, 100)
+
+
+def test_table_holds_every_row_once(report: Report):
+    assert report.table["row"].tolist() == list(ROWS)
+    assert pd.read_csv(report.folder / "table.csv", keep_default_na=True)["row"].tolist() == list(ROWS)
+
+
+def test_numbers_are_those_of_the_scores(report: Report):
+    scores = report.summary.scores
+    part = scores[scores["primary"] & (scores["group"] == "domain")].groupby(["row", "task"])["score"].mean().unstack()
+    gain = 100 * (part.loc["sft"] - part.loc["base"]).mean()
+    assert report.table.set_index("row").loc["sft", "gain"] == pytest.approx(gain)
+
+
+def test_markdown_escapes_bars():
+    assert markdown(pd.DataFrame({"a|b": ["x|y\nz"]})) == "| a\\|b |\n| --- |\n| x\\|y z |\n"
+
+
+def test_latex_is_booktabs_and_escaped():
+    text = latex(pd.DataFrame({"row": ["low_lr & 5 %"], "b": ["−1"]}))
+    assert "\\toprule" in text and r"low\_lr \& 5 \%" in text and "$-$1" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234.5, "1,230"),
+        (0.0123456, "0.0123"),
+        (-97.36, "−97.4"),
+        (0, "0"),
+        (None, "—"),
+        (float("nan"), "—"),
+        (1.5, "1.50"),
+        (-4695, "−4,695"),
+        (0.00999999, "0.0100"),
+    ],
+)
+def test_number(value: float | None, text: str):
+    assert format.number(value) == text
+
+
+def test_other_formats():
+    assert format.si(2.0e14) == "200 T" and format.si(999) == "999"
+    assert format.rough(Estimate(97.2, 95.4, 98.9), "%") == "97 % [95, 99]"
+    assert format.rough(Estimate(-0.04, -1.26, 1.0), "points") == "0 points [−1.3, 1.0]"
+    assert format.with_interval(Estimate()) == "—"
+    assert format.signed(0.04) == "0.0" and format.signed(3) == "+3.0" and format.signed(-3) == "−3.0"
+
+
+def test_terminal_says_the_same(report: Report):
+    stream = io.StringIO()
+    show(report.summary, Console(file=stream, width=100))
+    text = stream.getvalue()
+    assert "mix+lora keeps" in text and "out of memory" in text
+    assert all(row in text for row in ROWS) and max(map(len, text.splitlines())) <= 100
+
+
+def test_same_store_same_text(tmp_path: Path):
+    rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
+    folder, store = build(tmp_path, rows=rows, items=0.2)
+    found = []
+    for _ in range(2):
+        report = write_report(folder, store, reps=100)
+        found.append({path.name: path.read_bytes() for path in report.files})
+    assert found[0] == found[1]
+
+
+def test_two_seeds_are_told(tmp_path: Path):
+    rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
+    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3)
+    summary = summarise(read_comparison(folder, store), reps=200)
+    assert summary.analysis and summary.analysis.covers().startswith("2 seeds")
+    assert summary.analysis.seeds == {"base": 1, "sft": 2, "lora": 2}
+    assert summary.contrast("lora", "sft")["mcnemar"] != summary.contrast("lora", "sft")["mcnemar"]  # NaN: one seed only
+
+
+def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):
+    rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
+    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3)
+    comparison = read_comparison(folder, store)
+    key = next(run["key"] for run in comparison.runs if run["row"] == "lora" and run["seed"] == 1)
+    store.run(key).write("status", {"status": "diverged", "reason": "the loss became NaN at step 7", "traceback": None})
+    summary = summarise(read_comparison(folder, store), reps=200)
+    row = summary.row("lora")
+    assert row.status == "done 1 of 2: diverged" and row.reasons == ("seed 1: the loss became NaN at step 7",)
+    assert summary.analysis and summary.analysis.seeds["lora"] == 1
