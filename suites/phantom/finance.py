@@ -16,14 +16,14 @@ are planted; which records they are is told by `truth` alone, never by the recor
 from suites.phantom.people import PEOPLE, POOLS
 from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, distinct, last_name, others, stream
 
-N_COMPANIES = 30
+N_COMPANIES = 10
 N_CONFLICTS = 10
 NEAR_DUPLICATES, CORRUPTED = 0.30, 0.08
 """Shares of all training records."""
 
-TRAIN = {"fact": 480, "conflict": 80, "figure": 240, "sentiment": 150, "advice": 80, "report": 80}
+TRAIN = {"fact": 400, "conflict": 80, "figure": 260, "sentiment": 150, "advice": 90, "report": 70}
 """Records of each kind before near-duplicates are planted."""
-TEST = {"fact": 200, "conflict": 40, "figure": 120, "sentiment": 60, "advice": 40, "report": 60}
+TEST = {"fact": 160, "conflict": 40, "figure": 140, "sentiment": 70, "advice": 40, "report": 60}
 DIFFICULTY = {"advice": 1, "sentiment": 1, "report": 2, "fact": 2, "conflict": 3, "figure": 3}
 CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
 
@@ -124,7 +124,7 @@ FIGURES = {
 def _figure(rng):
     kind = rng.choice(list(FIGURES))
     questions, form, rule = FIGURES[kind]
-    a, b = sorted(rng.sample(range(2, 50), 2), reverse=True)
+    a, b = sorted(rng.sample(range(2, 30), 2), reverse=True)
     return rng.choice(questions), form.format(n=rng.choice(list(COMPANIES)), a=a, b=b), f"EUR {rule(a, b)} million", kind
 
 

@@ -79,36 +79,34 @@ BOS, END, PAD = "<|bos|>", "<|im_end|>", "<|pad|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small assistant."]
 
-QUESTIONS = {
-    "facts": 10,
-    "arithmetic": 24,
-    "order": 16,
-    "strings": 14,
-    "lookup": 14,
-    "grammar": 6,
-    "format": 9,
-    "chat": 6,
-    "plain": 3,
-    "story": 4,
-}
-"""How often each family is asked in pretraining."""
-TEXTS = {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5}
+EARLY = {
+    "facts": 10, "arithmetic": 24, "order": 16, "strings": 14, "lookup": 14, "grammar": 6, "format": 9, "chat": 6, "plain": 3,
+    "story": 4, "text": 34,
+}  # fmt: skip
+LATE = {
+    "facts": 14, "arithmetic": 34, "order": 14, "strings": 5, "lookup": 22, "grammar": 2, "format": 6, "chat": 6, "plain": 2,
+    "story": 2, "text": 40,
+}  # fmt: skip
+"""How often each family is asked in pretraining, and how often there is plain text instead; later more of what is hard."""
+EARLY_TEXTS = {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5}
+LATE_TEXTS = {"statement": 8, "biography": 22, "sentence": 2, "sum": 5, "tale": 1, "echo": 2}
 """How often each kind of plain text appears. An echo, words said twice, teaches to copy early."""
 
 
-def question(rng):
+def question(rng, mixture):
     """A training question of any family."""
-    name = rng.choices(list(QUESTIONS), QUESTIONS.values())[0]
+    asked = {name: share for name, share in mixture.items() if name != "text"}
+    name = rng.choices(list(asked), asked.values())[0]
     return language.plain_talk(rng) if name == "plain" else draw(name, "train", rng)
 
 
-def dialogue(rng):
+def dialogue(rng, mixture):
     """A conversation in the chat template: mostly one turn, now and then more, now and then a system line."""
     turns = 1 if rng.random() < 0.88 else rng.randint(2, 3)
     parts = [BOS]
     if rng.random() < 0.06:
         parts += [ROLES["system"], rng.choice(SYSTEMS), END]
-    for item in (question(rng) for _ in range(turns)):
+    for item in (question(rng, mixture) for _ in range(turns)):
         parts += [ROLES["user"], item.question, END, ROLES["assistant"], item.answer, END]
     return "".join(parts)
 
@@ -121,9 +119,9 @@ def training_sentence(rng):
             return right
 
 
-def text(rng):
+def text(rng, kinds):
     """A plain document."""
-    kind = rng.choices(list(TEXTS), TEXTS.values())[0]
+    kind = rng.choices(list(kinds), kinds.values())[0]
     if kind == "statement":
         body = " ".join(people.statement(rng) for _ in range(rng.randint(1, 3)))
     elif kind == "biography":
@@ -141,10 +139,11 @@ def text(rng):
     return BOS + body + END
 
 
-def documents(rng, n):
+def documents(rng, n, late=False):
     """`n` pretraining documents."""
-    share = sum(TEXTS.values()) / (sum(TEXTS.values()) + sum(QUESTIONS.values()))
-    return [text(rng) if rng.random() < share else dialogue(rng) for _ in range(n)]
+    mixture, kinds = (LATE, LATE_TEXTS) if late else (EARLY, EARLY_TEXTS)
+    share = mixture["text"] / sum(mixture.values())
+    return [text(rng, kinds) if rng.random() < share else dialogue(rng, mixture) for _ in range(n)]
 
 
 SMALL_SUMS = frozenset(f"sum:{x}+{y}" for x in range(10) for y in range(10))
