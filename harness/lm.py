@@ -83,10 +83,9 @@ class Codec:
         return self._enders[until]
 
     def _make_ender(self, until: tuple[str, ...]) -> Callable[[list[int]], bool]:
-        special = {text: self.tokenizer.convert_tokens_to_ids(text) for text in until}
-        known = self.tokenizer.all_special_ids
-        ids = {number for number in special.values() if number in known}
-        texts = [text for text in until if text and special[text] not in known]
+        special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        ids = {special[text] for text in until if text in special}
+        texts = [text for text in until if text and text not in special]
         if not texts:
             return lambda tokens: tokens[-1] in ids
         # decoding is slow, so it waits for a token that could end a text: one with its last character, or half a character

@@ -1,0 +1,202 @@
+"""Our lm-eval model against lm-eval's own, item by item, and against itself at other batch sizes."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from harness import decode, likelihood
+from harness.decode import Prompt
+from harness.lm import Codec, EvaluatedModel, Generated, encode_pairs
+from harness.model import load_model
+from harness.records import Turn
+from harness.template import ChatTemplate
+
+torch.set_num_threads(1)
+SHARED = Path(__file__).resolve().parents[2] / "shared/data/models"
+WORDS = "one day a little cat sat by the old red house and saw 12 big dogs run".split()
+
+
+def opened(path: str):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    codec = Codec(tokenizer, ChatTemplate(tokenizer))
+    return load_model(path, torch.float32), codec
+
+
+@pytest.fixture(scope="module", params=["tiny", "openstax-8m", "stories260k"])
+def pair(request, tiny_path):
+    """(model, codec) of a tiny random model and, where they are present, of two real ones."""
+    path = tiny_path if request.param == "tiny" else str(SHARED / request.param)
+    if not Path(path).is_dir():
+        pytest.skip("the shared models are not here")
+    with torch.no_grad():
+        yield opened(path)
+
+
+@pytest.fixture(scope="module")
+def reference(pair):
+    """lm-eval's HFLM around the same model; it may not add BOS to texts scored as a whole, where it would stand twice."""
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    model, codec = pair
+    return HFLM(pretrained=model, tokenizer=codec.tokenizer, batch_size=3, max_length=128)
+
+
+def text(rng: random.Random, n: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+def asked(kind: str, *arguments) -> list[Instance]:
+    return [Instance(kind, {}, one, 0) for one in arguments]  # pyright: ignore[reportArgumentType]
+
+
+def chats(codec: Codec, n: int) -> list[str]:
+    rng = random.Random(n)
+    return [codec.template.prompt((Turn("user", text(rng, rng.randrange(2, 12))),)) for _ in range(n)]
+
+
+def pairs(codec: Codec) -> list[tuple[str, str]]:
+    """Choices behind chat prompts, whole sentences, a context that ends in a blank, one too long."""
+    rng = random.Random(1)
+    found = [(context, text(rng, rng.randrange(1, 6))) for context in chats(codec, 6) for _ in range(3)]
+    found += [("", text(rng, 6)) for _ in range(4)]
+    return [*found, (chats(codec, 1)[0] + "the ", "cat"), (chats(codec, 1)[0] + text(rng, 150), text(rng, 4))]
+
+
+def test_log_likelihoods_are_those_of_lm_eval(pair, reference):
+    model, codec = pair
+    requests = asked("loglikelihood", *pairs(codec))
+    ours = EvaluatedModel(model, codec, max_length=128).loglikelihood(requests)
+    theirs = reference.loglikelihood(requests, disable_tqdm=True)
+    assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-3)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+def test_rolling_log_likelihoods_are_those_of_lm_eval(pair, reference, capsys):
+    model, codec = pair
+    rng = random.Random(2)
+    requests = asked("loglikelihood_rolling", *[(text(rng, n),) for n in (1, 7, 120)])
+    reference.add_bos_token = False
+    theirs = reference.loglikelihood_rolling(requests, disable_tqdm=True)
+    reference.add_bos_token = None
+    ours = EvaluatedModel(model, codec, max_length=128).loglikelihood_rolling(requests)
+    assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_greedy_texts_are_those_of_lm_eval(pair, reference):
+    model, codec = pair
+    prompts = [*chats(codec, 9), chats(codec, 1)[0] + text(random.Random(3), 150)]
+    requests = asked(
+        "generate_until",
+        *[(p, {"until": ["e", "\n\n"] if i % 2 else [], "max_gen_toks": 4 + i}) for i, p in enumerate(prompts)],
+    )
+    ours = EvaluatedModel(model, codec, max_length=128).generate_until(requests)
+    assert ours == reference.generate_until(requests, disable_tqdm=True)
+    assert len(set(ours)) > 1
+
+
+def test_batches_change_nothing(pair):
+    model, codec = pair
+    scored = [encode_pairs(codec, pairs(codec))[i] for i in range(20)]
+    lm = EvaluatedModel(model, codec, max_length=128)
+    continuations = [lm.fitted(*one) for one in scored]
+    one, many = (likelihood.score(model, continuations, budget) for budget in (1, 5000))
+    assert [v for v, _ in one] == pytest.approx([v for v, _ in many], abs=1e-4)
+    prompts = [Prompt(ids, 5 + i, lambda _: False) for i, ids in enumerate(codec.encode(chats(codec, 20)))]
+    alone = decode.greedy(model, prompts, codec.stops, 1)
+    assert alone == decode.greedy(model, prompts, codec.stops, 200, 400)  # about eight together, others waiting
+    assert alone == decode.greedy(model, prompts, codec.stops, 5000)
+
+
+def test_models_whose_cache_bears_no_padding_get_equal_lengths(pair, monkeypatch):
+    model, codec = pair
+    prompts = [Prompt(ids, 6, lambda _: False) for ids in codec.encode(chats(codec, 8))]
+    expected = decode.greedy(model, prompts, codec.stops, 5000)
+    widths = []
+    real = decode.padded
+    monkeypatch.setattr(decode, "padded", lambda rows, device: widths.append({len(r) for r in rows}) or real(rows, device))
+    monkeypatch.setattr(decode, "padding_harmless", lambda _: False)
+    assert decode.greedy(model, prompts, codec.stops, 5000) == expected
+    assert all(len(lengths) == 1 for lengths in widths)
+
+
+def test_sliding_windows_decode_as_transformers_does():
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "sliding_window": 6}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        model = MistralForCausalLM(MistralConfig(**sizes, **heads, pad_token_id=0, initializer_range=0.2)).eval()
+        rows = [tuple(torch.randint(3, 97, (n,)).tolist()) for n in (5, 9, 9, 14)]
+        ours = decode.greedy(model, [Prompt(row, 8, lambda _: False) for row in rows], frozenset(), 1000)
+        for row, output in zip(rows, ours, strict=True):
+            ids = torch.tensor([row])
+            made = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=None
+            )
+            assert made[0, len(row) :].tolist() == output
+
+
+def test_a_choice_s_likelihood_is_the_models_own_loss(pair):
+    model, codec = pair
+    context, continuation = encode_pairs(codec, pairs(codec))[0]
+    tokens = torch.tensor([context + continuation])
+    labels = torch.tensor([[-100] * len(context) + list(continuation)])
+    loss = model(input_ids=tokens, labels=labels).loss
+    (value, _), *_ = likelihood.score(model, [likelihood.Continuation(context, continuation)], 1000)
+    assert -value / len(continuation) == pytest.approx(loss.item(), abs=1e-4)
+
+
+def test_bos_stands_once(pair):
+    _, codec = pair
+    bos = codec.tokenizer.bos_token_id
+    for ids in codec.encode(["plain text", chats(codec, 1)[0], codec.tokenizer.bos_token + "with"]):
+        assert ids[0] == bos
+        assert bos not in ids[1:]
+    assert bos not in codec.encode(["plain text"], whole=False)[0]
+
+
+def test_chat_prompts_have_the_tokens_of_training(pair):
+    _, codec = pair
+    turns = (Turn("user", "the cat"),)
+    assert list(codec.encode([codec.template.prompt(turns)])[0]) == codec.template.encode_prompt(turns)
+
+
+def test_generated_texts_know_their_tokens(pair):
+    model, codec = pair
+    (answer,) = EvaluatedModel(model, codec, max_length=128).generate_until(
+        asked("generate_until", (chats(codec, 1)[0], {"until": [], "max_gen_toks": 3}))
+    )
+    assert isinstance(answer, Generated)
+    assert len(answer.tokens) == 3
+    assert not answer.stopped
+
+
+def test_until_stops_at_the_first_complete_text(pair):
+    _, codec = pair
+    ended = codec.ender(("ca",))
+    ids = list(codec.encode(["the cat"], whole=False)[0])
+    seen = [ended(ids[: n + 1]) for n in range(len(ids))]
+    assert any(seen)
+    assert not any(seen[:1])
+    assert not ended(list(codec.encode(["the dog"], whole=False)[0]))
+
+
+def test_finished_rows_leave_and_waiting_prompts_enter(pair, monkeypatch):
+    model, codec = pair
+    prompts = [Prompt(ids, 2 + 6 * (i % 4 == 0), lambda _: False) for i, ids in enumerate(codec.encode(chats(codec, 12)))]
+    rows = []
+    real = decode.extend
+    monkeypatch.setattr(decode, "extend", lambda m, p, tokens, *rest: rows.append(len(tokens)) or real(m, p, tokens, *rest))
+    decode.greedy(model, prompts, frozenset(), 5000, 4 * max(p.room for p in prompts))
+    assert max(rows) < 8
+    assert sum(rows) <= 1.2 * sum(p.limit - 1 for p in prompts)  # places of a batch that stood idle, at most a fifth
