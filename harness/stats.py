@@ -100,8 +100,7 @@ class Analysis:
 
     def covers(self) -> str:
         """What the intervals are about, in words."""
-        most = max(self.seeds.values(), default=1)
-        if most <= 1:
+        if (most := max(self.seeds.values(), default=1)) <= 1:
             return "one seed: the intervals cover the choice of items only, not a repetition of the training"
         few = "; so few seeds show little of how much seeds matter" if most < 5 else ""
         return f"{most} seeds: the intervals cover the choice of items and the seed{few}"
@@ -129,21 +128,21 @@ def analyse(
     items = total[2].sum(1) / np.maximum(available.sum(1), 1)
     counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
     seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
-    missing = _missing(measures, total[2], available, rows)
-    return Analysis(rows, measures, seeds, missing, {k: v[0] for k, v in point.items()}, draws, counts)
+    missing, first = _missing(measures, total[2], available, rows), {name: value[0] for name, value in point.items()}
+    return Analysis(rows, measures, seeds, missing, first, draws, counts)
 
 
 def _measures(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
-    """One line a (task, metric), sorted; `base` is NaN where the base was not scored on it."""
+    """One line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
     groups = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)
     table = groups.agg(**{name: (name, "first") for name in first}, chance=("chance", "mean"))
     own = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
     table = table.assign(base=own.mean(), items=own.size()).reset_index()
     table["items"] = table["items"].fillna(0).astype(int)
-    table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS)
-    table["headline"] &= table["base"].notna()
-    away = (table["base"] - table["chance"]) * np.where(table["higher_better"].astype(bool) | (table["chance"] == 0), 1, -1)
+    table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
+    table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
+    away = (table["base"] - table["chance"]) * np.where(table["higher_better"] | (table["chance"] == 0), 1, -1)
     general = table["headline"] & (table["group"] == "general")
     table["near_chance"] = general & (away < NEAR_CHANCE)
     pairs = pd.Series(list(zip(table["task"], table["metric"], strict=True)), index=table.index)
@@ -175,7 +174,7 @@ def _strata(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
     size = measure.max() + 1
     links = sparse.coo_array((np.ones(len(table)), (measure, size + cluster)), shape=(size + cluster.max() + 1,) * 2)
     component = sparse.csgraph.connected_components(links, directed=False)[1]
-    strata = []
+    strata: list[Stratum] = []
     for c in np.unique(component[measure]):
         part = component[measure] == c
         inside, m = np.unique(measure[part], return_inverse=True)
@@ -191,8 +190,7 @@ def _strata(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
 def seed_stretch(n: int) -> float:
     """How far resampled seed weights stand off 1: √(n / (n − 1)) makes the seeds' part of the variance unbiased.
 
-    The resampled items bring each run's item noise a second time (Owen 2007), which stands in for Student's t: simulated
-    coverage is 92 to 98 % with three seeds and more, unless seeds vary much more than items do.
+    The resampled items bring item noise a second time (Owen 2007), in place of Student's t: 92 to 98 % simulated coverage.
     """
     return float(np.sqrt(n / (n - 1))) if n > 1 else 0.0
 
@@ -267,9 +265,8 @@ def _evaluate(
 ) -> dict[str, np.ndarray]:
     """Each quantity, (B, R), from mean scores (B, R, M)."""
     higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
-    sign = np.where(higher, 1.0, -1.0)
+    sign, inverted = np.where(higher, 1.0, -1.0), ~higher & (chance == 0)
     span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
-    inverted = ~higher & (chance == 0)
     values = {}
     for name, q in quantities.items():
         use = q.weights > 0

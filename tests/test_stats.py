@@ -209,7 +209,7 @@ def coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
 
 
 def test_coverage_quick():
-    assert 0.89 <= coverage(100, 1, 400) < 1
+    assert 0.89 <= coverage(60, 1, 300) < 1
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def _matched(points: pd.DataFrame, found: Analysis | None) -> tuple[float, dict[
         columns = [found.rows.index(name) for name in names]
         gain, retention = found.replicates["gain"][:, columns], found.replicates["retention"][:, columns]
         draws = at_gain(gain, retention, target)
-        value = at_gain(*(found.point[q][None, columns] for q in ("gain", "retention")), target)[0]
+        value = at_gain(found.point["gain"][None, columns], found.point["retention"][None, columns], target)[0]
         known = draws[np.isfinite(draws)]
         if np.isfinite(value) and len(known) > len(draws) / 2:
             low, high = np.quantile(known, [0.025, 0.975])

@@ -8,6 +8,8 @@ import pandas as pd
 
 from harness.report.summary import Summary
 
+Key = tuple[str, str, str]
+"""task, metric, item"""
 SHOWN = 400
 """Items on the page at most; all of them are in the store."""
 TEXT_BUDGET = 4_000_000
@@ -58,10 +60,11 @@ def read_flips(summary: Summary) -> Flips:
         return Flips([], 0, by_row)
     lost = wide[rows].lt(wide[summary.base], axis=0)
     lost = lost[lost.any(axis=1)]
+    forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.to_dict("index").items()}
     frame = _texts(summary, lost)
     chosen, used = [], 0
     for key in _order(summary, lost):
-        item = _item(frame, key, summary.base, rows, lost.loc[key])
+        item = _item(frame, key, summary.base, rows, forgot[key])
         used += sum(min(len(a.text), 2000) for a in item.answers)
         if len(chosen) == SHOWN or used > TEXT_BUDGET:
             break
@@ -79,7 +82,7 @@ def _count(wide: pd.DataFrame, base: str, row: str) -> dict[str, object]:
     }
 
 
-def _order(summary: Summary, lost: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     """Families by what the methods lost there on average; inside, items most methods forgot first."""
     assert summary.analysis is not None
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
@@ -93,28 +96,26 @@ def _or_zero(value: float | None) -> float:
     return value if value is not None and value == value else 0.0
 
 
-def _texts(summary: Summary, lost: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
+def _texts(summary: Summary, lost: pd.DataFrame) -> dict[Key, pd.DataFrame]:
     keys = ["task", "metric", "item"]
     table = summary.scores.drop_duplicates(["row", *keys])
     table = table[pd.MultiIndex.from_frame(table[keys]).isin(lost.index)]
     return {key: part.set_index("row") for key, part in table.groupby(keys)}  # type: ignore[misc]
 
 
-def _item(
-    frame: dict[tuple[str, str, str], pd.DataFrame], key: tuple[str, str, str], base: str, rows: list[str], lost: pd.Series
-) -> Item:
+def _item(frame: dict[Key, pd.DataFrame], key: Key, base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
     part = frame[key]
     grouped: dict[tuple[bool, str], list[str]] = {}
     for row in rows:
         if row in part.index:
-            grouped.setdefault((part.at[row, "score"] == 1, _text(part.at[row, "output"])), []).append(row)
+            grouped.setdefault((bool(part.at[row, "score"] == 1), _text(part.at[row, "output"])), []).append(row)
     answers = [
         Answer(tuple(who), text, right) for (right, text), who in sorted(grouped.items(), key=lambda g: (g[0][0], -len(g[1])))
     ]
     first = part.loc[base]
     return Item(
         key[0], str(first["family"]), key[2], _text(first["prompt"]), _text(first["target"]), _text(first["output"]),
-        tuple(row for row in rows if lost[row]), tuple(answers),
+        forgot, tuple(answers),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
 """Inline on the page these (and the blue) become the page's own colours, light or dark."""
 _PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "svg.hashsalt": "lethe", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
@@ -70,15 +71,15 @@ class Plot:
 
 
 @contextmanager
-def style(more: dict[str, object] | None = None) -> Iterator[None]:
+def style(more: dict[str, Any] | None = None) -> Iterator[None]:
     """The report's look, whatever the user's matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE | (more or {}))
+        matplotlib.rcParams.update(_STYLE | (more or {}))  # type: ignore[arg-type]
         yield
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure that no window knows of, with its axes in reading order."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
@@ -86,7 +87,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
     return made, list(axes.ravel())
 
 
-def marks(names: list[str]) -> dict[str, dict[str, str]]:
+def marks(names: list[str]) -> dict[str, dict[str, Any]]:
     """name -> {color, marker}: 24 different pairs."""
     return {name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
 
@@ -110,7 +111,7 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
                 name, point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=9,
                 arrowprops=line if max(abs(dx), abs(dy)) > 12 else None, zorder=6, path_effects=[halo],
             )  # fmt: skip
-            box = Bbox.from_extents(text.get_window_extent(renderer).extents).expanded(1.02, 1.02)
+            box = text.get_window_extent(renderer).expanded(1.02, 1.02)
             if not any(box.overlaps(other) for other in taken) and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 20:
                 break
             if (dx, dy) != offsets[-1]:

@@ -74,7 +74,7 @@ def _heat(summary: Summary) -> dict[str, Any]:
         return {"columns": [], "lines": []}
     top = max(5.0, float(grid.abs().max().max()))
     lines = []
-    for (kind, name), line in grid.iterrows():  # type: ignore[misc]
+    for (kind, name), line in grid.T.items():  # type: ignore[misc]
         shades = (70 * line.abs() / top).fillna(0).round().astype(int)
         cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
         lines.append({"kind": kind, "name": name, "cells": cells})

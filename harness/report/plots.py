@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     return Plot("tradeoff", "General ability kept against domain gain", told, drawn)
 
 
-def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, str]]) -> None:
+def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> None:
     way = summary.curves.path
     for name, part in way.groupby("row", sort=False):
         axes.plot(
@@ -100,7 +101,8 @@ def curves(summary: Summary) -> Plot | None:
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
-        f"{p.row} ends at gain {points(p.gain)} points, retention {points(p.retention)} %" for p in last.itertuples()
+        f"{p['row']} ends at gain {points(p['gain'])} points, retention {points(p['retention'])} %"
+        for p in last.to_dict("records")
     )
     return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)
 
@@ -137,7 +139,8 @@ def heat_map(summary: Summary) -> Plot | None:
     axes.set_yticks(range(len(grid)), [f"{name} ({kind})" if kind == "channel" else name for kind, name in grid.index])
     axes.grid(False)
     told = "; ".join(
-        f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items()) for (_, name), line in grid.iterrows()
+        f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())
+        for (_, name), line in grid.T.items()  # type: ignore[misc]
     )
     return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
 
@@ -195,8 +198,8 @@ def zones(summary: Summary) -> Plot | None:
         columnspacing=1.2,
     )
     told = "; ".join(
-        f"{z.row}, {z.zone} nats: {points(100 * z.tokens)} % of tokens, {points(100 * z.gradient)} % of gradient"
-        for z in table.itertuples()
+        f"{z['row']}, {z['zone']} nats: {points(100 * z['tokens'])} % of tokens, {points(100 * z['gradient'])} % of gradient"
+        for z in table.to_dict("records")
     )
     return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
 

@@ -153,9 +153,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
     tables = [_only(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
     base = base_of(rows)
-    analysis = None
-    if base in set(tables[0]["row"]):
-        analysis = analyse(tables[0], base, reps=reps)
+    scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
+    analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs)
 

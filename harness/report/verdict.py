@@ -180,9 +180,9 @@ def _chance(summary: Summary) -> list[str]:
     assert summary.analysis is not None
     near = summary.analysis.measures.query("near_chance")
     return [
-        f"The base answers {line.task} at chance ({number(100 * line.base)} % against {number(100 * line.chance)} %,"
-        f" n = {line.items:,}): nothing there can be forgotten or retained; left out of retention."
-        for line in near.itertuples()
+        f"The base answers {line['task']} at chance ({number(100 * line['base'])} % against {number(100 * line['chance'])} %,"
+        f" n = {line['items']:,}): nothing there can be forgotten or retained; left out of retention."
+        for line in near.to_dict("records")
     ]
 
 

@@ -28,7 +28,7 @@ def summary_of(tmp_path: Path):
     """Build a small comparison with the given options and summarise it."""
 
     def make(**options) -> Summary:
-        folder, store = build(tmp_path, **({"items": 0.3} | options))
+        folder, store = build(tmp_path, **({"items": 0.3, "curves": False} | options))
         return summarise(read_comparison(folder, store), reps=500)
 
     return make

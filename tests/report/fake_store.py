@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,12 @@ def key_seed(*parts: object) -> int:
 
 
 def build(
-    root: Path, seeds: tuple[int, ...] = (0,), hostile: bool = False, rows: dict | None = None, items: float = 1.0
+    root: Path,
+    seeds: tuple[int, ...] = (0,),
+    hostile: bool = False,
+    curves: bool = True,
+    rows: dict | None = None,
+    items: float = 1.0,
 ) -> tuple[Path, RunStore]:
     """Write a comparison under `root`; returns its folder and the store."""
     rows, store, folder, entries = rows or ROWS, RunStore(root / "runs"), root / "finance", []
@@ -125,6 +131,8 @@ def build(
             key = key_of([row, seed])
             entries.append({"row": row, "recipe": row, "role": role, "track": track, "seed": seed, "key": key})
             entries[-1]["evals"] = {} if row in FAILED else dict.fromkeys(("final", "curve", "path"), "0" * 16)
+            if not curves and row not in FAILED:
+                entries[-1]["evals"] = {"final": "0" * 16}
             _write_run(store, entries[-1], table, gained, lost, hostile and row == "sft")
     write_json(folder / "comparison.json", _record(entries, table))
     return folder, store
@@ -144,13 +152,13 @@ def _write_run(store: RunStore, entry: dict, table: pd.DataFrame, gained: float,
     final = scores(table, 1.0)
     run.write_scores("final", "0" * 16, _plant_hostile(final) if hostile else final)
     few = table[table["item"].str.rsplit("-").str[-1].astype(int) < 60]
-    if entry["role"] == "recipe":
+    if entry["role"] == "recipe" and "curve" in entry["evals"]:
         fractions = np.linspace(0, 1, 7)[1:]
         curve = [scores(few, np.sqrt(f)).assign(fraction=f) for f in fractions]
         run.write_scores("curve", "0" * 16, pd.concat(curve))
         path = [scores(few, a).assign(alpha=a) for a in (0, 0.25, 0.5, 0.75, 1.0)]
         run.write_scores("path", "0" * 16, pd.concat(path))
-        lines = "\n".join(__import__("json").dumps(line) for line in _log(row, seed))
+        lines = "\n".join(json.dumps(line) for line in _log(row, seed))
         (run.path / "log.jsonl").write_text(lines + "\n")
     run.write("run", _run_record(entry))
     run.write("ledger", _ledger(entry))

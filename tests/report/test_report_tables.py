@@ -11,6 +11,7 @@ from fake_store import ROWS, build
 from rich.console import Console
 
 from harness.report import Report, format, show, summarise, write_report
+from harness.report.plots import tradeoff
 from harness.report.tables import latex, markdown
 from harness.stats import Estimate
 from harness.store import read_comparison
@@ -84,7 +85,8 @@ def test_terminal_says_the_same(report: Report):
     assert all(row in text for row in ROWS) and max(map(len, text.splitlines())) <= 100
 
 
-def test_same_store_same_text(tmp_path: Path):
+@pytest.mark.slow
+def test_same_store_same_bytes(tmp_path: Path):
     rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
     folder, store = build(tmp_path, rows=rows, items=0.2)
     found = []
@@ -94,9 +96,14 @@ def test_same_store_same_text(tmp_path: Path):
     assert found[0] == found[1]
 
 
+def test_same_numbers_same_plot(report: Report):
+    one, two = (tradeoff(report.summary) for _ in range(2))
+    assert one and two and one.inline() == two.inline() and "T00:" not in one.inline()
+
+
 def test_two_seeds_are_told(tmp_path: Path):
     rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
-    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3)
+    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3, curves=False)
     summary = summarise(read_comparison(folder, store), reps=200)
     assert summary.analysis and summary.analysis.covers().startswith("2 seeds")
     assert summary.analysis.seeds == {"base": 1, "sft": 2, "lora": 2}
@@ -105,7 +112,7 @@ def test_two_seeds_are_told(tmp_path: Path):
 
 def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):
     rows = {name: ROWS[name] for name in ("base", "sft", "lora")}
-    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3)
+    folder, store = build(tmp_path, rows=rows, seeds=(0, 1), items=0.3, curves=False)
     comparison = read_comparison(folder, store)
     key = next(run["key"] for run in comparison.runs if run["row"] == "lora" and run["seed"] == 1)
     store.run(key).write("status", {"status": "diverged", "reason": "the loss became NaN at step 7", "traceback": None})
