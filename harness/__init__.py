@@ -10,4 +10,4 @@ def compare(**options: Any) -> Any:
     """Run a comparison and return its table (pandas). Options are the fields of `harness.plan.Plan`."""
     from harness.compare import compare as run
 
-    return run(**options).table
+    return run(**options).report.table

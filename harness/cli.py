@@ -61,7 +61,7 @@ def _compare(options: dict[str, Any]) -> int:
     from harness.report import show
 
     outcome = compare(options.pop("plan"), **options)
-    show(outcome.folder)
+    show(outcome.report.summary)
     for failure in outcome.failed:
         print(f"lethe: {failure}", file=sys.stderr)
     print(f"report: {outcome.folder / 'report.html'}")
@@ -83,8 +83,7 @@ def _report(options: dict[str, Any]) -> int:
     folder = Path(options["out"]) / options["name"]
     if not (folder / "comparison.json").exists():
         raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
-    write_report(folder, RunStore(Path(options["out"]) / "runs"))
-    show(folder)
+    show(write_report(folder, RunStore(Path(options["out"]) / "runs")).summary)
     print(f"report: {folder / 'report.html'}")
     return 0
 

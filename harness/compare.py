@@ -27,8 +27,8 @@ class Outcome:
     """What a comparison came to."""
 
     folder: Path
-    table: Any
-    """The main table, a pandas DataFrame."""
+    report: Any
+    """What was written: the table (pandas), the verdicts, the files."""
     failed: list[str]
     """Rows that did not end well, with the reason."""
 
@@ -47,8 +47,7 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     with Progress(missing, plan, quiet) as progress:
         run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
     write_json(folder / "comparison.json", _record(folder, material, evaluation, specs))
-    report = write_report(folder, store)
-    return Outcome(folder, report.table, _failures(specs, store, evaluation))
+    return Outcome(folder, write_report(folder, store), _failures(specs, store, evaluation))
 
 
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, list[RunSpec]]:

@@ -94,8 +94,8 @@ class Evaluator:
         """[{name, tasks, items}] a suite."""
         suites: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
-            suite = suites.setdefault(task.told.suite, {"name": task.told.suite, "tasks": 0, "items": 0})
-            suite["tasks"] += 1
+            suite = suites.setdefault(task.told.suite, {"name": task.told.suite, "tasks": [], "items": 0})
+            suite["tasks"].append(task.told.name)
             suite["items"] += len(task.docs)
         return list(suites.values())
 

@@ -1,0 +1,55 @@
+"""Who may import whom (docs/design.md)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
+
+
+def imports(path: Path, top_level: bool = False) -> set[str]:
+    """Modules a file imports; `top_level` leaves out what functions import when called."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainers").glob("*.py")), ids=lambda p: p.name)
+def test_methods_import_the_contract_and_nothing_else_of_ours(path):
+    ours = {name for name in imports(path) if name.split(".")[0] in ("harness", "trainers", "suites", "tests")}
+    assert ours <= {"harness.contract"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "harness").rglob("*.py")), ids=lambda p: p.name)
+def test_the_harness_names_no_method_and_no_suite(path):
+    named = {name for name in imports(path) if name.split(".")[0] in ("trainers", "suites", "tests")}
+    assert named <= {"trainers"} and (not named or path.name == "recipes.py")  # the package, to scan it
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "report").glob("*.py")), ids=lambda p: p.name)
+def test_the_report_reads_store_and_statistics_only(path):
+    ours = {name for name in imports(path) if name.startswith("harness")}
+    assert all(name.startswith(("harness.store", "harness.stats", "harness.report", "harness.errors")) for name in ours), ours
+
+
+@pytest.mark.parametrize("name", ["plan", "store", "stats", "errors", "cli", "records"])
+def test_light_modules_do_not_import_torch(name):
+    assert not {module.split(".")[0] for module in imports(ROOT / "harness" / f"{name}.py", top_level=True)} & HEAVY
+
+
+@pytest.mark.parametrize("module", ["harness.cli", "harness.report", "harness.plan"])
+def test_importing_them_brings_no_torch(module):
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
