@@ -154,6 +154,7 @@ class Prompt:
         return len(self.tokens) + self.limit
 
 
+@torch.no_grad()
 def greedy(
     model: Any, prompts: Sequence[Prompt], stops: frozenset[int], budget: int, room: int | None = None
 ) -> list[list[int]]:

@@ -42,6 +42,7 @@ class _Row:
         return max(len(tokens) for _, tokens in self.asked)
 
 
+@torch.no_grad()
 def score(model: Any, asked: Sequence[Continuation], budget: int) -> list[tuple[float, bool]]:
     """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
 

@@ -156,7 +156,7 @@ METRICS: dict[str, Callable[[str, str], float]] = {
     "numeric": numeric,
     "token_f1": token_f1,
     "rouge_l": rouge_l,
-    "choice": choice,
+    "letter": choice,
 }
 LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
 
@@ -164,12 +164,12 @@ LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
 def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None = None) -> str:
     """The metric that fits these reference answers: a name in `METRICS`.
 
-    Choices given, or bare letters: `choice`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
+    Choices given, or bare letters: `letter`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
     labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
     """
     given = choices or [None] * len(answers)
     if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given, strict=False)):
-        return "choice"
+        return "letter"
     if sum(map(is_number, answers)) >= 0.9 * len(answers):
         return "numeric"
     length = median(len(words(answer)) for answer in answers)
@@ -181,6 +181,6 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
 
 def best(metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = ()) -> float:
     """The best score over all accepted answers."""
-    if metric == "choice":
+    if metric == "letter":
         return max(choice(output, target, choices) for target in targets)
     return max(METRICS[metric](output, target) for target in targets)

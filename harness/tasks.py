@@ -192,7 +192,7 @@ def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] |
 def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
     choice = task.OUTPUT_TYPE == "multiple_choice"
     options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
-    guessed = mean(options) if options and task.metric == "choice" else 0.0
+    guessed = mean(options) if options and task.metric == "letter" else 0.0
     return EvalTask(
         name=str(task.config.task),
         family=family,

@@ -19,7 +19,25 @@ from harness.template import ChatTemplate
 
 torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/models"
-WORDS = "one day a little cat sat by the old red house and saw 12 big dogs run".split()
+WORDS = [
+    "one",
+    "day",
+    "a",
+    "little",
+    "cat",
+    "sat",
+    "by",
+    "the",
+    "old",
+    "red",
+    "house",
+    "and",
+    "saw",
+    "12",
+    "big",
+    "dogs",
+    "run",
+]
 
 
 def opened(path: str):

@@ -97,7 +97,7 @@ def test_a_choice_s_text_comes_before_its_letter():
 @pytest.mark.parametrize(
     ("answers", "metric"),
     [
-        (["A", "C", "B"], "choice"),
+        (["A", "C", "B"], "letter"),
         (["12", "$3.5 million", "7%"], "numeric"),
         (["card arrival", "top up"], "exact_match"),
         (["get a new physical card for the account"] * 4, "exact_match"),
@@ -111,7 +111,7 @@ def test_pick_metric(answers, metric):
 
 
 def test_pick_metric_with_choices():
-    assert scoring.pick_metric(["Blue", "B"], [["Red", "Blue"], ["Red", "Blue"]]) == "choice"
+    assert scoring.pick_metric(["Blue", "B"], [["Red", "Blue"], ["Red", "Blue"]]) == "letter"
     assert scoring.pick_metric(["a plant", "a tree"], [None, None]) == "exact_match"
 
 

@@ -23,7 +23,9 @@ output_type: multiple_choice
 doc_to_text: "{{{{q}}}}"
 doc_to_choice: "{{{{c}}}}"
 doc_to_target: a
-metric_list: [{{metric: acc_norm, aggregation: mean, higher_is_better: true}}, {{metric: acc, aggregation: mean, higher_is_better: true}}]
+metric_list:
+  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
 {extra}
 """
 
@@ -147,9 +149,9 @@ def test_room_to_answer_comes_from_the_answers():
 # --- YAML, names -------------------------------------------------------------------------------------------------------
 
 
-def suite_of_yaml(folder: Path, extra: str = "", name: str = "made_up_pick") -> str:
-    rows = [{"q": "Which?", "c": ["x", "y", "z"], "a": 1}]
-    file = written(folder, f"rows_{folder.name}_{name}.json", rows)
+def suite_of_yaml(folder: Path, extra: str = "", rows: int = 1, name: str = "made_up_pick") -> str:
+    found = [{"q": f"Which {i}?", "c": ["x", "y", "z"], "a": 1} for i in range(rows)]
+    file = written(folder, f"rows_{folder.name}_{name}.json", found)
     (folder / f"{name}.yaml").write_text(YAML.format(file=file, extra=extra, name=name))
     return str(folder)
 
@@ -233,8 +235,8 @@ def test_without_kinds_the_form_of_the_answer_decides(template):
 def test_letters_of_choices_have_a_chance(template):
     records = [record(f"Pick {i}", "AB"[i % 2], choices=("red", "blue")) for i in range(20)]
     (task,) = domain_tasks(records, template, {})
-    assert (task.metric, task.chance) == ("choice", 0.5)
-    assert task.task.process_results(task.task.docs[0], ["(A) red"])["choice"] == 1
+    assert (task.metric, task.chance) == ("letter", 0.5)
+    assert task.task.process_results(task.task.docs[0], ["(A) red"])["letter"] == 1
 
 
 @pytest.mark.skipif(not EVAL.is_dir(), reason="the shared data is not here")
