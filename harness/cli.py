@@ -37,7 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in (("compare", "run a comparison and write its report"), ("plan", "print what would run and what it would cost")):
+    for name, text in (
+        ("compare", "run a comparison and write its report"),
+        ("plan", "print what would run and what it would cost"),
+    ):
         command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
         for field in dataclasses.fields(Plan):

@@ -12,9 +12,9 @@ from typing import Any
 
 from harness import PROTOCOL
 from harness.errors import PlanError
-from harness.evaluation import EvaluationPlan
+from harness.evaluation import EvaluationPlan, load_tasks, without_retention_items
 from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
-from harness.plan import Plan, make_plan
+from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
 
@@ -53,7 +53,9 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, list[RunSpec]]:
     """Load, check and price everything that `plan` asks; run nothing but a calibration where seconds bind."""
     material = gather(plan)
-    evaluation = EvaluationPlan.make(material)
+    tasks = load_tasks(material)
+    material = without_retention_items(material, tasks)
+    evaluation = EvaluationPlan.make(material, tasks)
     return material, evaluation, run_specs(material, _allowed(material))
 
 
@@ -62,7 +64,12 @@ def _allowed(material: Material) -> float:
     plan = material.plan
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
-    asked = {"model": material.base.hash, "device": plan.device, "threads": plan.threads, "training": dataclasses.asdict(material.training)}
+    asked = {
+        "model": material.base.hash,
+        "device": plan.device,
+        "threads": plan.threads,
+        "training": dataclasses.asdict(material.training),
+    }
     path = Path(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
     kept = read_json(path) or asked | {"seconds_a_flop": seconds_a_flop(material)}
     write_json(path, kept)
@@ -101,14 +108,18 @@ def _refuse_other_question(folder: Path, material: Material, evaluation: Evaluat
     if earlier is None:
         return
     now = _question(material, evaluation)
-    differing = [f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}" for key in now if earlier["question"].get(key) != now[key]]
+    differing = [
+        f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}"
+        for key in now
+        if earlier["question"].get(key) != now[key]
+    ]
     if differing:
         raise PlanError(f"{folder} holds another comparison: {'; '.join(differing)}; give another name, or remove the folder")
 
 
 def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
-    plan, dataset = material.plan, material.dataset
+    plan, dataset = portable(material.plan), material.dataset
     earlier = read_json(folder / "comparison.json") or {}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -119,7 +130,7 @@ def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs:
         "question": _question(material, evaluation),
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
-        "data": {"name": dataset.name, "path": dataset.path, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
+        "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
         | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
         "suites": evaluation.summary,
         "notes": [*material.notes, *evaluation.notes],

@@ -49,20 +49,20 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
 def print_cost(plan: Plan) -> None:
     """The table of `lethe plan`."""
     material, evaluation, specs = prepare(plan)
-    console = Console()
-    resolved = material.plan
-    dataset = material.dataset
-    console.print(f"[bold]{resolved.name}[/]: {resolved.model} ({material.base.parameters:,} parameters, {resolved.precision} on {resolved.device})")
-    console.print(f"data: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test records; {len(material.training_data.general):,} general examples")
-    console.print(f"suites: {', '.join(str(s['name']) + ' (' + format(s['items'], ',') + ' items)' for s in evaluation.summary)}")
-    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "memory, GB without activations")
-    total = 0.0
-    for spec in specs:
-        cost = cost_of(material, spec)
-        total += cost.seconds
-        amount = f"{spec.allowed:.4g} {spec.meter}"
-        table.add_row(spec.row, spec.track, str(spec.seed), f"{spec.training.learning_rate:.3g}", amount, f"{cost.flops:.3g}", f"{cost.seconds:.0f}", f"{cost.memory / 1e9:.2f}")
+    console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
+    pool = len(material.training_data.general)
+    console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters, {plan.precision} on {plan.device}")
+    console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
+    console.print(f"general examples: {pool:,}")
+    console.print("suites: " + ", ".join(f"{suite['name']} ({suite['items']:,} items)" for suite in evaluation.summary))
+    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "GB, no activations")
+    costs = [cost_of(material, spec) for spec in specs]
+    for spec, cost in zip(specs, costs, strict=True):
+        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
+        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", f"{cost.memory / 1e9:.2f}")
+        table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
-    console.print(f"training in all: about {total:,.0f} device-seconds, {resolved.workers} runs at a time; evaluation comes on top")
+    total = sum(cost.seconds for cost in costs)
+    console.print(f"training in all: about {total:,.0f} device-seconds, {plan.workers} runs at a time; evaluation comes on top")
     for note in (*material.notes, *evaluation.notes):
         console.print(f"note: {note}")

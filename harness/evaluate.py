@@ -48,14 +48,18 @@ class Evaluator:
         cluster_of: Mapping[str, str] | None = None,
         token_budget: int | None = None,
         max_length: int | None = None,
+        limit: int | None = None,
     ) -> None:
         """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base_model`.
-        `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given."""
+        `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given.
+        `limit`: items of each task at most, drawn by content."""
         twice = [name for name, n in Counter(task.name for task in tasks).items() if n > 1]
         if twice:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
         self.codec = Codec(tokenizer, template)
         self.tasks = [Prepared(task, self.codec) for task in tasks]
+        if limit:
+            self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
         self.cluster_of = cluster_of or {}
         self._options = {"token_budget": token_budget, "max_length": max_length}
         self._drift = {}
@@ -134,9 +138,8 @@ class Evaluator:
             tasks = [task for task in self.tasks if task.told.group == group]
             for place, task in enumerate(tasks):
                 n = wanted // len(tasks) + (place < wanted % len(tasks))
-                order = sorted(task.docs, key=lambda place, ids=task.ids: key_of([seed, ids[place]]))
                 if n:
-                    chosen.tasks.append(task.only(set(order[:n])))
+                    chosen.tasks.append(task.only(task.drawn(n, seed)))
         return chosen
 
     def _count_truncated(self, lm: EvaluatedModel) -> dict[str, tuple[int, int]]:

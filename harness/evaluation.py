@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import torch
 
 from harness.contract import Weights
+from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator
 from harness.material import Material
 from harness.model import plain_weights, set_weights
+from harness.records import Record
+from harness.run import TrainingData
 from harness.tasks import EvalTask, domain_tasks, load_suite
 
 CURVE = {"domain": 150, "general": 300}
@@ -35,14 +39,16 @@ class EvaluationPlan:
     """Whether full weights stay in the store."""
 
     @classmethod
-    def make(cls, material: Material) -> EvaluationPlan:
-        """Load every suite now, so that what is missing is said before anything trains."""
-        evaluators = _evaluators(material, material.base.load(torch.float32))
+    def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
+        """Build every evaluation now, so that what is missing or too long is said before anything trains."""
+        evaluators = _evaluators(material, material.base.load(torch.float32), tasks)
         runs = 2 + len(material.recipes) * (material.plan.seeds or 1)
         gigabytes = 4 * material.base.parameters * runs / 1e9
         notes = list(evaluators["final"].notes)
         if gigabytes > material.plan.keep:
-            notes.append(f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}")
+            notes.append(
+                f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
+            )
         keys = {kind: evaluator.key for kind, evaluator in evaluators.items()}
         return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
 
@@ -74,7 +80,7 @@ class Evaluation:
 
     @cached_property
     def evaluators(self) -> dict[str, Evaluator]:
-        return _evaluators(self.material, self.base)
+        return _evaluators(self.material, self.base, load_tasks(self.material))
 
     def score(self, kind: str, weights: Weights, **where: float) -> Any:
         """Item scores of these weights."""
@@ -82,18 +88,66 @@ class Evaluation:
         return self.evaluators[kind].score(self.model, **where)
 
 
-def _evaluators(material: Material, base: Any) -> dict[str, Evaluator]:
+def load_tasks(material: Material) -> list[EvalTask]:
+    """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
+    dataset, faults = material.dataset, []
+    tasks = domain_tasks(dataset.test, material.template, dataset.cluster_of, name=dataset.name)
+    for suite in material.plan.suite_names:
+        try:
+            tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
+        except PlanError as error:
+            faults += error.faults
+    raise_faults(faults)
+    return tasks
+
+
+def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
+    """The same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
+    asked = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    asked.discard("")
+
+    def found(records: Sequence[Record]) -> set[str]:
+        return {record.id for record in records if _words(_question(record)) in asked}
+
+    domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
+    if not domain | general:
+        return material
+    data = material.training_data
+    notes = [
+        f"{len(ids):,} {name} records ask what a general suite asks: left out, they would inflate retention."
+        for name, ids in (("domain", domain), ("general", general))
+        if ids
+    ]
+    return replace(
+        material,
+        training_data=TrainingData(
+            tuple(example for example in data.domain if example.id not in domain),
+            tuple(example for example in data.general if example.id not in general),
+        ),
+        general_dev=tuple(record for record in material.general_dev if record.id not in general),
+        notes=(*material.notes, *notes),
+    )
+
+
+def _question(record: Record) -> str:
+    """The user's last words in a record."""
+    return next((turn.content for turn in reversed(record.messages) if turn.role == "user"), "")
+
+
+def _words(text: Any) -> str:
+    """A prompt with case and spacing set aside."""
+    return " ".join(str(text).casefold().split())
+
+
+def _evaluators(material: Material, base: Any, tasks: list[EvalTask]) -> dict[str, Evaluator]:
     """kind -> evaluator, all on one template."""
     dataset, plan, template = material.dataset, material.plan, material.template
-    tasks = domain_tasks(dataset.test, template, dataset.cluster_of, name=dataset.name)
-    for suite in plan.suite_names:
-        tasks += load_suite(suite)
     length = plan.max_length or 2048
     drift = {"domain": template.encode_all(dataset.test[:DRIFT], "domain", max_length=length)}
     if material.general_dev:
         drift["general"] = template.encode_all(material.general_dev[:DRIFT], "general", max_length=length)
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
-    final = Evaluator(tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, **options)
+    final = Evaluator(tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, limit=plan.limit, **options)
     path = Evaluator(_dev_tasks(material), template, material.base.tokenizer, **options)
     return {"final": final, "curve": final.sample(**CURVE), "path": path}
 

@@ -20,6 +20,7 @@ from harness.evaluation import Evaluation
 from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_weights, weights_hash
 from harness.monitor import Monitor
+from harness.plan import portable
 from harness.store import SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where
@@ -72,7 +73,9 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
 
     def report(entry: dict[str, Any]) -> None:
         monitor.step(entry)
-        events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": entry["tokens"] / entry["seconds"]})
+        events(
+            {"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": entry["tokens"] / entry["seconds"]}
+        )
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
         monitor.scores(fraction, scoring.look(fraction, weights()))
@@ -98,7 +101,16 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         "stability": stability(folder.log(), spec.training.warmup),
         "notes": [],
     }
-    folder.write("run", {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened, "where": where()})
+    folder.write(
+        "run",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "key": spec.key,
+            "asked": asked(spec, material),
+            "happened": happened,
+            "where": where(),
+        },
+    )
     folder.write("ledger", run.ledger.record())
     folder.write("status", {"status": "done", "reason": None, "traceback": None})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
@@ -117,7 +129,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
         "learning_rate": spec.training.learning_rate,
         "training": spec.question.get("training"),
         "budget": {"text": material.plan.budget, "meter": spec.meter, "amount": spec.allowed},
-        "model": {"name": material.plan.model, "hash": base.hash, "parameters": base.parameters},
+        "model": {"name": portable(material.plan).model, "hash": base.hash, "parameters": base.parameters},
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}
         | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
         "protocol": PROTOCOL,

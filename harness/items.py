@@ -136,7 +136,7 @@ def read_items(path: Path) -> dict[str, list[Doc]]:
     """A JSONL file's items by kind, in order; whatever is wrong stands in one `PlanError`."""
     faults: list[str] = []
     docs: dict[str, list[Doc]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             row = _Row(f"{path.name} line {number}", line, faults)
             if (read := row.read()) is not None:

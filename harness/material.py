@@ -34,6 +34,8 @@ class Material:
     base: BaseModel
     template: ChatTemplate
     dataset: Dataset
+    pool: tuple[Record, ...]
+    """General records that methods may train on."""
     general_dev: tuple[Record, ...]
     """Retention items for dev decisions; never trained on, never tested on."""
     training_data: TrainingData
@@ -90,7 +92,7 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     chosen, left_out = _usable(recipes, bool(pool_examples))
     notes = [*dataset.notes, *template.notes, *left_out]
-    return Material(plan, base, template, dataset, tuple(general_dev), data, chosen, left_out, budget, tuple(notes))
+    return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, left_out, budget, tuple(notes))
 
 
 def _resolve_machine(plan: Plan) -> Plan:

@@ -179,7 +179,7 @@ def plain_weights(model: nn.Module) -> Weights:
 def effective_weights(start: Weights, model: nn.Module, masters: Weights) -> Weights:
     """What a trained model amounts to, in plain names and fp32: masters where trained, adapters folded in, else the start.
 
-    `masters` are the fp32 values of the trained parameters by the (wrapped) model's own names. A copy: nothing is merged in place.
+    `masters` are the fp32 values of the trained parameters by the (wrapped) model's own names. Nothing is merged in place.
     """
     weights = {name: tensor.clone() for name, tensor in start.items()}
     own = dict(model.named_parameters())

@@ -27,9 +27,16 @@ class Plan:
     data: str = option("finance.json", "data file, bundled name, or hub data set")
     test: str | None = option(None, "test file; default: split from the data")
     model: str | None = option(None, "hub id or folder; default: the embedded base")
-    general: str | None = option(None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none")
-    recipes: str = option(DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added")
-    suites: str | None = option(None, "general suites: bundled names, folders of lm-eval YAML, JSONL files; default: the embedded model's")
+    general: str | None = option(
+        None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
+    )
+    recipes: str = option(
+        DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
+    )
+    suites: str | None = option(
+        None, "general suites: bundled names, folders of lm-eval YAML, JSONL files; default: the embedded model's"
+    )
+    limit: int | None = option(None, "items of each task at most, drawn by content with a fixed seed; default: all")
     budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
     seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
@@ -41,7 +48,9 @@ class Plan:
     warmup: float = option(0.05, "share of the budget over which the learning rate rises")
     weight_decay: float = option(0.0, "AdamW's decay to zero")
     clip: float = option(1.0, "largest gradient norm")
-    precision: str | None = option(None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast")
+    precision: str | None = option(
+        None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
+    )
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
     threads: int = option(1, "CPU threads a run")
     workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU")
@@ -79,7 +88,9 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
     faults = []
     for key in [key for key in given if key not in fields]:
         near = difflib.get_close_matches(key, fields, 1)
-        faults.append(f"there is no option '{key}'; " + (f"did you mean '{near[0]}'?" if near else f"options are {', '.join(fields)}"))
+        faults.append(
+            f"there is no option '{key}'; " + (f"did you mean '{near[0]}'?" if near else f"options are {', '.join(fields)}")
+        )
         del given[key]
     for key, value in given.items():
         given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
@@ -105,8 +116,12 @@ def _read_toml(file: str) -> dict[str, Any]:
 
 def _faults(plan: Plan) -> list[str]:
     """What is wrong with a plan by itself, before anything is loaded."""
-    positive = {"batch_size", "micro_tokens", "threads", "workers", "seeds", "max_length", "learning_rate", "clip"}
-    faults = [f"{key} must be above 0, not {value}" for key in sorted(positive) if (value := getattr(plan, key)) is not None and value <= 0]
+    positive = {"batch_size", "micro_tokens", "threads", "workers", "limit", "seeds", "max_length", "learning_rate", "clip"}
+    faults = [
+        f"{key} must be above 0, not {value}"
+        for key in sorted(positive)
+        if (value := getattr(plan, key)) is not None and value <= 0
+    ]
     if not 0 <= plan.warmup < 1:
         faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
     for key in ("weight_decay", "keep"):
@@ -121,6 +136,13 @@ def _faults(plan: Plan) -> list[str]:
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
     return faults
+
+
+def portable(plan: Plan) -> Plan:
+    """The plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
+    places = ("data", "test", "model", "general")
+    changes = {key: str(value).removeprefix(f"{ROOT}/") for key in places if (value := getattr(plan, key)) is not None}
+    return dataclasses.replace(plan, **changes)
 
 
 @dataclass(frozen=True)
@@ -160,7 +182,9 @@ def resolve_places(plan: Plan) -> Plan:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
     if plan.suites is None:
-        changes["suites"] = home.name if plan.model is None else "standard"
+        if plan.model is not None:
+            raise PlanError("a model of your own needs suites of its own: give SUITES=, a folder of lm-eval YAML or JSONL files")
+        changes["suites"] = home.name
     if plan.name is None:
         stem = Path(plan.data).stem
         changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"

@@ -62,6 +62,10 @@ class Prepared:
         chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in places]
         return chosen
 
+    def drawn(self, n: int, seed: int) -> set[int]:
+        """Places of n documents, drawn by content and seed: the same in every run, whatever the file's order."""
+        return set(sorted(self.docs, key=lambda place: key_of([seed, self.ids[place]]))[:n])
+
     def chance(self, place: int) -> float:
         return 1 / self.choices[place] if self.told.chance is None else self.told.chance
 

@@ -24,7 +24,12 @@ class Progress:
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.total, self.begin = plan, len(specs), time.monotonic()
         self.done: dict[str, float] = {spec.key: 0.0 for spec in specs}
-        columns = (TextColumn("{task.description:24.24}"), BarColumn(20), TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[what]}"))
+        columns = (
+            TextColumn("{task.description:24.24}"),
+            BarColumn(20),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[what]}"),
+        )
         self.bars = Bars(*columns, TimeElapsedColumn(), console=self.console, disable=not self.console.is_terminal)
         self.tasks: dict[str, TaskID] = {}
         self.whole = self.bars.add_task("whole comparison", total=1.0, what="") if specs else None
@@ -32,7 +37,9 @@ class Progress:
     def __enter__(self) -> Progress:
         self.bars.start()
         if self.total:
-            self.console.print(f"{self.total} runs, {self.plan.workers} at a time; results go to {self.plan.out}/{self.plan.name}")
+            self.console.print(
+                f"{self.total} runs, {self.plan.workers} at a time; results go to {self.plan.out}/{self.plan.name}"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,7 +50,9 @@ class Progress:
         label = f"{spec.row} seed {spec.seed}"
         if event["phase"] == "starting":
             self.tasks[spec.key] = self.bars.add_task(label, total=1.0, what="starting")
-        share = {"starting": 0.0, "evaluating": TRAINING_SHARE, "ended": 1.0}.get(event["phase"], TRAINING_SHARE * event.get("spent", 0.0))
+        share = {"starting": 0.0, "evaluating": TRAINING_SHARE, "ended": 1.0}.get(
+            event["phase"], TRAINING_SHARE * event.get("spent", 0.0)
+        )
         self.done[spec.key] = min(share, 1.0)
         what = event["phase"]
         if what == "training":

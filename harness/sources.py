@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import re
 import sys
@@ -101,7 +102,7 @@ def read_jsonl(path: Path, faults: list[str]) -> Rows:
 def read_csv(path: Path, faults: list[str]) -> Rows:
     """A header and one record a row; all cells are text, and an empty cell or NaN is a missing field."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(read_text(path).splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     rows: Rows = []
     try:
         for record, row in enumerate(reader, 1):

@@ -1,15 +1,15 @@
 """RunStore: a folder per run, named by the hash of its question. No torch here: readers of results need none.
 
-    results/runs/<key>/
-      run.json      asked / happened / where
-      log.jsonl     one line an optimizer step
-      ledger.json   what was spent, by account
-      status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
-      checkpoint/   while running
-      weights/      safetensors
-      evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation); one row per item and metric
+results/runs/<key>/
+  run.json      asked / happened / where
+  log.jsonl     one line an optimizer step
+  ledger.json   what was spent, by account
+  status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
+  checkpoint/   while running
+  weights/      safetensors
+  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation); one row per item and metric
 
-    results/<name>/comparison.json  which runs make one comparison
+results/<name>/comparison.json  which runs make one comparison
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             stream.write(data.encode() if isinstance(data, str) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -97,8 +97,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         old = None
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
-            os.replace(folder, old / "was")
-        os.replace(fresh, folder)
+            folder.replace(old / "was")
+        fresh.replace(folder)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
     finally:
@@ -143,7 +143,7 @@ class RunFolder:
 
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
         """Store an evaluation's rows (`final`, `curve` or `path`) under its key."""
-        scores = scores.astype({name: kind_ for name, kind_ in ITEM_COLUMNS.items()})[list(ITEM_COLUMNS)]
+        scores = scores.astype(dict(ITEM_COLUMNS))[list(ITEM_COLUMNS)]
         write_atomic(self.path / "evals" / f"{kind}-{key}.parquet", scores.to_parquet(index=False, compression="zstd"))
 
     def scores(self, kind: str, key: str) -> pd.DataFrame | None:

@@ -48,9 +48,11 @@ class Progress:
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(run: TrainingRun, folder: Path, observe: Observe, report: Report, checkpoint_every: float = 30.0) -> tuple[Weights, Progress]:
+def train(
+    run: TrainingRun, folder: Path, observe: Observe, report: Report, checkpoint_every: float = 30.0
+) -> tuple[Weights, Progress]:
     """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one."""
-    model, masters, optimizer, progress = _set_up(run, folder)
+    masters, optimizer, progress = _set_up(run, folder)
     steps = islice(run.steps(), progress.steps, None)
     log = _open_log(folder / "log.jsonl", progress.steps)
     saved, next_look = time.monotonic(), math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
@@ -68,7 +70,9 @@ def train(run: TrainingRun, folder: Path, observe: Observe, report: Report, chec
             log.flush()
             report(entry)
             if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
-                raise Diverged(f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}")
+                raise Diverged(
+                    f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
+                )
             if next_look < FRACTIONS and run.ledger.fraction >= next_look / FRACTIONS:
                 observe(next_look / FRACTIONS, masters.effective)
                 next_look = math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
@@ -85,7 +89,7 @@ def train(run: TrainingRun, folder: Path, observe: Observe, report: Report, chec
     return weights, progress
 
 
-def _set_up(run: TrainingRun, folder: Path) -> tuple[torch.nn.Module, Masters, torch.optim.Optimizer, Progress]:
+def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimizer, Progress]:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
     record = read_progress(folder / "checkpoint")
     model = run.load()
@@ -107,7 +111,7 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[torch.nn.Module, Masters, t
         restore_training(folder / "checkpoint", masters, optimizer)
         run.ledger.restore(record["ledger"])
         progress = Progress(record["steps"], record["epochs"])
-    return model, masters, optimizer, progress
+    return masters, optimizer, progress
 
 
 def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from tests.training import examples, make_run, trained
 
 @pytest.mark.parametrize(
     "text, amount, unit",
-    [("3epochs", 3, "epochs"), ("600s", 600, "seconds"), ("2e15flops", 2e15, "flops"), ("1Mtokens", 1e6, "tokens"), ("0.5Pflops", 5e14, "flops")],
+    [
+        ("3epochs", 3, "epochs"),
+        ("600s", 600, "seconds"),
+        ("2e15flops", 2e15, "flops"),
+        ("1Mtokens", 1e6, "tokens"),
+        ("0.5Pflops", 5e14, "flops"),
+    ],
 )
 def test_budget_text(text, amount, unit):
     budget = parse_budget(text)

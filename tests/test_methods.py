@@ -117,7 +117,9 @@ def test_nlirg_ignores_a_nan_loss():
 def mean_weighted_loss(by):
     losses = torch.tensor([0.5, 2, 4, 16], dtype=torch.float64)
     weighted = nlirg().weight(losses) * losses
-    return (weighted.sum() / {"tokens": 4, "nonzero": (weighted != 0).sum(), "weights": nlirg().weight(losses).sum()}[by]).item()
+    return (
+        weighted.sum() / {"tokens": 4, "nonzero": (weighted != 0).sum(), "weights": nlirg().weight(losses).sum()}[by]
+    ).item()
 
 
 @pytest.mark.parametrize("by, value", [("tokens", 1.3272867267), ("nonzero", 1.7697156356), ("weights", 2.7518968384)])
@@ -259,7 +261,9 @@ def test_ewc_on_lora_pulls_effective_weights(base):
 # --- data and merging ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe, ratio", [("mix(ratio=0.3)", 0.3), ("replay(ratio=0.15, size=10)", 0.15), ("mix(ratio=0.01)", 0.01)])
+@pytest.mark.parametrize(
+    "recipe, ratio", [("mix(ratio=0.3)", 0.3), ("replay(ratio=0.15, size=10)", 0.15), ("mix(ratio=0.01)", 0.01)]
+)
 def test_ratio_is_exact_over_a_thousand_steps(recipe, ratio, base):
     steps = list(itertools.islice(make_run(base, recipe).steps(), 1000))
     sources = [example.source for step in steps for example in step]
@@ -269,7 +273,9 @@ def test_ratio_is_exact_over_a_thousand_steps(recipe, ratio, base):
 
 def test_mixing_keeps_the_domain_order_and_loses_none(base):
     plain = [e.id for step in itertools.islice(make_run(base, "").steps(), 20) for e in step]
-    mixed = [e.id for step in itertools.islice(make_run(base, "mix(ratio=0.25)").steps(), 20) for e in step if e.source == "domain"]
+    mixed = [
+        e.id for step in itertools.islice(make_run(base, "mix(ratio=0.25)").steps(), 20) for e in step if e.source == "domain"
+    ]
     assert mixed == plain[: len(mixed)] and len(mixed) == 120
 
 

@@ -35,7 +35,11 @@ def test_toml_of_wrong_types_or_syntax(tmp_path):
 
 
 def test_recipes_split_at_spaces_outside_parentheses():
-    assert split_recipes("sft  mix(ratio=0.3, )+lora(r=4, alpha=8.0) ewc") == ["sft", "mix(ratio=0.3, )+lora(r=4, alpha=8.0)", "ewc"]
+    assert split_recipes("sft  mix(ratio=0.3, )+lora(r=4, alpha=8.0) ewc") == [
+        "sft",
+        "mix(ratio=0.3, )+lora(r=4, alpha=8.0)",
+        "ewc",
+    ]
 
 
 def test_bundled_data_brings_its_test_file_and_the_embedded_model():
@@ -44,7 +48,7 @@ def test_bundled_data_brings_its_test_file_and_the_embedded_model():
 
 
 def test_a_model_of_ones_own_gets_no_embedded_pool():
-    plan = resolve_places(Plan(model="some/model-1b"))
+    plan = resolve_places(Plan(model="some/model-1b", suites="x"))
     assert plan.general is None and plan.name == "finance-model-1b"
 
 

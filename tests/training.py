@@ -24,7 +24,9 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
     return tuple(made)
 
 
-def make_run(base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes) -> TrainingRun:
+def make_run(
+    base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes
+) -> TrainingRun:
     """A run of a recipe on 40 domain and 30 general examples."""
     settings = {"learning_rate": 1e-2, "batch_size": 8, "micro_tokens": 96, "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0}
     training = Training(**{**settings, "precision": "float32", **changes})

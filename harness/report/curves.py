@@ -38,13 +38,13 @@ def read_curves(
         return Curves(empty, empty, np.nan, {})
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
-    way, _ = _way(path, "alpha", final[final["row"] == base], base, kept, reps)
+    way, _ = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
     target, matched = _matched(budget, draws)
     return Curves(budget, way, target, matched)
 
 
 def _way(
-    scores: pd.DataFrame, along: str, base_scores: pd.DataFrame, base: str, kept: set[tuple[str, str]], reps: int
+    scores: pd.DataFrame, along: str, base_scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None, reps: int
 ) -> tuple[pd.DataFrame, Analysis | None]:
     scores = scores[(scores["row"] != base) & scores["primary"].fillna(False).astype(bool)]
     scores = scores.assign(**{along: scores[along].astype(float).round(2)})  # seeds stop at slightly different points

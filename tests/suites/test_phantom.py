@@ -81,9 +81,14 @@ def test_test_pool_and_dev_are_disjoint(items):
 
 def test_no_test_question_in_pretraining(items):
     tested = {r["question"] for rows in items.values() for r in rows} - {""}
-    documents = world.documents(stream("corpus", 0, 0), 4000)
+    documents = [text for phase in range(3) for text in world.documents(stream("corpus", 0, phase), 2000, phase)]
     turns = {turn.split(world.END)[0] for text in documents for turn in text.split(world.ROLES["user"])}
     assert not turns & tested
+
+
+def test_no_company_of_the_domain_in_pretraining():
+    text = "".join(world.documents(stream("corpus", 0, 40), 4000, phase=2))
+    assert not any(name in text for name in finance.COMPANIES)
 
 
 def test_no_grammar_pair_in_pretraining(items):

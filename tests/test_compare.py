@@ -1,0 +1,203 @@
+"""Whole comparisons through the conductor: what is stored, repeated, resumed, reported. Slow: each trains real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.compare import compare
+from harness.errors import PlanError
+from harness.store import RunStore, read_comparison
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    """A domain, a general pool and two suites, all about sums of letters and digits."""
+    folder, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+
+    def word(n: int) -> str:
+        return "".join(rng.choice("abcdefgh") for _ in range(n))
+
+    domain = [{"instruction": f"Grade {word(6)}", "input": "", "output": rng.choice(["buy", "sell"])} for _ in range(240)]
+    general = [{"instruction": f"Echo {(w := word(3))}", "input": "", "output": w} for _ in range(120)]
+    suite = [{"id": str(i), "question": f"Echo {(w := word(3))}", "answer": w} for i in range(40)]
+    pairs = [{"id": str(i), "question": "", "choices": ["abcd efgh", "hgfe dcba"], "answer": "A"} for i in range(20)]
+    for name, rows in (("domain.json", domain), ("general.json", general)):
+        (folder / name).write_text(json.dumps(rows))
+    for name, rows in (("echo.jsonl", suite), ("pairs.jsonl", pairs)):
+        (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def options(files, tiny_path, out, **more):
+    fixed = {"data": files["domain"], "model": tiny_path, "general": files["general"], "suites": files["echo"], "out": str(out)}
+    return {
+        **fixed,
+        "budget": "1epochs",
+        "learning_rate": 3e-3,
+        "recipes": "sft mix",
+        "quiet": True,
+        "max_length": 64,
+        "batch_size": 8,
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def outcome(files, tiny_path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    return out, compare(**options(files, tiny_path, out))
+
+
+def mtimes(out: Path, pattern: str) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.glob(pattern)}
+
+
+def test_leaves_everything_that_was_promised(outcome):
+    folder = outcome[1].folder
+    assert not outcome[1].failed
+    for name in ("report.html", "table.md", "table.csv", "table.tex", "comparison.json"):
+        assert (folder / name).stat().st_size > 100
+    assert list((folder / "plots").glob("*.svg")) and list((folder / "plots").glob("*.png"))
+
+
+def test_base_and_zero_budget_read_exactly_zero(outcome):
+    table = outcome[1].report.table.set_index("row")
+    for row in ("base", "zero budget"):
+        assert table.loc[row, "gain"] == 0
+    comparison = read_comparison(outcome[1].folder, RunStore(outcome[0] / "runs"))
+    scores = comparison.scores.pivot_table(index=["task", "metric", "item"], columns="row", values="score")
+    assert (scores["base"] - scores["zero budget"]).abs().max() == 0
+    drift = comparison.scores.query("metric == 'kl_to_base' and row == 'zero budget'")
+    assert len(drift) and (drift["score"] == 0).all()
+
+
+def test_recipes_spent_the_same(outcome):
+    runs = read_comparison(outcome[1].folder, RunStore(outcome[0] / "runs")).runs
+    spent = [run["ledger"]["spent"] for run in runs if run["role"] == "recipe"]
+    assert max(spent) / min(spent) < 1.02
+    assert all(run["ledger"]["tokens"].get("general", 0) > 0 for run in runs if run["row"] == "mix")
+
+
+def test_curves_hold_six_fractions(outcome):
+    curve = read_comparison(outcome[1].folder, RunStore(outcome[0] / "runs")).curve
+    assert sorted(curve.query("row == 'sft'")["fraction"].round(3).unique()) == [0.167, 0.333, 0.5, 0.667, 0.833, 1.0]
+
+
+def test_a_second_time_trains_and_scores_nothing(outcome, files, tiny_path):
+    before = mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*")
+    compare(**options(files, tiny_path, outcome[0]))
+    assert mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*") == before
+
+
+def test_a_new_suite_evaluates_and_trains_nothing(outcome, files, tiny_path):
+    trained = mtimes(outcome[0], "runs/*/status.json")
+    again = compare(**options(files, tiny_path, outcome[0], suites=f"{files['echo']} {files['pairs']}"))
+    assert mtimes(outcome[0], "runs/*/status.json") == trained
+    comparison = read_comparison(again.folder, RunStore(outcome[0] / "runs"))
+    assert {"echo", "pairs"} <= set(comparison.scores["task"])
+
+
+def test_one_more_recipe_trains_that_recipe_only(outcome, files, tiny_path):
+    trained = mtimes(outcome[0], "runs/*/status.json")
+    compare(**options(files, tiny_path, outcome[0], recipes="sft mix low_lr"))
+    now = mtimes(outcome[0], "runs/*/status.json")
+    assert len(now) == len(trained) + 1 and trained.items() <= now.items()
+
+
+def test_another_question_under_the_same_name_is_refused(outcome, files, tiny_path):
+    with pytest.raises(PlanError, match="budget was '1epochs', now '2epochs'"):
+        compare(**options(files, tiny_path, outcome[0], budget="2epochs"))
+
+
+def test_what_goes_wrong_is_a_row_and_the_rest_goes_on(files, tiny_path, tmp_path):
+    recipes = "sft sft(lr=1e30) ewc(samples=100000)"
+    outcome = compare(**options(files, tiny_path, tmp_path, recipes=recipes, budget="2e8flops"))
+    table = outcome.report.table.set_index("row")["status"]
+    assert table["sft"] == "done" and table["sft(lr=1e30)"] == "diverged" and table["ewc(samples=100000)"] == "overdrawn"
+    assert len(outcome.failed) == 2
+    assert "overdrawn" in (outcome.folder / "report.html").read_text()
+
+
+def test_all_of_a_users_faults_come_together(files, tiny_path, tmp_path):
+    with pytest.raises(PlanError) as caught:
+        compare(**options(files, tiny_path, tmp_path, recipes="sfft mix(x=1)", budget="3parsecs", data="nowhere.json"))
+    text = str(caught.value)
+    assert all(word in text for word in ("sfft", "no setting 'x'", "3parsecs", "nowhere.json"))
+    assert not (tmp_path / "runs").exists()
+
+
+def lethe(arguments: dict[str, str], **more) -> subprocess.Popen:
+    flags = [word for key, value in arguments.items() if key != "quiet" for word in (f"--{key.replace('_', '-')}", str(value))]
+    return subprocess.Popen([sys.executable, "-m", "harness.cli", "compare", *flags], cwd=ROOT, start_new_session=True, **more)
+
+
+def test_kill_minus_nine_anywhere_then_the_same_bits(files, tiny_path, tmp_path):
+    """The whole process tree is killed at random moments until the comparison is complete."""
+    recipes = {"recipes": "sft lora+nlirg", "budget": "4epochs", "workers": 2}
+    whole = compare(**options(files, tiny_path, tmp_path / "whole", **recipes))
+    rng, kills = random.Random(1), 0
+    asked = options(files, tiny_path, tmp_path / "cut", **recipes)
+    for _ in range(12):
+        process = lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            code = process.wait(timeout=rng.uniform(8, 25))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            kill_children(tmp_path / "cut")
+            process.wait()
+            kills += 1
+    else:
+        code = lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
+    assert code == 0 and kills > 0
+    one, two = (hashes(folder) for folder in (whole.folder.parent, tmp_path / "cut"))
+    assert one == two and len(one) == 4
+
+
+def kill_children(out: Path) -> None:
+    """Runs left behind by a killed parent end by themselves when their pipe breaks; wait for that."""
+    time.sleep(1)
+
+
+def hashes(out: Path) -> dict[str, str]:
+    store = RunStore(out / "runs")
+    return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
+
+
+def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path):
+    """One run's own process is killed; the comparison goes on and the exit code says that not all is well."""
+    asked = options(files, tiny_path, tmp_path, recipes="sft low_lr", budget="30epochs", workers=1)
+    process = lethe(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    victim = None
+    while victim is None and process.poll() is None:
+        time.sleep(0.2)
+        for log in (tmp_path / "runs").glob("*/log.jsonl"):
+            if log.stat().st_size and not (log.parent / "status.json").exists():
+                victim = holder_of(log)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "out_of_memory" in errors and "signal 9" in errors
+
+
+def holder_of(path: Path) -> int | None:
+    """The process that has a file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.resolve() == path.resolve():
+                return int(link.parts[2])
+        except OSError:
+            continue
+    return None
