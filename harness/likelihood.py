@@ -38,8 +38,8 @@ class _Row:
 
     @property
     def scored(self) -> int:
-        """How many last positions are scored."""
-        return max(len(tokens) for _, tokens in self.asked)
+        """How many last positions are scored: equal for all that was asked, since the prompt is."""
+        return len(self.asked[0][1])
 
 
 @torch.no_grad()

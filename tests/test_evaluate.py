@@ -84,7 +84,11 @@ def test_other_weights_score_otherwise(evaluator, base, scores):
     model = base.load(torch.float32)
     with torch.no_grad():
         model.model.norm.weight *= 3
+        model.model.layers[0].mlp.down_proj.weight *= 40
     moved = evaluator.score(model, fraction=0.5, alpha=0.25)
+    fresh = Evaluator(tasks(evaluator.codec.template), evaluator.codec.template, base.tokenizer).score(model)
+    assert moved.loc[moved["primary"], "output"].tolist() == fresh.loc[fresh["primary"], "output"].tolist()
+    assert moved.loc[moved["primary"], "output"].tolist() != scores.loc[scores["primary"], "output"].tolist()
     assert (moved.loc[moved["metric"] == "kl_to_base", "score"] > 0).all()
     assert set(moved["fraction"]) == {0.5}
     assert set(moved["alpha"]) == {0.25}
@@ -110,6 +114,7 @@ def test_primary_rows_carry_texts_and_chance(scores):
     assert primary.groupby("task").size().to_dict() == {"choices": 6, "domain_exact_match": 8, "pairs": 4, "text": 1}
     assert primary["target"].notna().all()
     assert scores.loc[~scores["primary"], ["prompt", "output", "target"]].isna().all(axis=None)
+    assert set(scores.loc[~scores["primary"], "chance"]) == {0.0}
     choice = primary[primary["task"] == "choices"]
     assert set(choice["chance"]) == {1 / 3}
     assert set(choice["output"]) <= set(COLOURS)
