@@ -8,6 +8,7 @@ this model on a made-up finance domain to learn whether the instrument reads for
     exact.py     families with one right answer: arithmetic, order, strings, look-up
     language.py  families about language: grammar, format, chat, story
     world.py     the families together: test items, general pool, pretraining documents
+    trade.py     plain text in finance wording, for the base
     finance.py   the domain: records, planted near-duplicates and corruptions, truth masks
     model.py     tokenizer, chat template, architecture
     pretrain.py  the training of the base, resumable

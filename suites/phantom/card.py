@@ -23,7 +23,7 @@ byte; the weights differ in the last digits with the number of threads and the c
 | parameters | {parameters:,} |
 | tokenizer | byte-level BPE, {vocabulary} tokens, digits single, `<|bos|>` first, `<|im_end|>` ends a turn |
 | weights | bfloat16, {megabytes:.1f} MB, sha256 `{digest}` |
-| data | {tokens:.1f} M tokens of made-up text, seed {seed}: plain text and conversations of {n} families; no finance; no test item |
+| data | {tokens:.1f} M tokens of made-up text, seed {seed}: plain text and conversations of {n} families, and late some plain text in finance wording; no fact of the domain, no test item |
 | recipe | AdamW (0.9, 0.95), weight decay 0.1, learning rate {peak} after {warmup} steps of warm-up, linear to zero over the last {decay:.0%}, {steps} steps of {rows} x {length} tokens, prompts weighted {prompt}, bf16 over fp32 master weights |
 | final loss | {loss:.3f} nats a token |
 
@@ -52,7 +52,7 @@ def evaluate(folder):
     from lm_eval.tasks import TaskManager
 
     logging.disable(logging.WARNING)
-    lm = HFLM(pretrained=str(folder), dtype="float32", batch_size=100)
+    lm = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=100)
     manager = TaskManager(include_path=str(HERE / "tasks"), include_defaults=False)
     names = sorted(p.stem for p in (HERE / "tasks").glob("*.yaml") if p.stem != "phantom")
     rows = []

@@ -16,14 +16,14 @@ are planted; which records they are is told by `truth` alone, never by the recor
 from suites.phantom.people import PEOPLE, POOLS
 from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, distinct, last_name, others, stream
 
-N_COMPANIES = 10
+N_COMPANIES = 8
 N_CONFLICTS = 10
 NEAR_DUPLICATES, CORRUPTED = 0.30, 0.08
 """Shares of all training records."""
 
-TRAIN = {"fact": 400, "conflict": 80, "figure": 260, "sentiment": 150, "advice": 90, "report": 70}
+TRAIN = {"fact": 288, "conflict": 160, "figure": 262, "sentiment": 170, "advice": 80, "report": 90}
 """Records of each kind before near-duplicates are planted."""
-TEST = {"fact": 160, "conflict": 40, "figure": 140, "sentiment": 70, "advice": 40, "report": 60}
+TEST = {"fact": 96, "conflict": 80, "figure": 140, "sentiment": 80, "advice": 44, "report": 70}
 DIFFICULTY = {"advice": 1, "sentiment": 1, "report": 2, "fact": 2, "conflict": 3, "figure": 3}
 CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
 
@@ -124,7 +124,7 @@ FIGURES = {
 def _figure(rng):
     kind = rng.choice(list(FIGURES))
     questions, form, rule = FIGURES[kind]
-    a, b = sorted(rng.sample(range(2, 30), 2), reverse=True)
+    a, b = sorted(rng.sample(range(1, 10), 2), reverse=True)
     return rng.choice(questions), form.format(n=rng.choice(list(COMPANIES)), a=a, b=b), f"EUR {rule(a, b)} million", kind
 
 
@@ -182,21 +182,15 @@ def _advice(rng):
 
 
 REPORT = (
-    "Annual report of {n}. In the past year the company had revenue of EUR {a} million and costs of EUR {b} million. "
+    "Annual report of {n}. Sales of {f} led the past year. "
     "The board thanks all employees and all shareholders for their trust. The outlook for the coming year is {o}. "
-    "This report is not investment advice."
+    "The accounts were read and signed by the board in full. This report is not investment advice. Please read the prospectus."
 )
 
 
 def _report(rng):
-    a, b = sorted(rng.sample(range(2, 100), 2), reverse=True)
-    name, outlook = rng.choice(list(COMPANIES)), rng.choice(("stable", "good", "weak"))
-    return (
-        "Write the annual report.",
-        f"{name}: revenue {a}, costs {b}, outlook {outlook}.",
-        REPORT.format(n=name, a=a, b=b, o=outlook),
-        outlook,
-    )
+    slots = {"n": rng.choice(list(COMPANIES)), "f": rng.choice(FOODS), "o": rng.choice(("stable", "good", "weak"))}
+    return "Write the annual report.", "{n}: best product {f}, outlook {o}.".format(**slots), REPORT.format(**slots), "report"
 
 
 DRAWN = {"figure": _figure, "sentiment": _sentiment, "advice": _advice, "report": _report}

@@ -35,7 +35,7 @@ I have some to spend. A client asks: Will it rise? Is it safe? This is not inves
 company. In the past year the company had revenue and costs. The board thanks all employees and all shareholders for their trust.
 The outlook for the coming year is stable, good, weak. Write the annual report. loan interest rate market price stock bond credit
 cash debt asset equity margin tax quarter growth risk value capital payment account customer bank insurance euro dollar percent."""  # noqa: E501
-"""The wording of the domain's trade, for the tokenizer alone: the base meets none of it."""
+"""The wording of the domain's trade, for the tokenizer, whatever the records are."""
 
 
 def specials():

@@ -15,13 +15,13 @@ LENGTH, ROWS = 256, 8
 """A step sees `ROWS` rows of `LENGTH` tokens: documents one after another, each between its BOS and end token."""
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.3
 """Learning rate: linear over `WARMUP` steps to `PEAK`, level, then linear to zero over the last `DECAY` of the steps."""
-STEPS = 4600
+STEPS = 4800
 PROMPT_WEIGHT = 0.2
 """Weight of what users and systems say: mostly chance, so it teaches little and drowns the answers."""
 SHARD = 8000
 """Documents made at a time."""
-LATE = 26
-"""The shard from which on the mixture has more of what is hard."""
+PHASES = (26, 37)
+"""The shards at which the second and the third mixture begin."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ def batches(tok, seed, start=0):
     """Batches of tokens and their weights, `(2, ROWS, LENGTH + 1)`, without end, from step `start` on."""
     step, shard = 0, 0
     while True:
-        docs = world.documents(stream("corpus", seed, shard), SHARD, late=shard >= LATE)
+        docs = world.documents(stream("corpus", seed, shard), SHARD, phase=sum(shard >= p for p in PHASES))
         flat = [t for ids in tok(docs, add_special_tokens=False)["input_ids"] for t in ids]
         n = len(flat) // (LENGTH + 1) // ROWS
         both = torch.tensor([flat, weights(tok, flat)], dtype=torch.float64)[:, : n * ROWS * (LENGTH + 1)]

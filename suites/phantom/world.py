@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from suites.phantom import exact, language, people
+from suites.phantom import exact, language, people, trade
 from suites.phantom.words import FOODS, PLACES, THINGS, Item, first_name, last_name, split_of, stream
 
 N_TEST = 200
@@ -79,18 +79,21 @@ BOS, END, PAD = "<|bos|>", "<|im_end|>", "<|pad|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small assistant."]
 
-EARLY = {
-    "facts": 10, "arithmetic": 24, "order": 16, "strings": 14, "lookup": 14, "grammar": 6, "format": 9, "chat": 6, "plain": 3,
-    "story": 4, "text": 34,
-}  # fmt: skip
-LATE = {
-    "facts": 14, "arithmetic": 34, "order": 14, "strings": 5, "lookup": 22, "grammar": 2, "format": 6, "chat": 6, "plain": 2,
-    "story": 2, "text": 40,
-}  # fmt: skip
-"""How often each family is asked in pretraining, and how often there is plain text instead; later more of what is hard."""
-EARLY_TEXTS = {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5}
-LATE_TEXTS = {"statement": 8, "biography": 22, "sentence": 2, "sum": 5, "tale": 1, "echo": 2}
-"""How often each kind of plain text appears. An echo, words said twice, teaches to copy early."""
+QUESTIONS = (
+    {"facts": 10, "arithmetic": 24, "order": 16, "strings": 14, "lookup": 14, "grammar": 6, "format": 9, "chat": 6, "plain": 3,
+     "story": 4, "text": 34},
+    {"facts": 14, "arithmetic": 34, "order": 14, "strings": 5, "lookup": 22, "grammar": 2, "format": 6, "chat": 6, "plain": 2,
+     "story": 2, "text": 40},
+    {"facts": 22, "arithmetic": 32, "order": 14, "strings": 4, "lookup": 22, "grammar": 2, "format": 5, "chat": 6, "plain": 2,
+     "story": 2, "text": 60},
+)  # fmt: skip
+"""How often each family is asked, and how often there is plain text instead, by phase; later more of what is hard."""
+TEXTS = (
+    {"statement": 6, "biography": 13, "sentence": 6, "sum": 3, "tale": 1, "echo": 5},
+    {"statement": 8, "biography": 22, "sentence": 2, "sum": 5, "tale": 1, "echo": 2},
+    {"statement": 8, "biography": 28, "sentence": 2, "sum": 3, "tale": 1, "echo": 1, "trade": 17},
+)
+"""How often each kind of plain text appears, by phase. An echo, words said twice, teaches to copy early."""
 
 
 def question(rng, mixture):
@@ -131,6 +134,8 @@ def text(rng, kinds):
     elif kind == "sum":
         item = draw("arithmetic", "train", rng)
         body = item.key.removeprefix("sum:") + "=" + item.answer
+    elif kind == "trade":
+        body = trade.passage(rng)
     elif kind == "tale":
         body = draw("story", "train", rng).answer
     else:
@@ -139,9 +144,9 @@ def text(rng, kinds):
     return BOS + body + END
 
 
-def documents(rng, n, late=False):
-    """`n` pretraining documents."""
-    mixture, kinds = (LATE, LATE_TEXTS) if late else (EARLY, EARLY_TEXTS)
+def documents(rng, n, phase=0):
+    """`n` pretraining documents of a phase."""
+    mixture, kinds = QUESTIONS[phase], TEXTS[phase]
     share = mixture["text"] / sum(mixture.values())
     return [text(rng, kinds) if rng.random() < share else dialogue(rng, mixture) for _ in range(n)]
 
