@@ -60,7 +60,8 @@ class Shape:
 
     @classmethod
     def of(cls, batch: Batch) -> Shape:
-        return cls(*batch.tokens.shape, len(batch.places))
+        rows, width = batch.tokens.shape
+        return cls(rows, width, len(batch.places))
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Method:
     search: ClassVar[dict[str, tuple[float, float]]] = {}
     lr_scale: float = 1.0
     renorm: bool = True
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     sharded: ClassVar[bool] = True
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:

@@ -82,10 +82,10 @@ class Evaluation:
     def evaluators(self) -> dict[str, Evaluator]:
         return _evaluators(self.material, self.base, load_tasks(self.material))
 
-    def score(self, kind: str, weights: Weights, **where: float) -> Any:
+    def score(self, kind: str, weights: Weights, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
         """Item scores of these weights."""
         set_weights(self.model, weights)
-        return self.evaluators[kind].score(self.model, **where)
+        return self.evaluators[kind].score(self.model, fraction=fraction, alpha=alpha)
 
 
 def load_tasks(material: Material) -> list[EvalTask]:
@@ -147,7 +147,9 @@ def _evaluators(material: Material, base: Any, tasks: list[EvalTask]) -> dict[st
     if material.general_dev:
         drift["general"] = template.encode_all(material.general_dev[:DRIFT], "general", max_length=length)
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
-    final = Evaluator(tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, limit=plan.limit, **options)
+    final = Evaluator(
+        tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, limit=plan.limit, **options
+    )
     path = Evaluator(_dev_tasks(material), template, material.base.tokenizer, **options)
     return {"final": final, "curve": final.sample(**CURVE), "path": path}
 

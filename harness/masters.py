@@ -44,12 +44,15 @@ class Masters:
     @torch.no_grad()
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient by the step's normaliser."""
-        torch._foreach_mul_([t.grad for t in self.tensors if t.grad is not None], factor)
+        for tensor in self.tensors:
+            if tensor.grad is not None:
+                tensor.grad.mul_(factor)
 
     @torch.no_grad()
     def publish(self) -> None:
         """Copy the masters into the model."""
-        torch._foreach_copy_(self.parameters, self.tensors)
+        for parameter, master in zip(self.parameters, self.tensors, strict=True):
+            parameter.copy_(master)
 
     def add_pulls(self, pull) -> None:
         """Add `pull(name, theta, start)` to the gradients, theta being effective weights under plain names.

@@ -92,7 +92,9 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     chosen, left_out = _usable(recipes, bool(pool_examples))
     notes = [*dataset.notes, *template.notes, *left_out]
-    return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, left_out, budget, tuple(notes))
+    return Material(
+        plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, left_out, budget, tuple(notes)
+    )
 
 
 def _resolve_machine(plan: Plan) -> Plan:

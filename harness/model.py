@@ -89,8 +89,8 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu", pad
     supervised[:, 0] = False  # nothing predicts the first token
     targets = supervised.flatten().nonzero().squeeze(1)
     labels = tokens.flatten()[targets]
-    parts = (tokens, mask, targets - 1, labels)
-    return Batch(*(part.to(device) for part in parts), tuple(examples))
+    tokens, mask, places, labels = (part.to(device) for part in (tokens, mask, targets - 1, labels))
+    return Batch(tokens, mask, places, labels, tuple(examples))
 
 
 def micro_batches(examples: Sequence[Example], limit: int) -> list[list[Example]]:

@@ -183,7 +183,9 @@ def resolve_places(plan: Plan) -> Plan:
         changes["general"] = plan.general or home.general
     if plan.suites is None:
         if plan.model is not None:
-            raise PlanError("a model of your own needs suites of its own: give SUITES=, a folder of lm-eval YAML or JSONL files")
+            raise PlanError(
+                "a model of your own needs suites of its own: give SUITES=, a folder of lm-eval YAML or JSONL files"
+            )
         changes["suites"] = home.name
     if plan.name is None:
         stem = Path(plan.data).stem

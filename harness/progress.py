@@ -18,28 +18,26 @@ TRAINING_SHARE = 0.7
 
 
 class Progress:
-    """Shows the events of runs; as bars in a terminal, as lines elsewhere."""
+    """Shows the events of runs; as bars in a terminal, as a line a run elsewhere."""
 
     def __init__(self, specs: Sequence[RunSpec], plan: Plan, quiet: bool = False):
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.total, self.begin = plan, len(specs), time.monotonic()
-        self.done: dict[str, float] = {spec.key: 0.0 for spec in specs}
-        columns = (
-            TextColumn("{task.description:24.24}"),
-            BarColumn(20),
-            TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("{task.fields[what]}"),
-        )
-        self.bars = Bars(*columns, TimeElapsedColumn(), console=self.console, disable=not self.console.is_terminal)
+        self.weight = {spec.key: 1.0 if spec.role == "recipe" else 1 - TRAINING_SHARE for spec in specs}
+        self.done = dict.fromkeys(self.weight, 0.0)
+        self.last: dict[str, str] = {}
+        columns = ("{task.description:24.24}", "{task.percentage:3.0f} %", "{task.fields[what]}")
+        texts = [TextColumn(column) for column in columns]
+        bars = (texts[0], BarColumn(20), *texts[1:], TimeElapsedColumn())
+        self.bars = Bars(*bars, console=self.console, disable=not self.console.is_terminal)
         self.tasks: dict[str, TaskID] = {}
-        self.whole = self.bars.add_task("whole comparison", total=1.0, what="") if specs else None
+        self.whole = self.bars.add_task("whole comparison", total=1.0, what="", visible=bool(specs))
 
     def __enter__(self) -> Progress:
         self.bars.start()
         if self.total:
-            self.console.print(
-                f"{self.total} runs, {self.plan.workers} at a time; results go to {self.plan.out}/{self.plan.name}"
-            )
+            where = f"{self.plan.out}/{self.plan.name}"
+            self.console.print(f"{self.total} runs, {self.plan.workers} at a time; results go to {where}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,28 +45,30 @@ class Progress:
 
     def event(self, spec: RunSpec, event: dict[str, Any]) -> None:
         """One event of one run: starting, training (spent, loss, speed), evaluating, ended."""
-        label = f"{spec.row} seed {spec.seed}"
-        if event["phase"] == "starting":
-            self.tasks[spec.key] = self.bars.add_task(label, total=1.0, what="starting")
-        share = {"starting": 0.0, "evaluating": TRAINING_SHARE, "ended": 1.0}.get(
-            event["phase"], TRAINING_SHARE * event.get("spent", 0.0)
-        )
-        self.done[spec.key] = min(share, 1.0)
-        what = event["phase"]
-        if what == "training":
-            what = f"loss {event['loss']:.3f}, {event['speed']:,.0f} tokens/s"
-        self.bars.update(self.tasks[spec.key], completed=share, what=what)
-        if self.whole is not None:
-            self.bars.update(self.whole, completed=sum(self.done.values()) / self.total, what=self.left())
-        if event["phase"] == "ended":
+        phase, what = event["phase"], event["phase"]
+        if phase == "starting":
+            self.tasks[spec.key] = self.bars.add_task(f"{spec.row} seed {spec.seed}", total=1.0, what="")
+        if phase == "training":
+            what = f"{event['spent']:4.0%} of budget, loss {event['loss']:.3f}, {event['speed']:,.0f} tokens/s"
+            self.last[spec.key] = what
+        shares = {"training": TRAINING_SHARE * event.get("spent", 0.0), "evaluating": TRAINING_SHARE, "ended": 1.0}
+        self.done[spec.key] = shares.get(phase, 0.0)
+        self.bars.update(self.tasks[spec.key], completed=self.done[spec.key], what=what)
+        self.bars.update(self.whole, completed=self.share, what=self.left())
+        if phase == "ended":
             self.bars.remove_task(self.tasks[spec.key])
             ended = sum(share >= 1 for share in self.done.values())
-            self.console.print(f"{ended:3d} of {self.total}  {label}: ended; {self.left()}")
+            what = self.last.get(spec.key, "not trained")
+            self.console.print(f"{ended:3d} of {self.total}  {spec.row} seed {spec.seed}: {what}; {self.left()}")
+
+    @property
+    def share(self) -> float:
+        """Of all work, done so far."""
+        return sum(self.weight[key] * done for key, done in self.done.items()) / sum(self.weight.values())
 
     def left(self) -> str:
-        """Time left, from the share of all work done so far."""
-        share = sum(self.done.values()) / max(self.total, 1)
-        if share < 0.02:
-            return "time left: not known yet"
-        seconds = (time.monotonic() - self.begin) * (1 - share) / share
+        """Time left for the whole comparison."""
+        if self.share < 0.02:
+            return "time left not known yet"
+        seconds = (time.monotonic() - self.begin) * (1 - self.share) / self.share
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"

@@ -68,7 +68,7 @@ def methods() -> dict[str, type[Method]]:
     for info in iter_modules(trainers.__path__):
         wanted = info.name.replace("_", "")
         module = import_module(f"trainers.{info.name}")
-        classes = [c for n, c in vars(module).items() if n.lower() == wanted and inspect.isclass(c)]
+        classes = [c for n, c in vars(module).items() if n.lower() == wanted and inspect.isclass(c) and issubclass(c, Method)]
         if not classes:
             raise TypeError(f"trainers/{info.name}.py must define a Method class named like the file")
         found[info.name] = classes[0]

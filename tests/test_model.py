@@ -69,7 +69,7 @@ def test_weights_survive_the_disk(model, tmp_path):
     assert weights_hash(read_weights(tmp_path / "w.safetensors")) == weights_hash(plain_weights(model))
 
 
-@pytest.mark.parametrize("recipe", ["lora", "lora(targets='q_proj,v_proj', alpha=32.0)"])
+@pytest.mark.parametrize("recipe", ["lora", "lora(targets='q_proj,v_proj', alpha=32)"])
 def test_effective_weights_equal_the_merged_model(base, recipe):
     run = make_run(base, recipe)
     wrapped = run.methods[0].trainable(run.load(), run)

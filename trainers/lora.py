@@ -17,7 +17,7 @@ class Lora(Method):
     search = {"r": (4, 16)}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)
 
-    def __init__(self, r: int = 8, alpha: float = 16.0, dropout: float = 0.0, targets: str = "all-linear"):
+    def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
