@@ -28,6 +28,7 @@ class Drift:
     def __init__(
         self, base: nn.Module, examples: Sequence[Example], decode: Callable[[Sequence[int]], str], token_budget: int
     ) -> None:
+        self._decode, self._budget = decode, token_budget
         self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
         places = range(len(self.examples))
         self._batches = [
@@ -37,6 +38,10 @@ class Drift:
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
         size = sum(batch.labels.numel() for batch in self._batches) * vocabulary(base) * 4
         self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
+
+    def first(self, n: int) -> Drift:
+        """The same on the first n examples."""
+        return Drift(self.base, self.examples[:n], self._decode, self._budget)
 
     def measure(self, model: nn.Module) -> list[tuple[Example, dict[str, float]]]:
         """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers."""

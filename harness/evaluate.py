@@ -129,10 +129,10 @@ class Evaluator:
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
         return frame.astype(dict(ITEM_COLUMNS))
 
-    def sample(self, domain: int, general: int, seed: int = 0) -> Evaluator:
-        """The same on about this many items of each group, spread evenly over its tasks; without drift."""
+    def sample(self, domain: int, general: int, seed: int = 0, drift: int = 0) -> Evaluator:
+        """The same on about this many items of each group, spread evenly over its tasks; drift on so many examples."""
         chosen = copy.copy(self)
-        chosen._drift = {}
+        chosen._drift = {group: one.first(drift) for group, one in self._drift.items()} if drift else {}
         chosen.tasks = []
         for group, wanted in (("domain", domain), ("general", general)):
             tasks = [task for task in self.tasks if task.told.group == group]

@@ -18,8 +18,8 @@ from harness.records import Record
 from harness.run import TrainingData
 from harness.tasks import EvalTask, domain_tasks, load_suite
 
-CURVE = {"domain": 150, "general": 300}
-"""Items scored at each fraction of the budget."""
+CURVE = {"domain": 150, "general": 300, "drift": 50}
+"""Items scored at each fraction of the budget, and held-out records whose loss is measured (validation loss)."""
 PATH = 120
 """Dev records of each group scored along the line from the base."""
 DRIFT = 300

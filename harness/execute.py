@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from harness import PROTOCOL
 from harness.contract import Weights
@@ -32,9 +33,14 @@ Events = Callable[[dict[str, Any]], None]
 
 
 def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events) -> None:
-    """Make the run and its evaluations, whatever of them the store lacks."""
+    """Make the run and its evaluations, whatever of them the store lacks. Another process at the same run is waited for."""
     folder = store.run(spec.key)
     folder.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.path / "lock"):
+        _execute(spec, material, folder, evaluation, events)
+
+
+def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events) -> None:
     evaluator = Scoring(spec, material, folder, evaluation)
     try:
         if folder.status != "done" or not (evaluator.complete or _weights_path(folder).exists()):

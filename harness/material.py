@@ -200,6 +200,7 @@ def _spec(material: Material, row: str, role: str, recipe: Recipe, seed: int, al
             "seed": seed,
             "threads": plan.threads,
             "device": plan.device,
+            "torch": torch.__version__,
         }
     assert plan.meter is not None
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question)

@@ -61,7 +61,9 @@ def open_base(path: str) -> BaseModel:
 def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
     """The causal language model at `path`, in eval mode."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     return model.to(device).eval()
 

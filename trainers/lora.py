@@ -1,5 +1,7 @@
 """Low-rank adapters (peft): W = W0 + (alpha / r) B A, B = 0 at the start; only A and B train."""
 
+import warnings
+
 from torch import nn
 
 from harness.contract import Method, Run
@@ -23,6 +25,7 @@ class Lora(Method):
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
+        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
         targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
         config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
         # bf16 factors with fp32 masters, like every other trained weight

@@ -66,7 +66,14 @@ def _work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(material.plan.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    execute(spec, material, store, evaluation.open(material), connection.send)
+
+    def send(event: dict[str, Any]) -> None:
+        try:
+            connection.send(event)
+        except OSError:  # the parent is gone: end here, the run goes on from its checkpoint next time
+            os._exit(1)
+
+    execute(spec, material, store, evaluation.open(material), send)
     connection.close()
 
 
