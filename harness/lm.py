@@ -68,7 +68,9 @@ class Codec:
         for special in (False, True):
             part = [text for text in new if opened[text] is not special]
             if part:
-                for text, ids in zip(part, self.tokenizer(part, add_special_tokens=special)["input_ids"], strict=False):
+                for text, ids in zip(
+                    part, self.tokenizer(part, add_special_tokens=special, verbose=False)["input_ids"], strict=False
+                ):
                     lead = (self.prefix,) if special and self._adds_bos else ()
                     self._known[text, whole] = (*lead, *ids)
         return [self._known[text, whole] for text in texts]
