@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.model import _head_at
+from harness.model import head_at
 
 Ids = tuple[int, ...]
 
@@ -72,7 +72,7 @@ def prefill(model: Any, prompts: Sequence[Ids]) -> tuple[Prefix, Tensor]:
     tokens, mask = padded(prompts, device_of(model))
     width = tokens.shape[1]
     last = torch.arange(len(prompts), device=tokens.device) * width + mask.sum(1) - 1
-    with _head_at(model, last, width):
+    with head_at(model, last, width):
         out = model(input_ids=tokens, use_cache=True)
     return Prefix(out.past_key_values, mask), out.logits[0].float()
 
@@ -83,7 +83,7 @@ def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Ten
     prefix.mask = torch.cat([prefix.mask, mask], 1)
     positions = start + torch.arange(tokens.shape[1], device=tokens.device)
     extra = {"position_ids": positions} if takes_positions(model) else {}
-    with _head_at(model, places, tokens.shape[1]):
+    with head_at(model, places, tokens.shape[1]):
         memory = {"past_key_values": prefix.cache, "use_cache": True}
         out = model(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)
     prefix.cache = out.past_key_values

@@ -95,27 +95,25 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu", pad
     return Batch(tokens, mask, places, labels, tuple(examples))
 
 
-def micro_batches(examples: Sequence[Example], limit: int) -> list[list[Example]]:
-    """Cut examples into groups of similar length: padded size at most `limit` tokens, padding at most a fifth.
+def micro_batches(examples: Sequence[Example], limit: int, overhead: int = 64) -> list[list[Example]]:
+    """Cut examples into groups of similar length, padded to at most `limit` tokens each.
 
+    A longer example joins a group unless the padding this adds costs more than starting a new group (`overhead`, in tokens).
     The order is by (length, id): fixed by the examples alone, so that a step's arithmetic never depends on their order.
     """
     groups: list[list[Example]] = []
-    room = 256  # tokens: below this a second group costs more than the padding it saves (measured on CPU)
     for example in sorted(examples, key=lambda e: (len(e), e.id)):
-        size = len(example)
-        if groups:
-            group = groups[-1]
-            tight = size <= 1.25 * len(group[0]) or len(group) * len(group[0]) < room
-            if tight and (len(group) + 1) * size <= limit:
-                group.append(example)
-                continue
-        groups.append([example])
+        group = groups[-1] if groups else []
+        padding = len(group) * (len(example) - len(group[-1])) if group else 0
+        if group and padding <= overhead and (len(group) + 1) * len(example) <= limit:
+            group.append(example)
+        else:
+            groups.append([example])
     return groups
 
 
 @contextmanager
-def _head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
+def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
     """Inside, the head sees only the flat `places` of the last `width` positions (virtual tokens stand in front)."""
 
     def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -131,7 +129,7 @@ def _head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
 
 def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
     """(S, V) logits that predict the supervised tokens, fp32."""
-    with _head_at(model, batch.places, batch.tokens.shape[1]):
+    with head_at(model, batch.places, batch.tokens.shape[1]):
         return model(input_ids=batch.tokens, use_cache=False, **options).logits[0].float()
 
 

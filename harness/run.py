@@ -19,6 +19,12 @@ from harness.contract import Batch, Example, Method, Run, Step, Weights, overrid
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 
 
+SHORT = 512
+"""Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward pass is slow (measured: 1.1 to 2 times)."""
+OVERHEAD = {"cpu": 64, "cuda": 2048}
+"""Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
+
+
 @dataclass(frozen=True)
 class Training:
     """The training protocol, the same for every recipe of a comparison."""
@@ -92,7 +98,7 @@ class TrainingRun(Run):
             yield
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        for group in micro_batches(examples, self.training.micro_tokens):
+        for group in self._groups(examples):
             yield collate(group, self.device)
 
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -118,7 +124,14 @@ class TrainingRun(Run):
 
     def load(self) -> nn.Module:
         """A fresh copy of the base in the computing precision."""
-        return self.base.load(self.dtype, self.device)
+        model = self.base.load(self.dtype, self.device)
+        longest = max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
+        if self.device.type == "cpu" and longest <= SHORT:
+            model.set_attn_implementation("eager")
+        return model
+
+    def _groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        return micro_batches(examples, self.training.micro_tokens, OVERHEAD[self.device.type])
 
     def filled(self, hook: str) -> list[Method]:
         """The methods that fill a hook, in canonical order."""
@@ -145,7 +158,7 @@ class TrainingRun(Run):
         """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
         passes = 2 if any("base_logits" in method.needs for method in self.methods) else 1
         flops = 0.0
-        for group in micro_batches(step, self.training.micro_tokens):
+        for group in self._groups(step):
             shape = Shape(len(group), max(map(len, group)), sum(sum(e.supervised[1:]) for e in group))
             flops += self._price("train", True).of(shape)
             flops += self._price("full", False).of(shape) if passes == 2 else 0.0
