@@ -77,11 +77,13 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     run = training_run(material, spec)
     monitor = Monitor(spec, material.plan, resumed=(folder.path / "checkpoint").exists())
 
+    tokens, seconds = 0, 0.0
+
     def report(entry: dict[str, Any]) -> None:
+        nonlocal tokens, seconds
+        tokens, seconds = tokens + entry["tokens"], seconds + entry["seconds"]
         monitor.step(entry)
-        events(
-            {"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": entry["tokens"] / entry["seconds"]}
-        )
+        events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
         monitor.scores(fraction, scoring.look(fraction, weights()))

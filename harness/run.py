@@ -18,7 +18,6 @@ from harness.budget import Ledger, Price, Shape, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 
-
 SHORT = 512
 """Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward pass is slow (measured: 1.1 to 2 times)."""
 OVERHEAD = {"cpu": 64, "cuda": 2048}

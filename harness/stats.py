@@ -271,9 +271,12 @@ def _evaluate(
     for name, q in quantities.items():
         use = q.weights > 0
         after, before, c = tuned[..., use], start[..., use], chance[use]
-        if q.kind == "level":
-            value = after
-        elif q.kind == "retention":
+        if q.kind == "level":  # over the tasks where it is defined for this row: repetition needs an answer of some length
+            known = np.isfinite(after)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values[name] = np.where(known, after, 0.0) @ q.weights[use] / (known @ q.weights[use])
+            continue
+        if q.kind == "retention":
             with np.errstate(invalid="ignore", divide="ignore"):
                 value = 100 * (np.where(inverted[use], before / after, (after - c) / (before - c)) - 1)
         else:

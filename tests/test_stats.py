@@ -119,6 +119,16 @@ def test_a_row_never_scored_on_a_task_has_no_number_there():
     assert not found.estimate("retention", "x").known and found.estimate("retention:family:a", "x").known
 
 
+def test_a_level_is_read_over_the_tasks_where_it_is_defined():
+    """Answers too short to repeat anything leave one task without a number, not the whole measure."""
+    told = {"metric": "rep3_word", "primary": False, "channel": "degeneration"}
+    long = table({"base": [0.5, 0.5], "x": [0.2, 0.4]}, "a", **told)
+    short = table({"base": [0.1, 0.1], "x": [np.nan, np.nan]}, "b", **told)
+    found = stats.analyse(pd.concat([long, short, table({"base": [1, 1], "x": [1, 1]}, "c")]), "base", reps=50)
+    assert found.estimate("level:rep3_word:general", "x").value == pytest.approx(0.3)
+    assert found.estimate("level:rep3_word:general", "base").value == pytest.approx(0.3)
+
+
 def test_draws_are_shared_so_equal_rows_never_differ():
     scores = table({"base": coin(300, 0.8, 1), "x": coin(300, 0.6, 2), "y": coin(300, 0.6, 2)})
     difference = stats.analyse(scores, "base", reps=200).difference("change", "x", "y")
