@@ -19,7 +19,7 @@ from harness.contract import Batch, Example, Method, Run, Step, Weights, overrid
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 
 SHORT = 512
-"""Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward pass is slow (measured: 1.1 to 2 times)."""
+"""Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 

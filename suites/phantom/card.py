@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 from suites.phantom import pretrain, world
 from suites.phantom.words import SEED
@@ -47,20 +48,19 @@ Mean over families (generation): **{mean:.3f}**
 
 def evaluate(folder):
     """Score the base on every general task: [(task, its metadata, score)]."""
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
+    import lm_eval
+    from lm_eval.models import huggingface
     from lm_eval.tasks import TaskManager
 
     logging.disable(logging.WARNING)
-    lm = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=100)
+    model, score = cast(Any, huggingface.HFLM), cast(Any, lm_eval.simple_evaluate)  # wrapped: their types hide the arguments
+    lm = model(pretrained=str(folder), dtype="float32", device="cpu", batch_size=100)
     manager = TaskManager(include_path=str(HERE / "tasks"), include_defaults=False)
     names = sorted(p.stem for p in (HERE / "tasks").glob("*.yaml") if p.stem != "phantom")
     rows = []
     for chat in (True, False):
         tasks = [f"phantom_{n}" for n in names if (f"chat: {str(chat).lower()}" in (HERE / f"tasks/{n}.yaml").read_text())]
-        out = simple_evaluate(
-            lm, tasks=tasks, task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=False
-        )
+        out = score(lm, tasks=tasks, task_manager=manager, apply_chat_template=chat, bootstrap_iters=0, log_samples=False)
         for task in tasks:
             meta = out["configs"][task]["metadata"]["lethe"]
             rows.append((task, meta, out["results"][task][meta["primary"] + ",none"]))

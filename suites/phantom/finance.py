@@ -271,16 +271,16 @@ def build(kinds=tuple(TRAIN), wrap=True, planted=True):
         rng = stream("finance", "planted")
         rows = _plant_corruptions(_plant_duplicates(rows, rng), rng)
     else:
-        rows = [dict(row, copy_of=None, clean=row["output"]) for row in rows]
+        rows = [row | {"copy_of": None, "clean": row["output"]} for row in rows]
     ids = {id(row): f"fin-{i:04d}" for i, row in enumerate(rows)}
     fields = ("instruction", "input", "output", "kind")
     train = [{"id": ids[id(row)], **{f: row[f] for f in fields}} for row in rows]
     truth = {
         ids[id(row)]: {
-            "near_duplicate_of": row["copy_of"] and ids[id(row["copy_of"])],
+            "near_duplicate_of": ids.get(id(row["copy_of"])),
             "corrupted": row["output"] != row["clean"],
             "clean_output": row["clean"],
-            "difficulty": DIFFICULTY[row["kind"]],
+            "difficulty": DIFFICULTY[str(row["kind"])],
         }
         for row in rows
     }

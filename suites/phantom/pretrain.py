@@ -89,6 +89,13 @@ def restore(checkpoint, master, opt):
     return state["step"], json.loads(state["log"])
 
 
+@torch.no_grad()
+def publish(master, net):
+    """Copy the fp32 masters into the bf16 model."""
+    for parameter, value in zip(net.parameters(), master, strict=True):
+        parameter.copy_(value)
+
+
 def keep(checkpoint, step, master, opt, log):
     """Write a checkpoint, whole or not at all."""
     part = checkpoint.with_suffix(".part")
@@ -101,15 +108,14 @@ def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
     torch.manual_seed(seed)
     net = model.model(tok)
     master = [p.detach().clone().float() for p in net.parameters()]
-    net = net.to(torch.bfloat16)
+    net = net.bfloat16()
     run = torch.compile(net) if compiled else net
     opt = optimizer(master)
     checkpoint = Path(work) / f"base-{seed}.pt"
     first, log = restore(checkpoint, master, opt)
     source, began, total = batches(tok, seed, first), time.time(), 0.0
     for step in range(first, steps):
-        with torch.no_grad():
-            torch._foreach_copy_(list(net.parameters()), master)
+        publish(master, net)
         total += _step(run, net, master, opt, next(source), rate(step, steps))
         if (step + 1) % 50 == 0:
             log.append([step + 1, round(total / 50, 4)])
@@ -117,8 +123,7 @@ def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
             total = 0.0
         if (step + 1) % 400 == 0 or step + 1 == steps:
             keep(checkpoint, step + 1, master, opt, log)
-    with torch.no_grad():
-        torch._foreach_copy_(list(net.parameters()), master)
+    publish(master, net)
     return net, log
 
 
