@@ -129,3 +129,10 @@ def test_work_that_raises_is_charged_too():
     with pytest.raises(ZeroDivisionError), ledger.charge("train", 30.0, Counter(domain=7), torch.device("cpu")):
         _ = 1 / 0
     assert ledger.spent == 30
+
+
+def test_seconds_are_asked_before_each_step(base, tmp_path):
+    """At the pace seen so far another step would not fit: the end is before the limit, or a step's noise beyond it."""
+    run = make_run(base, "sft", meter="seconds", allowed=0.6)
+    trained(run, tmp_path)
+    assert 0.3 < run.ledger.record()["seconds"] < 1.2

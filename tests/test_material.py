@@ -1,0 +1,88 @@
+"""What a plan amounts to: examples, notes, run keys, and what is kept out of training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.compare import prepare
+from harness.errors import PlanError
+from harness.material import default_rate, gather, run_specs
+from harness.plan import make_plan
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    domain = [{"instruction": f"Grade item number {i}", "output": "buy" if i % 2 else "sell"} for i in range(300)]
+    general = [{"instruction": f"Echo the word w{i}", "output": f"w{i}"} for i in range(100)]
+    suite = [{"id": str(i), "question": f"ECHO the  word w{i}", "answer": f"w{i}"} for i in range(90, 130)]
+    for name, rows in (("domain", domain), ("general", general)):
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    return folder
+
+
+def plan(files, tiny_path, **more):
+    fixed = {"data": str(files / "domain.json"), "model": tiny_path, "suites": str(files / "echo.jsonl"), "max_length": 64}
+    return make_plan({**fixed, "general": str(files / "general.json"), "recipes": "sft", "out": str(files / "out"), **more})
+
+
+def test_retention_items_never_reach_training(files, tiny_path):
+    """Ten pool records ask what the suite asks, in other case and spacing: they are left out, and it is said."""
+    before = gather(plan(files, tiny_path))
+    material, *_ = prepare(plan(files, tiny_path))
+    asked = {f"Echo the word w{i}" for i in range(90, 100)}
+    leaked = {record.id for record in (*before.pool, *before.general_dev) if record.messages[0].content in asked}
+    kept = {e.id for e in material.training_data.general} | {record.id for record in material.general_dev}
+    assert len(leaked) == 10 and len(kept) == 90 and not leaked & kept
+    assert any("10 general records ask what a general suite asks" in note for note in material.notes)
+
+
+def test_recipes_without_their_data_are_left_out_with_a_note(files, tiny_path):
+    material = gather(plan(files, tiny_path, general=None, recipes="sft mix lora+replay"))
+    assert [recipe.text for recipe in material.recipes] == ["sft"]
+    assert any("mix is left out: it needs general data" in note for note in material.notes)
+
+
+def test_nothing_left_to_run_is_refused(files, tiny_path):
+    with pytest.raises(PlanError, match="every recipe needs general data"):
+        gather(plan(files, tiny_path, general=None, recipes="mix"))
+
+
+def keys(files, tiny_path, **more):
+    return [spec.key for spec in run_specs(gather(plan(files, tiny_path, **more)), 1e9)]
+
+
+def test_equal_questions_are_one_run(files, tiny_path):
+    assert keys(files, tiny_path, recipes="ewc+nlirg") == keys(files, tiny_path, recipes="nlirg+ewc")
+
+
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 1e-4}, {"batch_size": 16}, {"threads": 2}, {"precision": "float32"}, {"max_length": 20}]
+)
+def test_another_question_is_another_run_but_the_same_base(files, tiny_path, change):
+    fixed = {"precision": "bfloat16"}
+    one, two = keys(files, tiny_path, **fixed), keys(files, tiny_path, **{**fixed, **change})
+    assert one[0] == two[0] and one[2] != two[2]
+
+
+def test_seeds_are_runs_of_their_own(files, tiny_path):
+    found = keys(files, tiny_path, seeds=3)
+    assert len(set(found)) == 5
+
+
+@pytest.mark.parametrize("parameters, rate", [(10**9, 2e-5), (8 * 10**9, 7.07e-6), (1_000, 1e-3)])
+def test_default_learning_rate(parameters, rate):
+    assert default_rate(parameters) == pytest.approx(rate, rel=1e-3)
+
+
+def test_budget_and_meter_that_disagree(files, tiny_path):
+    with pytest.raises(PlanError, match="in seconds but meter is flops"):
+        gather(plan(files, tiny_path, budget="60s", meter="flops"))
+
+
+def test_a_model_that_is_not_there(files, tiny_path):
+    with pytest.raises(PlanError, match="give a folder with a Hugging Face checkpoint"):
+        gather(plan(files, str(files / "nowhere")))
