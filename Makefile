@@ -21,10 +21,10 @@ report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=fi
 	@$(BIN)/lethe report $(NAME) $(if $(OUT),--out '$(OUT)')
 
 test: $(VENV)/ready-dev  ## the fast tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ The language-model head runs only at those S places, so per-token tensors are fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
@@ -179,11 +179,16 @@ class Method:
         """Take back what `state` gave."""
 
 
-def blend(steps: Iterator[Step], size: int, count_at: Callable[[int], int], general: Iterator[Example]) -> Iterator[Step]:
-    """Steps of `size` examples, of which `count_at(step)` come from `general`; the domain's order is kept, none is dropped."""
-    domain = chain.from_iterable(steps)
-    for step in count():
-        n_general = count_at(step)
+def blend(steps: Iterator[Step], size: int, ratio: float, general: Iterator[Example], every: int = 1) -> Iterator[Step]:
+    """Steps of `size` examples, a `ratio` of all from `general`, in each `every`-th step only; the domain keeps its order.
+
+    The ratio is exact over time: what one step rounds away a later one makes up for.
+    """
+    domain, owed = chain.from_iterable(steps), 0.0
+    for step in count(1):
+        owed += ratio * size
+        n_general = int(owed + 1e-9) if step % every == 0 else 0
+        owed -= n_general
         fresh = list(islice(domain, size - n_general))
         if len(fresh) < size - n_general:
             return

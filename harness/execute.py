@@ -96,33 +96,31 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     peak = peak_memory()
     _weights_path(folder).parent.mkdir(exist_ok=True)
     save_weights(weights, _weights_path(folder))
-    happened = {
+    happened = _happened(folder, spec, progress, begin, started) | {
+        "peak_memory_bytes": peak,
+        "weights_hash": weights_hash(weights),
+        "evaluation_seconds": scoring.seconds,
+    }
+    record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
+    folder.write("run", record | {"where": where()})
+    folder.write("ledger", run.ledger.record())
+    folder.write("status", {"status": "done", "reason": None, "traceback": None})
+    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
+    monitor.close()
+
+
+def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float, started: datetime) -> dict[str, Any]:
+    """When it ran, how far it came, and how steadily."""
+    return {
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": time.monotonic() - begin,
         "steps": progress.steps,
         "epochs": progress.epochs,
         "stopped_by": progress.stopped_by,
-        "peak_memory_bytes": peak,
-        "weights_hash": weights_hash(weights),
-        "evaluation_seconds": scoring.seconds,
         "stability": stability(folder.log(), spec.training.warmup),
         "notes": [],
     }
-    folder.write(
-        "run",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "key": spec.key,
-            "asked": asked(spec, material),
-            "happened": happened,
-            "where": where(),
-        },
-    )
-    folder.write("ledger", run.ledger.record())
-    folder.write("status", {"status": "done", "reason": None, "traceback": None})
-    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
-    monitor.close()
 
 
 def asked(spec: RunSpec, material: Material) -> dict[str, Any]:

@@ -28,19 +28,7 @@ class Mix(Method):
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        if not self.ratio:
-            yield from steps
-            return
-        owed = 0.0
-
-        def count_at(step: int) -> int:
-            nonlocal owed
-            owed += self.ratio * run.batch_size
-            count = int(owed + 1e-9)
-            owed -= count
-            return count
-
-        yield from blend(steps, run.batch_size, count_at, self._passes(run))
+        return blend(steps, run.batch_size, self.ratio, self._passes(run)) if self.ratio else steps
 
     def _passes(self, run: Run) -> Iterator[Example]:
         """The pool in a new order every pass, for ever."""

@@ -28,19 +28,7 @@ class Replay(Method):
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        if not self.ratio:
-            yield from steps
-            return
-        owed = 0.0
-
-        def count_at(step: int) -> int:
-            nonlocal owed
-            owed += self.ratio * run.batch_size
-            count = int(owed + 1e-9) if (step + 1) % self.every == 0 else 0
-            owed -= count
-            return count
-
-        yield from blend(steps, run.batch_size, count_at, self._draws(run))
+        return blend(steps, run.batch_size, self.ratio, self._draws(run), self.every) if self.ratio else steps
 
     def _draws(self, run: Run) -> Iterator[Example]:
         """Uniform draws from the buffer, for ever."""

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -35,11 +36,35 @@ def ours(material: Material, spec: RunSpec, steps: int) -> float:
     return sum(entry["supervised"] for entry in log) / sum(entry["seconds"] for entry in log)
 
 
+def documented(material: Material, folder: str, steps: int) -> Any:
+    """TRL's settings."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=32,
+        train_sampling_strategy="group_by_length",
+        learning_rate=material.training.learning_rate,
+        lr_scheduler_type="cosine",
+        optim="adamw_torch_fused",
+        bf16=True,
+        gradient_checkpointing=False,
+        completion_only_loss=True,
+        max_length=material.plan.max_length,
+        report_to="none",
+        logging_strategy="no",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+
+
 def trl(material: Material, steps: int) -> float:
     """The same of TRL's SFTTrainer."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     times: list[float] = []
 
@@ -53,24 +78,7 @@ def trl(material: Material, steps: int) -> float:
     examples = material.training_data.domain[: 32 * steps]
     rows = [{"input_ids": list(e.tokens), "completion_mask": [int(s) for s in e.supervised]} for e in examples]
     with tempfile.TemporaryDirectory() as folder:
-        config = SFTConfig(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=32,
-            train_sampling_strategy="group_by_length",
-            learning_rate=material.training.learning_rate,
-            lr_scheduler_type="cosine",
-            optim="adamw_torch_fused",
-            bf16=True,
-            gradient_checkpointing=False,
-            completion_only_loss=True,
-            max_length=material.plan.max_length,
-            report_to="none",
-            logging_strategy="no",
-            save_strategy="no",
-            use_cpu=True,
-            disable_tqdm=True,
-        )
+        config = documented(material, folder, steps)
         model = material.base.load(torch.float32)
         trainer = SFTTrainer(
             model=model,
