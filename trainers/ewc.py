@@ -21,9 +21,9 @@ class Ewc(Method):
         "author={Kirkpatrick, James and others}, journal={PNAS}, year={2017}}"
     )
     off = {"strength": 0.0}
-    search = {"strength": (0.1, 1000.0)}
+    search = {"strength": (0.01, 10.0)}
 
-    def __init__(self, strength: float = 10.0, samples: int = 256, fisher: str = "true"):
+    def __init__(self, strength: float = 1.0, samples: int = 256, fisher: str = "true"):
         if fisher not in ("true", "empirical"):
             raise ValueError(f"fisher is true or empirical, not '{fisher}'")
         self.strength, self.samples, self.fisher = strength, samples, fisher
