@@ -181,7 +181,8 @@ def _strata(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
         known, k = np.unique(cluster[part], return_inverse=True)
         shape = (len(known), len(rows), len(seeds), len(inside))
         place = np.ravel_multi_index((k, row[part], seed[part], m), shape)
-        values = [table["score"].to_numpy(float)[part], table["start"].to_numpy(float)[part], np.ones(part.sum())]
+        start = table["start"].to_numpy(float)[part]
+        values = [table["score"].to_numpy(float)[part] - start, start, np.ones(part.sum())]  # changes: equal rows give 0
         sums = [np.bincount(place, weights=v, minlength=int(np.prod(shape))).reshape(shape) for v in values]
         strata.append(Stratum(inside, np.stack(sums, axis=1)))
     return strata
@@ -196,7 +197,8 @@ def seed_stretch(n: int) -> float:
 
 
 def _means(sums: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean tuned and base score by row and measure, (B, R, m), from sums (B, 3, R, S, m) and seed draws (B, S)."""
+    """Mean tuned and base score by row and measure, (B, R, m), from sums (B, 3, R, S, m) of changes, base scores
+    and items, and seed draws (B, S)."""
     n_seeds = available.sum(1)
     stretch = np.vectorize(seed_stretch, otypes=[float])(n_seeds)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -204,7 +206,8 @@ def _means(sums: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[
         centre = weights.sum(2, keepdims=True) / n_seeds[:, None]
         weights = (1 + stretch[:, None] * (weights - centre)) / n_seeds[:, None]
         means = [np.where(available, sums[:, i] / sums[:, 2], 0.0) for i in (0, 1)]
-        tuned, start = ((np.where(available, weights, 0.0) * mean).sum(2) for mean in means)
+        moved, start = ((np.where(available, weights, 0.0) * mean).sum(2) for mean in means)
+        tuned = start + moved
     return np.where(n_seeds > 0, tuned, np.nan), np.where(n_seeds > 0, start, np.nan)
 
 

@@ -38,6 +38,17 @@ def test_base_against_itself_is_exactly_zero():
         assert (retention.value, retention.low, retention.high) == (100.0, 100.0, 100.0)
 
 
+def test_a_row_equal_to_the_base_is_exactly_zero_in_every_draw():
+    """Continuous scores and rounding sums: a control that equals the base must not read 1e-6 off."""
+    values, others = np.random.default_rng(0).normal(1.7, 0.4, 313), np.random.default_rng(1).normal(2, 1, (9, 313))
+    rows = {"base": values, "x": values} | {f"other {i}": other for i, other in enumerate(others)}
+    scores = table(rows, channel="likelihood", metric="bits_per_byte", higher_better=False)
+    found = stats.analyse(scores, "base", reps=500)
+    for name, exact in (("change", 0.0), ("retention", 100.0)):
+        estimate = found.estimate(name, "x")
+        assert (estimate.value, estimate.low, estimate.high) == (exact, exact, exact)
+
+
 def test_standard_error_is_that_of_the_paired_t_test():
     base, tuned = coin(2000, 0.8, 1), coin(2000, 0.6, 2)
     change = stats.analyse(table({"base": base, "x": tuned}), "base").estimate("change", "x")
