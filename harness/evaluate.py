@@ -58,7 +58,10 @@ class Evaluator:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
         self.codec = Codec(tokenizer, template)
         self.tasks = [Prepared(task, self.codec) for task in tasks]
+        self._drawn: list[str] = []
         if limit:
+            long = [task for task in self.tasks if len(task.docs) > limit]
+            self._drawn = [f"{task.told.name}: {limit:,} of {len(task.docs):,} items, drawn by content." for task in long]
             self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
         self.cluster_of = cluster_of or {}
         self._options = {"token_budget": token_budget, "max_length": max_length}
@@ -110,7 +113,7 @@ class Evaluator:
             f"{name}: {n:,} of {total:,} prompts are longer than the model's context and lose their beginning."
             for name, (n, total) in self._truncated.items()
         ]
-        return [task.told.note for task in self.tasks if task.told.note] + cut
+        return [task.told.note for task in self.tasks if task.told.note] + self._drawn + cut
 
     def score(self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, drift: bool = True) -> pd.DataFrame:
         """One row an item and metric, as `ITEM_COLUMNS` lays out. The model and all random states are left as they were."""

@@ -140,7 +140,7 @@ def read_items(path: Path) -> dict[str, list[Doc]]:
         if line.strip():
             row = _Row(f"{path.name} line {number}", line, faults)
             if (read := row.read()) is not None:
-                docs.setdefault(read[0], []).append(read[1] | {"id": str(row.row.get("id", number))})
+                docs.setdefault(read[0], []).append(read[1] | {"id": str(row.row.get("id", ""))})
     if not docs and not faults:
         faults.append(f"{path} holds no items; give it at least one")
     if len(faults) > FAULTS_SHOWN:

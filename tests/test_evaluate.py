@@ -240,3 +240,23 @@ def test_corpus_metrics_have_no_item_score():
     assert item_score("f1", (1, 0)) is None
     assert item_score("brier_score", (0, [0.75, 0.25])) == pytest.approx(0.125)
     assert item_score("bits_per_byte", (-6.931471805599453, 10)) == pytest.approx(1.0)
+
+
+def test_a_limit_is_said_and_draws_the_same_items_whatever_the_order(tiny_path, tmp_path):
+    """`limit` keeps items by their content: a shuffled file gives the same ones."""
+    import json
+
+    from harness.model import open_base
+    from harness.tasks import load_suite
+    from harness.template import ChatTemplate
+
+    base = open_base(tiny_path)
+    rows = [json.dumps({"question": f"Say w{i}", "answer": f"w{i}"}) for i in range(30)]
+    drawn = []
+    for order in (rows, rows[::-1]):
+        (tmp_path / "say.jsonl").write_text("\n".join(order))
+        tasks = load_suite(str(tmp_path / "say.jsonl"))
+        evaluator = Evaluator(tasks, ChatTemplate(base.tokenizer), base.tokenizer, max_length=64, limit=7)
+        drawn.append({doc["prompt"] for task in evaluator.tasks for doc in task.docs.values()})
+        assert any("7 of 30 items" in note for note in evaluator.notes)
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 7
