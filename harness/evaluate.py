@@ -20,7 +20,7 @@ import torch
 from lm_eval.evaluator import evaluate
 from torch import nn
 
-from harness import quality
+from harness import PROTOCOL, quality
 from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Drift
@@ -29,9 +29,6 @@ from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated
 from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
 from harness.tasks import EvalTask
-
-PROTOCOL = 1
-"""Raised whenever scores before and after may not share a table."""
 
 
 class Evaluator:
