@@ -42,7 +42,7 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     plan = material.plan
     store = RunStore(Path(plan.out) / "runs")
     folder = Path(plan.out) / str(plan.name)
-    _refuse_other_question(folder, material, evaluation)
+    _refuse_other_question(folder, material)
     missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
     with Progress(missing, plan, quiet) as progress:
         run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
@@ -82,10 +82,10 @@ def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> boo
     folder = store.run(spec.key)
     if folder.status in RETRIED:
         return False
-    return folder.status != "done" or all(folder.scores(kind, evaluation.keys[kind]) is not None for kind in ("final", "path"))
+    return folder.status != "done" or all(folder.has_scores(kind, evaluation.keys[kind]) for kind in ("final", "path"))
 
 
-def _question(material: Material, evaluation: EvaluationPlan) -> dict[str, Any]:
+def _question(material: Material) -> dict[str, Any]:
     """What makes two comparisons the same one: rows may be added to it, these may not change."""
     plan = material.plan
     return {
@@ -102,12 +102,12 @@ def _question(material: Material, evaluation: EvaluationPlan) -> dict[str, Any]:
     }
 
 
-def _refuse_other_question(folder: Path, material: Material, evaluation: EvaluationPlan) -> None:
+def _refuse_other_question(folder: Path, material: Material) -> None:
     """A name holds one question; another one is refused, naming the fields that differ."""
     earlier = read_json(folder / "comparison.json")
     if earlier is None:
         return
-    now = _question(material, evaluation)
+    now = _question(material)
     differing = [
         f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}"
         for key in now
@@ -127,7 +127,7 @@ def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs:
         "name": plan.name,
         "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
-        "question": _question(material, evaluation),
+        "question": _question(material),
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
         "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}

@@ -163,7 +163,7 @@ class Scoring:
     def complete(self) -> bool:
         """Whether the store holds this run's final scores and its path."""
         keys = self.evaluation.keys
-        return all((self.folder.path / "evals" / f"{kind}-{keys[kind]}.parquet").exists() for kind in ("final", "path"))
+        return all(self.folder.has_scores(kind, keys[kind]) for kind in ("final", "path"))
 
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""

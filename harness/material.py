@@ -40,8 +40,6 @@ class Material:
     """Retention items for dev decisions; never trained on, never tested on."""
     training_data: TrainingData
     recipes: tuple[Recipe, ...]
-    left_out: tuple[str, ...]
-    """Notes on recipes that this plan cannot run."""
     budget: Budget
     notes: tuple[str, ...]
 
@@ -92,9 +90,7 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     chosen, left_out = _usable(recipes, bool(pool_examples))
     notes = [*dataset.notes, *template.notes, *left_out]
-    return Material(
-        plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, left_out, budget, tuple(notes)
-    )
+    return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes))
 
 
 def _resolve_machine(plan: Plan) -> Plan:

@@ -144,11 +144,18 @@ class RunFolder:
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
         """Store an evaluation's rows (`final`, `curve` or `path`) under its key."""
         scores = scores.astype(dict(ITEM_COLUMNS))[list(ITEM_COLUMNS)]
-        write_atomic(self.path / "evals" / f"{kind}-{key}.parquet", scores.to_parquet(index=False, compression="zstd"))
+        write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
+
+    def has_scores(self, kind: str, key: str) -> bool:
+        """Whether that evaluation has been made; nothing is read."""
+        return self._scores_path(kind, key).exists()
+
+    def _scores_path(self, kind: str, key: str) -> Path:
+        return self.path / "evals" / f"{kind}-{key}.parquet"
 
     def scores(self, kind: str, key: str) -> pd.DataFrame | None:
         """Those rows, or None where that evaluation has not been made."""
-        path = self.path / "evals" / f"{kind}-{key}.parquet"
+        path = self._scores_path(kind, key)
         return pd.read_parquet(path) if path.exists() else None
 
 
