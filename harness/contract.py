@@ -117,10 +117,12 @@ class Method:
     Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
     there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
-    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `sharded` (works under ZeRO-2/3).
+    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `sharded` (works under ZeRO-2/3),
+    `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
     """
 
     paper: ClassVar[str] = ""
+    verified: ClassVar[str] = ""
     off: ClassVar[dict[str, Any] | None] = {}
     search: ClassVar[dict[str, tuple[float, float]]] = {}
     lr_scale: float = 1.0
