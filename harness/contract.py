@@ -7,10 +7,10 @@ The language-model head runs only at those S places, so per-token tensors are fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import chain, count, islice
+from itertools import chain, islice
 from typing import Any, ClassVar
 
 import torch
@@ -181,13 +181,15 @@ class Method:
         """Take back what `state` gave."""
 
 
-def blend(steps: Iterator[Step], size: int, ratio: float, general: Iterator[Example], every: int = 1) -> Iterator[Step]:
-    """Steps of `size` examples, a `ratio` of all from `general`, in each `every`-th step only; the domain keeps its order.
+def blend(
+    steps: Iterator[Step], size: int, ratios: Iterable[float], general: Iterator[Example], every: int = 1
+) -> Iterator[Step]:
+    """Steps of `size` examples, a ratio of each from `general`, in each `every`-th step only; the domain keeps its order.
 
-    The ratio is exact over time: what one step rounds away a later one makes up for.
+    `ratios` gives each step's. Their sum is exact over time: what one step rounds away a later one makes up for.
     """
     domain, owed = chain.from_iterable(steps), 0.0
-    for step in count(1):
+    for step, ratio in enumerate(ratios, 1):
         owed += ratio * size
         n_general = int(owed + 1e-9) if step % every == 0 else 0
         owed -= n_general
@@ -195,6 +197,13 @@ def blend(steps: Iterator[Step], size: int, ratio: float, general: Iterator[Exam
         if len(fresh) < size - n_general:
             return
         yield fresh + list(islice(general, n_general))
+
+
+def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[Example]:
+    """The examples in a new order every pass, for ever."""
+    while True:
+        for index in torch.randperm(len(examples), generator=generator).tolist():
+            yield examples[index]
 
 
 def overrides(method: Method, hook: str) -> bool:

@@ -49,7 +49,8 @@ class Material:
         plan = self.plan
         assert plan.precision is not None
         rate = plan.learning_rate or default_rate(self.base.parameters)
-        return Training(rate, plan.batch_size, plan.micro_tokens, plan.warmup, plan.weight_decay, plan.clip, plan.precision)
+        shape = (plan.warmup, plan.decay)
+        return Training(rate, plan.batch_size, plan.micro_tokens, *shape, plan.weight_decay, plan.clip, plan.precision)
 
 
 def default_rate(parameters: int) -> float:

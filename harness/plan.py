@@ -46,6 +46,7 @@ class Plan:
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
     micro_tokens: int = option(8192, "padded tokens a micro-batch, at most")
     warmup: float = option(0.05, "share of the budget over which the learning rate rises")
+    decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
     weight_decay: float = option(0.0, "AdamW's decay to zero")
     clip: float = option(1.0, "largest gradient norm")
     precision: str | None = option(
@@ -129,6 +130,8 @@ def _faults(plan: Plan) -> list[str]:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
         faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
+    if plan.decay not in ("cosine", "linear", "constant"):
+        faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     if plan.precision not in (None, "bfloat16", "float32"):
         faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
     if not plan.recipe_texts:

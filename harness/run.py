@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -24,6 +24,14 @@ OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
 
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
+    "linear": lambda x: 1 - x,
+    "constant": lambda x: 1.0,
+}
+"""Factor on the learning rate after warm-up, by the share x of the rest of the budget that is spent."""
+
+
 @dataclass(frozen=True)
 class Training:
     """The training protocol, the same for every recipe of a comparison."""
@@ -36,6 +44,8 @@ class Training:
     """Padded tokens a micro-batch, at most."""
     warmup: float
     """Share of the budget over which the rate rises linearly."""
+    decay: str
+    """How it falls after that: a name in `DECAYS`."""
     weight_decay: float
     """AdamW's decay to zero."""
     clip: float
@@ -164,10 +174,11 @@ class TrainingRun(Run):
         return flops, passes * sum(map(len, step))
 
     def rate(self, fraction: float) -> float:
-        """Learning rate at a spent fraction: linear warm-up, then a cosine to 0 at the end of the budget."""
+        """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the budget."""
         warmup = self.training.warmup
         fraction = min(max(fraction, 0.0), 1.0)
-        shape = fraction / warmup if fraction < warmup else (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
+        decay = DECAYS[self.training.decay]
+        shape = fraction / warmup if fraction < warmup else decay((fraction - warmup) / (1 - warmup))
         return self.training.learning_rate * shape * math.prod(m.rate(fraction) for m in self.filled("rate"))
 
     def _price(self, model: str, backward: bool) -> Price:

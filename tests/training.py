@@ -28,7 +28,15 @@ def make_run(
     base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes
 ) -> TrainingRun:
     """A run of a recipe on 40 domain and 30 general examples."""
-    settings = {"learning_rate": 1e-2, "batch_size": 8, "micro_tokens": 96, "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0}
+    settings = {
+        "learning_rate": 1e-2,
+        "batch_size": 8,
+        "micro_tokens": 96,
+        "warmup": 0.1,
+        "decay": "cosine",
+        "weight_decay": 0.0,
+        "clip": 1.0,
+    }
     training = Training(**{**settings, "precision": "float32", **changes})
     data = TrainingData(examples(40), examples(30, "general"))
     return TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)

@@ -1,17 +1,23 @@
-"""Mix general data into every optimizer step, at a fixed ratio."""
+"""Mix general data into every optimizer step, at a fixed ratio or one that moves over the budget."""
 
+import re
 from collections.abc import Iterator
+from itertools import count
 
 import torch
+from torch import Tensor
 
-from harness.contract import Example, Method, Run, Step, blend
+from harness.contract import Method, Run, Step, blend, passes
 
 
 class Mix(Method):
     """Each step holds (1 - ratio) domain and ratio general examples; cross-entropy on both.
 
-    The general examples go round the whole pool in shuffled passes. The ratio is exact over time: what one step rounds
-    away the next makes up for. General tokens are inside the budget, so fewer domain epochs fit.
+    `ratio=0.25` is 3:1, `ratio=0.5` is 1:1. `schedule="15->30"` moves it linearly from 15 % to 30 % over the spent fraction of
+    the budget, whatever `ratio` says; its fixed control is the average, `mix(ratio=0.225)`: without it a comparison confounds
+    the schedule with the amount. The general examples go round the whole pool in shuffled passes. The ratio counts examples
+    and is exact over time, not in expectation: what one step rounds away the next makes up for. General tokens are inside
+    the budget, so fewer domain epochs fit.
     """
 
     paper = (
@@ -21,18 +27,36 @@ class Mix(Method):
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 
-    def __init__(self, ratio: float = 0.15):
-        if not 0 <= ratio < 1:
-            raise ValueError(f"ratio is a share of each step from 0 to below 1, not {ratio}")
-        self.ratio = ratio
-        self.needs = frozenset({"general_data"}) if ratio else frozenset()
+    def __init__(self, ratio: float = 0.15, schedule: str = ""):
+        self.first, self.last = _ends(schedule) if schedule else (ratio, ratio)
+        if not (0 <= self.first < 1 and 0 <= self.last < 1):
+            raise ValueError(f"ratio is a share of each step from 0 to below 1, not {schedule or ratio}")
+        self.needs = frozenset({"general_data"}) if self.first or self.last else frozenset()
+        self.spent_: list[float] = []
+        """The spent fraction each step was drawn at: a resumed run draws its past steps as they were."""
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        return blend(steps, run.batch_size, self.ratio, self._passes(run)) if self.ratio else steps
+        if not self.needs:
+            return steps
+        return blend(steps, run.batch_size, self._ratios(run), passes(run.general, run.generator("mix")))
 
-    def _passes(self, run: Run) -> Iterator[Example]:
-        """The pool in a new order every pass, for ever."""
-        generator = run.generator("mix")
-        while True:
-            for index in torch.randperm(len(run.general), generator=generator).tolist():
-                yield run.general[index]
+    def _ratios(self, run: Run) -> Iterator[float]:
+        """Each step's ratio, by the budget spent before it."""
+        for step in count():
+            if step == len(self.spent_):
+                self.spent_.append(min(run.budget_spent, 1.0))
+            yield self.first + (self.last - self.first) * self.spent_[step]
+
+    def state(self) -> dict[str, Tensor]:
+        return {"spent": torch.tensor(self.spent_, dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.spent_ = state["spent"].tolist()
+
+
+def _ends(schedule: str) -> tuple[float, float]:
+    """The first and last ratio of "15->30"."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*->\s*(\d+(?:\.\d+)?)\s*", schedule)
+    if not match:
+        raise ValueError(f"schedule is written in percent as 15->30, not '{schedule}'")
+    return float(match[1]) / 100, float(match[2]) / 100

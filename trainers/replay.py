@@ -1,6 +1,8 @@
 """Rehearse from a small buffer of general data."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import repeat
 
 import torch
 
@@ -10,7 +12,9 @@ from harness.contract import Example, Method, Run, Step, blend
 class Replay(Method):
     """A buffer of `size` general examples, drawn once; a `ratio` of all training examples comes from it, uniformly.
 
-    `every=k` rehearses only in each k-th step, k times as much. With one stage this is `mix` with a finite pool.
+    `every=k` rehearses only in each k-th step, k times as much. With one stage this is `mix` with a finite pool: after n
+    steps of B examples the buffer has been gone through `ratio * n * B / size` times, in expectation each example so often.
+    `shuffled=True` is the negative control: the tokens of every rehearsed answer stand in a random order, drawn once.
     """
 
     paper = (
@@ -21,18 +25,33 @@ class Replay(Method):
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 
-    def __init__(self, size: int = 256, ratio: float = 0.15, every: int = 1):
+    def __init__(self, size: int = 256, ratio: float = 0.15, every: int = 1, shuffled: bool = False):
         if not 0 <= ratio * every < 1:
             raise ValueError(f"ratio * every is the share of a rehearsing step, from 0 to below 1, not {ratio * every:g}")
-        self.size, self.ratio, self.every = size, ratio, every
+        if size < 1 or every < 1:
+            raise ValueError(f"size and every are 1 or more, not {size} and {every}")
+        self.size, self.ratio, self.every, self.shuffled = size, ratio, every, shuffled
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        return blend(steps, run.batch_size, self.ratio, self._draws(run), self.every) if self.ratio else steps
+        if not self.ratio:
+            return steps
+        return blend(steps, run.batch_size, repeat(self.ratio), self._draws(run), self.every)
 
     def _draws(self, run: Run) -> Iterator[Example]:
         """Uniform draws from the buffer, for ever."""
         generator = run.generator("replay")
         buffer = [run.general[i] for i in torch.randperm(len(run.general), generator=generator)[: self.size].tolist()]
+        if self.shuffled:
+            buffer = [_shuffled(example, generator) for example in buffer]
         while True:
             yield buffer[int(torch.randint(len(buffer), (), generator=generator))]
+
+
+def _shuffled(example: Example, generator: torch.Generator) -> Example:
+    """The same prompt and the same supervised tokens, these in a random order."""
+    tokens = torch.tensor(example.tokens)
+    answers = torch.tensor(example.supervised)
+    answer = tokens[answers]
+    tokens[answers] = answer[torch.randperm(len(answer), generator=generator)]
+    return replace(example, tokens=tuple(tokens.tolist()))
