@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.contract import Batch
+from harness.contract import Batch, Example
 from harness.errors import PlanError
 
 METERS = ("flops", "seconds", "tokens", "steps")
@@ -62,6 +62,11 @@ class Shape:
     def of(cls, batch: Batch) -> Shape:
         rows, width = batch.tokens.shape
         return cls(rows, width, len(batch.places))
+
+    @classmethod
+    def padded(cls, examples: Sequence[Example]) -> Shape:
+        """Of the batch that these examples will make."""
+        return cls(len(examples), max(map(len, examples)), sum(sum(example.supervised[1:]) for example in examples))
 
 
 @dataclass(frozen=True)

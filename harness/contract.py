@@ -28,7 +28,7 @@ class Example:
     supervised: tuple[bool, ...]
     """True where this token is a target: the answers and their stop tokens."""
     source: str = "domain"
-    """`domain`, `general` or `generated`: the ledger's token classes."""
+    """`domain`, `general`, `generated` or `anchor` (general data for a penalty alone): the ledger's token classes."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -107,8 +107,11 @@ class Run(ABC):
         """Bills what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`."""
 
     @abstractmethod
-    def base_logits(self, batch: Batch) -> Tensor:
-        """(S, V) logits of the untouched base on this batch, no gradient; charged as `teacher`, computed once a batch."""
+    def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
+        """Logits of the untouched base at the supervised tokens of the rows from `source`, no gradient.
+
+        As many rows as `batch.from_source(source)` has True, in its order. Charged as `teacher`, computed once a batch.
+        """
 
 
 class Method:
@@ -117,7 +120,8 @@ class Method:
     Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
     there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
-    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `sharded` (works under ZeRO-2/3),
+    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `base_source` (the rows on which it asks
+    for `run.base_logits`, to price a step before it is made), `sharded` (works under ZeRO-2/3),
     `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
     """
 
@@ -128,6 +132,7 @@ class Method:
     lr_scale: float = 1.0
     renorm: bool = True
     needs: frozenset[str] = frozenset()
+    base_source: str = "domain"
     sharded: ClassVar[bool] = True
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
@@ -149,8 +154,11 @@ class Method:
         """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32."""
         raise NotImplementedError
 
-    def share(self) -> float:
-        """SHARE, multiplied: factor on the task loss, for methods whose formula gives part of it away (distillation)."""
+    def share(self, batch: Batch) -> Tensor | float:
+        """SHARE, multiplied: (S,) factor on the task loss, for methods whose formula gives part of it away (distillation).
+
+        Unlike a weight it is not normalised away.
+        """
         return 1.0
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:

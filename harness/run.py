@@ -119,11 +119,14 @@ class TrainingRun(Run):
         with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
             yield
 
-    def base_logits(self, batch: Batch) -> Tensor:
-        if "base_logits" not in batch.cache:
-            with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, batch, backward=False):
-                batch.cache["base_logits"] = nll(base, batch)[1]
-        return batch.cache["base_logits"]
+    def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
+        name = f"base_logits {source}"
+        if name not in batch.cache:
+            chosen = [example for example in batch.examples if example.source == source]
+            part = batch if len(chosen) == len(batch.examples) else collate(chosen, self.device)
+            with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
+                batch.cache[name] = nll(base, part)[1]
+        return batch.cache[name]
 
     # --- what the loop asks ---
 
@@ -165,13 +168,15 @@ class TrainingRun(Run):
 
     def step_price(self, step: Step) -> tuple[float, int]:
         """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
-        passes = 2 if any("base_logits" in method.needs for method in self.methods) else 1
-        flops = 0.0
+        taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
+        flops, tokens = 0.0, sum(map(len, step))
         for group in self._groups(step):
-            shape = Shape(len(group), max(map(len, group)), sum(sum(e.supervised[1:]) for e in group))
-            flops += self._price("train", True).of(shape)
-            flops += self._price("full", False).of(shape) if passes == 2 else 0.0
-        return flops, passes * sum(map(len, step))
+            flops += self._price("train", True).of(Shape.padded(group))
+            for source in taught:
+                if part := [example for example in group if example.source == source]:
+                    flops += self._price("full", False).of(Shape.padded(part))
+                    tokens += sum(map(len, part))
+        return flops, tokens
 
     def rate(self, fraction: float) -> float:
         """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the budget."""

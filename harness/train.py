@@ -180,9 +180,11 @@ def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
             weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
         weighted = weights * nll.detach()
         by_sum = all(method.renorm for method in weighters)
-        sums.add(nll.detach(), weights, float(weights.sum() if by_sum else (weighted != 0).sum()))
-    share = math.prod(method.share() for method in run.methods)
-    loss = share * (weights * nll).sum()
+        normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
+        for method in run.filled("share"):
+            weights = weights * method.share(batch)
+        sums.add(nll.detach(), weights, normaliser)
+    loss = (weights * nll).sum()
     penalties = run.filled("penalty")
     if penalties:
         extra = _sum_of(method.penalty(logits, batch, run) for method in penalties).sum()
@@ -214,7 +216,7 @@ class StepSums:
     zones: Tensor | None = None
 
     def add(self, nll: Tensor, weights: Tensor, normaliser: float) -> None:
-        """One micro-batch: (S,) losses and weights, and what its weighted loss is to be divided by."""
+        """One micro-batch: (S,) losses and weights (shares in), and what its weighted loss is to be divided by."""
         self.supervised += len(nll)
         self.normaliser += normaliser
         self.loss += float(nll.sum())

@@ -197,7 +197,7 @@ def test_distillation_formula(base):
     penalty, logits, run, batch = penalty_of("distill(alpha=0.3, temperature=3.0)", 0.05, base)
     p, q = (run.base_logits(batch) / 3).softmax(-1), (logits / 3).softmax(-1)
     assert torch.allclose(penalty, 0.3 * 9 * (p * (p.log() - q.log())).sum(-1), atol=1e-5)
-    assert run.methods[0].share() == 0.7
+    assert torch.equal(run.methods[0].share(batch), torch.full((len(batch.places),), 0.7))
 
 
 def test_fisher_is_the_mean_of_squares_sequence_by_sequence(base):

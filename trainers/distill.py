@@ -8,7 +8,10 @@ from harness.contract import Batch, Method, Run
 
 
 class Distill(Method):
-    """L = (1 - alpha) CE + alpha T^2 KL(p0^T || p^T) at the supervised tokens; p^T = softmax(logits / T), p0 the base."""
+    """L = (1 - alpha) CE + alpha T^2 KL(p0^T || p^T) at the supervised tokens; p^T = softmax(logits / T), p0 the base.
+
+    Both terms are of domain inputs: general data that another method mixes in keeps its whole cross-entropy, and no more.
+    """
 
     paper = (
         "Li and Hoiem 2016, arXiv:1606.09282; temperature: Hinton et al. 2015, arXiv:1503.02531. "
@@ -22,13 +25,14 @@ class Distill(Method):
         self.alpha, self.temperature = alpha, temperature
         self.needs = frozenset({"base_logits"}) if alpha else frozenset()
 
-    def share(self) -> float:
-        return 1.0 - self.alpha
+    def share(self, batch: Batch) -> Tensor:
+        return torch.where(batch.from_source("domain"), 1.0 - self.alpha, 1.0)
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
-        if not self.alpha:
-            return torch.zeros_like(logits[:, 0])
+        penalty, ours = torch.zeros_like(logits[:, 0]), batch.from_source("domain")
+        if not self.alpha or not ours.any():
+            return penalty
         base = F.log_softmax(run.base_logits(batch) / self.temperature, dim=-1)
-        tuned = F.log_softmax(logits / self.temperature, dim=-1)
+        tuned = F.log_softmax(logits[ours] / self.temperature, dim=-1)
         divergence = F.kl_div(tuned, base, reduction="none", log_target=True).sum(-1)
-        return self.alpha * self.temperature**2 * divergence
+        return penalty.masked_scatter(ours, self.alpha * self.temperature**2 * divergence)

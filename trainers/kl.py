@@ -1,0 +1,60 @@
+"""Stay close to the base's next-token distribution, on the domain's inputs or on general ones."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import repeat
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.contract import Batch, Method, Run, Step, blend, passes
+
+
+class Kl(Method):
+    """L = mean over supervised tokens of CE + beta KL(p0 || p), p0 the base.
+
+    `on=domain`: KL on the domain's own tokens. `on=general`: a `ratio` of each step's examples are general ones, whose tokens
+    have beta KL in place of CE (so beta times ratio is what counts; published values of beta are about 1 here, 0.05 to 0.1 on
+    the domain). They are trained on, hence charged, and so is the base's forward on them.
+    """
+
+    paper = (
+        "Penalty to the base as in Ziegler et al. 2019, arXiv:1909.08593, with the forward KL of Li and Hoiem 2016, "
+        "arXiv:1606.09282; beta 0.05 to 0.1: ASFT and LLaMA-Factory. "
+        "@article{ziegler2019preferences, title={Fine-Tuning Language Models from Human Preferences}, author={Ziegler, "
+        "Daniel M. and others}, journal={arXiv:1909.08593}, year={2019}}"
+    )
+    off = {"beta": 0.0}
+    search = {"beta": (0.01, 1.0)}
+
+    def __init__(self, beta: float = 0.1, on: str = "domain", ratio: float = 0.15):
+        if on not in ("domain", "general"):
+            raise ValueError(f"on is domain or general, not '{on}'")
+        if not 0 < ratio < 1:
+            raise ValueError(f"ratio is a share of each step above 0 and below 1, not {ratio}")
+        if beta < 0:
+            raise ValueError(f"beta is 0 or more, not {beta}: below 0 it would drive the model from the base")
+        self.beta, self.on, self.ratio = beta, on, ratio
+        self.base_source = "domain" if on == "domain" else "anchor"
+        self.needs = frozenset()
+        if beta:
+            self.needs = frozenset({"base_logits"} if on == "domain" else {"base_logits", "general_data"})
+
+    def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
+        if not self.beta or self.on == "domain":
+            return steps
+        anchors = [replace(example, source="anchor") for example in run.general]
+        return blend(steps, run.batch_size, repeat(self.ratio), passes(anchors, run.generator("kl")))
+
+    def share(self, batch: Batch) -> Tensor | float:
+        return 1.0 if self.on == "domain" else (~batch.from_source("anchor")).float()
+
+    def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
+        penalty, ours = torch.zeros_like(logits[:, 0]), batch.from_source(self.base_source)
+        if not self.beta or not ours.any():
+            return penalty
+        base = F.log_softmax(run.base_logits(batch, self.base_source), dim=-1)
+        tuned = F.log_softmax(logits[ours], dim=-1)
+        divergence = F.kl_div(tuned, base, reduction="none", log_target=True).sum(-1)
+        return penalty.masked_scatter(ours, self.beta * divergence)
