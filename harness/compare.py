@@ -17,6 +17,7 @@ from harness.material import Material, RunSpec, allowed_amount, gather, run_spec
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
+from harness.tune import Tuning, select, trial_specs, trials_of
 
 RETRIED = ("failed", "out_of_memory", "stopped", None)
 """Statuses that another `lethe compare` tries again; the others are answers."""
@@ -38,25 +39,35 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     from harness.engines.local import run_all
     from harness.report import write_report
 
-    material, evaluation, specs = prepare(make_plan(options, plan_file))
+    material, evaluation, allowed = prepare(make_plan(options, plan_file))
     plan = material.plan
     store = RunStore(Path(plan.out) / "runs")
     folder = Path(plan.out) / str(plan.name)
     _refuse_other_question(folder, material)
-    missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
-    with Progress(missing, plan, quiet) as progress:
-        run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
-    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs))
+
+    def run(specs: list[RunSpec]) -> None:
+        missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
+        with Progress(missing, plan, quiet) as progress:
+            run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
+
+    trials = trials_of(material, allowed)
+    run(trial_specs(material, trials))
+    tuning = select(material, trials, store, evaluation.keys.get("dev"))
+    specs = run_specs(material, allowed, tuning.chosen)
+    run(specs)
+    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning))
     return Outcome(folder, write_report(folder, store), _failures(specs, store, evaluation))
 
 
-def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, list[RunSpec]]:
-    """Load, check and price everything that `plan` asks; run nothing but a calibration where seconds bind."""
+def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
+    """Load, check and price everything that `plan` asks: (material, evaluations, the budget's amount).
+
+    Nothing runs but a calibration where seconds bind.
+    """
     material = gather(plan)
     tasks = load_tasks(material)
     material = without_retention_items(material, tasks)
-    evaluation = EvaluationPlan.make(material, tasks)
-    return material, evaluation, run_specs(material, _allowed(material))
+    return material, EvaluationPlan.make(material, tasks), _allowed(material)
 
 
 def _allowed(material: Material) -> float:
@@ -82,7 +93,7 @@ def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> boo
     folder = store.run(spec.key)
     if folder.status in RETRIED:
         return False
-    return folder.status != "done" or all(folder.has_scores(kind, evaluation.keys[kind]) for kind in ("final", "path"))
+    return folder.status != "done" or all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
 
 
 def _question(material: Material) -> dict[str, Any]:
@@ -99,6 +110,7 @@ def _question(material: Material) -> dict[str, Any]:
         "precision": plan.precision,
         "threads": plan.threads,
         "learning_rate": material.training.learning_rate,
+        "tune": plan.tune,
     }
 
 
@@ -117,7 +129,9 @@ def _refuse_other_question(folder: Path, material: Material) -> None:
         raise PlanError(f"{folder} holds another comparison: {'; '.join(differing)}; give another name, or remove the folder")
 
 
-def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> dict[str, Any]:
+def _record(
+    folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec], tuning: Tuning
+) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
     plan, dataset = portable(material.plan), material.dataset
     earlier = read_json(folder / "comparison.json") or {}
@@ -133,7 +147,8 @@ def _record(folder: Path, material: Material, evaluation: EvaluationPlan, specs:
         "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
         | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
         "suites": evaluation.summary,
-        "notes": [*material.notes, *evaluation.notes],
+        "notes": [*material.notes, *evaluation.notes, *tuning.notes],
+        "trials": tuning.record,
         "rows": [
             {
                 "row": spec.row,

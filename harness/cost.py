@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.compare import prepare
-from harness.material import Material, RunSpec, training_run
+from harness.material import Material, RunSpec, run_specs, training_run
 from harness.plan import Plan
+from harness.tune import trial_specs, trials_of
 
 PACE = {"cpu": 5e-12, "cuda": 4e-15}
 """Seconds a FLOP: rough guesses (a CPU core at 200 GFLOP/s; a recent GPU at 250 TFLOP/s), replaced by a run's own measure."""
@@ -48,7 +49,9 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
 
 def print_cost(plan: Plan) -> None:
     """The table of `lethe plan`."""
-    material, evaluation, specs = prepare(plan)
+    material, evaluation, allowed = prepare(plan)
+    trials = trial_specs(material, trials_of(material, allowed))
+    specs = [*trials[1:], *run_specs(material, allowed)]
     console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
     pool = len(material.training_data.general)
     console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters, {plan.precision} on {plan.device}")

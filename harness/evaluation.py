@@ -31,7 +31,7 @@ class EvaluationPlan:
     """The evaluations of a comparison, as every process can rebuild them."""
 
     keys: dict[str, str]
-    """kind -> key of its question: `final`, `curve`, `path`."""
+    """kind -> key of its question: `final`, `curve`, `path`, and `dev` where recipes are tuned."""
     summary: list[dict[str, Any]]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
@@ -41,8 +41,11 @@ class EvaluationPlan:
     @classmethod
     def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
-        evaluators = _evaluators(material, material.base.load(torch.float32), tasks)
-        runs = 2 + len(material.recipes) * (material.plan.seeds or 1)
+        base = material.base.load(torch.float32)
+        kinds = ("final", "path", *(("dev",) if material.plan.tune else ()))
+        evaluators = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        evaluators["curve"] = evaluators["final"].sample(**CURVE)
+        runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs / 1e9
         notes = list(evaluators["final"].notes)
         if gigabytes > material.plan.keep:
@@ -63,6 +66,7 @@ class Evaluation:
     def __init__(self, plan: EvaluationPlan, material: Material):
         self.plan, self.material = plan, material
         self.keys, self.keep = plan.keys, plan.keep
+        self._evaluators: dict[str, Evaluator] = {}
 
     @cached_property
     def base(self) -> Any:
@@ -78,14 +82,19 @@ class Evaluation:
         """A model of the base's shape, to hold the weights being scored."""
         return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
 
-    @cached_property
-    def evaluators(self) -> dict[str, Evaluator]:
-        return _evaluators(self.material, self.base, load_tasks(self.material))
+    def evaluator(self, kind: str) -> Evaluator:
+        if kind not in self._evaluators:
+            if kind == "curve":
+                self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
+            else:
+                tasks = load_tasks(self.material) if kind == "final" else []
+                self._evaluators[kind] = _evaluator(kind, self.material, self.base, tasks)
+        return self._evaluators[kind]
 
     def score(self, kind: str, weights: Weights, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
         """Item scores of these weights."""
         set_weights(self.model, weights)
-        return self.evaluators[kind].score(self.model, fraction=fraction, alpha=alpha)
+        return self.evaluator(kind).score(self.model, fraction=fraction, alpha=alpha)
 
 
 def load_tasks(material: Material) -> list[EvalTask]:
@@ -139,24 +148,23 @@ def _words(text: Any) -> str:
     return " ".join(str(text).casefold().split())
 
 
-def _evaluators(material: Material, base: Any, tasks: list[EvalTask]) -> dict[str, Evaluator]:
-    """kind -> evaluator, all on one template."""
+def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) -> Evaluator:
+    """`final`: all tasks, and drift on held-out records; `path`: some dev items; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
+    options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
+    if kind != "final":
+        return Evaluator(_dev_tasks(material, PATH if kind == "path" else None), template, material.base.tokenizer, **options)
     length = plan.max_length or 2048
     drift = {"domain": template.encode_all(dataset.test[:DRIFT], "domain", max_length=length)}
     if material.general_dev:
         drift["general"] = template.encode_all(material.general_dev[:DRIFT], "general", max_length=length)
-    options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
-    final = Evaluator(
-        tasks, template, material.base.tokenizer, base_model=base, drift_examples=drift, limit=plan.limit, **options
-    )
-    path = Evaluator(_dev_tasks(material), template, material.base.tokenizer, **options)
-    return {"final": final, "curve": final.sample(**CURVE), "path": path}
+    options |= {"base_model": base, "drift_examples": drift, "limit": plan.limit}
+    return Evaluator(tasks, template, material.base.tokenizer, **options)
 
 
-def _dev_tasks(material: Material) -> list[EvalTask]:
-    """Dev records of the domain, and of general ability where there is a pool."""
+def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
+    """Dev records of the domain, and of general ability where there is a pool; at most so many of each."""
     template, clusters = material.template, material.dataset.cluster_of
-    tasks = domain_tasks(material.dataset.dev[:PATH], template, clusters, name="dev")
-    general = domain_tasks(material.general_dev[:PATH], template, clusters, name="general_dev")
+    tasks = domain_tasks(material.dataset.dev[:most], template, clusters, name="dev")
+    general = domain_tasks(material.general_dev[:most], template, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

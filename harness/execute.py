@@ -47,7 +47,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
             _train(spec, material, folder, evaluator, events)
         if not evaluator.complete:
             events({"phase": "evaluating"})
-            evaluator.score_final(read_weights(_weights_path(folder)))
+            evaluator.score(read_weights(_weights_path(folder)))
         if not evaluation.keep:
             shutil.rmtree(folder.path / "weights", ignore_errors=True)
     except Exception as error:  # one run's failure never stops the others
@@ -86,7 +86,8 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
-        monitor.scores(fraction, scoring.look(fraction, weights()))
+        if "final" in spec.kinds:  # the curve is of test items
+            monitor.scores(fraction, scoring.look(fraction, weights()))
 
     reset_peak_memory()
     if spec.role == "base":
@@ -153,7 +154,7 @@ def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int
 
 
 class Scoring:
-    """The evaluations of one run: final on everything, curve on a fixed sub-sample, path on dev items."""
+    """The evaluations of one run: final on everything, curve on a fixed sub-sample, path on dev items; or dev items only."""
 
     def __init__(self, spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation):
         self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
@@ -161,9 +162,9 @@ class Scoring:
 
     @property
     def complete(self) -> bool:
-        """Whether the store holds this run's final scores and its path."""
+        """Whether the store holds all scores this run must have."""
         keys = self.evaluation.keys
-        return all(self.folder.has_scores(kind, keys[kind]) for kind in ("final", "path"))
+        return all(self.folder.has_scores(kind, keys[kind]) for kind in self.spec.kinds)
 
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
@@ -177,12 +178,13 @@ class Scoring:
             scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
-    def score_final(self, weights: Weights) -> None:
-        """Final scores of everything; the curve's last point; the path from the base."""
-        final = self._score("final", weights)
-        self.folder.write_scores("final", self.evaluation.keys["final"], final)
-        self.look(1.0, weights)
-        self.folder.write_scores("path", self.evaluation.keys["path"], self._path(weights))
+    def score(self, weights: Weights) -> None:
+        """Every evaluation of the finished run; with `final` goes the curve's last point."""
+        for kind in self.spec.kinds:
+            scores = self._path(weights) if kind == "path" else self._score(kind, weights)
+            self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
+            if kind == "final":
+                self.look(1.0, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:
         """Dev scores along the line from the base; of the base itself at alpha 0 only, of the control at 1 only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +149,10 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
+REPORTED = ("final", "path")
+"""The evaluations of a row of the table."""
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One run to make: a row of the table under one seed."""
@@ -165,27 +169,37 @@ class RunSpec:
     allowed: float
     question: dict[str, Any]
     """The training question: equal questions are one run."""
+    kinds: tuple[str, ...]
+    """The evaluations it must have: `REPORTED`, or `dev` for a trial of a tuning, which never sees a test item."""
 
     @property
     def key(self) -> str:
         return key_of(self.question)
 
 
-def run_specs(material: Material, allowed: float) -> list[RunSpec]:
-    """The untouched base, the zero-budget control, then every recipe under every seed."""
+def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
+    """The untouched base, the zero-budget control, then every recipe under every seed; `tuned`: row -> recipe to run."""
     plan = material.plan
     assert plan.seeds is not None
-    specs = [_spec(material, "base", "base", PLAIN, 0, 0.0), _spec(material, "zero budget", "control", PLAIN, 0, 0.0)]
+    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
     for recipe in material.recipes:
-        specs += [_spec(material, recipe.text, "recipe", recipe, seed, allowed) for seed in range(plan.seeds)]
+        row, chosen = recipe.text, parse_recipe((tuned or {}).get(recipe.text, recipe.text))
+        specs += [spec_of(material, row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
     return specs
 
 
-def _spec(material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float) -> RunSpec:
-    plan, data = material.plan, material.training_data
+def rate_of(material: Material, recipe: Recipe) -> float:
+    """Peak learning rate: as the recipe says, else plain fine-tuning's times what its methods are known to need."""
     scale = math.prod(method.lr_scale for method in recipe.methods)
-    rate = recipe.learning_rate or material.training.learning_rate * scale
-    training = dataclasses.replace(material.training, learning_rate=rate)
+    return recipe.learning_rate or material.training.learning_rate * scale
+
+
+def spec_of(
+    material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = REPORTED
+) -> RunSpec:
+    """One run, with the question that names it."""
+    plan, data = material.plan, material.training_data
+    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe))
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base":
         question |= {
@@ -200,7 +214,7 @@ def _spec(material: Material, row: str, role: str, recipe: Recipe, seed: int, al
             "torch": torch.__version__,
         }
     assert plan.meter is not None
-    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question)
+    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds)
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
@@ -216,7 +230,7 @@ def allowed_amount(material: Material) -> float:
     budget, meter = material.budget, material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
-    spec = _spec(material, "plain", "recipe", PLAIN, 0, math.inf)
+    spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
     run = training_run(material, spec)
     an_epoch = math.ceil(len(material.training_data.domain) / material.plan.batch_size)
     steps = [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
@@ -235,7 +249,7 @@ def seconds_a_flop(material: Material) -> float:
 
     from harness.train import train
 
-    spec = _spec(material, "plain", "recipe", PLAIN, 0, 8.0)
+    spec = spec_of(material, "plain", "recipe", PLAIN, 0, 8.0)
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
     with tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, lambda _: None)

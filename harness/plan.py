@@ -40,6 +40,7 @@ class Plan:
     budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
     seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
+    tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
     name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
     learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
     batch_size: int = option(32, "examples an optimizer step")
@@ -125,7 +126,7 @@ def _faults(plan: Plan) -> list[str]:
     ]
     if not 0 <= plan.warmup < 1:
         faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
-    for key in ("weight_decay", "keep"):
+    for key in ("weight_decay", "keep", "tune"):
         if getattr(plan, key) < 0:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):

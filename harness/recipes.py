@@ -1,6 +1,7 @@
 """Recipes: `mix(ratio=0.3)+lora(r=16)` read, checked and put in canonical order. Methods are found, never named here.
 
-Built-in methods are the files of `trainers/`; third parties add theirs through the entry-point group `lethe.methods`.
+Built-in methods are the files of `trainers/`; third parties add theirs through the entry-point group `lethe.methods`, and one
+that is installed nowhere is named by its file and class: `my/idea.py:Idea(strength=0.5)+lora`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import ast
 import difflib
 import hashlib
 import inspect
+import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -22,6 +26,8 @@ from harness.errors import PlanError
 
 CHAINED = ("records", "trainable", "stream", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
+FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
+"""A method named by its file and class."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,9 @@ class Recipe:
             for name, settings, method in zip(self.names, self.settings, self.methods, strict=True)
         ]
 
+    def __reduce__(self) -> Any:
+        return parse_recipe, (self.text,)  # another process need not be able to import a method that came from a file
+
 
 PLAIN = Recipe("", (), (), (), None)
 """No method at all: plain fine-tuning, in whose price budgets are counted."""
@@ -79,6 +88,33 @@ def methods() -> dict[str, type[Method]]:
     return found
 
 
+def find_method(name: str) -> type[Method]:
+    """The method of this name, or the class that `path/to/file.py:Class` names."""
+    if file := FILE.fullmatch(name):
+        return _from_file(str(Path(file[1]).resolve()), file[2])
+    known = methods()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
+        raise PlanError(f"there is no method '{name}'; {hint}")
+    return known[name]
+
+
+@cache
+def _from_file(path: str, name: str) -> type[Method]:
+    if not Path(path).is_file():
+        raise PlanError(f"there is no file {path} to take method {name} from; check the path")
+    title = f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    spec = spec_from_file_location(title, path)
+    assert spec is not None and spec.loader is not None
+    sys.modules[title] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        raise PlanError(f"{path} defines no Method named {name}; write `class {name}(Method)` there")
+    return found
+
+
 def parse_recipe(text: str) -> Recipe:
     """Read one recipe; the empty text is `PLAIN`. Raises PlanError with all its faults."""
     if not text:
@@ -86,11 +122,11 @@ def parse_recipe(text: str) -> Recipe:
     faults: list[str] = []
     built: list[tuple[str, Method, dict[str, Any]]] = []
     rates: list[float] = []
-    for name, given in _terms(text):
+    for name, given in read_terms(text):
         if "lr" in given:
             rates.append(float(given.pop("lr")))
         try:
-            built.append((name, *_build(text, name, given)))
+            built.append((name.rpartition(":")[2], *_build(text, name, given)))
         except PlanError as error:
             faults += error.faults
     names = [name for name, _, _ in built]
@@ -107,17 +143,28 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(text, parts[1], parts[0], parts[2], rates[0] if rates else None)
 
 
-def _terms(text: str) -> list[tuple[str, dict[str, Any]]]:
+def with_settings(text: str, settings: dict[tuple[str, str], Any]) -> str:
+    """The recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
+    terms = [(name, given | {s: v for (m, s), v in settings.items() if m == name}) for name, given in read_terms(text)]
+    inside = [", ".join(f"{setting}={value!r}" for setting, value in given.items()) for _, given in terms]
+    return "+".join(name + (f"({settings})" if settings else "") for (name, _), settings in zip(terms, inside, strict=True))
+
+
+def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
     """[(method, settings as given)] in written order."""
+    files = {f"file_{i}_": file[0] for i, file in enumerate(FILE.finditer(text))}
+    code = text.strip()
+    for stand_in, file in files.items():
+        code = code.replace(file, stand_in, 1)
     try:
-        node: ast.expr = ast.parse(text.strip(), mode="eval").body
+        node: ast.expr = ast.parse(code, mode="eval").body
     except SyntaxError:
         raise PlanError(f"recipe '{text}' is not understood: write method+method, with settings as mix(ratio=0.3)") from None
     terms: list[tuple[str, dict[str, Any]]] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         terms.insert(0, _term(text, node.right))
         node = node.left
-    return [_term(text, node), *terms]
+    return [(files.get(name, name), given) for name, given in (_term(text, node), *terms)]
 
 
 def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
@@ -138,13 +185,11 @@ def _value(text: str, node: ast.expr) -> Any:
 
 
 def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
-    known = methods()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
-        raise PlanError(f"'{text}': there is no method '{name}'; {hint}")
-    parameters = inspect.signature(known[name]).parameters
-    defaults = {p.name: p.default for p in parameters.values()}
+    try:
+        method = find_method(name)
+    except PlanError as error:
+        raise PlanError(*(f"'{text}': {fault}" for fault in error.faults)) from None
+    defaults = defaults_of(method)
     faults = []
     for setting, value in given.items():
         if setting not in defaults:
@@ -159,9 +204,14 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         raise PlanError(*faults)
     settings = defaults | given
     try:
-        return known[name](**settings), settings
+        return method(**settings), settings
     except ValueError as error:
         raise PlanError(f"'{text}': {error}") from None
+
+
+def defaults_of(method: type[Method]) -> dict[str, Any]:
+    """A method's settings with their defaults."""
+    return {p.name: p.default for p in inspect.signature(method).parameters.values()}
 
 
 def _canonical(built: list[tuple[str, Method, dict[str, Any]]]) -> list[tuple[str, Method, dict[str, Any]]]:

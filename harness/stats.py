@@ -16,6 +16,8 @@ from scipy import sparse
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 NEAR_CHANCE = 0.1
 """A task the base answers by less than this above chance can neither be forgotten nor retained."""
+MARGIN = 1.0
+"""Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
 BLOCK = 500

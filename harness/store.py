@@ -7,7 +7,7 @@ results/runs/<key>/
   status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
   checkpoint/   while running
   weights/      safetensors
-  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation); one row per item and metric
+  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation) | dev (tuning); one row per item and metric
 
 results/<name>/comparison.json  which runs make one comparison
 """
@@ -188,6 +188,10 @@ class Comparison:
     """Fixed dev sub-sample along the line from the base (alpha 0) to the tuned model (alpha 1), likewise."""
     logs: dict[tuple[str, int], list[dict[str, Any]]]
     """(row, seed) -> logged steps."""
+    trials: list[dict[str, Any]]
+    """One entry a trial of the tuning: {row, trial, recipe, key, selected, ...} with status, run and ledger."""
+    dev: pd.DataFrame
+    """Dev item scores of the base and the trials; `row` names the trial."""
 
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
@@ -195,20 +199,30 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     record = read_json(folder / "comparison.json")
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
-    runs, frames, logs = [], {"final": [], "curve": [], "path": []}, {}
-    for entry in record["rows"]:
-        run = store.run(entry["key"])
-        status = run.read("status") or {}
-        runs.append(
-            entry | {"status": status.get("status"), "status_record": status}
-            | {"run": run.read("run"), "ledger": run.read("ledger")}
-        )  # fmt: skip
-        logs[entry["row"], entry["seed"]] = run.log()
-        for kind, found in frames.items():
-            if kind in entry.get("evals", {}) and (scores := run.scores(kind, entry["evals"][kind])) is not None:
-                scores.insert(0, "seed", entry["seed"])
-                scores.insert(0, "row", entry["row"])
-                found.append(scores)
-    empty = pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
-    tables = {kind: pd.concat(found, ignore_index=True) if found else empty for kind, found in frames.items()}
-    return Comparison(record, runs, tables["final"], tables["curve"], tables["path"], logs)
+    rows, trials = record["rows"], record.get("trials") or []
+    logs = {(entry["row"], entry["seed"]): store.run(entry["key"]).log() for entry in rows}
+    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path")}
+    base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
+    dev = _scores([*base, *trials], store, "dev", "trial")
+    told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
+    return Comparison(record, told[0], tables["final"], tables["curve"], tables["path"], logs, told[1], dev)
+
+
+def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
+    """An entry of a comparison with what the store knows of its run."""
+    run = store.run(entry["key"])
+    status = run.read("status") or {}
+    known = {"status": status.get("status"), "status_record": status}
+    return entry | known | {"run": run.read("run"), "ledger": run.read("ledger")}
+
+
+def _scores(entries: list[dict[str, Any]], store: RunStore, kind: str, name: str) -> pd.DataFrame:
+    """The scores of one kind of all entries, with `row` (the entry's `name`) and `seed` in front."""
+    found = []
+    for entry in entries:
+        key = entry.get("evals", {}).get(kind)
+        if key is not None and (scores := store.run(entry["key"]).scores(kind, key)) is not None:
+            scores.insert(0, "seed", entry["seed"])
+            scores.insert(0, "row", entry[name])
+            found.append(scores)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])

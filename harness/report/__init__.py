@@ -46,6 +46,8 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         "table.tex": latex(reading),
         "report.html": page(summary, plots),
     }
+    if len(summary.trials):
+        files["trials.csv"] = summary.trials.to_csv(index=False)
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from harness.stats import Estimate
-
-MARGIN = 1.0
-"""Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority)."""
+from harness.stats import MARGIN, Estimate
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -17,7 +17,8 @@ from harness.report.ink import Plot, marks
 from harness.report.plots import heat_grid
 from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tables import costs, memory, quality, tuning
-from harness.report.verdict import MARGIN, NEAR_BEST, verdicts, warnings
+from harness.report.verdict import NEAR_BEST, verdicts, warnings
+from harness.stats import MARGIN
 
 HERE = Path(__file__).parent
 GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
@@ -52,7 +53,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         classes=sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
         failed=[row for row in summary.rows if row.reasons],
         notes=_notes(summary),
-        tuning=tuning(summary),
+        tuning={row.name: tuning(summary, row) for row in summary.rows},
+        trials=summary.trials.to_dict("records"),
         near_best=NEAR_BEST,
         margin=MARGIN,
         where=_where(summary.rows),

@@ -13,6 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from harness.report.format import points, signed
 from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
 from harness.report.summary import TRACKS, Row, Summary
+from harness.stats import MARGIN
 
 LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", "#0072B2"])
 ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
@@ -20,7 +21,7 @@ ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
 
 def draw(summary: Summary) -> list[Plot]:
     """Every plot that the stored runs have data for."""
-    makers = (tradeoff, curves, heat_map, zones, cost)
+    makers = (tradeoff, tuning, curves, heat_map, zones, cost)
     with style():
         made = [maker(summary) for maker in makers]
     return [plot for plot in made if plot is not None]
@@ -78,6 +79,28 @@ def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
         if not front or y > front[-1][1]:
             front.append((x, y))
     return front
+
+
+def tuning(summary: Summary) -> Plot | None:
+    """Every trial's general change against its domain gain, on dev items."""
+    table = summary.trials.dropna(subset=["gain", "change"])
+    if table.empty:
+        return None
+    drawn, (axes,) = figure(4.3, 3.9)
+    looks = marks([row.name for row in summary.recipes])
+    for name, part in table.groupby("row", sort=False):
+        axes.plot(part["gain"], part["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        chosen = part[part["selected"]]
+        axes.plot(
+            chosen["gain"], chosen["change"], ls="", marker="o", ms=11, mfc="none", mec=looks[str(name)]["color"], mew=1.2
+        )
+    axes.plot(0, 0, marker="*", ms=11, color=INK, ls="")
+    axes.axhline(-MARGIN, color=RULE, lw=0.9)
+    axes.set_xlabel("gain on dev items, points")
+    axes.set_ylabel("general change on dev items, points")
+    drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
+    told = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
+    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", told, drawn)
 
 
 def curves(summary: Summary) -> Plot | None:

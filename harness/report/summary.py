@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.report import claims
 from harness.report.curves import Curves, read_curves
+from harness.report.trials import read_trials
 from harness.stats import Analysis, Estimate, analyse
 from harness.store import Comparison
 
@@ -68,6 +69,8 @@ class Summary:
     scores: pd.DataFrame = field(repr=False)
     """Final item scores of finished runs."""
     logs: dict[tuple[str, int], list[dict[str, Any]]] = field(repr=False)
+    trials: pd.DataFrame = field(repr=False)
+    """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: a line a trial."""
 
     @property
     def base(self) -> str:
@@ -156,7 +159,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
     analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
-    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs)
+    trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
+    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs, trials)
 
 
 def base_of(rows: list[Row]) -> str:

@@ -36,7 +36,9 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
     line["seeds"] = len(row.seeds)
-    line["tuning"] = tuning(summary)
+    line["tuning"] = tuning(summary, row)
+    own = trials_of(summary, row)
+    line |= {"trials": len(own), "tuning flops": own["flops"].sum(), "tuning device seconds": own["seconds"].sum()}
     line["keys"] = " ".join(row.keys)
     return line
 
@@ -82,10 +84,18 @@ def costs(row: Row) -> dict[str, float]:
     return line | {f"tokens {name}": value for name, value in row.shares("ledger", "tokens").items()}
 
 
-def tuning(summary: Summary) -> str:
-    """`untuned`, or how many trials every recipe had."""
-    trials = (summary.record.get("plan") or {}).get("tune") or 0
-    return f"tuned, {trials} trials" if trials else "untuned"
+def tuning(summary: Summary, row: Row) -> str:
+    """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
+    own = trials_of(summary, row)
+    if row.role != "recipe":
+        return MISSING
+    chosen = own.loc[own["selected"], "recipe"]
+    price = f"{len(own)} trials (+{len(own)} B)"
+    return f"{price}: {chosen.iloc[0]}" if len(chosen) else f"untuned: none of {price} ended" if len(own) else "untuned"
+
+
+def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
+    return summary.trials[summary.trials["row"] == row.name]
 
 
 def reading_table(summary: Summary) -> pd.DataFrame:
@@ -115,7 +125,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     line["loss variance"], line["gradient spikes"] = number(cost["loss variance"]), number(cost["gradient spikes"])
     gain = summary.estimate("gain", row.name)
     line["n (domain, general)"] = f"{gain.n:,}, {change.n:,}" if change.known or gain.known else MISSING
-    return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary)}
+    return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
 
 
 def memory(row: Row) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.claims import MARGIN, does_not_forget
+from harness.report.claims import does_not_forget
 from harness.report.format import number, points, rough
 from harness.report.summary import TRACKS, Row, Summary
+from harness.stats import MARGIN
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
@@ -198,6 +199,6 @@ def _missing(summary: Summary) -> list[str]:
 def _fairness(summary: Summary) -> list[str]:
     assert summary.analysis is not None
     lines = [summary.analysis.covers()[0].upper() + summary.analysis.covers()[1:] + "."]
-    if not (summary.record.get("plan") or {}).get("tune"):
+    if summary.trials.empty:
         lines.append("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")
     return lines

@@ -1,0 +1,31 @@
+"""The trials behind a tuned row: each recipe's cloud of settings on dev items, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.stats import Estimate, analyse
+
+QUANTITIES = ("gain", "change")
+COLUMNS = ["row", "recipe", "selected", "status"]
+COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
+
+
+def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, reps: int) -> pd.DataFrame:
+    """`COLUMNS`, a line a trial: points of domain and general change against the base, paired on the same dev items."""
+    scored = (dev["row"] == base).any() and len(trials)
+    found = analyse(dev, base, reps=reps) if scored else None
+    lines = []
+    for trial in trials:
+        known = {name: found.estimate(name, trial["trial"]) if found else Estimate() for name in QUANTITIES}
+        line = {name: trial[name] for name in ("row", "recipe", "selected", "status", "key")}
+        for name, estimate in known.items():
+            line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+        ledger = trial["ledger"] or {}
+        cost = {name: float(ledger.get(name, np.nan)) for name in ("flops", "seconds")}
+        lines.append(line | {"n": sum(estimate.n for estimate in known.values())} | cost)
+    return pd.DataFrame(lines, columns=COLUMNS)

@@ -1,0 +1,138 @@
+"""Tuning: the search space, the rule, and a whole tuned comparison."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from harness.compare import compare
+from harness.recipes import methods, parse_recipe
+from harness.report import claims
+from harness.stats import MARGIN
+from harness.store import RunStore, read_comparison
+from harness.tune import Axis, Trial, at_edge, axes_of, choose, points
+from tests.test_compare import files, mtimes, options  # noqa: F401 - files is a fixture
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize("gain, change, chosen", [
+    ([5, 9, 7], [0, -8, -0.5], 2),  # the best gain forgets too much
+    ([5, 9, 7], [0, -MARGIN, -0.5], 1),  # at most a point is allowed
+    ([5, 9, 7], [-4, -8, -3], 2),  # none keeps enough: the one that keeps most
+    ([NAN, 2, 1], [0, 0, 0], 1),  # a trial that ended badly is never chosen
+    ([3, 3, 1], [0, 0, 0], 0),  # the first of equals
+    ([5, 9, 7], [NAN, NAN, NAN], 1),  # no general dev items at all: the domain decides
+    ([5, 9, 7], [NAN, NAN, -30], 2),
+    ([NAN, NAN], [NAN, NAN], None),
+])  # fmt: skip
+def test_the_rule(gain, change, chosen):
+    assert choose(gain, change) == chosen
+
+
+def test_the_margin_is_the_verdicts():
+    assert claims.MARGIN is MARGIN
+
+
+def test_ranges_of_a_decade_are_logarithmic_and_whole_settings_whole():
+    wide, narrow = Axis("m", "s", 0.01, 10.0, False), Axis("m", "s", 0.25, 1.0, False)
+    assert [wide.at(u) for u in (0, 1 / 3, 1)] == [0.01, 0.1, 10.0]
+    assert [narrow.at(u) for u in (0, 0.5, 1)] == [0.25, 0.625, 1.0]
+    whole = [Axis("m", "r", 4, 16, True).at(u) for u in (0, 0.52, 1)]
+    assert whole == [4, 10, 16] and all(type(value) is int for value in whole)
+
+
+def test_every_trial_tries_the_same_multiple_of_the_default_rate():
+    few, many = points(1, 4), points(3, 8)
+    assert np.array_equal(few[:, 0], many[:4, 0])
+    for recipe, rate in (("sft", 1e-4), ("low_lr", 1e-4), ("lora+nlirg", 1e-3)):
+        axis = axes_of(parse_recipe(recipe), rate)[0]
+        assert axis.setting == "lr" and (axis.low, axis.high) == pytest.approx((rate / 10, rate * 10))
+        assert axis.at(few[0, 0]) / rate == pytest.approx(10 ** (2 * few[0, 0] - 1), rel=5e-3)
+
+
+def test_a_recipe_searches_all_its_methods_and_keeps_what_its_text_fixes():
+    assert [(a.method, a.setting) for a in axes_of(parse_recipe("lora+nlirg"), 1e-3)] == [
+        ("lora", "lr"), ("lora", "r"), ("nlirg", "strength"),
+    ]  # fmt: skip
+    assert [a.setting for a in axes_of(parse_recipe("lora(r=4, lr=1e-3)+nlirg"), 1e-3)] == ["strength"]
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_search_range_names_a_setting_and_its_ends_are_allowed(name):
+    from harness.recipes import with_settings
+
+    axes = axes_of(parse_recipe(name), 1e-3)[1:]
+    for ends in itertools.product((0.0, 1.0), repeat=len(axes)):
+        parse_recipe(with_settings(name, {(name, axis.setting): axis.at(end) for axis, end in zip(axes, ends, strict=True)}))
+
+
+def test_the_best_at_an_edge_is_flagged():
+    axis = Axis("sft", "lr", 1e-4, 1e-2, False)
+    trials = [Trial("sft", {axis: value}, None) for value in (1e-3, 2e-4, 5e-3)]
+    assert [len(at_edge("sft", trials, best)) for best in range(3)] == [0, 1, 1]
+    assert "lr=0.005 is the highest of 3 tried (range 0.0001 to 0.01)" in at_edge("sft", trials, 2)[0]
+
+
+# --- whole comparisons -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tuned(files, tiny_path, tmp_path_factory):  # noqa: F811
+    out = tmp_path_factory.mktemp("tuned")
+    return out, compare(**options(files, tiny_path, out, recipes="sft lora(lr=1e-2) mix(lr=1e-3, ratio=0.2)", tune=2))
+
+
+@pytest.mark.slow
+def test_trials_never_see_a_test_item(tuned):
+    """Selection reads dev scores only, and the selected setting alone is scored on test."""
+    out, outcome = tuned
+    store, comparison = RunStore(out / "runs"), read_comparison(outcome.folder, RunStore(out / "runs"))
+    assert not outcome.failed and len(comparison.trials) == 4
+    tested = set(comparison.scores["item"]) | set(comparison.curve["item"])
+    for trial in comparison.trials:
+        kinds = {path.name.split("-")[0] for path in (store.run(trial["key"]).path / "evals").iterdir()}
+        assert kinds == {"dev"} and trial["ledger"]["overshoot"] == pytest.approx(0, abs=0.01)
+    assert len(comparison.dev) and not tested & set(comparison.dev["item"])
+    final = {run["key"] for run in comparison.runs}
+    assert not final & {trial["key"] for trial in comparison.trials}, "reported runs have seeds of their own"
+
+
+@pytest.mark.slow
+def test_the_selected_setting_is_what_ran(tuned):
+    out, outcome = tuned
+    comparison = read_comparison(outcome.folder, RunStore(out / "runs"))
+    chosen = {trial["row"]: trial["recipe"] for trial in comparison.trials if trial["selected"]}
+    ran = {run["row"]: run["recipe"] for run in comparison.runs if run["role"] == "recipe"}
+    assert set(chosen) == {"sft", "lora(lr=1e-2)"} and chosen.items() <= ran.items()
+    assert ran["mix(lr=1e-3, ratio=0.2)"] == "mix(lr=1e-3, ratio=0.2)"
+
+
+@pytest.mark.slow
+def test_the_report_shows_the_cloud_its_price_and_what_was_not_tuned(tuned):
+    _, outcome = tuned
+    table = outcome.report.table.set_index("row")
+    assert table.loc["sft", "tuning"].startswith("2 trials (+2 B): sft(lr=") and table.loc["sft", "trials"] == 2
+    assert table.loc["mix(lr=1e-3, ratio=0.2)", "tuning"] == "untuned"
+    trials = outcome.report.summary.trials
+    assert len(trials) == 4 and trials["gain"].notna().all() and (trials["flops"] > 0).all()
+    assert table.loc["sft", "tuning flops"] == pytest.approx(2 * table.loc["sft", "flops"], rel=0.02)
+    html = (outcome.folder / "report.html").read_text()
+    assert all(recipe in html for recipe in trials["recipe"]) and "at most 1 point below" in html
+    assert (outcome.folder / "trials.csv").exists()
+
+
+@pytest.mark.slow
+def test_more_trials_keep_the_earlier_ones(tuned, files, tiny_path):  # noqa: F811
+    out, _ = tuned
+    before = mtimes(out, "runs/*/status.json")
+    more = options(files, tiny_path, out, recipes="sft lora(lr=1e-2) mix(lr=1e-3, ratio=0.2)", tune=3, name="more")
+    compare(**more)
+    now = mtimes(out, "runs/*/status.json")
+    assert before.items() <= now.items() and 2 <= len(now) - len(before) <= 4
+    again = mtimes(out, "runs/*/*.*") | mtimes(out, "runs/*/evals/*")
+    compare(**more)
+    assert mtimes(out, "runs/*/*.*") | mtimes(out, "runs/*/evals/*") == again
