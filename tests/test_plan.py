@@ -77,7 +77,7 @@ def test_a_learning_rate_in_the_recipe():
 
 def test_a_methods_source_is_part_of_its_question():
     (entry,) = parse_recipe("mix").question
-    assert entry["settings"] == {"ratio": 0.15} and len(entry["source"]) == 16
+    assert entry["settings"]["ratio"] == 0.15 and len(entry["source"]) == 16
 
 
 def test_track_follows_the_need_of_general_data():
