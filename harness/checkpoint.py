@@ -34,9 +34,9 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def restore_methods(folder: Path, methods: list[Method]) -> None:
-    """Give methods back what they prepared."""
-    tensors = load_file(folder / "state.safetensors")
+def restore_methods(folder: Path, methods: list[Method], device: torch.device) -> None:
+    """Give methods back what they prepared, on the device they prepared it on."""
+    tensors = load_file(folder / "state.safetensors", device=str(device))
     for index, method in enumerate(methods):
         prefix = f"method/{index}/"
         method.restore({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})

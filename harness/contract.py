@@ -7,7 +7,7 @@ The language-model head runs only at those S places, so per-token tensors are fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -80,6 +80,13 @@ class Run(ABC):
 
     batch_size: int
     """Examples an optimizer step."""
+    stage: int
+    """Which of the plan's domain files is being trained on, from 1."""
+
+    @property
+    @abstractmethod
+    def domain(self) -> Sequence[Example]:
+        """The training examples of the stage under way, before RECORDS."""
 
     @abstractmethod
     def generator(self, name: str) -> torch.Generator:
@@ -122,6 +129,7 @@ class Method:
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
     `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `base_source` (the rows on which it asks
     for `run.base_logits`, to price a step before it is made), `sharded` (works under ZeRO-2/3),
+    `decoupled` (its pull is a plain step of its own, outside clipping and the optimizer's moments),
     `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
     """
 
@@ -134,6 +142,7 @@ class Method:
     needs: frozenset[str] = frozenset()
     base_source: str = "domain"
     sharded: ClassVar[bool] = True
+    decoupled: ClassVar[bool] = False
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
         """RECORDS, chained: drop, order or rewrite the domain examples before batching."""
@@ -166,8 +175,24 @@ class Method:
         raise NotImplementedError
 
     def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        """PULL, summed: elementwise gradient on an effective weight (or a shard of it), after backward, before clipping."""
+        """PULL, summed: elementwise gradient on an effective weight (or a shard of it), after backward, before clipping.
+
+        Where the method is `decoupled`: theta moves by -rate * pull beside the optimizer's step, as AdamW's own decay does.
+        """
         raise NotImplementedError
+
+    def gradient(self, weights: Weights, gradients: Weights, run: Run) -> None:
+        """GRADIENT, chained: look at or change the step's mean gradients in place, before pulls and clipping.
+
+        Both by trained parameter, fp32 (an adapter's own factors, not effective weights).
+        """
+
+    def update(self, step: Callable[[], None], weights: Weights, run: Run) -> None:
+        """UPDATE, chained: wraps the optimizer's step, which `step` makes; `weights` are the trained parameters it moves."""
+        step()
+
+    def stage_end(self, model: nn.Module, run: Run) -> None:
+        """STAGE: a stage has ended and another follows; `model` is an unwrapped copy of what is trained so far. Charged."""
 
     def rate(self, fraction: float) -> float:
         """RATE, multiplied: factor on the learning rate by spent fraction of the budget."""
@@ -212,6 +237,35 @@ def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[
     while True:
         for index in torch.randperm(len(examples), generator=generator).tolist():
             yield examples[index]
+
+
+def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], labels: str = "true") -> Weights:
+    """F_i = mean_x [(d log p(y|x) / d theta_i)^2] of an unwrapped model, charged as `fisher`, scaled to mean 1.
+
+    One sequence at a time: gradients averaged over a batch before squaring would make it too small by the batch size. y is
+    drawn from the model (`labels="true"`, from the global generator: call it inside `run.rng`), else the data's own.
+    """
+    fisher = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.named_parameters()}
+    for example in examples:
+        (batch,) = run.batches([example])
+        with run.charged("fisher", model, batch, backward=True):
+            nll, logits = run.nll(model, batch)
+            if labels == "true":
+                drawn = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(1)
+                nll = nn.functional.cross_entropy(logits, drawn, reduction="none")
+            nll.sum().backward()
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    fisher[name] += parameter.grad.float().square()
+            model.zero_grad()
+    return scaled(fisher)
+
+
+def scaled(importance: Weights) -> Weights:
+    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice)."""
+    total = sum(float(part.sum()) for part in importance.values())
+    mean = total / sum(part.numel() for part in importance.values())
+    return {name: part / mean if mean else part for name, part in importance.items()}
 
 
 def overrides(method: Method, hook: str) -> bool:

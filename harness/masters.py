@@ -54,6 +54,22 @@ class Masters:
         for parameter, master in zip(self.parameters, self.tensors, strict=True):
             parameter.copy_(master)
 
+    @property
+    def gradients(self) -> Weights:
+        """The present gradients, by parameter; those without one are left out."""
+        return {name: tensor.grad for name, tensor in self.values.items() if tensor.grad is not None}
+
+    def step_pulls(self, pull, rate: float) -> None:
+        """Move the masters by -rate * pull, leaving their gradients as they are."""
+        gradients = [tensor.grad for tensor in self.tensors]
+        for tensor in self.tensors:
+            tensor.grad = None
+        self.add_pulls(pull)
+        for tensor, gradient in zip(self.tensors, gradients, strict=True):
+            if tensor.grad is not None:
+                tensor.data.sub_(tensor.grad, alpha=rate)
+            tensor.grad = gradient
+
     def add_pulls(self, pull) -> None:
         """Add `pull(name, theta, start)` to the gradients, theta being effective weights under plain names.
 

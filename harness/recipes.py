@@ -24,7 +24,7 @@ from typing import Any
 from harness.contract import Method, overrides
 from harness.errors import PlanError
 
-CHAINED = ("records", "trainable", "stream", "finish")
+CHAINED = ("records", "trainable", "stream", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""

@@ -78,6 +78,7 @@ class TrainingRun(Run):
         self.base, self.data, self.methods, self.training, self.ledger = base, data, tuple(methods), training, ledger
         self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
         self.dtype: torch.dtype = getattr(torch, training.precision)
+        self.stage = 1
         self._prices: dict[tuple[str, bool], Price] = {}
         self._frozen: nn.Module | None = None
         self.model: Any = None
@@ -91,6 +92,10 @@ class TrainingRun(Run):
     @property
     def budget_spent(self) -> float:
         return self.ledger.fraction
+
+    @property
+    def domain(self) -> tuple[Example, ...]:
+        return self.data.domain
 
     @property
     def general(self) -> tuple[Example, ...]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimi
         if run.ledger.spent > run.ledger.allowed:
             raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
     else:
-        restore_methods(folder / "checkpoint", list(run.methods))
+        restore_methods(folder / "checkpoint", list(run.methods), run.device)
     for method in run.filled("trainable"):
         with run.rng(f"wrap {type(method).__name__}"):
             model = method.trainable(model, run)
@@ -151,15 +152,22 @@ def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.O
             masters.take_gradients()
     with ledger.charge("update", 0.0, Counter(), run.device):
         masters.scale_gradients(1.0 / max(sums.normaliser, 1e-12))
-        pulls = run.filled("pull")
-        if pulls:
-            masters.add_pulls(lambda name, theta, start: _sum_of(m.pull(name, theta, start) for m in pulls))
+        for method in run.filled("gradient"):
+            method.gradient(masters.values, masters.gradients, run)
+        coupled, decoupled = _pulls(run, False), _pulls(run, True)
+        if coupled:
+            masters.add_pulls(coupled)
         norm = float(torch.nn.utils.clip_grad_norm_(masters.tensors, run.training.clip, foreach=True))
         ledger.steps += 1
         rate = run.rate((before + ledger.fraction) / 2)  # the schedule's clock: the middle of this step
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.step()
+        if decoupled:
+            masters.step_pulls(decoupled, rate)
+        update: Callable[[], Any] = optimizer.step
+        for method in run.filled("update"):
+            update = partial(method.update, update, masters.values, run)
+        update()
         optimizer.zero_grad(set_to_none=True)
         masters.publish()
     return sums.entry() | {
@@ -168,6 +176,12 @@ def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.O
         "tokens": sum(map(len, step)),
         "seconds": time.perf_counter() - begin,
     }
+
+
+def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
+    """The sum of the pulls of one kind, as one function; None where there is none."""
+    pulls = [method for method in run.filled("pull") if method.decoupled is decoupled]
+    return (lambda name, theta, start: _sum_of(m.pull(name, theta, start) for m in pulls)) if pulls else None
 
 
 def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.budget import Shape
+from harness.contract import diagonal_fisher
 from harness.store import RunFolder
 from tests.training import examples, make_run, trained
 
@@ -154,3 +157,165 @@ def test_what_is_logged_is_what_is_minimised(base, tmp_path):
     trained(make_run(base, "kl(on=general, ratio=0.5)", allowed=1), tmp_path)
     (entry,) = RunFolder(tmp_path).log()
     assert 0 < entry["task_loss"] < 0.8 * entry["loss"] and abs(entry["penalty"]) < 1e-8
+
+
+# --- pulls -----------------------------------------------------------------------------------------------------------
+
+
+def distance(weights, start) -> float:
+    return sum(float((weights[name] - start[name]).square().sum()) for name in weights) ** 0.5
+
+
+def test_decay_to_zero_is_that_of_adamw(base, tmp_path):
+    """theta (1 - rate decay) less the Adam step: torch's own, to rounding."""
+    ours, _ = trained(make_run(base, "wd(decay=2.0)", allowed=8), tmp_path / "ours")
+    torchs, _ = trained(make_run(base, "", allowed=8, weight_decay=2.0), tmp_path / "torch")
+    plain, _ = trained(make_run(base, "", allowed=8), tmp_path / "plain")
+    assert all(torch.allclose(ours[name], torchs[name], atol=2e-6) for name in ours)
+    assert distance(ours, plain) > 100 * distance(ours, torchs)
+
+
+@pytest.mark.parametrize("name, still", [("l2sp", [1.0, 2.0]), ("wd", [0.0, 0.0])])
+def test_decoupled_pulls_on_two_parameters(name, still):
+    """One step of rate 0.1, strength 3 from theta = (2, -1): the distance to where it stands still shrinks by 0.7."""
+    from harness.masters import Masters
+
+    model = torch.nn.Module()
+    model.w = torch.nn.Parameter(torch.tensor([2.0, -1.0]))
+    masters = Masters(model, {})
+    masters.start = {"w": torch.tensor([1.0, 2.0])}
+    masters.values["w"].grad = torch.tensor([5.0, 6.0])
+    method = make_method(name, **{"strength" if name == "l2sp" else "decay": 3.0})
+    assert method.decoupled
+    masters.step_pulls(method.pull, rate=0.1)
+    wanted = torch.tensor(still) + 0.7 * (torch.tensor([2.0, -1.0]) - torch.tensor(still))
+    assert torch.allclose(masters.values["w"].detach(), wanted)
+    assert torch.equal(masters.values["w"].grad, torch.tensor([5.0, 6.0]))
+
+
+@pytest.mark.parametrize("recipe", ["l2sp(strength=50.0)", "l2sp(strength=10.0)+lora"])
+def test_l2sp_holds_the_weights_at_the_base(recipe, base, tmp_path):
+    near, _ = trained(make_run(base, recipe, allowed=15), tmp_path / "held")
+    far, _ = trained(make_run(base, re.sub("strength=[0-9.]+", "strength=0.0", recipe), allowed=15), tmp_path / "loose")
+    start = make_run(base, "").start
+    assert distance(near, start) < 0.7 * distance(far, start)
+
+
+def test_online_ewc_is_ewc_while_there_is_one_stage(base, tmp_path):
+    from harness.model import weights_hash
+
+    one, _ = trained(make_run(base, "ewc(samples=8)"), tmp_path / "ewc")
+    online, _ = trained(make_run(base, "ewc_online(samples=8)"), tmp_path / "online")
+    assert weights_hash(one) == weights_hash(online)
+
+
+def test_online_ewc_decays_its_fisher_and_moves_its_anchor(base):
+    run = make_run(base, "ewc_online(samples=8, gamma=0.25, strength=3.0)")
+    (method,) = run.methods
+    method.prepare(run.load(), run)
+    first = {name: tensor.clone() for name, tensor in method.fisher_.items()}
+    now = moved(run)
+    method.stage_end(now, run)
+    chosen = torch.randperm(40, generator=run.generator("ewc 1"))[:8].tolist()
+    with run.rng("ewc 1"):
+        fresh = diagonal_fisher(now, run, [run.domain[i] for i in chosen])
+    name = next(iter(first))
+    theta = run.start[name] + 1
+    wanted = 3.0 * (0.25 * first[name] + fresh[name]) * (theta - dict(now.named_parameters())[name].detach())
+    assert torch.allclose(method.pull(name, theta, run.start[name]), wanted, atol=1e-6)
+    again = make_method("ewc_online", samples=8, gamma=0.25, strength=3.0)
+    again.restore(method.state())
+    assert torch.equal(again.pull(name, theta, run.start[name]), method.pull(name, theta, run.start[name]))
+
+
+# --- synaptic intelligence -------------------------------------------------------------------------------------------
+
+CURVES = torch.tensor([4.0, 1.0])
+"""A loss of two parameters: sum of CURVES / 2 * theta^2; its gradient is CURVES * theta."""
+
+
+class Quadratic:
+    """A run whose every batch has this loss, over one token."""
+
+    batch_size, stage, general = 1, 1, examples(4, "general")
+    start = {"w": torch.tensor([1.0, -2.0])}
+
+    def __init__(self):
+        self.charges = 0
+
+    def generator(self, name):
+        return torch.Generator().manual_seed(0)
+
+    def batches(self, rows):
+        yield rows
+
+    def nll(self, model, batch):
+        return (CURVES / 2 * model.w.square()).sum().unsqueeze(0), None
+
+    def charged(self, *_, **__):
+        self.charges += 1
+        return nullcontext()
+
+
+def by_mean(values):
+    return values / values.mean()
+
+
+def test_si_proxy_on_two_parameters():
+    """Two Adam steps by hand; omega is the loss they took off, to second order."""
+    run, model = Quadratic(), torch.nn.Module()
+    model.w = torch.nn.Parameter(run.start["w"].clone())
+    proxy = make_method("si_proxy", strength=0.5, steps=2, rate=0.1, xi=0.2)
+    proxy.prepare(model, run)
+    theta, omega, m, v = run.start["w"].clone(), torch.zeros(2), torch.zeros(2), torch.zeros(2)
+    for step in (1, 2):
+        g = CURVES * theta
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        change = -0.1 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+        omega, theta = omega - g * change, theta + change
+    importance = by_mean(omega / ((theta - run.start["w"]) ** 2 + 0.2))
+    assert torch.equal(model.w.detach(), run.start["w"]) and run.charges == 2
+    assert torch.allclose(proxy.importance_["w"], importance, atol=1e-5)
+    away = torch.tensor([2.0, 1.0], requires_grad=True)
+    (0.5 * (importance * (away - run.start["w"]) ** 2).sum()).backward()
+    assert torch.allclose(proxy.pull("w", away.detach(), run.start["w"]), away.grad, atol=1e-4)
+
+
+def test_si_importance_is_never_negative():
+    """Here the walk overshoots: it climbs on the way."""
+    run, model = Quadratic(), torch.nn.Module()
+    model.w = torch.nn.Parameter(run.start["w"].clone())
+    proxy = make_method("si_proxy", steps=3, rate=5.0)
+    proxy.prepare(model, run)
+    assert (proxy.importance_["w"] >= 0).all()
+
+
+def test_si_over_stages_on_two_parameters():
+    run, method = Quadratic(), make_method("si_multi", strength=0.5, xi=0.2)
+    weights = {"w": run.start["w"].clone()}
+
+    def step(rate):
+        gradients = {"w": CURVES * weights["w"]}
+        raw = gradients["w"].clone()
+        method.gradient(weights, gradients, run)
+        pulled = gradients["w"].clone()
+        gradients["w"] *= 0.1  # clipping comes after: omega takes the raw gradient
+        method.update(lambda: weights["w"].sub_(rate * gradients["w"]), weights, run)
+        return raw, pulled
+
+    raw1, pulled = step(0.5)
+    assert torch.equal(raw1, pulled)  # nothing is held in the first stage
+    raw2, _ = step(0.5)
+    omega = 0.05 * (raw1**2 + raw2**2)
+    importance = by_mean(omega / ((weights["w"] - run.start["w"]) ** 2 + 0.2))
+    anchor = weights["w"].clone()
+    run.stage = 2
+    at_anchor, pulled = step(0.5)
+    assert torch.equal(at_anchor, pulled)
+    raw, pulled = step(0.5)
+    assert method.importance_["w"] == pytest.approx(importance.tolist(), rel=1e-5)
+    away = (raw / CURVES - anchor).detach()
+    assert torch.allclose(pulled - raw, 2 * 0.5 * importance * away, atol=1e-6)
+    again = make_method("si_multi", strength=0.5, xi=0.2)
+    again.restore(method.state())
+    assert again.state().keys() == method.state().keys() and again.stage_ == 2

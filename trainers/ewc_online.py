@@ -1,0 +1,59 @@
+"""Online EWC: one decayed running Fisher and one anchor, both brought up to date when a stage ends."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Method, Run, Weights, diagonal_fisher
+
+
+class EwcOnline(Method):
+    """L + (strength / 2) sum_i F~_i (theta_i - theta*_i)^2 on effective weights.
+
+    First stage: F~ is the Fisher of the base on `samples` general sequences and theta* the base, exactly as in EWC, whose draws
+    it shares. When a stage ends, F~ <- gamma F~ + F and theta* <- the weights then, F being their Fisher on `samples` training
+    sequences of the stage that ended. With one stage it is EWC, bit for bit. Every F is scaled to mean 1 and charged.
+    """
+
+    paper = (
+        "Schwarz et al. 2018, arXiv:1805.06370, section 3 (online EWC). "
+        "@inproceedings{schwarz2018progress, title={Progress and Compress: A scalable framework for continual learning}, "
+        "author={Schwarz, Jonathan and others}, booktitle={ICML}, year={2018}}"
+    )
+    off = {"strength": 0.0}
+    search = {"strength": (0.01, 10.0)}
+
+    def __init__(self, strength: float = 1.0, gamma: float = 0.95, samples: int = 256):
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma is what a stage leaves of the Fisher, from 0 to 1, not {gamma}")
+        self.strength, self.gamma, self.samples = strength, gamma, samples
+        self.needs = frozenset({"general_data"}) if strength else frozenset()
+        self.fisher_: Weights = {}
+        self.anchor_: Weights = {}
+        """The weights at the end of the last stage; empty before: the base."""
+
+    def prepare(self, model: nn.Module, run: Run) -> None:
+        if self.strength:
+            self.fisher_ = self._measured(model, run, "ewc", run.general)
+
+    def stage_end(self, model: nn.Module, run: Run) -> None:
+        if self.strength:
+            fresh = self._measured(model, run, f"ewc {run.stage}", run.domain)
+            self.fisher_ = {name: self.gamma * past + fresh[name] for name, past in self.fisher_.items()}
+            self.anchor_ = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+
+    def _measured(self, model: nn.Module, run: Run, stream: str, examples) -> Weights:
+        chosen = torch.randperm(len(examples), generator=run.generator(stream))[: self.samples].tolist()
+        with run.rng(stream):
+            return diagonal_fisher(model, run, [examples[i] for i in chosen])
+
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
+        return self.strength * self.fisher_[name] * (theta - self.anchor_.get(name, start)) if self.strength else None
+
+    def state(self) -> Weights:
+        parts = {"fisher": self.fisher_, "anchor": self.anchor_}
+        return {f"{part}/{name}": tensor for part, weights in parts.items() for name, tensor in weights.items()}
+
+    def restore(self, state: Weights) -> None:
+        for name, tensor in state.items():
+            part, name = name.split("/")
+            (self.fisher_ if part == "fisher" else self.anchor_)[name] = tensor
