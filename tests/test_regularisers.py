@@ -265,7 +265,7 @@ def test_si_proxy_on_two_parameters():
     """Two Adam steps by hand; omega is the loss they took off, to second order."""
     run, model = Quadratic(), torch.nn.Module()
     model.w = torch.nn.Parameter(run.start["w"].clone())
-    proxy = make_method("si_proxy", strength=0.5, steps=2, rate=0.1, xi=0.2)
+    proxy = make_method("si_proxy", strength=0.5, steps=2, step_size=0.1, xi=0.2)
     proxy.prepare(model, run)
     theta, omega, m, v = run.start["w"].clone(), torch.zeros(2), torch.zeros(2), torch.zeros(2)
     for step in (1, 2):
@@ -285,7 +285,7 @@ def test_si_importance_is_never_negative():
     """Here the walk overshoots: it climbs on the way."""
     run, model = Quadratic(), torch.nn.Module()
     model.w = torch.nn.Parameter(run.start["w"].clone())
-    proxy = make_method("si_proxy", steps=3, rate=5.0)
+    proxy = make_method("si_proxy", steps=3, step_size=5.0)
     proxy.prepare(model, run)
     assert (proxy.importance_["w"] >= 0).all()
 

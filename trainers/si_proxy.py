@@ -12,9 +12,9 @@ class SiProxy(Method):
     """L + strength sum_i Omega_i (theta_i - theta0_i)^2 on effective weights.
 
     omega_i = -sum over the walk of g_i (change of theta_i), Omega_i = max(omega_i, 0) / ((whole change of theta_i)^2 + xi),
-    scaled to mean 1. The walk is `steps` Adam steps at `rate` on general batches from the base, which is put back after it:
+    scaled to mean 1. The walk is `steps` Adam steps of `step_size` on general batches from the base, which is put back after it:
     what the paper sums over pre-training, here only near its end, where gradients are mostly noise. A proxy, charged as
-    `importance`. While xi exceeds the squared changes by far, `rate` only scales Omega and drops out.
+    `importance`. While xi exceeds the squared changes by far, `step_size` only scales Omega and drops out.
     """
 
     paper = (
@@ -25,10 +25,10 @@ class SiProxy(Method):
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
 
-    def __init__(self, strength: float = 1.0, steps: int = 30, rate: float = 1e-4, xi: float = 0.1):
+    def __init__(self, strength: float = 1.0, steps: int = 30, step_size: float = 1e-4, xi: float = 0.1):
         if steps < 1 or xi <= 0:
             raise ValueError(f"steps is 1 or more and xi above 0, not {steps} and {xi}")
-        self.strength, self.steps, self.rate, self.xi = strength, steps, rate, xi
+        self.strength, self.steps, self.step_size, self.xi = strength, steps, step_size, xi
         self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.importance_: Weights = {}
 
@@ -38,7 +38,7 @@ class SiProxy(Method):
         own = dict(model.named_parameters())
         theta = {name: run.start[name].to(p.device, copy=True) for name, p in own.items()}
         omega = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
-        optimizer = torch.optim.Adam(theta.values(), lr=self.rate)
+        optimizer = torch.optim.Adam(theta.values(), lr=self.step_size)
         pool = passes(run.general, run.generator("si_proxy"))
         for _ in range(self.steps):
             gradients = _gradients(model, run, list(islice(pool, run.batch_size)))
