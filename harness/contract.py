@@ -102,6 +102,13 @@ class Run(ABC):
         """The general pool (training part); empty where the plan has none."""
 
     @abstractmethod
+    def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
+        """For each example the place of the first that it nearly repeats, its own where there is none before it.
+
+        `similar` is the least Jaccard similarity of the words' 5-grams, 0.85 or more; above 1 nothing is alike. Not charged.
+        """
+
+    @abstractmethod
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """Length-bucketed micro-batches of these examples, in a fixed order."""
 

@@ -4,35 +4,24 @@ A record's side is decided by a hash of its content, so it stays where it is whe
 follow the number of records in steps of two; only where that doubles or halves may records change sides.
 
 Records are one cluster when they ask the same (the system prompt aside), share an answered beginning, or are
-near-duplicates: Jaccard >= 0.85 of their word 5-grams (one character is one word in scripts without spaces). Candidates
-come from MinHash LSH (128 permutations, 21 bands of 6), which misses about 1 pair in 20,000 at 0.85 and fewer above; each
-is then verified exactly. A 5-gram that more than 1 % of the records hold is the task's boilerplate (a long instruction
-repeated in every record) and tells nothing, so it is left out. A cluster is never divided.
+near-duplicates (harness/near.py). A cluster is never divided.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasketch import MinHash, MinHashLSH
-
 from harness.errors import PlanError, raise_faults
+from harness.near import components, near_pairs, telling_sets
 from harness.records import Record, Turn, read_records
 
-SIMILAR = 0.85
-GRAM = 5
-PERMUTATIONS = 128
-BANDS = (21, 6)
 LEAST_TRAIN = 10
 FEW_TEST = 200
-WORD = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w+|[+\\-*/=<>^%$€£¥]")
-"""A word: one character of a script without spaces, a run of letters or digits, or a sign that changes what is said."""
 
 
 @dataclass(frozen=True)
@@ -193,26 +182,12 @@ def prompt_key(record: Record) -> str:
     return loose(record.messages[:last])
 
 
-def shingles(record: Record) -> set[int]:
-    """Hashes of the record's word 5-grams; a shorter record is one gram."""
-    words = [word for m in record.messages for word in WORD.findall(m.content.casefold())]
-    grams = [words[i : i + GRAM] for i in range(max(1, len(words) - GRAM + 1))]
-    return {zlib.crc32(" ".join(gram).encode()) for gram in grams}
-
-
 class Groups:
     """Which records are alike. Records of equal id count once."""
 
     def __init__(self, records: Sequence[Record]):
         self.records = list({r.id: r for r in records}.values())
-        grams = [shingles(r) for r in self.records]
-        held = Counter(gram for record_grams in grams for gram in record_grams)
-        limit = max(20, len(self.records) // 100)
-        self.sets: dict[frozenset[int], list[str]] = defaultdict(list)
-        """Telling 5-grams -> the records that have exactly these; a record without any is alike to none."""
-        for record, found in zip(self.records, grams, strict=True):
-            if telling := frozenset(gram for gram in found if held[gram] <= limit):
-                self.sets[telling].append(record.id)
+        self.sets = telling_sets({r.id: "\n".join(m.content for m in r.messages) for r in self.records})
         self.pairs = list(near_pairs(list(self.sets)))
 
     def near(self, ids: set[str]) -> set[str]:
@@ -229,17 +204,7 @@ class Groups:
 
     def clusters(self) -> dict[str, str]:
         """Record id -> the smallest id of its cluster."""
-        parent = {r.id: r.id for r in self.records}
-
-        def root(one: str) -> str:
-            while parent[one] != one:
-                parent[one] = one = parent[parent[one]]
-            return one
-
-        for alike in self.links():
-            roots = {root(one) for one in alike}
-            parent.update(dict.fromkeys(roots, min(roots)))
-        return {one: root(one) for one in parent}
+        return components((r.id for r in self.records), self.links())
 
     def links(self) -> Iterator[list[str]]:
         """Lists of records that belong together."""
@@ -250,16 +215,3 @@ class Groups:
         yield from same.values()
         yield from self.sets.values()
         yield from ([self.sets[one][0], self.sets[other][0]] for one, other in self.pairs)
-
-
-def near_pairs(sets: Sequence[frozenset[int]]) -> Iterator[tuple[frozenset[int], frozenset[int]]]:
-    """The pairs of different sets with Jaccard similarity >= 0.85."""
-    index = MinHashLSH(threshold=SIMILAR, num_perm=PERMUTATIONS, params=BANDS)
-    hashes = MinHash.generator(sets, num_perm=PERMUTATIONS, hashfunc=int)
-    for place, (grams, minhash) in enumerate(zip(sets, hashes, strict=True)):
-        for found in index.query(minhash):
-            other = sets[found]  # pyright: ignore[reportArgumentType, reportCallIssue] - we insert places only
-            common = len(grams & other)
-            if common >= SIMILAR * (len(grams) + len(other) - common):
-                yield other, grams
-        index.insert(place, minhash, check_duplication=False)

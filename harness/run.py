@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harness.budget import Ledger, Price, Shape, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
+from harness.near import first_alike
 
 SHORT = 512
 """Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
@@ -110,6 +111,9 @@ class TrainingRun(Run):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.derive_seed(name))
             yield
+
+    def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
+        return first_alike(examples, self.base.tokenizer, similar)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self._groups(examples):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import Dataset, Groups, fingerprint, load_dataset, near_pairs, share, shingles, split
+from harness.data import Dataset, Groups, fingerprint, load_dataset, share, split
 from harness.errors import PlanError
+from harness.near import near_pairs, shingles
 from harness.records import Record, Turn, record_id
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -124,7 +125,7 @@ def test_chinese_is_compared_by_characters():
     long = "甲公司本年度应确认的递延所得税资产金额以及当期所得税费用分别是多少万元人民币请根据上述资料计算并且说明理由"
     assert together(record(long), record(long.replace("说明理由", "说明原由")))
     assert not together(record(long), record(long[:20] + "乙" + long[20:30] + "丙" + long[30:40] + "丁" + long[40:]))
-    assert len(shingles(record("甲公司本年度应确认", "是"))) == 6
+    assert len(shingles("甲公司本年度应确认\n是")) == 6
 
 
 def test_conversations_with_an_answered_beginning_in_common_stay_together():
