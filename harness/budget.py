@@ -160,6 +160,13 @@ class Ledger:
         cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
         return self.allowed > 0 and self.spent + cost <= self.allowed * 1.0005
 
+    def affords_again(self, account: str) -> bool:
+        """May as much be spent once more as this account's mean call has cost?"""
+        entry = self.accounts.get(account)
+        if entry is None or not entry.calls or self.meter == "steps":
+            return True
+        return self.spent + getattr(entry, self.meter) / entry.calls <= self.allowed * 1.0005
+
     @property
     def pace(self) -> float:
         """Seconds a FLOP so far, over everything charged; 0 before the first charge."""
@@ -167,13 +174,16 @@ class Ledger:
         return self._total("seconds") / flops if flops else 0.0
 
     @contextmanager
-    def charge(self, account: str, flops: float, tokens: Counter[str], device: torch.device) -> Iterator[None]:
-        """Bill what runs inside; a part that raises is billed too. Tokens are real ones, by class."""
+    def charge(self, account: str, flops: float, tokens: Counter[str], device: torch.device) -> Iterator[Account]:
+        """Bill what runs inside; a part that raises is billed too. Tokens are real ones, by class.
+
+        Gives the account: what is known only afterwards is added to it inside.
+        """
         begin = clock(device)
+        entry = self.accounts.setdefault(account, Account())
         try:
-            yield
+            yield entry
         finally:
-            entry = self.accounts.setdefault(account, Account())
             entry.flops += flops
             entry.seconds += clock(device) - begin
             entry.tokens += sum(tokens.values())
@@ -199,6 +209,43 @@ class Ledger:
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
         self.steps = record["steps"]
+
+
+@dataclass
+class Work:
+    """What a model was seen to run: FLOPs, and tokens read (padding included)."""
+
+    flops: float = 0.0
+    tokens: int = 0
+
+
+@contextmanager
+def executed(model: Any, price: Price) -> Iterator[Work]:
+    """Counts every forward of `model` inside, whoever calls it, at its forward `price`; with a key-value cache or without.
+
+    q new tokens of a row that attend to K of the cache and themselves cost a * q + c * q * K, and b a place of the head.
+    """
+    work = Work()
+
+    def forward(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        rows, new = (args[0] if args else inputs["input_ids"]).shape
+        cache = inputs.get("past_key_values")
+        seen = new + (cache.get_seq_length() if cache is not None else 0)
+        work.flops += rows * (price.token * new + price.square * new * seen + price.row)
+        work.tokens += rows * new
+
+    def head(_: nn.Module, __: Any, logits: torch.Tensor) -> None:
+        work.flops += price.place * (logits.numel() // logits.shape[-1])
+
+    handles = [
+        model.register_forward_pre_hook(forward, with_kwargs=True),
+        model.get_output_embeddings().register_forward_hook(head),
+    ]
+    try:
+        yield work
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def clock(device: torch.device) -> float:

@@ -98,6 +98,11 @@ class Run(ABC):
 
     @property
     @abstractmethod
+    def domain(self) -> Sequence[Example]:
+        """The domain examples, before RECORDS hooks."""
+
+    @property
+    @abstractmethod
     def general(self) -> Sequence[Example]:
         """The general pool (training part); empty where the plan has none."""
 
@@ -107,6 +112,36 @@ class Run(ABC):
 
         `similar` is the least Jaccard similarity of the words' 5-grams, 0.85 or more; above 1 nothing is alike. Not charged.
         """
+
+    @abstractmethod
+    def difficulty(self, model: nn.Module, examples: Sequence[Example], by: str) -> Tensor:
+        """(n,) how hard `model` finds each example; charged as `reading`, one forward over all.
+
+        `by`: `loss`, the mean token loss in nats, or `similarity`, how far that exceeds what the model's own entropy lets
+        expect (mean z_loss - z_entropy over its tokens, harness/reading.py).
+        """
+
+    @abstractmethod
+    def generate(
+        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+    ) -> list[Example]:
+        """What `model` says after each prompt, sampled from the random stream `name`: examples of source `generated`.
+
+        At most `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone. Charged
+        as `generation`, at the price of the forwards that it runs.
+        """
+
+    @abstractmethod
+    def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
+        """{"retention": macro mean score, 0 to 1} on the general dev items, never a test item.
+
+        Of the model in training, or of another. Charged as `dev`, at the price of the forwards that it runs; None where the
+        budget does not pay for one more.
+        """
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Effective fp32 weights of the model as trained so far, by plain name."""
 
     @abstractmethod
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
@@ -134,8 +169,8 @@ class Method:
     Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
     there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
-    `needs` (subset of {"general_data", "base_logits"}; general data sets the track), `base_source` (the rows on which it asks
-    for `run.base_logits`, to price a step before it is made), `sharded` (works under ZeRO-2/3),
+    `needs` (subset of {"general_data", "base_logits", "dev_scores"}; general data sets the track), `base_source` (the rows on
+    which it asks for `run.base_logits`, to price a step before it is made), `sharded` (works under ZeRO-2/3),
     `decoupled` (its pull is a plain step of its own, outside clipping and the optimizer's moments),
     `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
     """
@@ -161,6 +196,10 @@ class Method:
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
         """PARAMS, adders chain, one selector: freeze or wrap. Returns the model to train."""
         return model
+
+    def order(self, examples: list[Example], run: Run, generator: torch.Generator) -> list[Example]:
+        """ORDER, one method: the order in which an epoch's steps take the domain examples; asked anew for every epoch."""
+        return [examples[i] for i in torch.randperm(len(examples), generator=generator).tolist()]
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
         """DATA, chained: what each optimizer step trains on."""

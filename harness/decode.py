@@ -137,7 +137,7 @@ def device_of(model: Any) -> torch.device:
     return next(model.parameters()).device
 
 
-# --- greedy decoding ----------------------------------------------------------------------------------------------------
+# --- decoding -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,30 @@ class Prompt:
         return len(self.tokens) + self.limit
 
 
+Choose = Callable[[Tensor], Tensor]
+"""(B, V) logits -> (B,) next tokens."""
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Greedy decoding."""
+    return logits.argmax(-1)
+
+
+def sampled(temperature: float) -> Choose:
+    """Draws from softmax(logits / temperature) with the global generator of the logits' device."""
+    return lambda logits: torch.multinomial((logits / temperature).softmax(-1), 1).squeeze(1)
+
+
 @torch.no_grad()
-def greedy(
-    model: Any, prompts: Sequence[Prompt], stops: frozenset[int], budget: int, room: int | None = None
+def continuations(
+    model: Any,
+    prompts: Sequence[Prompt],
+    stops: frozenset[int],
+    budget: int,
+    room: int | None = None,
+    choose: Choose = most_likely,
 ) -> list[list[int]]:
-    """The greedy continuation of each prompt, its stop token included where it came.
+    """The continuation of each prompt, its stop token included where it came.
 
     `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold. Rows that finish leave and waiting
     prompts take their places, a quarter of the batch at a time (continuous batching).
@@ -170,7 +189,7 @@ def greedy(
     prefix, latest = None, torch.empty(0, dtype=torch.long, device=device_of(model))
     while True:
         if not done and (entering := _admitted(prompts, waiting, rows, room or budget, equal)):
-            prefix, first, entered = _entered(model, prompts, entering, prefix, budget)
+            prefix, first, entered = _entered(model, prompts, entering, prefix, budget, choose)
             rows, latest = rows + entered, torch.cat([latest, first])
         if prefix is None or not rows:
             return outputs
@@ -186,7 +205,8 @@ def greedy(
             prefix = prefix.select(kept) if rows else None
         if prefix is not None:
             step, all_rows = latest[:, None], torch.arange(len(rows), device=latest.device)
-            latest = extend(model, prefix, step, torch.ones_like(step), all_rows).argmax(-1)
+            latest = extend(model, prefix, step, torch.ones_like(step), all_rows)
+            latest = choose(latest)
 
 
 def _order(prompt: Prompt, equal: bool) -> tuple[int, int]:
@@ -213,13 +233,13 @@ def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int
 
 
 def _entered(
-    model: Any, prompts: Sequence[Prompt], entering: Sequence[int], prefix: Prefix | None, budget: int
+    model: Any, prompts: Sequence[Prompt], entering: Sequence[int], prefix: Prefix | None, budget: int, choose: Choose
 ) -> tuple[Prefix, Tensor, list[int]]:
     """Read new prompts and put them behind those being decoded: all of it, the (B,) first tokens of the new, their order."""
     parts, first, order = [prefix] if prefix else [], [], []
     for rows in batched(entering, lambda row: (len(prompts[row].tokens), 0), budget):
         fresh, logits = prefill(model, [prompts[row].tokens for row in rows])
         parts.append(fresh)
-        first.append(logits.argmax(-1))
+        first.append(choose(logits))
         order += rows
     return Prefix.join(parts), torch.cat(first), order

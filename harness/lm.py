@@ -183,7 +183,7 @@ class EvaluatedModel(TemplateLM):
             for ids, (limit, until) in zip(contexts, plans, strict=False)
         ]
         room = self.token_budget * CACHE_PASSES.get(self._device.type, 1)
-        outputs = decode.greedy(self.model, prompts, self.codec.stops, self.token_budget, room)
+        outputs = decode.continuations(self.model, prompts, self.codec.stops, self.token_budget, room)
         return [self._text(output, prompt, until) for output, prompt, (_, until) in zip(outputs, prompts, plans, strict=False)]
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:

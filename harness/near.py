@@ -29,10 +29,10 @@ def words(text: str) -> list[str]:
 
 
 def shingles(text: str) -> set[int]:
-    """Hashes of the text's word 5-grams; a shorter text is one gram."""
+    """Hashes of the text's word 5-grams; a shorter text is one gram, a text without words none."""
     said = words(text)
     grams = [said[i : i + GRAM] for i in range(max(1, len(said) - GRAM + 1))]
-    return {zlib.crc32(" ".join(gram).encode()) for gram in grams}
+    return {zlib.crc32(" ".join(gram).encode()) for gram in grams if gram}
 
 
 def telling_sets(texts: Mapping[str, str]) -> dict[frozenset[int], list[str]]:

@@ -26,6 +26,8 @@ from harness.errors import PlanError
 
 CHAINED = ("records", "trainable", "stream", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
+ALONE = {"trainable": "which parameters train", "order": "the order of the examples"}
+"""Axes that one method may fill -> what it chooses."""
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""
 
@@ -133,9 +135,10 @@ def parse_recipe(text: str) -> Recipe:
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
     if len(rates) > 1:
         faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
-    choosers = [name for name, method, _ in built if overrides(method, "trainable")]
-    if len(choosers) > 1 and len(set(choosers)) == len(choosers):
-        faults.append(f"'{text}': {' and '.join(choosers)} both choose which parameters train; keep one")
+    for hook, what in ALONE.items():
+        rivals = [name for name, method, _ in built if overrides(method, hook)]
+        if len(rivals) > 1 and len(set(rivals)) == len(rivals):
+            faults.append(f"'{text}': {' and '.join(rivals)} both choose {what}; keep one")
     if faults:
         raise PlanError(*faults)
     ordered = _canonical(built)

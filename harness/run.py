@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.budget import Ledger, Price, Shape, price_of
+from harness import decode
+from harness.budget import Ledger, Price, Shape, executed, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 from harness.near import first_alike
+from harness.reading import read, token_scores
+from harness.template import ChatTemplate
 
 SHORT = 512
 """Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
@@ -25,6 +28,10 @@ OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
 
+ROOM = 16_384
+"""Tokens that the key-value cache holds at least while a method generates: a guess that fits small devices."""
+OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
+"""Gives what scores a model on dev items; opening it loads tasks, and is free."""
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
     "linear": lambda x: 1 - x,
@@ -83,6 +90,8 @@ class TrainingRun(Run):
         self._prices: dict[tuple[str, bool], Price] = {}
         self._frozen: nn.Module | None = None
         self.model: Any = None
+        self.masters: Any = None
+        self.open_dev: OpenDev | None = None
 
     # --- what methods may ask ---
 
@@ -115,6 +124,46 @@ class TrainingRun(Run):
     def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
         return first_alike(examples, self.base.tokenizer, similar)
 
+    def difficulty(self, model: nn.Module, examples: Sequence[Example], by: str) -> Tensor:
+        @torch.no_grad()
+        def scores(batch: Batch) -> Tensor:
+            with self.charged("reading", model, batch, backward=False):
+                return token_scores(*nll(model, batch))
+
+        reading = read(examples, self.batches(examples), scores)
+        return reading.loss if by == "loss" else -reading.similarity
+
+    def generate(
+        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+    ) -> list[Example]:
+        tokenizer = self.base.tokenizer
+        stops = frozenset(ChatTemplate(tokenizer).stop_ids) | {tokenizer.eos_token_id}
+        opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        limit = min(limit, self.base.max_length // 2)
+        begun = [tuple(prompt)[-(self.base.max_length - limit) :] or (opening,) for prompt in prompts]
+        asked = [decode.Prompt(tokens, limit, lambda _: False) for tokens in begun]
+        micro = self.training.micro_tokens
+        with self._metered("generation", model), self.rng(name):
+            choose = decode.sampled(temperature)
+            said = decode.continuations(model, asked, stops, micro, max(micro, ROOM), choose)
+        return [
+            Example(f"generated {place}", (*one, *two), (False,) * len(one) + (True,) * len(two), "generated")
+            for place, (one, two) in enumerate(zip(begun, said, strict=True))
+        ]
+
+    def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
+        if self.open_dev is None:
+            raise RuntimeError("this run was given no dev items")
+        scores = self.open_dev()
+        if not self.ledger.affords_again("dev"):
+            return None
+        scored: nn.Module = self.model if model is None else model
+        with self._metered("dev", scored):
+            return scores(scored)
+
+    def weights(self) -> Weights:
+        return self.masters.effective() if self.masters else self.start
+
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self._groups(examples):
             yield collate(group, self.device)
@@ -127,6 +176,18 @@ class TrainingRun(Run):
         price = self._price("full" if model is not self.model else "train", backward)
         with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
             yield
+
+    @contextmanager
+    def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
+        """Bills the forwards of `model` inside, whatever their shapes."""
+        price = self._price("full" if model is not self.model else "train", False)
+        with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
+            try:
+                yield
+            finally:
+                bill.flops += work.flops
+                bill.tokens += work.tokens
+                self.ledger.classes[account] += work.tokens
 
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
         name = f"base_logits {source}"
@@ -159,7 +220,7 @@ class TrainingRun(Run):
         return [method for method in self.methods if overrides(method, hook)]
 
     def steps(self) -> Iterator[Step]:
-        """Every optimizer step's examples, for ever: shuffled epochs of the domain, then the DATA hooks."""
+        """Every optimizer step's examples, for ever: epochs of the domain, shuffled or ordered, then the DATA hooks."""
         examples = list(self.data.domain)
         for method in self.filled("records"):
             examples = method.records(examples, self)
@@ -170,10 +231,11 @@ class TrainingRun(Run):
 
     def _epochs(self, examples: list[Example]) -> Iterator[Step]:
         generator = self.generator("order")
+        ordering = next(iter(self.filled("order")), Method())
         while examples:
-            order = torch.randperm(len(examples), generator=generator).tolist()
-            for first in range(0, len(order), self.batch_size):
-                yield [examples[i] for i in order[first : first + self.batch_size]]
+            ordered = ordering.order(examples, self, generator)
+            for first in range(0, len(ordered), self.batch_size):
+                yield ordered[first : first + self.batch_size]
 
     def step_price(self, step: Step) -> tuple[float, int]:
         """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""

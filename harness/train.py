@@ -105,7 +105,7 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimi
         with run.rng(f"wrap {type(method).__name__}"):
             model = method.trainable(model, run)
     run.model = model.train()
-    masters = Masters(model, run.start)
+    run.masters = masters = Masters(model, run.start)
     optimizer = torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
     progress = Progress()
     if record is not None:

@@ -12,13 +12,16 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from harness.contract import Example
+from harness.budget import Shape, executed
+from harness.contract import Example, Method
 from harness.errors import PlanError
 from harness.model import weights_hash
 from harness.near import first_alike
 from harness.plan import embedded
-from harness.recipes import parse_recipe
+from harness.reading import Reading, token_scores
+from harness.recipes import methods, parse_recipe
 from harness.records import read_records
+from harness.run import full_price
 from harness.template import ChatTemplate
 from harness.train import train
 from tests.test_train import Killed, killed_at
@@ -69,7 +72,7 @@ def test_a_wrong_schedule_is_refused(schedule):
         parse_recipe(f'mix(schedule="{schedule}")')
 
 
-RESUMED = ['mix(schedule="5->60")']
+RESUMED = ['mix(schedule="5->60")', "sort+dedup", "replay_self(size=6, length=8)"]
 
 
 @pytest.mark.parametrize("recipe", RESUMED)
@@ -196,3 +199,174 @@ def test_dedup_finds_the_planted_near_duplicates():
     removed = {place for place, kept in enumerate(first) if kept != place}
     assert len(removed & copies) / len(removed) > 0.9
     assert len(removed & copies) / len(copies) > 0.45
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def prepared(base, recipe: str, **options):
+    run = make_run(base, recipe, **options)
+    model = run.load()
+    for method in run.filled("prepare"):
+        method.prepare(model, run)
+    return run, model
+
+
+def losses(run, model) -> dict[str, float]:
+    """The base's mean loss of each domain example, by Hugging Face's own loss."""
+    found = {}
+    for example in run.domain:
+        (batch,) = run.batches([example])
+        labels = torch.where(torch.tensor(example.supervised)[None], batch.tokens, -100)
+        with torch.no_grad():
+            found[example.id] = model(input_ids=batch.tokens, labels=labels).loss.item()
+    return found
+
+
+@pytest.mark.parametrize("order", ["easy", "hard"])
+def test_sorted_epochs_run_through_the_data_by_base_loss(order, base):
+    run, model = prepared(base, f"sort(order={order})", allowed=100)
+    loss = losses(run, model)
+    for epoch in (0, 1):
+        seen = [e.id for step in drawn(run, 5 * (epoch + 1))[5 * epoch :] for e in step]
+        assert sorted(seen) == sorted(loss)  # 5 steps of 8 are one epoch of 40: each once
+        values = [loss[name] for name in seen]
+        assert all(a <= b + 1e-4 for a, b in itertools.pairwise(values if order == "easy" else values[::-1]))
+
+
+def test_mixed_order_spans_the_range_in_every_step_and_epochs_differ(base):
+    run, model = prepared(base, "sort(strata=4)", allowed=100)
+    loss = losses(run, model)
+    rank = {name: place for place, name in enumerate(sorted(loss, key=loss.__getitem__))}
+    steps = drawn(run, 10)
+    for step in steps:
+        assert sorted(rank[e.id] // 10 for e in step) == [0, 0, 1, 1, 2, 2, 3, 3]
+    epochs = [[e.id for step in part for e in step] for part in (steps[:5], steps[5:])]
+    assert sorted(epochs[0]) == sorted(epochs[1]) and epochs[0] != epochs[1]
+
+
+def test_sorting_is_charged_once(base, tmp_path):
+    run = make_run(base, "sort", meter="flops", allowed=4e8)
+    trained(run, tmp_path)
+    account = run.ledger.accounts["reading"]
+    assert account.tokens == sum(map(len, run.domain))
+    bound = sum(run._price("full", False).of(Shape(1, len(e), sum(e.supervised[1:]))) for e in run.domain)
+    assert bound <= account.flops <= 1.5 * bound  # padding inside its batches
+
+
+def test_order_survives_mixing(base):
+    run, model = prepared(base, "mix(ratio=0.25)+sort(order=easy)", allowed=100)
+    loss = losses(run, model)
+    seen = [loss[e.id] for step in drawn(run, 6) for e in step if e.source == "domain"]
+    assert all(a <= b + 1e-4 for a, b in itertools.pairwise(seen))
+
+
+def test_two_orders_are_refused():
+    class Backwards(Method):
+        def order(self, examples, run, generator):
+            return examples[::-1]
+
+    known = dict(methods())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.recipes.methods", lambda: known | {"backwards": Backwards})
+        with pytest.raises(PlanError, match="sort and backwards both choose the order of the examples"):
+            parse_recipe("sort+backwards")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_loss_and_entropy_come_from_the_logits_of_one_place(base):
+    """Against a plain forward pass: logits at t - 1 give the loss and the entropy of token t."""
+    run = make_run(base, "")
+    model, example = run.load(), run.domain[0]
+    (batch,) = run.batches([example])
+    with torch.no_grad():
+        found = token_scores(*run.nll(model, batch))
+        logits = model(input_ids=batch.tokens).logits[0].log_softmax(-1)
+    for column, place in enumerate(i for i, s in enumerate(example.supervised) if s and i):
+        assert found[0, column].item() == pytest.approx(-logits[place - 1, example.tokens[place]].item(), abs=1e-4)
+        assert found[1, column].item() == pytest.approx(-(logits[place - 1].exp() * logits[place - 1]).sum().item(), abs=1e-4)
+
+
+def test_the_rule_for_records_that_look_wrong():
+    """One answer sure and right, one sure of something else, one unsure and surprised; worked by hand."""
+    calm, wrong, hard = [0.1, 0.2], [6.0, 0.2], [6.0, 4.0]
+    reading = Reading([torch.tensor(tokens).T for tokens in ([calm] * 4, [calm, wrong, wrong, wrong], [hard] * 5, [calm])])
+    everything = torch.cat(reading.tokens, 1)
+    z = (everything - everything.mean(1, keepdim=True)) / everything.std(1, keepdim=True)
+    assert reading.wrong == [False, True, False, False] and reading.hard == [False, False, True, False]
+    assert reading.suspicion[1].item() == pytest.approx((z[0, 5] - z[1, 5]).item(), abs=1e-5)
+    assert reading.suspicion.argmax() == 1
+    assert reading.loss[1].item() == pytest.approx((0.1 + 18) / 4)
+    assert reading.similarity[1].item() == pytest.approx(-(z[0, 4:8] - z[1, 4:8]).mean().item(), abs=1e-5)
+
+
+# --- rehearsal of what the base says ---------------------------------------------------------------------------------
+
+
+def generated(base, recipe: str, seed: int = 0):
+    run, model = prepared(base, recipe, seed=seed)
+    return run, model, run.methods[0].text_
+
+
+def test_self_rehearsal_says_what_the_base_says(base):
+    """From BOS alone; each text's tokens are likely under the base at temperature 1, as its entropy lets expect."""
+    run, model, text = generated(base, "replay_self(size=200, length=12)")
+    assert len(text) == 200 and {e.tokens[0] for e in text} == {base.tokenizer.bos_token_id}
+    assert all(e.supervised == (False,) + (True,) * (len(e) - 1) and e.source == "generated" for e in text)
+    scores = torch.cat([token_scores(*run.nll(model, batch)).detach() for batch in run.batches(text)], 1)
+    surprise = (scores[0] - scores[1]).mean()  # E[-log p(y)] is the entropy
+    assert abs(surprise) < 4 * (scores[0] - scores[1]).std() / scores.shape[1] ** 0.5
+
+
+def test_a_low_temperature_says_what_is_likely(base):
+    model_likes = {}
+    for temperature in (0.05, 1.0):
+        run, model, text = generated(base, f"replay_self(size=20, length=12, temperature={temperature})")
+        batches = run.batches(text)
+        model_likes[temperature] = torch.cat([run.nll(model, batch)[0].detach() for batch in batches]).mean()
+    assert model_likes[0.05] < model_likes[1.0] - 0.1
+
+
+def test_self_rehearsal_can_continue_general_prompts(base):
+    run, _, text = generated(base, "replay_self(size=10, length=6, start=prompts)")
+    prompts = {e.tokens[: e.supervised.index(True)] for e in run.general}
+    assert all(e.tokens[: e.supervised.index(True)] in prompts for e in text)
+    assert parse_recipe("replay_self").track == "free" and parse_recipe("replay_self(start=prompts)").track == "general"
+
+
+def test_self_rehearsal_repeats_by_seed_and_mixes_by_ratio(base):
+    one, two, other = (generated(base, "replay_self(size=20, length=6)", seed)[2] for seed in (1, 1, 2))
+    assert one == two != other
+    run = generated(base, "replay_self(size=20, length=6, ratio=0.2)")[0]
+    assert sum(shares(drawn(run, 500))) == pytest.approx(800, abs=1)
+
+
+def test_generation_is_charged_and_never_repeated(base, tmp_path):
+    def make():
+        return make_run(base, "replay_self(size=6, length=8)", meter="flops", allowed=2e8)
+
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(Killed):
+        train(make(), tmp_path / "cut", lambda *_: None, killed_at(3), checkpoint_every=0.0)
+    run = make()
+    run.generate = None  # a resumed run has its text
+    trained(run, tmp_path / "cut")
+    account = run.ledger.accounts["generation"]
+    assert account.calls == 1 and account.flops > 0 and run.ledger.classes["generation"] == account.tokens > 0
+    assert run.ledger.classes["generated"] > 0
+
+
+def test_what_is_executed_is_counted_as_the_flop_counter_counts_it(base):
+    """Generation with a cache: prompts of several lengths, rows that leave early. Eager attention, which the counter sees."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness import decode
+
+    model = base.load(torch.float32)
+    model.set_attn_implementation("eager")
+    prompts = [decode.Prompt(tuple(range(5, 5 + n)), 3 + n, lambda _: False) for n in (1, 4, 9, 20)]
+    with executed(model, full_price(base.path, False)) as work, FlopCounterMode(display=False) as counter:
+        decode.continuations(model, prompts, frozenset(), 200)
+    assert work.flops == pytest.approx(counter.get_total_flops(), rel=0.02)

@@ -133,20 +133,20 @@ def test_batches_change_nothing(pair):
     one, many = (likelihood.score(model, continuations, budget) for budget in (1, 5000))
     assert [v for v, _ in one] == pytest.approx([v for v, _ in many], abs=1e-4)
     prompts = [Prompt(ids, 5 + i, lambda _: False) for i, ids in enumerate(codec.encode(chats(codec, 20)))]
-    alone = decode.greedy(model, prompts, codec.stops, 1)
-    assert alone == decode.greedy(model, prompts, codec.stops, 200, 400)  # about eight together, others waiting
-    assert alone == decode.greedy(model, prompts, codec.stops, 5000)
+    alone = decode.continuations(model, prompts, codec.stops, 1)
+    assert alone == decode.continuations(model, prompts, codec.stops, 200, 400)  # about eight together, others waiting
+    assert alone == decode.continuations(model, prompts, codec.stops, 5000)
 
 
 def test_models_whose_cache_bears_no_padding_get_equal_lengths(pair, monkeypatch):
     model, codec = pair
     prompts = [Prompt(ids, 6, lambda _: False) for ids in codec.encode(chats(codec, 8))]
-    expected = decode.greedy(model, prompts, codec.stops, 5000)
+    expected = decode.continuations(model, prompts, codec.stops, 5000)
     widths = []
     real = decode.padded
     monkeypatch.setattr(decode, "padded", lambda rows, device: widths.append({len(r) for r in rows}) or real(rows, device))
     monkeypatch.setattr(decode, "padding_harmless", lambda _: False)
-    assert decode.greedy(model, prompts, codec.stops, 5000) == expected
+    assert decode.continuations(model, prompts, codec.stops, 5000) == expected
     assert all(len(lengths) == 1 for lengths in widths)
 
 
@@ -159,7 +159,7 @@ def test_sliding_windows_decode_as_transformers_does():
         torch.manual_seed(1)
         model = MistralForCausalLM(MistralConfig(**sizes, **heads, pad_token_id=0, initializer_range=0.2)).eval()
         rows = [tuple(torch.randint(3, 97, (n,)).tolist()) for n in (5, 9, 9, 14)]
-        ours = decode.greedy(model, [Prompt(row, 8, lambda _: False) for row in rows], frozenset(), 1000)
+        ours = decode.continuations(model, [Prompt(row, 8, lambda _: False) for row in rows], frozenset(), 1000)
         for row, output in zip(rows, ours, strict=True):
             ids = torch.tensor([row])
             made = model.generate(
@@ -221,7 +221,7 @@ def test_finished_rows_leave_and_waiting_prompts_enter(pair, monkeypatch):
     rows = []
     real = decode.extend
     monkeypatch.setattr(decode, "extend", lambda m, p, tokens, *rest: rows.append(len(tokens)) or real(m, p, tokens, *rest))
-    outputs = decode.greedy(model, prompts, frozenset(), 5000, 4 * max(p.room for p in prompts))
+    outputs = decode.continuations(model, prompts, frozenset(), 5000, 4 * max(p.room for p in prompts))
     assert [len(output) for output in outputs] == lengths
     assert max(rows) < 8
     assert sum(rows) <= 1.2 * sum(n - 1 for n in lengths)  # places of a batch that stood idle: a fifth at most
@@ -244,7 +244,7 @@ def test_joined_prefixes_remember_what_each_prompt_said(pair):
 def test_prompts_lose_their_beginning_to_leave_room_for_the_answer(pair, monkeypatch):
     model, codec = pair
     seen = []
-    monkeypatch.setattr(decode, "greedy", lambda _, prompts, *rest: seen.extend(prompts) or [[9]])
+    monkeypatch.setattr(decode, "continuations", lambda _, prompts, *rest: seen.extend(prompts) or [[9]])
     prompt = chats(codec, 1)[0] + text(random.Random(3), 150)
     asked_for = asked("generate_until", (prompt, {"until": [], "max_gen_toks": 28}))
     EvaluatedModel(model, codec, max_length=128).generate_until(asked_for)
