@@ -98,11 +98,6 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def domain(self) -> Sequence[Example]:
-        """The domain examples, before RECORDS hooks."""
-
-    @property
-    @abstractmethod
     def general(self) -> Sequence[Example]:
         """The general pool (training part); empty where the plan has none."""
 
