@@ -30,6 +30,9 @@ class Example:
     source: str = "domain"
     """`domain`, `general`, `generated` or `anchor` (general data for a penalty alone): the ledger's token classes."""
 
+    part: float = 1.0
+    """Share of its record's targets that it holds: below 1 where SPLIT cut it."""
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -200,6 +203,10 @@ class Method:
         """DATA, chained: what each optimizer step trains on."""
         return steps
 
+    def split(self, step: Step, run: Run) -> list[Step]:
+        """SPLIT, chained: the optimizer updates that one step's examples become, after all DATA hooks."""
+        return [step]
+
     def token_weights(self, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
         """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32."""
         raise NotImplementedError
@@ -246,6 +253,10 @@ class Method:
     def finish(self, weights: Weights, run: Run) -> Weights:
         """MERGE, chained: the final weights, from the trained ones, both plain and effective."""
         return weights
+
+    def notes(self) -> list[str]:
+        """Sentences the report must show: what was measured or decided on the way."""
+        return []
 
     def state(self) -> dict[str, Tensor]:
         """What `prepare` learned and a resumed run must have again, as tensors."""

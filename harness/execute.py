@@ -101,6 +101,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         "peak_memory_bytes": peak,
         "weights_hash": weights_hash(weights),
         "evaluation_seconds": scoring.seconds,
+        "notes": [note for method in run.methods for note in method.notes()],
     }
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
     folder.write("run", record | {"where": where()})
@@ -120,7 +121,6 @@ def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float
         "epochs": progress.epochs,
         "stopped_by": progress.stopped_by,
         "stability": stability(folder.log(), spec.training.warmup),
-        "notes": [],
     }
 
 

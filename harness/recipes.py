@@ -19,12 +19,12 @@ from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, get_args
 
 from harness.contract import Method, overrides
 from harness.errors import PlanError
 
-CHAINED = ("records", "trainable", "stream", "gradient", "update", "finish")
+CHAINED = ("records", "trainable", "stream", "split", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
 ALONE = {"trainable": "which parameters train", "order": "the order of the examples"}
 """Axes that one method may fill -> what it chooses."""
@@ -198,11 +198,11 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         if setting not in defaults:
             faults.append(f"'{text}': {name} has no setting '{setting}'; it has {', '.join([*defaults, 'lr'])}")
             continue
-        wanted = type(defaults[setting])
-        if wanted is float and type(value) is int:
+        wanted = get_args(inspect.signature(method).parameters[setting].annotation) or (type(defaults[setting]),)
+        if wanted == (float,) and type(value) is int:
             given[setting] = float(value)
-        elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            faults.append(f"'{text}': {name}({setting}=...) takes {wanted.__name__}, not {value!r}")
+        elif type(value) not in wanted:
+            faults.append(f"'{text}': {name}({setting}=...) takes {' or '.join(t.__name__ for t in wanted)}, not {value!r}")
     if faults:
         raise PlanError(*faults)
     settings = defaults | given

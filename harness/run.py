@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -227,6 +228,8 @@ class TrainingRun(Run):
         steps = self._epochs(examples)
         for method in self.filled("stream"):
             steps = method.stream(steps, self)
+        for method in self.filled("split"):
+            steps = chain.from_iterable(map(partial(method.split, run=self), steps))
         return steps
 
     def _epochs(self, examples: list[Example]) -> Iterator[Step]:

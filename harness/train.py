@@ -65,7 +65,7 @@ def train(
             torch.manual_seed(run.derive_seed(f"step {progress.steps}"))
             entry = _optimizer_step(run, masters, optimizer, step)
             progress.steps += 1
-            progress.epochs += sum(e.source == "domain" for e in step) / len(run.data.domain)
+            progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
             entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
             log.write(json.dumps(entry) + "\n")
             log.flush()

@@ -12,8 +12,8 @@ class SiProxy(Method):
     """L + strength sum_i Omega_i (theta_i - theta0_i)^2 on effective weights.
 
     omega_i = -sum over the walk of g_i (change of theta_i), Omega_i = max(omega_i, 0) / ((whole change of theta_i)^2 + xi),
-    scaled to mean 1. The walk is `steps` Adam steps of `step_size` on general batches from the base, which is put back after it:
-    what the paper sums over pre-training, here only near its end, where gradients are mostly noise. A proxy, charged as
+    scaled to mean 1. The walk is `steps` Adam steps of `step_size` on general batches from the base, which is put back after
+    it: what the paper sums over pre-training, here only near its end, where gradients are mostly noise. A proxy, charged as
     `importance`. While xi exceeds the squared changes by far, `step_size` only scales Omega and drops out.
     """
 
