@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness.contract import Weights
 from harness.errors import PlanError, raise_faults
-from harness.evaluate import Evaluator
+from harness.evaluate import Evaluator, headline
 from harness.material import Material
 from harness.model import plain_weights, set_weights
 from harness.records import Record
@@ -91,6 +92,17 @@ class Evaluation:
                 self._evaluators[kind] = _evaluator(kind, self.material, self.base, tasks)
         return self._evaluators[kind]
 
+    def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
+        """What methods may decide by: gives a scorer of any model on the general dev items."""
+        evaluator = self.evaluator("retention")
+        if not evaluator.tasks:
+            raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
+
+        def scores(model: nn.Module) -> dict[str, float]:
+            return {"retention": headline(evaluator.score(model, drift=False))["retention"]}
+
+        return scores
+
     def score(self, kind: str, weights: Weights, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
         """Item scores of these weights."""
         set_weights(self.model, weights)
@@ -149,11 +161,14 @@ def _words(text: Any) -> str:
 
 
 def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) -> Evaluator:
-    """`final`: all tasks, and drift on held-out records; `path`: some dev items; `dev`: all of them."""
+    """`final`: all tasks, and drift on held-out records; `path`: some dev items, `retention`: the general ones of these; `dev`:
+    all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     if kind != "final":
-        return Evaluator(_dev_tasks(material, PATH if kind == "path" else None), template, material.base.tokenizer, **options)
+        dev = _dev_tasks(material, None if kind == "dev" else PATH)
+        asked = [task for task in dev if kind != "retention" or task.group == "general"]
+        return Evaluator(asked, template, material.base.tokenizer, **options)
     length = plan.max_length or 2048
     drift = {"domain": template.encode_all(dataset.test[:DRIFT], "domain", max_length=length)}
     if material.general_dev:

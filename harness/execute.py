@@ -75,6 +75,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     (folder.path / "status.json").unlink(missing_ok=True)
     begin, started = time.monotonic(), datetime.now(UTC)
     run = training_run(material, spec)
+    run.open_dev = scoring.evaluation.open_dev
     monitor = Monitor(spec, material.plan, resumed=(folder.path / "checkpoint").exists())
 
     tokens, seconds = 0, 0.0

@@ -89,7 +89,7 @@ def gather(plan: Plan) -> Material:
     domain = template.encode_all(dataset.train, "domain", max_length=max_length)
     pool_examples = template.encode_all(pool, "general", max_length=max_length)
     data = TrainingData(tuple(domain), tuple(pool_examples))
-    chosen, left_out = _usable(recipes, bool(pool_examples))
+    chosen, left_out = _usable(recipes, bool(pool_examples), bool(general_dev))
     notes = [*dataset.notes, *template.notes, *left_out]
     return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes))
 
@@ -128,12 +128,16 @@ def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], lis
     return [record for record in records if record.id not in dev], ordered[:size]
 
 
-def _usable(recipes: Iterable[Recipe], has_general: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that need general data where there is none."""
+def _usable(recipes: Iterable[Recipe], has_general: bool, has_dev: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that need general data, or general dev items, where there are none."""
     chosen, notes = [], []
     for recipe in recipes:
         if "general_data" in recipe.needs and not has_general:
             notes.append(f"{recipe.text} is left out: it needs general data; give GENERAL=file to include it")
+        elif "dev_scores" in recipe.needs and not has_dev:
+            notes.append(
+                f"{recipe.text} is left out: it decides on general dev items; give GENERAL=file with 10 records or more"
+            )
         else:
             chosen.append(recipe)
     if not chosen:
@@ -213,6 +217,8 @@ def spec_of(
             "device": plan.device,
             "torch": torch.__version__,
         }
+        if "dev_scores" in recipe.needs:
+            question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds)
 

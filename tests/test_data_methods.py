@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from harness.budget import Shape, executed
 from harness.contract import Example, Method
 from harness.errors import PlanError
-from harness.model import weights_hash
+from harness.model import collate, weights_hash
 from harness.near import first_alike
 from harness.plan import embedded
 from harness.reading import Reading, token_scores
@@ -25,7 +25,7 @@ from harness.run import full_price
 from harness.template import ChatTemplate
 from harness.train import train
 from tests.test_train import Killed, killed_at
-from tests.training import make_run, trained
+from tests.training import examples, make_run, trained
 
 
 def drawn(run, n: int) -> list[list]:
@@ -72,7 +72,7 @@ def test_a_wrong_schedule_is_refused(schedule):
         parse_recipe(f'mix(schedule="{schedule}")')
 
 
-RESUMED = ['mix(schedule="5->60")', "sort+dedup", "replay_self(size=6, length=8)"]
+RESUMED = ['mix(schedule="5->60")', "sort+dedup", "replay_self(size=6, length=8)", "early_stop"]
 
 
 @pytest.mark.parametrize("recipe", RESUMED)
@@ -370,3 +370,61 @@ def test_what_is_executed_is_counted_as_the_flop_counter_counts_it(base):
     with executed(model, full_price(base.path, False)) as work, FlopCounterMode(display=False) as counter:
         decode.continuations(model, prompts, frozenset(), 200)
     assert work.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+# --- early stopping --------------------------------------------------------------------------------------------------
+
+
+def stopping(base, folder, retention, recipe="early_stop", **options):
+    """A run whose dev evaluations give these retentions in turn; with what was spent at each."""
+    run, given, spent = make_run(base, recipe, **{"allowed": 40, **options}), iter(retention), []
+
+    def scores(_):
+        spent.append(run.ledger.fraction)
+        return {"retention": next(given)}
+
+    run.open_dev = lambda: scores
+    weights, progress = trained(run, folder)
+    return run, weights, progress, spent
+
+
+def test_stops_at_the_first_breach_and_gives_the_weights_before_it(base, tmp_path):
+    _, weights, progress, spent = stopping(base, tmp_path / "1", [0.80, 0.795, 0.7901, 0.7899])
+    assert progress.stopped_by == "earlystop"
+    assert spent == [0.0, 0.1, 0.2, 0.3] and progress.steps == 12  # a fall of 1.01 points at 12 of 40 steps
+    whole = make_run(base, "", allowed=40)
+    seen = {}
+    (tmp_path / "2").mkdir()
+    steps = itertools.count(1)
+    train(whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(whole.weights())}))
+    assert weights_hash(weights) == seen[8]
+
+
+def test_a_breach_at_the_first_look_gives_the_base(base, tmp_path):
+    _, weights, progress, _ = stopping(base, tmp_path, [0.8, 0.5])
+    assert progress.steps == 4 and weights_hash(weights) == base.hash
+
+
+def test_without_a_breach_it_is_plain_fine_tuning_with_ten_evaluations(base, tmp_path):
+    run, weights, progress, spent = stopping(base, tmp_path / "1", itertools.repeat(0.8))
+    plain, _ = trained(make_run(base, "", allowed=40), tmp_path / "2")
+    assert progress.stopped_by == "budget" and weights_hash(weights) == weights_hash(plain)
+    assert spent == pytest.approx([k / 10 for k in range(10)]) and run.ledger.accounts["dev"].calls == 10
+
+
+def test_dev_evaluations_are_charged_and_stay_inside_the_budget(base, tmp_path):
+    run = make_run(base, "early_stop(epsilon=100.0)", meter="flops", allowed=6e8)
+    trained(run, tmp_path)
+    dev = run.ledger.accounts["dev"]
+    one = run._price("full", False).of(Shape.of(collate(examples(4, "dev"))))
+    assert dev.flops == pytest.approx(one * dev.calls) and dev.calls == 10
+    assert -0.05 < run.ledger.record()["overshoot"] <= 0.01
+
+
+def test_an_evaluation_the_budget_does_not_pay_for_is_not_made(base):
+    run = make_run(base, "early_stop", meter="flops", allowed=1e8)
+    model = run.load()
+    assert run.dev_scores(model) is not None
+    run.ledger.allowed = run.ledger.spent * 1.9
+    assert run.dev_scores(model) is None
+    assert run.ledger.accounts["dev"].calls == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from harness.compare import prepare
 from harness.errors import PlanError
@@ -86,3 +87,29 @@ def test_budget_and_meter_that_disagree(files, tiny_path):
 def test_a_model_that_is_not_there(files, tiny_path):
     with pytest.raises(PlanError, match="give a folder with a Hugging Face checkpoint"):
         gather(plan(files, str(files / "nowhere")))
+
+
+def test_dev_decisions_never_touch_a_test_item(files, tiny_path):
+    """The pool holds what a suite asks (w90 to w99); the dev items do not."""
+    from harness.evaluate import headline
+
+    material, plan_, _ = prepare(plan(files, tiny_path, recipes="early_stop"))
+    evaluation = plan_.open(material)
+    dev, final = evaluation.evaluator("retention"), evaluation.evaluator("final")
+    prompts = [{" ".join(str(i.args[0]).casefold().split()) for t in e.tasks for i in t.instances} for e in (dev, final)]
+    ids = [{t.ids[place] for t in e.tasks for place in t.docs} for e in (dev, final)]
+    assert prompts[0] and prompts[1] and not prompts[0] & prompts[1] and not ids[0] & ids[1]
+    assert {t.told.group for t in dev.tasks} == {"general"}
+    asked = {turn.content for record in material.general_dev for turn in record.messages if turn.role == "user"}
+    assert len(dev.tasks[0].docs) == len(asked) and all(any(a.casefold() in p for a in asked) for p in prompts[0])
+    model = material.base.load(torch.float32)
+    assert evaluation.open_dev()(model)["retention"] == headline(dev.score(model))["retention"]
+    with_dev = next(spec for spec in run_specs(material, 1.0) if spec.role == "recipe")
+    assert with_dev.question["general_dev"] == [record.id for record in material.general_dev]
+
+
+def test_what_decides_on_dev_items_is_left_out_without_them(files, tiny_path, tmp_path):
+    (tmp_path / "few.json").write_text(json.dumps([{"instruction": f"Say {i}", "output": "yes"} for i in range(9)]))
+    material = gather(plan(files, tiny_path, recipes="sft early_stop mix", general=str(tmp_path / "few.json")))
+    assert [recipe.text for recipe in material.recipes] == ["sft", "mix"]
+    assert any(note.startswith("early_stop is left out") for note in material.notes)

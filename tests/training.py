@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import torch
+
 from harness.budget import Ledger
 from harness.contract import Example
-from harness.model import BaseModel
+from harness.model import BaseModel, collate, nll
 from harness.recipes import parse_recipe
 from harness.run import Training, TrainingData, TrainingRun
 from harness.train import train
@@ -39,7 +41,16 @@ def make_run(
     }
     training = Training(**{**settings, "precision": "float32", **changes})
     data = TrainingData(examples(40), examples(30, "general"))
-    return TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
+    run = TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
+    run.open_dev = lambda: mean_probability
+    return run
+
+
+def mean_probability(model) -> dict[str, float]:
+    """Stands for scores on dev items: the mean probability of the supervised tokens of four sequences."""
+    batch = collate(examples(4, "dev"))
+    with torch.no_grad():
+        return {"retention": float(torch.exp(-nll(model, batch)[0]).mean())}
 
 
 def trained(run: TrainingRun, folder: Path, **options):

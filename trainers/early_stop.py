@@ -1,0 +1,69 @@
+"""Stop as soon as general ability falls on dev items."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Method, Run, Weights
+
+
+class EarlyStop(Method):
+    """Stop at the first dev evaluation where retention is more than `epsilon` points below the base's.
+
+    `evaluations` are spread evenly over the budget: the base's first, the others after each further part; all are charged,
+    with their generation. Retention is the macro mean score on the general dev items, never a test item, hence a method of
+    the general track. The run gives the weights of the last evaluation that kept it, so the base at worst; one that never
+    breaks the rule gives its last weights. (The last part of the budget, where the learning rate is nearly 0, is not looked at
+    again.) Training precision: on a GPU these decisions are made in bf16.
+    """
+
+    paper = (
+        "Retention as the criterion, on dev items; that it cannot avoid forgetting: Kalajdzievski 2024, arXiv:2401.05605. "
+        "@article{kalajdzievski2024scaling, title={Scaling Laws for Forgetting When Fine-Tuning Large Language Models}, "
+        "author={Kalajdzievski, Damjan}, journal={arXiv:2401.05605}, year={2024}}"
+    )
+    off = {"evaluations": 0}
+    search = {"epsilon": (0.5, 5.0)}
+
+    def __init__(self, epsilon: float = 1.0, evaluations: int = 10):
+        if epsilon < 0 or evaluations < 0:
+            raise ValueError(f"epsilon and evaluations are 0 or more, not {epsilon:g} and {evaluations}")
+        self.epsilon, self.evaluations = epsilon, evaluations
+        self.needs = frozenset({"general_data", "dev_scores"}) if evaluations else frozenset()
+        self.least_ = 0.0
+        """The lowest retention that is no breach, 0 to 1."""
+        self.made_ = 0
+        """Evaluations whose time has come."""
+        self.kept_: Weights = {}
+        """Weights of the last evaluation that was no breach."""
+        self.breached_ = False
+
+    def prepare(self, model: nn.Module, run: Run) -> None:
+        if self.evaluations and (scores := run.dev_scores(model)):
+            self.least_, self.made_, self.kept_ = scores["retention"] - self.epsilon / 100, 1, run.weights()
+
+    def stop(self, run: Run) -> bool:
+        due = min(int(run.budget_spent * self.evaluations + 1e-9) + 1, self.evaluations)
+        if due <= self.made_ or not self.made_:
+            return False
+        self.made_ = due
+        scores = run.dev_scores()
+        if scores is None:
+            return False
+        self.breached_ = scores["retention"] < self.least_
+        if not self.breached_:
+            self.kept_ = run.weights()
+        return self.breached_
+
+    def finish(self, weights: Weights, run: Run) -> Weights:
+        return self.kept_ if self.breached_ else weights
+
+    def state(self) -> dict[str, Tensor]:
+        if not self.made_:
+            return {}
+        told = torch.tensor([self.least_, self.made_], dtype=torch.float64)
+        return {"told": told} | {f"kept/{name}": tensor for name, tensor in self.kept_.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        if state:
+            self.least_, self.made_ = float(state["told"][0]), int(state["told"][1])
+            self.kept_ = {name.removeprefix("kept/"): t for name, t in state.items() if name.startswith("kept/")}
