@@ -1,8 +1,9 @@
 """What "the same budget" means: prices known before a step, a ledger that is asked before it and charged after.
 
 FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B for a batch of B rows, T tokens a row and
-S head places. The four coefficients are exact for a transformer and come from `torch.utils.flop_counter` over an empty copy
-of the model (meta device, eager attention: the counter is blind to fused CPU attention).
+S head places; in a packed batch c counts the sum of its documents' squared lengths. The four coefficients are exact for a
+transformer and come from `torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the
+counter is blind to fused CPU attention).
 """
 
 from __future__ import annotations
@@ -52,21 +53,33 @@ def parse_budget(text: str) -> Budget:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a batch costs by: rows B, padded tokens a row T, head places S."""
+    """What a batch costs by: rows B, padded tokens a row T, head places S, and where packed the lengths of its documents."""
 
     rows: int
     width: int
     places: int
+    documents: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, batch: Batch) -> Shape:
         rows, width = batch.tokens.shape
-        return cls(rows, width, len(batch.places))
+        return cls(rows, width, len(batch.places), batch.documents)
 
     @classmethod
     def padded(cls, examples: Sequence[Example]) -> Shape:
-        """Of the batch that these examples will make."""
+        """Of the padded batch that these examples will make."""
         return cls(len(examples), max(map(len, examples)), sum(sum(example.supervised[1:]) for example in examples))
+
+    @classmethod
+    def packed(cls, examples: Sequence[Example]) -> Shape:
+        """Of the packed batch that these examples will make."""
+        lengths = tuple(map(len, examples))
+        return cls(1, sum(lengths), sum(sum(example.supervised[1:]) for example in examples), lengths)
+
+    @property
+    def squares(self) -> int:
+        """Sum of the squared lengths that attention runs over."""
+        return sum(n * n for n in self.documents) if self.documents else self.rows * self.width**2
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Price:
 
     def of(self, shape: Shape) -> float:
         tokens = shape.rows * shape.width
-        return self.token * tokens + self.place * shape.places + self.square * tokens * shape.width + self.row * shape.rows
+        return self.token * tokens + self.place * shape.places + self.square * shape.squares + self.row * shape.rows
 
 
 PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shape(1, 24, 4))
@@ -92,7 +105,7 @@ def price_of(model: nn.Module, *, backward: bool) -> Price:
 
     counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
     tokens = np.array([s.rows * s.width for s in PROBES], float)
-    columns = np.stack([tokens, [s.places for s in PROBES], [s.rows * s.width**2 for s in PROBES], [s.rows for s in PROBES]], 1)
+    columns = np.stack([tokens, [s.places for s in PROBES], [s.squares for s in PROBES], [s.rows for s in PROBES]], 1)
     solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
     price = Price(*(float(x) for x in solution))
     for shape, flops in zip(PROBES, counted, strict=True):

@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
         for field in dataclasses.fields(Plan):
-            kind = {"int": int, "float": float}.get(str(field.type).split(" | ")[0], str)
+            kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
+            alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
             shown = "" if field.default is None else f" (default: {field.default})"
             command.add_argument(
                 f"--{field.name.replace('_', '-')}",
@@ -52,11 +53,19 @@ def _parser() -> argparse.ArgumentParser:
                 default=argparse.SUPPRESS,
                 metavar=field.name.upper(),
                 help=field.metadata["help"].replace("%", "%%") + shown,
+                **alone,
             )
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="folder of results and of the run store")
     return parser
+
+
+def _truth(text: str) -> bool:
+    """`--flag`, `--flag true`, `--flag false`."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text.lower() == "true"
 
 
 def _compare(options: dict[str, Any]) -> int:

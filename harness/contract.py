@@ -39,7 +39,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch, right-padded; rows never attend to each other."""
+    """One micro-batch, right-padded or packed; examples never attend to each other."""
 
     tokens: Tensor
     """(B, T) token ids."""
@@ -50,13 +50,18 @@ class Batch:
     labels: Tensor
     """(S,) the supervised tokens, in the order of `places`."""
     examples: tuple[Example, ...]
-    """The B examples, in row order."""
+    """The B examples, in row order; all in one row where they are packed."""
+    documents: tuple[int, ...] = ()
+    """Lengths of the examples of a packed batch, which stand end to end in its one row; empty: an example a row."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was computed once for this batch (the base's logits), keyed by its name."""
 
     @property
     def rows(self) -> Tensor:
-        """(S,) the row each supervised token belongs to."""
+        """(S,) the example each supervised token belongs to: its row, where examples are not packed."""
+        if self.documents:
+            ends = torch.tensor(self.documents, device=self.places.device).cumsum(0)
+            return torch.bucketize(self.places, ends, right=True)
         return self.places // self.tokens.shape[1]
 
     def from_source(self, source: str) -> Tensor:

@@ -43,13 +43,15 @@ class Dataset:
     """Record id -> its cluster (the smallest id in it): records of one cluster resample together."""
 
 
-def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.05, test_share: float = 0.2) -> Dataset:
+def load_dataset(
+    source: str, *, test: str | None = None, accept: str = "chat", dev_share: float = 0.05, test_share: float = 0.2
+) -> Dataset:
     """Read a file or hub data set and split it; with an explicit test file, test is that file and nothing like it is trained.
 
     Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
     more than a sixth and a third.
     """
-    records, held_out = read_all(source, test)
+    records, held_out = read_all(source, test, accept=accept)
     notes: list[str] = []
     groups = Groups([*records, *held_out])
     if test:
@@ -69,12 +71,12 @@ def load_dataset(source: str, *, test: str | None = None, dev_share: float = 0.0
     return Dataset(name, source, train, dev, tested, tuple(notes), fingerprint(train, dev, tested), cluster_of)
 
 
-def read_all(*sources: str | None) -> list[list[Record]]:
+def read_all(*sources: str | None, accept: str) -> list[list[Record]]:
     """The records of each source, none for None; the faults of all together."""
     read, faults = [], list[str]()
     for source in sources:
         try:
-            read.append(read_records(source) if source else [])
+            read.append(read_records(source, accept) if source else [])
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
@@ -176,10 +178,10 @@ def answered_keys(record: Record) -> list[str]:
     return [loose(record.messages[: i + 1]) for i, t in enumerate(record.messages) if t.role == "assistant"]
 
 
-def prompt_key(record: Record) -> str:
-    """What is asked: the conversation before the last answer."""
-    last = max(i for i, t in enumerate(record.messages) if t.role == "assistant")
-    return loose(record.messages[:last])
+def asked_keys(record: Record) -> list[str]:
+    """What is asked, the conversation before the last answer; nothing where the record is a plain text."""
+    last = max((i for i, t in enumerate(record.messages) if t.role == "assistant"), default=-1)
+    return [f"asks {loose(record.messages[:last])}"] if last >= 0 else []
 
 
 class Groups:
@@ -210,7 +212,7 @@ class Groups:
         """Lists of records that belong together."""
         same: dict[str, list[str]] = defaultdict(list)
         for record in self.records:
-            for key in {f"asks {prompt_key(record)}", *answered_keys(record)}:
+            for key in {*asked_keys(record), *answered_keys(record)}:
                 same[key].append(record.id)
         yield from same.values()
         yield from self.sets.values()

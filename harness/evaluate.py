@@ -159,7 +159,7 @@ class Evaluator:
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
         return [
             fixed | {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
-            | {"item": example.id, "cluster": self.cluster_of.get(example.id, example.id)}
+            | {"item": example.id, "cluster": self.cluster_of.get(record := example.id.partition(".")[0], record)}
             for example, values in drift.measure(model)
             for metric, value in values.items()
         ]  # fmt: skip

@@ -169,10 +169,9 @@ def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) 
         dev = _dev_tasks(material, None if kind == "dev" else PATH)
         asked = [task for task in dev if kind != "retention" or task.group == "general"]
         return Evaluator(asked, template, material.base.tokenizer, **options)
-    length = plan.max_length or 2048
-    drift = {"domain": template.encode_all(dataset.test[:DRIFT], "domain", max_length=length)}
+    drift = {"domain": material.encode(dataset.test[:DRIFT], "domain")}
     if material.general_dev:
-        drift["general"] = template.encode_all(material.general_dev[:DRIFT], "general", max_length=length)
+        drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
     options |= {"base_model": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.contract import Example
 from harness.data import Dataset, load_dataset
 from harness.errors import PlanError, raise_faults
 from harness.model import BaseModel, open_base
+from harness.packing import check_packing, encode_texts
 from harness.plan import Plan, embedded, resolve_places
 from harness.recipes import PLAIN, Recipe, parse_recipe
 from harness.records import Record, read_records
@@ -49,8 +50,13 @@ class Material:
         plan = self.plan
         assert plan.precision is not None
         rate = plan.learning_rate or default_rate(self.base.parameters)
-        shape = (plan.warmup, plan.decay)
-        return Training(rate, plan.batch_size, plan.micro_tokens, *shape, plan.weight_decay, plan.clip, plan.precision)
+        names = ("batch_size", "micro_tokens", "warmup", "decay", "weight_decay", "clip", "precision", "pack_length")
+        same = {name: getattr(plan, name) for name in names}
+        return Training(rate, checkpointing=plan.gradient_checkpointing, **same)
+
+    def encode(self, records: Sequence[Record], source: str) -> list[Example]:
+        """The training examples of these records."""
+        return encode(self.plan, self.template, records, source)
 
 
 def default_rate(parameters: int) -> float:
@@ -59,6 +65,14 @@ def default_rate(parameters: int) -> float:
     A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
     """
     return min(2e-5 * math.sqrt(1e9 / parameters), 1e-3)
+
+
+def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
+    """Conversations through the chat template, cut to `max_length`; plain texts in pieces of `pack_length`, whole."""
+    assert plan.max_length is not None
+    chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
+    found = template.encode_all(chats, source, max_length=plan.max_length) if chats else []
+    return found + (encode_texts(template.tokenizer, texts, source, plan.pack_length or plan.max_length) if texts else [])
 
 
 def gather(plan: Plan) -> Material:
@@ -76,18 +90,22 @@ def gather(plan: Plan) -> Material:
     budget = attempt(parse_budget, plan.budget)
     recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
     base = attempt(open_base, plan.model)
-    dataset = attempt(load_dataset, plan.data, test=plan.test)
-    general = attempt(read_records, plan.general) if plan.general else []
+    text = plan.mode == "cpt"
+    dataset = attempt(load_dataset, plan.data, test=plan.test, accept="text" if text else "chat")
+    general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
     raise_faults(faults)
     plan = dataclasses.replace(plan, meter=plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan)))
     max_length = min(base.max_length, plan.max_length or 2048)
-    plan = dataclasses.replace(plan, max_length=max_length)
+    packed = plan.pack_length or (2048 if text else None)
+    plan = dataclasses.replace(plan, max_length=max_length, pack_length=packed and min(packed, base.max_length))
+    if packed:
+        check_packing(base.load(torch.float32))
     template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
-    domain = template.encode_all(dataset.train, "domain", max_length=max_length)
-    pool_examples = template.encode_all(pool, "general", max_length=max_length)
+    domain = encode(plan, template, dataset.train, "domain")
+    pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
     chosen, left_out = _usable(recipes, bool(pool_examples), bool(general_dev))
     notes = [*dataset.notes, *template.notes, *left_out]

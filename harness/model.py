@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Weights
 from harness.errors import PlanError
+from harness.packing import inputs_of
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
 
 def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
     """(S, V) logits that predict the supervised tokens, fp32."""
+    if batch.documents:
+        options |= inputs_of(batch)
     with head_at(model, batch.places, batch.tokens.shape[1]):
         return model(input_ids=batch.tokens, use_cache=False, **options).logits[0].float()
 

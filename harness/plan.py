@@ -43,6 +43,16 @@ class Plan:
     tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
     name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
     learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
+    mode: str = option(
+        "sft", "sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)"
+    )
+    pack_length: int | None = option(
+        None,
+        "tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts are cut), else off",
+    )
+    gradient_checkpointing: bool = option(
+        False, "recompute activations in the backward pass: less memory, more FLOPs, the same losses"
+    )
     batch_size: int = option(32, "examples an optimizer step")
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
     micro_tokens: int = option(8192, "padded tokens a micro-batch, at most")
@@ -118,7 +128,18 @@ def _read_toml(file: str) -> dict[str, Any]:
 
 def _faults(plan: Plan) -> list[str]:
     """What is wrong with a plan by itself, before anything is loaded."""
-    positive = {"batch_size", "micro_tokens", "threads", "workers", "limit", "seeds", "max_length", "learning_rate", "clip"}
+    positive = {
+        "batch_size",
+        "micro_tokens",
+        "threads",
+        "workers",
+        "limit",
+        "seeds",
+        "max_length",
+        "pack_length",
+        "learning_rate",
+        "clip",
+    }
     faults = [
         f"{key} must be above 0, not {value}"
         for key in sorted(positive)
@@ -129,6 +150,8 @@ def _faults(plan: Plan) -> list[str]:
     for key in ("weight_decay", "keep", "tune"):
         if getattr(plan, key) < 0:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
+    if plan.mode not in ("sft", "cpt"):
+        faults.append(f"mode is sft or cpt, not '{plan.mode}'")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
         faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
     if plan.decay not in ("cosine", "linear", "constant"):

@@ -7,6 +7,7 @@ A record's form is told by its fields, so one file may mix forms; fields that no
     prompt, completion | response
     question, context?, choices?, answer
     system?                       in any form: the system prompt of that record
+    text                          plain text, for continued pre-training (`accept`)
 
 Whatever is wrong is reported once, together: file, record, field, cure.
 """
@@ -37,7 +38,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 
 @dataclass(frozen=True)
 class Turn:
-    """One message: `role` is system, user or assistant."""
+    """One message: `role` is system, user or assistant; or `text`, alone in its record."""
 
     role: str
     content: str
@@ -57,6 +58,11 @@ class Record:
     kind: str | None = None
     """What the file calls its kind, type, category or subject."""
 
+    @property
+    def text(self) -> str:
+        """A plain text, which is no conversation; "" for a conversation."""
+        return self.messages[0].content if self.messages[0].role == "text" else ""
+
 
 def record_id(messages: tuple[Turn, ...]) -> str:
     """Name a conversation by its content; line ends, outer blanks and Unicode composition do not count."""
@@ -64,11 +70,11 @@ def record_id(messages: tuple[Turn, ...]) -> str:
     return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def read_records(source: str) -> list[Record]:
-    """All records of a file (.json, .jsonl, .csv, .parquet) or hub data set, in order; all faults in one `PlanError`."""
+def read_records(source: str, accept: str = "chat") -> list[Record]:
+    """All records of a file or hub data set, in order; all faults in one `PlanError`. `accept`: chat, text or both."""
     faults: list[str] = []
     rows = read_rows(source, faults)
-    records = [Reader(where, row, faults).record() for where, row in rows]
+    records = [Reader(where, row, faults, accept).record() for where, row in rows]
     if not rows and not faults:
         faults.append(f"{source} holds no records; give it at least one")
     if len(faults) > FAULTS_SHOWN:
@@ -90,6 +96,7 @@ class Reader:
     where: str
     row: Any
     faults: list[str]
+    accept: str
 
     def record(self) -> Record | None:
         """The row as a record, or None where it has faults."""
@@ -99,6 +106,8 @@ class Reader:
             return None
         self.row = {key: value for key, value in self.row.items() if not missing(value)}
         form = next((FORMS[field] for field in FORMS if field in self.row), None)
+        if self.accept == "text":
+            form = plain
         if form is None:
             self.fault(f"has no known fields (it has {listed(self.row)}); {ACCEPTED}")
             return None
@@ -160,10 +169,11 @@ def completion(reader: Reader) -> Parsed:
 
 
 def plain(reader: Reader) -> Parsed:
-    """Text without a question: nothing here trains it."""
-    cure = f"{ACCEPTED}, or leave it out"
-    reader.fault(f"plain text ('text') is for continued pre-training, which this version doesn't train; {cure}")
-    return [], None
+    """Text without a question."""
+    if reader.accept == "chat":
+        reader.fault(f"plain text ('text') is for continued pre-training; give mode cpt, or {ACCEPTED}")
+        return [], None
+    return [Turn("text", reader.text("text"))], None
 
 
 def chat(reader: Reader) -> Parsed:

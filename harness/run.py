@@ -20,6 +20,7 @@ from harness.budget import Ledger, Price, Shape, executed, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 from harness.near import first_alike
+from harness.packing import pack, packs, use_packing
 from harness.reading import read, token_scores
 from harness.template import ChatTemplate
 
@@ -61,6 +62,10 @@ class Training:
     """Largest gradient norm."""
     precision: str
     """What the model computes in: `bfloat16` or `float32`; masters are always fp32."""
+    pack_length: int | None = None
+    """Tokens a packed row; None: examples stand in rows of their own, padded."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, and charged twice."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ class TrainingRun(Run):
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self._groups(examples):
-            yield collate(group, self.device)
+            yield self._collate(group)
 
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return nll(model, batch)
@@ -194,7 +199,7 @@ class TrainingRun(Run):
         name = f"base_logits {source}"
         if name not in batch.cache:
             chosen = [example for example in batch.examples if example.source == source]
-            part = batch if len(chosen) == len(batch.examples) else collate(chosen, self.device)
+            part = batch if len(chosen) == len(batch.examples) else self._collate(chosen)
             with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
                 batch.cache[name] = nll(base, part)[1]
         return batch.cache[name]
@@ -209,11 +214,27 @@ class TrainingRun(Run):
         """A fresh copy of the base in the computing precision."""
         model = self.base.load(self.dtype, self.device)
         longest = max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
-        if self.device.type == "cpu" and longest <= SHORT:
+        if self.training.pack_length:
+            use_packing(model)
+        elif self.device.type == "cpu" and longest <= SHORT:
             model.set_attn_implementation("eager")
+        return self._checkpointed(model)
+
+    def _checkpointed(self, model: Any) -> Any:
+        """The model, set to compute activations again in the backward pass where that is asked; only while it trains."""
+        if self.training.checkpointing:
+            model.activation_checkpointing_enable()
         return model
 
+    def _collate(self, group: Sequence[Example]) -> Batch:
+        return pack(group, self.device) if self.training.pack_length else collate(group, self.device)
+
+    def _shape(self, group: Sequence[Example]) -> Shape:
+        return Shape.packed(group) if self.training.pack_length else Shape.padded(group)
+
     def _groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        if self.training.pack_length:
+            return packs(examples, self.training.pack_length)
         return micro_batches(examples, self.training.micro_tokens, OVERHEAD[self.device.type])
 
     def filled(self, hook: str) -> list[Method]:
@@ -245,10 +266,10 @@ class TrainingRun(Run):
         taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
         flops, tokens = 0.0, sum(map(len, step))
         for group in self._groups(step):
-            flops += self._price("train", True).of(Shape.padded(group))
+            flops += self._price("train", True).of(self._shape(group))
             for source in taught:
                 if part := [example for example in group if example.source == source]:
-                    flops += self._price("full", False).of(Shape.padded(part))
+                    flops += self._price("full", False).of(self._shape(part))
                     tokens += sum(map(len, part))
         return flops, tokens
 
@@ -262,7 +283,7 @@ class TrainingRun(Run):
 
     def _price(self, model: str, backward: bool) -> Price:
         """Price of the `full` base with everything trained, or of the model as the recipe `train`s it."""
-        if model == "full" or not self.filled("trainable"):
+        if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
         if (model, backward) not in self._prices:
             self._prices[model, backward] = price_of(self._empty(), backward=backward)
@@ -270,7 +291,7 @@ class TrainingRun(Run):
 
     def _empty(self) -> nn.Module:
         """The model as the recipe trains it, without weights."""
-        empty = empty_model(self.base.path)
+        empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
             for method in self.filled("trainable"):
                 empty = method.trainable(empty, self)

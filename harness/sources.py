@@ -17,7 +17,6 @@ from harness.errors import PlanError
 Rows = list[tuple[str, Any]]
 """(where it stands, the row); the number counts from 1."""
 NOT_DATA = {
-    ".txt",
     ".md",
     ".tsv",
     ".xlsx",
@@ -99,6 +98,12 @@ def read_jsonl(path: Path, faults: list[str]) -> Rows:
     return rows
 
 
+def read_txt(path: Path, faults: list[str]) -> Rows:
+    """Plain text: what stands between empty lines is one document."""
+    texts = re.split(r"\n\s*\n", read_text(path).strip())
+    return [(f"{path.name} text {number}", {"text": text}) for number, text in enumerate(texts, 1) if text]
+
+
 def read_csv(path: Path, faults: list[str]) -> Rows:
     """A header and one record a row; all cells are text, and an empty cell or NaN is a missing field."""
     csv.field_size_limit(sys.maxsize)
@@ -151,6 +156,6 @@ def first_line(error: Exception) -> str:
 
 
 READERS: dict[str, Callable[[Path, list[str]], Rows]] = {
-    ".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet,
+    ".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet, ".txt": read_txt,
 }  # fmt: skip
 """File ending -> reader."""

@@ -218,10 +218,14 @@ def domain_tasks(
     """The test records as generation tasks: the last answer is the target, all before it the prompt.
 
     One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
-    is picked from the answers. (The held-out loss of the same records is measured with the drift.)
+    is picked from the answers. (The held-out loss of the same records is measured with the drift.) Plain texts make one task
+    more: bits per byte, lower is better.
     """
-    answered = [record for record in records if _place(record) > 0]
     tasks = []
+    if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
+        title = f"{name}_bits_per_byte"
+        tasks.append(replace(_item_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
+    answered = [record for record in records if _place(record) > 0]
     for kind, part in _kinds(answered).items():
         targets = [record.messages[_place(record)].content for record in part]
         metric = scoring.pick_metric(targets, [record.choices for record in part])
@@ -248,6 +252,10 @@ def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[s
         "choices": list(record.choices or ()),
         "cluster": cluster_of.get(record.id, record.id),
     }
+
+
+def _text_doc(record: Record, cluster_of: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": record.id, "prompt": "", "targets": [record.text], "cluster": cluster_of.get(record.id, record.id)}
 
 
 def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:

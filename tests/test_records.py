@@ -114,7 +114,7 @@ def test_choice_answers_that_name_no_choice(tmp_path, answer, why):
         (ALPACA | {"output": "a\0b"}, ["NUL", "place 2"]),
         (ALPACA | {"input": "\ud83d"}, ["U+D83D", "whole character"]),
         ({"prompt": "x", "response": None, "completion": ""}, ["'completion' is empty"]),
-        ({"text": "Once."}, ["continued pre-training, which this version doesn't train"]),
+        ({"text": "Once."}, ["continued pre-training; give mode cpt"]),
         ({"a": 1}, ["no known fields", "'a'", "instruction/input/output"]),
         ("x", ["is text", "object"]),
         ({"messages": []}, ["a list without entries"]),
@@ -226,8 +226,8 @@ def test_missing_files_get_the_nearest_name(tmp_path):
 
 
 def test_unknown_endings_and_bytes(tmp_path):
-    (tmp_path / "d.txt").write_text("x")
-    assert "known endings are .json, .jsonl, .csv, .parquet" in refused(tmp_path / "d.txt")
+    (tmp_path / "d.tsv").write_text("x")
+    assert "known endings are .json, .jsonl, .csv, .parquet, .txt" in refused(tmp_path / "d.tsv")
     (tmp_path / "d.json").write_bytes(b'[\n"\xff"]')
     assert "byte 4 (line 2) is not UTF-8" in refused(tmp_path / "d.json")
 

@@ -55,12 +55,12 @@ def tradeoff(summary: Summary) -> Plot | None:
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
         front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
-    axes.set_xlabel("gain in the domain, points")
+    axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("general ability kept, % of the base")
     axes.legend(loc="lower left", fontsize=8, handlelength=2.4)
     axes.margins(0.12, 0.08)
     place_labels(axes, found)
-    told = "; ".join(f"{n}: gain {points(x)} points, retention {points(y)} %" for n, (x, y) in found.items())
+    told = "; ".join(f"{n}: gain {points(x)} {summary.gain_unit}, retention {points(y)} %" for n, (x, y) in found.items())
     return Plot("tradeoff", "General ability kept against domain gain", told, drawn)
 
 
@@ -96,7 +96,7 @@ def tuning(summary: Summary) -> Plot | None:
         )
     axes.plot(0, 0, marker="*", ms=11, color=INK, ls="")
     axes.axhline(-MARGIN, color=RULE, lw=0.9)
-    axes.set_xlabel("gain on dev items, points")
+    axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
     axes.set_ylabel("general change on dev items, points")
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
     told = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
@@ -110,7 +110,7 @@ def curves(summary: Summary) -> Plot | None:
         return None
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
     looks = marks([row.name for row in summary.recipes])
-    for axes, quantity, label in ((top, "gain", "gain, points"), (bottom, "retention", "kept, %")):
+    for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "retention", "kept, %")):
         for name, part in table.groupby("row", sort=False):
             look = looks.get(str(name), {"color": INK, "marker": "*"})
             axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
@@ -124,7 +124,7 @@ def curves(summary: Summary) -> Plot | None:
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
-        f"{p['row']} ends at gain {points(p['gain'])} points, retention {points(p['retention'])} %"
+        f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, retention {points(p['retention'])} %"
         for p in last.to_dict("records")
     )
     return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)

@@ -92,6 +92,14 @@ class Summary:
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
 
+    @cached_property
+    def gain_unit(self) -> str:
+        """What gain is counted in: points of a score, or where texts are read hundredths of a bit a byte fewer."""
+        measures = self.analysis.measures if self.analysis else pd.DataFrame()
+        domain = measures.query("headline and group == 'domain'") if len(measures) else measures
+        bits = len(domain) > 0 and (domain["metric"] == "bits_per_byte").all()
+        return "1/100 bit per byte" if bits else "points"
+
     def names(self, prefix: str) -> list[str]:
         """Last parts of the quantities that start so: `change:family:` -> families."""
         return sorted(q[len(prefix) :] for q in (self.analysis.point if self.analysis else {}) if q.startswith(prefix))

@@ -109,7 +109,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     change, cost = summary.estimate("change", row.name), costs(row)
     worst = summary.worst_family(row.name) if row.done else None
     line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
-    line["gain (points)"] = with_interval(summary.estimate("gain", row.name))
+    line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
     for name, scope in SCOPES.items():
         line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
     worst_change = summary.estimate(f"change:family:{worst}", row.name)

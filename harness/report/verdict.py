@@ -77,7 +77,7 @@ def _price(summary: Summary, leader: str, reference: str) -> tuple[str, ...]:
     gain = summary.difference("gain", leader, reference)
     if not gain.high < 0:
         return ()
-    return (f"It gains less than {_plain(reference)}: {rough(gain, 'points')}.",)
+    return (f"It gains less than {_plain(reference)}: {rough(gain, summary.gain_unit)}.",)
 
 
 def _reference(summary: Summary, leader: Row, done: list[Row]) -> str | None:
@@ -132,7 +132,7 @@ def _keeps(summary: Summary, row: str) -> str:
 
 
 def _gains(summary: Summary, row: str) -> str:
-    return rough(summary.estimate("gain", row), "points")
+    return rough(summary.estimate("gain", row), summary.gain_unit)
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,121 @@
+"""Packing: documents end to end in one row, without padding, each attending to itself alone.
+
+A packed batch is one row, (1, T), of whole examples. Attention runs over each example by itself, with positions from 0, so
+nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged.
+(From positions that begin again transformers makes a block mask over the whole row, which costs its square; with any mask
+passed beside them it makes none, and documents see each other.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Batch, Example
+from harness.errors import PlanError
+from harness.records import Record
+
+ATTENTION = "within_documents"
+"""The attention's name among transformers' implementations."""
+
+
+def encode_texts(tokenizer: Any, records: Sequence[Record], source: str, room: int) -> list[Example]:
+    """Plain texts as examples of at most `room` tokens: a text is cut, never shortened, and ends with the end token.
+
+    A piece begins, unsupervised, with the token before its own (the first with what the evaluation puts before a text: BOS,
+    else the end token), so that every token of every text is a target exactly once.
+    """
+    before = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    texts = [record.text for record in records]
+    encoded = (
+        tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
+    )
+    examples = []
+    for record, ids in zip(records, encoded, strict=True):
+        tokens = (before, *ids, tokenizer.eos_token_id)
+        for piece, start in enumerate(range(0, len(tokens) - 1, room - 1)):
+            part = tokens[start : start + room]
+            name = f"{record.id}.{piece}" if piece else record.id
+            examples.append(Example(name, part, (False, *[True] * (len(part) - 1)), source))
+    return examples
+
+
+def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
+    """Groups of at most `room` tokens by best fit, longest first: each example goes where least room is left after it.
+
+    Fixed by the examples alone, whatever their order. A longer example has a group of its own.
+    """
+    groups: list[list[Example]] = []
+    left: list[int] = []
+    for example in sorted(examples, key=lambda e: (-len(e), e.id)):
+        fitting = [i for i, space in enumerate(left) if space >= len(example)]
+        if fitting:
+            place = min(fitting, key=lambda i: left[i])
+            groups[place].append(example)
+            left[place] -= len(example)
+        else:
+            groups.append([example])
+            left.append(room - len(example))
+    return groups
+
+
+def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
+    """One packed batch. The first token of an example is nobody's target."""
+    tokens = torch.tensor([token for example in examples for token in example.tokens])
+    supervised = torch.tensor([s for example in examples for s in (False, *example.supervised[1:])])
+    targets = supervised.nonzero().squeeze(1)
+    row, places, labels = (part.to(device) for part in (tokens[None], targets - 1, tokens[targets]))
+    return Batch(row, torch.ones_like(row), places, labels, tuple(examples), tuple(map(len, examples)))
+
+
+def inputs_of(batch: Batch) -> dict[str, Any]:
+    """What a model must be told of a packed batch beside its tokens."""
+    positions = torch.cat([torch.arange(length) for length in batch.documents])
+    return {"position_ids": positions[None].to(batch.tokens.device), "documents": batch.documents}
+
+
+def attend_within(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    documents: tuple[int, ...] = (),
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention inside each document of a row: (1, H, T, D) queries to (1, T, H, D); without documents, plain SDPA."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if not documents:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    window = options.get("sliding_window")
+    if window and max(documents) > window:
+        raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
+    parts = zip(*(tensor.split(documents, dim=2) for tensor in (query, key, value)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1), None
+
+
+def use_packing(model: Any) -> None:
+    """Let a loaded model attend within documents."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(ATTENTION, attend_within)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # batches that are not packed get their masks as ever
+    model.set_attn_implementation(ATTENTION)
+
+
+def check_packing(model: Any) -> None:
+    """Try a packed pair of short texts; raises PlanError where the architecture lets them see each other."""
+    from harness.model import collate, logits_at
+
+    use_packing(model)
+    pair = [Example(str(i), (5 + i, 6, 7, 8 + i), (False, True, True, True)) for i in range(2)]
+    with torch.no_grad():
+        together, apart = logits_at(model, pack(pair)), torch.cat([logits_at(model, collate([one])) for one in pair])
+    if not torch.allclose(together, apart, atol=1e-3):
+        kind = type(model).__name__
+        raise PlanError(f"{kind} does not keep packed texts apart, so it cannot be trained packed; leave pack_length and cpt")
