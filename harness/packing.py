@@ -95,7 +95,7 @@ def attend_within(
     if window and max(documents) > window:
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
     parts = zip(*(tensor.split(documents, dim=2) for tensor in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **options)[0] for part in parts], dim=1), None
+    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in parts], dim=1), None
 
 
 def use_packing(model: Any) -> None:
