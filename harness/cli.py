@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
                 help=field.metadata["help"].replace("%", "%%") + shown,
                 **alone,
             )
+    _add_data(commands)
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="folder of results and of the run store")
@@ -66,6 +67,38 @@ def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
     return text.lower() == "true"
+
+
+def _add_data(commands: Any) -> None:
+    """`lethe data inspect|dedup|sort|score`."""
+    data = commands.add_parser("data", help="look at training data, and clean, order or score it")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("inspect", "print lengths, losses under the base, copies, contradictions and what looks wrong"),
+        ("dedup", "write the file without near-duplicates of earlier records"),
+        ("sort", "write the file ordered by how hard the base finds its records"),
+        ("score", "write the file with the base's scores as more fields"),
+    ):
+        action = actions.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        action.add_argument("source", metavar="IN", help="data file")
+        if name != "inspect":
+            action.add_argument("target", metavar="OUT", help="file to write, in the same form")
+        action.add_argument("--model", help="hub id or folder of the base; the embedded one if not given")
+        if name == "inspect":
+            action.add_argument("--limit", type=int, default=20, help="lines of each list")
+        elif name == "dedup":
+            action.add_argument("--threshold", type=float, default=0.85, help="least Jaccard similarity of word 5-grams")
+        elif name == "sort":
+            action.add_argument("--order", choices=("easy", "hard", "mixed"), default="mixed", help="what comes first")
+            action.add_argument("--by", choices=("loss", "similarity"), default="loss", help="measure of difficulty")
+            action.add_argument("--seed", type=int, default=0, help="of the mixed order")
+
+
+def _data(options: dict[str, Any]) -> int:
+    from harness import datatools
+
+    getattr(datatools, options.pop("action"))(**options)
+    return 0
 
 
 def _compare(options: dict[str, Any]) -> int:
@@ -100,7 +133,7 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
-COMMANDS = {"compare": _compare, "plan": _plan, "report": _report}
+COMMANDS = {"compare": _compare, "plan": _plan, "data": _data, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

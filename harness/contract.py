@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,7 @@ class Batch:
         return flags[self.rows]
 
 
+T = TypeVar("T")
 Step = list[Example]
 """The examples of one optimizer step."""
 Weights = dict[str, Tensor]
@@ -323,6 +324,20 @@ def scaled(importance: Weights) -> Weights:
     total = sum(float(part.sum()) for part in importance.values())
     mean = total / sum(part.numel() for part in importance.values())
     return {name: part / mean if mean else part for name, part in importance.items()}
+
+
+def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, strata: int = 8) -> list[T]:
+    """What is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
+
+    Mixed: cut into `strata` parts of equal size (the last may be smaller), each shuffled, and dealt in turn, so that any
+    `strata` successive things span the whole range.
+    """
+    if order != "mixed":
+        return list(ranked if order == "easy" else ranked[::-1])
+    size = -(-len(ranked) // strata)
+    parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
+    shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
+    return [part[place] for place in range(size) for part in shuffled if place < len(part)]
 
 
 def overrides(method: Method, hook: str) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Example, Method, Run
+from harness.contract import Example, Method, Run, by_difficulty
 
 
 class Sort(Method):
@@ -42,12 +42,7 @@ class Sort(Method):
         known = dict(zip((e.tokens for e in run.domain), self.difficulty_.tolist(), strict=False))
         middle = float(self.difficulty_.median()) if known else 0.0
         ranked = sorted(examples, key=lambda e: (known.get(e.tokens, middle), e.id))
-        if self.how != "mixed":
-            return ranked if self.how == "easy" else ranked[::-1]
-        size = -(-len(ranked) // self.strata)  # the last stratum may be smaller
-        strata = [ranked[first : first + size] for first in range(0, len(ranked), size)]
-        shuffled = [super(Sort, self).order(stratum, run, generator) for stratum in strata]
-        return [stratum[place] for place in range(size) for stratum in shuffled if place < len(stratum)]
+        return by_difficulty(ranked, self.how, generator, self.strata)
 
     def state(self) -> dict[str, Tensor]:
         return {"difficulty": self.difficulty_}
