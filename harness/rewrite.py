@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.sources import READERS, read_text
+from harness.sources import read_text
 from harness.store import write_atomic
 
 More = Sequence[Mapping[str, Any]]
@@ -22,6 +22,8 @@ def check_target(source: str, target: str) -> None:
     one, other = Path(source).expanduser(), Path(target).expanduser()
     if not one.is_file():
         raise PlanError(f"{source} is no file; only files can be written again (download the data set and name its file)")
+    if one.suffix.lower() not in WRITERS:
+        raise PlanError(f"{source} ends in '{one.suffix}'; files of records can be written again: {', '.join(WRITERS)}")
     if one.suffix.lower() != other.suffix.lower():
         raise PlanError(
             f"{target} ends in '{other.suffix}' and {source} in '{one.suffix}'; the form stays: give it the same ending"
@@ -133,5 +135,4 @@ def write_parquet(path: Path, places: Sequence[int], more: More | None, known: s
 WRITERS: dict[str, Callable[[Path, Sequence[int], More | None, set[str]], str | bytes]] = {
     ".json": write_json, ".jsonl": write_jsonl, ".csv": write_csv, ".parquet": write_parquet,
 }  # fmt: skip
-"""File ending -> writer, as `READERS` has the readers."""
-assert set(WRITERS) == set(READERS)
+"""File ending -> writer."""
