@@ -93,7 +93,9 @@ def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> boo
     folder = store.run(spec.key)
     if folder.status in RETRIED:
         return False
-    return folder.status != "done" or all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
+    if folder.status != "done":
+        return True
+    return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
 
 
 def _question(material: Material) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from harness import PROTOCOL
 from harness.contract import Weights
 from harness.evaluation import Evaluation
 from harness.material import Material, RunSpec, training_run
-from harness.model import read_weights, save_weights, weights_hash
+from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
 from harness.plan import portable
 from harness.store import SCHEMA_VERSION, RunFolder, RunStore
-from harness.train import Diverged, Overdrawn, Progress, train
+from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -43,7 +43,8 @@ def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Eval
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events) -> None:
     evaluator = Scoring(spec, material, folder, evaluation)
     try:
-        if folder.status != "done" or not (evaluator.complete or _weights_path(folder).exists()):
+        found = folder.status == "done" and folder.has_models(spec.models)
+        if not found or not (evaluator.complete or _weights_path(folder).exists()):
             _train(spec, material, folder, evaluator, events)
         if not evaluator.complete:
             events({"phase": "evaluating"})
@@ -87,21 +88,27 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
-        if "final" in spec.kinds:  # the curve is of test items
+        if fraction in spec.models:
+            save_model(material.base, weights(), folder.model(fraction))
+        if fraction in SIXTHS and "final" in spec.kinds:  # the curve is of test items
             monitor.scores(fraction, scoring.look(fraction, weights()))
 
     reset_peak_memory()
     if spec.role == "base":
         weights, progress = run.start, Progress()
     else:
-        weights, progress = train(run, folder.path, observe, report)
+        looks = sorted({*SIXTHS, *(fraction for fraction in spec.models if fraction < 1)})
+        weights, progress = train(run, folder.path, observe, report, looks)
     peak = peak_memory()
+    if 1.0 in spec.models:
+        save_model(material.base, weights, folder.model(1.0))
     _weights_path(folder).parent.mkdir(exist_ok=True)
     save_weights(weights, _weights_path(folder))
     happened = _happened(folder, spec, progress, begin, started) | {
         "peak_memory_bytes": peak,
         "weights_hash": weights_hash(weights),
         "evaluation_seconds": scoring.seconds,
+        "models": list(spec.models),
         "notes": [note for method in run.methods for note in method.notes()],
     }
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}

@@ -193,6 +193,8 @@ class RunSpec:
     """The training question: equal questions are one run."""
     kinds: tuple[str, ...]
     """The evaluations it must have: `REPORTED`, or `dev` for a trial of a tuning, which never sees a test item."""
+    models: tuple[float, ...]
+    """Fractions of the budget at which it saves a model."""
 
     @property
     def key(self) -> str:
@@ -238,7 +240,8 @@ def spec_of(
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
-    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds)
+    models = plan.checkpoint_fractions if role == "recipe" and kinds == REPORTED else ()
+    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:

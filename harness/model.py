@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harness.contract import Batch, Example, Weights
 from harness.errors import PlanError
 from harness.packing import inputs_of
+from harness.store import replacing
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,15 @@ def weights_hash(weights: Weights) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def save_model(base: BaseModel, weights: Weights, folder: Path) -> None:
+    """A folder that transformers loads, in fp32: the base's configuration and tokenizer with these plain (folded) weights."""
+    model = base.load(torch.float32)
+    set_weights(model, weights)
+    with replacing(folder) as fresh:
+        model.save_pretrained(fresh)
+        base.tokenizer.save_pretrained(fresh)
 
 
 def save_weights(weights: Weights, path: Path) -> None:

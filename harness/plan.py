@@ -66,6 +66,10 @@ class Plan:
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
     threads: int = option(1, "CPU threads a run")
     workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU")
+    checkpoints: str | None = option(
+        None,
+        "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
+    )
     keep: float = option(20.0, "GB of full weights kept under results/runs")
     out: str = option("results", "folder of results and of the run store")
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
@@ -73,6 +77,11 @@ class Plan:
     @property
     def recipe_texts(self) -> list[str]:
         return split_recipes(self.recipes)
+
+    @property
+    def checkpoint_fractions(self) -> tuple[float, ...]:
+        """In rising order. Raises ValueError where they are not numbers."""
+        return tuple(sorted({float(part) for part in self.checkpoints.split(",")})) if self.checkpoints else ()
 
     @property
     def suite_names(self) -> list[str]:
@@ -154,6 +163,12 @@ def _faults(plan: Plan) -> list[str]:
         faults.append(f"mode is sft or cpt, not '{plan.mode}'")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
         faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
+    try:
+        inside = all(0 < fraction <= 1 for fraction in plan.checkpoint_fractions)
+    except ValueError:
+        inside = False
+    if not inside:
+        faults.append(f"checkpoints are fractions of the budget above 0 and up to 1, as 0.5,1, not '{plan.checkpoints}'")
     if plan.decay not in ("cosine", "linear", "constant"):
         faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     if plan.precision not in (None, "bfloat16", "float32"):

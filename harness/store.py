@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,15 @@ class RunFolder:
     def has_scores(self, kind: str, key: str) -> bool:
         """Whether that evaluation has been made; nothing is read."""
         return self._scores_path(kind, key).exists()
+
+    def has_models(self, fractions: Sequence[float]) -> bool:
+        """Whether models were to be saved at these fractions when it ran."""
+        happened = (self.read("run") or {}).get("happened", {})
+        return set(fractions) <= set(happened.get("models", []))
+
+    def model(self, fraction: float) -> Path:
+        """The folder of the model saved there; not there where the run ended before."""
+        return self.path / "models" / f"{fraction:g}"
 
     def _scores_path(self, kind: str, key: str) -> Path:
         return self.path / "evals" / f"{kind}-{key}.parquet"

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -23,8 +23,8 @@ from harness.run import TrainingRun
 
 ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
 """Nats: the token-loss zones that are logged (mastered, learnable, hard, noise; bounds from METHODS section 1)."""
-FRACTIONS = 6
-"""A run is looked at after each sixth of its budget."""
+SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
+"""Fractions of the budget at which every run is looked at."""
 
 Observe = Callable[[float, Callable[[], Weights]], None]
 """Called at budget fractions with a function that gives the effective weights; free of charge."""
@@ -50,13 +50,21 @@ class Progress:
 
 
 def train(
-    run: TrainingRun, folder: Path, observe: Observe, report: Report, checkpoint_every: float = 30.0
+    run: TrainingRun,
+    folder: Path,
+    observe: Observe,
+    report: Report,
+    looks: Sequence[float] = SIXTHS,
+    checkpoint_every: float = 30.0,
 ) -> tuple[Weights, Progress]:
-    """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one."""
+    """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one.
+
+    `observe` is called after the step that reaches a fraction of `looks`, in rising order.
+    """
     masters, optimizer, progress = _set_up(run, folder)
     steps = islice(run.steps(), progress.steps, None)
     log = _open_log(folder / "log.jsonl", progress.steps)
-    saved, next_look = time.monotonic(), math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
+    saved, looks = time.monotonic(), [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         for wanted in steps:
             step = _affordable(run, wanted)
@@ -74,9 +82,8 @@ def train(
                 raise Diverged(
                     f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
                 )
-            if next_look < FRACTIONS and run.ledger.fraction >= next_look / FRACTIONS:
-                observe(next_look / FRACTIONS, masters.effective)
-                next_look = math.floor(run.ledger.fraction * FRACTIONS + 1e-9) + 1
+            while looks and looks[0] <= run.ledger.fraction + 1e-9:
+                observe(looks.pop(0), masters.effective)
             stopper = next((m for m in run.filled("stop") if m.stop(run)), None)
             if stopper is not None:
                 progress.stopped_by = type(stopper).__name__.lower()

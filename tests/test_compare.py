@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from harness.compare import compare
 from harness.errors import PlanError
@@ -195,3 +197,20 @@ def holder_of(path: Path) -> int | None:
         except OSError:
             continue
     return None
+
+
+def test_models_are_saved_at_the_fractions_asked_for_and_only_once(files, tiny_path, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    outcome = compare(**options(files, tiny_path, tmp_path, recipes="sft"))
+    again = compare(**options(files, tiny_path, tmp_path, recipes="sft", checkpoints="0.5,1"))
+    assert not outcome.failed and not again.failed
+    record = json.loads((again.folder / "comparison.json").read_text())
+    done = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["role"] == "recipe"))
+    assert sorted(path.name for path in (done.path / "models").iterdir()) == ["0.5", "1"]
+    final = AutoModelForCausalLM.from_pretrained(done.model(1.0)).state_dict()
+    kept = load_file(done.path / "weights" / "model.safetensors")
+    assert all(torch.equal(final[name], tensor) for name, tensor in kept.items())
+    before = mtimes(tmp_path, "runs/*/models/*/*")
+    compare(**options(files, tiny_path, tmp_path, recipes="sft", checkpoints="0.5,1"))
+    assert before and before == mtimes(tmp_path, "runs/*/models/*/*")

@@ -83,3 +83,12 @@ def test_a_methods_source_is_part_of_its_question():
 def test_track_follows_the_need_of_general_data():
     assert parse_recipe("lora+mix").track == "general"
     assert parse_recipe("mix(ratio=0.0)").track == "free"
+
+
+def test_checkpoints_and_decay_are_checked():
+    assert make_plan({"checkpoints": "1,0.5"}).checkpoint_fractions == (0.5, 1.0)
+    for wrong in ("half", "0,1", "1.5"):
+        with pytest.raises(PlanError, match="checkpoints are fractions of the budget"):
+            make_plan({"checkpoints": wrong})
+    with pytest.raises(PlanError, match="decay is cosine, linear or constant, not 'step'"):
+        make_plan({"decay": "step"})

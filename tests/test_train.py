@@ -107,3 +107,28 @@ def test_the_loop_names_no_method():
     for file in ("train.py", "run.py", "execute.py", "checkpoint.py", "masters.py", "budget.py", "material.py"):
         words = set(re.findall(r"[a-z_]+", (root / file).read_text()))
         assert not words & (set(methods()) - {"sft"}), file
+
+
+def test_models_saved_on_the_way_load_as_what_was_trained(base, tmp_path):
+    """LoRA, folded; looks beside the sixths; after a kill none is lost and the numbers stay the same."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.model import logits_at, save_model
+
+    run = make_run(base, "lora", allowed=10)
+
+    def observe(fraction, weights):
+        save_model(base, weights(), tmp_path / f"{fraction:g}")
+        seen.append((fraction, run.ledger.fraction, logits_at(run.model, batch).detach()))
+
+    seen: list = []
+    (batch,) = list(make_run(base, "").batches(make_run(base, "").domain[:2]))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    train(run, folder, observe, lambda _: None, looks=(0.25, 0.5, 0.55))
+    assert [(a, round(b, 9)) for a, b, _ in seen] == [(0.25, 0.3), (0.5, 0.5), (0.55, 0.6)]
+    for fraction, _, logits in seen:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"{fraction:g}")
+        assert torch.allclose(logits_at(model, batch), logits, atol=1e-4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "0.5")
+    assert tokenizer("Hello")["input_ids"] == base.tokenizer("Hello")["input_ids"] and tokenizer.chat_template
