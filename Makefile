@@ -20,6 +20,9 @@ plan: $(VENV)/ready  ## print what compare would run and what it would cost
 report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=finance
 	@$(BIN)/lethe report $(NAME) $(if $(OUT),--out '$(OUT)')
 
+docs: $(VENV)/ready  ## rebuild docs/methods.md from the methods' docstrings
+	$(BIN)/python -m harness.docs
+
 test: $(VENV)/ready-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
@@ -50,4 +53,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report test test-slow lint bench phantom clean
+.PHONY: help compare plan report docs test test-slow lint bench phantom clean

@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
                 help=field.metadata["help"].replace("%", "%%") + shown,
                 **alone,
             )
+<<<<<<< HEAD
     _add_data(commands)
+=======
+    commands.add_parser("recipes", help="list the methods that recipes are made of")
+>>>>>>> 7f4bb77 (lethe recipes lists the methods, docs/methods.md describes them; methods by file or entry point are tested)
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="folder of results and of the run store")
@@ -121,6 +125,13 @@ def _plan(options: dict[str, Any]) -> int:
     return 0
 
 
+def _recipes(_: dict[str, Any]) -> int:
+    from harness.catalogue import show_catalogue
+
+    show_catalogue()
+    return 0
+
+
 def _report(options: dict[str, Any]) -> int:
     from harness.report import show, write_report
     from harness.store import RunStore
@@ -133,7 +144,11 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+<<<<<<< HEAD
 COMMANDS = {"compare": _compare, "plan": _plan, "data": _data, "report": _report}
+=======
+COMMANDS = {"compare": _compare, "plan": _plan, "recipes": _recipes, "report": _report}
+>>>>>>> 7f4bb77 (lethe recipes lists the methods, docs/methods.md describes them; methods by file or entry point are tested)
 
 if __name__ == "__main__":
     sys.exit(main())

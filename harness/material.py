@@ -207,8 +207,8 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     assert plan.seeds is not None
     specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
     for recipe in material.recipes:
-        row, chosen = recipe.text, parse_recipe((tuned or {}).get(recipe.text, recipe.text))
-        specs += [spec_of(material, row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
+        chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
+        specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
     return specs
 
 

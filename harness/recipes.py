@@ -37,13 +37,18 @@ class Recipe:
     """Methods joined by `+`, in canonical order."""
 
     text: str
-    """As written: the row's name in every table."""
+    """As written."""
     methods: tuple[Method, ...]
     names: tuple[str, ...]
     settings: tuple[dict[str, Any], ...]
     """Every setting of every method, defaults resolved."""
     learning_rate: float | None
     """Given by `lr=` in the recipe, else None: the plan's rule decides."""
+
+    @property
+    def row(self) -> str:
+        """Its name in every table: as written, files without their folders."""
+        return FILE.sub(lambda file: f"{Path(file[1]).name}:{file[2]}", self.text)
 
     @property
     def track(self) -> str:

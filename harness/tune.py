@@ -90,9 +90,9 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
         for number, point in enumerate(points(len(axes), material.plan.tune), 1):
             values = {axis: axis.at(share) for axis, share in zip(axes, point, strict=True)}
             text = with_settings(recipe.text, {(axis.method, axis.setting): value for axis, value in values.items()})
-            name = f"{recipe.text} trial {number}"
+            name = f"{recipe.row} trial {number}"
             spec = spec_of(material, name, "recipe", parse_recipe(text), SEED, allowed, ("dev",))
-            trials.append(Trial(recipe.text, values, spec))
+            trials.append(Trial(recipe.row, values, spec))
     return trials
 
 

@@ -16,6 +16,7 @@ class Dedup(Method):
         "@inproceedings{lee2022dedup, title={Deduplicating Training Data Makes Language Models Better}, author={Lee, "
         "Katherine and others}, booktitle={ACL}, year={2022}}"
     )
+    verified = "finds the planted near-duplicates; keeps the first of each cluster"
     off = {"threshold": 2.0}
     search = {"threshold": (0.85, 0.95)}
 

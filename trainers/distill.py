@@ -18,6 +18,7 @@ class Distill(Method):
         "@article{li2016lwf, title={Learning without Forgetting}, author={Li, Zhizhong and Hoiem, Derek}, "
         "journal={arXiv:1606.09282}, year={2016}}"
     )
+    verified = "its formula at T = 3; 0 at the base, positive elsewhere, its gradient leads back"
     off = {"alpha": 0.0}
     search = {"alpha": (0.1, 0.9)}
 

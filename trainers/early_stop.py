@@ -21,6 +21,7 @@ class EarlyStop(Method):
         "@article{kalajdzievski2024scaling, title={Scaling Laws for Forgetting When Fine-Tuning Large Language Models}, "
         "author={Kalajdzievski, Damjan}, journal={arXiv:2401.05605}, year={2024}}"
     )
+    verified = "stops at the first breach and gives the weights before it; every evaluation charged"
     off = {"evaluations": 0}
     search = {"epsilon": (0.5, 5.0)}
 

@@ -19,6 +19,10 @@ class Ewc(Method):
         "@article{kirkpatrick2017ewc, title={Overcoming catastrophic forgetting in neural networks}, "
         "author={Kirkpatrick, James and others}, journal={PNAS}, year={2017}}"
     )
+    verified = (
+        "Fisher against squared gradients of the model's own loss, one sequence at a time; "
+        "pull is the penalty's gradient, on adapters by autograd"
+    )
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
 

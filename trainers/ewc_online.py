@@ -19,6 +19,7 @@ class EwcOnline(Method):
         "@inproceedings{schwarz2018progress, title={Progress and Compress: A scalable framework for continual learning}, "
         "author={Schwarz, Jonathan and others}, booktitle={ICML}, year={2018}}"
     )
+    verified = "one stage is EWC bit for bit; decay and anchor by hand over stages"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
 

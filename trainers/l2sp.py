@@ -19,6 +19,7 @@ class L2sp(Method):
         "@inproceedings{li2018l2sp, title={Explicit Inductive Bias for Transfer Learning with Convolutional Networks}, "
         "author={Li, Xuhong and Grandvalet, Yves and Davoine, Franck}, booktitle={ICML}, year={2018}}"
     )
+    verified = "steps on two parameters by hand; holds the weights at the base"
     off = {"strength": 0.0}
     search = {"strength": (1.0, 1000.0)}
     decoupled = True

@@ -15,6 +15,7 @@ class Lora(Method):
         "@article{hu2021lora, title={LoRA: Low-Rank Adaptation of Large Language Models}, author={Hu, Edward "
         "J. and others}, journal={arXiv:2106.09685}, year={2021}}"
     )
+    verified = "freshly wrapped logits equal the base's; folded weights and pulls on them against autograd through s B A"
     off = None
     search = {"r": (4, 16)}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)

@@ -10,6 +10,7 @@ class LowLr(Method):
         "arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. "
         "@article{low_lr2025, title={arXiv:2509.20758}, year={2025}}"
     )
+    verified = "the rate is plain fine-tuning's over factor"
     off = {"factor": 1.0}
     search = {"factor": (3.0, 30.0)}
 

@@ -24,6 +24,7 @@ class Mix(Method):
         "Experience replay by data mixing; ratio 1 % to 25 %: arXiv:2502.06042. "
         "@article{mix2025, title={arXiv:2502.06042}, year={2025}}"
     )
+    verified = "ratio exact over 1,000 steps, its schedule over the budget; domain order kept"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 

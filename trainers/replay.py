@@ -22,6 +22,7 @@ class Replay(Method):
         "@article{chaudhry2019er, title={On Tiny Episodic Memories in Continual Learning}, author={Chaudhry, "
         "Arslan and others}, journal={arXiv:1902.10486}, year={2019}}"
     )
+    verified = "ratio exact over 1,000 steps; draws from its buffer only; every k-th step; the shuffled control"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 

@@ -24,6 +24,7 @@ class ReplaySelf(Method):
         "@inproceedings{sun2020lamol, title={LAMOL: LAnguage MOdeling for Lifelong Language Learning}, author={Sun, Fan-Keng "
         "and Ho, Cheng-Hao and Lee, Hung-Yi}, booktitle={ICLR}, year={2020}}"
     )
+    verified = "what is said is what the base says; charged as executed"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
 

@@ -19,6 +19,7 @@ class SiMulti(Method):
         "@inproceedings{zenke2017si, title={Continual Learning Through Synaptic Intelligence}, author={Zenke, Friedemann and "
         "Poole, Ben and Ganguli, Surya}, booktitle={ICML}, year={2017}}"
     )
+    verified = "importance over stages on two parameters by hand"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
     needs = frozenset({"stages"})

@@ -22,6 +22,7 @@ class SiProxy(Method):
         "@inproceedings{zenke2017si, title={Continual Learning Through Synaptic Intelligence}, author={Zenke, Friedemann and "
         "Poole, Ben and Ganguli, Surya}, booktitle={ICML}, year={2017}}"
     )
+    verified = "importance and pull on two parameters by hand; never negative"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
 

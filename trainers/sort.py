@@ -20,6 +20,7 @@ class Sort(Method):
         "@inproceedings{bengio2009curriculum, title={Curriculum Learning}, author={Bengio, Yoshua and Louradour, Jerome and "
         "Collobert, Ronan and Weston, Jason}, booktitle={ICML}, year={2009}}"
     )
+    verified = "epochs run by the base's loss; entropy and loss from the logits of one place"
     off = {"order": "random"}
 
     def __init__(self, order: str = "mixed", by: str = "loss", strata: int = 8):

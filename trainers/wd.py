@@ -17,6 +17,7 @@ class Wd(Method):
         "@inproceedings{loshchilov2019adamw, title={Decoupled Weight Decay Regularization}, author={Loshchilov, Ilya and "
         "Hutter, Frank}, booktitle={ICLR}, year={2019}}"
     )
+    verified = "equals AdamW's own decay; steps on two parameters by hand"
     off = {"decay": 0.0}
     search = {"decay": (0.01, 10.0)}
     decoupled = True

@@ -11,6 +11,7 @@ class Wise(Method):
         "@article{wortsman2021wise, title={Robust fine-tuning of zero-shot models}, author={Wortsman, "
         "Mitchell and others}, journal={arXiv:2109.01903}, year={2021}}"
     )
+    verified = "alpha 0 is the base's hash, 1 the tuned weights, 0.5 their mean"
     off = {"alpha": 1.0}
     search = {"alpha": (0.1, 0.9)}
 

@@ -1,0 +1,31 @@
+"""docs/methods.md says what the code says."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.catalogue import balanced
+from harness.docs import PATH, methods_page, plain
+from harness.recipes import defaults_of, methods
+
+OURS = {name: method for name, method in methods().items() if method.__module__.startswith("trainers.")}
+
+
+def test_the_page_is_up_to_date():
+    assert PATH.read_text(encoding="utf-8") == methods_page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_every_method_has_formula_settings_and_source(name):
+    section = methods_page().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    assert "```bibtex\n@" in section and "\nAxes: " in section and "\nChecked: " in section and "\nSource: " in section
+    for setting, default in defaults_of(OURS[name]).items():
+        assert f"| `{setting}` | `{default!r}` |" in section
+
+
+def test_text_is_not_read_as_markup():
+    assert plain("F_i * (a_i)\nis `F_i`") == r"F\_i \* (a\_i) is `F_i`"
+
+
+def test_a_bibtex_entry_ends_with_its_own_brace():
+    assert balanced("@a{k, title={{LoRA}: low}, year={2021}}. More {x}.") == "@a{k, title={{LoRA}: low}, year={2021}}"
