@@ -55,11 +55,8 @@ def _parser() -> argparse.ArgumentParser:
                 help=field.metadata["help"].replace("%", "%%") + shown,
                 **alone,
             )
-<<<<<<< HEAD
     _add_data(commands)
-=======
     commands.add_parser("recipes", help="list the methods that recipes are made of")
->>>>>>> 7f4bb77 (lethe recipes lists the methods, docs/methods.md describes them; methods by file or entry point are tested)
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="folder of results and of the run store")
@@ -144,11 +141,7 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
-<<<<<<< HEAD
-COMMANDS = {"compare": _compare, "plan": _plan, "data": _data, "report": _report}
-=======
-COMMANDS = {"compare": _compare, "plan": _plan, "recipes": _recipes, "report": _report}
->>>>>>> 7f4bb77 (lethe recipes lists the methods, docs/methods.md describes them; methods by file or entry point are tested)
+COMMANDS = {"compare": _compare, "plan": _plan, "recipes": _recipes, "data": _data, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())
