@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,7 +100,12 @@ class Evaluation:
             raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
 
         def scores(model: nn.Module) -> dict[str, float]:
-            return {"retention": headline(evaluator.score(model, drift=False))["retention"]}
+            retention = headline(evaluator.score(model, drift=False))["retention"]
+            if math.isnan(retention):
+                raise PlanError(
+                    "the general dev items are plain texts, which have no score to keep; give a GENERAL file of questions"
+                )
+            return {"retention": retention}
 
         return scores
 

@@ -93,10 +93,10 @@ def test_killed_and_resumed_ends_bit_identical(recipe, base, tmp_path):
 
 
 def test_replay_goes_through_its_buffer_as_often_as_it_says(base):
-    counts = Counter(
-        e.id for s in drawn(make_run(base, "replay(size=10, ratio=0.25)"), 400) for e in s if e.source == "general"
-    )
+    run = make_run(base, "replay(size=10, ratio=0.25)")
+    counts = Counter(e.id for step in drawn(run, 400) for e in step if e.source == "general")
     assert sum(counts.values()) == 800 and len(counts) == 10
+    assert run.methods[0].notes() == ["800 rehearsed examples from a buffer of 10: 80.0 passes over it."]
     assert all(50 < n < 115 for n in counts.values())  # 80 passes; a binomial's sd is 8.5
 
 
@@ -389,7 +389,10 @@ def stopping(base, folder, retention, recipe="early_stop", **options):
 
 
 def test_stops_at_the_first_breach_and_gives_the_weights_before_it(base, tmp_path):
-    _, weights, progress, spent = stopping(base, tmp_path / "1", [0.80, 0.795, 0.7901, 0.7899])
+    run, weights, progress, spent = stopping(base, tmp_path / "1", [0.80, 0.795, 0.7901, 0.7899])
+    assert (
+        run.methods[0].notes()[0].startswith("Stopped at 30% of the budget: retention 0.790 on dev items, 0.790 was the least")
+    )
     assert progress.stopped_by == "earlystop"
     assert spent == [0.0, 0.1, 0.2, 0.3] and progress.steps == 12  # a fall of 1.01 points at 12 of 40 steps
     whole = make_run(base, "", allowed=40)

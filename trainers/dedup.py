@@ -24,7 +24,13 @@ class Dedup(Method):
         if threshold < 0.85:
             raise ValueError(f"threshold is a similarity of 0.85 or more (candidates are found from there on), not {threshold}")
         self.threshold = threshold
+        self.dropped_, self.read_ = 0, 0
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
         first = run.near_duplicates(examples, self.threshold)
-        return [example for place, example in enumerate(examples) if first[place] == place]
+        kept = [example for place, example in enumerate(examples) if first[place] == place]
+        self.dropped_, self.read_ = len(examples) - len(kept), len(examples)
+        return kept
+
+    def notes(self) -> list[str]:
+        return [f"{self.dropped_:,} of {self.read_:,} domain examples nearly repeat an earlier one: left out."]

@@ -37,6 +37,7 @@ class EarlyStop(Method):
         self.kept_: Weights = {}
         """Weights of the last evaluation that was no breach."""
         self.breached_ = False
+        self.notes_: list[str] = []
 
     def prepare(self, model: nn.Module, run: Run) -> None:
         if self.evaluations and (scores := run.dev_scores(model)):
@@ -51,12 +52,18 @@ class EarlyStop(Method):
         if scores is None:
             return False
         self.breached_ = scores["retention"] < self.least_
-        if not self.breached_:
+        if self.breached_:
+            found, least = f"retention {scores['retention']:.3f} on dev items", f"{self.least_:.3f} was the least allowed"
+            self.notes_ = [f"Stopped at {run.budget_spent:.0%} of the budget: {found}, {least}; the weights before are kept."]
+        else:
             self.kept_ = run.weights()
         return self.breached_
 
     def finish(self, weights: Weights, run: Run) -> Weights:
         return self.kept_ if self.breached_ else weights
+
+    def notes(self) -> list[str]:
+        return self.notes_
 
     def state(self) -> dict[str, Tensor]:
         if not self.made_:

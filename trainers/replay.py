@@ -33,6 +33,7 @@ class Replay(Method):
             raise ValueError(f"size and every are 1 or more, not {size} and {every}")
         self.size, self.ratio, self.every, self.shuffled = size, ratio, every, shuffled
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
+        self.drawn_, self.buffer_ = 0, 0
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
         if not self.ratio:
@@ -45,8 +46,16 @@ class Replay(Method):
         buffer = [run.general[i] for i in torch.randperm(len(run.general), generator=generator)[: self.size].tolist()]
         if self.shuffled:
             buffer = [_shuffled(example, generator) for example in buffer]
+        self.buffer_ = len(buffer)
         while True:
+            self.drawn_ += 1
             yield buffer[int(torch.randint(len(buffer), (), generator=generator))]
+
+    def notes(self) -> list[str]:
+        if not self.drawn_:
+            return []
+        passes = self.drawn_ / self.buffer_
+        return [f"{self.drawn_:,} rehearsed examples from a buffer of {self.buffer_:,}: {passes:.1f} passes over it."]
 
 
 def _shuffled(example: Example, generator: torch.Generator) -> Example:

@@ -12,7 +12,8 @@ class Sort(Method):
     Mixed: cut by difficulty into `strata` parts of equal size, shuffle each, and deal them in turn, so that any `strata`
     successive examples span the whole range. Difficulty: the base's mean token loss (`by=loss`), or by how much that exceeds
     what its own entropy lets expect (`by=similarity`: mean z_loss - z_entropy). One charged forward over the domain.
-    Examples that another method made afterwards have no difficulty of their own and stand in the middle.
+    Examples that another method made afterwards have no difficulty of their own and stand in the middle; later stages of a
+    plan, which the untouched base has not read, are shuffled.
     """
 
     paper = (
@@ -38,7 +39,7 @@ class Sort(Method):
             self.difficulty_ = run.difficulty(model, run.domain, self.by)
 
     def order(self, examples: list[Example], run: Run, generator: torch.Generator) -> list[Example]:
-        if self.how == "random":
+        if self.how == "random" or run.stage > 1:
             return super().order(examples, run, generator)
         known = dict(zip((e.tokens for e in run.domain), self.difficulty_.tolist(), strict=False))
         middle = float(self.difficulty_.median()) if known else 0.0

@@ -35,6 +35,14 @@ def main() -> None:
             if corrupted[inside].any():
                 print(f", {kind} {auroc(values[inside], corrupted[inside]):.3f}", end="")
         print()
+    removed, copies, seen = set(file.repeats(0.85)), set(), set()
+    for place, row in enumerate(rows):
+        original = truth[row["id"]]["near_duplicate_of"] or row["id"]
+        copies |= {place} if original in seen else set()
+        seen.add(original)
+    hits = len(removed & copies)
+    precision, recall = hits / len(removed), hits / len(copies)
+    print(f"near-duplicates: {len(copies)}, found {len(removed)}, precision {precision:.3f}, recall {recall:.3f}")
     wrong = torch.tensor(file.reading.wrong)
     hits = int((wrong & corrupted).sum())
     print(f"flagged wrong: {int(wrong.sum())}, of which corrupted {hits}; of the corrupted {hits / int(corrupted.sum()):.1%}")
