@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.bundled import embedded
 from harness.contract import Batch, Example, by_difficulty
 from harness.errors import PlanError
 from harness.model import collate, micro_batches, nll, open_base
 from harness.near import first_alike, near_clusters, words
-from harness.plan import embedded
 from harness.reading import Reading, read, token_scores
 from harness.records import Record, read_records
 from harness.rewrite import check_target, rewrite

@@ -13,12 +13,13 @@ import torch
 
 from harness import PROTOCOL
 from harness.budget import Budget, Ledger, parse_budget
+from harness.bundled import embedded
 from harness.contract import Example
 from harness.data import Dataset, load_dataset
 from harness.errors import PlanError, raise_faults
 from harness.model import BaseModel, open_base
 from harness.packing import check_packing, encode_texts
-from harness.plan import Plan, embedded, resolve_places
+from harness.plan import Plan, resolve_places
 from harness.recipes import PLAIN, Recipe, parse_recipe
 from harness.records import Record, read_records
 from harness.run import Training, TrainingData, TrainingRun

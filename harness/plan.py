@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.bundled import embedded
 from harness.errors import PlanError, raise_faults
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
@@ -185,29 +186,6 @@ def portable(plan: Plan) -> Plan:
     places = ("data", "test", "model", "general")
     changes = {key: str(value).removeprefix(f"{ROOT}/") for key in places if (value := getattr(plan, key)) is not None}
     return dataclasses.replace(plan, **changes)
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What the embedded default suite ships: a base model, its general pool, data sets and tasks."""
-
-    folder: Path
-    name: str
-    model: str
-    general: str
-    general_dev: str
-    data: str
-    """Folder of bundled data sets; `<stem>.test.json` beside a set is its test file."""
-
-
-def embedded() -> Embedded:
-    """The suite whose suite.toml says `default = true`."""
-    for path in sorted((ROOT / "suites").glob("*/suite.toml")):
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
-        if facts.get("default"):
-            places = {key: str(path.parent / facts[key]) for key in ("model", "general", "general_dev", "data")}
-            return Embedded(path.parent, facts["name"], **places)
-    raise PlanError("no suite under suites/ is marked `default = true` in its suite.toml; the checkout is incomplete")
 
 
 def resolve_places(plan: Plan) -> Plan:

@@ -7,7 +7,6 @@ lm-eval's own tasks. The user's test records make the domain's tasks.
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from statistics import mean
 from typing import Any
 
 from harness import scoring
+from harness.bundled import SUITES, Suite, find_suites
 from harness.errors import PlanError
 from harness.items import ItemTask, output_type, read_items, token_limit
 from harness.records import Record
 
-BUNDLED = Path(__file__).resolve().parent.parent / "suites"
 LEAST_ITEMS = 20
 MOST_KINDS = 12
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
@@ -56,31 +55,8 @@ class EvalTask:
     """The suite it was asked for as."""
 
 
-@dataclass(frozen=True)
-class Suite:
-    """A bundled suite: a folder with suite.toml."""
-
-    name: str
-    folder: Path
-    settings: dict[str, Any]
-    """suite.toml as read: `name`, `tasks`, and the paths of a default model, pool, dev set and data where it brings them."""
-
-    def path(self, key: str) -> Path | None:
-        """The file or folder a setting names, or None."""
-        return self.folder / self.settings[key] if key in self.settings else None
-
-
-def find_suites(root: Path = BUNDLED) -> dict[str, Suite]:
-    """The bundled suites by name."""
-    suites = {}
-    for file in sorted(root.glob("*/suite.toml")):
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-        suites[settings["name"]] = Suite(settings["name"], file.parent, settings)
-    return suites
-
-
 def load_suite(
-    name: str, *, count: Callable[[str], int] | None = None, group: str = "general", root: Path = BUNDLED
+    name: str, *, count: Callable[[str], int] | None = None, group: str = "general", root: Path = SUITES
 ) -> list[EvalTask]:
     """The tasks of a suite. `count` tells how many tokens a text has: generated answers get no more room than needed."""
     return [replace(task, suite=name) for task in _load_suite(name, count, group, find_suites(root))]

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoTokenizer
 
 from harness.budget import Shape, executed
+from harness.bundled import embedded
 from harness.contract import Example, Method
 from harness.errors import PlanError
 from harness.model import collate, weights_hash
 from harness.near import first_alike
-from harness.plan import embedded
 from harness.reading import Reading, token_scores
 from harness.recipes import methods, parse_recipe
 from harness.records import read_records

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.bundled import find_suites
 from harness.errors import PlanError
 from harness.items import read_items, token_limit
 from harness.records import Record, Turn, record_id
-from harness.tasks import domain_tasks, find_suites, load_suite
+from harness.tasks import domain_tasks, load_suite
 from harness.template import ChatTemplate
 
 EVAL = Path(__file__).resolve().parents[2] / "shared/data"

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from scipy.stats import rankdata
 
+from harness.bundled import embedded
 from harness.datatools import DataFile, contradictions
-from harness.plan import embedded
 
 
 def auroc(scores: torch.Tensor, positive: torch.Tensor) -> float:

@@ -1,0 +1,57 @@
+"""What the checkout brings: folders of suites/ with a suite.toml, one of them the embedded default. No torch, no lm-eval."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError
+
+SUITES = Path(__file__).resolve().parents[1] / "suites"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A bundled suite: a folder with suite.toml."""
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+    """suite.toml as read: `name`, `tasks`, and the paths of a default model, pool, dev set and data where it brings them."""
+
+    def path(self, key: str) -> Path | None:
+        """The file or folder a setting names, or None."""
+        return self.folder / self.settings[key] if key in self.settings else None
+
+
+def find_suites(root: Path = SUITES) -> dict[str, Suite]:
+    """The bundled suites by name."""
+    suites = {}
+    for file in sorted(root.glob("*/suite.toml")):
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        suites[settings["name"]] = Suite(settings["name"], file.parent, settings)
+    return suites
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What the embedded default suite ships: a base model, its general pool, data sets and tasks."""
+
+    folder: Path
+    name: str
+    model: str
+    general: str
+    general_dev: str
+    data: str
+    """Folder of bundled data sets; `<stem>.test.json` beside a set is its test file."""
+
+
+def embedded() -> Embedded:
+    """The suite whose suite.toml says `default = true`."""
+    for suite in find_suites().values():
+        if suite.settings.get("default"):
+            places = {key: str(suite.path(key)) for key in ("model", "general", "general_dev", "data")}
+            return Embedded(suite.folder, suite.name, **places)
+    raise PlanError("no suite under suites/ is marked `default = true` in its suite.toml; the checkout is incomplete")
