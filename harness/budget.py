@@ -1,9 +1,10 @@
 """What "the same budget" means: prices known before a step, a ledger that is asked before it and charged after.
 
-FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B for a batch of B rows, T tokens a row and
-S head places; in a packed batch c counts the sum of its documents' squared lengths. The four coefficients are exact for a
-transformer and come from `torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the
-counter is blind to fused CPU attention).
+FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B + e for a batch of B rows, T tokens a row
+and S head places; in a packed batch c counts the sum of its documents' squared lengths. The coefficients are exact for a
+transformer and whatever is added to it (d: virtual tokens in front of each row; e: work on weights alone) and come from
+`torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the counter is blind to fused CPU
+attention).
 """
 
 from __future__ import annotations
@@ -90,13 +91,15 @@ class Price:
     place: float
     square: float
     row: float
+    call: float
 
     def of(self, shape: Shape) -> float:
         tokens = shape.rows * shape.width
-        return self.token * tokens + self.place * shape.places + self.square * shape.squares + self.row * shape.rows
+        batch = self.row * shape.rows + self.call
+        return self.token * tokens + self.place * shape.places + self.square * shape.squares + batch
 
 
-PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shape(1, 24, 4))
+PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shape(1, 24, 4), Shape(3, 16, 6))
 
 
 def price_of(model: nn.Module, *, backward: bool) -> Price:
@@ -104,10 +107,9 @@ def price_of(model: nn.Module, *, backward: bool) -> Price:
     import numpy as np
 
     counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
-    tokens = np.array([s.rows * s.width for s in PROBES], float)
-    columns = np.stack([tokens, [s.places for s in PROBES], [s.squares for s in PROBES], [s.rows for s in PROBES]], 1)
+    columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
     solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
-    price = Price(*(float(x) for x in solution))
+    price = Price(*(float(round(x)) for x in solution))  # whole numbers, less the solver's noise
     for shape, flops in zip(PROBES, counted, strict=True):
         if abs(price.of(shape) - flops) > 0.005 * flops:
             raise RuntimeError(f"price model off at {shape}: counted {flops:.4g}, priced {price.of(shape):.4g}")

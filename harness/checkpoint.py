@@ -38,8 +38,8 @@ def restore_methods(folder: Path, methods: list[Method], device: torch.device) -
     """Give methods back what they prepared, on the device they prepared it on."""
     tensors = load_file(folder / "state.safetensors", device=str(device))
     for index, method in enumerate(methods):
-        prefix = f"method/{index}/"
-        method.restore({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        own = f"method/{index}/"
+        method.restore({name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)})
 
 
 def restore_training(folder: Path, masters: Masters, optimizer: torch.optim.Optimizer) -> None:

@@ -173,10 +173,14 @@ class Method:
     Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
     there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
-    `needs` (subset of {"general_data", "base_logits", "dev_scores"}; general data sets the track), `base_source` (the rows on
-    which it asks for `run.base_logits`, to price a step before it is made), `sharded` (works under ZeRO-2/3),
+    `needs` (subset of {"general_data", "base_logits", "dev_scores", "line"}; general data sets the track; `line`: its `finish`
+    may go to the base's weights or between), `base_source` (the rows on which it asks for `run.base_logits`, to price a step
+    before it is made), `sharded` (works under ZeRO-2/3),
     `decoupled` (its pull is a plain step of its own, outside clipping and the optimizer's moments),
     `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
+    For `trainable`: `adds` (where its parameters stand: `linear`, `feed_forward`, `blocks` or `tokens`; empty: it chooses among
+    the base's own), `folds` (what it adds folds into plain weights; else what is evaluated is wrapped too), `unlike_base`
+    (why the freshly wrapped model is not the base, so that no line leads there; empty where it is).
     """
 
     paper: ClassVar[str] = ""
@@ -189,6 +193,9 @@ class Method:
     base_source: str = "domain"
     sharded: ClassVar[bool] = True
     decoupled: ClassVar[bool] = False
+    adds: ClassVar[str] = ""
+    folds: ClassVar[bool] = False
+    unlike_base: ClassVar[str] = ""
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
         """RECORDS, chained: drop, order or rewrite the domain examples before batching."""
@@ -204,6 +211,10 @@ class Method:
     def order(self, examples: list[Example], run: Run, generator: torch.Generator) -> list[Example]:
         """ORDER, one method: the order in which an epoch's steps take the domain examples; asked anew for every epoch."""
         return [examples[i] for i in torch.randperm(len(examples), generator=generator).tolist()]
+
+    def rests(self, name: str, fraction: float) -> bool:
+        """RESTS, any: does this trained weight (plain name) rest, without gradient or cost, at this spent fraction?"""
+        return False
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
         """DATA, chained: what each optimizer step trains on."""
@@ -263,6 +274,10 @@ class Method:
     def notes(self) -> list[str]:
         """Sentences the report must show: what was measured or decided on the way."""
         return []
+
+    def log(self) -> dict[str, float]:
+        """LOG: what an optimizer step's line in the log should say of the method's own state, by name."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """What `prepare` learned and a resumed run must have again, as tensors."""
@@ -343,3 +358,8 @@ def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, s
 def overrides(method: Method, hook: str) -> bool:
     """Whether the method fills this hook: its axes are read off, not declared."""
     return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """The model's transformer blocks, in order: its longest list of modules."""
+    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)

@@ -28,7 +28,7 @@ class Prefix:
 
     cache: Any
     mask: Tensor
-    """(B, T) 1 at real tokens, 0 at padding."""
+    """(B, T) 1 at real tokens (virtual ones in front included), 0 at padding."""
 
     def select(self, rows: Tensor) -> Prefix:
         """Keep, repeat or reorder rows, in place."""
@@ -74,7 +74,8 @@ def prefill(model: Any, prompts: Sequence[Ids]) -> tuple[Prefix, Tensor]:
     last = torch.arange(len(prompts), device=tokens.device) * width + mask.sum(1) - 1
     with head_at(model, last, width):
         out = model(input_ids=tokens, use_cache=True)
-    return Prefix(out.past_key_values, mask), out.logits[0].float()
+    virtual = out.past_key_values.get_seq_length() - width  # remembered before the prompt: prefix tuning and the like
+    return Prefix(out.past_key_values, F.pad(mask, (virtual, 0), value=1)), out.logits[0].float()
 
 
 def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Ten
     extra = {"position_ids": positions} if takes_positions(model) else {}
     with head_at(model, places, tokens.shape[1]):
         memory = {"past_key_values": prefix.cache, "use_cache": True}
-        out = model(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)
+        out = _innermost(model)(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)  # virtual tokens once
     prefix.cache = out.past_key_values
     return out.logits[0].float()
 

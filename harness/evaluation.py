@@ -15,7 +15,7 @@ from harness.contract import Weights
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.material import Material
-from harness.model import plain_weights, set_weights
+from harness.model import plain_weights
 from harness.records import Record
 from harness.run import TrainingData
 from harness.tasks import EvalTask, domain_tasks, load_suite
@@ -77,11 +77,10 @@ class Evaluation:
 
     @cached_property
     def base_weights(self) -> Weights:
-        return plain_weights(self.base)
+        return {name: tensor.cpu() for name, tensor in plain_weights(self.base).items()}
 
-    @cached_property
-    def model(self) -> Any:
-        """A model of the base's shape, to hold the weights being scored."""
+    def load(self) -> Any:
+        """A fresh fp32 copy of the base, to hold the weights being scored."""
         return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
 
     def evaluator(self, kind: str) -> Evaluator:
@@ -109,10 +108,9 @@ class Evaluation:
 
         return scores
 
-    def score(self, kind: str, weights: Weights, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
-        """Item scores of these weights."""
-        set_weights(self.model, weights)
-        return self.evaluator(kind).score(self.model, fraction=fraction, alpha=alpha)
+    def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
+        """Item scores of a model."""
+        return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha)
 
 
 def load_tasks(material: Material) -> list[EvalTask]:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from statistics import median, pvariance
 from typing import Any
@@ -22,9 +23,10 @@ from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
 from harness.plan import portable
-from harness.store import SCHEMA_VERSION, RunFolder, RunStore
+from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where
+from harness.wrapping import Wrapped, wrap
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Where the line from the base (0) to the tuned model (1) is scored on dev items."""
@@ -167,6 +169,21 @@ class Scoring:
     def __init__(self, spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation):
         self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
         self.seconds = 0.0
+        self.run = training_run(material, spec)
+        self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
+        """Methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
+
+    @cached_property
+    def wrapped(self) -> Wrapped:
+        """A model to put the weights being scored in."""
+        wrapped = wrap(self.evaluation.load(), self.stay, self.run, self.evaluation.base_weights)
+        wrapped.model.eval()
+        return wrapped
+
+    @cached_property
+    def start(self) -> Weights:
+        """Where the line to the trained weights begins: the base, and what was added as it began in the computing precision."""
+        return self.run.wrap(self.run.load()).start if self.stay else self.evaluation.base_weights
 
     @property
     def complete(self) -> bool:
@@ -195,19 +212,24 @@ class Scoring:
                 self.look(1.0, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:
-        """Dev scores along the line from the base; of the base itself at alpha 0 only, of the control at 1 only."""
+        """Dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
+
+        None at all where no line leads to the base.
+        """
+        if any(method.unlike_base for method in self.run.methods):
+            return pd.DataFrame(columns=list(ITEM_COLUMNS))
         if self.spec.role != "recipe":
             alpha = 0.0 if self.spec.role == "base" else 1.0
             return self._score("path", weights, alpha=alpha)
-        start = self.evaluation.base_weights
         points = []
         for alpha in ALPHAS:
-            between = {name: start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
+            between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
             points.append(self._score("path", between, alpha=alpha))
         return pd.concat(points, ignore_index=True)
 
     def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
         begin = time.monotonic()
-        scores = self.evaluation.score(kind, weights, **where_)
+        self.wrapped.set(weights)
+        scores = self.evaluation.score(kind, self.wrapped.model, **where_)
         self.seconds += time.monotonic() - begin
         return scores

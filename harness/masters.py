@@ -6,25 +6,27 @@ trains has an fp32 master, in every method alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from harness.contract import Weights
-from harness.model import adapted_modules, effective_weights, lora_delta, lora_factors
+from harness.wrapping import Wrapped
 
 
 class Masters:
     """The trained parameters of a model, their fp32 masters and gradients."""
 
-    def __init__(self, model: nn.Module, start: Weights):
+    def __init__(self, wrapped: Wrapped):
         """Masters begin at the base's own fp32 values; parameters that a wrapper added begin at theirs."""
-        self.model = model
-        self.start = start
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.wrapped = wrapped
+        named = {name: p for name, p in wrapped.model.named_parameters() if p.requires_grad}
         self.parameters: list[nn.Parameter] = list(named.values())
         self.values: dict[str, Tensor] = {}
         for name, parameter in named.items():
-            source = start.get(name, parameter.detach())
+            plain = wrapped.names.get(name)
+            source = parameter.detach() if plain is None else wrapped.start[plain]
             self.values[name] = source.to(parameter.device, torch.float32, copy=True).requires_grad_()
 
     @property
@@ -70,26 +72,25 @@ class Masters:
                 tensor.data.sub_(tensor.grad, alpha=rate)
             tensor.grad = gradient
 
-    def add_pulls(self, pull) -> None:
-        """Add `pull(name, theta, start)` to the gradients, theta being effective weights under plain names.
+    def add_pulls(self, pull: Callable[[str, Tensor, Tensor], Tensor | None]) -> None:
+        """Add `pull(name, theta, start)` to the gradients of what trains now, theta being effective weights under plain names.
 
-        For an adapter the pull G on W + s B A becomes gradients of A and B by the chain rule.
+        For a folded weight W(A, B, ...) the pull G on W becomes gradients of its factors by the chain rule.
         """
-        for name, master in self.values.items():
-            if name in self.start and (gradient := pull(name, master.detach(), self._start(name, master))) is not None:
+        start = self.wrapped.start
+        for (name, master), parameter in zip(self.values.items(), self.parameters, strict=True):
+            plain = self.wrapped.names.get(name)
+            if plain is None or not parameter.requires_grad:
+                continue
+            if (gradient := pull(plain, master.detach(), start[plain].to(master.device))) is not None:
                 master.grad = gradient if master.grad is None else master.grad + gradient
-        names = {id(p): name for name, p in zip(self.values, self.parameters, strict=True)}
-        for name, layer in adapted_modules(self.model).items():
-            factors = [self.values[names[id(p)]] for p in lora_factors(layer)]
-            start = self._start(name, factors[0])
+        for plain, (fold, factors) in self.wrapped.folded(self.values).items():
+            began = start[plain].to(factors[0].device)
             with torch.enable_grad():
-                delta = lora_delta(layer, (factors[0], factors[1]))
-            if (gradient := pull(name, start + delta.detach(), start)) is not None:
-                delta.backward(gradient)
-
-    def _start(self, name: str, like: Tensor) -> Tensor:
-        return self.start[name].to(like.device)
+                weight = fold(began, factors)
+            if (gradient := pull(plain, weight.detach(), began)) is not None:
+                weight.backward(gradient)
 
     def effective(self) -> Weights:
-        """Plain fp32 weights of the model as trained so far."""
-        return effective_weights(self.start, self.model, self.values)
+        """Plain fp32 weights of the model as trained so far, and what is added to them."""
+        return self.wrapped.effective(self.values)

@@ -20,7 +20,7 @@ from harness.errors import PlanError, raise_faults
 from harness.model import BaseModel, open_base
 from harness.packing import check_packing, encode_texts
 from harness.plan import Plan, resolve_places
-from harness.recipes import PLAIN, Recipe, parse_recipe
+from harness.recipes import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.records import Record, read_records
 from harness.run import Training, TrainingData, TrainingRun
 from harness.store import key_of
@@ -108,8 +108,11 @@ def gather(plan: Plan) -> Material:
     domain = encode(plan, template, dataset.train, "domain")
     pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
-    chosen, left_out = _usable(recipes, bool(pool_examples), bool(general_dev))
-    notes = [*dataset.notes, *template.notes, *left_out]
+    chosen, left_out = _usable(recipes, bool(pool_examples), bool(general_dev), bool(packed))
+    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen)]
+    if plan.checkpoint_fractions:
+        kept = ", ".join(recipe.text for recipe in chosen if not recipe.folds)
+        notes += [f"No models of {kept} are saved: what they add does not fold into the base's own weights."] if kept else []
     return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes))
 
 
@@ -147,12 +150,26 @@ def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], lis
     return [record for record in records if record.id not in dev], ordered[:size]
 
 
-def _usable(recipes: Iterable[Recipe], has_general: bool, has_dev: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that need general data, or general dev items, where there are none."""
+def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
+    """Notes on recipes that do not begin as the base."""
+    return [
+        f"{recipe.text} does not begin as the base: {method.unlike_base}. See its untrained row too; there is no path to it."
+        for recipe in recipes
+        for method in recipe.methods
+        if method.unlike_base
+    ]
+
+
+def _usable(
+    recipes: Iterable[Recipe], has_general: bool, has_dev: bool, packed: bool
+) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that lack general data or dev items, or cannot be packed."""
     chosen, notes = [], []
     for recipe in recipes:
         if "general_data" in recipe.needs and not has_general:
             notes.append(f"{recipe.text} is left out: it needs general data; give GENERAL=file to include it")
+        elif packed and any(method.adds == "tokens" for method in recipe.methods):
+            notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         elif "dev_scores" in recipe.needs and not has_dev:
             notes.append(
                 f"{recipe.text} is left out: it decides on general dev items; give GENERAL=file with 10 records or more"
@@ -182,7 +199,7 @@ class RunSpec:
 
     row: str
     role: str
-    """`base`, `control` (zero budget) or `recipe`."""
+    """`base`, `control` (zero budget), `untrained` (zero budget, wrapped) or `recipe`."""
     track: str
     seed: int
     recipe: str
@@ -203,10 +220,13 @@ class RunSpec:
 
 
 def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
-    """The untouched base, the zero-budget control, then every recipe under every seed; `tuned`: row -> recipe to run."""
+    """The untouched base, the zero-budget control, what recipes that do not begin as the base begin as (what a quantised one
+    has lost before training is not forgotten), then every recipe under every seed; `tuned`: row -> recipe to run."""
     plan = material.plan
     assert plan.seeds is not None
     specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
+    for text in dict.fromkeys(filter(None, map(unlike_base, material.recipes))):
+        specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
     for recipe in material.recipes:
         chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
         specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
@@ -241,7 +261,7 @@ def spec_of(
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
-    models = plan.checkpoint_fractions if role == "recipe" and kinds == REPORTED else ()
+    models = plan.checkpoint_fractions if role == "recipe" and kinds == REPORTED and recipe.folds else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
 
 

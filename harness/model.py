@@ -1,4 +1,4 @@
-"""Base models: loading, hashing, batches, the forward pass, and effective weights of wrapped models.
+"""Base models: loading, hashing, batches, the forward pass, and weights by name.
 
 Batches are right-padded and attention is causal, so a real token never sees padding and no mask is passed: the fast
 attention kernels apply, and rows cannot attend to each other. The language-model head runs only where a token is
@@ -143,65 +143,12 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, batch.labels, reduction="none"), logits
 
 
-# --- effective weights -------------------------------------------------------------------------------------------
-
-
-def adapted_modules(model: nn.Module) -> dict[str, Any]:
-    """Plain weight name -> the LoRA layer that changes it; empty for a model that is not wrapped."""
-    from peft.tuners.lora import LoraLayer
-
-    return {
-        f"{_plain(name)}.weight": module
-        for name, module in model.named_modules()
-        if isinstance(module, LoraLayer) and module.active_adapters
-    }
-
-
-def _plain(name: str) -> str:
-    """The base's own name of a parameter or module inside a peft wrapper."""
-    return name.removeprefix("base_model.model.").replace(".base_layer", "")
-
-
-def lora_delta(layer: Any, factors: tuple[Tensor, Tensor]) -> Tensor:
-    """scale * B @ A of one LoRA layer, from factors (A, B) given by the caller; differentiable in them."""
-    a, b = factors
-    delta = layer.scaling[layer.active_adapters[0]] * (b @ a)
-    return delta.T if layer.fan_in_fan_out else delta
-
-
-def lora_factors(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
-    """The trained A (r, in) and B (out, r) of one LoRA layer."""
-    name = layer.active_adapters[0]
-    return layer.lora_A[name].weight, layer.lora_B[name].weight
+# --- weights -----------------------------------------------------------------------------------------------------
 
 
 def plain_weights(model: nn.Module) -> Weights:
     """fp32 copies of an unwrapped model's weights by name; tied weights once."""
     return {name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()}
-
-
-def effective_weights(start: Weights, model: nn.Module, masters: Weights) -> Weights:
-    """What a trained model amounts to, in plain names and fp32: masters where trained, adapters folded in, else the start.
-
-    `masters` are the fp32 values of the trained parameters by the (wrapped) model's own names. Nothing is merged in place.
-    """
-    weights = {name: tensor.clone() for name, tensor in start.items()}
-    own = dict(model.named_parameters())
-    for name, master in masters.items():
-        if _plain(name) in weights:
-            weights[_plain(name)] = master.detach().clone()
-    by_parameter = {id(own[name]): master for name, master in masters.items()}
-    for name, layer in adapted_modules(model).items():
-        a, b = (by_parameter.get(id(p), p.detach().float()) for p in lora_factors(layer))
-        weights[name] += lora_delta(layer, (a.detach(), b.detach()))
-    return weights
-
-
-def set_weights(model: nn.Module, weights: Weights) -> None:
-    """Copy plain weights into an unwrapped model, by name."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
 
 
 def weights_hash(weights: Weights) -> str:
@@ -217,7 +164,9 @@ def weights_hash(weights: Weights) -> str:
 def save_model(base: BaseModel, weights: Weights, folder: Path) -> None:
     """A folder that transformers loads, in fp32: the base's configuration and tokenizer with these plain (folded) weights."""
     model = base.load(torch.float32)
-    set_weights(model, weights)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
     with replacing(folder) as fresh:
         model.save_pretrained(fresh)
         base.tokenizer.save_pretrained(fresh)

@@ -17,16 +17,18 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import combinations
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, get_args
 
 from harness.contract import Method, overrides
 from harness.errors import PlanError
+from harness.wrapping import CHAINED_PLACES, PLACES
 
-CHAINED = ("records", "trainable", "stream", "split", "gradient", "update", "finish")
+CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
-ALONE = {"trainable": "which parameters train", "order": "the order of the examples"}
+ALONE = {"order": "the order of the examples"}
 """Axes that one method may fill -> what it chooses."""
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""
@@ -58,6 +60,11 @@ class Recipe:
     @property
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(m.needs for m in self.methods))
+
+    @property
+    def folds(self) -> bool:
+        """Whether what it trains amounts to plain weights of the base's own shape."""
+        return all(method.folds or not method.adds for method in self.methods)
 
     @property
     def question(self) -> list[dict[str, Any]]:
@@ -127,7 +134,7 @@ def parse_recipe(text: str) -> Recipe:
     if not text:
         return PLAIN
     faults: list[str] = []
-    built: list[tuple[str, Method, dict[str, Any]]] = []
+    built: list[Built] = []
     rates: list[float] = []
     for name, given in read_terms(text):
         if "lr" in given:
@@ -140,10 +147,7 @@ def parse_recipe(text: str) -> Recipe:
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
     if len(rates) > 1:
         faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
-    for hook, what in ALONE.items():
-        rivals = [name for name, method, _ in built if overrides(method, hook)]
-        if len(rivals) > 1 and len(set(rivals)) == len(rivals):
-            faults.append(f"'{text}': {' and '.join(rivals)} both choose {what}; keep one")
+    faults += [f"'{text}': {fault}; keep one" for one, other in combinations(built, 2) if (fault := _conflict(one, other))]
     if faults:
         raise PlanError(*faults)
     ordered = _canonical(built)
@@ -151,11 +155,47 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(text, parts[1], parts[0], parts[2], rates[0] if rates else None)
 
 
+def unlike_base(recipe: Recipe) -> str:
+    """The part of a recipe that makes its model something else than the base before any training; empty where none does."""
+    parts = []
+    for name, settings, method in zip(recipe.names, recipe.settings, recipe.methods, strict=True):
+        if method.unlike_base:
+            defaults = defaults_of(type(method))
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value != defaults[key])
+            parts.append(name + (f"({given})" if given else ""))
+    return "+".join(parts)
+
+
 def with_settings(text: str, settings: dict[tuple[str, str], Any]) -> str:
     """The recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
     terms = [(name, given | {s: v for (m, s), v in settings.items() if m == name}) for name, given in read_terms(text)]
     inside = [", ".join(f"{setting}={value!r}" for setting, value in given.items()) for _, given in terms]
     return "+".join(name + (f"({settings})" if settings else "") for (name, _), settings in zip(terms, inside, strict=True))
+
+
+Built = tuple[str, Method, dict[str, Any]]
+"""(name, method, settings)."""
+
+
+def _conflict(one: Built, other: Built) -> str:
+    """Why two methods do not go together, naming both; empty where they do."""
+    (a, first, _), (b, second, _) = one, other
+    if a == b:
+        return ""  # said already
+    for hook, what in ALONE.items():
+        if overrides(first, hook) and overrides(second, hook):
+            return f"{a} and {b} both choose {what}"
+    places = first.adds, second.adds
+    if all(overrides(method, "trainable") for method in (first, second)):
+        if places[0] == places[1] or not CHAINED_PLACES.issuperset(places):
+            return f"{a} {PLACES[places[0]]} and {b} {PLACES[places[1]]}, which do not go together"
+        return ""
+    for (wrapper, wraps), (name, method) in (((a, first), (b, second)), ((b, second), (a, first))):
+        if wraps.unlike_base and "line" in method.needs:
+            return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
+        if wraps.adds and not wraps.folds and overrides(method, "pull"):
+            return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
+    return ""
 
 
 def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -222,7 +262,7 @@ def defaults_of(method: type[Method]) -> dict[str, Any]:
     return {p.name: p.default for p in inspect.signature(method).parameters.values()}
 
 
-def _canonical(built: list[tuple[str, Method, dict[str, Any]]]) -> list[tuple[str, Method, dict[str, Any]]]:
+def _canonical(built: list[Built]) -> list[Built]:
     """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
     axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
     left = list(range(len(built)))

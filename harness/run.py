@@ -23,6 +23,7 @@ from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
 from harness.reading import read, token_scores
 from harness.template import ChatTemplate
+from harness.wrapping import Wrapped, wrap
 
 SHORT = 512
 """Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
@@ -93,11 +94,13 @@ class TrainingRun(Run):
         self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
         self.dtype: torch.dtype = getattr(torch, training.precision)
         self.stage = 1
-        self._prices: dict[tuple[str, bool], Price] = {}
+        self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
+        self._resting: frozenset[str] = frozenset()
         self._frozen: nn.Module | None = None
         self.model: Any = None
         self.masters: Any = None
         self.open_dev: OpenDev | None = None
+        self.wrapped: Wrapped | None = None
 
     # --- what methods may ask ---
 
@@ -146,7 +149,7 @@ class TrainingRun(Run):
         stops = frozenset(ChatTemplate(tokenizer).stop_ids) | {tokenizer.eos_token_id}
         opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         limit = min(limit, self.base.max_length // 2)
-        begun = [tuple(prompt)[-(self.base.max_length - limit) :] or (opening,) for prompt in prompts]
+        begun = [tuple(text)[-(self.base.max_length - limit) :] or (opening,) for text in prompts]
         asked = [decode.Prompt(tokens, limit, lambda _: False) for tokens in begun]
         micro = self.training.micro_tokens
         with self._metered("generation", model), self.rng(name):
@@ -281,20 +284,41 @@ class TrainingRun(Run):
         shape = fraction / warmup if fraction < warmup else decay((fraction - warmup) / (1 - warmup))
         return self.training.learning_rate * shape * math.prod(m.rate(fraction) for m in self.filled("rate"))
 
+    def wrap(self, model: nn.Module) -> Wrapped:
+        """The fresh base as the recipe trains it. What is added (and stays) begins at values that `start` then holds too."""
+        self.wrapped = wrap(model, self.filled("trainable"), self, self.start)
+        self.start = self.wrapped.start
+        return self.wrapped
+
+    def settle(self) -> None:
+        """Let rest, or train again, what RESTS hooks say of the present fraction of the budget."""
+        assert self.wrapped is not None
+        resters = self.filled("rests")
+        if not resters:
+            return
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad or name in self._resting}
+        plain = self.wrapped.names
+        self._resting = frozenset(n for n in trained if any(m.rests(plain[n], self.budget_spent) for m in resters))
+        for name, parameter in trained.items():
+            parameter.requires_grad_(name not in self._resting)
+
     def _price(self, model: str, backward: bool) -> Price:
-        """Price of the `full` base with everything trained, or of the model as the recipe `train`s it."""
+        """Price of the `full` base with everything trained, or of the model as the recipe `train`s it at present."""
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
-        if (model, backward) not in self._prices:
-            self._prices[model, backward] = price_of(self._empty(), backward=backward)
-        return self._prices[model, backward]
+        key = (model, backward, self._resting)
+        if key not in self._prices:
+            self._prices[key] = price_of(self._empty(), backward=backward)
+        return self._prices[key]
 
     def _empty(self) -> nn.Module:
-        """The model as the recipe trains it, without weights."""
+        """The model as the recipe trains it at present, without weights."""
         empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
-            for method in self.filled("trainable"):
-                empty = method.trainable(empty, self)
+            empty = wrap(empty, self.filled("trainable"), self, {}).model
+        for name, parameter in empty.named_parameters():
+            if name in self._resting:
+                parameter.requires_grad_(False)
         return empty
 
     @cached_property
@@ -304,8 +328,8 @@ class TrainingRun(Run):
 
     @contextmanager
     def _base_model(self) -> Iterator[nn.Module]:
-        """The base in the computing precision: the trained model with its adapters off, else one frozen copy."""
-        if hasattr(self.model, "disable_adapter"):
+        """The base in the computing precision: the trained model with its adapters off where that is the base, else a copy."""
+        if self.wrapped is not None and self.wrapped.silenced:
             training = self.model.training
             self.model.eval()
             with self.model.disable_adapter():

@@ -67,6 +67,7 @@ def train(
     saved, looks = time.monotonic(), [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         for wanted in steps:
+            run.settle()
             step = _affordable(run, wanted)
             if not step:
                 break
@@ -93,7 +94,7 @@ def train(
                 saved = time.monotonic()
     weights = masters.effective()
     for method in run.filled("finish"):
-        weights = method.finish(weights, run)
+        weights = run.start | method.finish(weights, run)  # what it knows nothing of is as it began
     return weights, progress
 
 
@@ -108,11 +109,9 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimi
             raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
     else:
         restore_methods(folder / "checkpoint", list(run.methods), run.device)
-    for method in run.filled("trainable"):
-        with run.rng(f"wrap {type(method).__name__}"):
-            model = method.trainable(model, run)
-    run.model = model.train()
-    run.masters = masters = Masters(model, run.start)
+    wrapped = run.wrap(model)
+    run.model = wrapped.model.train()
+    run.masters = masters = Masters(wrapped)
     optimizer = torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
     progress = Progress()
     if record is not None:
@@ -182,6 +181,7 @@ def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.O
         "gradient_norm": norm,
         "tokens": sum(map(len, step)),
         "seconds": time.perf_counter() - begin,
+        **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in m.log().items()},
     }
 
 

@@ -9,7 +9,7 @@ from harness.budget import Ledger, Shape, count_flops, parse_budget, price_of
 from harness.errors import PlanError
 from harness.model import empty_model
 from harness.recipes import methods
-from tests.training import examples, make_run, trained
+from tests.training import make_run, trained
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,11 @@ def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path):
     """What a run is charged against what torch counts while it really runs, preparation and teacher included."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    run = make_run(base, name, allowed=3)
+    rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
+    trained(rehearsal, tmp_path / "rehearsal")
+    rehearsal._price("full", False)
+    run._prices = rehearsal._prices  # prices are taken before the counter starts
     run.load = eager(run)  # the counter is blind to fused CPU attention
-    run.step_price([*examples(1)])  # prices are taken before the counter starts
-    run._price("full", False)
     with FlopCounterMode(display=False) as counter:
         trained(run, tmp_path)
     assert run.ledger.record()["flops"] == pytest.approx(counter.get_total_flops(), rel=0.02)

@@ -51,8 +51,8 @@ def test_switched_off_is_plain_fine_tuning_bit_for_bit(name, base, tmp_path):
     if methods()[name].off is None:  # adapters: freshly wrapped, the logits are the base's
         run = make_run(base, name)
         (batch,) = list(run.batches(examples(3)))[:1]
-        wrapped = run.methods[0].trainable(run.load(), run)
-        assert torch.equal(logits_at(wrapped, batch), logits_at(run.load(), batch))
+        same = torch.equal(logits_at(run.wrap(run.load()).model, batch), logits_at(run.load(), batch))
+        assert same is not bool(methods()[name].unlike_base)
         return
     off, _ = trained(make_run(base, recipe_off(name)), tmp_path / "off")
     plain, _ = trained(make_run(base, ""), tmp_path / "plain")
@@ -243,17 +243,16 @@ def test_ewc_pulls_from_the_first_step_and_holds_the_weights(base, tmp_path):
 def test_ewc_on_lora_pulls_effective_weights(base):
     """The chain rule through s B A: autograd of the penalty on W + s B A gives the same gradients of A and B."""
     from harness.masters import Masters
-    from harness.model import adapted_modules, lora_delta, lora_factors
 
     run = make_run(base, "lora")
-    model = run.methods[0].trainable(run.load(), run)
-    masters = Masters(model, run.start)
+    masters = Masters(run.wrap(run.load()))
     for tensor in masters.tensors:
         tensor.data.normal_(generator=torch.Generator().manual_seed(1))
     masters.add_pulls(lambda name, theta, start: 2.0 * (theta - start))
     found = [tensor.grad.clone() for tensor in masters.tensors]
     masters.publish()
-    total = sum(lora_delta(layer, lora_factors(layer)).square().sum() for layer in adapted_modules(model).values())
+    folds = masters.wrapped.folds
+    total = sum((fold(run.start[name], fold.factors) - run.start[name]).square().sum() for name, fold in folds.items())
     total.backward()
     assert all(torch.allclose(a, p.grad, rtol=1e-4, atol=1e-5) for a, p in zip(found, masters.parameters, strict=True))
 

@@ -72,21 +72,19 @@ def test_weights_survive_the_disk(model, tmp_path):
 @pytest.mark.parametrize("recipe", ["lora", "lora(targets='q_proj,v_proj', alpha=32)"])
 def test_effective_weights_equal_the_merged_model(base, recipe):
     run = make_run(base, recipe)
-    wrapped = run.methods[0].trainable(run.load(), run)
-    masters = Masters(wrapped, run.start)
+    masters = Masters(run.wrap(run.load()))
     for tensor in masters.tensors:
         tensor.data.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
     masters.publish()
     effective = masters.effective()
-    merged = plain_weights(wrapped.merge_and_unload())
+    merged = plain_weights(run.wrapped.model.merge_and_unload())
     assert effective.keys() == merged.keys()
     assert all(torch.allclose(effective[name], merged[name], atol=1e-6) for name in merged)
 
 
 def test_wrapping_changes_nothing_in_the_start(base):
     run = make_run(base, "lora")
-    wrapped = run.methods[0].trainable(run.load(), run)
-    assert weights_hash(Masters(wrapped, run.start).effective()) == base.hash
+    assert weights_hash(Masters(run.wrap(run.load())).effective()) == base.hash
     assert weights_hash(run.start) == base.hash
 
 
@@ -95,7 +93,7 @@ def test_base_logits_are_those_of_the_untouched_base(base):
     run = make_run(base, "lora")
     untouched = run.load()
     (batch,) = list(run.batches(examples(3)))[:1]
-    run.model = run.methods[0].trainable(run.load(), run)
+    run.model = run.wrap(run.load()).model
     for parameter in run.model.parameters():
         if parameter.requires_grad:
             parameter.data.fill_(0.05)
@@ -106,8 +104,7 @@ def test_base_logits_are_those_of_the_untouched_base(base):
 
 def test_small_steps_move_fp32_masters_though_bf16_stands_still(base):
     run = make_run(base, "sft", precision="bfloat16")
-    model = run.load()
-    masters = Masters(model, run.start)
+    masters = Masters(run.wrap(run.load()))
     tensor = masters.tensors[0]
     before = tensor.detach().clone()
     tensor.data *= 1 + 1e-5

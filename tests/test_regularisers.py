@@ -179,11 +179,12 @@ def test_decay_to_zero_is_that_of_adamw(base, tmp_path):
 def test_decoupled_pulls_on_two_parameters(name, still):
     """One step of rate 0.1, strength 3 from theta = (2, -1): the distance to where it stands still shrinks by 0.7."""
     from harness.masters import Masters
+    from harness.wrapping import Wrapped
 
     model = torch.nn.Module()
     model.w = torch.nn.Parameter(torch.tensor([2.0, -1.0]))
-    masters = Masters(model, {})
-    masters.start = {"w": torch.tensor([1.0, 2.0])}
+    masters = Masters(Wrapped(model, {"w": torch.tensor([1.0, 2.0])}, {"w": "w"}))
+    masters.values["w"].data.copy_(model.w.data)
     masters.values["w"].grad = torch.tensor([5.0, 6.0])
     method = make_method(name, **{"strength" if name == "l2sp" else "decay": 3.0})
     assert method.decoupled

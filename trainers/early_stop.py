@@ -29,7 +29,7 @@ class EarlyStop(Method):
         if epsilon < 0 or evaluations < 0:
             raise ValueError(f"epsilon and evaluations are 0 or more, not {epsilon:g} and {evaluations}")
         self.epsilon, self.evaluations = epsilon, evaluations
-        self.needs = frozenset({"general_data", "dev_scores"}) if evaluations else frozenset()
+        self.needs = frozenset({"general_data", "dev_scores", "line"}) if evaluations else frozenset()
         self.least_ = 0.0
         """The lowest retention that is no breach, 0 to 1."""
         self.made_ = 0

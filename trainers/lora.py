@@ -17,6 +17,7 @@ class Lora(Method):
     )
     verified = "freshly wrapped logits equal the base's; folded weights and pulls on them against autograd through s B A"
     off = None
+    adds, folds = "linear", True
     search = {"r": (4, 16)}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)
 

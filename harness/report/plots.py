@@ -31,7 +31,7 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     found = {}
     for row in summary.rows:
         gain, kept = summary.estimate("gain", row.name), summary.estimate("retention", row.name)
-        if row.done and row.role != "control" and gain.known and kept.known:
+        if row.done and row.role in ("base", "recipe") and gain.known and kept.known:
             found[row.name] = (gain.value, kept.value)
     return found
 

@@ -206,7 +206,7 @@ def _rows(runs: Iterable[dict[str, Any]]) -> list[Row]:
     grouped: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         grouped.setdefault(run["row"], []).append(run)
-    order = {"base": 0, "control": 1}
+    order = {"base": 0, "control": 1, "untrained": 1}
     rows = [_row(name, entries) for name, entries in grouped.items()]
     return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
 

@@ -1,0 +1,57 @@
+"""Bottleneck adapters: a small two-layer network behind each feed-forward layer; only these train."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Method, Run, blocks_of
+
+FEED_FORWARD = ("mlp", "feed_forward", "ffn")
+"""What transformers calls the feed-forward layer of a block."""
+
+
+class Bottleneck(nn.Module):
+    """h <- h + W_up relu(W_down h), h (B, T, d) the feed-forward layer's output; W_up = 0 at the start: nothing changes."""
+
+    def __init__(self, layer: nn.Module, width: int, inner: int, like: Tensor):
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Linear(width, inner, device=like.device, dtype=like.dtype)
+        self.up = nn.Linear(inner, width, device=like.device, dtype=like.dtype)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        hidden = self.layer(*args, **kwargs)
+        return hidden + self.up(torch.relu(self.down(hidden)))
+
+
+class Adapter(Method):
+    """One bottleneck of width d / `reduction` behind each feed-forward layer, before the residual sum."""
+
+    paper = (
+        "Houlsby et al. 2019, arXiv:1902.00751; one a block, behind the feed-forward: Pfeiffer et al. 2021, arXiv:2005.00247. "
+        "@article{houlsby2019adapter, title={Parameter-Efficient Transfer Learning for NLP}, author={Houlsby, "
+        "Neil and others}, journal={arXiv:1902.00751}, year={2019}}"
+    )
+    off = None
+    adds = "feed_forward"
+    search = {"reduction": (2, 16)}
+    lr_scale = 10.0  # a guess: as for low-rank adapters, whose up-projection begins at zero too
+
+    def __init__(self, reduction: int = 4):
+        if reduction < 1:
+            raise ValueError(f"reduction divides the width, so it is 1 or more, not {reduction}")
+        self.reduction = reduction
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        model.requires_grad_(False)
+        for block in blocks_of(model):
+            name = next((name for name in FEED_FORWARD if hasattr(block, name)), None)
+            if name is None:
+                raise ValueError(f"{type(block).__name__} has no feed-forward layer named {', '.join(FEED_FORWARD)}: use lora")
+            width = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+            like = next(block.parameters())
+            setattr(block, name, Bottleneck(getattr(block, name), width, max(1, width // self.reduction), like))
+        return model

@@ -1,0 +1,35 @@
+"""DoRA (peft): low-rank adapters on a weight's direction, and its magnitude apart."""
+
+import warnings
+
+from torch import nn
+
+from harness.contract import Method, Run
+
+
+class Dora(Method):
+    """W = m V / ||V||, V = W0 + (alpha / r) B A, norms over each output's weights; A, B and m train, m = ||W0|| at the start.
+
+    As in the paper (section 4.3) no gradient goes through ||V||. `targets` is `all-linear` or names joined by commas.
+    """
+
+    paper = (
+        "Liu et al. 2024, arXiv:2402.09353, eq. 5. "
+        "@inproceedings{liu2024dora, title={DoRA: Weight-Decomposed Low-Rank Adaptation}, author={Liu, Shih-Yang and "
+        "others}, booktitle={ICML}, year={2024}}"
+    )
+    off = None
+    adds, folds = "linear", True
+    search = {"r": (4, 16)}
+    lr_scale = 10.0  # as for LoRA, whose rate the paper keeps
+
+    def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
+        self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        from peft import LoraConfig, get_peft_model
+
+        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
+        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
+        settings = {"lora_dropout": self.dropout, "target_modules": targets, "use_dora": True}
+        return get_peft_model(model, LoraConfig(r=self.r, lora_alpha=self.alpha, **settings), autocast_adapter_dtype=False)

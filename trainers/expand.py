@@ -1,0 +1,64 @@
+"""Block expansion (LLaMA Pro): copied blocks that begin as the identity; only they train."""
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from harness.contract import Method, Run, blocks_of
+
+OUTPUTS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h", "fc_out", "fc2")
+"""What transformers calls the last projection of a block's attention and of its feed-forward layer."""
+
+
+class Expand(Method):
+    """The blocks are cut into `blocks` groups; a copy of each group's last one follows, its output projections 0.
+
+    Through the residual stream such a block passes on what it gets, so the expanded model begins as the base, bit for bit. It is
+    deeper, and slower for ever: training is charged for it, answering is not.
+    """
+
+    paper = (
+        "Wu et al. 2024, arXiv:2401.02415 (8 new blocks for 32). "
+        "@inproceedings{wu2024llamapro, title={LLaMA Pro: Progressive LLaMA with Block Expansion}, author={Wu, Chengyue and "
+        "others}, booktitle={ACL}, year={2024}}"
+    )
+    off = None
+    adds = "blocks"
+    search = {"blocks": (1, 4)}
+    lr_scale = 3.0  # a guess: whole blocks, as in full fine-tuning, but from zero; the paper's 2e-4 is a pre-training rate
+
+    def __init__(self, blocks: int = 1):
+        if blocks < 1:
+            raise ValueError(f"expand adds at least one block, not {blocks}")
+        self.blocks = blocks
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        own, config = blocks_of(model), model.config.get_text_config()  # type: ignore[union-attr, operator]
+        n, kinds = len(own), list(getattr(config, "layer_types", None) or [])
+        if self.blocks > n:
+            raise ValueError(f"expand(blocks={self.blocks}): the model has {n} blocks; give at most as many")
+        model.requires_grad_(False)
+        for group in reversed(range(1, self.blocks + 1)):
+            place = group * n // self.blocks  # behind the group's last block
+            own.insert(place, _identity(own[place - 1]))
+            kinds[place:place] = kinds[place - 1 : place]
+        config.num_hidden_layers = len(own)
+        if kinds:
+            config.layer_types = kinds
+        for index, block in enumerate(own):  # the key-value cache knows a block by its number
+            for module in block.modules():
+                if hasattr(module, "layer_idx"):
+                    module.layer_idx = index  # type: ignore[assignment]
+        return model
+
+
+def _identity(block: nn.Module) -> nn.Module:
+    """A trainable copy whose two branches add nothing yet."""
+    new = copy.deepcopy(block).requires_grad_(True)
+    outputs: list[Any] = [module for name, module in new.named_modules() if name.split(".")[-1] in OUTPUTS]
+    if len(outputs) != 2:
+        raise ValueError(f"{type(block).__name__} has {len(outputs)} output projections named {', '.join(OUTPUTS)}, not 2")
+    for parameter in (parameter for module in outputs for parameter in module.parameters()):
+        nn.init.zeros_(parameter)
+    return new

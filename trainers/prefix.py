@@ -1,0 +1,38 @@
+"""Prefix tuning (peft): learned keys and values in front of every layer's attention; nothing else trains."""
+
+import warnings
+
+from torch import nn
+
+from harness.contract import Method, Run
+
+
+class Prefix(Method):
+    """Attention over [K_p; K], [V_p; V]: `tokens` key and value vectors a layer train, 0 at the start.
+
+    Not the base even then: a key of 0 takes its share of the softmax, exp(0), and dilutes attention. Charged in every sequence,
+    and scored with the prefix active, always: it is part of the deployed model (without it that is the base, trivially).
+    """
+
+    paper = (
+        "Li and Liang 2021, arXiv:2101.00190 (without its reparametrising network). "
+        "@inproceedings{li2021prefix, title={Prefix-Tuning: Optimizing Continuous Prompts for Generation}, author={Li, Xiang "
+        "Lisa and Liang, Percy}, booktitle={ACL}, year={2021}}"
+    )
+    off = None
+    adds = "tokens"
+    unlike_base = "keys that stand before every text take a share of attention, whatever their values"
+    search = {"tokens": (5, 50)}
+    lr_scale = 100.0  # 2e-3 at 1 B parameters: the middle of the 1e-3 to 5e-3 in use; a guess for other sizes
+
+    def __init__(self, tokens: int = 20):
+        if tokens < 1:
+            raise ValueError(f"prefix needs at least one virtual token, not {tokens}")
+        self.tokens = tokens
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        from peft import PrefixTuningConfig, get_peft_model
+
+        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
+        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": self.tokens, "init_weights": "zero"}
+        return get_peft_model(model, PrefixTuningConfig(**settings), autocast_adapter_dtype=False)

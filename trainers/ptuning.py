@@ -1,0 +1,38 @@
+"""P-tuning (peft): like prompt tuning, with the virtual tokens' embeddings written by a small network that trains too."""
+
+import warnings
+
+from torch import nn
+
+from harness.contract import Method, Run
+
+
+class Ptuning(Method):
+    """The model reads [MLP(P); E(x)]: P holds `tokens` embeddings, the MLP has three layers of width `width` (0: the model's).
+
+    A virtual token's embedding begins at random. Charged in every sequence (the MLP once a batch), and scored with the virtual
+    tokens in front, always: they are part of the deployed model.
+    """
+
+    paper = (
+        "Liu et al. 2021, arXiv:2103.10385. "
+        "@article{liu2021ptuning, title={GPT Understands, Too}, author={Liu, Xiao and others}, journal={arXiv:2103.10385}, "
+        "year={2021}}"
+    )
+    off = None
+    adds = "tokens"
+    unlike_base = "tokens that stand before every text are attended to, whatever their values"
+    search = {"tokens": (5, 50)}
+    lr_scale = 100.0  # 2e-3 at 1 B parameters: the middle of the 1e-3 to 5e-3 in use; a guess for other sizes
+
+    def __init__(self, tokens: int = 20, width: int = 0):
+        if tokens < 1:
+            raise ValueError(f"ptuning needs at least one virtual token, not {tokens}")
+        self.tokens, self.width = tokens, width
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        from peft import PromptEncoderConfig, get_peft_model
+
+        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
+        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": self.tokens, "encoder_hidden_size": self.width or None}
+        return get_peft_model(model, PromptEncoderConfig(**settings), autocast_adapter_dtype=False)

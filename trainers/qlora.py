@@ -1,0 +1,60 @@
+"""QLoRA: low-rank adapters (peft) over a base whose linear layers are quantised to 4 bits (bitsandbytes)."""
+
+import warnings
+from typing import Any
+
+from torch import nn
+
+from harness.contract import Method, Run, blocks_of
+
+
+class Qlora(Method):
+    """W = NF4(W0) + (alpha / r) B A, B = 0 at the start; quantiles of blocks of 64 weights, their scales quantised in turn.
+
+    The blocks' linear layers are quantised, from the precision in which the base computes; embeddings and head are not. The
+    final weights are the dequantised W0 plus the update, in fp32: what the adapted model computes, not quantised again. So the
+    model begins as the quantised base, and what that has lost (`qlora, untrained` in the tables) is not forgetting.
+    FLOPs are a plain linear layer's: dequantising costs time only, so compare it by seconds on its own device too.
+    """
+
+    paper = (
+        "Dettmers et al. 2023, arXiv:2305.14314, eq. 5. "
+        "@inproceedings{dettmers2023qlora, title={QLoRA: Efficient Finetuning of Quantized LLMs}, author={Dettmers, Tim and "
+        "others}, booktitle={NeurIPS}, year={2023}}"
+    )
+    off = None
+    adds, folds = "linear", True
+    unlike_base = "its linear layers are quantised to 4 bits"
+    search = {"r": (4, 16)}
+    lr_scale = 10.0  # as for lora; the paper's 2e-4 at 7 B is more than that
+    sharded = False  # 4-bit weights cannot be partitioned by ZeRO-3
+
+    def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
+        self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        from peft import LoraConfig, get_peft_model
+
+        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
+        if not next(model.parameters()).is_meta:  # where only priced: as plain linear layers
+            quantise(model)
+        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
+        config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def quantise(model: Any) -> None:
+    """Replace every linear layer of the blocks by its 4-bit form, in place."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for module in [module for block in blocks_of(model) for module in block.modules()]:
+        for name, layer in list(module.named_children()):
+            if not isinstance(layer, nn.Linear):
+                continue
+            sizes = layer.in_features, layer.out_features, layer.bias is not None
+            small = Linear4bit(*sizes, compute_dtype=layer.weight.dtype, quant_type="nf4", compress_statistics=True)
+            small.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True)
+            small.bias = layer.bias
+            small.support_avx512bf16_for_cpu = False  # else a forward without gradients repacks the weights for good
+            setattr(module, name, small.to(layer.weight.device))
+    model.is_loaded_in_4bit = True  # peft asks

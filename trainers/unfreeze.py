@@ -1,0 +1,41 @@
+"""Gradual unfreezing: only the top blocks train at first, then everything, more slowly."""
+
+from torch import nn
+
+from harness.contract import Method, Run, blocks_of
+
+
+class Unfreeze(Method):
+    """Until `until` of the budget is spent the last `layers` blocks (and the final norm) train, then all at rate / `slower`.
+
+    In budget, not epochs: the first stage's steps are cheaper (the backward pass ends at the lowest trained block) and are
+    charged so. What begins to train begins with fresh optimizer moments. A head tied to the embeddings rests with them.
+    """
+
+    paper = (
+        "Howard and Ruder 2018, arXiv:1801.06146, section 3.3 (one more block an epoch, from the top). "
+        "@inproceedings{howard2018ulmfit, title={Universal Language Model Fine-tuning for Text Classification}, "
+        "author={Howard, Jeremy and Ruder, Sebastian}, booktitle={ACL}, year={2018}}"
+    )
+    off = {"until": 0.0, "slower": 1.0}
+    search = {"until": (0.1, 0.7), "slower": (2.0, 30.0)}
+    sharded = False  # what is trained changes on the way; a sharded optimizer fixes it at the start
+
+    def __init__(self, layers: int = 1, until: float = 0.3, slower: float = 10.0):
+        if layers < 1 or not 0 <= until < 1:
+            raise ValueError(f"layers is 1 or more and until a share of the budget below 1, not {layers} and {until}")
+        self.layers, self.until, self.slower = layers, until, slower
+        self.low_: frozenset[str] = frozenset()
+
+    def trainable(self, model: nn.Module, run: Run) -> nn.Module:
+        blocks, embeddings = blocks_of(model), model.get_input_embeddings()  # type: ignore[operator]
+        low = [embeddings, *list(blocks)[: max(0, len(blocks) - self.layers)]]
+        inside = {id(parameter) for module in low for parameter in module.parameters()}
+        self.low_ = frozenset(name for name, parameter in model.named_parameters() if id(parameter) in inside)
+        return model
+
+    def rests(self, name: str, fraction: float) -> bool:
+        return fraction < self.until and name in self.low_
+
+    def rate(self, fraction: float) -> float:
+        return 1.0 if fraction < self.until else 1.0 / self.slower
