@@ -45,9 +45,9 @@ def combination(entries: list[Entry]) -> str:
     alone = " and ".join(f"{what} (`{hook}`)" for hook, what in ALONE.items())
     chained = ", ".join(f"`{hook}`" for hook in CHAINED)
     rules = (
-        f"\nMethods that fill `trainable` stand alone too, except that one adding to the linear layers and one adding behind the"
-        f" feed-forward layers go together (`lora+adapter`). One method alone may choose {alone}; two are refused by name. Methods that share one of {chained} act in the order"
-        " they are written. All others commute: `ewc+nlirg` and `nlirg+ewc` are one run. Token weights are multiplied and"
+        "\nOf methods that fill `trainable` only two go together, one that adds to the linear layers and one that adds behind the"
+        f" feed-forward layers (`lora+adapter`). One method alone may choose {alone}; two are refused by name. Methods that share"
+        f" one of {chained} act in the order they are written. All others commute: `ewc+nlirg` and `nlirg+ewc` are one run. Token weights are multiplied and"
         " normalised once; penalties and pulls are summed; rates and shares are multiplied. Each method draws from a random"
         " stream of its own.\n"
     )
