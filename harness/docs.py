@@ -45,11 +45,11 @@ def combination(entries: list[Entry]) -> str:
     alone = " and ".join(f"{what} (`{hook}`)" for hook, what in ALONE.items())
     chained = ", ".join(f"`{hook}`" for hook in CHAINED)
     rules = (
-        "\nOf methods that fill `trainable` only two go together, one that adds to the linear layers and one that adds behind the"
-        f" feed-forward layers (`lora+adapter`). One method alone may choose {alone}; two are refused by name. Methods that share"
-        f" one of {chained} act in the order they are written. All others commute: `ewc+nlirg` and `nlirg+ewc` are one run. Token weights are multiplied and"
-        " normalised once; penalties and pulls are summed; rates and shares are multiplied. Each method draws from a random"
-        " stream of its own.\n"
+        "\nOf methods that fill `trainable` only two go together, one that adds to the linear layers and one that adds behind"
+        f" the feed-forward layers (`lora+adapter`). One method alone may choose {alone}; two are refused by name. Methods that"
+        f" share one of {chained} act in the order they are written. All others commute: `ewc+nlirg` and `nlirg+ewc` are one"
+        " run. Token weights are multiplied and normalised once; penalties and pulls are summed; rates and shares are"
+        " multiplied. Each method draws from a random stream of its own.\n"
     )
     return "\n".join(lines) + "\n" + rules
 

@@ -6,6 +6,7 @@ weights keep their names however deep they are wrapped: they are recognised as o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.contract import Method, Run, Weights
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports, and which warns of kernels that we do not use
 
 PLACES = {
     "": "chooses among the base's own weights",

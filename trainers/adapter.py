@@ -35,6 +35,7 @@ class Adapter(Method):
         "@article{houlsby2019adapter, title={Parameter-Efficient Transfer Learning for NLP}, author={Houlsby, "
         "Neil and others}, journal={arXiv:1902.00751}, year={2019}}"
     )
+    verified = "A fresh adapter's logits are the base's bit for bit; what is stored scores as the trained model."
     off = None
     adds = "feed_forward"
     search = {"reduction": (2, 16)}

@@ -18,6 +18,7 @@ class Dora(Method):
         "@inproceedings{liu2024dora, title={DoRA: Weight-Decomposed Low-Rank Adaptation}, author={Liu, Shih-Yang and "
         "others}, booktitle={ICML}, year={2024}}"
     )
+    verified = "Folded weights are the paper's formula, and score as the wrapped model."
     off = None
     adds, folds = "linear", True
     search = {"r": (4, 16)}

@@ -14,8 +14,8 @@ OUTPUTS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h"
 class Expand(Method):
     """The blocks are cut into `blocks` groups; a copy of each group's last one follows, its output projections 0.
 
-    Through the residual stream such a block passes on what it gets, so the expanded model begins as the base, bit for bit. It is
-    deeper, and slower for ever: training is charged for it, answering is not.
+    Such a block passes on what the residual stream brings, so the expanded model begins as the base, bit for bit. It is deeper
+    and slower for ever: training is charged for that, answering is not.
     """
 
     paper = (
@@ -23,6 +23,7 @@ class Expand(Method):
         "@inproceedings{wu2024llamapro, title={LLaMA Pro: Progressive LLaMA with Block Expansion}, author={Wu, Chengyue and "
         "others}, booktitle={ACL}, year={2024}}"
     )
+    verified = "The expanded model is the base bit for bit; decoding with a cache equals decoding without."
     off = None
     adds = "blocks"
     search = {"blocks": (1, 4)}

@@ -21,8 +21,9 @@ class Freeze(Method):
         "@article{zheng2025spurious, title={Spurious Forgetting in Continual Learning of Language Models}, author={Zheng, "
         "Junhao and others}, journal={arXiv:2501.13453}, year={2025}}"
     )
+    verified = "Which weights train, by trace; `important` takes the block with the larger gradient."
     off = {"layers": 0}
-    search = {"layers": (1, 6)}
+    search = {"layers": (1, 4)}
 
     def __init__(self, layers: int = 1, which: str = "bottom", batches: int = 8):
         if which not in ("bottom", "top", "important"):

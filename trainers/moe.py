@@ -42,6 +42,7 @@ class Moe(Method):
         " @inproceedings{dou2024loramoe, title={LoRAMoE: Alleviating World Knowledge Forgetting in Large Language "
         "Models via MoE-Style Plugin}, author={Dou, Shihan and others}, booktitle={ACL}, year={2024}}"
     )
+    verified = "The fresh mixture is the base bit for bit; the logged shares sum to 1."
     off = None
     adds = "linear"
     search = {"experts": (2, 8), "r": (2, 16), "balance": (0.0, 0.1)}

@@ -19,6 +19,7 @@ class Prefix(Method):
         "@inproceedings{li2021prefix, title={Prefix-Tuning: Optimizing Continuous Prompts for Generation}, author={Li, Xiang "
         "Lisa and Liang, Percy}, booktitle={ACL}, year={2021}}"
     )
+    verified = "Decoding with a cache equals decoding without; switched off, the base speaks bit for bit."
     off = None
     adds = "tokens"
     unlike_base = "keys that stand before every text take a share of attention, whatever their values"

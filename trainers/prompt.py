@@ -19,6 +19,7 @@ class Prompt(Method):
         "@inproceedings{lester2021prompt, title={The Power of Scale for Parameter-Efficient Prompt Tuning}, author={Lester, "
         "Brian and Al-Rfou, Rami and Constant, Noah}, booktitle={EMNLP}, year={2021}}"
     )
+    verified = "Decoding with a cache equals decoding without; switched off, the base speaks bit for bit."
     off = None
     adds = "tokens"
     unlike_base = "tokens that stand before every text are attended to, whatever their values"

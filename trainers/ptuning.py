@@ -19,6 +19,7 @@ class Ptuning(Method):
         "@article{liu2021ptuning, title={GPT Understands, Too}, author={Liu, Xiao and others}, journal={arXiv:2103.10385}, "
         "year={2021}}"
     )
+    verified = "Decoding with a cache equals decoding without; switched off, the base speaks bit for bit."
     off = None
     adds = "tokens"
     unlike_base = "tokens that stand before every text are attended to, whatever their values"

@@ -22,6 +22,7 @@ class Qlora(Method):
         "@inproceedings{dettmers2023qlora, title={QLoRA: Efficient Finetuning of Quantized LLMs}, author={Dettmers, Tim and "
         "others}, booktitle={NeurIPS}, year={2023}}"
     )
+    verified = "Stored weights score as the active 4-bit model to 1e-4."
     off = None
     adds, folds = "linear", True
     unlike_base = "its linear layers are quantised to 4 bits"

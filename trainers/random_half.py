@@ -20,6 +20,7 @@ class RandomHalf(Method):
         "@inproceedings{hui2025hft, title={HFT: Half Fine-Tuning for Large Language Models}, author={Hui, "
         "Tingfeng and others}, booktitle={ACL}, year={2025}}"
     )
+    verified = "Half of every kind of matrix is frozen."
     off = {"frozen": 0.0}
     search = {"frozen": (0.25, 0.75)}
 

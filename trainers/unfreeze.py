@@ -17,6 +17,7 @@ class Unfreeze(Method):
         "@inproceedings{howard2018ulmfit, title={Universal Language Model Fine-tuning for Text Classification}, "
         "author={Howard, Jeremy and Ruder, Sebastian}, booktitle={ACL}, year={2018}}"
     )
+    verified = "Which weights train, by trace at every step; the first stage's steps cost less."
     off = {"until": 0.0, "slower": 1.0}
     search = {"until": (0.1, 0.7), "slower": (2.0, 30.0)}
     sharded = False  # what is trained changes on the way; a sharded optimizer fixes it at the start

@@ -19,7 +19,7 @@ from harness.material import Material, RunSpec
 from harness.store import RunStore
 
 Events = Callable[[RunSpec, dict[str, Any]], None]
-PRELOAD = ["torch", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
+PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
 
 
 def run_all(
