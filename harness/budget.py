@@ -156,6 +156,8 @@ class Ledger:
     accounts: dict[str, Account] = field(default_factory=dict)
     classes: Counter[str] = field(default_factory=Counter)
     steps: int = 0
+    end: float = 1.0
+    """Fraction of the budget that the stage under way may go to."""
 
     def _total(self, what: str) -> float:
         return sum(getattr(account, what) for account in self.accounts.values())
@@ -173,14 +175,14 @@ class Ledger:
     def affords(self, flops: float, tokens: int) -> bool:
         """May one more optimizer step of this price begin? Half a per mille of rounding is forgiven."""
         cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
-        return self.allowed > 0 and self.spent + cost <= self.allowed * 1.0005
+        return self.allowed > 0 and self.spent + cost <= self.end * self.allowed * 1.0005
 
     def affords_again(self, account: str) -> bool:
         """May as much be spent once more as this account's mean call has cost?"""
         entry = self.accounts.get(account)
         if entry is None or not entry.calls or self.meter == "steps":
             return True
-        return self.spent + getattr(entry, self.meter) / entry.calls <= self.allowed * 1.0005
+        return self.spent + getattr(entry, self.meter) / entry.calls <= self.end * self.allowed * 1.0005
 
     @property
     def pace(self) -> float:

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
+        command.add_argument("data", nargs="?", default=argparse.SUPPRESS, help="the same as --data")
         for field in dataclasses.fields(Plan):
             kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
             alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}

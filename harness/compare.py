@@ -150,7 +150,8 @@ def _record(
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
         "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
-        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
+        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
+        | ({"stages": [stage.name for stage in material.stages]} if len(material.stages) > 1 else {}),
         "suites": evaluation.summary,
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
         "trials": tuning.record,

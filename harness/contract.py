@@ -30,6 +30,8 @@ class Example:
     source: str = "domain"
     """`domain`, `general`, `generated` or `anchor` (general data for a penalty alone): the ledger's token classes."""
 
+    stage: int = 1
+    """Which of the plan's domain files it comes from, from 1."""
     part: float = 1.0
     """Share of its record's targets that it holds: below 1 where SPLIT cut it."""
 
@@ -92,10 +94,14 @@ class Run(ABC):
     stage: int
     """Which of the plan's domain files is being trained on, from 1."""
 
-    @property
     @abstractmethod
+    def domain_of(self, stage: int) -> Sequence[Example]:
+        """A stage's training examples, before RECORDS; those of later stages than the present one are not to be asked for."""
+
+    @property
     def domain(self) -> Sequence[Example]:
-        """The training examples of the stage under way, before RECORDS."""
+        """The training examples of the stage under way."""
+        return self.domain_of(self.stage)
 
     @abstractmethod
     def generator(self, name: str) -> torch.Generator:
@@ -256,8 +262,11 @@ class Method:
         """UPDATE, chained: wraps the optimizer's step, which `step` makes; `weights` are the trained parameters it moves."""
         step()
 
-    def stage_end(self, model: nn.Module, run: Run) -> None:
-        """STAGE: a stage has ended and another follows; `model` is an unwrapped copy of what is trained so far. Charged."""
+    def stage_begin(self, model: nn.Module, run: Run) -> None:
+        """STAGE: a later stage begins (`run.stage` is 2 or more); `model` is an unwrapped copy of what is trained so far.
+
+        What is measured on it is charged to the stage that begins.
+        """
 
     def rate(self, fraction: float) -> float:
         """RATE, multiplied: factor on the learning rate by spent fraction of the budget."""

@@ -13,7 +13,8 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
@@ -69,6 +70,56 @@ def load_dataset(
     train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
     name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
     return Dataset(name, source, train, dev, tested, tuple(notes), fingerprint(train, dev, tested), cluster_of)
+
+
+def load_stages(sources: Sequence[str], tests: Sequence[str | None], *, accept: str = "chat") -> list[Dataset]:
+    """The files of a plan that trains on one after the other; no file's training or dev records repeat another's test.
+
+    A single one is `load_dataset`'s. Raises PlanError with the faults of all.
+    """
+    found, faults = [], list[str]()
+    for source, test in zip(sources, tests, strict=True):
+        try:
+            found.append(load_dataset(source, test=test, accept=accept))
+        except PlanError as error:
+            faults += error.faults
+    names = [dataset.name for dataset in found]
+    faults += [f"two data files are named {name}; rename one" for name in sorted(set(names)) if names.count(name) > 1]
+    raise_faults(faults)
+    return [_less_tests_of(dataset, [d for d in found if d is not dataset]) for dataset in found]
+
+
+def _less_tests_of(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
+    """The data set without the training and dev records that stand in others' tests; noted."""
+    notes = [*dataset.notes]
+    for other in others:
+        kept = {}
+        for part in ("train", "dev"):
+            records, tested = list(getattr(dataset, part)), list(other.test)
+            found: list[str] = []
+            kept[part] = tuple(without_test(records, tested, Groups([*records, *tested]), f"{other.name}'s test", found))
+            notes += [f"{dataset.name}, {part}: {note}" for note in found]
+        dataset = replace(dataset, **kept, fingerprint=fingerprint(kept["train"], kept["dev"], dataset.test))
+    check_sizes(dataset.path, None, {part: list(getattr(dataset, part)) for part in ("train", "dev", "test")})
+    return replace(dataset, notes=tuple(notes))
+
+
+def joined(stages: Sequence[Dataset]) -> Dataset:
+    """All files as one: training records in turn, dev and test records dealt alternately; a single file is itself."""
+    if len(stages) == 1:
+        return stages[0]
+    train = tuple(record for stage in stages for record in stage.train)
+    dev, test = (tuple(_dealt([getattr(stage, part) for stage in stages])) for part in ("dev", "test"))
+    clusters = {record: cluster for stage in stages for record, cluster in stage.cluster_of.items()}
+    name, path = "+".join(stage.name for stage in stages), ",".join(stage.path for stage in stages)
+    notes = tuple(note for stage in stages for note in stage.notes)
+    print_ = hashlib.sha256(" ".join(stage.fingerprint for stage in stages).encode()).hexdigest()[:16]
+    return Dataset(name, path, train, dev, test, notes, print_, clusters)
+
+
+def _dealt(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
+    for records in zip_longest(*parts):
+        yield from (record for record in records if record is not None)
 
 
 def read_all(*sources: str | None, accept: str) -> list[list[Record]]:

@@ -33,7 +33,7 @@ class EvaluationPlan:
     """The evaluations of a comparison, as every process can rebuild them."""
 
     keys: dict[str, str]
-    """kind -> key of its question: `final`, `curve`, `path`, and `dev` where recipes are tuned."""
+    """kind -> key of its question: `final`, `curve`, `path`, `dev` where recipes are tuned, `stages` where there are any."""
     summary: list[dict[str, Any]]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
@@ -45,10 +45,11 @@ class EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         base = material.base.load(torch.float32)
         kinds = ("final", "path", *(("dev",) if material.plan.tune else ()))
+        kinds += ("stages",) if len(material.stages) > 1 else ()
         evaluators = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
-        gigabytes = 4 * material.base.parameters * runs / 1e9
+        gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         notes = list(evaluators["final"].notes)
         if gigabytes > material.plan.keep:
             notes.append(
@@ -88,7 +89,7 @@ class Evaluation:
             if kind == "curve":
                 self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
             else:
-                tasks = load_tasks(self.material) if kind == "final" else []
+                tasks = load_tasks(self.material) if kind in ("final", "stages") else []
                 self._evaluators[kind] = _evaluator(kind, self.material, self.base, tasks)
         return self._evaluators[kind]
 
@@ -115,8 +116,10 @@ class Evaluation:
 
 def load_tasks(material: Material) -> list[EvalTask]:
     """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
-    dataset, faults = material.dataset, []
-    tasks = domain_tasks(dataset.test, material.template, dataset.cluster_of, name=dataset.name)
+    tasks: list[EvalTask] = []
+    faults: list[str] = []
+    for stage in material.stages:
+        tasks += domain_tasks(stage.test, material.template, stage.cluster_of, name=stage.name)
     for suite in material.plan.suite_names:
         try:
             tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
@@ -165,10 +168,13 @@ def _words(text: Any) -> str:
 
 
 def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) -> Evaluator:
-    """`final`: all tasks, and drift on held-out records; `path`: some dev items, `retention`: the general ones of these; `dev`:
-    all of them."""
+    """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
+    the general ones of these; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
+    if kind == "stages":
+        domain = [task for task in tasks if task.group == "domain"]
+        return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
     if kind != "final":
         dev = _dev_tasks(material, None if kind == "dev" else PATH)
         asked = [task for task in dev if kind != "retention" or task.group == "general"]

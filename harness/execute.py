@@ -206,7 +206,8 @@ class Scoring:
     def score(self, weights: Weights) -> None:
         """Every evaluation of the finished run; with `final` goes the curve's last point."""
         for kind in self.spec.kinds:
-            scores = self._path(weights) if kind == "path" else self._score(kind, weights)
+            special = {"path": self._path, "stages": self._stages}
+            scores = special[kind](weights) if kind in special else self._score(kind, weights)
             self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
             if kind == "final":
                 self.look(1.0, weights)
@@ -226,6 +227,15 @@ class Scoring:
             between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
             points.append(self._score("path", between, alpha=alpha))
         return pd.concat(points, ignore_index=True)
+
+    def _stages(self, _: Weights) -> pd.DataFrame:
+        """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""
+        scores = []
+        for stage in range(1, len(self.material.stages)):
+            path = self.folder.path / "weights" / f"stage-{stage}.safetensors"
+            if path.exists():  # a run that a method ended early has fewer
+                scores.append(self._score("stages", read_weights(path)).assign(stage=stage))
+        return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=[*ITEM_COLUMNS, "stage"])
 
     def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
         begin = time.monotonic()

@@ -15,7 +15,7 @@ from harness import PROTOCOL
 from harness.budget import Budget, Ledger, parse_budget
 from harness.bundled import embedded
 from harness.contract import Example
-from harness.data import Dataset, load_dataset
+from harness.data import Dataset, joined, load_stages
 from harness.errors import PlanError, raise_faults
 from harness.model import BaseModel, open_base
 from harness.packing import check_packing, encode_texts
@@ -25,6 +25,13 @@ from harness.records import Record, read_records
 from harness.run import Training, TrainingData, TrainingRun
 from harness.store import key_of
 from harness.template import ChatTemplate
+
+CURES = {
+    "general_data": "needs general data; give GENERAL=file",
+    "dev_scores": "decides on general dev items; give GENERAL=file with 10 records or more",
+    "stages": "needs two stages; give DATA=first.json,second.json",
+}
+"""What a recipe may need of a plan, and how to have it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,9 @@ class Material:
     base: BaseModel
     template: ChatTemplate
     dataset: Dataset
+    """All that is trained and tested on."""
+    stages: tuple[Dataset, ...]
+    """The data files in the order of training; one where the plan has one."""
     pool: tuple[Record, ...]
     """General records that methods may train on."""
     general_dev: tuple[Record, ...]
@@ -92,7 +102,7 @@ def gather(plan: Plan) -> Material:
     recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
     base = attempt(open_base, plan.model)
     text = plan.mode == "cpt"
-    dataset = attempt(load_dataset, plan.data, test=plan.test, accept="text" if text else "chat")
+    stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
@@ -105,15 +115,23 @@ def gather(plan: Plan) -> Material:
         check_packing(base.load(torch.float32))
     template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
-    domain = encode(plan, template, dataset.train, "domain")
+    dataset = joined(stages)
+    domain = [
+        dataclasses.replace(example, stage=number) if number > 1 else example
+        for number, stage in enumerate(stages, 1)
+        for example in encode(plan, template, stage.train, "domain")
+    ]
     pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
-    chosen, left_out = _usable(recipes, bool(pool_examples), bool(general_dev), bool(packed))
+    has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
+    chosen, left_out = _usable(recipes, has, bool(packed))
     notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen)]
     if plan.checkpoint_fractions:
         kept = ", ".join(recipe.text for recipe in chosen if not recipe.folds)
         notes += [f"No models of {kept} are saved: what they add does not fold into the base's own weights."] if kept else []
-    return Material(plan, base, template, dataset, tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes))
+    return Material(
+        plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
+    )
 
 
 def _resolve_machine(plan: Plan) -> Plan:
@@ -160,24 +178,19 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
     ]
 
 
-def _usable(
-    recipes: Iterable[Recipe], has_general: bool, has_dev: bool, packed: bool
-) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that lack general data or dev items, or cannot be packed."""
+def _usable(recipes: Iterable[Recipe], has: dict[str, bool], packed: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that need what this plan has not, or cannot be packed."""
     chosen, notes = [], []
     for recipe in recipes:
-        if "general_data" in recipe.needs and not has_general:
-            notes.append(f"{recipe.text} is left out: it needs general data; give GENERAL=file to include it")
+        missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
+        if missing:
+            notes.append(f"{recipe.text} is left out: it {missing[0]} to include it")
         elif packed and any(method.adds == "tokens" for method in recipe.methods):
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
-        elif "dev_scores" in recipe.needs and not has_dev:
-            notes.append(
-                f"{recipe.text} is left out: it decides on general dev items; give GENERAL=file with 10 records or more"
-            )
         else:
             chosen.append(recipe)
     if not chosen:
-        raise PlanError("every recipe needs general data and there is none; give GENERAL=file or other recipes")
+        raise PlanError(*notes)
     return tuple(chosen), tuple(notes)
 
 
@@ -246,6 +259,9 @@ def spec_of(
     plan, data = material.plan, material.training_data
     training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe))
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
+    if role != "base" and len(material.stages) > 1:
+        question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
+        kinds = (*kinds, "stages") if kinds == REPORTED else kinds
     if role != "base":
         question |= {
             "methods": recipe.question,
@@ -280,8 +296,11 @@ def allowed_amount(material: Material) -> float:
         return budget.amount
     spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
     run = training_run(material, spec)
-    an_epoch = math.ceil(len(material.training_data.domain) / material.plan.batch_size)
-    steps = [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
+    steps = []
+    for stage, _ in enumerate(run.ends, 1):
+        run.enter(stage)
+        an_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
+        steps += [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
     if meter == "steps":
         return float(len(steps))
     if meter == "tokens":

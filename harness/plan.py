@@ -25,8 +25,10 @@ def option(default: Any, text: str) -> Any:
 class Plan:
     """Everything that may be asked. Each field is a flag, a key of the TOML file and, in capitals, a make variable."""
 
-    data: str = option("finance.json", "data file, bundled name, or hub data set")
-    test: str | None = option(None, "test file; default: split from the data")
+    data: str = option(
+        "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
+    )
+    test: str | None = option(None, "test file, or one for each data file; default: split from the data")
     model: str | None = option(None, "hub id or folder; default: the embedded base")
     general: str | None = option(
         None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
@@ -76,6 +78,16 @@ class Plan:
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
     @property
+    def sources(self) -> list[str]:
+        """The data files, in the order of training."""
+        return _listed(self.data)
+
+    @property
+    def tests(self) -> list[str | None]:
+        """A test file for each data file, or None."""
+        return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
+
+    @property
     def recipe_texts(self) -> list[str]:
         return split_recipes(self.recipes)
 
@@ -87,6 +99,11 @@ class Plan:
     @property
     def suite_names(self) -> list[str]:
         return self.suites.split() if self.suites else []
+
+
+def _listed(text: str) -> list[str]:
+    """Names joined by commas; a file that has one in its name is itself."""
+    return [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
 
 
 def split_recipes(text: str) -> list[str]:
@@ -174,6 +191,8 @@ def _faults(plan: Plan) -> list[str]:
         faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     if plan.precision not in (None, "bfloat16", "float32"):
         faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
+    if len(plan.tests) != len(plan.sources):
+        faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
     if not plan.recipe_texts:
         faults.append("recipes is empty; name at least one, such as sft")
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
@@ -184,20 +203,27 @@ def _faults(plan: Plan) -> list[str]:
 def portable(plan: Plan) -> Plan:
     """The plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
     places = ("data", "test", "model", "general")
-    changes = {key: str(value).removeprefix(f"{ROOT}/") for key in places if (value := getattr(plan, key)) is not None}
+    changes = {key: str(value).replace(f"{ROOT}/", "") for key in places if (value := getattr(plan, key)) is not None}
     return dataclasses.replace(plan, **changes)
+
+
+def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | None]:
+    """Where a data file and its test file are: as given, else among the bundled ones."""
+    bundled = folder / source
+    if Path(source).exists() or not bundled.is_file():
+        return source, test
+    beside = bundled.with_suffix(f".test{bundled.suffix}")
+    return str(bundled), test or (str(beside) if beside.exists() else None)
 
 
 def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
     changes: dict[str, Any] = {}
-    bundled = Path(home.data) / plan.data
-    if not Path(plan.data).exists() and bundled.is_file():
-        changes["data"] = str(bundled)
-        test = bundled.with_suffix(f".test{bundled.suffix}")
-        if plan.test is None and test.exists():
-            changes["test"] = str(test)
+    found = [_bundled(Path(home.data), *names) for names in zip(plan.sources, plan.tests, strict=True)]
+    changes["data"] = ",".join(source for source, _ in found)
+    if any(test for _, test in found):
+        changes["test"] = ",".join(test or "" for _, test in found)
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
@@ -208,6 +234,6 @@ def resolve_places(plan: Plan) -> Plan:
             )
         changes["suites"] = home.name
     if plan.name is None:
-        stem = Path(plan.data).stem
+        stem = "+".join(Path(source).stem for source in plan.sources)
         changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"
     return dataclasses.replace(plan, **changes)

@@ -93,7 +93,8 @@ class TrainingRun(Run):
         self.base, self.data, self.methods, self.training, self.ledger = base, data, tuple(methods), training, ledger
         self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
         self.dtype: torch.dtype = getattr(torch, training.precision)
-        self.stage = 1
+        self.ends = stage_ends(data.domain)
+        self.enter(1)
         self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
         self._resting: frozenset[str] = frozenset()
         self._frozen: nn.Module | None = None
@@ -112,9 +113,8 @@ class TrainingRun(Run):
     def budget_spent(self) -> float:
         return self.ledger.fraction
 
-    @property
-    def domain(self) -> tuple[Example, ...]:
-        return self.data.domain
+    def domain_of(self, stage: int) -> tuple[Example, ...]:
+        return tuple(example for example in self.data.domain if example.stage == stage)
 
     @property
     def general(self) -> tuple[Example, ...]:
@@ -209,8 +209,13 @@ class TrainingRun(Run):
 
     # --- what the loop asks ---
 
+    def enter(self, stage: int) -> None:
+        """Take up a stage: its data, its part of the budget, random streams of its own."""
+        self.stage, self.ledger.end = stage, self.ends[stage - 1]
+
     def derive_seed(self, name: str) -> int:
-        """A seed of its own for each named stream."""
+        """A seed of its own for each named stream, in each stage."""
+        name = name if self.stage == 1 else f"stage {self.stage}/{name}"
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:6], "big")
 
     def load(self) -> nn.Module:
@@ -245,8 +250,8 @@ class TrainingRun(Run):
         return [method for method in self.methods if overrides(method, hook)]
 
     def steps(self) -> Iterator[Step]:
-        """Every optimizer step's examples, for ever: epochs of the domain, shuffled or ordered, then the DATA hooks."""
-        examples = list(self.data.domain)
+        """Every optimizer step's examples of the stage, for ever: epochs, shuffled or ordered, then the DATA hooks."""
+        examples = list(self.domain)
         for method in self.filled("records"):
             examples = method.records(examples, self)
         steps = self._epochs(examples)
@@ -277,8 +282,9 @@ class TrainingRun(Run):
         return flops, tokens
 
     def rate(self, fraction: float) -> float:
-        """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the budget."""
-        warmup = self.training.warmup
+        """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the stage's part of the budget."""
+        warmup, begin = self.training.warmup, (0.0, *self.ends)[self.stage - 1]
+        fraction = (fraction - begin) / (self.ends[self.stage - 1] - begin)
         fraction = min(max(fraction, 0.0), 1.0)
         decay = DECAYS[self.training.decay]
         shape = fraction / warmup if fraction < warmup else decay((fraction - warmup) / (1 - warmup))
@@ -353,6 +359,18 @@ class _Named(nn.Module):
 
     def forward(self, **inputs: Any) -> Any:
         return self.model(**inputs)
+
+
+def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
+    """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
+
+    So every file is trained for about the same number of epochs.
+    """
+    tokens = Counter[int]()
+    for example in domain:
+        tokens[example.stage] += len(example)
+    total = tokens.total()
+    return (*(sum(n for s, n in tokens.items() if s <= stage) / total for stage in range(1, max(tokens, default=1))), 1.0)
 
 
 @cache

@@ -7,7 +7,7 @@ results/runs/<key>/
   status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
   checkpoint/   while running
   weights/      safetensors
-  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation) | dev (tuning); one row per item and metric
+  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation) | dev (tuning) | stages; one row per item and metric
 
 results/<name>/comparison.json  which runs make one comparison
 """
@@ -142,8 +142,9 @@ class RunFolder:
         return steps
 
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
-        """Store an evaluation's rows (`final`, `curve` or `path`) under its key."""
-        scores = scores.astype(dict(ITEM_COLUMNS))[list(ITEM_COLUMNS)]
+        """Store an evaluation's rows (`final`, `curve`, `path`, `dev` or `stages`) under its key."""
+        columns = ITEM_COLUMNS | ({"stage": "int64"} if kind == "stages" else {})
+        scores = scores.astype(dict(columns))[list(columns)]
         write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
 
     def has_scores(self, kind: str, key: str) -> bool:
@@ -201,6 +202,8 @@ class Comparison:
     """One entry a trial of the tuning: {row, trial, recipe, key, selected, ...} with status, run and ledger."""
     dev: pd.DataFrame
     """Dev item scores of the base and the trials; `row` names the trial."""
+    stages: pd.DataFrame
+    """Domain item scores after each stage but the last, with a column `stage` (from 1); empty where there is one."""
 
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
@@ -210,11 +213,11 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
     rows, trials = record["rows"], record.get("trials") or []
     logs = {(entry["row"], entry["seed"]): store.run(entry["key"]).log() for entry in rows}
-    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path")}
+    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages")}
     base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
     dev = _scores([*base, *trials], store, "dev", "trial")
     told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
-    return Comparison(record, told[0], tables["final"], tables["curve"], tables["path"], logs, told[1], dev)
+    return Comparison(record, told[0], tables["final"], tables["curve"], tables["path"], logs, told[1], dev, tables["stages"])
 
 
 def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.checkpoint import read_progress, restore_methods, restore_training, save_checkpoint
 from harness.contract import Batch, Step, Weights
 from harness.masters import Masters
+from harness.model import save_weights
 from harness.run import TrainingRun
 
 ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
@@ -45,6 +46,8 @@ class Progress:
 
     steps: int = 0
     epochs: float = 0.0
+    begun: int = 0
+    """Steps before the stage under way."""
     stopped_by: str = "budget"
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -62,36 +65,42 @@ def train(
     `observe` is called after the step that reaches a fraction of `looks`, in rising order.
     """
     masters, optimizer, progress = _set_up(run, folder)
-    steps = islice(run.steps(), progress.steps, None)
     log = _open_log(folder / "log.jsonl", progress.steps)
     saved, looks = time.monotonic(), [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
-        for wanted in steps:
-            run.settle()
-            step = _affordable(run, wanted)
-            if not step:
+        while True:
+            for wanted in islice(run.steps(), progress.steps - progress.begun, None):
+                run.settle()
+                step = _affordable(run, wanted)
+                if not step:
+                    break
+                torch.manual_seed(run.derive_seed(f"step {progress.steps}"))
+                entry = _optimizer_step(run, masters, optimizer, step)
+                progress.steps += 1
+                progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
+                entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
+                if len(run.ends) > 1:
+                    entry["stage"] = run.stage
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                report(entry)
+                if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
+                    raise Diverged(
+                        f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
+                    )
+                while looks and looks[0] <= run.ledger.fraction + 1e-9:
+                    observe(looks.pop(0), masters.effective)
+                stopper = next((m for m in run.filled("stop") if m.stop(run)), None)
+                if stopper is not None:
+                    progress.stopped_by = type(stopper).__name__.lower()
+                    break
+                if time.monotonic() - saved > checkpoint_every:
+                    save_checkpoint(folder / "checkpoint", masters, optimizer, list(run.methods), _record(run, progress))
+                    saved = time.monotonic()
+            if run.stage == len(run.ends) or progress.stopped_by != "budget":
                 break
-            torch.manual_seed(run.derive_seed(f"step {progress.steps}"))
-            entry = _optimizer_step(run, masters, optimizer, step)
-            progress.steps += 1
-            progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
-            entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
-            log.write(json.dumps(entry) + "\n")
-            log.flush()
-            report(entry)
-            if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
-                raise Diverged(
-                    f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
-                )
-            while looks and looks[0] <= run.ledger.fraction + 1e-9:
-                observe(looks.pop(0), masters.effective)
-            stopper = next((m for m in run.filled("stop") if m.stop(run)), None)
-            if stopper is not None:
-                progress.stopped_by = type(stopper).__name__.lower()
-                break
-            if time.monotonic() - saved > checkpoint_every:
-                save_checkpoint(folder / "checkpoint", masters, optimizer, list(run.methods), _record(run, progress))
-                saved = time.monotonic()
+            optimizer = _next_stage(run, masters, folder)
+            progress.begun = progress.steps
     weights = masters.effective()
     for method in run.filled("finish"):
         weights = run.start | method.finish(weights, run)  # what it knows nothing of is as it began
@@ -105,24 +114,53 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimi
     if record is None:
         for method in run.filled("prepare"):
             method.prepare(model, run)
-        if run.ledger.spent > run.ledger.allowed:
-            raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
+        _refuse_overdrawn(run)
     else:
         restore_methods(folder / "checkpoint", list(run.methods), run.device)
     wrapped = run.wrap(model)
     run.model = wrapped.model.train()
     run.masters = masters = Masters(wrapped)
-    optimizer = torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
-    progress = Progress()
+    optimizer, progress = _optimizer(run, masters), Progress()
     if record is not None:
+        run.enter(record["stage"])
         restore_training(folder / "checkpoint", masters, optimizer)
         run.ledger.restore(record["ledger"])
-        progress = Progress(record["steps"], record["epochs"])
+        progress = Progress(record["steps"], record["epochs"], record["begun"])
     return masters, optimizer, progress
 
 
+def _optimizer(run: TrainingRun, masters: Masters) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
+
+
+def _refuse_overdrawn(run: TrainingRun) -> None:
+    if run.ledger.spent > run.ledger.allowed:
+        raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
+
+
+def _next_stage(run: TrainingRun, masters: Masters, folder: Path) -> torch.optim.Optimizer:
+    """Keep the weights as `weights/stage-<n>.safetensors`, and begin the next stage with fresh moments.
+
+    A killed run comes here again from its last checkpoint, and writes the same.
+    """
+    weights = masters.effective()
+    (folder / "weights").mkdir(exist_ok=True)
+    save_weights(weights, folder / "weights" / f"stage-{run.stage}.safetensors")
+    run.enter(run.stage + 1)
+    if beginners := run.filled("stage_begin"):
+        model = run.load()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+        for method in beginners:
+            method.stage_begin(model, run)
+        _refuse_overdrawn(run)
+    return _optimizer(run, masters)
+
+
 def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
-    return {"steps": progress.steps, "epochs": progress.epochs, "ledger": run.ledger.record()}
+    where = {"steps": progress.steps, "epochs": progress.epochs, "begun": progress.begun, "stage": run.stage}
+    return where | {"ledger": run.ledger.record()}
 
 
 def _open_log(path: Path, steps: int) -> Any:

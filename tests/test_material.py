@@ -48,7 +48,7 @@ def test_recipes_without_their_data_are_left_out_with_a_note(files, tiny_path):
 
 
 def test_nothing_left_to_run_is_refused(files, tiny_path):
-    with pytest.raises(PlanError, match="every recipe needs general data"):
+    with pytest.raises(PlanError, match="mix is left out: it needs general data"):
         gather(plan(files, tiny_path, general=None, recipes="mix"))
 
 

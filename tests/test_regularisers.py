@@ -216,10 +216,12 @@ def test_online_ewc_decays_its_fisher_and_moves_its_anchor(base):
     method.prepare(run.load(), run)
     first = {name: tensor.clone() for name, tensor in method.fisher_.items()}
     now = moved(run)
-    method.stage_end(now, run)
-    chosen = torch.randperm(40, generator=run.generator("ewc 1"))[:8].tolist()
-    with run.rng("ewc 1"):
-        fresh = diagonal_fisher(now, run, [run.domain[i] for i in chosen])
+    run.ends = (0.5, 1.0)
+    run.enter(2)
+    method.stage_begin(now, run)
+    chosen = torch.randperm(40, generator=run.generator("ewc"))[:8].tolist()
+    with run.rng("ewc"):
+        fresh = diagonal_fisher(now, run, [run.domain_of(1)[i] for i in chosen])
     name = next(iter(first))
     theta = run.start[name] + 1
     wanted = 3.0 * (0.25 * first[name] + fresh[name]) * (theta - dict(now.named_parameters())[name].detach())

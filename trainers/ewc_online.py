@@ -1,17 +1,19 @@
-"""Online EWC: one decayed running Fisher and one anchor, both brought up to date when a stage ends."""
+"""Online EWC: one decayed running Fisher and one anchor, both brought up to date when a stage begins."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Method, Run, Weights, diagonal_fisher
+from harness.contract import Example, Method, Run, Weights, diagonal_fisher
 
 
 class EwcOnline(Method):
     """L + (strength / 2) sum_i F~_i (theta_i - theta*_i)^2 on effective weights.
 
     First stage: F~ is the Fisher of the base on `samples` general sequences and theta* the base, exactly as in EWC, whose draws
-    it shares. When a stage ends, F~ <- gamma F~ + F and theta* <- the weights then, F being their Fisher on `samples` training
-    sequences of the stage that ended. With one stage it is EWC, bit for bit. Every F is scaled to mean 1 and charged.
+    it shares. When a later one begins, F~ <- gamma F~ + F and theta* <- the weights then, F being their Fisher on `samples`
+    training sequences of the stage before. With one stage it is EWC, bit for bit. Every F is scaled to mean 1 and charged.
     """
 
     paper = (
@@ -34,17 +36,17 @@ class EwcOnline(Method):
 
     def prepare(self, model: nn.Module, run: Run) -> None:
         if self.strength:
-            self.fisher_ = self._measured(model, run, "ewc", run.general)
+            self.fisher_ = self._measured(model, run, run.general)
 
-    def stage_end(self, model: nn.Module, run: Run) -> None:
+    def stage_begin(self, model: nn.Module, run: Run) -> None:
         if self.strength:
-            fresh = self._measured(model, run, f"ewc {run.stage}", run.domain)
+            fresh = self._measured(model, run, run.domain_of(run.stage - 1))
             self.fisher_ = {name: self.gamma * past + fresh[name] for name, past in self.fisher_.items()}
             self.anchor_ = {name: p.detach().float().clone() for name, p in model.named_parameters()}
 
-    def _measured(self, model: nn.Module, run: Run, stream: str, examples) -> Weights:
-        chosen = torch.randperm(len(examples), generator=run.generator(stream))[: self.samples].tolist()
-        with run.rng(stream):
+    def _measured(self, model: nn.Module, run: Run, examples: Sequence[Example]) -> Weights:
+        chosen = torch.randperm(len(examples), generator=run.generator("ewc"))[: self.samples].tolist()
+        with run.rng("ewc"):
             return diagonal_fisher(model, run, [examples[i] for i in chosen])
 
     def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:

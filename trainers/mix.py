@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.contract import Method, Run, Step, blend, passes
 
@@ -47,6 +47,9 @@ class Mix(Method):
             if step == len(self.spent_):
                 self.spent_.append(min(run.budget_spent, 1.0))
             yield self.first + (self.last - self.first) * self.spent_[step]
+
+    def stage_begin(self, model: nn.Module, run: Run) -> None:
+        self.spent_ = []  # its steps are counted anew
 
     def state(self) -> dict[str, Tensor]:
         return {"spent": torch.tensor(self.spent_, dtype=torch.float64)}

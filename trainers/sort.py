@@ -38,6 +38,9 @@ class Sort(Method):
         if self.how != "random":
             self.difficulty_ = run.difficulty(model, run.domain, self.by)
 
+    def stage_begin(self, model: nn.Module, run: Run) -> None:
+        self.prepare(model, run)  # the new stage's examples, as the model now finds them
+
     def order(self, examples: list[Example], run: Run, generator: torch.Generator) -> list[Example]:
         if self.how == "random" or run.stage > 1:
             return super().order(examples, run, generator)
