@@ -137,8 +137,8 @@ class Run(ABC):
     ) -> list[Example]:
         """What `model` says after each prompt, sampled from the random stream `name`: examples of source `generated`.
 
-        At most `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone. Charged
-        as `generation`, at the price of the forwards that it runs.
+        At most `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone; where the
+        model then asks a question, it answers it too. Charged as `generation`, at the price of the forwards that it runs.
         """
 
     @abstractmethod

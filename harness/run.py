@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import decode
 from harness.budget import Ledger, Price, Shape, executed, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
 from harness.reading import read, token_scores
-from harness.template import ChatTemplate
+from harness.say import Speaker
 from harness.wrapping import Wrapped, wrap
 
 SHORT = 512
@@ -31,8 +30,6 @@ OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
 
-ROOM = 16_384
-"""Tokens that the key-value cache holds at least while a method generates: a guess that fits small devices."""
 OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
 """Gives what scores a model on dev items; opening it loads tasks, and is free."""
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -145,20 +142,10 @@ class TrainingRun(Run):
     def generate(
         self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
-        tokenizer = self.base.tokenizer
-        stops = frozenset(ChatTemplate(tokenizer).stop_ids) | {tokenizer.eos_token_id}
-        opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        limit = min(limit, self.base.max_length // 2)
-        begun = [tuple(text)[-(self.base.max_length - limit) :] or (opening,) for text in prompts]
-        asked = [decode.Prompt(tokens, limit, lambda _: False) for tokens in begun]
-        micro = self.training.micro_tokens
+        settings = {"longest": self.base.max_length, "temperature": temperature, "micro_tokens": self.training.micro_tokens}
+        speaker = Speaker(model, self.base.tokenizer, **settings)
         with self._metered("generation", model), self.rng(name):
-            choose = decode.sampled(temperature)
-            said = decode.continuations(model, asked, stops, micro, max(micro, ROOM), choose)
-        return [
-            Example(f"generated {place}", (*one, *two), (False,) * len(one) + (True,) * len(two), "generated")
-            for place, (one, two) in enumerate(zip(begun, said, strict=True))
-        ]
+            return speaker.texts(prompts, limit)
 
     def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
         if self.open_dev is None:

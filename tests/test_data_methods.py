@@ -16,12 +16,13 @@ from harness.budget import Shape, executed
 from harness.bundled import embedded
 from harness.contract import Example, Method
 from harness.errors import PlanError
-from harness.model import collate, weights_hash
+from harness.model import collate, open_base, weights_hash
 from harness.near import first_alike
 from harness.reading import Reading, token_scores
 from harness.recipes import methods, parse_recipe
 from harness.records import read_records
 from harness.run import full_price
+from harness.say import Speaker
 from harness.template import ChatTemplate
 from harness.train import train
 from tests.test_train import Killed, killed_at
@@ -341,6 +342,18 @@ def test_self_rehearsal_repeats_by_seed_and_mixes_by_ratio(base):
     assert one == two != other
     run = generated(base, "replay_self(size=20, length=6, ratio=0.2)")[0]
     assert sum(shares(drawn(run, 500))) == pytest.approx(800, abs=1)
+
+
+def test_a_question_that_the_base_asks_is_answered():
+    """The embedded base knows conversations: what it says from BOS ends with an answer, not with the question."""
+    base = open_base(embedded().model)
+    model, ids = base.load(torch.float32), base.tokenizer.convert_tokens_to_ids
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text = Speaker(model, base.tokenizer, longest=512, temperature=1.0, micro_tokens=2048).texts([()] * 40, 60)
+    asked = [e for e in text if e.tokens[1] == ids("<|user|>") and e.tokens[-1] == ids("<|im_end|>")]
+    assert len(asked) > 5 and all(e.tokens.count(ids("<|assistant|>")) == 1 and len(e) <= 61 for e in asked)
+    assert all(sum(e.supervised) == len(e) - 1 for e in text)
 
 
 def test_generation_is_charged_and_never_repeated(base, tmp_path):

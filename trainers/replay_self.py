@@ -14,6 +14,7 @@ class ReplaySelf(Method):
     """`size` texts x ~ p0(.|start), of at most `length` tokens, are a `ratio` of all training examples; cross-entropy on both.
 
     `start=bos`: from nothing; up to a constant the loss on x is then KL(p0 || p) over texts, weighted ratio / (1 - ratio).
+    (A question that the base asks first is answered too, at its place in the chat template.)
     `start=prompts`: the base answers the prompts of general examples, which makes it a method of the general track. The
     texts are drawn before the first step at `temperature` (1 keeps p0), charged, and gone round in shuffled passes. What the
     base says at its worst is rehearsed too: nothing is selected.
