@@ -421,6 +421,12 @@ def test_a_breach_at_the_first_look_gives_the_base(base, tmp_path):
     assert progress.steps == 4 and weights_hash(weights) == base.hash
 
 
+def test_a_breach_at_the_first_look_gives_adapters_as_they_began(base, tmp_path):
+    run, weights, _, _ = stopping(base, tmp_path, [0.8, 0.5], "adapter+early_stop")
+    assert any(name.startswith("added.") for name in weights) and weights.keys() == run.start.keys()
+    assert all(torch.equal(tensor, run.start[name]) for name, tensor in weights.items())
+
+
 def test_without_a_breach_it_is_plain_fine_tuning_with_ten_evaluations(base, tmp_path):
     run, weights, progress, spent = stopping(base, tmp_path / "1", itertools.repeat(0.8))
     plain, _ = trained(make_run(base, "", allowed=40), tmp_path / "2")

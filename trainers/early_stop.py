@@ -60,7 +60,9 @@ class EarlyStop(Method):
         return self.breached_
 
     def finish(self, weights: Weights, run: Run) -> Weights:
-        return self.kept_ if self.breached_ else weights
+        if not self.breached_:
+            return weights
+        return {name: self.kept_.get(name, run.start[name]) for name in weights}  # kept before wrapping: without what it added
 
     def notes(self) -> list[str]:
         return self.notes_
