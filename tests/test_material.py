@@ -113,3 +113,25 @@ def test_what_decides_on_dev_items_is_left_out_without_them(files, tiny_path, tm
     material = gather(plan(files, tiny_path, recipes="sft early_stop mix", general=str(tmp_path / "few.json")))
     assert [recipe.text for recipe in material.recipes] == ["sft", "mix"]
     assert any(note.startswith("early_stop is left out") for note in material.notes)
+
+
+def test_what_does_not_begin_as_the_base_gets_an_untrained_row(files, tiny_path):
+    """Once for each such wrapping, whatever else is in the recipe; and the report says so."""
+    material = gather(plan(files, tiny_path, recipes="qlora ewc+qlora qlora(r=4)+nlirg lora prompt"))
+    specs = [spec for spec in run_specs(material, 1e9) if spec.role == "untrained"]
+    assert [spec.row for spec in specs] == ["qlora, untrained", "qlora(r=4), untrained", "prompt, untrained"]
+    assert all(spec.allowed == 0 for spec in specs)
+    assert any("qlora does not begin as the base: its linear layers are quantised" in note for note in material.notes)
+
+
+def test_virtual_tokens_are_not_packed_and_added_parts_not_saved_as_models(files, tiny_path):
+    material = gather(plan(files, tiny_path, recipes="sft prefix adapter", pack_length=128, checkpoints="1"))
+    assert [recipe.text for recipe in material.recipes] == ["sft", "adapter"]
+    assert any("prefix is left out: its virtual tokens stand once a row" in note for note in material.notes)
+    assert any(note.startswith("No models of adapter are saved") for note in material.notes)
+    assert {spec.row: spec.models for spec in run_specs(material, 1e9)} == {
+        "base": (),
+        "zero budget": (),
+        "sft": (1.0,),
+        "adapter": (),
+    }

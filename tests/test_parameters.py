@@ -260,3 +260,30 @@ def test_adders_at_different_places_chain_in_one_order(base, tmp_path):
     start = make_run(base, "").start
     assert any(not torch.equal(one[name], start[name]) for name in start)  # LoRA's part, folded
     assert any(name.startswith("added.") for name in one)  # the bottlenecks
+
+
+# --- whole runs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "recipe", ["lora+adapter", "moe(balance=0.1)", "unfreeze(until=0.5)", "freeze(which=important)", "prompt"]
+)
+def test_killed_and_resumed_ends_bit_identical(recipe, base, tmp_path):
+    from harness.store import RunFolder
+    from harness.train import train
+
+    class Killed(BaseException):
+        pass
+
+    def kill(entry):
+        if entry["step"] == 4:
+            raise Killed
+
+    whole, _ = trained(make_run(base, recipe), tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(Killed):
+        train(make_run(base, recipe), tmp_path / "cut", lambda *_: None, kill, checkpoint_every=0.0)
+    resumed, _ = trained(make_run(base, recipe), tmp_path / "cut")
+    assert weights_hash(resumed) == weights_hash(whole)
+    logs = [[e | {"seconds": 0} for e in RunFolder(tmp_path / name).log()] for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
