@@ -20,6 +20,7 @@ from harness.checkpoint import read_progress, restore_methods, restore_training,
 from harness.contract import Batch, Step, Weights
 from harness.masters import Masters
 from harness.model import save_weights
+from harness.packing import check_packing
 from harness.run import TrainingRun
 
 ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
@@ -118,6 +119,8 @@ def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimi
     else:
         restore_methods(folder / "checkpoint", list(run.methods), run.device)
     wrapped = run.wrap(model)
+    if run.training.pack_length:
+        check_packing(wrapped.model)  # what wraps the model must not let documents see each other either
     run.model = wrapped.model.train()
     run.masters = masters = Masters(wrapped)
     optimizer, progress = _optimizer(run, masters), Progress()

@@ -44,7 +44,7 @@ def test_the_report_reads_store_and_statistics_only(path):
     assert all(name.startswith(("harness.store", "harness.stats", "harness.report", "harness.errors")) for name in ours), ours
 
 
-@pytest.mark.parametrize("name", ["plan", "store", "stats", "errors", "cli", "records"])
+@pytest.mark.parametrize("name", ["bundled", "plan", "store", "stats", "errors", "cli", "records"])
 def test_light_modules_do_not_import_torch(name):
     assert not {module.split(".")[0] for module in imports(ROOT / "harness" / f"{name}.py", top_level=True)} & HEAVY
 

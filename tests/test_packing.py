@@ -60,6 +60,12 @@ def test_a_model_that_lets_documents_see_each_other_is_refused(base, monkeypatch
         check_packing(base.load(torch.float32))
 
 
+def test_a_wrapped_model_is_tried_too(base, monkeypatch, tmp_path):
+    monkeypatch.setattr("harness.model.inputs_of", lambda batch: {})
+    with pytest.raises(PlanError, match="PeftModel does not keep packed texts apart"):
+        trained(make_run(base, "lora", pack_length=64), tmp_path)
+
+
 def test_a_document_longer_than_the_window_is_refused():
     query = torch.zeros(1, 2, 12, 4)
     with pytest.raises(ValueError, match="window"):
