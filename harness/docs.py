@@ -65,7 +65,8 @@ def section(entry: Entry) -> str:
     if entry.settings:
         text.append(settings_table(entry))
     if method.off is None:
-        text.append("No setting makes it plain fine-tuning; freshly wrapped, the model's logits are the base's.")
+        fresh = f"is not the base's equal: {method.unlike_base}" if method.unlike_base else "gives the base's logits"
+        text.append(f"No setting makes it plain fine-tuning. Freshly wrapped the model {plain(fresh)}.")
     text += [f"Checked: {plain(entry.verified)}.", f"Source: {plain(entry.source)}"]
     text += [f"```bibtex\n{entry_}\n```" for entry_ in entry.bibtex]
     return "\n\n".join(text) + "\n"

@@ -155,13 +155,13 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
 def choose(gain: Sequence[float], change: Sequence[float]) -> int | None:
     """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known.
 
-    Where no general score is known at all, the domain alone decides. The first of equals is taken.
+    Where no general score is known at all, the domain alone decides. Of equals the one that keeps more, then the first.
     """
     known = [i for i, value in enumerate(gain) if math.isfinite(value)]
     judged = [i for i in known if math.isfinite(change[i])]
     keeping = [i for i in judged if change[i] >= -MARGIN] if judged else known
     if keeping:
-        return max(keeping, key=lambda i: gain[i])
+        return max(keeping, key=lambda i: (gain[i], np.nan_to_num(change[i])))
     return max(judged, key=lambda i: change[i], default=None)
 
 

@@ -24,7 +24,7 @@ NAN = math.nan
     ([5, 9, 7], [0, -MARGIN, -0.5], 1),  # at most a point is allowed
     ([5, 9, 7], [-4, -8, -3], 2),  # none keeps enough: the one that keeps most
     ([NAN, 2, 1], [0, 0, 0], 1),  # a trial that ended badly is never chosen
-    ([3, 3, 1], [0, 0, 0], 0),  # the first of equals
+    ([3, 3, 3], [-0.5, 0, 0], 1),  # of equals the one that keeps more, then the first
     ([5, 9, 7], [NAN, NAN, NAN], 1),  # no general dev items at all: the domain decides
     ([5, 9, 7], [NAN, NAN, -30], 2),
     ([NAN, NAN], [NAN, NAN], None),
