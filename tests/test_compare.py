@@ -203,14 +203,16 @@ def test_models_are_saved_at_the_fractions_asked_for_and_only_once(files, tiny_p
     from transformers import AutoModelForCausalLM
 
     outcome = compare(**options(files, tiny_path, tmp_path, recipes="sft"))
-    again = compare(**options(files, tiny_path, tmp_path, recipes="sft", checkpoints="0.5,1"))
+    again = compare(**options(files, tiny_path, tmp_path, recipes="sft early_stop", checkpoints="0.5,1"))
     assert not outcome.failed and not again.failed
     record = json.loads((again.folder / "comparison.json").read_text())
-    done = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["role"] == "recipe"))
+    done = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "sft"))
     assert sorted(path.name for path in (done.path / "models").iterdir()) == ["0.5", "1"]
     final = AutoModelForCausalLM.from_pretrained(done.model(1.0)).state_dict()
     kept = load_file(done.path / "weights" / "model.safetensors")
     assert all(torch.equal(final[name], tensor) for name, tensor in kept.items())
+    stopped = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "early_stop"))
+    assert stopped.read("ledger")["accounts"]["dev"]["calls"] >= 2
     before = mtimes(tmp_path, "runs/*/models/*/*")
-    compare(**options(files, tiny_path, tmp_path, recipes="sft", checkpoints="0.5,1"))
+    compare(**options(files, tiny_path, tmp_path, recipes="sft early_stop", checkpoints="0.5,1"))
     assert before and before == mtimes(tmp_path, "runs/*/models/*/*")
