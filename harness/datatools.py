@@ -126,6 +126,7 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     listed(console, [" | ".join(f"{r.origin}: {shown(r)}" for r in group[:4]) for group in clashes], limit)
     wrong, hard = file.reading.wrong, file.reading.hard
     console.print(f"[bold]to review[/]: in {sum(wrong):,} records the base is sure of something else, worst first")
+    console.print("  (what a base does not know it cannot doubt: this finds wrong answers only where it knows the domain)")
     order = file.reading.suspicion.argsort(descending=True, stable=True).tolist()
     scores = file.reading.suspicion.tolist()
     listed(console, [f"{scores[i]:.1f}  {file.records[i].origin}: {shown(file.records[i])}" for i in order if wrong[i]], limit)

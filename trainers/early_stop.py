@@ -13,8 +13,8 @@ class EarlyStop(Method):
     with their generation. Retention is the macro mean score on the general dev items, never a test item, hence a method of
     the general track. The run gives the weights of the last evaluation that kept it, so the base at worst; one that never
     breaks the rule gives its last weights. (The last part of the budget, where the learning rate is nearly 0, is not looked at
-    again.) Training precision: on a GPU these decisions are made in bf16. On the 120 dev items that are asked at most, one point is
-    about one item: a small `epsilon` also stops by chance.
+    again.) Training precision: on a GPU these decisions are made in bf16. On the 120 dev items that are asked at most, one
+    point is about one item: a small `epsilon` also stops by chance.
     """
 
     paper = (
