@@ -8,6 +8,7 @@ passed beside them it makes none, and documents see each other.)
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,16 +50,14 @@ def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
     Fixed by the examples alone, whatever their order. A longer example has a group of its own.
     """
     groups: list[list[Example]] = []
-    left: list[int] = []
+    left: list[tuple[int, int]] = []  # (room left, group), ascending
     for example in sorted(examples, key=lambda e: (-len(e), e.id)):
-        fitting = [i for i, space in enumerate(left) if space >= len(example)]
-        if fitting:
-            place = min(fitting, key=lambda i: left[i])
-            groups[place].append(example)
-            left[place] -= len(example)
-        else:
-            groups.append([example])
-            left.append(room - len(example))
+        place = bisect_left(left, (len(example), -1))
+        space, group = left.pop(place) if place < len(left) else (room, len(groups))
+        if group == len(groups):
+            groups.append([])
+        groups[group].append(example)
+        insort(left, (space - len(example), group))
     return groups
 
 

@@ -222,6 +222,12 @@ def test_texts_are_split_and_their_copies_stay_together(tmp_path):
     assert len(set(data.cluster_of.values())) > 200, "texts that ask nothing are not all alike"
 
 
+def test_tokens_before_every_row_are_refused(tiny_path, tmp_path):
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"text": f"text {i} of many " * (i % 7 + 1)}) for i in range(60)))
+    with pytest.raises(PlanError, match="'prompt' puts tokens before every row"):
+        compare(data=str(tmp_path / "d.jsonl"), model=tiny_path, suites="x", recipes="sft prompt", mode="cpt", quiet=True)
+
+
 @pytest.mark.slow
 def test_continued_pre_training_gains_bits_per_byte(tiny_path, tmp_path):
     rng, words = random.Random(0), ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]

@@ -34,6 +34,17 @@ def test_toml_of_wrong_types_or_syntax(tmp_path):
     assert "does not exist" in faults({}, str(tmp_path / "absent.toml"))
 
 
+def test_a_flag_may_stand_alone_or_with_its_value():
+    from harness.cli import _parser
+
+    given = [
+        _parser().parse_args(["plan", *words])
+        for words in (["--gradient-checkpointing"], ["--gradient-checkpointing", "false"])
+    ]
+    assert [options.gradient_checkpointing for options in given] == [True, False]
+    assert make_plan({"gradient_checkpointing": True}).gradient_checkpointing
+
+
 def test_recipes_split_at_spaces_outside_parentheses():
     assert split_recipes("sft  mix(ratio=0.3, )+lora(r=4, alpha=8.0) ewc") == [
         "sft",
