@@ -361,11 +361,13 @@ def test_generation_is_charged_and_never_repeated(base, tmp_path):
         return make_run(base, "replay_self(size=6, length=8)", meter="flops", allowed=2e8)
 
     (tmp_path / "cut").mkdir()
+    killed = make()
     with pytest.raises(Killed):
-        train(make(), tmp_path / "cut", lambda *_: None, killed_at(3), checkpoint_every=0.0)
+        train(killed, tmp_path / "cut", lambda *_: None, killed_at(3), checkpoint_every=0.0)
     run = make()
     run.generate = None  # a resumed run has its text
     trained(run, tmp_path / "cut")
+    assert run.methods[0].text_ == killed.methods[0].text_ != []
     account = run.ledger.accounts["generation"]
     assert account.calls == 1 and account.flops > 0 and run.ledger.classes["generation"] == account.tokens > 0
     assert run.ledger.classes["generated"] > 0

@@ -89,11 +89,15 @@ def test_a_model_that_is_not_there(files, tiny_path):
         gather(plan(files, str(files / "nowhere")))
 
 
-def test_dev_decisions_never_touch_a_test_item(files, tiny_path):
-    """The pool holds what a suite asks (w90 to w99); the dev items do not."""
+def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
+    """A suite that asks what most of the pool asks: the dev items that it asks too are gone."""
     from harness.evaluate import headline
 
-    material, plan_, _ = prepare(plan(files, tiny_path, recipes="early_stop"))
+    suite = [{"id": str(i), "question": f"Echo the WORD w{i}", "answer": f"w{i}"} for i in range(70)]
+    (tmp_path / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    asked_for = plan(files, tiny_path, recipes="early_stop", suites=str(tmp_path / "echo.jsonl"))
+    material, plan_, _ = prepare(asked_for)
+    assert 0 < len(material.general_dev) < len(gather(asked_for).general_dev)
     evaluation = plan_.open(material)
     dev, final = evaluation.evaluator("retention"), evaluation.evaluator("final")
     prompts = [{" ".join(str(i.args[0]).casefold().split()) for t in e.tasks for i in t.instances} for e in (dev, final)]
