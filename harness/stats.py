@@ -85,7 +85,7 @@ class Analysis:
         if row not in self.rows or name not in self.point:
             return Estimate()
         r = self.rows.index(row)
-        return _estimate(self.point[name][r], self.replicates[name][:, r], self.counts[name][r])
+        return estimate_of(self.point[name][r], self.replicates[name][:, r], self.counts[name][r])
 
     def difference(self, name: str, row: str, reference: str) -> Estimate:
         """`row` minus `reference`, from the same draws."""
@@ -93,7 +93,7 @@ class Analysis:
             return Estimate()
         a, b = self.rows.index(row), self.rows.index(reference)
         point, draws, n = self.point[name], self.replicates[name], self.counts[name]
-        return _estimate(point[a] - point[b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
+        return estimate_of(point[a] - point[b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
 
     @property
     def reps(self) -> int:
@@ -297,7 +297,7 @@ def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, r
     return {row: int(expected * seeds[r] - count[r][:, headline].sum()) for r, row in enumerate(rows)}
 
 
-def _estimate(value: float, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
+def estimate_of(value: float, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Estimate()

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
+import random
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from harness.budget import Ledger
+from harness.compare import compare
 from harness.contract import Method
+from harness.data import joined, load_stages
+from harness.errors import PlanError
+from harness.material import REPORTED, gather, run_specs
 from harness.model import read_weights, weights_hash
+from harness.plan import make_plan, resolve_places
 from harness.recipes import parse_recipe
+from harness.report.stages import read_stages, stage_numbers, stage_table
 from harness.run import TrainingData, TrainingRun, stage_ends
 from harness.store import RunFolder
 from harness.train import Overdrawn, train
@@ -132,3 +141,125 @@ def test_streams_differ_between_stages(base):
     draws.append(torch.randint(1000, (4,), generator=run.generator("mix")).tolist())
     assert draws[0] != draws[1]
     assert [e.stage for e in itertools.chain(*itertools.islice(run.steps(), 3))] == [2] * 24
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def write(path, prefix: str, n: int, extra=()) -> str:
+    rng = random.Random(prefix)
+    words = ["".join(rng.choices("abcdefgh", k=7)) for _ in range(n)]
+    records = [{"instruction": f"{prefix} {w} {w[::-1]}", "input": "", "output": rng.choice(["yes", "no"])} for w in words]
+    path.write_text(json.dumps([*records, *extra]))
+    return str(path)
+
+
+def test_no_file_trains_on_anothers_test(tmp_path):
+    first, test = write(tmp_path / "first.json", "Grade", 100), write(tmp_path / "test.json", "Test", 50)
+    second = write(tmp_path / "second.json", "Colour", 100, json.loads((tmp_path / "test.json").read_text()))
+    one, two = load_stages([first, second], [test, None])
+    assert len(one.test) == 50 and len(two.train) < 110
+    assert not {prompt for prompt, _ in asked([*two.train, *two.dev])} & {prompt for prompt, _ in asked(one.test)}
+    assert any("left out of training" in note for note in two.notes)
+    both = joined([one, two])
+    assert both.train == one.train + two.train and set(both.test) == {*one.test, *two.test} and both.name == "first+second"
+    assert joined([one]) is one
+
+
+def asked(records):
+    return [(record.messages[-2].content, record.messages[-1].content) for record in records]
+
+
+def test_files_of_one_name_are_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    paths = [write(tmp_path / "a.json", "Grade", 100), write(tmp_path / "other/a.json", "Colour", 100)]
+    with pytest.raises(PlanError, match="two data files are named a"):
+        load_stages(paths, [None, None])
+
+
+def test_a_plan_takes_files_joined_by_commas():
+    plan = make_plan({"data": "a.json,b.json", "test": "at.json,bt.json", "model": "m", "suites": "s"})
+    assert plan.sources == ["a.json", "b.json"] and plan.tests == ["at.json", "bt.json"]
+    assert resolve_places(plan).name == "a+b-m"
+    assert make_plan({"data": "a.json,b.json"}).tests == [None, None]
+    with pytest.raises(PlanError, match="data names 2 files and test 1"):
+        make_plan({"data": "a.json,b.json", "test": "t.json"})
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+def items(row: str, domain: str, rights: int, stage: int | None = None) -> list[dict]:
+    fixed = {"row": row, "seed": 0, "task": f"{domain}_exact", "family": domain, "group": "domain", "seen": None}
+    fixed |= {"channel": "generation", "metric": "exact", "primary": True, "higher_better": True, "chance": 0.0}
+    fixed |= {"stage": stage} if stage else {}
+    return [fixed | {"item": f"{domain}{i}", "cluster": f"{domain}{i}", "score": float(i < rights)} for i in range(100)]
+
+
+RECORD = {"data": {"stages": ["a", "b"]}, "suites": [{"name": "a", "tasks": ["a_exact"]}, {"name": "b", "tasks": ["b_exact"]}]}
+
+
+def test_the_forgetting_matrix():
+    """R = [[20, 30], [80, 35], [50, 90]]: transfer back 50 - 80, forgetting 80 - 50."""
+    final = items("base", "a", 20) + items("base", "b", 30) + items("sft", "a", 50) + items("sft", "b", 90)
+    between = items("sft", "a", 80, 1) + items("sft", "b", 35, 1)
+    found = read_stages(RECORD, pd.DataFrame(final), pd.DataFrame(between), "base", 500)
+    (row,) = found.rows
+    assert [e.value for e in found.base] == pytest.approx([20, 30])
+    assert [[e.value for e in line] for line in row.scores] == [pytest.approx([80, 35]), pytest.approx([50, 90])]
+    assert row.backward.value == pytest.approx(-30) and row.forgetting.value == pytest.approx(30)
+    assert row.backward.low < -30 < row.backward.high < 0 and row.backward.n == 100
+    assert "−30.0 [" in stage_table(found).iloc[-1]["backward transfer (points)"]
+    assert stage_numbers(found).query("stage == 0")["score"].tolist() == pytest.approx([20, 30])
+
+
+def test_what_the_base_knew_can_be_forgotten_too():
+    final = items("base", "a", 90) + items("base", "b", 0) + items("sft", "a", 50) + items("sft", "b", 90)
+    found = read_stages(RECORD, pd.DataFrame(final), pd.DataFrame(items("sft", "a", 80, 1)), "base", 100)
+    assert found.rows[0].forgetting.value == pytest.approx(40) and found.rows[0].backward.value == pytest.approx(-30)
+
+
+def test_a_row_without_scores_between_has_no_transfer():
+    final = items("base", "a", 20) + items("base", "b", 30) + items("sft", "a", 50) + items("sft", "b", 90)
+    found = read_stages(RECORD, pd.DataFrame(final), pd.DataFrame(columns=["row", "stage"]), "base", 100)
+    assert not found.rows[0].backward.known and found.rows[0].scores[1][1].known
+
+
+def test_a_plan_of_one_file_has_no_stages():
+    assert read_stages({"data": {}}, pd.DataFrame(items("base", "a", 20)), pd.DataFrame(), "base", 100) is None
+
+
+@pytest.mark.slow
+def test_a_comparison_of_two_files(tiny_path, tmp_path):
+    """Trained in turn, scored after each; a second time nothing runs; deleted stage scores alone are made again."""
+    data = f"{write(tmp_path / 'a.json', 'Grade', 160)},{write(tmp_path / 'b.json', 'Colour', 120)}"
+    (tmp_path / "echo.jsonl").write_text("\n".join(json.dumps({"question": f"Say {i}", "answer": str(i)}) for i in range(30)))
+    options = {"data": data, "model": tiny_path, "suites": str(tmp_path / "echo.jsonl"), "out": str(tmp_path / "results")}
+    options |= {"budget": "1epochs", "learning_rate": 3e-3, "recipes": "sft si_multi", "quiet": True, "max_length": 64}
+    outcome = compare(**options)
+    assert not outcome.failed and {row.name for row in outcome.report.summary.stages.rows} == {"zero budget", "sft", "si_multi"}
+    zero = next(row for row in outcome.report.summary.stages.rows if row.name == "zero budget")
+    assert zero.backward.value == zero.forgetting.value == 0
+    for name in ("table.md", "report.html"):
+        assert "ackward transfer" in (outcome.folder / name).read_text()
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").glob("*/evals/*")}
+    between = [path for path in stored if path.name.startswith("stages")]
+    assert len(between) == 3 and set(pd.read_parquet(between[0])["stage"]) == {1}
+    between[0].unlink()
+    compare(**options)
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").glob("*/status.json")}
+    assert between[0].exists() and all(path.stat().st_mtime_ns == at for path, at in stored.items() if path.name[0] == "d")
+    assert max(again.values()) < between[0].stat().st_mtime_ns
+
+
+def test_one_file_asks_what_it_always_asked(tmp_path, tiny_path):
+    (tmp_path / "echo.jsonl").write_text(json.dumps({"question": "Say 1", "answer": "1"}))
+    fixed = {"model": tiny_path, "suites": str(tmp_path / "echo.jsonl"), "max_length": 64, "device": "cpu"}
+    first, second = write(tmp_path / "a.json", "Grade", 100), write(tmp_path / "b.json", "Colour", 100)
+    one, two = (gather(make_plan(fixed | {"data": data, "recipes": "sft"})) for data in (first, f"{first},{second}"))
+    specs = [{spec.row: spec for spec in run_specs(material, 1e9)}["sft"] for material in (one, two)]
+    assert "stages" not in specs[0].question and specs[0].kinds == REPORTED
+    assert specs[1].question["stages"] == [len(stage.train) for stage in two.stages] and specs[1].kinds == (*REPORTED, "stages")
+    assert [recipe.text for recipe in gather(make_plan(fixed | {"data": f"{first},{second}", "recipes": "si_multi"})).recipes]
+    with pytest.raises(PlanError, match="si_multi is left out: it needs two stages"):
+        gather(make_plan(fixed | {"data": first, "recipes": "si_multi"}))

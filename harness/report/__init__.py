@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.report.page import page
 from harness.report.plots import draw
+from harness.report.stages import STAGES, stage_numbers, stage_table
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table, latex, markdown, reading_table
 from harness.report.terminal import show
@@ -40,12 +41,15 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
     summary = summarise(read_comparison(folder, store), reps)
     table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
+    staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
     files: dict[str, str | bytes] = {
         "table.csv": table.to_csv(index=False),
-        "table.md": markdown(reading),
+        "table.md": markdown(reading) + staged,
         "table.tex": latex(reading),
         "report.html": page(summary, plots),
     }
+    if summary.stages:
+        files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
     if len(summary.trials):
         files["trials.csv"] = summary.trials.to_csv(index=False)
     for plot in plots:

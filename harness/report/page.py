@@ -15,6 +15,7 @@ from harness.report import format as shown
 from harness.report.flips import read_flips
 from harness.report.ink import Plot, marks
 from harness.report.plots import heat_grid
+from harness.report.stages import STAGES, stage_table
 from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tables import costs, memory, quality, tuning
 from harness.report.verdict import NEAR_BEST, verdicts, warnings
@@ -55,6 +56,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         notes=_notes(summary),
         tuning={row.name: tuning(summary, row) for row in summary.rows},
         trials=summary.trials.to_dict("records"),
+        stages=stage_table(summary.stages) if summary.stages else None,
+        staged=STAGES,
         near_best=NEAR_BEST,
         margin=MARGIN,
         where=_where(summary.rows),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.report import claims
 from harness.report.curves import Curves, read_curves
+from harness.report.stages import Stages, read_stages
 from harness.report.trials import read_trials
 from harness.stats import Analysis, Estimate, analyse
 from harness.store import Comparison
@@ -71,6 +72,8 @@ class Summary:
     logs: dict[tuple[str, int], list[dict[str, Any]]] = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
     """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: a line a trial."""
+    stages: Stages | None
+    """Scores after each stage, where the plan has several."""
 
     @property
     def base(self) -> str:
@@ -168,7 +171,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
-    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs, trials)
+    stages = read_stages(comparison.record, tables[0], _only(comparison.stages, done), base, min(reps, 2000))
+    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs, trials, stages)
 
 
 def base_of(rows: list[Row]) -> str:
