@@ -111,6 +111,27 @@ def test_dora_formula(base):
     assert torch.allclose(fold.magnitude, run.start[name].norm(dim=1), atol=1e-6)
 
 
+def nf4(weight: torch.Tensor) -> torch.Tensor:
+    """The nearest of sixteen values in each block of 64, times the block's largest magnitude (arXiv:2305.14314, appendix E)."""
+    from bitsandbytes.functional import get_4bit_type
+
+    code, blocks = get_4bit_type("nf4", device="cpu"), weight.reshape(-1, 64)
+    scale = blocks.abs().amax(1, keepdim=True)
+    return (code[((blocks / scale)[..., None] - code).abs().argmin(-1)] * scale).view_as(weight)
+
+
+def test_the_quantised_base_is_nf4_and_every_other_weight_the_bases(base):
+    """Scales are quantised once more, to 8 bits: within 1 % of plain NF4. Layers 32 wide stay as they are."""
+    run = make_run(base, "qlora")
+    found = Masters(run.wrap(run.load())).effective()
+    quantised = {name for name in found if not torch.equal(found[name], run.start[name])}
+    assert quantised == {name for name in found if "down_proj" in name}
+    for name in quantised:
+        wanted = nf4(run.start[name])
+        assert (found[name] - wanted).norm() < 0.01 * wanted.norm()
+        assert 0.05 < (found[name] - run.start[name]).norm() / run.start[name].norm() < 0.12
+
+
 @pytest.mark.parametrize("name", [name for name in STAYING if not methods()[name].unlike_base])
 def test_the_line_to_the_base_ends_there(name, base):
     """Weights at alpha 0 are what `wise` would give: scored, they are the base."""

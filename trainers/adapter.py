@@ -53,6 +53,6 @@ class Adapter(Method):
             if name is None:
                 raise ValueError(f"{type(block).__name__} has no feed-forward layer named {', '.join(FEED_FORWARD)}: use lora")
             width = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
-            like = next(block.parameters())
+            like = next(p for p in block.parameters() if p.is_floating_point())  # not one of 4 bits
             setattr(block, name, Bottleneck(getattr(block, name), width, max(1, width // self.reduction), like))
         return model

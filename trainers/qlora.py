@@ -7,13 +7,17 @@ from torch import nn
 
 from harness.contract import Method, Run, blocks_of
 
+BLOCK = 64
+"""Weights that share a scale; bitsandbytes 0.50 on a CPU dequantises wrongly, silently, where a row is no multiple of it."""
+
 
 class Qlora(Method):
-    """W = NF4(W0) + (alpha / r) B A, B = 0 at the start; quantiles of blocks of 64 weights, their scales quantised in turn.
+    """W = NF4(W0) + (alpha / r) B A, B = 0 at the start; NF4 on blocks of 64 weights, their scales quantised in turn.
 
-    The blocks' linear layers are quantised, from the precision in which the base computes; embeddings and head are not. The
-    final weights are the dequantised W0 plus the update, in fp32: what the adapted model computes, not quantised again. So the
-    model begins as the quantised base, and what that has lost (`qlora, untrained` in the tables) is not forgetting.
+    The blocks' linear layers are quantised, from the precision in which the base computes; embeddings, head and layers whose
+    input width is no multiple of 64 are not. The final weights are the dequantised W0 plus the update, in fp32: what the
+    adapted model computes, not quantised again. So the model begins as the quantised base, and what that has lost
+    (`qlora, untrained` in the tables) is not forgetting.
     FLOPs are a plain linear layer's: dequantising costs time only, so compare it by seconds on its own device too.
     """
 
@@ -45,17 +49,21 @@ class Qlora(Method):
 
 
 def quantise(model: Any) -> None:
-    """Replace every linear layer of the blocks by its 4-bit form, in place."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    """Replace the blocks' linear layers by their 4-bit form, in place."""
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in [module for block in blocks_of(model) for module in block.modules()]:
         for name, layer in list(module.named_children()):
-            if not isinstance(layer, nn.Linear):
+            if not isinstance(layer, nn.Linear) or layer.in_features % BLOCK:
                 continue
             sizes = layer.in_features, layer.out_features, layer.bias is not None
             small = Linear4bit(*sizes, compute_dtype=layer.weight.dtype, quant_type="nf4", compress_statistics=True)
-            small.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True)
+            small.weight.data = layer.weight.data
             small.bias = layer.bias
             small.support_avx512bf16_for_cpu = False  # else a forward without gradients repacks the weights for good
-            setattr(module, name, small.to(layer.weight.device))
-    model.is_loaded_in_4bit = True  # peft asks
+            setattr(module, name, small.to(layer.weight.device))  # this quantises
+            model.is_loaded_in_4bit = True  # peft asks
+    if not getattr(model, "is_loaded_in_4bit", False):
+        raise ValueError(
+            f"qlora: no linear layer's input width is a multiple of {BLOCK}, so nothing can be quantised; use lora"
+        )
