@@ -6,12 +6,12 @@ strata, the same draw for all rows) gives them all their intervals, and differen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+
+from harness.bootstrap import means, resample, strata_of, tail_stretch
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 NEAR_CHANCE = 0.1
@@ -20,7 +20,6 @@ MARGIN = 1.0
 """Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
-BLOCK = 500
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,6 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Stratum:
-    """Measures whose items share clusters, and so are resampled together."""
-
-    measures: np.ndarray
-    """(m,) indices into the table of measures."""
-    sums: np.ndarray
-    """(K, 3, R, S, m): a cluster's sum of tuned scores, of base scores, and count of pairs, by row and seed."""
-
-
-@dataclass(frozen=True)
 class Analysis:
     """Every quantity for every row: estimates, and replicates that belong together draw by draw."""
 
@@ -78,6 +67,8 @@ class Analysis:
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
     point: dict[str, np.ndarray]
+    by_seed: dict[str, np.ndarray] = field(repr=False)
+    """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
     counts: dict[str, np.ndarray] = field(repr=False)
 
@@ -85,15 +76,15 @@ class Analysis:
         if row not in self.rows or name not in self.point:
             return Estimate()
         r = self.rows.index(row)
-        return estimate_of(self.point[name][r], self.replicates[name][:, r], self.counts[name][r])
+        return estimate_of(self.point[name][r], self.by_seed[name][:, r], self.replicates[name][:, r], self.counts[name][r])
 
     def difference(self, name: str, row: str, reference: str) -> Estimate:
         """`row` minus `reference`, from the same draws."""
         if row not in self.rows or reference not in self.rows or name not in self.point:
             return Estimate()
         a, b = self.rows.index(row), self.rows.index(reference)
-        point, draws, n = self.point[name], self.replicates[name], self.counts[name]
-        return estimate_of(point[a] - point[b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
+        point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
+        return estimate_of(point[a] - point[b], own[:, a] - own[:, b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
 
     @property
     def reps(self) -> int:
@@ -118,20 +109,30 @@ def analyse(
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
     measures = _measures(scores, base, kept)
     table, rows = _align(scores, base, measures), [base, *(r for r in scores["row"].unique() if r != base)]
-    strata, n_seeds = _strata(table, rows), table["seed"].nunique()
+    strata, n_seeds = strata_of(table, rows), table["seed"].nunique()
     total = np.full((3, len(rows), n_seeds, len(measures)), 0.0)
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
     available = total[2] > 0
     quantities = _quantities(measures)
-    tuned, start = _means(total[None], available, np.ones((1, n_seeds)))
-    point = _evaluate(quantities, measures, tuned, start)
-    draws = _evaluate(quantities, measures, *_resample(strata, available, reps, np.random.default_rng(seed)))
+    point = _evaluate(quantities, measures, *means(total[None], available, np.ones((1, n_seeds))))
+    draws = _evaluate(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)))
+    alone = [_one_seed(quantities, measures, total, available, s) for s in range(n_seeds)]
+    by_seed = {name: np.concatenate([one[name] for one in alone]) for name in quantities}
     items = total[2].sum(1) / np.maximum(available.sum(1), 1)
     counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
     seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
     missing, first = _missing(measures, total[2], available, rows), {name: value[0] for name, value in point.items()}
-    return Analysis(rows, measures, seeds, missing, first, draws, counts)
+    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, counts)
+
+
+def _one_seed(
+    quantities: dict[str, Quantity], measures: pd.DataFrame, total: np.ndarray, available: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """Each quantity, (1, R), from one seed alone; NaN for rows without it, but a row with one seed only (the base) has that."""
+    own = available & (np.arange(available.shape[1]) == seed)[:, None]
+    own = np.where(available.sum(1, keepdims=True) == 1, available, own)
+    return _evaluate(quantities, measures, *means(total[None], own, np.ones((1, available.shape[1]))))
 
 
 def _measures(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
@@ -166,75 +167,6 @@ def _align(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFr
     cluster = table["group"].astype(str) + "\0" + table["family"].astype(str) + "\0"
     cluster = cluster + table["cluster"].fillna(table["item"]).astype(str)
     return table.assign(cluster=pd.factorize(cluster)[0])
-
-
-def _strata(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
-    """Connected measures with their sums by cluster, row and seed."""
-    cluster, measure = table["cluster"].to_numpy(), table["measure"].to_numpy(int)
-    row = pd.Categorical(table["row"], categories=list(rows)).codes.astype(int)
-    seed, seeds = pd.factorize(table["seed"], sort=True)
-    size = measure.max() + 1
-    links = sparse.coo_array((np.ones(len(table)), (measure, size + cluster)), shape=(size + cluster.max() + 1,) * 2)
-    component = sparse.csgraph.connected_components(links, directed=False)[1]
-    strata: list[Stratum] = []
-    for c in np.unique(component[measure]):
-        part = component[measure] == c
-        inside, m = np.unique(measure[part], return_inverse=True)
-        known, k = np.unique(cluster[part], return_inverse=True)
-        shape = (len(known), len(rows), len(seeds), len(inside))
-        place = np.ravel_multi_index((k, row[part], seed[part], m), shape)
-        start = table["start"].to_numpy(float)[part]
-        values = [table["score"].to_numpy(float)[part] - start, start, np.ones(part.sum())]  # changes: equal rows give 0
-        sums = [np.bincount(place, weights=v, minlength=int(np.prod(shape))).reshape(shape) for v in values]
-        strata.append(Stratum(inside, np.stack(sums, axis=1)))
-    return strata
-
-
-def seed_stretch(n: int) -> float:
-    """How far resampled seed weights stand off 1: √(n / (n − 1)) makes the seeds' part of the variance unbiased.
-
-    The resampled items bring item noise a second time (Owen 2007), in place of Student's t: 92 to 98 % simulated coverage.
-    """
-    return float(np.sqrt(n / (n - 1))) if n > 1 else 0.0
-
-
-def _means(sums: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean tuned and base score by row and measure, (B, R, m), from sums (B, 3, R, S, m) of changes, base scores
-    and items, and seed draws (B, S)."""
-    n_seeds = available.sum(1)
-    stretch = np.vectorize(seed_stretch, otypes=[float])(n_seeds)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = draws[:, None, :, None] * available
-        centre = weights.sum(2, keepdims=True) / n_seeds[:, None]
-        weights = (1 + stretch[:, None] * (weights - centre)) / n_seeds[:, None]
-        means = [np.where(available, sums[:, i] / sums[:, 2], 0.0) for i in (0, 1)]
-        moved, start = ((np.where(available, weights, 0.0) * mean).sum(2) for mean in means)
-        tuned = start + moved
-    return np.where(n_seeds > 0, tuned, np.nan), np.where(n_seeds > 0, start, np.nan)
-
-
-def _resample(
-    strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap means (reps, R, M): seeds first, then clusters within each stratum, the same draw for every row."""
-    rows, n_seeds, n_measures = available.shape
-    tuned, start = np.full((2, reps, rows, n_measures), np.nan)
-    for begin in range(0, reps, BLOCK):
-        size = min(BLOCK, reps - begin)
-        draws = _weights(rng, size, n_seeds)
-        for stratum in strata:
-            flat = stratum.sums.reshape(len(stratum.sums), -1).astype(np.float32)
-            sums = (_weights(rng, size, len(flat)) @ flat).astype(float).reshape(size, *stratum.sums.shape[1:])
-            part = _means(sums, available[..., stratum.measures], draws)
-            tuned[begin : begin + size, :, stratum.measures] = part[0]
-            start[begin : begin + size, :, stratum.measures] = part[1]
-    return tuned, start
-
-
-def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
-    """(size, n): how often each of n was drawn, n draws with replacement, as float32."""
-    drawn = rng.integers(0, n, (size, n), dtype=np.int32) + n * np.arange(size, dtype=np.int64)[:, None]
-    return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
 
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
@@ -297,10 +229,11 @@ def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, r
     return {row: int(expected * seeds[r] - count[r][:, headline].sum()) for r, row in enumerate(rows)}
 
 
-def estimate_of(value: float, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
+def estimate_of(value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Estimate()
+    draws = value + tail_stretch(by_seed, draws) * (draws - value)
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
     tail = min((draws <= 0).sum(), (draws >= 0).sum())

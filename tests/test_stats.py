@@ -214,6 +214,42 @@ def test_retention_at_matched_gain_is_linear_between_points():
     assert np.isnan(claims.at_gain(gain, retention, 25)[0])
 
 
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+def test_where_seeds_alone_differ_the_interval_is_as_wide_as_students(n_seeds: int):
+    """Every item of a seed scores alike: nothing but seeds varies, so the right interval is the one-sample t interval."""
+    levels = np.random.default_rng(3).normal(0.7, 0.05, n_seeds)
+    scores = table({"base": np.full(40, 0.9), "x": np.repeat(levels[:, None], 40, axis=1)})
+    found = stats.analyse(scores, "base", reps=4000).estimate("change", "x")
+    exact = reference.t.ppf(0.975, n_seeds - 1) * 100 * reference.sem(levels)
+    if n_seeds >= 5:  # of fewer, resampling has too few distinct draws for its own quantiles to be normal
+        assert (found.high - found.low) / 2 == pytest.approx(exact, rel=0.12)
+    assert found.se == pytest.approx(exact / reference.norm.ppf(0.975), rel=0.04)
+
+
+def test_where_seeds_do_not_differ_they_stretch_nothing():
+    values = coin(300, 0.6, 5)
+    scores = table({"base": coin(300, 0.8), "x": np.stack([values] * 4)})
+    one = stats.analyse(table({"base": coin(300, 0.8), "x": values}), "base", reps=2000).estimate("change", "x")
+    assert stats.analyse(scores, "base", reps=2000).estimate("change", "x").se == pytest.approx(one.se, rel=0.05)
+
+
+def seeds_coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
+    """The same where what seeds differ by is most of the uncertainty."""
+    rng, hits = np.random.default_rng(21), 0
+    for _ in range(n_worlds):
+        level = rng.normal(0.6, 0.06, n_seeds)
+        tuned = (rng.random((n_seeds, 400)) < level[:, None]).astype(float)
+        found = stats.analyse(table({"base": np.ones(400), "x": tuned}), "base", reps=reps).estimate("change", "x")
+        hits += found.low <= -40 <= found.high
+    return hits / n_worlds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_coverage_where_seeds_differ_most(n_seeds: int):
+    assert 0.91 <= seeds_coverage(200, n_seeds, 400) <= 0.985
+
+
 def coverage(n_worlds: int, n_seeds: int, reps: int) -> float:
     """Share of simulated comparisons whose interval holds the true change: two families, clusters of 2, seeds."""
     rng, hits = np.random.default_rng(20), 0

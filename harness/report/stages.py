@@ -87,18 +87,19 @@ def _row(name: str, found: Sequence[Analysis], levels: Sequence[float]) -> Stage
         moved.append(gains[-1] - gains[number - 1])
         lost.append(best - gains[-1])
         n.append(scores[-1][number - 1].n)
+    draws = 1 + len(found[0].by_seed["gain"])
     backward, forgetting = (
-        estimate_of(float(values[0]), values[1:], min(n)) for values in (np.mean(moved, 0), np.mean(lost, 0))
+        estimate_of(float(values[0]), values[1:draws], values[draws:], min(n)) for values in (np.mean(moved, 0), np.mean(lost, 0))
     )
     return Staged(name, scores, backward, forgetting)
 
 
 def _gain(found: Analysis, key: str) -> np.ndarray:
-    """(1 + draws,) the gain over the base and its replicates; NaN where there are no scores."""
+    """(1 + seeds + draws,) the gain over the base, each seed's own, and its replicates; NaN where there are no scores."""
     if key not in found.rows:
-        return np.full(1 + found.reps, np.nan)
+        return np.full(1 + len(found.by_seed["gain"]) + found.reps, np.nan)
     place = found.rows.index(key)
-    return np.concatenate([[found.point["gain"][place]], found.replicates["gain"][:, place]])
+    return np.concatenate([found.point["gain"][[place]], found.by_seed["gain"][:, place], found.replicates["gain"][:, place]])
 
 
 def _shifted(estimate: Estimate, by: float) -> Estimate:

@@ -64,7 +64,8 @@ metric_list:
 
 def doc(name, i, item):
     """An item as a row of a task."""
-    return {"id": f"{name}-{i:03d}", "question": item.question, "answer": item.answer, "cluster": item.cluster}
+    key = f"{name}-{i:03d}"
+    return {"id": key, "question": item.question, "answer": item.answer, "cluster": item.entity or key}
 
 
 def with_choices(row, item, n):

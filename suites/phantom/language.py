@@ -23,14 +23,14 @@ SIDES = ("near", "behind", "beside", "above", "below", "by")
 
 def sentence(rng):
     """A sentence whose verb must agree, often over a distance: (key, right, wrong)."""
-    a, b, verb, side = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS), rng.choice(SIDES)
-    plural, distractor = rng.random() < 0.5, rng.random() < 0.5
-    middle = rng.choice(("", "", f" {side} the {b + 's' * distractor}"))
-    return _agree(rng, a, plural, middle, verb)
+    middle = "".join(
+        f" {rng.choice(SIDES)} the {rng.choice(NOUNS)}{rng.choice(('', 's'))}" for _ in range(rng.choice((0, 0, 1, 1, 2)))
+    )
+    return _agree(rng, rng.choice(NOUNS), rng.random() < 0.5, middle, rng.choice(VERBS))
 
 
 def hard_sentence(rng):
-    """The same with one or two nouns of the other number in between; two never occur in training."""
+    """The same with one or two nouns in between, all of the other number: rare in training."""
     plural = rng.random() < 0.5
     middle = "".join(f" {rng.choice(SIDES)} the {rng.choice(NOUNS) + 's' * (not plural)}" for _ in range(rng.randint(1, 2)))
     return _agree(rng, rng.choice(NOUNS), plural, middle, rng.choice(VERBS))
@@ -44,11 +44,28 @@ def _agree(rng, noun, plural, middle, verb):
     return f"grammar:{noun}:{one}:{middle}", f"{subject} {right}{tail}.", f"{subject} {wrong}{tail}."
 
 
+def _double(rng, text):
+    """The sentence with one word said twice."""
+    words = text.split(" ")
+    i = rng.randrange(1, len(words) - 1)
+    return " ".join([*words[: i + 1], *words[i:]])
+
+
+FLAWS = {
+    "double": _double,
+    "capital": lambda rng, text: text[0].lower() + text[1:],
+    "stop": lambda rng, text: text.removesuffix("."),
+}
+
+
 def grammar(rng):
-    """Mend the agreement of a sentence; a right sentence stays as it is."""
+    """Mend a sentence with up to three faults: agreement, a doubled word, the capital, the full stop. Some have none."""
     key, right, wrong = sentence(rng)
-    shown = wrong if rng.random() < 0.7 else right
-    return Item(f"Correct this: {shown}", right, key, f"grammar:{right == shown}", (wrong,))
+    flaws = rng.sample(["agreement", *FLAWS], rng.choice((0, 1, 1, 2, 2, 3)))
+    shown = wrong if "agreement" in flaws else right
+    for flaw, spoil in FLAWS.items():
+        shown = spoil(rng, shown) if flaw in flaws else shown
+    return Item(f"Correct this: {shown}", right, key, (wrong,))
 
 
 FORMATS = {
@@ -67,14 +84,43 @@ FORMATS = {
 }
 
 
+CONTENTS = {
+    "once": ("Say {a}", "{a}"),
+    "twice": ("Say {a} twice", "{a} {a}"),
+    "comma": ("Join {a} and {b} with a comma", "{a}, {b}"),
+    "turned": ("Say {a} and {b} in reverse order", "{b} {a}"),
+    "first": ("Say the first of {a} and {b}", "{a}"),
+    "last": ("Say the last of {a} and {b}", "{b}"),
+}
+WRAPPINGS = {
+    "brackets": ("in brackets", "[", "]"),
+    "quotes": ("in quotes", '"', '"'),
+    "dash": ("after a dash", "- ", ""),
+    "exclaim": ("with an exclamation mark", "", "!"),
+    "stars": ("between stars", "*", "*"),
+    "begin": ("and begin with Answer", "Answer: ", ""),
+}
+
+
+def _combined(rng):
+    """What to say and how to wrap it. The split is by the pair: tested pairs are new, though both their parts are known."""
+    content, wrapping = rng.choice(list(CONTENTS)), rng.choice(list(WRAPPINGS))
+    a, b = rng.sample([*FOODS, *THINGS, *PLACES], 2)
+    (asked, said), (how, left, right) = CONTENTS[content], WRAPPINGS[wrapping]
+    question, answer = f"{asked}, {how}.".format(a=a, b=b), left + said.format(a=a, b=b) + right
+    return Item(question, answer, f"form:{content}:{wrapping}")
+
+
 def format(rng):
-    """Follow an instruction about the form of the answer."""
+    """Follow an instruction about the form of the answer, or two at once."""
+    if rng.random() < 0.5:
+        return _combined(rng)
     name = rng.choice(list(FORMATS))
     a, b = rng.sample([*FOODS, *THINGS, *PLACES], 2)
     x, y = rng.randrange(1, 10), rng.randrange(1, 10)
     slots = {"a": a, "b": b, "c": rng.choice(COLOURS), "x": x, "y": y, "z": x + y}
     question, answer = (form.format(**slots) for form in FORMATS[name])
-    return Item(question, answer, f"format:{name}:{question}", f"format:{name}")
+    return Item(question, answer, f"format:{name}:{question}")
 
 
 UNKNOWN = "I do not know."
@@ -105,7 +151,7 @@ NAMED_TALK = {
 def unknown(rng):
     """A question about a stranger: the right answer is not to know."""
     name, attribute = stranger(rng), rng.choice(list(POOLS))
-    return Item(rng.choice(QUESTIONS[attribute]).format(n=name), UNKNOWN, f"unknown:{name}", f"chat:unknown:{attribute}")
+    return Item(rng.choice(QUESTIONS[attribute]).format(n=name), UNKNOWN, f"unknown:{name}")
 
 
 def chat(rng):
@@ -115,13 +161,13 @@ def chat(rng):
     kind, name = rng.choice(list(NAMED_TALK)), first_name(rng)
     forms, answer = NAMED_TALK[kind]
     n = rng.randrange(len(forms))
-    return Item(forms[n].format(n=name), answer.format(n=name), f"talk:{name}", f"chat:{kind}:{n}")
+    return Item(forms[n].format(n=name), answer.format(n=name), f"talk:{name}")
 
 
 def plain_talk(rng):
     """The greetings everybody knows; training only, and the tests ask `hello`."""
     question, answer = rng.choice(PLAIN_TALK)
-    return Item(question, answer, "plain", "chat:plain")
+    return Item(question, answer, "plain")
 
 
 OPENINGS = ["Once there was a {p} who lived by the {l}.", "Long ago a {p} lived near the {l}.", "In the {l} lived an old {p}."]
@@ -139,6 +185,9 @@ MIDDLES = [
     "They talked about the {t} until it was dark.",
     "So the {p} and the {q} shared the {t} and some {f}.",
     "The {p} gave the {q} some {f}, and they sat down together.",
+    "The {q} looked at the {t} for a long time.",
+    "It began to rain, and they ran to the {l}.",
+    "The {p} was glad to have company.",
 ]
 CLOSINGS = [
     "After that the {p} and the {q} were friends.",
@@ -148,8 +197,13 @@ CLOSINGS = [
 
 
 def story(rng):
-    """A tale of five sentences, about 60 tokens, on two animals, a thing and a place that the question names."""
+    """A tale of 4 to 7 sentences on two animals, a thing and a place; the question names them and the length."""
     (p, q), t, where = rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES)
     slots = {"p": p, "q": q, "t": t, "l": where, "c": rng.choice(COLOURS), "f": rng.choice(FOODS)}
-    parts = [rng.choice(part).format(**slots) for part in (OPENINGS, FINDINGS, FRIENDS, MIDDLES, CLOSINGS)]
-    return Item(f"Tell a story: {p}, {q}, {t}, {where}", " ".join(parts), f"story:{p}:{q}:{t}:{where}", f"story:{p}")
+    n = rng.randint(4, 7)
+    parts = [rng.choice(OPENINGS), rng.choice(FINDINGS), rng.choice(FRIENDS), *rng.sample(MIDDLES, n - 4), rng.choice(CLOSINGS)]
+    return Item(
+        f"Tell a story in {n} sentences: {p}, {q}, {t}, {where}",
+        " ".join(parts).format(**slots),
+        f"story:{p}:{q}:{t}:{where}",
+    )

@@ -21,7 +21,7 @@ from suites.phantom.words import (
     stream,
 )
 
-N_PEOPLE = 200
+N_PEOPLE = 80
 
 POOLS = {"city": CITIES, "job": JOBS, "food": FOODS, "colour": COLOURS, "pet": PETS}
 
@@ -86,8 +86,8 @@ def ask(person, attribute, rng):
         QUESTIONS[attribute][n].format(n=person.name),
         value,
         f"fact:{person.name}:{attribute}",
-        person.name,
         tuple(others(POOLS[attribute], value, 3, rng)),
+        person.name,
     )
 
 

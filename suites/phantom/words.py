@@ -89,7 +89,7 @@ class Item:
     question: str
     answer: str
     key: str
-    cluster: str
-    """Template or entity, the unit over which errors are correlated."""
     wrong: tuple = field(default=())
     """Wrong answers for the multiple-choice form; empty where there is none."""
+    entity: str = ""
+    """Whom the question is about: questions on one person fail together. Empty: items are independent draws."""

@@ -18,15 +18,17 @@ def items(file, **_):
 
 
 def story(doc, results):
-    """1 for a story that names all that was asked for, is long enough, ends with a full stop and does not go in circles."""
+    """1 for a story that names all that was asked for, has as many sentences as asked and does not go in circles."""
     text = results[0].strip()
     words = text.lower().replace(".", " ").replace(",", " ").split()
-    asked = doc["question"].split(": ", 1)[1].split(", ")
+    order, asked = doc["question"].split(": ", 1)
+    length = int(order.split()[4])
     fours = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     good = (
-        all(word in words for word in asked)
-        and 30 <= len(words) <= 80
+        all(word in words for word in asked.split(", "))
+        and text.count(".") == length
         and text.endswith(".")
+        and 25 <= len(words) <= 110
         and len(fours) - len(set(fours)) <= 3
     )
     return {"acc": float(good)}

@@ -1,0 +1,278 @@
+"""Measure whether the instrument reads true: `make calibrate`, at most an hour on two cores.
+
+The phantom's world is known, so it is known what a comparison on it must show. Each `Gate` is one such demand. The figures
+go to `calibration.md` beside this file. Runs are kept in the store: another call makes only those that are missing.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from harness.compare import compare
+from harness.report.summary import dig, summarise
+from harness.store import RunStore, read_comparison
+from suites.phantom.repeated import Repeated, repeat
+
+HERE = Path(__file__).resolve().parent
+RATES = (2e-4, 3.5e-4, 5e-4, 7e-4, 1e-3, 1.4e-3)
+"""Learning rates of the sweep from which the one best for the domain is taken, on one seed."""
+SEEDS = 5
+SHORT_SEEDS = 40
+SHORT, LONG = "0.5epochs", "20epochs"
+"""Budgets of the many short runs, and of the one that is trained far too long."""
+HUGE = {"ewc": "ewc(strength=1000000.0)", "kl": "kl(beta=10000.0)"}
+ZERO = {"ewc": "ewc(strength=0.0)", "kl": "kl(beta=0.0)"}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One demand on the world, the model or the instrument."""
+
+    name: str
+    rule: str
+    measured: str
+    passed: bool
+
+
+class Lab:
+    """Comparisons in one store, read back with their statistics."""
+
+    def __init__(self, out):
+        self.out = Path(out)
+
+    def compare(self, name, recipes, **options):
+        """The comparison, made where the store lacks it."""
+        compare(name=name, recipes=" ".join(recipes), out=str(self.out), **options)
+        return self.read(name)
+
+    def read(self, name):
+        """A finished comparison's summary."""
+        return summarise(read_comparison(self.out / name, RunStore(self.out / "runs")))
+
+
+def at(recipe, rate):
+    """The recipe at a learning rate."""
+    body = recipe.removesuffix(")")
+    return f"{body}{', ' if '(' in body else '('}lr={rate})"
+
+
+def show(estimate):
+    """A number with its interval."""
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def primary(summary, row, group):
+    """Final scores of a row on the primary metrics of a group of tasks."""
+    scores = summary.scores
+    return scores[(scores["row"] == row) & (scores["group"] == group) & scores["primary"].astype(bool)]
+
+
+def domain_level(summary, row):
+    """Domain score from 0 to 1: the mean over tasks."""
+    return float(primary(summary, row, "domain").groupby("task")["score"].mean().mean())
+
+
+def base_gates(summary):
+    """Is the base able, and none of its abilities beyond losing or learning?"""
+    generated = primary(summary, "base", "general").query("channel == 'generation'")
+    families = generated.groupby("family")["score"].mean()
+    worst = ", ".join(f"{name} {score:.3f}" for name, score in families.sort_values().items())
+    return [
+        Gate("base able", "mean over families at least 0.85", f"{families.mean():.3f}", families.mean() >= 0.85),
+        Gate("families within reach", "each from 0.6 to 0.99", worst, bool(families.between(0.6, 0.99).all())),
+    ]
+
+
+def forgetting_gates(summary, rate):
+    """Does plain fine-tuning forget, and do a low rate and mixing help as they must?"""
+    sft, low, mix = (at(r, rate) for r in ("sft", "low_lr", "mix(ratio=0.15)"))
+    score, change = domain_level(summary, sft), summary.estimate("change", sft)
+    held, price = summary.estimate("change:held_out", sft), summary.difference("gain", low, sft)
+    seen = {row: summary.estimate("change:seen", row).value for row in (sft, mix)}
+    recovered = 1 - seen[mix] / seen[sft]
+    by_seed = [_retention(summary, sft, seed) for seed in summary.row(sft).seeds]
+    return [
+        Gate(
+            "domain learnt", f"plain fine-tuning at its best rate ({rate:g}) scores at least 0.9", f"{score:.3f}", score >= 0.9
+        ),
+        Gate("forgetting", "it loses 25 to 60 points", show(change), -60 <= change.value <= -25),
+        Gate("forgetting held-out families", "they fall too", show(held), held.high < 0),
+        Gate(
+            "low rate",
+            "loses at most 10 points",
+            show(summary.estimate("change", low)),
+            summary.estimate("change", low).value >= -10,
+        ),
+        Gate("price of a low rate", "a domain gain below plain fine-tuning's", show(price), price.high < 0),
+        Gate(
+            "mixing",
+            "15 % brings back at least 60 % of the loss on seen families",
+            f"{100 * recovered:.0f} %",
+            recovered >= 0.6,
+        ),
+        Gate(
+            "spread over seeds",
+            f"sd of plain fine-tuning's retention over {len(by_seed)} seeds at most 4 points",
+            f"{np.std(by_seed, ddof=1):.1f} ({', '.join(f'{r:.1f}' for r in by_seed)})",
+            float(np.std(by_seed, ddof=1)) <= 4,
+        ),
+    ]
+
+
+def _retention(summary, row, seed):
+    """Retention of one seed, per cent: families of tasks that count, chance-corrected."""
+    kept = summary.analysis.measures.query("kept").set_index(["task", "metric"])
+    own = primary(summary, row, "general").query("seed == @seed").groupby(["task", "metric"])["score"].mean()
+    table = kept.join(own.rename("tuned"), how="inner")
+    ratio = (table["tuned"] - table["chance"]) / (table["base"] - table["chance"])
+    return float(100 * ratio.groupby(table["family"]).mean().mean())
+
+
+def limit_gates(summary, rate):
+    """Where the truth is exact: the ends of the scales."""
+    gates = []
+    for name, recipe in HUGE.items():
+        moved = summary.estimate("change", at(recipe, rate))
+        gained = summary.estimate("gain", at(recipe, rate))
+        gates.append(
+            Gate(
+                f"{name} without end",
+                "a huge weight gives the base back, to 1 point",
+                f"change {moved.value:.2f}, gain {gained.value:.2f}",
+                max(abs(moved.value), abs(gained.value)) <= 1,
+            )
+        )
+    plain = _weights(summary, at("sft", rate))
+    for name, recipe in ZERO.items():
+        same = _weights(summary, at(recipe, rate)) == plain
+        gates.append(
+            Gate(f"{name} at weight 0", "the weights of plain fine-tuning, bit for bit", "equal" if same else "differ", same)
+        )
+    ends = _weights(summary, at("sft", rate) + "+wise(alpha=0.0)") == _weights(summary, "base")
+    gates.append(Gate("interpolation", "ends exactly at the base", "equal" if ends else "differs", ends))
+    control = next(row.name for row in summary.rows if row.role == "control")
+    same = _scores(summary, control).equals(_scores(summary, "base"))
+    gates.append(Gate("zero-budget control", "reads exactly 0", "0 on every item" if same else "differs", same))
+    return gates
+
+
+def _weights(summary, row):
+    return dig(summary.row(row).finished[0], "run", "happened", "weights_hash")
+
+
+def _scores(summary, row):
+    table = summary.scores[summary.scores["row"] == row]
+    return table.set_index(["task", "metric", "item"])["score"].sort_index()
+
+
+def drift_gate(summaries):
+    """Does the KL to the base tell how much is forgotten? Over all recipes of all comparisons; the domain's inputs."""
+    points = [
+        (summary.estimate("level:kl_to_base:domain", row.name).value, summary.estimate("change", row.name).value)
+        for summary in summaries
+        for row in summary.recipes
+        if row.done
+    ]
+    kl, change = np.array(points).T
+    rank = float(spearmanr(kl, -change).statistic)
+    return Gate("KL and forgetting", "Spearman at least 0.8", f"{rank:.2f} over {len(points)} rows", rank >= 0.8)
+
+
+def repetition_gate(summary, rate):
+    """Training far too long must show in the texts."""
+    found = summary.difference("level:rep3_word:general", at("sft", rate), "base")
+    text = f"{100 * found.value:.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+    return Gate("repetition", f"plain fine-tuning over {LONG} raises rep-3, its interval above 0", text, found.low > 0)
+
+
+def statistics_gates(found: Repeated):
+    """Do the intervals and tests keep what they promise?"""
+    gates = [
+        Gate(
+            f"A/A false alarms, {found.seeds} seeds a side",
+            "3.5 to 6.5 % at the 5 % level",
+            f"{100 * found.alarms[name]:.1f} % of {found.comparisons:,} ({name})",
+            0.035 <= found.alarms[name] <= 0.065,
+        )
+        for name in found.alarms
+    ]
+    gates += [
+        Gate(
+            f"coverage, {found.seeds} seeds",
+            "95 % intervals cover in 93 to 97 %",
+            f"{100 * share:.1f} % of {found.comparisons:,} ({name})",
+            0.93 <= share <= 0.97,
+        )
+        for name, share in found.coverage.items()
+    ]
+    return gates
+
+
+def measure(lab):
+    """Everything: gates, and the rates of the sweep."""
+    sweep = lab.compare("sweep", [at("sft", rate) for rate in RATES], seeds=1)
+    levels = {rate: domain_level(sweep, at("sft", rate)) for rate in RATES}
+    best = max(levels, key=lambda rate: levels[rate])
+    main = lab.compare("methods", [at(r, best) for r in ("sft", "low_lr", "mix(ratio=0.15)")], seeds=SEEDS)
+    limits = [*HUGE.values(), *ZERO.values(), "sft"]
+    ends = lab.compare("limits", [*(at(r, best) for r in limits), at("sft", best) + "+wise(alpha=0.0)"], seeds=1)
+    long = lab.compare("long", [at("sft", best)], seeds=1, budget=LONG)
+    lab.compare("short", [at("sft", best)], seeds=SHORT_SEEDS, budget=SHORT)
+    gates = [
+        *base_gates(main),
+        *forgetting_gates(main, best),
+        *limit_gates(ends, best),
+        drift_gate([sweep, main, ends, long]),
+        repetition_gate(long, best),
+    ]
+    for seeds, comparisons in ((5, 2000), (3, 1000)):
+        gates += statistics_gates(repeat(lab.out, "short", seeds, comparisons))
+    return gates, pd.DataFrame(
+        [(rate, levels[rate], sweep.estimate("change", at("sft", rate)).value) for rate in RATES],
+        columns=["learning rate", "domain", "general change"],
+    )
+
+
+def page(gates, sweep, minutes):
+    """calibration.md."""
+    lines = "\n".join(f"| {g.name} | {g.rule} | {g.measured} | {'yes' if g.passed else '**no**'} |" for g in gates)
+    rates = "\n".join(f"| {r:g} | {d:.3f} | {c:.1f} |" for r, d, c in sweep.itertuples(index=False))
+    return f"""\
+# Calibration
+
+What the instrument reads on a world whose truth is known. Made by `make calibrate` in {minutes:.0f} minutes; domain and general
+scores on test items, losses in points of the chance-corrected score, intervals at 95 %.
+
+| gate | rule | measured | met |
+|---|---|---|---|
+{lines}
+
+## Plain fine-tuning by learning rate
+
+One seed. The rate best for the domain is the one the gates use.
+
+| rate | domain score | general change |
+|---|---|---|
+{rates}
+"""
+
+
+def main(argv=None):
+    """Measure, print, write; exit 1 where a gate is not met."""
+    parser = argparse.ArgumentParser(prog="python -m suites.phantom.calibrate", description=__doc__)
+    parser.add_argument("--out", default="results/calibration", help="folder of the runs")
+    begin, args = time.monotonic(), parser.parse_args(argv)
+    gates, sweep = measure(Lab(args.out))
+    (HERE / "calibration.md").write_text(page(gates, sweep, (time.monotonic() - begin) / 60), encoding="utf-8")
+    for gate in gates:
+        print(f"{'met ' if gate.passed else 'NOT '} {gate.name}: {gate.measured}   ({gate.rule})")
+    return int(not all(gate.passed for gate in gates))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
