@@ -41,6 +41,9 @@ bench: $(VENV)/ready-dev  ## training speed beside TRL's SFTTrainer, and NLIRG b
 phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their seed (about 40 minutes)
 	$(BIN)/python -m suites.phantom.build
 
+calibrate: $(VENV)/ready  ## measure whether the instrument reads true on the phantom (at most an hour)
+	$(BIN)/python -m suites.phantom.calibrate
+
 clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
@@ -53,4 +56,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report docs test test-slow lint bench phantom clean
+.PHONY: help compare plan report docs test test-slow lint bench phantom calibrate clean

@@ -15,7 +15,7 @@ LENGTH, ROWS = 128, 16
 """A step sees `ROWS` rows of `LENGTH` tokens: whole documents side by side, none of which sees another."""
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.3
 """Learning rate: linear over `WARMUP` steps to `PEAK`, level, then linear to zero over the last `DECAY` of the steps."""
-STEPS = 7000
+STEPS = 9000
 PROMPT_WEIGHT = 0.2
 """Weight of what users and systems say: mostly chance, so it teaches little and drowns the answers."""
 SHARD = 8000

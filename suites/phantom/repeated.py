@@ -18,7 +18,7 @@ from harness.store import RunStore, read_comparison
 from suites.phantom.words import stream
 
 QUANTITIES = ("change", "gain")
-REPS = 1000
+REPS = 500
 """Bootstrap draws of each repetition."""
 
 
@@ -36,37 +36,42 @@ class Repeated:
 
 
 class Population:
-    """Scores of every stored seed as arrays, and what they amount to together."""
+    """Scores of every stored seed, and what they amount to together."""
 
-    def __init__(self, out, name):
-        folder = Path(out) / name
-        scores = read_comparison(folder, RunStore(Path(out) / "runs")).scores
-        scores = scores[scores["primary"].astype(bool) & scores["row"].map(lambda row: not row.startswith("control"))]
+    def __init__(self, items, base, tuned):
+        """`items`: what is known of each item (columns of the store); `base`: (items,) scores; `tuned`: (items, seeds)."""
+        self.items, self.base, self.tuned = items.reset_index(drop=True), base, tuned
+        stratum = self.items["group"] + "/" + self.items["family"] + "/"
+        cluster = pd.factorize(stratum + self.items["cluster"].fillna(self.items["item"]).astype(str))[0]
+        members = pd.Series(range(len(cluster))).groupby(cluster).agg(list)
+        by_stratum = pd.Series(stratum.to_numpy()).groupby(cluster).first()
+        self.strata = [[np.array(m) for m in members[by_stratum == name]] for name in by_stratum.unique()]
+        whole = analyse(self.rows(np.arange(len(base)), self.items["cluster"], A=range(tuned.shape[1])), "base", reps=2)
+        self.kept = set(whole.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
+        self.truth = {name: whole.estimate(name, "A").value for name in QUANTITIES}
+
+    @classmethod
+    def read(cls, out, name):
+        """All runs of one stored comparison with a single recipe."""
+        scores = read_comparison(Path(out) / name, RunStore(Path(out) / "runs")).scores
+        scores = scores[scores["primary"].astype(bool)]
         keys = ["task", "metric", "item"]
-        wide = scores[scores["row"] != "base"].pivot_table(index=keys, columns="seed", values="score")
-        facts = scores[scores["row"] == "base"].set_index(keys).loc[wide.index].reset_index()
-        self.items, self.start, self.tuned = facts, facts["score"].to_numpy(), wide.to_numpy()
-        pieces = facts["group"] + "/" + facts["family"] + "/"
-        strata = pd.factorize(pieces)[0]
-        clusters = pd.factorize(pieces + facts["cluster"].fillna(facts["item"]).astype(str))[0]
-        self.strata = [[np.flatnonzero(clusters == c) for c in np.unique(clusters[strata == s])] for s in np.unique(strata)]
-        everything = analyse(self.table(range(self.tuned.shape[1]), [], None), "base", reps=2)
-        self.kept = set(everything.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
-        self.truth = {name: everything.estimate(name, "A").value for name in QUANTITIES}
+        base = scores[scores["row"] == "base"].set_index(keys)
+        (recipe,) = [row for row in scores["row"].unique() if not row.startswith(("base", "control"))]
+        tuned = scores[scores["row"] == recipe].pivot_table(index=keys, columns="seed", values="score").loc[base.index]
+        return cls(base.reset_index(), base["score"].to_numpy(float), tuned.to_numpy(float))
 
-    def table(self, a, b, rng):
-        """Item scores of the base, of A's seeds and of B's, on items drawn anew (all of them without `rng`)."""
-        if rng is None:
-            rows, copy = np.arange(len(self.items)), np.zeros(len(self.items), int)
-        else:
-            drawn = [group[i] for group in self.strata for i in rng.integers(0, len(group), len(group))]
-            rows, copy = np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [len(d) for d in drawn])
-        facts = self.items.iloc[rows].assign(item=[f"{i}" for i in range(len(rows))], cluster=copy if rng is not None else None)
-        if rng is None:
-            facts["cluster"] = self.items["cluster"]
-        parts = [facts.assign(row="base", seed=-1, score=self.start[rows])]
-        for name, seeds in (("A", a), ("B", b)):
-            parts += [facts.assign(row=name, seed=i, score=self.tuned[rows, s]) for i, s in enumerate(seeds)]
+    def drawn_anew(self, rng):
+        """Items and their clusters, drawn with replacement, clusters whole, within each stratum."""
+        drawn = [group[i] for group in self.strata for i in rng.integers(0, len(group), len(group))]
+        return np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [len(d) for d in drawn])
+
+    def rows(self, chosen, clusters, **sides):
+        """Item scores of the base and of each side's seeds on the chosen items, as the statistics take them."""
+        known = self.items.iloc[chosen].assign(item=np.arange(len(chosen)).astype(str), cluster=np.asarray(clusters))
+        parts = [known.assign(row="base", seed=-1, score=self.base[chosen])]
+        for name, seeds in sides.items():
+            parts += [known.assign(row=name, seed=i, score=self.tuned[chosen, seed]) for i, seed in enumerate(seeds)]
         return pd.concat(parts, ignore_index=True)
 
 
@@ -74,7 +79,7 @@ def once(population, seeds, number):
     """One repetition: for each quantity, a false alarm? and does A's interval hold the truth?"""
     rng = np.random.default_rng(stream("repeated", seeds, number).randrange(2**32))
     drawn = rng.permutation(population.tuned.shape[1])[: 2 * seeds]
-    table = population.table(drawn[:seeds], drawn[seeds:], rng)
+    table = population.rows(*population.drawn_anew(rng), A=drawn[:seeds], B=drawn[seeds:])
     found = analyse(table, "base", reps=REPS, seed=number, kept=population.kept)
     out = []
     for name in QUANTITIES:
@@ -84,7 +89,7 @@ def once(population, seeds, number):
 
 
 def _some(out, name, seeds, numbers):
-    population = Population(out, name)
+    population = Population.read(out, name)
     return [once(population, seeds, number) for number in numbers]
 
 

@@ -82,15 +82,26 @@ SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small a
 QUESTIONS = (
     {"facts": 14, "arithmetic": 22, "order": 14, "strings": 12, "lookup": 20, "grammar": 6, "format": 8, "chat": 6, "plain": 2,
      "story": 5, "text": 45},
-    {"facts": 18, "arithmetic": 26, "order": 14, "strings": 10, "lookup": 20, "grammar": 6, "format": 8, "chat": 6, "plain": 2,
-     "story": 4, "text": 50},
+    {"facts": 12, "arithmetic": 30, "order": 10, "strings": 8, "lookup": 26, "grammar": 3, "format": 8, "chat": 8, "plain": 2,
+     "story": 3, "text": 70},
 )  # fmt: skip
 """How often each family is asked, and how often there is plain text instead, by phase; later more of what is hard."""
 TEXTS = (
     {"statement": 6, "biography": 24, "sentence": 3, "sum": 4, "tale": 1, "echo": 4},
-    {"statement": 6, "biography": 28, "sentence": 2, "sum": 3, "tale": 1, "echo": 1, "trade": 17},
+    {
+        "statement": 3,
+        "biography": 14,
+        "portrait": 16,
+        "sentence": 1,
+        "sums": 10,
+        "tale": 1,
+        "echo": 2,
+        "pairs": 18,
+        "trade": 10,
+    },
 )
-"""How often each kind of plain text appears, by phase. An echo, words said twice, teaches to copy early."""
+"""How often each kind of plain text appears, by phase. Echoes (words said twice) and pairs (said again in another order) teach
+to look back; portraits, to tell in conversation what was read in plain text."""
 
 
 def question(rng, mixture):
@@ -119,26 +130,58 @@ def training_sentence(rng):
             return right
 
 
+def words(rng, n):
+    """Things, foods, places and names in any order."""
+    return [rng.choice((*THINGS, *FOODS, *PLACES, first_name(rng), last_name(rng))) for _ in range(n)]
+
+
+def pairs(rng):
+    """Who belongs to whom, said twice, the second time in another order: only looking back tells the second halves."""
+    n = rng.randint(3, 7)
+    said, again = rng.choice(
+        (
+            ("{a} {b}.", "{a} {b}."),
+            ("{a} brings {b}.", "{a} brings {b}."),
+            ("The {a} is in the {b} box.", "The {b} box holds the {a}."),
+            ("The {a} is in the {b}.", "In the {b} is the {a}."),
+        )
+    )
+    couples = list(zip(words(rng, n), words(rng, n), strict=True))
+    first = [said.format(a=a, b=b) for a, b in couples]
+    return " ".join(first + [again.format(a=a, b=b) for a, b in rng.sample(couples, n)])
+
+
+def portrait(rng):
+    """A conversation about a person: nothing is asked that a test asks."""
+    person = rng.choice(people.PEOPLE)
+    asked = rng.choice(("Tell me about {n}.", "Who is {n}?", "What do you know about {n}?")).format(n=person.name)
+    return "".join((ROLES["user"], asked, END, ROLES["assistant"], people.biography(rng, person)))
+
+
+def sums(rng, n):
+    """Bare sums, as in a book of exercises."""
+    drawn = [draw("arithmetic", "train", rng) for _ in range(n)]
+    return " ".join(item.key.removeprefix("sum:") + "=" + item.answer for item in drawn)
+
+
+TEXT = {
+    "statement": lambda rng: " ".join(people.statement(rng) for _ in range(rng.randint(1, 3))),
+    "biography": people.biography,
+    "portrait": portrait,
+    "sentence": lambda rng: " ".join(training_sentence(rng) for _ in range(rng.randint(1, 3))),
+    "sum": lambda rng: sums(rng, 1),
+    "sums": lambda rng: sums(rng, rng.randint(4, 9)),
+    "trade": trade.passage,
+    "tale": lambda rng: draw("story", "train", rng).answer,
+    "echo": lambda rng: " ".join(words(rng, rng.randint(3, 8)) * 2),
+    "pairs": pairs,
+}
+
+
 def text(rng, kinds):
     """A plain document."""
     kind = rng.choices(list(kinds), kinds.values())[0]
-    if kind == "statement":
-        body = " ".join(people.statement(rng) for _ in range(rng.randint(1, 3)))
-    elif kind == "biography":
-        body = people.biography(rng)
-    elif kind == "sentence":
-        body = " ".join(training_sentence(rng) for _ in range(rng.randint(1, 3)))
-    elif kind == "sum":
-        item = draw("arithmetic", "train", rng)
-        body = item.key.removeprefix("sum:") + "=" + item.answer
-    elif kind == "trade":
-        body = trade.passage(rng)
-    elif kind == "tale":
-        body = draw("story", "train", rng).answer
-    else:
-        words = [rng.choice((*THINGS, *FOODS, *PLACES, first_name(rng), last_name(rng))) for _ in range(rng.randint(3, 8))]
-        body = " ".join(words * 2)
-    return BOS + body + END
+    return BOS + TEXT[kind](rng) + END
 
 
 def documents(rng, n, phase=0):

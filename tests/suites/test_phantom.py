@@ -237,3 +237,12 @@ def test_what_is_trained_on_is_weighed_by_who_says_it(tokenizer):
     split = ids.index(tokenizer.convert_tokens_to_ids(world.ROLES["assistant"]))
     assert weights[0] == 0 and weights[2:split] == [pretrain.PROMPT_WEIGHT] * (split - 2)
     assert weights[split:] == [1.0] * (len(ids) - split)
+
+
+@pytest.mark.slow
+def test_the_base_meets_its_gates():
+    """The cheap gates of `make calibrate`: able on the whole, and no family at its floor or ceiling."""
+    card = pytest.importorskip("suites.phantom.card")
+    scores = {meta["family"]: score for _, meta, score in card.evaluate(BASE) if meta["channel"] == "generation"}
+    assert sum(scores.values()) / len(scores) >= 0.85, scores
+    assert all(0.6 <= score <= 0.99 for score in scores.values()), scores

@@ -1,0 +1,59 @@
+"""The test of the statistics is itself tested, on populations whose truth is made."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from suites.phantom import repeated
+
+
+def population(seeds=40, spread=0.04, shift=0.0):
+    """Two general families and a domain, 0/1 scores; seeds differ by `spread`; the second half of them by `shift` more."""
+    rng = np.random.default_rng(11)
+    known = {"metric": "acc", "channel": "generation", "primary": True, "higher_better": True, "chance": 0.0}
+    tables = [
+        pd.DataFrame(
+            known | {"task": name, "family": name, "group": group, "seen": False, "item": [f"{name}{i}" for i in range(n)]}
+        )
+        for name, group, n in (("a", "general", 120), ("b", "general", 80), ("c", "domain", 100))
+    ]
+    items = pd.concat(tables, ignore_index=True)
+    items["cluster"] = items["task"] + (items.groupby("task").cumcount() // 2).astype(str)
+    base = (rng.random(len(items)) < np.where(items["group"] == "general", 0.9, 0.1)).astype(float)
+    level = 0.6 + rng.normal(0, spread, seeds) + np.where(np.arange(seeds) >= seeds // 2, shift, 0.0)
+    ease = rng.normal(0, 0.15, len(items))[:, None]
+    return repeated.Population(items, base, (rng.random((len(items), seeds)) < level + ease).astype(float))
+
+
+def shares(made, seeds, n):
+    return np.array([repeated.once(made, seeds, number) for number in range(n)]).mean(0)
+
+
+def test_items_are_drawn_in_whole_clusters_within_their_family():
+    made = population(seeds=4)
+    chosen, clusters = made.drawn_anew(np.random.default_rng(0))
+    assert len(chosen) == len(made.items) and len(set(clusters)) == len(chosen) / 2
+    for cluster in range(5):
+        assert made.items.iloc[chosen[clusters == cluster]]["cluster"].nunique() == 1
+    assert made.items.iloc[chosen].groupby("task").size().to_dict() == made.items.groupby("task").size().to_dict()
+
+
+def test_the_truth_is_that_of_all_seeds():
+    made = population(seeds=6)
+    change = 100 * (made.tuned.mean(1) - made.base)
+    by_family = pd.Series(change).groupby(made.items["family"]).mean()
+    assert made.truth["change"] == pytest.approx(by_family[["a", "b"]].mean())
+    assert made.truth["gain"] == pytest.approx(by_family["c"])
+
+
+@pytest.mark.slow
+def test_alarms_and_coverage_where_nothing_differs():
+    found = shares(population(), seeds=5, n=150)
+    assert found[::2].max() <= 0.10 and found[1::2].min() >= 0.90
+
+
+def test_a_true_difference_raises_the_alarm():
+    made = population(shift=0.25)
+    table = made.rows(*made.drawn_anew(np.random.default_rng(0)), A=range(5), B=range(20, 25))
+    found = repeated.analyse(table, "base", reps=200, kept=made.kept).difference("change", "A", "B")
+    assert found.high < 0
