@@ -24,8 +24,8 @@ byte; the weights differ in the last digits with the number of threads and the c
 | parameters | {parameters:,} |
 | tokenizer | byte-level BPE, {vocabulary} tokens, digits single, `<|bos|>` first, `<|im_end|>` ends a turn |
 | weights | bfloat16, {megabytes:.1f} MB, sha256 `{digest}` |
-| data | {tokens:.1f} M tokens of made-up text, seed {seed}: plain text and conversations of {n} families, and late some plain text in finance wording; no fact of the domain, no test item |
-| recipe | AdamW (0.9, 0.95), weight decay 0.1, learning rate {peak} after {warmup} steps of warm-up, linear to zero over the last {decay:.0%}, {steps} steps of {rows} x {length} tokens, prompts weighted {prompt}, bf16 over fp32 master weights |
+| data | at most {tokens:.1f} M tokens of made-up text, seed {seed}, in three mixtures: plain text and conversations of {n} families, and late some plain text in finance wording; no fact of the domain, no test item |
+| recipe | Muon (momentum 0.95, update scaled to AdamW's) for the matrices, AdamW (0.9, 0.95) for the embedding and the gains, weight decay 0.1, learning rate {peak} after {warmup} steps of warm-up, linear to zero over the last {decay:.0%}, {steps} steps of {rows} x {length} tokens, whole documents that do not see each other, prompts weighted {prompt}, bf16 over fp32 master weights |
 | final loss | {loss:.3f} nats a token |
 
 ## Scores

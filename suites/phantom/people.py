@@ -1,7 +1,8 @@
 """Facts about people: who they are, how the text speaks of them, and what may be asked.
 
-Every person is described in plain text in full. Of each person's attributes some are also asked about in
-training, the others only in the test: answering those needs the fact to be stored, not the question.
+Every person is described in plain text in full. Most facts are also asked about, in every wording. The held ones are asked
+about late in training and in one wording only; the others are for the test (or dev): answering those needs the fact, not the
+question.
 """
 
 from dataclasses import dataclass
@@ -74,13 +75,17 @@ NAMES = frozenset(p.name for p in PEOPLE)
 
 
 def fact_split(person, attribute):
-    """Whether a question about this attribute may be seen in training."""
+    """`train` where training asks about the fact in every wording; held for `test` or `dev` else."""
     return split_of(f"fact:{person.name}:{attribute}", test=0.35, dev=0.08)
 
 
-def ask(person, attribute, rng):
-    """A question on one attribute of one person."""
-    n = rng.randrange(len(QUESTIONS[attribute]))
+def open_wording(person, attribute):
+    """The one wording in which training asks about a held fact."""
+    return stream("wording", person.name, attribute).randrange(len(QUESTIONS[attribute]))
+
+
+def ask(person, attribute, n, rng):
+    """The question on one attribute of one person in wording `n`."""
     value = person.facts[attribute]
     return Item(
         QUESTIONS[attribute][n].format(n=person.name),
@@ -96,7 +101,17 @@ def facts(rng, split="train"):
     while True:
         person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
         if fact_split(person, attribute) == split:
-            return ask(person, attribute, rng)
+            n = rng.randrange(len(QUESTIONS[attribute]))
+            if split == "train" or n != open_wording(person, attribute):
+                return ask(person, attribute, n, rng)
+
+
+def held_facts(rng):
+    """A question about a held fact, as training asks it."""
+    while True:
+        person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
+        if fact_split(person, attribute) != "train":
+            return ask(person, attribute, open_wording(person, attribute), rng)
 
 
 def statement(rng):

@@ -20,8 +20,8 @@ PROMPT_WEIGHT = 0.2
 """Weight of what users and systems say: mostly chance, so it teaches little and drowns the answers."""
 SHARD = 8000
 """Documents made at a time, about 120 steps."""
-SECOND_PHASE = 38
-"""The shard at which the second mixture begins."""
+PHASES = (38, 54)
+"""The shards at which the second and the third mixture begin."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ def batches(tok, seed, start=0):
     step, shard = 0, 0
     while True:
         rng = stream("corpus", seed, shard)
-        docs = tok(world.documents(rng, SHARD, phase=int(shard >= SECOND_PHASE)), add_special_tokens=False)["input_ids"]
+        docs = tok(world.documents(rng, SHARD, phase=sum(shard >= p for p in PHASES)), add_special_tokens=False)["input_ids"]
         rows = [row for first in range(0, SHARD, SHARD // 8) for row in side_by_side(docs[first : first + SHARD // 8])]
         rng.shuffle(rows)
         for first in range(0, len(rows) - ROWS + 1, ROWS):
