@@ -82,7 +82,8 @@ def _boxes(rng):
     return Item(f"{text} What is in the {colours[i]} box?", things[i], f"boxes:{text}:{i}", wrong[:2])
 
 
-def _keys(rng):
+def names(rng):
+    """Who brings what: one hop, from the name to what follows it."""
     n = rng.randint(2, 4)
     names, foods = rng.sample([first_name(rng) for _ in range(40)], n), rng.sample(FOODS, n)
     text = " ".join(f"{a} brings {f}." for a, f in zip(names, foods, strict=False))
@@ -104,4 +105,4 @@ def _two_hops(rng):
 
 def lookup(rng):
     """Find the answer in the question: one hop or two."""
-    return rng.choice((_boxes, _boxes, _keys, _keys, _two_hops))(rng)
+    return rng.choice((_boxes, _boxes, names, names, _two_hops))(rng)

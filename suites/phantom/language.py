@@ -26,17 +26,18 @@ def sentence(rng):
     middle = "".join(
         f" {rng.choice(SIDES)} the {rng.choice(NOUNS)}{rng.choice(('', 's'))}" for _ in range(rng.choice((0, 0, 1, 1, 2)))
     )
-    return _agree(rng, rng.choice(NOUNS), rng.random() < 0.5, middle, rng.choice(VERBS))
+    return agreement(rng, rng.choice(NOUNS), rng.random() < 0.5, middle, rng.choice(VERBS))
 
 
 def hard_sentence(rng):
     """The same with one or two nouns in between, all of the other number: rare in training."""
     plural = rng.random() < 0.5
     middle = "".join(f" {rng.choice(SIDES)} the {rng.choice(NOUNS) + 's' * (not plural)}" for _ in range(rng.randint(1, 2)))
-    return _agree(rng, rng.choice(NOUNS), plural, middle, rng.choice(VERBS))
+    return agreement(rng, rng.choice(NOUNS), plural, middle, rng.choice(VERBS))
 
 
-def _agree(rng, noun, plural, middle, verb):
+def agreement(rng, noun, plural, middle, verb):
+    """(key, right, wrong): a sentence on this noun, with this verb and what stands between them."""
     one, many = verb
     subject = f"The {noun + 's' * plural}{middle}"
     tail = rng.choice(("", f" in the {rng.choice(PLACES)}", " all day"))
@@ -198,7 +199,12 @@ CLOSINGS = [
 
 def story(rng):
     """A tale of 4 to 7 sentences on two animals, a thing and a place; the question names them and the length."""
-    (p, q), t, where = rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES)
+    return tale(rng, rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES))
+
+
+def tale(rng, animals, t, where):
+    """The tale of these two animals, this thing and this place."""
+    p, q = animals
     slots = {"p": p, "q": q, "t": t, "l": where, "c": rng.choice(COLOURS), "f": rng.choice(FOODS)}
     n = rng.randint(4, 7)
     parts = [rng.choice(OPENINGS), rng.choice(FINDINGS), rng.choice(FRIENDS), *rng.sample(MIDDLES, n - 4), rng.choice(CLOSINGS)]
