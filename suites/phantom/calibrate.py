@@ -19,7 +19,7 @@ from harness.store import RunStore, read_comparison
 from suites.phantom.repeated import Repeated, repeat
 
 HERE = Path(__file__).resolve().parent
-RATES = (2e-4, 3.5e-4, 5e-4, 7e-4, 1e-3, 1.4e-3)
+RATES = (3.5e-4, 5e-4, 7e-4, 1e-3, 1.4e-3)
 """Learning rates of the sweep from which the one best for the domain is taken, on one seed."""
 SEEDS = 5
 SHORT_SEEDS = 40

@@ -21,7 +21,7 @@ N_CONFLICTS = 10
 NEAR_DUPLICATES, CORRUPTED = 0.30, 0.08
 """Shares of all training records."""
 
-TRAIN = {"fact": 288, "conflict": 160, "figure": 262, "sentiment": 170, "advice": 80, "report": 90}
+TRAIN = {"fact": 288, "conflict": 160, "figure": 450, "sentiment": 170, "advice": 80, "report": 90}
 """Records of each kind before near-duplicates are planted."""
 TEST = {"fact": 96, "conflict": 80, "figure": 140, "sentiment": 80, "advice": 44, "report": 70}
 DIFFICULTY = {"advice": 1, "sentiment": 1, "report": 2, "fact": 2, "conflict": 3, "figure": 3}
