@@ -88,9 +88,8 @@ def _row(name: str, found: Sequence[Analysis], levels: Sequence[float]) -> Stage
         lost.append(best - gains[-1])
         n.append(scores[-1][number - 1].n)
     draws = 1 + len(found[0].by_seed["gain"])
-    backward, forgetting = (
-        estimate_of(float(values[0]), values[1:draws], values[draws:], min(n)) for values in (np.mean(moved, 0), np.mean(lost, 0))
-    )
+    parts = (np.mean(moved, 0), np.mean(lost, 0))
+    backward, forgetting = (estimate_of(float(part[0]), part[1:draws], part[draws:], min(n)) for part in parts)
     return Staged(name, scores, backward, forgetting)
 
 
