@@ -92,7 +92,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
         if fraction in spec.models:
             save_model(material.base, weights(), folder.model(fraction))
-        if fraction in SIXTHS and "final" in spec.kinds:  # the curve is of test items
+        if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
             monitor.scores(fraction, scoring.look(fraction, weights()))
 
     reset_peak_memory()
@@ -204,12 +204,12 @@ class Scoring:
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
     def score(self, weights: Weights) -> None:
-        """Every evaluation of the finished run; with `final` goes the curve's last point."""
+        """Every evaluation of the finished run; with the path goes the curve's last point."""
         for kind in self.spec.kinds:
             special = {"path": self._path, "stages": self._stages}
             scores = special[kind](weights) if kind in special else self._score(kind, weights)
             self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
-            if kind == "final":
+            if kind == "path":
                 self.look(1.0, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:

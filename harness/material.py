@@ -206,7 +206,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 REPORTED = ("final", "path")
-"""The evaluations of a row of the table."""
+"""The evaluations of a row of the table; the first alone where the plan is `final_only`."""
 
 
 @dataclass(frozen=True)
@@ -256,15 +256,17 @@ def rate_of(material: Material, recipe: Recipe) -> float:
 
 
 def spec_of(
-    material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = REPORTED
+    material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = ()
 ) -> RunSpec:
-    """One run, with the question that names it."""
+    """One run, with the question that names it; `kinds`: its evaluations, those of a row of the table where none is given."""
     plan, data = material.plan, material.training_data
+    reported = not kinds
+    kinds = kinds or (REPORTED[:1] if plan.final_only else REPORTED)
     training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe))
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base" and len(material.stages) > 1:
         question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
-        kinds = (*kinds, "stages") if kinds == REPORTED else kinds
+        kinds = (*kinds, "stages") if reported else kinds
     if role != "base":
         question |= {
             "methods": recipe.question,
@@ -280,7 +282,7 @@ def spec_of(
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
-    models = plan.checkpoint_fractions if role == "recipe" and kinds == REPORTED and recipe.folds else ()
+    models = plan.checkpoint_fractions if role == "recipe" and reported and recipe.folds else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
 
 

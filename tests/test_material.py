@@ -41,6 +41,12 @@ def test_retention_items_never_reach_training(files, tiny_path):
     assert any("10 general records ask what a general suite asks" in note for note in material.notes)
 
 
+def test_a_final_only_plan_asks_for_final_scores_alone(files, tiny_path):
+    whole, short = (run_specs(gather(plan(files, tiny_path, final_only=only)), 1e9) for only in (False, True))
+    assert {spec.kinds for spec in whole} == {("final", "path")} and {spec.kinds for spec in short} == {("final",)}
+    assert [spec.key for spec in whole] == [spec.key for spec in short]  # the same runs, less to score
+
+
 def test_recipes_without_their_data_are_left_out_with_a_note(files, tiny_path):
     material = gather(plan(files, tiny_path, general=None, recipes="sft mix lora+replay"))
     assert [recipe.text for recipe in material.recipes] == ["sft"]

@@ -47,7 +47,7 @@ class Lab:
 
     def compare(self, name, recipes, **options):
         """The comparison, made where the store lacks it."""
-        compare(name=name, recipes=" ".join(recipes), out=str(self.out), **options)
+        compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **options)
         return self.read(name)
 
     def read(self, name):

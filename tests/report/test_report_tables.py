@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +20,14 @@ from harness.store import read_comparison
 GOLDEN = Path(__file__).parent / "golden_table.md"
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
 def test_table_is_the_golden_one(report: Report):
-    assert (report.folder / "table.md").read_text() == GOLDEN.read_text()
+    """Word for word; numbers to 1 %, as a p counts draws, and processors round fp32 sums at the edge of 0 differently."""
+    made, golden = (report.folder / "table.md").read_text(), GOLDEN.read_text()
+    assert NUMBER.sub("#", made) == NUMBER.sub("#", golden)
+    assert list(map(float, NUMBER.findall(made))) == pytest.approx(list(map(float, NUMBER.findall(golden))), rel=0.01)
 
 
 def test_base_and_control_gain_nothing_and_keep_all(report: Report):
