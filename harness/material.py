@@ -104,9 +104,6 @@ def gather(plan: Plan) -> Material:
     text = plan.mode == "cpt"
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
-    if text or plan.pack_length:
-        prefixed = [recipe.text for recipe in recipes if any(method.adds == "tokens" for method in recipe.methods)]
-        faults += [f"'{recipe}' puts tokens before every row, so it cannot be packed; leave it out" for recipe in prefixed]
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
     raise_faults(faults)

@@ -56,7 +56,7 @@ class Plan:
     gradient_checkpointing: bool = option(
         False, "recompute activations in the backward pass: less memory, more FLOPs, the same losses"
     )
-    final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; much sooner done")
+    final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
     batch_size: int = option(32, "examples an optimizer step")
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
     micro_tokens: int = option(8192, "padded tokens a micro-batch, at most")

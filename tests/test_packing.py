@@ -225,8 +225,8 @@ def test_texts_are_split_and_their_copies_stay_together(tmp_path):
 
 def test_tokens_before_every_row_are_refused(tiny_path, tmp_path):
     (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"text": f"text {i} of many " * (i % 7 + 1)}) for i in range(60)))
-    with pytest.raises(PlanError, match="'prompt' puts tokens before every row"):
-        compare(data=str(tmp_path / "d.jsonl"), model=tiny_path, suites="x", recipes="sft prompt", mode="cpt", quiet=True)
+    with pytest.raises(PlanError, match="prompt is left out: its virtual tokens stand once a row"):
+        compare(data=str(tmp_path / "d.jsonl"), model=tiny_path, suites="x", recipes="prompt", mode="cpt", quiet=True)
 
 
 @pytest.mark.slow

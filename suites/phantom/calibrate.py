@@ -179,7 +179,7 @@ def drift_gate(summaries):
         if row.done
     ]
     kl, change = np.array(points).T
-    rank = float(spearmanr(kl, -change).statistic)
+    rank = float(spearmanr(kl, -change)[0])
     return Gate("KL and forgetting", "Spearman at least 0.8", f"{rank:.2f} over {len(points)} rows", rank >= 0.8)
 
 
