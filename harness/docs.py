@@ -67,7 +67,7 @@ def section(entry: Entry) -> str:
     if method.off is None:
         fresh = f"is not the base's equal: {method.unlike_base}" if method.unlike_base else "gives the base's logits"
         text.append(f"No setting makes it plain fine-tuning. Freshly wrapped the model {plain(fresh)}.")
-    text += [f"Checked: {plain(entry.verified)}.", f"Source: {plain(entry.source)}"]
+    text += [f"Checked: {plain(entry.verified.rstrip('.'))}.", f"Source: {plain(entry.source)}"]
     text += [f"```bibtex\n{entry_}\n```" for entry_ in entry.bibtex]
     return "\n\n".join(text) + "\n"
 
