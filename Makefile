@@ -27,7 +27,7 @@ test: $(VENV)/ready-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m slow
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
 	$(BIN)/ruff check .
