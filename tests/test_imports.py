@@ -38,7 +38,7 @@ def test_the_harness_names_no_method_and_no_suite(path):
     assert named <= {"trainers"} and (not named or path.name == "recipes.py")  # the package, to scan it
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "report").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "report").rglob("*.py")), ids=lambda p: p.name)
 def test_the_report_reads_store_and_statistics_only(path):
     ours = {name for name in imports(path) if name.startswith("harness")}
     assert all(name.startswith(("harness.store", "harness.stats", "harness.report", "harness.errors")) for name in ours), ours

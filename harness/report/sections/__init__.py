@@ -1,0 +1,114 @@
+"""The sections of report.html, in their order. A new one is a line in `SECTIONS` and a template beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.flips import read_flips
+from harness.report.plots import heat_grid
+from harness.report.stages import STAGES, stage_table
+from harness.report.summary import Row, Summary
+from harness.report.tables import costs, memory, quality, tuning
+from harness.report.verdict import NEAR_BEST, verdicts, warnings
+from harness.stats import MARGIN
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: a heading in the list of sections, and what stands under it."""
+
+    id: str
+    """Its anchor; its template is `sections/<id>.html.j2`, which may import `macros.html.j2`."""
+    title: str
+    values: Callable[[Summary], Values | None] = lambda summary: {}
+    """What its template needs beside what all have (`page.py`); None: the comparison has nothing of the kind, no section."""
+
+
+def _verdict(summary: Summary) -> Values:
+    return {"verdicts": verdicts(summary), "warnings": warnings(summary), "notes": _notes(summary)}
+
+
+def _table(summary: Summary) -> Values:
+    return {"tuning": {row.name: tuning(summary, row) for row in summary.rows}}
+
+
+def _stages(summary: Summary) -> Values | None:
+    return {"stages": stage_table(summary.stages), "staged": STAGES} if summary.stages else None
+
+
+def _trials(summary: Summary) -> Values | None:
+    return {"trials": summary.trials.to_dict("records")} if len(summary.trials) else None
+
+
+def _quality(summary: Summary) -> Values:
+    found = {row.name: quality(summary, row.name) for row in summary.rows}
+    return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
+
+
+def _cost(summary: Summary) -> Values:
+    return {
+        "costs": {row.name: costs(row) for row in summary.rows},
+        "memory": {row.name: memory(row) for row in summary.rows},
+        "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
+    }
+
+
+def _provenance(summary: Summary) -> Values:
+    return {"near_best": NEAR_BEST, "margin": MARGIN, "where": _where(summary.rows)}
+
+
+def _heat(summary: Summary) -> Values:
+    """Rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
+    grid = heat_grid(summary)
+    if grid.empty:
+        return {"heat": {"columns": [], "lines": []}}
+    top = max(5.0, float(grid.abs().max().max()))
+    lines = []
+    for (kind, name), line in grid.T.items():  # type: ignore[misc]
+        shades = (70 * line.abs() / top).fillna(0).round().astype(int)
+        cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
+        lines.append({"kind": kind, "name": name, "cells": cells})
+    return {"heat": {"columns": list(grid.columns), "lines": lines}}
+
+
+def _notes(summary: Summary) -> list[str]:
+    """Notes of the comparison, of its data and of its runs, each once."""
+    data = summary.record.get("data") or {}
+    found = [*(summary.record.get("notes") or []), *(data.get("notes") or [])]
+    for row in summary.rows:
+        for run in row.finished:
+            happened = (run.get("run") or {}).get("happened") or {}
+            found += [f"{row.name}: {note}" for note in happened.get("notes") or []]
+    return list(dict.fromkeys(str(note) for note in found))
+
+
+def _where(rows: list[Row]) -> list[Values]:
+    """Distinct machines and versions the runs were made with."""
+    found: list[Values] = []
+    for row in rows:
+        for run in row.finished:
+            where = (run.get("run") or {}).get("where")
+            if where and where not in found:
+                found.append(where)
+    return found
+
+
+SECTIONS = (
+    Section("verdict", "Verdict", _verdict),
+    Section("tradeoff", "Gain and retention"),
+    Section("table", "Table", _table),
+    Section("stages", "Stages", _stages),
+    Section("tuning", "Tuning", _trials),
+    Section("families", "Families and channels", _heat),
+    Section("curves", "Learning and forgetting"),
+    Section("training", "What was trained on"),
+    Section("quality", "Output quality", _quality),
+    Section("cost", "Cost", _cost),
+    Section("forgotten", "What was forgotten", lambda summary: {"flips": read_flips(summary)}),
+    Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
+    Section("provenance", "Provenance", _provenance),
+)
