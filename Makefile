@@ -44,6 +44,9 @@ phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their 
 calibrate: $(VENV)/ready  ## measure whether the instrument reads true on the phantom (at most an hour)
 	$(BIN)/python -m suites.phantom.calibrate
 
+claims: $(VENV)/ready-dev  ## measure what others claim of the methods: docs/claims.md (an hour; FILES=plan.toml adds real files)
+	$(BIN)/python -m tests.bench.claims $(if $(FILES),--files '$(FILES)')
+
 clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
@@ -56,4 +59,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report docs test test-slow lint bench phantom calibrate clean
+.PHONY: help compare plan report docs test test-slow lint bench phantom calibrate claims clean

@@ -1,0 +1,103 @@
+"""What `make claims` compares: recipes on one base and one data set, read back as the numbers claims are about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.bundled import embedded
+from harness.compare import compare
+from harness.report.format import rough
+from harness.report.summary import Summary, summarise
+from harness.report.tables import costs
+from harness.stats import Estimate, estimate_of
+from harness.store import RunStore, read_comparison
+
+RECIPES = """
+    sft low_lr sort(order=easy) sort(order=mixed) sort(order=hard)
+    nlirg nlirg(shuffled=True) nlirg(variant=article) nlirg(norm=faithful) nlirg(scale=quantile)
+    nlirg(token_batch=4) nlirg(token_batch=16)
+    lora lora+nlirg adapter ewc l2sp kl distill distill+freeze
+    mix mix(ratio=0.3) mix(ratio=0.225) mix(schedule=15->30) replay ewc+replay mix+lora nlirg+replay+lora lora+adapter+ewc+mix
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """The comparisons made on one base and one data set."""
+
+    name: str
+    epochs: tuple[int, int]
+    """Budget of the main comparison, and of plain fine-tuning trained for longer."""
+    main: Summary
+    long: Summary
+    clean: Summary | None
+    """Without the records planted as wrong, where that is known."""
+
+    def row(self, recipe: str) -> str:
+        """The name of the recipe's row; rows are named by the settings that were asked for."""
+        return next(row.name for row in self.main.rows if row.name.replace(" ", "") == recipe.replace(" ", ""))
+
+    def keeps(self, recipe: str) -> Estimate:
+        return self.main.estimate("retention", self.row(recipe))
+
+    def change(self, recipe: str) -> Estimate:
+        return self.main.estimate("change", self.row(recipe))
+
+    def over(self, recipe: str, reference: str = "sft", quantity: str = "change") -> Estimate:
+        """By how much the recipe is above the reference; for retention in points of the chance-corrected score."""
+        return self.main.difference(quantity, self.row(recipe), self.row(reference))
+
+    def avoided(self, recipe: str) -> Estimate:
+        """Per cent of plain fine-tuning's loss that the recipe does not have."""
+        found = self.main.analysis
+        if found is None:
+            return Estimate()
+        a, b = (found.rows.index(self.row(name)) for name in (recipe, "sft"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            point, own, draws = (
+                100 * (1 - x[..., a] / x[..., b])
+                for x in (found.point["change"], found.by_seed["change"], found.replicates["change"])
+            )
+        return estimate_of(float(point), own, draws, self.change(recipe).n)
+
+    def cost(self, recipe: str, name: str) -> float:
+        return costs(self.main.row(self.row(recipe)))[name]
+
+    def both(self, recipe: str) -> str:
+        """Kept and gained, for the reader."""
+        name = self.row(recipe)
+        gain = rough(self.main.estimate("gain", name), self.main.gain_unit)
+        return f"`{recipe}` keeps {rough(self.keeps(recipe), '%')}, gains {gain}"
+
+
+def apart(one: Estimate, other: Estimate, weight: float = 1.0) -> Estimate:
+    """one - weight * other, of comparisons whose draws are not shared: their variances add (a little too wide)."""
+    value, se = one.value - weight * other.value, float(np.hypot(one.se, weight * other.se))
+    return Estimate(value, value - 1.96 * se, value + 1.96 * se, se, min(one.n, other.n))
+
+
+def measured(name: str, epochs: tuple[int, int], out: Path, with_clean: bool = False, **options) -> World:
+    """Make what the store lacks, and read it back. `options` are the plan's."""
+
+    def made(part: str, recipes: str, count: int, **more) -> Summary:
+        folder = f"{name}-{part}-{options.get('seeds', 1)}"
+        compare(name=folder, recipes=recipes, out=str(out), budget=f"{count}epochs", final_only=True, **{**options, **more})
+        return summarise(read_comparison(out / folder, RunStore(out / "runs")))
+
+    main, long = made("methods", " ".join(RECIPES.split()), epochs[0]), made("long", "sft", epochs[1])
+    clean = made("clean", "sft nlirg", epochs[0], data=str(_without_wrong(out))) if with_clean else None
+    return World(name, epochs, main, long, clean)
+
+
+def _without_wrong(out: Path) -> Path:
+    """The embedded domain without the answers planted as wrong."""
+    data = Path(embedded().data)
+    records, truth = (json.loads((data / name).read_text()) for name in ("finance.json", "finance.truth.json"))
+    path = out / "finance_clean.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([r for r in records if not truth[r["id"]]["corrupted"]], indent=0))
+    return path

@@ -1,0 +1,47 @@
+"""The claims page: what a number comes to, and when a claim holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from harness.stats import Estimate
+from tests.bench.claims import CLAIMS, verdict
+from tests.bench.worlds import World, apart
+
+
+def world(summary) -> World:
+    return World("fake", (3, 8), summary, summary, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (Estimate(5, 3, 7), "**holds**"),
+        (Estimate(1, 0.5, 1.5), "**does not hold**"),
+        (Estimate(3, 1, 5), "**open**"),
+        (Estimate(), "not measured"),
+        (None, "not measured"),
+        (math.nan, "not measured"),
+        (3.0, "**holds**"),
+        (2.9, "**does not hold**"),
+    ],
+)
+def test_the_interval_decides_whether_a_claim_holds(found, word):
+    assert verdict(dataclasses.replace(CLAIMS[0], bound=3.0), found) == word
+
+
+def test_loss_avoided_is_the_share_of_plain_fine_tunings_loss(summary_of):
+    own = world(summary_of())
+    avoided, lora, sft = own.avoided("lora"), own.change("lora"), own.change("sft")
+    assert avoided.value == pytest.approx(100 * (1 - lora.value / sft.value))
+    assert avoided.low < avoided.value < avoided.high
+    assert own.avoided("sft").value == own.avoided("sft").high == 0
+
+
+def test_variances_of_separate_comparisons_add():
+    found = apart(Estimate(5, se=3, n=10), Estimate(1, se=4, n=20))
+    assert (found.value, found.se, found.n) == (4, 5, 10)
+    assert found.low == pytest.approx(4 - 1.96 * 5)
