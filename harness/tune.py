@@ -7,7 +7,6 @@ the default rate in every recipe, and a larger number of trials keeps the earlie
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import pandas as pd
 
 from harness.material import Material, RunSpec, rate_of, spec_of
 from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe, read_terms, with_settings
+from harness.report.claims import preferred
 from harness.stats import MARGIN, analyse
 from harness.store import RunStore, key_of
 
@@ -153,16 +153,8 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
 
 
 def choose(gain: Sequence[float], change: Sequence[float]) -> int | None:
-    """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known.
-
-    Where no general score is known at all, the domain alone decides. Of equals the one that keeps more, then the first.
-    """
-    known = [i for i, value in enumerate(gain) if math.isfinite(value)]
-    judged = [i for i in known if math.isfinite(change[i])]
-    keeping = [i for i in judged if change[i] >= -MARGIN] if judged else known
-    if keeping:
-        return max(keeping, key=lambda i: (gain[i], np.nan_to_num(change[i])))
-    return max(judged, key=lambda i: change[i], default=None)
+    """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known."""
+    return next(iter(preferred(gain, change)), None)
 
 
 def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:

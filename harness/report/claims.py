@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,3 +54,28 @@ def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarra
             between = retention[:, f - 1] + share * (retention[:, f] - retention[:, f - 1])
         result = np.where(here, between, result)
     return result
+
+
+def preferred(gain: Sequence[float], change: Sequence[float]) -> list[int]:
+    """Places of trials in the order tuning's rule prefers them: best gain among those that keep, then the best kept.
+
+    Points of domain and general change against the base. Those without a gain are left out; where no general score is known
+    at all, the domain alone decides. Of equals the one that keeps more, then the first.
+    """
+    known = [i for i, value in enumerate(gain) if math.isfinite(value)]
+    judged = [i for i in known if math.isfinite(change[i])]
+    if not judged:
+        return sorted(known, key=lambda i: -gain[i])
+    keeping = [i for i in judged if change[i] >= -MARGIN]
+    losing = [i for i in judged if i not in keeping]
+    return sorted(keeping, key=lambda i: (-gain[i], -change[i])) + sorted(losing, key=lambda i: -change[i])
+
+
+def expected_best(values: Sequence[float], drawn: int) -> float:
+    """Mean value of the trial the rule selects from `drawn` of these K, over all choices of that many.
+
+    `values` stand in the rule's order. Trial i of K is selected where it is drawn and none before it is, in
+    C(K-1-i, n-1) of C(K, n) choices: random search with fewer trials (Dodge et al. 2019, without replacement).
+    """
+    count = len(values)
+    return sum(value * math.comb(count - 1 - i, drawn - 1) for i, value in enumerate(values)) / math.comb(count, drawn)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.claims import expected_best, preferred
 from harness.stats import Estimate, analyse
 
 QUANTITIES = ("gain", "change")
@@ -29,3 +30,15 @@ def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, 
         cost = {name: float(ledger.get(name, np.nan)) for name in ("flops", "seconds")}
         lines.append(line | {"n": sum(estimate.n for estimate in known.values())} | cost)
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def by_trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
+    lines = []
+    for row, own in trials.groupby("row", sort=False):
+        order = preferred(own["gain"].to_list(), own["change"].to_list())
+        ranked = own.iloc[order]
+        counts = sorted({2**i for i in range(len(order).bit_length()) if 2**i <= len(order)} | {len(order)} - {0})
+        found = [(n, *(expected_best(ranked[name].to_list(), n) for name in QUANTITIES)) for n in counts]
+        lines.append({"row": row, "expected": found})
+    return lines

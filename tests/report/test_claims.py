@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from harness.report.claims import expected_best, preferred
+from harness.report.trials import by_trials
 from harness.stats import Estimate
 from tests.bench.claims import CLAIMS, verdict
 from tests.bench.worlds import World, apart
@@ -45,3 +50,24 @@ def test_variances_of_separate_comparisons_add():
     found = apart(Estimate(5, se=3, n=10), Estimate(1, se=4, n=20))
     assert (found.value, found.se, found.n) == (4, 5, 10)
     assert found.low == pytest.approx(4 - 1.96 * 5)
+
+
+GAIN, CHANGE = [5.0, 9.0, 7.0, math.nan, 3.0], [0.0, -8.0, -0.5, 0.0, -3.0]
+
+
+def test_the_expected_best_is_the_mean_over_all_subsets():
+    order = preferred(GAIN, CHANGE)
+    assert order == [2, 0, 4, 1]
+    for drawn in range(1, len(order) + 1):
+        subsets = itertools.combinations(order, drawn)
+        chosen = [preferred([GAIN[i] for i in s], [CHANGE[i] for i in s])[0] for s in subsets]
+        by_hand = np.mean([GAIN[s[c]] for s, c in zip(itertools.combinations(order, drawn), chosen, strict=True)])
+        assert expected_best([GAIN[i] for i in order], drawn) == pytest.approx(by_hand)
+
+
+def test_fewer_trials_stand_in_the_report():
+    table = pd.DataFrame({"row": "sft", "gain": GAIN, "change": CHANGE})
+    (line,) = by_trials(table)
+    assert [n for n, *_ in line["expected"]] == [1, 2, 4]
+    assert line["expected"][-1] == (4, 7.0, -0.5)
+    assert line["expected"][0][1] == pytest.approx(6.0)

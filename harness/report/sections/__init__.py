@@ -11,6 +11,7 @@ from harness.report.plots import heat_grid
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Row, Summary
 from harness.report.tables import costs, memory, quality, tuning
+from harness.report.trials import by_trials
 from harness.report.verdict import NEAR_BEST, verdicts, warnings
 from harness.stats import MARGIN
 
@@ -41,7 +42,9 @@ def _stages(summary: Summary) -> Values | None:
 
 
 def _trials(summary: Summary) -> Values | None:
-    return {"trials": summary.trials.to_dict("records")} if len(summary.trials) else None
+    if summary.trials.empty:
+        return None
+    return {"trials": summary.trials.to_dict("records"), "by_trials": by_trials(summary.trials)}
 
 
 def _quality(summary: Summary) -> Values:
