@@ -8,16 +8,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from statistics import median
 from typing import Any
+
+from harness.numbers import is_number, numeric
 
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:[.,]\d+)*")
 _ARTICLES = {"a", "an", "the"}
 _SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
+
+
+def is_cjk(character: str) -> bool:
+    """Whether it belongs to a script without spaces."""
+    return re.match(f"[{CJK}]", character) is not None
 
 
 def words(text: str) -> list[str]:
@@ -61,68 +67,6 @@ def _rouge() -> Any:
 def rouge_l(output: str, target: str) -> float:
     """ROUGE-L F1: the longest common subsequence of words against both lengths."""
     return float(_rouge().score(target, output)["rougeL"].fmeasure)
-
-
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-_FACTORS = {
-    "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6,
-    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "千": 1e3, "万": 1e4, "亿": 1e8,
-}  # fmt: skip
-_NUMBER = re.compile(
-    r"(?P<open>\(\s*)?(?P<sign>(?<![\w)])[-+])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-    rf"\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})?(?![a-z])(?P<close>\s*\))?",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number as written."""
-
-    value: float
-    """Before its unit: 12 for 12 %."""
-    factor: float | None
-    """What its unit multiplies by: 0.01 for %; None where no unit stands."""
-    tolerance: float
-    """Half of the last decimal written, 0 for whole numbers: 3.1 stands for 3.05 to 3.15."""
-
-
-def numbers(text: str) -> list[Number]:
-    """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
-    found = []
-    for match in _NUMBER.finditer(unicodedata.normalize("NFKC", text)):
-        digits = match["digits"].replace(",", "")
-        bracketed = match["open"] and match["close"]
-        value = float(digits) * (-1 if match["sign"] == "-" or bracketed else 1)
-        decimals = len(digits.partition(".")[2])
-        factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
-        found.append(Number(value, factor, 0.5 * 10**-decimals if decimals else 0.0))
-    return found
-
-
-def is_number(text: str) -> bool:
-    """Whether the whole text is one number, with currency and unit at most."""
-    match = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).strip().rstrip("."))
-    return match is not None
-
-
-def agree(output: Number, target: Number) -> bool:
-    """Equal within the target's rounding; a unit only one of them names may be read or left out."""
-
-    def near(a: float, b: float, tolerance: float) -> bool:
-        return abs(a - b) <= tolerance * (1 + 1e-9) + 1e-6 * abs(b)
-
-    scale = target.factor or 1.0
-    scaled = near(output.value * (output.factor or 1.0), target.value * scale, target.tolerance * scale)
-    one_unit = (output.factor is None) != (target.factor is None)
-    return scaled or (one_unit and near(output.value, target.value, target.tolerance))
-
-
-def numeric(output: str, target: str) -> float:
-    """1 where the output's last number agrees with the target's last number (after reasoning the answer is last)."""
-    found, wanted = numbers(output), numbers(target)
-    return float(bool(found and wanted) and agree(found[-1], wanted[-1]))
 
 
 # --- choices -----------------------------------------------------------------------------------------------------
@@ -179,8 +123,12 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
     return "token_f1" if length <= LONG_WORDS else "rouge_l"
 
 
-def best(metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = ()) -> float:
-    """The best score over all accepted answers."""
+def best(
+    metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = (), measure: Mapping[str, Any] | None = None
+) -> float:
+    """The best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
     if metric == "letter":
         return max(choice(output, target, choices) for target in targets)
+    if metric == "numeric" and measure:
+        return max(numeric(output, target, **measure) for target in targets)
     return max(METRICS[metric](output, target) for target in targets)

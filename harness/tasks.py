@@ -16,12 +16,16 @@ from typing import Any
 from harness import scoring
 from harness.bundled import SUITES, Suite, find_suites
 from harness.errors import PlanError
-from harness.items import ItemTask, output_type, read_items, token_limit
+from harness.itemfile import Doc, ItemFile, read_item_file
+from harness.items import WITHOUT_CHAT, ItemTask, output_type, token_limit
 from harness.records import Record
+from harness.sidecar import read_sidecar
 
 LEAST_ITEMS = 20
 MOST_KINDS = 12
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
+ROOM = {"instructions": 1280, "rules": 128}
+"""Tokens to answer with where the answers cannot tell: lm-eval's own for IFEval, a short paragraph for patterns."""
 FEWSHOT_SEED = 1234
 """lm-eval's own: few-shot examples are those its command line would draw."""
 
@@ -73,7 +77,8 @@ def _load_suite(name: str, count: Callable[[str], int] | None, group: str, suite
         if any(path.rglob("*.yaml")):
             return load_yaml(path, group)
         if files:
-            return [task for file in files for task in load_jsonl(file, group, count)]
+            examples = {read_sidecar(file).examples for file in files}
+            return [task for file in files if file.name not in examples for task in load_jsonl(file, group, count)]
         raise PlanError(f"suite '{name}' is a folder with neither .yaml nor .jsonl files in it; put some there")
     if path.exists() or path.suffix or "/" in name:
         raise PlanError(f"suite '{name}' is no folder and no .jsonl file; {_accepted(suites)}")
@@ -152,17 +157,40 @@ def wrap(task: Any, group: str = "general", family: str | None = None) -> EvalTa
 
 def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] | None = None) -> list[EvalTask]:
     """A JSONL file as one task for each kind of item in it."""
-    kinds = read_items(path)
+    file = read_item_file(path)
     tasks = []
-    for kind, docs in kinds.items():
-        name = path.stem if len(kinds) == 1 else f"{path.stem}_{kind}"
-        limit, note = 0, ""
-        if output_type(kind) == "generate_until":
-            reasoned = any(doc["reasoned"] for doc in docs)
-            limit = 256 if reasoned else token_limit([t for d in docs for t in d["targets"]], count)
-            note = f"{name}: answers are generated and scored by {kind.replace('_', ' ')}, at most {limit} tokens each."
-        tasks.append(_item_task(ItemTask(name, kind, docs, limit=limit), path.stem, group, note))
+    for kind, docs in file.kinds.items():
+        name = path.stem if len(file.kinds) == 1 else f"{path.stem}_{kind}"
+        limit = _room(kind, docs, file, count)
+        options: dict[str, Any] = {
+            "limit": limit,
+            "until": file.sidecar.until,
+            "scorer": file.scorer if kind == "python" else None,
+        }
+        task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
+        told = _item_task(task, file.sidecar.family or path.stem, group, " ".join([*_how(task, limit, file), *file.notes]))
+        tasks.append(replace(told, seen=None if group == "domain" else file.sidecar.seen))
+        file.notes = []
     return tasks
+
+
+def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str], int] | None) -> int:
+    """Tokens to generate at most: as the sidecar says, else as the answers need; constraints have none to tell."""
+    if output_type(kind) != "generate_until":
+        return 0
+    if file.sidecar.max_tokens:
+        return file.sidecar.max_tokens
+    if kind in ("instructions", "rules", "python") or any(doc.get("reasoned") for doc in docs):
+        return ROOM.get(kind, 256)
+    return token_limit([target for doc in docs for target in doc["targets"]], count)
+
+
+def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
+    """How a task's items are asked and scored, where the report should say so."""
+    by = f"by {file.sidecar.scorer}" if task.kind == "python" else f"by {task.metric.replace('_', ' ')}"
+    said = [f"{task.config.task}: answers are generated and scored {by}, at most {limit} tokens each."] if limit else []
+    shots = file.sidecar.shots
+    return said + ([f"{task.config.task}: {shots} examples stand before each item."] if shots else [])
 
 
 def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
@@ -174,11 +202,11 @@ def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
         family=family,
         group=group,
         seen=None if group == "domain" else False,
-        channel="likelihood" if task.kind in ("pair", "text") else "choice" if choice else "generation",
+        channel="likelihood" if task.kind in WITHOUT_CHAT else "choice" if choice else "generation",
         metric=task.metric,
-        higher_better=task.kind != "text",
+        higher_better=task.higher_is_better()[task.metric],
         chance=None if choice else guessed,
-        chat=task.kind not in ("pair", "text"),
+        chat=task.kind not in WITHOUT_CHAT,
         task=task,
         items=len(task.docs),
         note=note,

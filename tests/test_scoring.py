@@ -3,6 +3,7 @@
 import pytest
 
 from harness import scoring
+from harness.numbers import numbers, numeric
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_numeric(output, target, score):
 
 
 def test_a_range_is_two_numbers_and_a_minus_needs_no_digit_before():
-    assert [n.value for n in scoring.numbers("2009-2010: -4, 5 m, 7 men")] == [2009, 2010, -4, 5, 7]
-    assert [n.factor for n in scoring.numbers("5 m, 7 men")] == [1e6, None]
+    assert [n.value for n in numbers("2009-2010: -4, 5 m, 7 men")] == [2009, 2010, -4, 5, 7]
+    assert [n.factor for n in numbers("5 m, 7 men")] == [1e6, None]
 
 
 def test_token_f1_by_hand():
@@ -117,3 +118,31 @@ def test_pick_metric_with_choices():
 
 def test_best_takes_any_accepted_answer():
     assert scoring.best("exact_match", "December 1972", ["14 December 1972 UTC", "December 1972"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "declared", "score"),
+    [
+        ("about 102", "100", {"tolerance": "2%"}, 1),
+        ("about 103", "100", {"tolerance": "2%"}, 0),
+        ("99.6", "100", {"tolerance": 0.5}, 1),
+        ("99.4", "100", {"tolerance": 0.5}, 0),
+        ("5,000 g", "5", {"unit": "kg"}, 1),
+        ("5 g", "5", {"unit": "kg"}, 0),
+        ("5", "5 kg", {"unit": "kg"}, 1),
+        ("5000000 mg", "5 kg", {"unit": "kg"}, 1),
+        ("€5", "5", {"unit": "USD"}, 0),
+        ("$5 million", "5000000", {"unit": "USD"}, 1),
+        ("5m dollars", "5 million", {"unit": "USD"}, 1),
+        ("90 minutes", "1.5", {"unit": "hours"}, 1),
+        ("50 bps", "0.5%", {"unit": "%"}, 1),
+        ("3 公里", "3000", {"unit": "m"}, 1),
+        ("12 widgets", "12", {"unit": "widgets"}, 1),
+        ("12 kg", "12", {"unit": "widgets"}, 0),
+        ("5.04 kg", "5", {"unit": "kg", "tolerance": 0.05}, 1),
+        ("5060 g", "5", {"unit": "kg", "tolerance": 0.05}, 0),
+        ("none", "5", {"unit": "kg"}, 0),
+    ],
+)
+def test_declared_tolerances_and_units(output, target, declared, score):
+    assert numeric(output, target, **declared) == score

@@ -9,7 +9,8 @@ import pytest
 
 from harness.bundled import find_suites
 from harness.errors import PlanError
-from harness.items import read_items, token_limit
+from harness.itemfile import read_items
+from harness.items import token_limit
 from harness.records import Record, Turn, record_id
 from harness.tasks import domain_tasks, load_suite
 from harness.template import ChatTemplate
@@ -250,6 +251,7 @@ def test_letters_of_choices_have_a_chance(template):
         ("finance/eval/fineva_zh_test", "acc", "choice"),
         ("general/eval/blimp_60_per_task", "acc", "likelihood"),
         ("general/eval/gsm8k_test", "numeric", "generation"),
+        ("general/eval/ifeval", "prompt_level_strict_acc", "generation"),
         ("general/eval/nq_open_dev", "exact_match", "generation"),
     ],
 )
