@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import PROTOCOL
+from harness.answer_format import read_format
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks, without_retention_items
 from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
+from harness.quality import template
 from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 
@@ -64,6 +66,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 
     Nothing runs but a calibration where seconds bind.
     """
+    if plan.answer_format:
+        read_format(plan.answer_format)
     material = gather(plan)
     tasks = load_tasks(material)
     material = without_retention_items(material, tasks)
@@ -153,6 +157,8 @@ def _record(
         | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
         | ({"stages": [stage.name for stage in material.stages]} if len(material.stages) > 1 else {}),
         "suites": evaluation.summary,
+        "template": template(_answers(material)),
+        "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
         "trials": tuning.record,
         "rows": [
@@ -168,6 +174,11 @@ def _record(
             for spec in specs
         ],
     }
+
+
+def _answers(material: Material) -> list[str]:
+    """What the domain is trained to say."""
+    return [turn.content for record in material.dataset.train for turn in record.messages if turn.role == "assistant"]
 
 
 def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan) -> list[str]:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 from torch import nn
 
-from harness import PROTOCOL, quality
+from harness import PROTOCOL, calibration, quality
 from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Drift
@@ -91,6 +92,7 @@ class Evaluator:
         ]
         drift = {group: [[e.id, e.tokens, e.supervised] for e in d.examples] for group, d in self._drift.items()}
         question = {"protocol": PROTOCOL, "decoding": "greedy", "tasks": asked, "drift": drift}
+        question |= {"calibration": list(calibration.METRICS)}
         return key_of(json.loads(json.dumps(question, default=str)) | {"max_length": self._options["max_length"]})
 
     @property
@@ -115,7 +117,7 @@ class Evaluator:
     def score(self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, drift: bool = True) -> pd.DataFrame:
         """One row an item and metric, as `ITEM_COLUMNS` lays out. The model and all random states are left as they were."""
         rows: list[dict[str, Any]] = []
-        with _undisturbed(model):
+        with undisturbed(model):
             if self.tasks:
                 named = {task.told.name: task for task in self.tasks}
                 asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
@@ -197,6 +199,10 @@ def _task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[di
             row = {"channel": told.channel, "metric": name, "primary": primary, "score": value}
             row |= {"higher_better": better.get(metric, True), "chance": task.chance(place) if primary else 0.0}
             yield fixed | row | (_texts(task, sample) if primary else {})
+        if task.task.OUTPUT_TYPE == "multiple_choice" and sample["filter"] == first:
+            for metric, value in calibration.measure(*_options(task, sample)).items():
+                row = {"channel": "calibration", "metric": metric, "primary": False, "score": value, "chance": 0.0}
+                yield fixed | row | {"higher_better": calibration.METRICS[metric]}
         text = sample["resps"][0][0]
         if isinstance(text, Generated) and sample["filter"] == first:
             for metric, value in quality.measure(text, text.tokens, text.stopped).items():
@@ -231,13 +237,22 @@ def _texts(task: Prepared, sample: dict[str, Any]) -> dict[str, str]:
     return {"prompt": str(prompt), "output": str(output), "target": str(target)}
 
 
+def _options(task: Prepared, sample: dict[str, Any]) -> tuple[list[float], int | None]:
+    """Nats of each option, and which is right; None where the task does not say so by a place."""
+    answers = [answer[0][0] for answer in sample["resps"]][: len(task.task.doc_to_choice(sample["doc"]))]
+    gold = task.task.doc_to_target(sample["doc"]) if isinstance(task.task, ConfigurableTask) else sample["doc"].get("answer")
+    if isinstance(gold, str):
+        gold = (task.task.doc_to_choice(sample["doc"])).index(gold) if gold in task.task.doc_to_choice(sample["doc"]) else None
+    return answers, gold if isinstance(gold, int) and 0 <= gold < len(answers) else None
+
+
 def _cluster(task: Prepared, place: int) -> str:
     doc = task.docs[place]
     return str((doc.get("cluster") if isinstance(doc, Mapping) else None) or task.ids[place])
 
 
 @contextlib.contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients; module modes and all global random generators are put back."""
     modes = {module: module.training for module in model.modules()}
     python, numpy = random.getstate(), np.random.get_state()

@@ -16,6 +16,7 @@ from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.material import Material
 from harness.model import plain_weights
+from harness.outputs import Outputs, open_prompts
 from harness.records import Record
 from harness.run import TrainingData
 from harness.tasks import EvalTask, domain_tasks, load_suite
@@ -33,7 +34,8 @@ class EvaluationPlan:
     """The evaluations of a comparison, as every process can rebuild them."""
 
     keys: dict[str, str]
-    """kind -> key of its question: `final`, `curve`, `path`, `dev` where recipes are tuned, `stages` where there are any."""
+    """kind -> key of its question: `final`, `quality`, `curve`, `path`; `dev` where recipes are tuned, `stages` where there are
+    any."""
     summary: list[dict[str, Any]]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
@@ -44,10 +46,11 @@ class EvaluationPlan:
     def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         base = material.base.load(torch.float32)
-        kinds = ("final", "path", *(("dev",) if material.plan.tune else ()))
+        kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
-        evaluators = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
+        evaluators["quality"] = _outputs(evaluators["final"], material, base)
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         notes = list(evaluators["final"].notes)
@@ -69,7 +72,7 @@ class Evaluation:
     def __init__(self, plan: EvaluationPlan, material: Material):
         self.plan, self.material = plan, material
         self.keys, self.keep = plan.keys, plan.keep
-        self._evaluators: dict[str, Evaluator] = {}
+        self._evaluators: dict[str, Any] = {}
 
     @cached_property
     def base(self) -> Any:
@@ -84,10 +87,13 @@ class Evaluation:
         """A fresh fp32 copy of the base, to hold the weights being scored."""
         return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
 
-    def evaluator(self, kind: str) -> Evaluator:
+    def evaluator(self, kind: str) -> Any:
+        """What scores a model: an `Evaluator`, or for `quality` the `Outputs`."""
         if kind not in self._evaluators:
             if kind == "curve":
                 self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
+            elif kind == "quality":
+                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, self.base)
             else:
                 tasks = load_tasks(self.material) if kind in ("final", "stages") else []
                 self._evaluators[kind] = _evaluator(kind, self.material, self.base, tasks)
@@ -184,6 +190,12 @@ def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) 
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
     options |= {"base_model": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
+
+
+def _outputs(final: Evaluator, material: Material, base: Any) -> Outputs:
+    """Free answers to some of the prompts that the final evaluation asks."""
+    prompts = open_prompts(final.tasks, material.dataset.test, material.template)
+    return Outputs(prompts, final, base, material.base.max_length)
 
 
 def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:

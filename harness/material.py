@@ -202,8 +202,8 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-REPORTED = ("final", "path")
-"""The evaluations of a row of the table; the first alone where the plan is `final_only`."""
+REPORTED = ("final", "quality", "path")
+"""The evaluations of a row of the table; the last is left out where the plan is `final_only`."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def spec_of(
     """One run, with the question that names it; `kinds`: its evaluations, those of a row of the table where none is given."""
     plan, data = material.plan, material.training_data
     reported = not kinds
-    kinds = kinds or (REPORTED[:1] if plan.final_only else REPORTED)
+    kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
     training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe))
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base" and len(material.stages) > 1:

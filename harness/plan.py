@@ -39,6 +39,9 @@ class Plan:
     suites: str | None = option(
         None, "general suites: bundled names, folders of lm-eval YAML, JSONL files; default: the embedded model's"
     )
+    answer_format: str | None = option(
+        None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
+    )
     limit: int | None = option(None, "items of each task at most, drawn by content with a fixed seed; default: all")
     budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")

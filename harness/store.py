@@ -7,7 +7,8 @@ results/runs/<key>/
   status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
   checkpoint/   while running
   weights/      safetensors
-  evals/<kind>-<key>.parquet    kind: final | curve | path (interpolation) | dev (tuning) | stages; one row per item and metric
+  evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
+                                stages; one row per item and metric
 
 results/<name>/comparison.json  which runs make one comparison
 """
@@ -21,7 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ ITEM_COLUMNS = {
     "family": "string",  # e.g. facts: tasks of one family are averaged first
     "group": "string",  # domain | general
     "seen": "boolean",  # general families: may methods draw on this family? null for domain
-    "channel": "string",  # likelihood | choice | generation | degeneration | drift
+    "channel": "string",  # likelihood | choice | generation | degeneration | calibration | drift
     "metric": "string",  # e.g. exact_match, rep3_word, nll, kl_to_base
     "primary": "boolean",  # the metric that enters the headline numbers of its task
     "higher_better": "boolean",
@@ -142,7 +143,7 @@ class RunFolder:
         return steps
 
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
-        """Store an evaluation's rows (`final`, `curve`, `path`, `dev` or `stages`) under its key."""
+        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev` or `stages`) under its key."""
         columns = ITEM_COLUMNS | ({"stage": "int64"} if kind == "stages" else {})
         scores = scores.astype(dict(columns))[list(columns)]
         write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
@@ -204,6 +205,8 @@ class Comparison:
     """Dev item scores of the base and the trials; `row` names the trial."""
     stages: pd.DataFrame
     """Domain item scores after each stage but the last, with a column `stage` (from 1); empty where there is one."""
+    quality: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Free answers to fixed prompts (`task`: `general_greedy`, `domain_sampled` ...) and what was measured on each."""
 
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
@@ -213,11 +216,12 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
     rows, trials = record["rows"], record.get("trials") or []
     logs = {(entry["row"], entry["seed"]): store.run(entry["key"]).log() for entry in rows}
-    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages")}
+    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages", "quality")}
     base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
     dev = _scores([*base, *trials], store, "dev", "trial")
     told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
-    return Comparison(record, told[0], tables["final"], tables["curve"], tables["path"], logs, told[1], dev, tables["stages"])
+    main = tables["final"], tables["curve"], tables["path"]
+    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"])
 
 
 def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:

@@ -52,3 +52,52 @@ def test_an_empty_answer_has_no_repetition_to_speak_of():
     found = quality.measure("", [], True)
     assert all(math.isnan(found[name]) for name in ("rep3_word", "rep3_token", "rep4_word", "distinct2_word", "compression"))
     assert found["length_tokens"] == 0
+
+
+# --- what it says, and several texts together ---
+
+
+def test_facts_are_numbers_and_content_words_each_once():
+    assert quality.slots("Sales rose by 12 percent in Elstow.", "In Elstow the sales rose 12 %") == (4, 4)
+    assert quality.slots("It fell by 13 %.", "The sales rose 12 % in Elstow") == (0, 4)
+    assert quality.slots("green green green", "green") == (1, 1)
+    assert quality.slots("甲公司亏损", "甲公司的收入") == (3, 5)
+    assert quality.slots("anything", "") == (0, 0)
+
+
+def test_content_words():
+    assert quality.content_words("The cat, and the 2 dogs!") == ["cat", "2", "dogs"]
+
+
+def test_a_template_is_common_and_has_both_ends():
+    found = quality.template(["According to the filing, yes."] * 5 + ["neutral"] * 5 + ["once only here"], least=5)
+    assert ("<", "according", "to") in found and ("<", "neutral", ">") in found and ("once", "only", "here") not in found
+
+
+def test_distinct_is_over_the_corpus_at_one_length():
+    assert quality.distinct(["a b c d", "a b c e"], 2, first=4) == pytest.approx(4 / 6)
+    assert quality.distinct(["a b c d x y", "a b c e"], 2, first=4) == pytest.approx(4 / 6)
+    assert math.isnan(quality.distinct(["a b"], 2, first=4))
+
+
+def test_self_repetition_by_hand():
+    """abcd and bcde: the 4-grams of the second are bcde; cdef. Nothing is shared but where texts are the same."""
+    assert quality.self_repetition(["a b c d e", "b c d e f", "x"])[:2] == [0.5, 0.5]
+    assert math.isnan(quality.self_repetition(["a b c d e", "x"])[1])
+
+
+def test_self_bleu_is_nltks_against_all_others():
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    texts = ["the cat sat on the mat", "the cat sat on a hat", "two dogs ran away from us"]
+    words = [text.split() for text in texts]
+    wanted = sentence_bleu(words[1:], words[0], smoothing_function=SmoothingFunction().method1)
+    assert quality.self_bleu(texts)[0] == pytest.approx(wanted)
+    assert quality.self_bleu(["a b c d e"] * 3) == pytest.approx([1, 1, 1])
+
+
+def test_zlib_bits_per_token():
+    import zlib
+
+    assert quality.zlib_bits(["ab", "cd"], 4) == 8 * len(zlib.compress(b"ab\ncd", 9)) / 4
+    assert math.isnan(quality.zlib_bits([""], 0))

@@ -19,6 +19,10 @@ from harness.store import RunStore, read_comparison, write_atomic
 __all__ = ["Report", "Summary", "show", "summarise", "write_report"]
 
 
+EXTRA = ("quality", "calibration")
+"""Tables of a summary that are files of their own, where there is anything in them."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What was written and what it says."""
@@ -52,6 +56,7 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
     if len(summary.trials):
         files["trials.csv"] = summary.trials.to_csv(index=False)
+    files |= {f"{name}.csv": found.to_csv(index=False) for name in EXTRA if len(found := getattr(summary, name))}
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():

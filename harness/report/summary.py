@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from harness.report import claims
+from harness.report.calibration import calibration_table
 from harness.report.curves import Curves, read_curves
+from harness.report.quality import quality_table
 from harness.report.stages import Stages, read_stages
 from harness.report.trials import read_trials
 from harness.stats import Analysis, Estimate, analyse
@@ -74,6 +76,8 @@ class Summary:
     """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: a line a trial."""
     stages: Stages | None
     """Scores after each stage, where the plan has several."""
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """Free answers to fixed prompts, likewise."""
 
     @property
     def base(self) -> str:
@@ -94,6 +98,16 @@ class Summary:
 
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
+
+    @cached_property
+    def quality(self) -> pd.DataFrame:
+        """Measures of the free answers, a line each (harness/report/quality.py)."""
+        return quality_table(self.answers, self.scores, self.base, self.record)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """ECE and its like on choice items (harness/report/calibration.py)."""
+        return calibration_table(self.scores, self.base)
 
     @cached_property
     def gain_unit(self) -> str:
@@ -166,13 +180,15 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     rows = _rows(comparison.runs)
     done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
     tables = [_only(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
-    base = base_of(rows)
+    base, everything = base_of(rows), tables[0]
+    tables = [table[table["channel"] != "calibration"].reset_index(drop=True) for table in tables]  # no mean over items
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
     analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
     stages = read_stages(comparison.record, tables[0], _only(comparison.stages, done), base, min(reps, 2000))
-    return Summary(comparison.record, rows, analysis, curves, tables[0], comparison.logs, trials, stages)
+    answers = _only(comparison.quality, done)
+    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, trials, stages, answers)
 
 
 def base_of(rows: list[Row]) -> str:

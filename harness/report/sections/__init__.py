@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report import quality as quality_measures
+from harness.report.calibration import TITLES
 from harness.report.flips import read_flips
 from harness.report.plots import heat_grid
 from harness.report.stages import STAGES, stage_table
@@ -16,6 +18,8 @@ from harness.report.verdict import NEAR_BEST, verdicts, warnings
 from harness.stats import MARGIN
 
 Values = dict[str, Any]
+PHRASES = 5
+"""Set phrases of the domain shown."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,29 @@ def _trials(summary: Summary) -> Values | None:
 def _quality(summary: Summary) -> Values:
     found = {row.name: quality(summary, row.name) for row in summary.rows}
     return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
+
+
+def _answers(summary: Summary) -> Values | None:
+    table = summary.quality
+    sets = []
+    for name, title in quality_measures.SETS.items():
+        part = table[table["set"] == name]
+        if len(part):
+            measures = [measure for measure in quality_measures.MEASURES if measure.name in set(part["measure"])]
+            cells = {row: one.set_index("measure").to_dict("index") for row, one in part.groupby("row")}
+            sets.append({"id": name, "title": title, "measures": measures, "cells": cells, "prompts": part["prompts"].max()})
+    phrases = quality_measures.domain_phrases(summary.record, summary.scores, summary.answers, summary.base) if sets else set()
+    shown = sorted(phrases, key=[*map(tuple, summary.record.get("template") or [])].index)[:PHRASES]
+    return {"sets": sets, "phrases": [" ".join(phrase) for phrase in shown]} if sets else None
+
+
+def _calibration(summary: Summary) -> Values | None:
+    table = summary.calibration
+    keys = [(group, name) for group in sorted(set(table["group"]), reverse=True) for name in TITLES]
+    cells = {row: one.set_index(["group", "measure"]).to_dict("index") for row, one in table.groupby("row")}
+    return (
+        {"calibration": cells, "keys": keys, "titles": [f"{TITLES[name]}, {group}" for group, name in keys]} if cells else None
+    )
 
 
 def _cost(summary: Summary) -> Values:
@@ -110,6 +137,8 @@ SECTIONS = (
     Section("curves", "Learning and forgetting"),
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),
+    Section("answers", "Free answers", _answers),
+    Section("calibration", "Calibration", _calibration),
     Section("cost", "Cost", _cost),
     Section("forgotten", "What was forgotten", lambda summary: {"flips": read_flips(summary)}),
     Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
