@@ -20,6 +20,7 @@ from harness.decode import Ids, Prompt, continuations, most_likely, sampled
 from harness.evaluate import Evaluator, undisturbed
 from harness.likelihood import Continuation
 from harness.lm import CACHE_PASSES, EvaluatedModel
+from harness.numbers import numbers
 from harness.prepared import Prepared
 from harness.records import Record, Turn
 from harness.rewrites import rewrites
@@ -145,7 +146,7 @@ def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
     """What an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
     if metric == "letter" and (index := scoring.choice_letter(text, choices)) is not None:
         return index
-    if metric == "numeric" and (found := scoring.numbers(text)):
+    if metric == "numeric" and (found := numbers(text)):
         return round(found[-1].value * (found[-1].factor or 1.0), 9)
     return scoring.normalise(text)
 

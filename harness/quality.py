@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from harness.scoring import CJK, agree, numbers
+from harness.numbers import agree, numbers
+from harness.scoring import CJK
 
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
 DISTINCT_WORDS = 20
