@@ -19,7 +19,7 @@ from harness.store import RunStore, read_comparison, write_atomic
 __all__ = ["Report", "Summary", "show", "summarise", "write_report"]
 
 
-EXTRA = ("quality", "calibration")
+EXTRA = ("quality", "calibration", "items", "flips")
 """Tables of a summary that are files of their own, where there is anything in them."""
 
 

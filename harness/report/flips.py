@@ -47,17 +47,16 @@ class Flips:
     items: list[Item]
     forgotten: int
     """Items at least one method forgot."""
-    by_row: pd.DataFrame
-    """row, forgotten, regained, n: against the base; first seed."""
+    rows: list[str]
+    """The recipes that were looked at."""
 
 
 def read_flips(summary: Summary) -> Flips:
     """All forgotten items counted; those of the worst families in full until the page is full."""
     wide = summary.binary
     rows = [row.name for row in summary.recipes if row.done and row.name in wide]
-    by_row = pd.DataFrame([_count(wide, summary.base, row) for row in rows], columns=["row", "forgotten", "regained", "n"])
     if not rows or summary.base not in wide:
-        return Flips([], 0, by_row)
+        return Flips([], 0, rows)
     lost = wide[rows].lt(wide[summary.base], axis=0)
     lost = lost[lost.any(axis=1)]
     forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.to_dict("index").items()}
@@ -69,17 +68,7 @@ def read_flips(summary: Summary) -> Flips:
         if len(chosen) == SHOWN or used > TEXT_BUDGET:
             break
         chosen.append(item)
-    return Flips(chosen, len(lost), by_row)
-
-
-def _count(wide: pd.DataFrame, base: str, row: str) -> dict[str, object]:
-    pair = wide[[base, row]].dropna()
-    return {
-        "row": row,
-        "forgotten": int((pair[row] < pair[base]).sum()),
-        "regained": int((pair[row] > pair[base]).sum()),
-        "n": len(pair),
-    }
+    return Flips(chosen, len(lost), rows)
 
 
 def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:

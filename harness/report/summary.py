@@ -14,6 +14,7 @@ import pandas as pd
 from harness.report import claims
 from harness.report.calibration import calibration_table
 from harness.report.curves import Curves, read_curves
+from harness.report.items import flip_table, item_table
 from harness.report.quality import quality_table
 from harness.report.stages import Stages, read_stages
 from harness.report.trials import read_trials
@@ -108,6 +109,16 @@ class Summary:
     def calibration(self) -> pd.DataFrame:
         """ECE and its like on choice items (harness/report/calibration.py)."""
         return calibration_table(self.scores, self.base)
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """Every item with every row's score (harness/report/items.py)."""
+        return item_table(self)
+
+    @cached_property
+    def flips(self) -> pd.DataFrame:
+        """What each recipe forgot and learned, in all and by family and channel."""
+        return flip_table(self)
 
     @cached_property
     def gain_unit(self) -> str:

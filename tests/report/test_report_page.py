@@ -15,7 +15,7 @@ from harness.report.format import visible
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "path", "use"}
 SECTIONS = ["verdict", "tradeoff", "table", "families", "curves", "training",
-            "quality", "cost", "forgotten", "failed", "provenance"]  # fmt: skip
+            "quality", "cost", "items", "forgotten", "failed", "provenance"]  # fmt: skip
 
 
 class Page(HTMLParser):

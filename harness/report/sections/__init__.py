@@ -9,6 +9,7 @@ from typing import Any
 from harness.report import quality as quality_measures
 from harness.report.calibration import TITLES
 from harness.report.flips import read_flips
+from harness.report.items import most_forgotten
 from harness.report.plots import heat_grid
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Row, Summary
@@ -18,6 +19,8 @@ from harness.report.verdict import NEAR_BEST, verdicts, warnings
 from harness.stats import MARGIN
 
 Values = dict[str, Any]
+MOST_SHOWN = 5
+"""Items that every recipe lost shown of each family; all of them are in items.csv."""
 PHRASES = 5
 """Set phrases of the domain shown."""
 
@@ -87,6 +90,23 @@ def _cost(summary: Summary) -> Values:
     }
 
 
+def _items(summary: Summary) -> Values | None:
+    lines = summary.flips.query("scope == 'all'").to_dict("records")
+    most = most_forgotten(summary)
+    shown = most[most.groupby("family").cumcount() < MOST_SHOWN] if len(most) else most
+    return (
+        {
+            "lines": lines,
+            "most": shown.to_dict("records"),
+            "most_n": len(most),
+            "right": int(summary.binary[summary.base].sum()),
+            "families": most["family"].value_counts().to_dict() if len(most) else {},
+        }
+        if lines
+        else None
+    )
+
+
 def _provenance(summary: Summary) -> Values:
     return {"near_best": NEAR_BEST, "margin": MARGIN, "where": _where(summary.rows)}
 
@@ -140,6 +160,7 @@ SECTIONS = (
     Section("answers", "Free answers", _answers),
     Section("calibration", "Calibration", _calibration),
     Section("cost", "Cost", _cost),
+    Section("items", "Item by item", _items),
     Section("forgotten", "What was forgotten", lambda summary: {"flips": read_flips(summary)}),
     Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
     Section("provenance", "Provenance", _provenance),
