@@ -75,12 +75,13 @@ class Masters:
     def add_pulls(self, pull: Callable[[str, Tensor, Tensor], Tensor | None]) -> None:
         """Add `pull(name, theta, start)` to the gradients of what trains now, theta being effective weights under plain names.
 
-        For a folded weight W(A, B, ...) the pull G on W becomes gradients of its factors by the chain rule.
+        For a folded weight W(A, B, ...) the pull G on W becomes gradients of its factors by the chain rule. What is added and
+        not folded has no place in the base, and is not pulled.
         """
         start = self.wrapped.start
         for (name, master), parameter in zip(self.values.items(), self.parameters, strict=True):
             plain = self.wrapped.names.get(name)
-            if plain is None or not parameter.requires_grad:
+            if plain is None or plain.startswith("added.") or not parameter.requires_grad:
                 continue
             if (gradient := pull(plain, master.detach(), start[plain].to(master.device))) is not None:
                 master.grad = gradient if master.grad is None else master.grad + gradient

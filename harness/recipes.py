@@ -147,7 +147,9 @@ def parse_recipe(text: str) -> Recipe:
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
     if len(rates) > 1:
         faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
-    faults += [f"'{text}': {fault}; keep one" for one, other in combinations(built, 2) if (fault := _conflict(one, other))]
+    moved = any(method.folds for _, method, _ in built)
+    pairs = combinations(built, 2)
+    faults += [f"'{text}': {fault}; keep one" for one, other in pairs if (fault := _conflict(one, other, moved))]
     if faults:
         raise PlanError(*faults)
     ordered = _canonical(built)
@@ -177,8 +179,8 @@ Built = tuple[str, Method, dict[str, Any]]
 """(name, method, settings)."""
 
 
-def _conflict(one: Built, other: Built) -> str:
-    """Why two methods do not go together, naming both; empty where they do."""
+def _conflict(one: Built, other: Built, moved: bool) -> str:
+    """Why two methods do not go together, naming both; empty where they do. `moved`: a third may fold into the base's weights."""
     (a, first, _), (b, second, _) = one, other
     if a == b:
         return ""  # said already
@@ -193,7 +195,7 @@ def _conflict(one: Built, other: Built) -> str:
     for (wrapper, wraps), (name, method) in (((a, first), (b, second)), ((b, second), (a, first))):
         if wraps.unlike_base and "line" in method.needs:
             return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
-        if wraps.adds and not wraps.folds and overrides(method, "pull"):
+        if wraps.adds and not moved and overrides(method, "pull"):
             return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
     return ""
 

@@ -283,6 +283,18 @@ def test_adders_at_different_places_chain_in_one_order(base, tmp_path):
     assert any(name.startswith("added.") for name in one)  # the bottlenecks
 
 
+def test_a_pull_beside_a_bottleneck_holds_what_lora_folds_and_leaves_the_bottleneck_free(base, tmp_path):
+    runs = {name: make_run(base, name) for name in ("lora+adapter", "lora+adapter+l2sp(strength=100.0)")}
+    (free, _), (held, _) = (trained(run, tmp_path / str(i)) for i, run in enumerate(runs.values()))
+    start = runs["lora+adapter"].start
+
+    def moved(weights):
+        return sum(float((weights[name] - start[name]).square().sum()) for name in start)
+
+    assert moved(held) < 0.2 * moved(free)
+    assert any(name.startswith("added.") and bool(held[name].any()) for name in held)
+
+
 # --- whole runs --------------------------------------------------------------------------------------------------------
 
 

@@ -53,11 +53,11 @@ class Population:
     @classmethod
     def read(cls, out, name):
         """All runs of one stored comparison with a single recipe."""
-        scores = read_comparison(Path(out) / name, RunStore(Path(out) / "runs")).scores
-        scores = scores[scores["primary"].astype(bool)]
+        comparison = read_comparison(Path(out) / name, RunStore(Path(out) / "runs"))
+        scores = comparison.scores[comparison.scores["primary"].astype(bool)]
         keys = ["task", "metric", "item"]
         base = scores[scores["row"] == "base"].set_index(keys)
-        (recipe,) = [row for row in scores["row"].unique() if not row.startswith(("base", "control"))]
+        (recipe,) = {run["row"] for run in comparison.runs if run["role"] == "recipe"}
         tuned = scores[scores["row"] == recipe].pivot_table(index=keys, columns="seed", values="score").loc[base.index]
         return cls(base.reset_index(), base["score"].to_numpy(float), tuned.to_numpy(float))
 

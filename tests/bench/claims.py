@@ -22,7 +22,7 @@ from harness.stats import Estimate
 from tests.bench.worlds import World, apart, measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
-DEFENCE = "lora+adapter+ewc+mix"
+DEFENCE, RISING = "lora+adapter+ewc+mix", 'mix(schedule="15->30")'
 COLUMNS = ("row", "track", "gain", "retention", "rep3 word general", "device-seconds", "epochs")
 """How the columns begin that stand on the page."""
 
@@ -133,7 +133,7 @@ CLAIMS = (
     ),
     Claim(
         "A mixing ratio that rises adds 15 %", PRACTICE, "points above the fixed ratio of equal amount", 15.0,
-        lambda w: w.over("mix(schedule=15->30)", "mix(ratio=0.225)"), ("mix(schedule=15->30)", "mix(ratio=0.225)"),
+        lambda w: w.over(RISING, "mix(ratio=0.225)"), (RISING, "mix(ratio=0.225)"),
     ),
     Claim(
         "Distillation keeps 3 points more", PRACTICE, "points above `sft`", 3.0, lambda w: w.over("distill"),

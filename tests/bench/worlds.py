@@ -21,7 +21,7 @@ RECIPES = """
     nlirg nlirg(shuffled=True) nlirg(variant=article) nlirg(norm=faithful) nlirg(scale=quantile)
     nlirg(token_batch=4) nlirg(token_batch=16)
     lora lora+nlirg adapter ewc l2sp kl distill distill+freeze
-    mix mix(ratio=0.3) mix(ratio=0.225) mix(schedule=15->30) replay ewc+replay mix+lora nlirg+replay+lora lora+adapter+ewc+mix
+    mix mix(ratio=0.3) mix(ratio=0.225) mix(schedule="15->30") replay ewc+replay mix+lora nlirg+replay+lora lora+adapter+ewc+mix
 """
 
 
