@@ -180,7 +180,7 @@ Built = tuple[str, Method, dict[str, Any]]
 
 
 def _conflict(one: Built, other: Built, moved: bool) -> str:
-    """Why two methods do not go together, naming both; empty where they do. `moved`: a third may fold into the base's weights."""
+    """Why two methods do not go together, naming both; empty where they do. `moved`: one of the recipe folds into the base."""
     (a, first, _), (b, second, _) = one, other
     if a == b:
         return ""  # said already
