@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.contract import Method, overrides
-from harness.recipes import defaults_of, methods
+from harness.recipes import defaults_of, methods, parse_recipe
 
 WIDTH = 150
 """Columns of the listing where the output is no terminal."""
@@ -83,6 +84,16 @@ def catalogue() -> list[Entry]:
         axes = tuple(axis for hook, axis in axis_names().items() if overrides(made, hook))
         entries.append(Entry(name, method, axes, tuple(sorted(made.needs)), defaults_of(method)))
     return entries
+
+
+def papers(recipes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Method -> {source, bibtex} of every method in these recipes."""
+    found = {}
+    for recipe in map(parse_recipe, recipes):
+        for name, made in zip(recipe.names, recipe.methods, strict=True):
+            entry = Entry(name, type(made), (), (), {})
+            found[name] = {"source": entry.source, "bibtex": entry.bibtex}
+    return dict(sorted(found.items()))
 
 
 def settings_text(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import PROTOCOL
 from harness.answer_format import read_format
+from harness.catalogue import papers
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks, without_retention_items
 from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
@@ -161,6 +162,7 @@ def _record(
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
         "trials": tuning.record,
+        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
         "rows": [
             {
                 "row": spec.row,

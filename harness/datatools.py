@@ -22,8 +22,8 @@ from harness.near import first_alike, near_clusters, words
 from harness.reading import Reading, read, token_scores
 from harness.records import Record, read_records
 from harness.rewrite import check_target, rewrite
+from harness.sums import ZONES
 from harness.template import ChatTemplate
-from harness.train import ZONES
 
 LONGEST = 2048
 """Tokens of a record that are read, at most: what training reads by default."""

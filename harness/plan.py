@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.bundled import embedded
 from harness.errors import PlanError, raise_faults
+from harness.limits import parse_limits
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,9 @@ class Plan:
     checkpoints: str | None = option(
         None,
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
+    )
+    require: str | None = option(
+        None, "limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them"
     )
     keep: float = option(20.0, "GB of full weights kept under results/runs")
     out: str = option("results", "folder of results and of the run store")
@@ -191,6 +195,10 @@ def _faults(plan: Plan) -> list[str]:
         inside = False
     if not inside:
         faults.append(f"checkpoints are fractions of the budget above 0 and up to 1, as 0.5,1, not '{plan.checkpoints}'")
+    try:
+        parse_limits(plan.require or "")
+    except ValueError as error:
+        faults.append(str(error))
     if plan.decay not in ("cosine", "linear", "constant"):
         faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     if plan.precision not in (None, "bfloat16", "float32"):

@@ -86,6 +86,12 @@ class Analysis:
         point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
         return estimate_of(point[a] - point[b], own[:, a] - own[:, b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
 
+    def draws(self, name: str, rows: list[str]) -> np.ndarray:
+        """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
+        columns = [self.rows.index(row) for row in rows]
+        point, own, draws = self.point[name], self.by_seed[name], self.replicates[name]
+        return np.stack([stretched(point[c], own[:, c], draws[:, c]) for c in columns], axis=1)
+
     @property
     def reps(self) -> int:
         """Bootstrap draws."""
@@ -179,7 +185,10 @@ def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.nd
 
 
 def _quantities(measures: pd.DataFrame) -> dict[str, Quantity]:
-    """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels."""
+    """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
+
+    `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1.
+    """
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
     found = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
@@ -189,6 +198,7 @@ def _quantities(measures: pd.DataFrame) -> dict[str, Quantity]:
     for scope, mask in scopes.items():
         weights = _macro(measures, mask)
         found |= {f"retention{scope}": Quantity("retention", weights), f"change{scope}": Quantity("change", weights)}
+    found["general"] = Quantity("level", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
         found[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
     for (metric, group), _ in measures.groupby(["metric", "group"]):
@@ -229,11 +239,16 @@ def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, r
     return {row: int(expected * seeds[r] - count[r][:, headline].sum()) for r, row in enumerate(rows)}
 
 
+def stretched(value: float, by_seed: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Draws (B,) at the distance from the estimate that few seeds demand."""
+    return value + tail_stretch(by_seed, draws[np.isfinite(draws)]) * (draws - value)
+
+
 def estimate_of(value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Estimate()
-    draws = value + tail_stretch(by_seed, draws) * (draws - value)
+    draws = stretched(value, by_seed, draws)
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
     tail = min((draws <= 0).sum(), (draws >= 0).sum())

@@ -22,9 +22,8 @@ from harness.masters import Masters
 from harness.model import save_weights
 from harness.packing import check_packing
 from harness.run import TrainingRun
+from harness.sums import StepSums
 
-ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
-"""Nats: the token-loss zones that are logged (mastered, learnable, hard, noise; bounds from METHODS section 1)."""
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is looked at."""
 
@@ -241,6 +240,8 @@ def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
         for method in weighters:
             weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
         weighted = weights * nll.detach()
+        if weighters:
+            sums.weigh(nll.detach(), weights)
         by_sum = all(method.renorm for method in weighters)
         normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
         for method in run.filled("share"):
@@ -264,45 +265,3 @@ def _sum_of(parts: Any) -> Any:
         if part is not None:
             total = part if total is None else total + part
     return total
-
-
-@dataclass
-class StepSums:
-    """Sums over the supervised tokens of one optimizer step."""
-
-    supervised: int = 0
-    loss: float = 0.0
-    weighted: float = 0.0
-    normaliser: float = 0.0
-    penalty: float = 0.0
-    zones: Tensor | None = None
-
-    def add(self, nll: Tensor, weights: Tensor, normaliser: float) -> None:
-        """One micro-batch: (S,) losses and weights (shares in), and what its weighted loss is to be divided by."""
-        self.supervised += len(nll)
-        self.normaliser += normaliser
-        self.loss += float(nll.sum())
-        self.weighted += float((weights * nll).sum())
-        edges = torch.tensor(ZONES[1:-1], device=nll.device)
-        zone = torch.bucketize(nll, edges)
-        # the gradient of a token's loss at its own logit is 1 - p = 1 - exp(-loss)
-        parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)]).float()
-        sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts)
-        self.zones = sums if self.zones is None else self.zones + sums
-
-    def entry(self) -> dict[str, Any]:
-        """As logged: means over supervised tokens, shares of tokens and of gradient in each zone."""
-        assert self.zones is not None
-        shares = (self.zones / self.zones.sum(1, keepdim=True).clamp(min=1e-12)).tolist()
-        task = self.weighted / max(self.normaliser, 1e-12)
-        penalty = self.penalty / self.supervised
-        return {
-            "loss": self.loss / self.supervised,
-            "task_loss": task,
-            "penalty": penalty,
-            "supervised": self.supervised,
-            "zones": [
-                {"low": low, "high": None if math.isinf(high) else high, "tokens": tokens, "gradient": gradient}
-                for low, high, tokens, gradient in zip(ZONES[:-1], ZONES[1:], *shares, strict=True)
-            ],
-        }

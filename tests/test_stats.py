@@ -203,11 +203,6 @@ def test_does_not_forget_needs_the_lower_end_not_a_large_p():
     assert not claims.does_not_forget(stats.Estimate())
 
 
-def test_pareto_probability():
-    gain, retention = np.array([[3.0, 2, 1], [3, 2, 1]]), np.array([[1.0, 2, 1.5], [2, 1, 0]])
-    assert claims.pareto_probability(gain, retention) == pytest.approx([1, 0.5, 0])
-
-
 def test_retention_at_matched_gain_is_linear_between_points():
     gain, retention = np.array([[0.0, 10, 20]]), np.array([[100.0, 90, 70]])
     assert claims.at_gain(gain, retention, 15) == pytest.approx([80])

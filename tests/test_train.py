@@ -92,6 +92,22 @@ def test_zone_shares_sum_to_one(base, tmp_path):
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["zones"][-1]["high"] is None
 
 
+def test_weights_that_methods_give_are_logged_by_token_loss(base, tmp_path):
+    class Halve(Method):
+        def token_weights(self, nll, logits, batch):
+            return torch.full_like(nll, 0.5)
+
+    run = make_run(base, "sft", allowed=2)
+    run.methods = (Halve(),)
+    trained(run, tmp_path / "halved")
+    trained(make_run(base, "sft", allowed=2), tmp_path / "plain")
+    entry = RunFolder(tmp_path / "halved").log()[0]
+    assert sum(entry["weights"]["tokens"]) == entry["supervised"]
+    assert {mean for mean in entry["weights"]["mean"] if mean is not None} == {0.5}
+    assert len(entry["weights"]["mean"]) == len(entry["weights"]["edges"]) + 1
+    assert "weights" not in RunFolder(tmp_path / "plain").log()[0]
+
+
 def test_a_stopping_method_is_named(base, tmp_path):
     class Halt(Method):
         def stop(self, run):

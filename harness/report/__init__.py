@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.report.appendix import appendix_latex, appendix_markdown, bibtex
 from harness.report.page import page
 from harness.report.plots import draw
 from harness.report.stages import STAGES, stage_numbers, stage_table
 from harness.report.summary import Summary, summarise
-from harness.report.tables import full_table, latex, markdown, reading_table
+from harness.report.tables import full_table, latex, markdown, reading_table, records
 from harness.report.terminal import show
 from harness.report.verdict import Verdict, verdicts, warnings
 from harness.store import RunStore, read_comparison, write_atomic
@@ -48,10 +49,15 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
     files: dict[str, str | bytes] = {
         "table.csv": table.to_csv(index=False),
+        "table.json": records(table),
         "table.md": markdown(reading) + staged,
         "table.tex": latex(reading),
+        "appendix.md": appendix_markdown(summary),
+        "appendix.tex": appendix_latex(summary),
         "report.html": page(summary, plots),
     }
+    if references := bibtex(summary):
+        files["references.bib"] = references
     if summary.stages:
         files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
     if len(summary.trials):

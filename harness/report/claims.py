@@ -1,4 +1,4 @@
-"""What may be claimed from the draws: tests, their correction, non-inferiority, Pareto membership, matched gain."""
+"""What may be claimed from the draws: tests, their correction, non-inferiority, retention at matched gain."""
 
 from __future__ import annotations
 
@@ -31,16 +31,6 @@ def mcnemar(lost: int, won: int) -> float:
 def does_not_forget(change: Estimate, margin: float = MARGIN) -> bool:
     """Non-inferiority to the base: the interval's lower end stays above −margin points."""
     return change.known and change.low > -margin
-
-
-def pareto_probability(gain: np.ndarray, retention: np.ndarray) -> np.ndarray:
-    """(R,) share of draws in which no other row is at least as good on both axes and better on one."""
-    dominated = np.zeros(gain.shape, bool)
-    for other in range(gain.shape[1]):
-        g, r = gain[:, [other]], retention[:, [other]]
-        dominated |= (g >= gain) & (r >= retention) & ((g > gain) | (r > retention))
-    known = np.isfinite(gain) & np.isfinite(retention)
-    return np.where(known.any(0), (~dominated & known).mean(0), np.nan)
 
 
 def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarray:

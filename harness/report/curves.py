@@ -8,11 +8,21 @@ import numpy as np
 import pandas as pd
 
 from harness.report.claims import at_gain
-from harness.stats import Analysis, Estimate, analyse
+from harness.stats import Analysis, Estimate, analyse, estimate_of
 
 MATCHED = 0.9
 """Retention is read off where a curve first reaches this share of the gain the compared rows all reach."""
 COLUMNS = ["row", "at", "gain", "gain_low", "gain_high", "retention", "retention_low", "retention_high", "n"]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Retention where rows have gained the same."""
+
+    target: float
+    """Points of gain at which it is read; NaN where there is none."""
+    rows: dict[str, Estimate]
+    """Row -> retention there; absent where its curve never gets there."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +33,10 @@ class Curves:
     """`COLUMNS`, `at` = fraction of the budget spent."""
     path: pd.DataFrame
     """`COLUMNS`, `at` = interpolation weight towards the tuned model."""
-    target: float
-    """Points of gain at which `matched` is read; NaN where there is none."""
-    matched: dict[str, Estimate]
-    """Row -> retention at that gain; absent where its curve never gets there."""
+    matched: Matched
+    """Along the curves over the budget."""
+    matched_path: Matched
+    """Along the lines from the base to the tuned models."""
 
 
 def read_curves(
@@ -35,12 +45,11 @@ def read_curves(
     """Score every point of both ways as a row of its own, paired with the base on the same sub-sample."""
     empty = pd.DataFrame(columns=COLUMNS)
     if analysis is None:
-        return Curves(empty, empty, np.nan, {})
+        return Curves(empty, empty, Matched(np.nan, {}), Matched(np.nan, {}))
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
-    way, _ = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
-    target, matched = _matched(budget, draws)
-    return Curves(budget, way, target, matched)
+    way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
+    return Curves(budget, way, _matched(budget, draws), _matched(way, along))
 
 
 def _way(
@@ -78,24 +87,23 @@ def _line(found: Analysis, row: str, at: float) -> list:
     return [row, at, *numbers, gain.n + retention.n]
 
 
-def _matched(points: pd.DataFrame, found: Analysis | None) -> tuple[float, dict[str, Estimate]]:
-    """Retention at 90 % of the gain that all rows reach which reach at least half of the best."""
+def _matched(points: pd.DataFrame, found: Analysis | None) -> Matched:
+    """Retention where each curve first reaches 90 % of the gain that all rows reach which reach at least half of the best."""
     if found is None or not {"gain", "retention"} <= set(found.point):
-        return np.nan, {}
+        return Matched(np.nan, {})
     best = points.groupby("row", sort=False)["gain"].max().dropna()
     best = best[(best > 0) & (best >= best.max() / 2)]
     if len(best) < 2:
-        return np.nan, {}
+        return Matched(np.nan, {})
     target, matched = MATCHED * float(best.min()), {}
     for row in best.index:
         names = [found.rows[0], *(point_name(row, at) for at in points.loc[points["row"] == row, "at"] if at)]
         columns = [found.rows.index(name) for name in names]
-        gain, retention = found.replicates["gain"][:, columns], found.replicates["retention"][:, columns]
-        draws = at_gain(gain, retention, target)
-        value = at_gain(found.point["gain"][None, columns], found.point["retention"][None, columns], target)[0]
-        known = draws[np.isfinite(draws)]
-        if np.isfinite(value) and len(known) > len(draws) / 2:
-            low, high = np.quantile(known, [0.025, 0.975])
+        value, own, draws = (
+            at_gain(np.atleast_2d(source["gain"])[:, columns], np.atleast_2d(source["retention"])[:, columns], target)
+            for source in (found.point, found.by_seed, found.replicates)
+        )
+        if np.isfinite(value[0]) and np.isfinite(draws).mean() > 1 / 2:
             n = int(points.loc[points["row"] == row, "n"].max())
-            matched[row] = Estimate(float(value), float(low), float(high), float(known.std()), n)
-    return target, matched
+            matched[row] = estimate_of(float(value[0]), own, draws, n)
+    return Matched(target, matched)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.report.format import visible
 from harness.report.summary import Summary
 
 Key = tuple[str, str, str]
 """task, metric, item"""
-SHOWN = 400
-"""Items on the page at most; all of them are in the store."""
-TEXT_BUDGET = 4_000_000
-"""Characters of answers on the page at most."""
+MOST = 20_000
+"""Items on the page at most."""
+TEXT_BUDGET = 5_000_000
+"""Bytes of texts on the page at most; all of them are in the store."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """A general item at least one method forgot."""
+    """A general item at least one method forgot; texts as they may be shown."""
 
     task: str
     family: str
@@ -59,13 +60,14 @@ def read_flips(summary: Summary) -> Flips:
         return Flips([], 0, rows)
     lost = wide[rows].lt(wide[summary.base], axis=0)
     lost = lost[lost.any(axis=1)]
-    forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.to_dict("index").items()}
-    frame = _texts(summary, lost)
+    order = _order(summary, lost)[:MOST]
+    forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.loc[order].to_dict("index").items()}
+    said = _answers(summary, [summary.base, *rows], order)
     chosen, used = [], 0
-    for key in _order(summary, lost):
-        item = _item(frame, key, summary.base, rows, forgot[key])
-        used += sum(min(len(a.text), 2000) for a in item.answers)
-        if len(chosen) == SHOWN or used > TEXT_BUDGET:
+    for key in order:
+        item = _item(key, said[key], summary.base, rows, forgot[key])
+        used += sum(len(text.encode()) for text in (item.prompt, item.target, item.base, *(a.text for a in item.answers)))
+        if used > TEXT_BUDGET:
             break
         chosen.append(item)
     return Flips(chosen, len(lost), rows)
@@ -85,28 +87,53 @@ def _or_zero(value: float | None) -> float:
     return value if value is not None and value == value else 0.0
 
 
-def _texts(summary: Summary, lost: pd.DataFrame) -> dict[Key, pd.DataFrame]:
-    keys = ["task", "metric", "item"]
-    table = summary.scores.drop_duplicates(["row", *keys])
-    table = table[pd.MultiIndex.from_frame(table[keys]).isin(lost.index)]
-    return {key: part.set_index("row") for key, part in table.groupby(keys)}  # type: ignore[misc]
+def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, dict[str, tuple]]:
+    """Item -> row -> (family, score, prompt, output, target), first seed."""
+    wanted = pd.MultiIndex.from_tuples(order, names=["task", "metric", "item"])
+    table = summary.scores[summary.scores["row"].isin(rows)].drop_duplicates(["row", *wanted.names])
+    table = table[pd.MultiIndex.from_frame(table[list(wanted.names)]).isin(wanted)]
+    said: dict[Key, dict[str, tuple]] = {}
+    columns = ["task", "metric", "item", "row", "family", "score", "prompt", "output", "target"]
+    for task, metric, item, row, *rest in table[columns].itertuples(index=False, name=None):
+        said.setdefault((task, metric, item), {})[row] = tuple(rest)
+    return said
 
 
-def _item(frame: dict[Key, pd.DataFrame], key: Key, base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
-    part = frame[key]
+def _item(key: Key, said: dict[str, tuple], base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
     grouped: dict[tuple[bool, str], list[str]] = {}
     for row in rows:
-        if row in part.index:
-            grouped.setdefault((bool(part.at[row, "score"] == 1), _text(part.at[row, "output"])), []).append(row)
+        if row in said:
+            _, score, _, output, _ = said[row]
+            grouped.setdefault((bool(score == 1), visible(_text(output))), []).append(row)
     answers = [
         Answer(tuple(who), text, right) for (right, text), who in sorted(grouped.items(), key=lambda g: (g[0][0], -len(g[1])))
     ]
-    first = part.loc[base]
-    return Item(
-        key[0], str(first["family"]), key[2], _text(first["prompt"]), _text(first["target"]), _text(first["output"]),
-        forgot, tuple(answers),
-    )  # fmt: skip
+    family, _, *texts = said[base]
+    prompt, output, target = (visible(_text(text)) for text in texts)
+    return Item(key[0], str(family), key[2], prompt, target, output, forgot, tuple(answers))
 
 
 def _text(value: object) -> str:
     return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def explorer(flips: Flips) -> dict[str, object]:
+    """The sample for page.js: rows and texts once each, items by their numbers.
+
+    `items`: [family, task, item, prompt, target, base's answer, [rows that forgot it], [[right, answer, [rows]], ...]].
+    """
+    texts: dict[str, int] = {}
+    rows = {row: number for number, row in enumerate(flips.rows)}
+
+    def text(value: str) -> int:
+        return texts.setdefault(value, len(texts))
+
+    items = [
+        [
+            *map(text, (visible(item.family), visible(item.task), visible(item.item), item.prompt, item.target, item.base)),
+            [rows[row] for row in item.forgot],
+            [[int(a.right), text(a.text), [rows[row] for row in a.rows]] for a in item.answers],
+        ]
+        for item in flips.items
+    ]
+    return {"rows": [visible(row) for row in rows], "texts": list(texts), "items": items}

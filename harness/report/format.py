@@ -43,6 +43,18 @@ def signed(value: float | None) -> str:
     return f"+{text}" if value is not None and math.isfinite(value) and value >= 0.05 else text
 
 
+def share(value: float | None) -> str:
+    """A probability in per cent; `> 99.9 %` and `< 0.1 %` are as far as draws can tell."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
+
+
+def bare(value: float | None) -> str:
+    """As an input field holds it: no separators, nothing where there is none."""
+    return "" if value is None else f"{value:.12g}"
+
+
 def si(value: float | None) -> str:
     """`1.23 T`: large counts with a prefix."""
     if value is None or not math.isfinite(value):

@@ -29,7 +29,7 @@ _STYLE: dict[str, Any] = {
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.5, "axes.axisbelow": True, "xtick.major.size": 0,
     "ytick.major.size": 0, "axes.unicode_minus": True, "legend.frameon": False, "figure.facecolor": "white",
-    "path.simplify": False,
+    "path.simplify": False, "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -88,8 +88,11 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 
 def marks(names: list[str]) -> dict[str, dict[str, Any]]:
-    """name -> {color, marker}: 24 different pairs."""
-    return {name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
+    """name -> {color, marker}: 48 different pairs, neighbours far apart."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // 24) % len(MARKERS)]}
+        for i, name in enumerate(names)
+    }
 
 
 def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:

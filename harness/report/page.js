@@ -1,47 +1,140 @@
 "use strict";
-// Sorting by a column head, and search in the forgotten items. Without this script every row and item is simply there.
+// Sorting and filtering tables, the recommendation under limits, and the forgotten items. Without this script the page
+// still has every table and sentence; only the items need it.
+const at = (id) => document.getElementById(id);
+const data = (id) => JSON.parse(at(id).textContent);
+const make = (tag, parts = [], properties = {}) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...parts);
+  return made;
+};
+
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.append(...head.childNodes);
+    const button = make("button", [...head.childNodes], { type: "button" });
     head.append(button);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-      const body = table.tBodies[0];
       const order = (a, b) => {
         const [x, y] = [value(a), value(b)];
         if (x === "" || y === "") return (x === "") - (y === "");
         const numbers = isFinite(x) && isFinite(y);
         return (down ? -1 : 1) * (numbers ? x - y : x.localeCompare(y));
       };
-      body.append(...[...body.rows].sort(order));
+      table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
     });
   });
 }
-const search = document.getElementById("search");
-const family = document.getElementById("family");
-const method = document.getElementById("method");
-if (search) {
-  document.getElementById("filters").hidden = false;
-  const items = [...document.querySelectorAll("details.item")];
-  const texts = items.map((item) => item.textContent.toLowerCase());
+
+if (at("main-table")) {
+  const rows = [...at("main-table").tBodies[0].rows];
   const update = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    items.forEach((item, i) => {
-      const fits =
-        words.every((word) => texts[i].includes(word)) &&
-        (!family.value || item.dataset.family === family.value) &&
-        (!method.value || JSON.parse(item.dataset.forgot).includes(method.value));
-      item.hidden = !fits;
-      shown += fits;
-    });
-    document.getElementById("found").textContent = `${shown} of ${items.length} shown`;
+    const [track, status] = [at("table-track").value, at("table-status").value];
+    for (const row of rows)
+      row.hidden = (track && row.dataset.track && row.dataset.track !== track) || (status && row.dataset.status !== status);
+    at("table-shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   };
-  [search, family, method].forEach((input) => input.addEventListener("input", update));
+  at("table-filters").hidden = false;
+  ["table-track", "table-status"].forEach((id) => at(id).addEventListener("input", update));
+  update();
+}
+
+// The same rule and sentence as harness/report/recommend.py.
+if (at("choices")) {
+  const { choices } = data("choices");
+  const limit = (id) => (at(id).value === "" ? null : Number(at(id).value));
+  const under = (value, most) => most === null || (value !== null && value <= most);
+  const sentence = (found, least, seconds, memory) => {
+    const broken = (c) => [
+      ...(least === null || (c.kept !== null && c.kept >= least) ? [] : ["retention"]),
+      ...(under(c.seconds, seconds) ? [] : ["time"]),
+      ...(under(c.memory, memory) ? [] : ["memory"]),
+    ];
+    const fit = found.filter((c) => c.gains && !broken(c).length).sort((a, b) => b.gain - a.gain);
+    const out = found.filter((c) => !fit.includes(c)).map((c) => `${c.name} (${broken(c).join(", ") || "no gain for sure"})`);
+    const left = out.length ? ` Out: ${out.join(", ")}.` : "";
+    if (!fit.length) return `No recipe keeps these limits.${left}`;
+    const best = fit[0];
+    const alike = fit.slice(1).filter((c) => best.alike.includes(c.name)).map((c) => c.name);
+    const level = alike.length ? ` Not separated from it in gain: ${alike.join(", ")}.` : "";
+    return `${best.name} ${best.says}${best.costs && ` (${best.costs})`}.${level}${left}`;
+  };
+  const update = () => {
+    const memory = limit("limit-memory");
+    for (const place of at("advice").querySelectorAll("dd"))
+      place.textContent = sentence(
+        choices.filter((c) => c.track === place.dataset.track),
+        limit("limit-retention"), limit("limit-seconds"), memory === null ? null : memory * 1e9,
+      );
+  };
+  at("limits").hidden = false;
+  at("limits").addEventListener("input", update);
+  at("limits").addEventListener("submit", (event) => event.preventDefault());
+}
+
+if (at("explorer")) {
+  const { rows, texts, items } = data("explorer");
+  const PAGE = 40;
+  let fitting = items, shown = 0, haystacks = null;
+  const names = (numbers) => numbers.map((number) => rows[number]).join(", ");
+  const text = (value, kind = "") => {
+    const made = make("div", [make("bdi", [value])], { className: `text ${kind}` });
+    made.dir = "auto";
+    return made;
+  };
+  const answer = (who, value, right) =>
+    make("div", [make("h4", [`${who}: ${right ? "right" : "wrong"}`]), text(value, right ? "right" : "wrong")]);
+  const body = ([, task, item, prompt, target, base, , answers]) => [
+    make("p", [`${texts[task]}, item ${texts[item]}`], { className: "quiet" }),
+    make("h4", ["Prompt"]), text(texts[prompt]),
+    ...(texts[target] ? [make("h4", ["Expected"]), text(texts[target])] : []),
+    make("div", [
+      answer("base", texts[base], true),
+      ...answers.map(([right, value, who]) => answer(names(who), texts[value], right)),
+    ], { className: "answers" }),
+  ];
+  const entry = (item) => {
+    const prompt = texts[item[3]];
+    const head = make("span", [
+      make("bdi", [prompt.length > 140 ? `${prompt.slice(0, 140)}…` : prompt]),
+      make("small", [`forgotten by ${names(item[6])}`]),
+    ]);
+    const made = make("details", [
+      make("summary", [make("span", [texts[item[0]]], { className: "family" }), head]),
+    ], { className: "item" });
+    made.addEventListener("toggle", () => made.children.length > 1 || made.append(...body(item)));
+    return made;
+  };
+  const more = () => {
+    at("item-list").append(...fitting.slice(shown, shown + PAGE).map(entry));
+    shown = Math.min(shown + PAGE, fitting.length);
+    at("more").hidden = shown >= fitting.length;
+    at("found").textContent = `${shown} of ${fitting.length} shown` + (fitting.length < items.length ? `, of ${items.length}` : "");
+  };
+  const update = () => {
+    const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    if (words.length && !haystacks)
+      haystacks = items.map((item) =>
+        [...item.slice(0, 6), ...item[7].map((a) => a[1])].map((number) => texts[number]).join("\n").toLowerCase());
+    const [family, method] = [at("family").value, at("method").value];
+    fitting = items.filter((item, i) =>
+      words.every((word) => haystacks[i].includes(word)) &&
+      (!family || texts[item[0]] === family) &&
+      (!method || item[6].some((number) => rows[number] === method)));
+    at("item-list").replaceChildren();
+    shown = 0;
+    more();
+  };
+  at("filters").hidden = false;
+  at("more").addEventListener("click", () => {
+    const next = at("item-list").children.length;
+    more();
+    at("item-list").children[next]?.querySelector("summary").focus();
+  });
+  ["search", "family", "method"].forEach((id) => at(id).addEventListener("input", update));
   update();
 }

@@ -25,8 +25,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("number", "points", "signed", "si", "interval", "with_interval", "p_value", "visible")
-    environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty}
+    names = ("number", "points", "signed", "share", "bare", "si", "interval", "with_interval", "p_value", "visible")
+    environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty, "data_block": _data_block}
     common = _common(summary, plots)
     parts = []
     for section in SECTIONS:
@@ -62,3 +62,11 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
 
 def _pretty(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+
+
+def _data_block(name: str, value: Any) -> Markup:
+    """Data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(f'<script type="application/json" id="{name}">{text}</script>')

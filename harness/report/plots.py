@@ -13,15 +13,15 @@ from matplotlib.colors import LinearSegmentedColormap
 from harness.report.format import points, signed
 from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
 from harness.report.summary import TRACKS, Row, Summary
+from harness.report.tokens import weights, zones
 from harness.stats import MARGIN
 
 LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", "#0072B2"])
-ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
 
 
 def draw(summary: Summary) -> list[Plot]:
     """Every plot that the stored runs have data for."""
-    makers = (tradeoff, tuning, curves, heat_map, zones, cost)
+    makers = (tradeoff, tuning, curves, heat_map, zones, weights, cost)
     with style():
         made = [maker(summary) for maker in makers]
     return [plot for plot in made if plot is not None]
@@ -57,7 +57,7 @@ def tradeoff(summary: Summary) -> Plot | None:
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("general ability kept, % of the base")
-    axes.legend(loc="lower left", fontsize=8, handlelength=2.4)
+    drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4)
     axes.margins(0.12, 0.08)
     place_labels(axes, found)
     told = "; ".join(f"{n}: gain {points(x)} {summary.gain_unit}, retention {points(y)} %" for n, (x, y) in found.items())
@@ -166,65 +166,6 @@ def heat_map(summary: Summary) -> Plot | None:
         for (_, name), line in grid.T.items()  # type: ignore[misc]
     )
     return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
-
-
-def zone_shares(summary: Summary) -> pd.DataFrame:
-    """row, zone, tokens, gradient: mean shares over the logged steps of finished runs."""
-    lines = []
-    for row in summary.recipes:
-        steps = [step for seed in row.seeds for step in summary.logs.get((row.name, seed), []) if step.get("zones")]
-        for k in range(max((len(step["zones"]) for step in steps), default=0)):
-            zone = [step["zones"][k] for step in steps if k < len(step["zones"])]
-            shares = {name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")}
-            lines.append({"row": row.name, "zone": _zone_name(zone[0]), **shares})
-    return pd.DataFrame(lines, columns=["row", "zone", "tokens", "gradient"])
-
-
-def _mean(values: list) -> float:
-    known = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
-    return float(np.mean(known)) if known else math.nan
-
-
-def _zone_name(zone: dict) -> str:
-    low, high = zone.get("low"), zone.get("high")
-    if high is None or not math.isfinite(high):
-        return f"over {low or 0:g}"
-    return f"{low or 0:g} to {high:g}"
-
-
-def zones(summary: Summary) -> Plot | None:
-    """Which token losses the training saw, and which made the gradient."""
-    table = zone_shares(summary)
-    if table.empty:
-        return None
-    names = list(dict.fromkeys(table["row"]))
-    drawn, panels = figure(4.3, 1.4 + 0.26 * len(names), columns=2, sharey=True)
-    for axes, kind in zip(panels, ("tokens", "gradient"), strict=True):
-        left = np.zeros(len(names))
-        for k, zone in enumerate(dict.fromkeys(table["zone"])):
-            part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
-            axes.barh(names, part, left=left, color=ZONE_COLOURS[k % 5], edgecolor=PAPER, lw=0.6, label=zone, height=0.72)
-            left = left + part
-        axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
-        axes.grid(False, axis="y")
-        axes.spines["left"].set_visible(False)
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=4,
-        fontsize=8.5,
-        title="token loss, nats",
-        title_fontsize=8.5,
-        columnspacing=1.2,
-    )
-    told = "; ".join(
-        f"{z['row']}, {z['zone']} nats: {points(100 * z['tokens'])} % of tokens, {points(100 * z['gradient'])} % of gradient"
-        for z in table.to_dict("records")
-    )
-    return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
 
 
 def cost(summary: Summary) -> Plot | None:

@@ -14,6 +14,7 @@ import pandas as pd
 from harness.report import claims
 from harness.report.calibration import calibration_table
 from harness.report.curves import Curves, read_curves
+from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
 from harness.report.quality import quality_table
 from harness.report.stages import Stages, read_stages
@@ -171,19 +172,18 @@ class Summary:
         return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")
 
     @cached_property
-    def pareto(self) -> dict[str, float]:
-        """Row -> probability that no other row of its track (the base included) is at least as good on both axes."""
-        found: dict[str, float] = {}
-        draws = self.analysis.replicates if self.analysis else {}
-        if not self.analysis or "gain" not in draws or "retention" not in draws:
-            return found
-        for track in TRACKS:
-            names = [self.base, *(row.name for row in self.track(track) if row.done)]
-            columns = [self.analysis.rows.index(name) for name in names if name in self.analysis.rows]
-            shares = claims.pareto_probability(draws["gain"][:, columns], draws["retention"][:, columns])
-            found |= {self.analysis.rows[c]: float(p) for c, p in zip(columns, shares, strict=True)}
-        found.pop(self.base, None)
-        return found
+    def standings(self) -> dict[str, Standing]:
+        """Row -> where it stands in its track, as probabilities."""
+        if self.analysis is None:
+            return {}
+        tracks = [[row.name for row in self.track(track) if row.done] for track in TRACKS]
+        tracks = [[name for name in names if name in self.analysis.rows] for names in tracks]
+        return {row: found for names in tracks for row, found in standings(self.analysis, self.base, names).items()}
+
+    def hypervolume(self, track: str) -> Estimate:
+        """What a track's recipes dominate together, against the base's domain score and chance."""
+        names = [row.name for row in self.track(track) if row.done and self.analysis and row.name in self.analysis.rows]
+        return Plane(self.analysis, names).total() if self.analysis else Estimate()
 
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 import pandas as pd
 
 from harness.report.format import MISSING, number, p_value, points, si, with_interval
+from harness.report.frontier import Rank, Standing
 from harness.report.summary import Row, Summary
 from harness.stats import Estimate
 
@@ -52,10 +55,26 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
     for reference in summary.references:
         found = summary.contrast(row, reference)
         change = found["change"] if found is not None else Estimate()
-        line |= {f"change vs {reference}": change.value, f"mde vs {reference}": change.detectable}
-        line[f"holm p vs {reference}"] = found["holm"] if found is not None else math.nan
-    matched = summary.curves.matched.get(row, Estimate())
-    return line | {"pareto probability": summary.pareto.get(row, math.nan)} | _spread("retention at matched gain", matched)
+        line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
+        for name in ("p", "holm p", "mcnemar p"):
+            line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+    return line | _standing(summary.standings.get(row)) | _matched(summary, row)
+
+
+def _standing(standing: Standing | None) -> dict[str, float]:
+    """Probabilities of the front and of ranks, and what the row adds to the hypervolume."""
+    line: dict[str, float] = {"pareto probability": standing.pareto.first if standing else math.nan}
+    for name in ("pareto", "gain", "change"):
+        rank = getattr(standing, name) if standing else Rank()
+        line |= {f"{name} rank": rank.middle, f"{name} rank low": rank.low, f"{name} rank high": rank.high}
+        line |= {f"{name} first probability": rank.first} if name != "pareto" else {}
+    return line | _spread("hypervolume added", standing.added if standing else Estimate())
+
+
+def _matched(summary: Summary, row: str) -> dict[str, float]:
+    ways = {"": summary.curves.matched, " on the line": summary.curves.matched_path}
+    spreads = [_spread(f"retention at matched gain{way}", found.rows.get(row, Estimate())) for way, found in ways.items()]
+    return spreads[0] | spreads[1]
 
 
 def quality(summary: Summary, row: str) -> dict[str, Estimate]:
@@ -133,6 +152,19 @@ def memory(row: Row) -> str:
     return f"{si(size)}B" if math.isfinite(size) else MISSING
 
 
+def records(table: pd.DataFrame) -> str:
+    """JSON, a record a row; what is not known is null."""
+    lines = [{key: _known(value) for key, value in line.items()} for line in table.to_dict("records")]
+    return json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _known(value: Any) -> Any:
+    """A plain Python value: NaN and the like as None."""
+    if value is None or value != value or value in (math.inf, -math.inf):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A pipe table."""
 
@@ -145,16 +177,17 @@ def markdown(table: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A booktabs table; needs `\\usepackage{booktabs}`."""
-    plain = table.rename(columns=_tex).map(_tex)
+    plain = table.rename(columns=latex_text).map(latex_text)
     return plain.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(table.columns) - 2))
 
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "Δ": r"$\Delta$", "—": "---", "<": "$<$",
-    "\n": " ",
+    "\n": " ", ">": "$>$",
 }  # fmt: skip
 
 
-def _tex(text: object) -> str:
+def latex_text(text: object) -> str:
+    """The text with nothing in it that LaTeX would act on."""
     return "".join(_TEX.get(character, character) for character in str(text))

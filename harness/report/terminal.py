@@ -7,43 +7,56 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.format import p_value, points, rough, visible
-from harness.report.summary import TRACKS, Summary
+from harness.report.recommend import choices, limits_of, recommend
+from harness.report.summary import TRACKS, Row, Summary
 from harness.report.verdict import verdicts, warnings
 from harness.stats import Estimate
 
+NARROW = 76
+"""Columns below which the terminal shows the row, its gain and what it kept only."""
+
 
 def show(summary: Summary, console: Console | None = None) -> None:
-    """Print verdicts, table and warnings; colours only repeat what words say."""
+    """Print verdicts, table and warnings; no colours, bold and dim only repeat what words say."""
     console = console or Console()
     for verdict in verdicts(summary):
         console.print(Text.assemble((f"{TRACKS[verdict.track].capitalize()}: ", "bold"), visible(verdict.sentence)))
-    console.print(_table(summary))
+    limits, asked = limits_of(summary)
+    for track, sentence in recommend(choices(summary), limits) if asked else []:
+        console.print(Text.assemble((f"Recommended {TRACKS[track]}: ", "bold"), visible(sentence)))
+    console.print(_table(summary, console.width < NARROW))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
 
 
-def _table(summary: Summary) -> Table:
+def _table(summary: Summary, narrow: bool) -> Table:
     reference = next(iter(summary.references), None)
+    names = ["row", "track", "gain", "kept %", "worst family", f"p vs {reference}" if reference else "p", "status"]
+    shown = [i for i, name in enumerate(names) if not narrow or name in ("row", "gain", "kept %", "status")]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (("row", "left"), ("track", "left"), ("gain", "right"), ("kept %", "right"), ("worst family", "left")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column(f"p vs {reference}" if reference else "p", justify="right")
-    table.add_column("status")
+    for i in shown:
+        number = i in (2, 3, 5)
+        table.add_column(names[i], justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in summary.rows:
-        worst = summary.worst_family(row.name) if row.done and row.role == "recipe" else None
-        lost = summary.estimate(f"change:family:{worst}", row.name)
-        contrast = summary.contrast(row.name, reference) if reference else None
-        table.add_row(
-            Text(row.name),
-            row.track if row.role == "recipe" else "",
-            _cell(summary.estimate("gain", row.name)),
-            _cell(summary.estimate("retention", row.name)),
-            f"{worst} {points(lost.value)}" if worst else "",
-            p_value(contrast["holm"]) if contrast is not None else "",
-            Text(row.status, style="" if row.status == "done" else "bold"),
-        )
+        cells = _cells(summary, row, reference)
+        table.add_row(*(cells[i] for i in shown))
     return table
 
 
-def _cell(estimate: Estimate) -> Text:
-    return Text(rough(estimate, "").replace("  ", " "))
+def _cells(summary: Summary, row: Row, reference: str | None) -> list[Text]:
+    worst = summary.worst_family(row.name) if row.done and row.role == "recipe" else None
+    lost = summary.estimate(f"change:family:{worst}", row.name)
+    contrast = summary.contrast(row.name, reference) if reference else None
+    texts = [
+        visible(row.name),
+        row.track if row.role == "recipe" else "",
+        _cell(summary.estimate("gain", row.name)),
+        _cell(summary.estimate("retention", row.name)),
+        f"{visible(worst)} {points(lost.value)}" if worst else "",
+        p_value(contrast["holm"]) if contrast is not None else "",
+    ]
+    return [*map(Text, texts), Text(row.status, style="" if row.status == "done" else "bold")]
+
+
+def _cell(estimate: Estimate) -> str:
+    return rough(estimate, "").replace("  ", " ")

@@ -13,7 +13,7 @@ from harness.store import ITEM_COLUMNS, RunStore, key_of, write_json
 HOSTILE = [
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
     "</script></textarea></style><svg onload=\"document.title='owned'\">",
-    "\u202eright to left override\u202c and \u05e9\u05dc\u05d5\u05dd \u2066isolate",
+    "\u202eright to left override\u202c and \u05e9\u05dc\u05d5\u05dd \u2066isolate line\u2028separator <!-- comment",
     "bell \x07 escape \x1b[31m null \x00 delete \x7f c1 \x9b zero\u200bwidth",
     "x" * 100_000,
 ]
@@ -41,6 +41,11 @@ ROWS = {  # row: (role, track, gained share of the wrong domain items, forgotten
     "ewc": ("recipe", "general", 0.0, 0.0),
 }
 FAILED = {"ewc": "Fisher pass ran out of memory: 14.2 GiB asked, 8.0 GiB there; lower `ewc(batch=...)`."}
+SETTINGS = {"lora": {"r": 8, "alpha": 16.0}, "nlirg": {"x0": 1.45, "scale": "nats"}}
+PAPERS = {
+    "lora": {"source": "Hu et al. 2021, eq. 3 & 50 % of it", "bibtex": ["@article{hu2021lora,\n  title = {LoRA}\n}"]},
+    "sft": {"source": "plain fine-tuning", "bibtex": []},
+}
 HARDER = {"generation": 1.3, "choice": 0.8, "likelihood": 0.4}
 
 
@@ -107,6 +112,8 @@ def _log(row: str, seed: int) -> list[dict]:
                 "gradient_norm": 1.0, "tokens": 2048, "supervised": 600, "seconds": 0.7, "zones": zones,
             }
         )  # fmt: skip
+        if "nlirg" in row:
+            steps[-1]["weights"] = {"edges": [1.0, 6.0], "tokens": [300, 300, 0], "mean": [0.2, 1.0, None]}
     return steps
 
 
@@ -166,13 +173,15 @@ def _write_run(store: RunStore, entry: dict, table: pd.DataFrame, gained: float,
 
 
 def _run_record(entry: dict) -> dict:
-    methods = [{"name": name, "settings": {}} for name in entry["recipe"].split("+")]
+    methods = [{"name": name, "settings": SETTINGS.get(name, {})} for name in entry["recipe"].split("+")]
+    training = {"batch_size": 32, "warmup": 0.05, "learning_rate": 1e-3 if "lora" in entry["recipe"] else 1e-4}
     return {
         "schema_version": 1,
         "key": entry["key"],
         "asked": {
             "recipe": entry["recipe"], "methods": methods, "track": entry["track"], "role": entry["role"],
-            "seed": entry["seed"], "learning_rate": 1e-4, "budget": {"text": "3epochs", "meter": "flops", "amount": 2e14},
+            "seed": entry["seed"], "training": training, "learning_rate": training["learning_rate"],
+            "budget": {"text": "3epochs", "meter": "flops", "amount": 2e14},
             "model": {"name": "phantom", "hash": "ab" * 8, "parameters": 3_500_000}, "threads": 2, "precision": "bf16",
         },
         "happened": {
@@ -210,5 +219,5 @@ def _record(entries: list[dict], table: pd.DataFrame) -> dict:
         "plan": {"data": "finance.json", "budget": "3epochs", "meter": "flops", "tune": 0, "seeds": 1},
         "model": {"name": "phantom", "hash": "ab" * 8, "parameters": 3_500_000},
         "data": {"name": "finance", "path": "finance.json", "train": 4000, "dev": 400, "test": 500, "notes": []},
-        "suites": suites, "notes": ["3 records were cut to 256 tokens."], "rows": entries,
+        "suites": suites, "notes": ["3 records were cut to 256 tokens."], "rows": entries, "papers": PAPERS,
     }  # fmt: skip

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_store import FAILED
+from fake_store import FAILED, ROWS, build
 
-from harness.report import Report
+from harness.report import Report, flips, summarise
+from harness.report.flips import read_flips
 from harness.report.format import visible
+from harness.report.page import _data_block
+from harness.report.page import page as page_of
+from harness.report.sections import SECTIONS
+from harness.store import read_comparison
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "path", "use"}
-SECTIONS = ["verdict", "tradeoff", "table", "families", "curves", "training",
-            "quality", "cost", "items", "forgotten", "failed", "provenance"]  # fmt: skip
+ABSENT = {"stages", "tuning"}
+"""Sections of which this comparison has nothing."""
 
 
 class Page(HTMLParser):
@@ -60,7 +68,18 @@ def test_page_is_well_nested_with_unique_ids(page: Page):
 
 
 def test_sections_stand_in_order(page: Page):
-    assert [attrs["id"] for attrs in page.named("section")] == SECTIONS
+    found = [attrs["id"] for attrs in page.named("section")]
+    assert found == [section.id for section in SECTIONS if section.id in found]
+    assert ABSENT.isdisjoint(found)
+    assert {"verdict", "recommendation", "tradeoff", "table", "comparisons", "families", "curves", "training", "quality",
+            "cost", "forgotten", "failed", "provenance"} <= set(found)  # fmt: skip
+
+
+def test_every_section_has_its_heading_and_is_linked(page: Page):
+    ids, links = {attrs.get("id") for _, attrs in page.tags}, {attrs.get("href") for attrs in page.named("a")}
+    for attrs in page.named("section"):
+        assert attrs["aria-labelledby"] in ids
+        assert attrs["id"] == "verdict" or f"#{attrs['id']}" in links
 
 
 def test_page_loads_nothing(page: Page):
@@ -73,7 +92,8 @@ def test_page_loads_nothing(page: Page):
 
 
 def test_only_our_script_and_no_handlers(page: Page):
-    assert len(page.named("script")) == 1
+    kinds = [attrs.get("type") for attrs in page.named("script")]
+    assert kinds.count(None) == 1 and set(kinds) == {None, "application/json"}
     assert page.named("img") == []
     assert not [attrs for _, attrs in page.tags for name in attrs if name.startswith("on")]
 
@@ -82,27 +102,48 @@ def test_policy_names_the_script_as_it_stands(html: str):
     import base64
     import hashlib
 
-    script = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)[-1]
+    script = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"'sha256-{digest}'" in html
 
 
-def test_hostile_outputs_are_shown_as_text(html: str, page: Page):
-    text = "".join(page.texts)
+def block(html: str, name: str) -> Any:
+    """Data embedded for the script."""
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_hostile_outputs_are_shown_as_text(html: str):
+    text = "\n".join(block(html, "explorer")["texts"])
     assert "<script>document.title='owned'</script>" in text
     assert "</textarea></style><svg onload=" in text
     assert "⟨U+202E⟩right to left override⟨U+202C⟩" in text
     assert "escape ⟨U+001B⟩[31m null ⟨U+0000⟩ delete ⟨U+007F⟩ c1 ⟨U+009B⟩ zero⟨U+200B⟩width" in text
     assert "98,000 more characters in the store" in text
-    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", html)
+    assert "line⟨U+2028⟩separator <!-- comment" in text
+    assert "document.title='owned'</script>" not in html and "<svg onload" not in html and "<!--" not in html
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", html)
 
 
-def test_texts_of_models_are_isolated(html: str):
-    assert html.count('dir="auto"><bdi>') > 50
+def test_data_blocks_cannot_end_their_element():
+    made = _data_block("x", {"a": "</script><!--<script>&\u2028", "b": [1, None]})
+    inside = made[made.index(">") + 1 : made.rindex("</script>")]
+    assert not set(inside) & set("<>&\u2028") and json.loads(inside)["a"] == "</script><!--<script>&\u2028"
+
+
+def test_names_of_rows_are_hostile_too(tmp_path: Path):
+    """Recipes, families and reasons are the user's: escaped wherever they stand."""
+    evil = "<b onclick=alert(1)>"
+    rows = {"base": ROWS["base"], "sft": ROWS["sft"], evil: ROWS["lora"]}
+    folder, store = build(tmp_path, rows=rows, items=0.2)
+    text = page_of(summarise(read_comparison(folder, store), reps=50), [])
+    assert "<b onclick" not in text and "&lt;b onclick=alert(1)&gt;" in text
 
 
 def test_visible_keeps_ordinary_text():
     assert visible("Zwei Äpfel\n\t共 3 个 🍎") == "Zwei Äpfel\n\t共 3 个 🍎"
+    assert visible("lone \ud800, next \x85 line\r") == "lone ⟨U+D800⟩, next ⟨U+0085⟩ line⟨U+000D⟩"
     assert visible(None) == "" and visible(float("nan")) == ""
 
 
@@ -113,7 +154,7 @@ def test_tables_have_captions_and_scopes(page: Page):
 
 def test_drawings_say_what_they_show(page: Page):
     drawn = list(page.named("svg"))
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     titles = {attrs.get("id") for attrs in page.named("title") + page.named("desc")}
     assert all(set(str(attrs["aria-labelledby"]).split()) <= titles for attrs in drawn)
 
@@ -132,13 +173,24 @@ def test_notes_and_caveats_stand_on_the_page(html: str):
 
 
 def test_sample_of_forgotten_items_is_stated(html: str):
-    found = re.search(r"longer does: (\d+) of (\d+)", html)
-    assert found and int(found[1]) == html.count('<details class="item"') <= int(found[2])
+    found = re.search(r"longer does: ([\d,]+) of ([\d,]+)", html)
+    assert found and int(found[1].replace(",", "")) == len(block(html, "explorer")["items"]) <= int(found[2].replace(",", ""))
+
+
+def test_the_sample_is_cut_where_the_page_is_full_worst_families_first(report: Report, monkeypatch: pytest.MonkeyPatch):
+    whole = read_flips(report.summary)
+    monkeypatch.setattr(flips, "TEXT_BUDGET", 30_000)
+    part = read_flips(report.summary)
+    assert 0 < len(part.items) < len(whole.items) == whole.forgotten == part.forgotten
+    assert part.items == whole.items[: len(part.items)]
+    worst = [item.family for item in whole.items]
+    assert worst == sorted(worst, key=list(dict.fromkeys(worst)).index)
 
 
 def test_every_file_is_written(report: Report):
     names = {str(path.relative_to(report.folder)) for path in report.files}
-    assert {"report.html", "table.md", "table.csv", "table.tex", "plots/tradeoff.svg", "plots/tradeoff.png"} <= names
+    assert {"report.html", "table.md", "table.csv", "table.tex", "table.json", "plots/tradeoff.svg", "plots/tradeoff.png",
+            "plots/weights.svg", "appendix.md", "appendix.tex", "references.bib"} <= names  # fmt: skip
     assert all(path.stat().st_size for path in report.files)
 
 

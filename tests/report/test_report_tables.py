@@ -92,6 +92,39 @@ def test_terminal_says_the_same(report: Report):
     assert all(row in text for row in ROWS) and max(map(len, text.splitlines())) <= 100
 
 
+def shown(report: Report, **options) -> str:
+    stream = io.StringIO()
+    show(report.summary, Console(file=stream, **options))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [50, 60, 200])
+def test_a_narrow_terminal_cuts_no_name_and_no_number(report: Report, width: int):
+    text = shown(report, width=width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    lines = text.splitlines()
+    for row in ("sft", "mix", "distill"):
+        gain = format.rough(report.summary.estimate("gain", row), "").replace("  ", " ")
+        assert any(line.startswith(row) and gain in line for line in lines)
+
+
+def test_the_terminal_says_nothing_by_colour(report: Report, monkeypatch: pytest.MonkeyPatch):
+    styled = shown(report, width=100, force_terminal=True)
+    codes = {code for found in re.findall("\x1b\\[([0-9;]*)m", styled) for code in found.split(";")}
+    assert codes <= {"0", "1", "2", ""}  # reset, bold, dim
+    assert re.sub("\x1b\\[[0-9;]*m", "", styled) == shown(report, width=100)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert {code for found in re.findall("\x1b\\[([0-9;]*)m", shown(report, width=100, force_terminal=True))
+            for code in found.split(";")} <= {"0", "1", "2", ""}  # fmt: skip
+
+
+def test_the_terminal_recommends_where_the_plan_sets_limits(report: Report, monkeypatch: pytest.MonkeyPatch):
+    assert "Recommended" not in shown(report, width=100)
+    monkeypatch.setitem(report.summary.record["plan"], "require", "retention=60")
+    text = " ".join(shown(report, width=100).split())
+    assert "Recommended without general data: " in text and "(retention)" in text
+
+
 @pytest.mark.slow
 def test_same_store_same_bytes(tmp_path: Path):
     rows = {name: ROWS[name] for name in ("base", "sft", "lora")}

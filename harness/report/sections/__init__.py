@@ -8,11 +8,13 @@ from typing import Any
 
 from harness.report import quality as quality_measures
 from harness.report.calibration import TITLES
-from harness.report.flips import read_flips
+from harness.report.flips import explorer, read_flips
+from harness.report.frontier import Plane
 from harness.report.items import most_forgotten
 from harness.report.plots import heat_grid
+from harness.report.recommend import choices, embedded, limits_of, recommend
 from harness.report.stages import STAGES, stage_table
-from harness.report.summary import Row, Summary
+from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tables import costs, memory, quality, tuning
 from harness.report.trials import by_trials
 from harness.report.verdict import NEAR_BEST, verdicts, warnings
@@ -42,6 +44,29 @@ def _verdict(summary: Summary) -> Values:
 
 def _table(summary: Summary) -> Values:
     return {"tuning": {row.name: tuning(summary, row) for row in summary.rows}}
+
+
+def _recommendation(summary: Summary) -> Values | None:
+    limits, asked = limits_of(summary)
+    found = choices(summary)
+    told = {"limits": limits, "asked": asked, "recommended": recommend(found, limits)}
+    return told | {"choices": embedded(found, limits)} if found else None
+
+
+def _comparisons(summary: Summary) -> Values | None:
+    if summary.analysis is None or not summary.standings:
+        return None
+    volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
+    return {
+        "contrasts": list(summary.contrasts.itertuples(index=False)),
+        "volumes": [(track, volume) for track, volume in volumes if volume.known],
+        "floor": Plane(summary.analysis, []).floor,
+    }
+
+
+def _forgotten(summary: Summary) -> Values:
+    flips = read_flips(summary)
+    return {"flips": flips, "explorer": explorer(flips)}
 
 
 def _stages(summary: Summary) -> Values | None:
@@ -149,8 +174,10 @@ def _where(rows: list[Row]) -> list[Values]:
 
 SECTIONS = (
     Section("verdict", "Verdict", _verdict),
+    Section("recommendation", "Recommendation", _recommendation),
     Section("tradeoff", "Gain and retention"),
     Section("table", "Table", _table),
+    Section("comparisons", "Comparisons", _comparisons),
     Section("stages", "Stages", _stages),
     Section("tuning", "Tuning", _trials),
     Section("families", "Families and channels", _heat),
@@ -161,7 +188,7 @@ SECTIONS = (
     Section("calibration", "Calibration", _calibration),
     Section("cost", "Cost", _cost),
     Section("items", "Item by item", _items),
-    Section("forgotten", "What was forgotten", lambda summary: {"flips": read_flips(summary)}),
+    Section("forgotten", "What was forgotten", _forgotten),
     Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
     Section("provenance", "Provenance", _provenance),
 )
