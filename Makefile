@@ -20,6 +20,9 @@ plan: $(VENV)/ready  ## print what compare would run and what it would cost
 report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=finance
 	@$(BIN)/lethe report $(NAME) $(if $(OUT),--out '$(OUT)')
 
+check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted baseline? make check [PLAN=... ONLY=... ACCEPT=1]
+	@$(BIN)/lethe check $(PLAN) $(if $(ONLY),--only '$(ONLY)') $(if $(ACCEPT),--accept) $(if $(JUNIT),--junit '$(JUNIT)')
+
 docs: $(VENV)/ready  ## rebuild docs/methods.md from the methods' docstrings
 	$(BIN)/python -m harness.docs
 
@@ -59,4 +62,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report docs test test-slow lint bench phantom calibrate claims clean
+.PHONY: help compare plan report check docs test test-slow lint bench phantom calibrate claims clean

@@ -1,6 +1,7 @@
 """The `lethe` command: argument parsing, nothing else.
 
 Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2 what was asked cannot be done · 130 interrupted.
+`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from harness.plan import Plan
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one `lethe` command; returns its exit code."""
-    options = vars(_parser().parse_args(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    misused = 3 if arguments[:1] == ["check"] else 2
+    try:
+        options = vars(_parser().parse_args(arguments))
+    except SystemExit as error:  # argparse has said why
+        return misused if error.code else 0
     command = options.pop("command")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -28,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PlanError as error:
         for fault in error.faults:
             print(f"lethe: {fault}", file=sys.stderr)
-        return 2
+        return misused
     except KeyboardInterrupt:
         print("lethe: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -61,7 +67,42 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="folder of results and of the run store")
+    _add_check(commands)
+    _add_published(commands)
     return parser
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser("check", help="the gate for CI: measure, and compare with the accepted baseline")
+    check.add_argument(
+        "plan", nargs="?", help="TOML file of the check; the baseline lies beside it (default: the embedded one)"
+    )
+    check.add_argument("--accept", action="store_true", help="measure under several seeds and make that the baseline")
+    check.add_argument("--evidence", metavar="FILE", help="judge (or accept) this stored evidence; nothing runs")
+    check.add_argument("--junit", metavar="FILE", help="write the verdict as JUnit XML too")
+    check.add_argument("--only", metavar="RECIPES", help="of the plan's recipes, check these")
+    check.add_argument("--out", default="results", help="evidence goes to OUT/check/evidence.json")
+
+
+def _add_published(commands: Any) -> None:
+    """What is done with finished comparisons."""
+    export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
+    export.add_argument("name", help="name of the comparison: results/<name>")
+    export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    export.add_argument("--recipe", help="row of the table; default: the one the verdict is about")
+    export.add_argument("--seed", type=int, default=0, help="which of its runs (default: 0)")
+    export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
+    export.add_argument("--out", default="results", help="folder of results and of the run store")
+    reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
+    reproduce.add_argument("folder", type=Path, help="results/<name>, with comparison.json and table.csv")
+    reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
+    reproduce.add_argument("--out", type=Path, default=Path("results/reproduced"), help="folder of the new runs and results")
+    publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
+    publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
+    publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
+    merge = commands.add_parser("merge", help="join comparisons from several machines into one")
+    merge.add_argument("folders", nargs="+", type=Path, help="A/<name> B/<name> ..., each beside its runs/")
+    merge.add_argument("--to", required=True, type=Path, metavar="DIR", help="new comparison: C/<name>; its runs go to C/runs")
 
 
 def _truth(text: str) -> bool:
@@ -142,7 +183,52 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
-COMMANDS = {"compare": _compare, "plan": _plan, "recipes": _recipes, "data": _data, "report": _report}
+def _check(options: dict[str, Any]) -> int:
+    from harness.gate import check
+
+    return check(**options)
+
+
+def _export(options: dict[str, Any]) -> int:
+    from harness.export import export
+
+    print(export(**options))
+    return 0
+
+
+def _reproduce(options: dict[str, Any]) -> int:
+    from harness.reproduce import reproduce
+
+    return reproduce(**options)
+
+
+def _publish(options: dict[str, Any]) -> int:
+    from harness.report.site import publish
+
+    print(f"site: {publish(options['folders'], options['to'])}")
+    return 0
+
+
+def _merge(options: dict[str, Any]) -> int:
+    from harness.merge import merge
+
+    for line in merge(options["folders"], options["to"]):
+        print(line)
+    return 0
+
+
+COMMANDS = {
+    "check": _check,
+    "compare": _compare,
+    "data": _data,
+    "export": _export,
+    "merge": _merge,
+    "plan": _plan,
+    "publish": _publish,
+    "recipes": _recipes,
+    "report": _report,
+    "reproduce": _reproduce,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

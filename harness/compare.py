@@ -21,6 +21,7 @@ from harness.progress import Progress
 from harness.quality import template
 from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
+from harness.where import where
 
 RETRIED = ("failed", "out_of_memory", "stopped", None)
 """Statuses that another `lethe compare` tries again; the others are answers."""
@@ -39,10 +40,17 @@ class Outcome:
 
 def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -> Outcome:
     """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
-    from harness.engines.local import run_all
     from harness.report import write_report
 
-    material, evaluation, allowed = prepare(make_plan(options, plan_file))
+    folder, failed = carry_out(make_plan(options, plan_file), quiet)
+    return Outcome(folder, write_report(folder, RunStore(folder.parent / "runs")), failed)
+
+
+def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
+    """A comparison but for its report: (its folder, what did not end well)."""
+    from harness.engines.local import run_all
+
+    material, evaluation, allowed = prepare(plan)
     plan = material.plan
     store = RunStore(Path(plan.out) / "runs")
     folder = Path(plan.out) / str(plan.name)
@@ -59,7 +67,7 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
     write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning))
-    return Outcome(folder, write_report(folder, store), _failures(specs, store, evaluation))
+    return folder, _failures(specs, store, evaluation)
 
 
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
@@ -103,7 +111,7 @@ def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> boo
     return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
 
 
-def _question(material: Material) -> dict[str, Any]:
+def question_of(material: Material) -> dict[str, Any]:
     """What makes two comparisons the same one: rows may be added to it, these may not change."""
     plan = material.plan
     return {
@@ -129,7 +137,7 @@ def _refuse_other_question(folder: Path, material: Material) -> None:
     earlier = read_json(folder / "comparison.json")
     if earlier is None:
         return
-    now = _question(material)
+    now = question_of(material)
     differing = [
         f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}"
         for key in now
@@ -151,7 +159,7 @@ def _record(
         "name": plan.name,
         "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
-        "question": _question(material),
+        "question": question_of(material),
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
         "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
@@ -161,6 +169,7 @@ def _record(
         "template": template(_answers(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
+        "where": where(),
         "trials": tuning.record,
         "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
         "rows": [

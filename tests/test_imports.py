@@ -48,6 +48,7 @@ def test_the_report_reads_store_and_statistics_only(path):
 
 
 LIGHT = "bundled plan limits store stats errors cli records quality answer_format calibration rewrites"
+LIGHT += " again announce check evidence gate merge reproduce"
 
 
 @pytest.mark.parametrize("name", LIGHT.split())
@@ -55,7 +56,10 @@ def test_light_modules_do_not_import_torch(name):
     assert not {module.split(".")[0] for module in imports(ROOT / "harness" / f"{name}.py", top_level=True)} & HEAVY
 
 
-@pytest.mark.parametrize("module", ["harness.cli", "harness.report", "harness.plan"])
+@pytest.mark.parametrize(
+    "module",
+    ["harness.cli", "harness.report", "harness.plan", "harness.gate, harness.merge, harness.reproduce, harness.report.site"],
+)
 def test_importing_them_brings_no_torch(module):
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,162 @@
+"""`lethe export`: a run's model as a checkpoint that transformers loads, with its card, verified to score as in the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.again import plan_of, record_of
+from harness.compare import prepare
+from harness.contract import Weights
+from harness.engines.local import run_all
+from harness.errors import PlanError
+from harness.evaluation import EvaluationPlan
+from harness.material import Material, spec_of
+from harness.model import load_model, read_weights, save_model, weights_hash
+from harness.recipes import parse_recipe
+from harness.report.card import card
+from harness.report.summary import Summary, summarise
+from harness.report.tables import full_table
+from harness.report.verdict import NEAR_BEST, verdicts
+from harness.store import RunFolder, RunStore, read_comparison, replacing
+
+SAMPLE = {"domain": 100, "general": 200}
+"""Items scored again before anything is handed over."""
+MOST = 0.01
+"""Share of them that may score otherwise: another processor rounds otherwise, and a few items stand on an edge."""
+
+
+def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain: bool = False, out: str = "results") -> str:
+    """Write the checkpoint to `to`; gives a sentence on what it is. Raises PlanError where it cannot be had or verified."""
+    folder, store, target = Path(out) / name, RunStore(Path(out) / "runs"), Path(to)
+    record = record_of(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise PlanError(f"'{to}' is there already: give --to a new folder")
+    summary = summarise(read_comparison(folder, store), reps=2000)
+    row = recipe or winner(summary)
+    entry = _entry(record, store, row, seed)
+    material, evaluation, allowed = prepare(plan_of(record, recipes=entry["recipe"]))
+    if not parse_recipe(entry["recipe"]).folds:
+        raise PlanError(
+            f"{row} cannot be exported: what it adds does not fold into the base's weights, so transformers cannot load it"
+        )
+    weights = _weights(entry, store, material, evaluation, allowed, retrain)
+    with replacing(target) as fresh:
+        save_model(material.base, weights, fresh)
+        checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
+        line = full_table(summary).set_index("row", drop=False).loc[row].to_dict()
+        (fresh / "README.md").write_text(card(record, line, checked), encoding="utf-8")
+    return f"{row}, seed {seed}: {target}. {checked}"
+
+
+def winner(summary: Summary) -> str:
+    """The recipe that the verdicts are about; of two tracks' the one that keeps more, where it gains nearly as much."""
+    leaders = [verdict.row for verdict in verdicts(summary) if verdict.row]
+    if not leaders:
+        names = ", ".join(row.name for row in summary.recipes if row.done)
+        raise PlanError(f"the verdict names no winner; choose one with --recipe: {names}")
+    best = max(summary.estimate("gain", row).value for row in leaders)
+    near = [row for row in leaders if summary.estimate("gain", row).value >= NEAR_BEST * best]
+    return max(near, key=lambda row: summary.estimate("change", row).value)
+
+
+def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
+    """The row of comparison.json. Raises PlanError where it is not there, or did not end well."""
+    recipes = [entry for entry in record["rows"] if entry["role"] == "recipe"]
+    found = [entry for entry in recipes if entry["row"] == row and entry["seed"] == seed]
+    if not found:
+        known = ", ".join(dict.fromkeys(entry["row"] for entry in recipes))
+        raise PlanError(f"there is no recipe '{row}' with seed {seed}; the comparison has {known}, seeds from 0")
+    status = store.run(found[0]["key"]).status
+    if status != "done":
+        raise PlanError(
+            f"{row} (seed {seed}) {status or 'is not in the run store'}: there is no model; run `{record['command']}` again"
+        )
+    return found[0]
+
+
+def _weights(
+    entry: dict[str, Any], store: RunStore, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
+) -> Weights:
+    """As kept, or trained again where that is asked; bit for bit what was scored."""
+    folder = store.run(entry["key"])
+    path = folder.path / "weights" / "model.safetensors"
+    wanted = folder.read("run")["happened"]["weights_hash"]
+    if path.exists():
+        weights = read_weights(path)
+    elif retrain:
+        weights = _trained_again(entry, material, evaluation, allowed, folder.path.parent)
+    else:
+        seconds = folder.read("ledger")["seconds"]
+        raise PlanError(
+            f"the weights of {entry['row']} were not kept (keep={material.plan.keep:g} GB): `--retrain` trains them again, bit"
+            f" for bit, in about {seconds:,.0f} device-seconds"
+        )
+    if weights_hash(weights) != wanted:
+        raise PlanError(
+            f"the weights of {entry['row']} are not those that were scored ({weights_hash(weights)}, not {wanted}): "
+            + (
+                "this machine, or its versions, round otherwise than the one that trained them"
+                if retrain
+                else "train them again: --retrain"
+            )
+        )
+    return weights
+
+
+def _trained_again(
+    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, beside: Path
+) -> Weights:
+    """Train the run in a store of its own; nothing is scored on the way."""
+    spec = spec_of(material, entry["row"], "recipe", parse_recipe(entry["recipe"]), entry["seed"], allowed)
+    spec = dataclasses.replace(spec, kinds=(), models=())
+    if spec.key != entry["key"]:
+        raise PlanError(
+            f"{entry['row']} cannot be trained again: its question was {entry['key']}, here it is {spec.key}; the method's"
+            " source, torch or the data differ from when it ran (`run.json` has all of them)"
+        )
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".export.") as place:
+        own = RunStore(Path(place))
+        run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, 1, lambda *_: None)
+        status = own.run(spec.key).read("status") or {}
+        if status.get("status") != "done":
+            raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")
+        return read_weights(own.run(spec.key).path / "weights" / "model.safetensors")
+
+
+def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:
+    """Score a sample with the checkpoint as transformers loads it, against the stored scores; says what was found."""
+    if evaluation.keys["final"] != entry["evals"]["final"]:
+        raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")
+    evaluator = evaluation.open(material).evaluator("final").sample(**SAMPLE)
+    model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device or "cpu")
+    now = evaluator.score(model, drift=False)
+    differing, of = compared(now, run.scores("final", entry["evals"]["final"]))
+    if differing > MOST * of:
+        raise PlanError(
+            f"refused: {differing} of {of} items score otherwise than in the table, more than {100 * MOST:g} % of them;"
+            " the checkpoint is not the model that was measured, or this machine reads it otherwise"
+        )
+    said = f"all {of} score as in the table" if not differing else f"{differing} score otherwise than in the table, by rounding"
+    return f"Verified on {of} items, loaded by transformers in fp32: {said}."
+
+
+def compared(now: pd.DataFrame, then: pd.DataFrame | None) -> tuple[int, int]:
+    """(items whose primary score differs, items compared); an item scored on one side only differs."""
+    if then is None:
+        raise PlanError("the scores cannot be verified: the store does not hold them any more")
+    keys = ["task", "metric", "item"]
+    own = now[now["primary"].astype(bool)][[*keys, "score"]]
+    both = own.merge(then[[*keys, "score"]], on=keys, how="left", suffixes=("", "_then"))
+    same = (both["score"] - both["score_then"]).abs() <= 1e-6
+    return int((~same & ~(both["score"].isna() & both["score_then"].isna())).sum()), len(both)
+
+
+def _float32() -> Any:
+    import torch
+
+    return torch.float32

@@ -1,0 +1,213 @@
+"""`lethe publish`: a static leaderboard site from published comparisons: comparison.json and table.csv, no run store, no torch.
+
+A board is a model and a data set under one protocol version. A section of it holds what was asked alike (budget, meter, suites
+...): only there rows share a table. An entry is a recipe; a newer comparison's takes the place of an older one's, which stays
+as its history.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from harness.errors import PlanError, raise_faults
+from harness.report import format as shown
+from harness.report.card import card
+from harness.store import key_of, read_json, replacing
+
+HERE = Path(__file__).parent
+MARKER = ".lethe-site"
+"""Says that a folder is a site of ours, and may be replaced."""
+DOWNLOADS = ("report.html", "table.csv", "table.md", "table.tex", "comparison.json")
+COLUMNS = ("gain", "retention", "retention seen", "retention held out")
+PLAIN = ("kl_to_base general", "rep3_word general", "flops", "device seconds", "seeds")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One comparison as published."""
+
+    folder: Path
+    record: dict[str, Any]
+    lines: list[dict[str, Any]]
+    """Rows of table.csv."""
+    place: str
+    """Its folder in the site, under files/."""
+
+    @property
+    def board(self) -> tuple[str, str, str]:
+        """What makes a board: protocol, model and data by their hashes."""
+        return str(self.record["protocol"]), self.record["model"]["hash"], self.record["data"]["fingerprint"]
+
+    @property
+    def question(self) -> str:
+        """What makes a section: all that was asked, and how it was scored."""
+        scored = self.record["rows"][0]["evals"].get("final")
+        return key_of([self.record.get("question"), scored])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe's newest line, and where it and its older ones come from."""
+
+    line: dict[str, Any]
+    source: Published
+    history: tuple[tuple[dict[str, Any], Published], ...]
+
+    @property
+    def card(self) -> str:
+        return f"files/{self.source.place}/cards/{slug(self.line['row'])}.md"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Entries that were asked the same."""
+
+    sources: tuple[Published, ...]
+    """Its comparisons, newest first."""
+    entries: tuple[Entry, ...]
+    plot: str
+    """Gain against retention of the newest comparison as a data URI, or nothing."""
+
+    @property
+    def newest(self) -> Published:
+        return self.sources[0]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One page."""
+
+    page: str
+    record: dict[str, Any]
+    sections: tuple[Section, ...]
+
+    @property
+    def leader(self) -> dict[str, Any]:
+        """The line that keeps most in the newest section, for the index."""
+        lines = [
+            entry.line
+            for entry in self.sections[0].entries
+            if entry.line["role"] == "recipe" and entry.line["status"] == "done"
+        ]
+        return max(lines, key=lambda line: _value(line, "change"), default={})
+
+
+def publish(folders: Sequence[Path], to: Path) -> Path:
+    """Write the site; gives its first page. Raises PlanError naming every folder that is no published comparison."""
+    if to.exists() and any(to.iterdir()) and not (to / MARKER).exists():
+        raise PlanError(f"'{to}' holds other things than a site of Lethe's: give --to a new folder")
+    faults = [
+        f"{folder} holds no {name}: `lethe report` writes it"
+        for folder in folders
+        for name in ("comparison.json", "table.csv")
+        if not (folder / name).is_file()
+    ]
+    raise_faults(faults)
+    published = [_read(folder) for folder in dict.fromkeys(folders)]
+    boards = boards_of(published)
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si", "visible")}
+    fixed = {
+        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "columns": COLUMNS,
+        "plain": PLAIN,
+        "downloads": DOWNLOADS,
+    }
+    with replacing(to) as fresh:
+        for one in published:
+            _files(one, fresh / "files" / one.place)
+        for board in boards:
+            text = environment.get_template("board.html.j2").render(board=board, value=_value, **fixed)
+            (fresh / board.page).write_text(text, encoding="utf-8")
+        text = environment.get_template("boards.html.j2").render(boards=boards, value=_value, **fixed)
+        (fresh / "index.html").write_text(text, encoding="utf-8")
+        _leaderboard(boards).to_csv(fresh / "leaderboard.csv", index=False)
+        (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
+    return to / "index.html"
+
+
+def boards_of(published: Iterable[Published]) -> list[Board]:
+    """Boards by protocol (newest first), then name; a section for each question, newest first."""
+    grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
+    for one in sorted(published, key=lambda one: (one.record["created"], one.place), reverse=True):
+        grouped.setdefault(one.board, {}).setdefault(one.question, []).append(one)
+    boards = []
+    for key, questions in grouped.items():
+        sections = tuple(_section(group) for group in questions.values())
+        record = sections[0].newest.record
+        name = f"{record['data']['name']}-{Path(record['model']['name']).name}"
+        boards.append(Board(f"{slug(name)}-p{slug(key[0])}-{key_of(key)[:8]}.html", record, sections))
+    boards.sort(key=lambda board: board.page)
+    return sorted(boards, key=lambda board: str(board.record["protocol"]), reverse=True)
+
+
+def _section(group: list[Published]) -> Section:
+    """`group`: newest first."""
+    lines: dict[str, list[tuple[dict[str, Any], Published]]] = {}
+    for one in group:
+        for line in one.lines:
+            lines.setdefault(line["row"], []).append((line, one))
+    entries = [Entry(found[0][0], found[0][1], tuple(found[1:])) for found in lines.values()]
+    order = {"base": 0, "control": 1, "untrained": 1}
+    entries.sort(key=lambda entry: (order.get(entry.line["role"], 2), str(entry.line["track"]), -_value(entry.line, "change")))
+    return Section(tuple(group), tuple(entries), _plot(group[0].folder))
+
+
+def _plot(folder: Path) -> str:
+    path = folder / "plots" / "tradeoff.svg"
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+
+
+def _read(folder: Path) -> Published:
+    record = read_json(folder / "comparison.json")
+    lines = pd.read_csv(folder / "table.csv").astype(object)
+    lines = lines.where(lines.notna(), None).to_dict("records")
+    place = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
+    return Published(folder, record, [{str(k): v for k, v in line.items()} for line in lines], place)
+
+
+def _files(one: Published, target: Path) -> None:
+    """What can be downloaded of a comparison, a card for each recipe with it."""
+    (target / "cards").mkdir(parents=True)
+    for name in DOWNLOADS:
+        if (one.folder / name).is_file():
+            (target / name).write_bytes((one.folder / name).read_bytes())
+    for line in one.lines:
+        if line["role"] == "recipe" and line["status"] == "done":
+            (target / "cards" / f"{slug(line['row'])}.md").write_text(card(one.record, line), encoding="utf-8")
+
+
+def _leaderboard(boards: list[Board]) -> pd.DataFrame:
+    """All newest lines, with what board and comparison they are of."""
+    found = []
+    for board in boards:
+        for section in board.sections:
+            for entry in section.entries:
+                record = entry.source.record
+                head = {"protocol": record["protocol"], "model": record["model"]["name"], "model hash": record["model"]["hash"]}
+                head |= {"data": record["data"]["name"], "data fingerprint": record["data"]["fingerprint"]}
+                head |= {"budget": record["plan"]["budget"], "meter": record["plan"]["meter"], "created": record["created"]}
+                found.append(head | entry.line)
+    return pd.DataFrame(found)
+
+
+def slug(text: str) -> str:
+    """A file's name: letters, digits and dashes, and what tells texts apart that look alike so."""
+    plain = re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60]
+    return plain if plain == text else f"{plain}-{key_of(str(text))[:6]}".strip("-")
+
+
+def _value(line: dict[str, Any], name: str) -> float:
+    try:
+        return float(line[name])
+    except (KeyError, TypeError, ValueError):
+        return float("nan")
