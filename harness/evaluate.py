@@ -131,6 +131,12 @@ class Evaluator:
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
         return frame.astype(dict(ITEM_COLUMNS))
 
+    def general_only(self) -> Evaluator:
+        """The same on the general tasks alone, without drift."""
+        chosen = copy.copy(self)
+        chosen._drift, chosen.tasks = {}, [task for task in self.tasks if task.told.group == "general"]
+        return chosen
+
     def sample(self, domain: int, general: int, seed: int = 0, drift: int = 0) -> Evaluator:
         """The same on about this many items of each group, spread evenly over its tasks; drift on so many examples."""
         chosen = copy.copy(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,13 @@ from torch import nn
 from harness.contract import Weights
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
-from harness.material import Material
+from harness.material import Material, fingerprint
 from harness.model import plain_weights
 from harness.outputs import Outputs, open_prompts
+from harness.probe import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.records import Record
 from harness.run import TrainingData
+from harness.store import key_of
 from harness.tasks import EvalTask, domain_tasks, load_suite
 
 CURVE = {"domain": 150, "general": 300, "drift": 50}
@@ -35,7 +38,7 @@ class EvaluationPlan:
 
     keys: dict[str, str]
     """kind -> key of its question: `final`, `quality`, `curve`, `path`; `dev` where recipes are tuned, `stages` where there are
-    any."""
+    any, `probe` where it is asked for."""
     summary: list[dict[str, Any]]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
@@ -51,6 +54,7 @@ class EvaluationPlan:
         evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
         evaluators["quality"] = _outputs(evaluators["final"], material, base)
+        probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         notes = list(evaluators["final"].notes)
@@ -58,7 +62,7 @@ class EvaluationPlan:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
-        keys = {kind: evaluator.key for kind, evaluator in evaluators.items()}
+        keys = {kind: evaluator.key for kind, evaluator in evaluators.items()} | probed
         return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
 
     def open(self, material: Material) -> Evaluation:
@@ -92,6 +96,8 @@ class Evaluation:
         if kind not in self._evaluators:
             if kind == "curve":
                 self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
+            elif kind == "probe":
+                self._evaluators[kind] = self.evaluator("final").general_only()
             elif kind == "quality":
                 self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, self.base)
             else:
@@ -196,6 +202,15 @@ def _outputs(final: Evaluator, material: Material, base: Any) -> Outputs:
     """Free answers to some of the prompts that the final evaluation asks."""
     prompts = open_prompts(final.tasks, material.dataset.test, material.template)
     return Outputs(prompts, final, base, material.base.max_length)
+
+
+def _probe_key(material: Material, final: Evaluator) -> str:
+    """Names the recovery probe's question: what it trains on and how, and what is asked after it."""
+    examples = probe_examples(material)
+    if not examples:
+        raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
+    settings = [EXAMPLES, EPOCHS, BATCH, dataclasses.asdict(material.training)]
+    return key_of([final.general_only().key, fingerprint(examples), settings])
 
 
 def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:

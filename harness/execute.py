@@ -23,6 +23,7 @@ from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
 from harness.plan import portable
+from harness.probe import probe
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where
@@ -206,7 +207,7 @@ class Scoring:
     def score(self, weights: Weights) -> None:
         """Every evaluation of the finished run; with the path goes the curve's last point."""
         for kind in self.spec.kinds:
-            special = {"path": self._path, "stages": self._stages}
+            special = {"path": self._path, "stages": self._stages, "probe": self._probe}
             scores = special[kind](weights) if kind in special else self._score(kind, weights)
             self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
             if kind == "path":
@@ -227,6 +228,16 @@ class Scoring:
             between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
             points.append(self._score("path", between, alpha=alpha))
         return pd.concat(points, ignore_index=True)
+
+    def _probe(self, weights: Weights) -> pd.DataFrame:
+        """General scores after the recovery probe; none where it diverges."""
+        try:
+            recovered, cost = probe(self.material, weights)
+        except Diverged as error:
+            self.folder.write("probe", {"diverged": str(error)})
+            return pd.DataFrame(columns=list(ITEM_COLUMNS))
+        self.folder.write("probe", cost)
+        return self._score("probe", recovered)
 
     def _stages(self, _: Weights) -> pd.DataFrame:
         """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""

@@ -264,6 +264,8 @@ def spec_of(
     if role != "base" and len(material.stages) > 1:
         question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
         kinds = (*kinds, "stages") if reported else kinds
+    if plan.probe and reported and recipe.folds and role in ("base", "recipe"):
+        kinds = (*kinds, "probe")
     if role != "base":
         question |= {
             "methods": recipe.question,

@@ -60,6 +60,9 @@ class Plan:
     gradient_checkpointing: bool = option(
         False, "recompute activations in the backward pass: less memory, more FLOPs, the same losses"
     )
+    probe: bool = option(
+        False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
+    )
     final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
     batch_size: int = option(32, "examples an optimizer step")
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")

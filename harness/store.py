@@ -4,11 +4,12 @@ results/runs/<key>/
   run.json      asked / happened / where
   log.jsonl     one line an optimizer step
   ledger.json   what was spent, by account
+  probe.json    what the recovery probe cost, where one was asked for
   status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
   checkpoint/   while running
   weights/      safetensors
   evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
-                                stages; one row per item and metric
+                                stages | probe; one row per item and metric
 
 results/<name>/comparison.json  which runs make one comparison
 """
@@ -143,7 +144,7 @@ class RunFolder:
         return steps
 
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
-        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev` or `stages`) under its key."""
+        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev`, `stages` or `probe`) under its key."""
         columns = ITEM_COLUMNS | ({"stage": "int64"} if kind == "stages" else {})
         scores = scores.astype(dict(columns))[list(columns)]
         write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
@@ -207,6 +208,8 @@ class Comparison:
     """Domain item scores after each stage but the last, with a column `stage` (from 1); empty where there is one."""
     quality: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Free answers to fixed prompts (`task`: `general_greedy`, `domain_sampled` ...) and what was measured on each."""
+    probe: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """General item scores after the recovery probe."""
 
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
@@ -216,12 +219,12 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
     rows, trials = record["rows"], record.get("trials") or []
     logs = {(entry["row"], entry["seed"]): store.run(entry["key"]).log() for entry in rows}
-    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages", "quality")}
+    tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages", "quality", "probe")}
     base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
     dev = _scores([*base, *trials], store, "dev", "trial")
     told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
     main = tables["final"], tables["curve"], tables["path"]
-    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"])
+    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"], tables["probe"])
 
 
 def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
@@ -229,7 +232,7 @@ def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
     run = store.run(entry["key"])
     status = run.read("status") or {}
     known = {"status": status.get("status"), "status_record": status}
-    return entry | known | {"run": run.read("run"), "ledger": run.read("ledger")}
+    return entry | known | {name: run.read(name) for name in ("run", "ledger", "probe")}
 
 
 def _scores(entries: list[dict[str, Any]], store: RunStore, kind: str, name: str) -> pd.DataFrame:

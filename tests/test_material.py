@@ -41,9 +41,10 @@ def test_retention_items_never_reach_training(files, tiny_path):
     assert any("10 general records ask what a general suite asks" in note for note in material.notes)
 
 
-def test_a_final_only_plan_asks_for_final_scores_alone(files, tiny_path):
+def test_a_final_only_plan_asks_for_scores_of_finished_models_alone(files, tiny_path):
     whole, short = (run_specs(gather(plan(files, tiny_path, final_only=only)), 1e9) for only in (False, True))
-    assert {spec.kinds for spec in whole} == {("final", "path")} and {spec.kinds for spec in short} == {("final",)}
+    assert {spec.kinds for spec in whole} == {("final", "quality", "path")}
+    assert {spec.kinds for spec in short} == {("final", "quality")}
     assert [spec.key for spec in whole] == [spec.key for spec in short]  # the same runs, less to score
 
 

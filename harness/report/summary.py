@@ -16,6 +16,7 @@ from harness.report.calibration import calibration_table
 from harness.report.curves import Curves, read_curves
 from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
+from harness.report.kinds import kind_table
 from harness.report.quality import quality_table
 from harness.report.stages import Stages, read_stages
 from harness.report.trials import read_trials
@@ -80,6 +81,8 @@ class Summary:
     """Scores after each stage, where the plan has several."""
     answers: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     """Free answers to fixed prompts, likewise."""
+    probed: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """General item scores after the recovery probe, likewise."""
 
     @property
     def base(self) -> str:
@@ -120,6 +123,11 @@ class Summary:
     def flips(self) -> pd.DataFrame:
         """What each recipe forgot and learned, in all and by family and channel."""
         return flip_table(self)
+
+    @cached_property
+    def kinds(self) -> pd.DataFrame:
+        """What kind of forgetting each recipe shows in each family (harness/report/kinds.py)."""
+        return kind_table(self)
 
     @cached_property
     def gain_unit(self) -> str:
@@ -198,8 +206,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
     stages = read_stages(comparison.record, tables[0], _only(comparison.stages, done), base, min(reps, 2000))
-    answers = _only(comparison.quality, done)
-    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, trials, stages, answers)
+    answers, probed = _only(comparison.quality, done), _only(comparison.probe, done)
+    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, trials, stages, answers, probed)
 
 
 def base_of(rows: list[Row]) -> str:

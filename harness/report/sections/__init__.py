@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import quality as quality_measures
-from harness.report.calibration import TITLES
+from harness.report import measured
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
-from harness.report.items import most_forgotten
 from harness.report.plots import heat_grid
 from harness.report.recommend import choices, embedded, limits_of, recommend
 from harness.report.stages import STAGES, stage_table
@@ -21,10 +19,6 @@ from harness.report.verdict import NEAR_BEST, verdicts, warnings
 from harness.stats import MARGIN
 
 Values = dict[str, Any]
-MOST_SHOWN = 5
-"""Items that every recipe lost shown of each family; all of them are in items.csv."""
-PHRASES = 5
-"""Set phrases of the domain shown."""
 
 
 @dataclass(frozen=True)
@@ -84,52 +78,12 @@ def _quality(summary: Summary) -> Values:
     return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
 
 
-def _answers(summary: Summary) -> Values | None:
-    table = summary.quality
-    sets = []
-    for name, title in quality_measures.SETS.items():
-        part = table[table["set"] == name]
-        if len(part):
-            measures = [measure for measure in quality_measures.MEASURES if measure.name in set(part["measure"])]
-            cells = {row: one.set_index("measure").to_dict("index") for row, one in part.groupby("row")}
-            sets.append({"id": name, "title": title, "measures": measures, "cells": cells, "prompts": part["prompts"].max()})
-    phrases = quality_measures.domain_phrases(summary.record, summary.scores, summary.answers, summary.base) if sets else set()
-    shown = sorted(phrases, key=[*map(tuple, summary.record.get("template") or [])].index)[:PHRASES]
-    return {"sets": sets, "phrases": [" ".join(phrase) for phrase in shown]} if sets else None
-
-
-def _calibration(summary: Summary) -> Values | None:
-    table = summary.calibration
-    keys = [(group, name) for group in sorted(set(table["group"]), reverse=True) for name in TITLES]
-    cells = {row: one.set_index(["group", "measure"]).to_dict("index") for row, one in table.groupby("row")}
-    return (
-        {"calibration": cells, "keys": keys, "titles": [f"{TITLES[name]}, {group}" for group, name in keys]} if cells else None
-    )
-
-
 def _cost(summary: Summary) -> Values:
     return {
         "costs": {row.name: costs(row) for row in summary.rows},
         "memory": {row.name: memory(row) for row in summary.rows},
         "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
     }
-
-
-def _items(summary: Summary) -> Values | None:
-    lines = summary.flips.query("scope == 'all'").to_dict("records")
-    most = most_forgotten(summary)
-    shown = most[most.groupby("family").cumcount() < MOST_SHOWN] if len(most) else most
-    return (
-        {
-            "lines": lines,
-            "most": shown.to_dict("records"),
-            "most_n": len(most),
-            "right": int(summary.binary[summary.base].sum()),
-            "families": most["family"].value_counts().to_dict() if len(most) else {},
-        }
-        if lines
-        else None
-    )
 
 
 def _provenance(summary: Summary) -> Values:
@@ -184,10 +138,11 @@ SECTIONS = (
     Section("curves", "Learning and forgetting"),
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),
-    Section("answers", "Free answers", _answers),
-    Section("calibration", "Calibration", _calibration),
+    Section("answers", "Free answers", measured.answers),
+    Section("calibration", "Calibration", measured.calibration),
     Section("cost", "Cost", _cost),
-    Section("items", "Item by item", _items),
+    Section("kinds", "What kind of forgetting", measured.kinds),
+    Section("items", "Item by item", measured.items),
     Section("forgotten", "What was forgotten", _forgotten),
     Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
     Section("provenance", "Provenance", _provenance),
