@@ -92,17 +92,30 @@ def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
     return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
 
 
-def tail_stretch(by_seed: np.ndarray, draws: np.ndarray) -> float:
-    """Factor on the draws' distance from the estimate: Student's t over the normal, for few seeds.
+def counted_twice(items: np.ndarray) -> float:
+    """The part of the draws' variance that is there twice: the noise that items have within a seed.
 
-    The variance between k seeds, read off `by_seed` (each seed's own value), is known with k - 1 degrees of freedom only; what
-    the items add to the variance of the draws, with many. Welch and Satterthwaite: nu = (k - 1) (V / V_seeds)^2, V = V_seeds
-    + V_items. 1 where there is one seed, or where seeds do not differ.
+    `items` (S, B): each seed's own value as items are drawn anew, the same items for all seeds. Seeds differ by that noise, and
+    items drawn anew bring it again (Owen 2007). With I the variance that items have alike in all seeds and E that noise, a
+    seed's own value varies by I + E and the mean of k seeds by I + E/k; twice there is E/k.
+    """
+    items = items[np.isfinite(items).all(1)]
+    k = len(items)
+    return max(0.0, float(items.var(axis=1).mean() - items.mean(0).var()) / (k - 1)) if k > 1 else 0.0
+
+
+def tail_stretch(by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> float:
+    """Factor on the draws' distance from the estimate, so that the interval's half width is √(t² V_seeds + z² V_items).
+
+    The variance between k seeds, read off `by_seed` (each seed's own value), has k - 1 degrees of freedom: it gets
+    Student's t. What items add to the draws' variance, less what is there `twice`, is known with many: z = 1.96. Exact where
+    only one of the two is there, a little wide between (Graybill and Wang 1980). 1 where there is one seed, or where seeds do
+    not differ.
     """
     by_seed = by_seed[np.isfinite(by_seed)]
     k, total = len(by_seed), float(np.var(draws))
     between = float(np.var(by_seed, ddof=1)) / k if k > 1 else 0.0
     if between <= 0 or total <= 0:
         return 1.0
-    freedom = (k - 1) * max(1.0, total / between) ** 2
-    return float(student.ppf(0.975, freedom) / student.ppf(0.975, np.inf))
+    wider = float((student.ppf(0.975, k - 1) / student.ppf(0.975, np.inf)) ** 2)
+    return float(np.sqrt((wider * between + max(0.0, total - between - twice)) / total))

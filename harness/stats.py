@@ -6,18 +6,21 @@ strata, the same draw for all rows) gives them all their intervals, and differen
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from harness.bootstrap import means, resample, strata_of, tail_stretch
+from harness.bootstrap import counted_twice, means, resample, strata_of, tail_stretch
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 NEAR_CHANCE = 0.1
 """A task the base answers by less than this above chance can neither be forgotten nor retained."""
 MARGIN = 1.0
 """Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
+ITEM_DRAWS = 200
+"""Bootstrap draws behind how much items vary within a seed."""
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
 
@@ -70,13 +73,16 @@ class Analysis:
     by_seed: dict[str, np.ndarray] = field(repr=False)
     """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
+    item_draws: dict[str, np.ndarray] = field(repr=False)
+    """quantity -> (S, B, R): each seed's own value as items are drawn anew, alike for all seeds."""
     counts: dict[str, np.ndarray] = field(repr=False)
 
     def estimate(self, name: str, row: str) -> Estimate:
         if row not in self.rows or name not in self.point:
             return Estimate()
         r = self.rows.index(row)
-        return estimate_of(self.point[name][r], self.by_seed[name][:, r], self.replicates[name][:, r], self.counts[name][r])
+        own, draws, twice = self.by_seed[name][:, r], self.replicates[name][:, r], counted_twice(self.item_draws[name][..., r])
+        return estimate_of(self.point[name][r], own, draws, self.counts[name][r], twice)
 
     def difference(self, name: str, row: str, reference: str) -> Estimate:
         """`row` minus `reference`, from the same draws."""
@@ -84,7 +90,9 @@ class Analysis:
             return Estimate()
         a, b = self.rows.index(row), self.rows.index(reference)
         point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
-        return estimate_of(point[a] - point[b], own[:, a] - own[:, b], draws[:, a] - draws[:, b], min(n[a], n[b]), test=True)
+        twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
+        apart = (part[:, a] - part[:, b] for part in (own, draws))
+        return estimate_of(point[a] - point[b], *apart, min(n[a], n[b]), twice, test=True)
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
         """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
@@ -123,22 +131,30 @@ def analyse(
     quantities = _quantities(measures)
     point = _evaluate(quantities, measures, *means(total[None], available, np.ones((1, n_seeds))))
     draws = _evaluate(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)))
-    alone = [_one_seed(quantities, measures, total, available, s) for s in range(n_seeds)]
-    by_seed = {name: np.concatenate([one[name] for one in alone]) for name in quantities}
+    own = [_one_seed(available, s) for s in range(n_seeds)]
+    by_seed = _by_seed(quantities, measures, (means(total[None], one, np.ones((1, n_seeds))) for one in own))
+    again = (resample(strata, one, ITEM_DRAWS, np.random.default_rng(seed)) for one in own)
+    item_draws = _by_seed(quantities, measures, again)
     items = total[2].sum(1) / np.maximum(available.sum(1), 1)
     counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
     seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
     missing, first = _missing(measures, total[2], available, rows), {name: value[0] for name, value in point.items()}
-    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, counts)
+    by_seed = {name: values[:, 0] for name, values in by_seed.items()}
+    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, item_draws, counts)
 
 
-def _one_seed(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, total: np.ndarray, available: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    """Each quantity, (1, R), from one seed alone; NaN for rows without it, but a row with one seed only (the base) has that."""
+def _one_seed(available: np.ndarray, seed: int) -> np.ndarray:
+    """What one seed alone has of `available` (R, S, M); a row with one seed only (the base) always has that."""
     own = available & (np.arange(available.shape[1]) == seed)[:, None]
-    own = np.where(available.sum(1, keepdims=True) == 1, available, own)
-    return _evaluate(quantities, measures, *means(total[None], own, np.ones((1, available.shape[1]))))
+    return np.where(available.sum(1, keepdims=True) == 1, available, own)
+
+
+def _by_seed(
+    quantities: dict[str, Quantity], measures: pd.DataFrame, parts: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Each quantity, (S, B, R), from each seed's mean scores (B, R, M)."""
+    found = [_evaluate(quantities, measures, *part) for part in parts]
+    return {name: np.stack([one[name] for one in found]) for name in quantities}
 
 
 def _measures(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
@@ -239,16 +255,19 @@ def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, r
     return {row: int(expected * seeds[r] - count[r][:, headline].sum()) for r, row in enumerate(rows)}
 
 
-def stretched(value: float, by_seed: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Draws (B,) at the distance from the estimate that few seeds demand."""
-    return value + tail_stretch(by_seed, draws[np.isfinite(draws)]) * (draws - value)
+def stretched(value: float, by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> np.ndarray:
+    """Draws (B,) at the distance from the estimate that few seeds demand; `twice`: see `bootstrap.counted_twice`."""
+    return value + tail_stretch(by_seed, draws[np.isfinite(draws)], twice) * (draws - value)
 
 
-def estimate_of(value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, test: bool = False) -> Estimate:
+def estimate_of(
+    value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, twice: float = 0.0, test: bool = False
+) -> Estimate:
+    """The estimate of one number; `twice`: see `bootstrap.counted_twice`."""
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Estimate()
-    draws = stretched(value, by_seed, draws)
+    draws = stretched(value, by_seed, draws, twice)
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
