@@ -98,7 +98,8 @@ class Analysis:
         """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
         columns = [self.rows.index(row) for row in rows]
         point, own, draws = self.point[name], self.by_seed[name], self.replicates[name]
-        return np.stack([stretched(point[c], own[:, c], draws[:, c]) for c in columns], axis=1)
+        twice = [counted_twice(self.item_draws[name][..., c]) for c in columns]
+        return np.stack([stretched(point[c], own[:, c], draws[:, c], t) for c, t in zip(columns, twice, strict=True)], axis=1)
 
     @property
     def reps(self) -> int:

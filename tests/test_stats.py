@@ -8,6 +8,7 @@ import pytest
 from scipy import stats as reference
 
 from harness import stats
+from harness.bootstrap import counted_twice, tail_stretch
 from harness.report import claims
 
 
@@ -268,3 +269,19 @@ def test_coverage_quick():
 @pytest.mark.parametrize("n_seeds", [1, 3, 5])
 def test_coverage(n_seeds: int):
     assert 0.93 <= coverage(600, n_seeds, 800) <= (0.97 if n_seeds == 1 else 0.99)
+
+
+def test_noise_of_items_within_seeds_is_counted_once():
+    rng = np.random.default_rng(5)
+    alike, own = 2 * rng.normal(size=40_000), 3 * rng.normal(size=(4, 40_000))
+    assert counted_twice(alike + own) == pytest.approx(9 / 4, rel=0.02)
+    assert counted_twice(np.stack([alike, alike])) == 0
+    assert counted_twice(own[:1]) == 0 and counted_twice(np.vstack([own[:1], np.full((1, 40_000), np.nan)])) == 0
+
+
+def test_the_seeds_part_gets_students_t_and_the_items_part_the_normal():
+    by_seed, rng = np.array([1.0, 2.0, 4.0]), np.random.default_rng(6)
+    seeds = by_seed.var(ddof=1) / 3
+    draws = rng.normal(scale=np.sqrt(seeds + 0.5 + 0.2), size=200_000)  # the items' part is 0.5, and 0.2 is there twice
+    half = 1.959964 * draws.std() * tail_stretch(by_seed, draws, 0.2)
+    assert half == pytest.approx(np.sqrt(4.302653**2 * seeds + 1.959964**2 * 0.5), rel=0.005)
