@@ -1,8 +1,8 @@
 """The statistics put to the test: many comparisons drawn from many stored seeds of one recipe.
 
 The stored runs and all their items are the population, whose truth is known because all of it is there. Each repetition draws
-some seeds for A, others for B, and the items anew (clusters of them, within families), and asks the ordinary statistics. There
-is no difference between A and B, so each alarm is false; and the population's own value should lie in 95 % of the intervals.
+seeds for A and for B, and the items anew (clusters of them, within families), all with replacement, and asks the ordinary
+statistics. A and B are drawn alike, so each alarm is false; and the population's own value should lie in 95 % of the intervals.
 """
 
 import os
@@ -78,7 +78,7 @@ class Population:
 def once(population, seeds, number):
     """One repetition: for each quantity, a false alarm? and does A's interval hold the truth?"""
     rng = np.random.default_rng(stream("repeated", seeds, number).randrange(2**32))
-    drawn = rng.permutation(population.tuned.shape[1])[: 2 * seeds]
+    drawn = rng.integers(0, population.tuned.shape[1], 2 * seeds)
     table = population.rows(*population.drawn_anew(rng), A=drawn[:seeds], B=drawn[seeds:])
     found = analyse(table, "base", reps=REPS, seed=number, kept=population.kept)
     out = []
