@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from harness.limits import Limits
+from harness.report.recommend import choices, recommend
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -16,16 +21,33 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no C
 FRAME = """<!doctype html><title>probe</title><pre id=out></pre>
 <iframe id=f src="report.html" width="{width}" height="800"></iframe>
 <script>document.getElementById("f").onload = (e) => {{
- const d = e.target.contentDocument, root = d.documentElement;
- const wide = [...d.querySelectorAll("body *")].filter((x) => !x.closest(".scroll, svg, .skip") &&
-   x.getBoundingClientRect().right > root.clientWidth + 1).map((x) => x.tagName + "." + x.className);
- const first = () => d.querySelector("#table tbody tr").cells[0].textContent.trim();
- d.querySelectorAll("#table thead button")[3].click();
- const search = d.getElementById("search"); search.value = "nothing has this text";
- search.dispatchEvent(new Event("input"));
- document.getElementById("out").textContent = JSON.stringify({{title: d.title, scroll: root.scrollWidth,
-   client: root.clientWidth, wide, first: first(), shown: d.getElementById("found").textContent,
-   scripts: d.scripts.length, images: d.images.length}});
+ const d = e.target.contentDocument, root = d.documentElement, at = (id) => d.getElementById(id);
+ const set = (id, value) => {{ at(id).value = value; at(id).dispatchEvent(new Event("input", {{bubbles: true}})); }};
+ const found = {{}};
+ const sorted = d.querySelectorAll("#main-table thead button")[3];
+ sorted.click();
+ found.first = d.querySelector("#main-table tbody tr").cells[0].textContent.trim();
+ found.sort = sorted.parentElement.getAttribute("aria-sort");
+ set("table-track", "general");
+ found.rows = [...d.querySelectorAll("#main-table tbody tr")].filter((r) => !r.hidden).map((r) => r.cells[1].textContent);
+ set("limit-retention", "60"); set("limit-seconds", "41.5");
+ found.advice = [...d.querySelectorAll("#advice dd")].map((x) => x.textContent);
+ set("search", "nothing has this text");
+ found.none = at("found").textContent;
+ set("search", "OWNED <\\/script>");
+ found.hostile = at("found").textContent;
+ d.querySelectorAll("details.item").forEach((x) => x.open = true);
+ setTimeout(() => {{
+  found.answers = d.querySelectorAll(".answers .text").length;
+  found.texts = [...d.querySelectorAll("#item-list .text")].filter((x) => x.textContent.includes("<script>document")).length;
+  found.wide = [...d.querySelectorAll("body *")].filter((x) => !x.closest(".scroll, svg, .skip, #verdict h2, .unseen") &&
+    x.getBoundingClientRect().right > root.clientWidth + 1).map((x) => x.tagName + "." + x.className);
+  found.nameless = [...d.querySelectorAll("button, input, select")].filter((x) =>
+    !x.textContent.trim() && !(x.labels && x.labels.length)).map((x) => x.id);
+  Object.assign(found, {{title: d.title, scroll: root.scrollWidth, client: root.clientWidth, images: d.images.length,
+    scripts: [...d.scripts].filter((x) => !x.type).length}});
+  document.getElementById("out").textContent = JSON.stringify(found);
+ }}, 500);
 }}</script>"""
 
 
@@ -39,15 +61,16 @@ def dom(page: Path, profile: Path) -> str:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_in_chromium(report, tmp_path: Path, width: int):
-    import html
-    import json
-
     shutil.copy(report.folder / "report.html", tmp_path)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
     text = dom(tmp_path / "frame.html", tmp_path / "profile")
     found = json.loads(html.unescape(re.search(r'<pre id="out">(.*?)</pre>', text, re.DOTALL)[1]))  # type: ignore[index]
     assert found["title"] == "finance: what fine-tuning made the model forget"
     assert (found["scripts"], found["images"]) == (1, 0)
-    assert found["scroll"] <= found["client"] and found["wide"] == []
-    assert found["first"].endswith(("sft", "replay"))  # sorted by gain, highest first
-    assert found["shown"].startswith("0 of ")
+    assert found["scroll"] <= found["client"] and found["wide"] == [] and found["nameless"] == []
+    assert found["first"].endswith(("sft", "replay")) and found["sort"] == "descending"  # by gain, highest first
+    assert set(found["rows"]) == {"base", "control", "general"}
+    limits = Limits(retention=60, seconds=41.5)
+    assert found["advice"] == [sentence for _, sentence in recommend(choices(report.summary), limits)]
+    assert found["none"].startswith("0 of ") and found["hostile"].startswith("2 of 2 shown")
+    assert found["answers"] >= 2 and found["texts"] == 1
