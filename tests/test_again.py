@@ -70,6 +70,24 @@ def test_another_question_is_refused_field_by_field():
     assert len(caught.value.faults) == 2 and "model was 'a', here it is 'c'" in caught.value.faults[1]
 
 
+def scored(*values: float | None) -> pd.DataFrame:
+    items = [f"i{n}" for n in range(len(values))]
+    return pd.DataFrame(
+        {"task": "t", "metric": "acc", "item": items, "primary": True, "score": pd.Series(values, dtype="float64")}
+    )
+
+
+def test_every_item_of_a_sample_is_held_against_the_stored_one():
+    from harness.export import compared
+
+    stored = scored(1.0, 0.0, None, 0.25, 1.0)
+    assert compared(scored(1.0, 0.0, None, 0.25), stored) == (0, 4)
+    assert compared(scored(1.0, 1.0, 0.0, 0.25 + 1e-9), stored) == (2, 4)
+    assert compared(scored(1.0, 0.0, None, 0.25, 1.0, 1.0), stored) == (1, 6)  # the last was never scored
+    with pytest.raises(PlanError, match="does not hold them"):
+        compared(stored, None)
+
+
 def test_misuse_exits_with_2(tmp_path, capsys):
     assert main(["export", "nowhere", "--to", str(tmp_path / "x"), "--out", str(tmp_path)]) == 2
     assert main(["reproduce", str(tmp_path / "nowhere")]) == 2
