@@ -35,6 +35,11 @@ def find_suites(root: Path = SUITES) -> dict[str, Suite]:
     return suites
 
 
+def for_own_models(root: Path = SUITES) -> list[str]:
+    """What measures a model of one's own where no suite is named: those whose suite.toml says `own_model = true`."""
+    return [name for name, suite in find_suites(root).items() if suite.settings.get("own_model")]
+
+
 @dataclass(frozen=True)
 class Embedded:
     """What the embedded default suite ships: a base model, its general pool, data sets and tasks."""

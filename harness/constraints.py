@@ -53,6 +53,15 @@ def scores(doc: Mapping[str, Any], output: str) -> dict[str, float]:
     return whole | {f"instructions_{kind}": sum(share) / len(share) for kind, share in shares.items()}
 
 
+def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as lm-eval's task has it, as it is called here."""
+    return {
+        "prompt": doc["prompt"],
+        "instructions": doc["instruction_id_list"],
+        "settings": [one or {} for one in doc["kwargs"]],
+    }
+
+
 def unrunnable(doc: Mapping[str, Any]) -> str:
     """Why an item cannot be scored here; "" where it can. Raises ValueError for settings its checkers do not take."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.table import Table
 from harness.compare import prepare
 from harness.material import Material, RunSpec, run_specs, training_run
 from harness.plan import Plan
+from harness.stats import DISCORDANT, detectable
 from harness.tune import trial_specs, trials_of
 
 PACE = {"cpu": 5e-12, "cuda": 4e-15}
@@ -57,7 +59,7 @@ def print_cost(plan: Plan) -> None:
     console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters, {plan.precision} on {plan.device}")
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
-    console.print("suites: " + ", ".join(f"{suite['name']} ({suite['items']:,} items)" for suite in evaluation.summary))
+    _print_suites(console, evaluation.summary)
     table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "GB, no activations")
     costs = [cost_of(material, spec) for spec in specs]
     for spec, cost in zip(specs, costs, strict=True):
@@ -69,3 +71,18 @@ def print_cost(plan: Plan) -> None:
     console.print(f"training in all: about {total:,.0f} device-seconds, {plan.workers} runs at a time; evaluation comes on top")
     for note in (*material.notes, *evaluation.notes):
         console.print(f"note: {note}")
+
+
+def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
+    """Items of each family and the change that so many can show."""
+    table = Table("suite", "family", "items", "detectable change, points")
+    for suite in suites:
+        for family, items in suite["families"].items():
+            table.add_row(suite["name"], family, f"{items:,}", f"{detectable([items]):.1f}")
+        if len(suite["families"]) > 1:
+            sizes = list(suite["families"].values())
+            table.add_row(suite["name"], "their mean", f"{sum(sizes):,}", f"{detectable(sizes):.1f}", style="bold")
+    console.print(table)
+    console.print(
+        f"detectable: with 80 % power at 5 %, where one item in {1 / DISCORDANT:.0f} is answered otherwise than by the base"
+    )

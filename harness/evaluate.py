@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sacrebleu
 import torch
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
@@ -97,12 +98,13 @@ class Evaluator:
 
     @property
     def summary(self) -> list[dict[str, Any]]:
-        """[{name, tasks, items}] a suite."""
+        """[{name, tasks, items, families: {family: items}}] a suite."""
         suites: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
-            suite = suites.setdefault(task.told.suite, {"name": task.told.suite, "tasks": [], "items": 0})
+            suite = suites.setdefault(task.told.suite, {"name": task.told.suite, "tasks": [], "items": 0, "families": {}})
             suite["tasks"].append(task.told.name)
             suite["items"] += len(task.docs)
+            suite["families"][task.told.family] = suite["families"].get(task.told.family, 0) + len(task.docs)
         return list(suites.values())
 
     @property
@@ -219,7 +221,10 @@ def _task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[di
 def item_score(metric: str, value: Any) -> float | None:
     """One number an item, or None for metrics that exist only over a corpus (F1 over classes, BLEU)."""
     if isinstance(value, (bool, int, float, np.number)):
-        return float(value)
+        return None if metric == "perplexity" else float(value)
+    if metric == "chrf":  # of each sentence; lm-eval's is of the corpus
+        reference, output = value
+        return sacrebleu.sentence_chrf(str(output), [str(reference)]).score / 100
     if metric == "bits_per_byte":
         return -value[0] / value[1] / float(np.log(2))
     if metric == "brier_score":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.bundled import embedded
+from harness.bundled import embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.limits import parse_limits
 
@@ -38,7 +38,9 @@ class Plan:
         DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
     )
     suites: str | None = option(
-        None, "general suites: bundled names, folders of lm-eval YAML, JSONL files; default: the embedded model's"
+        None,
+        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, lm-eval "
+        "tasks; default: the embedded model's, or dialogue and standard",
     )
     answer_format: str | None = option(
         None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
@@ -243,11 +245,7 @@ def resolve_places(plan: Plan) -> Plan:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
     if plan.suites is None:
-        if plan.model is not None:
-            raise PlanError(
-                "a model of your own needs suites of its own: give SUITES=, a folder of lm-eval YAML or JSONL files"
-            )
-        changes["suites"] = home.name
+        changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
     if plan.name is None:
         stem = "+".join(Path(source).stem for source in plan.sources)
         changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"

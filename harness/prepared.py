@@ -7,12 +7,11 @@ import copy
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from lm_eval.api.task import ConfigurableTask
-
+from harness.drawn import remember
 from harness.lm import Codec, EvaluatedModel, encode_pairs, render
 from harness.store import key_of
 from harness.tasks import EvalTask
@@ -24,9 +23,7 @@ class Prepared:
     def __init__(self, told: EvalTask, codec: Codec) -> None:
         self.told, self.task = told, told.task
         self.docs = dict(enumerate(told.task.eval_docs))
-        for name in ("doc_to_target", "doc_to_choice"):  # each call compiles a template, and scoring asks five times
-            if isinstance(told.task, ConfigurableTask):
-                setattr(told.task, name, _remembered(getattr(told.task, name)))
+        remember(told.task)
         render_chat = partial(render, codec.template)
         with contextlib.redirect_stderr(io.StringIO()):  # a progress bar a task
             self.task.build_all_requests(apply_chat_template=told.chat, chat_template=render_chat if told.chat else None)
@@ -90,17 +87,3 @@ def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
         seen[name] += 1
         ids[place] = name if seen[name] == 1 else f"{name}-{seen[name]}"
     return ids
-
-
-def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of one document, called once for each; documents live as long as their task."""
-    known: dict[int, tuple[Any, Any]] = {}
-
-    def remembered(doc: Any, *given: Any) -> Any:
-        if any(given):
-            return function(doc, *given)
-        if id(doc) not in known:
-            known[id(doc)] = doc, function(doc)
-        return known[id(doc)][1]
-
-    return remembered

@@ -6,7 +6,8 @@ strata, the same draw for all rows) gives them all their intervals, and differen
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,15 @@ ITEM_DRAWS = 200
 """Bootstrap draws behind how much items vary within a seed."""
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
+
+
+DISCORDANT = 0.2
+"""Share of items that a change of model flips, where nothing is measured yet: a guess, between METRICS' 0.1 and 0.3."""
+
+
+def detectable(families: Sequence[int]) -> float:
+    """Points that a mean over families of so many items must move to be seen (80 % power, 5 %): 2.80 · √(Σ ψ/n) / J."""
+    return 100 * DETECTABLE * math.sqrt(sum(DISCORDANT / n for n in families)) / len(families)
 
 
 @dataclass(frozen=True)

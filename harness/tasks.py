@@ -67,27 +67,46 @@ def load_suite(
 
 
 def _load_suite(name: str, count: Callable[[str], int] | None, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
+    known, _, place = name.partition(":")
+    if known in suites and "task" in suites[known].settings:
+        return load_collection(suites[known], Path(place) if place else None, group)
     if name in suites:
-        return load_yaml(suites[name].path("tasks") or suites[name].folder, group)
+        return _load_folder(suites[name].path("tasks") or suites[name].folder, group, count)
     path = Path(name)
     if path.suffix == ".jsonl" and path.is_file():
         return load_jsonl(path, group, count)
     if path.is_dir():
-        files = sorted(path.glob("*.jsonl"))
-        if any(path.rglob("*.yaml")):
-            return load_yaml(path, group)
-        if files:
-            examples = {read_sidecar(file).examples for file in files}
-            return [task for file in files if file.name not in examples for task in load_jsonl(file, group, count)]
-        raise PlanError(f"suite '{name}' is a folder with neither .yaml nor .jsonl files in it; put some there")
+        return _load_folder(path, group, count)
     if path.exists() or path.suffix or "/" in name:
         raise PlanError(f"suite '{name}' is no folder and no .jsonl file; {_accepted(suites)}")
     return load_named(name, group, suites)
 
 
+def _load_folder(path: Path, group: str, count: Callable[[str], int] | None) -> list[EvalTask]:
+    """lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
+    if any(path.rglob("*.yaml")):
+        return load_yaml(path, group)
+    if files := sorted(path.glob("*.jsonl")):
+        examples = {read_sidecar(file).examples for file in files}
+        return [task for file in files if file.name not in examples for task in load_jsonl(file, group, count)]
+    raise PlanError(f"suite '{path}' is a folder with neither .yaml nor .jsonl files in it; put some there")
+
+
 def _accepted(suites: Mapping[str, Suite]) -> str:
     names = ", ".join(suites) or "none here"
     return f"give a bundled suite ({names}), a folder of lm-eval YAML or JSONL, a .jsonl file, or an lm-eval task's name"
+
+
+def load_collection(suite: Suite, folder: Path | None, group: str = "general") -> list[EvalTask]:
+    """A suite of lm-eval's own tasks (harness/collection.py), from the hub or from a folder of JSONL files."""
+    from harness.collection import Collection
+
+    tasks = []
+    for entry, task, note in Collection(suite, folder).load():
+        told = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat") if key in entry}
+        made = wrap(task, group, told=told)
+        tasks.append(replace(made, note=f"{note} {made.note}".strip()))
+    return tasks
 
 
 # --- lm-eval's own form --------------------------------------------------------------------------------------------
@@ -126,9 +145,9 @@ def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], 
     return found["tasks"], found["groups"]
 
 
-def wrap(task: Any, group: str = "general", family: str | None = None) -> EvalTask:
-    """What `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/design.md."""
-    said = ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
+def wrap(task: Any, group: str = "general", family: str | None = None, told: Mapping[str, Any] | None = None) -> EvalTask:
+    """What `told` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/design.md."""
+    said = told or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
     task.set_fewshot_seed(FEWSHOT_SEED)
     name, better = task.config.task, task.higher_is_better()
     primary = said.get("primary") or next(iter(better))
