@@ -214,15 +214,7 @@ def _unreachable(error: BaseException | None) -> bool:
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
     """No more questions to the hub; what is cached is still found."""
-    import datasets
-    import huggingface_hub
+    from unittest.mock import patch
 
-    places = (datasets.config, huggingface_hub.constants)
-    before = [place.HF_HUB_OFFLINE for place in places]
-    for place in places:
-        place.HF_HUB_OFFLINE = True
-    try:
+    with patch("datasets.config.HF_HUB_OFFLINE", True), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
         yield
-    finally:
-        for place, value in zip(places, before, strict=True):
-            place.HF_HUB_OFFLINE = value

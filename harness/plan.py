@@ -39,8 +39,8 @@ class Plan:
     )
     suites: str | None = option(
         None,
-        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, lm-eval "
-        "tasks; default: the embedded model's, or dialogue and standard",
+        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
+        "lm-eval tasks; default: the embedded model's, or dialogue and standard",
     )
     answer_format: str | None = option(
         None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
