@@ -37,9 +37,14 @@ class World:
     clean: Summary | None
     """Without the records planted as wrong, where that is known."""
 
+    def has(self, recipe: str) -> bool:
+        return any(row.name == recipe for row in self.main.rows)
+
     def row(self, recipe: str) -> str:
-        """The name of the recipe's row; rows are named by the settings that were asked for."""
-        return next(row.name for row in self.main.rows if row.name.replace(" ", "") == recipe.replace(" ", ""))
+        """The recipe's row, which is named as it was asked for. KeyError where this world lacks it."""
+        if not self.has(recipe):
+            raise KeyError(recipe)
+        return recipe
 
     def keeps(self, recipe: str) -> Estimate:
         return self.main.estimate("retention", self.row(recipe))
@@ -80,7 +85,13 @@ def apart(one: Estimate, other: Estimate, weight: float = 1.0) -> Estimate:
     return Estimate(value, value - 1.96 * se, value + 1.96 * se, se, min(one.n, other.n))
 
 
-def measured(name: str, epochs: tuple[int, int], out: Path, with_clean: bool = False, **options) -> World:
+FEW = "sft low_lr nlirg nlirg(shuffled=True) lora adapter ewc l2sp kl distill mix mix(ratio=0.3) lora+adapter+ewc+mix"
+"""Those of real files, where a run takes minutes."""
+
+
+def measured(
+    name: str, epochs: tuple[int, int], out: Path, recipes: str = RECIPES, with_clean: bool = False, **options
+) -> World:
     """Make what the store lacks, and read it back. `options` are the plan's."""
 
     def made(part: str, recipes: str, count: int, **more) -> Summary:
@@ -88,7 +99,7 @@ def measured(name: str, epochs: tuple[int, int], out: Path, with_clean: bool = F
         compare(name=folder, recipes=recipes, out=str(out), budget=f"{count}epochs", final_only=True, **{**options, **more})
         return summarise(read_comparison(out / folder, RunStore(out / "runs")))
 
-    main, long = made("methods", " ".join(RECIPES.split()), epochs[0]), made("long", "sft", epochs[1])
+    main, long = made("methods", " ".join(recipes.split()), epochs[0]), made("long", "sft", epochs[1])
     clean = made("clean", "sft nlirg", epochs[0], data=str(_without_wrong(out))) if with_clean else None
     return World(name, epochs, main, long, clean)
 
