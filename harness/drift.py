@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example
 from harness.decode import batched, device_of
-from harness.model import collate, logits_at
+from harness.model import collate, logits_at, nll
 
 CACHE_BYTES = 512 * 2**20
+SAME_LOSS = 1e-3
+"""Relative difference that rounding may make between two ways to the same loss in fp32."""
 METRICS = {"nll": "likelihood", "kl_to_base": "drift", "bits_per_byte": "drift"}
 """Metric -> channel; lower is better for all."""
 
@@ -38,6 +40,22 @@ class Drift:
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
         size = sum(batch.labels.numel() for batch in self._batches) * vocabulary(base) * 4
         self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
+        self._check_shift()
+
+    @torch.no_grad()
+    def _check_shift(self) -> None:
+        """Our loss of the shortest example must be the model's own: unshifted targets once passed for forgetting elsewhere."""
+        if not self.examples:
+            return
+        example = min(self.examples, key=lambda one: (len(one), one.id))
+        batch = collate([example], device_of(self.base))
+        labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
+        own = float(self.base(input_ids=batch.tokens, labels=labels).loss)
+        ours = float(nll(self.base, batch)[0].mean())
+        if abs(ours - own) > SAME_LOSS * (1 + own):
+            raise RuntimeError(
+                f"held-out loss is {ours:.4f} where the model's own is {own:.4f}: targets are not shifted by one"
+            )
 
     def first(self, n: int) -> Drift:
         """The same on the first n examples."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.drift import Drift, divergence
+from harness.model import collate
 from tests.training import examples
 
 torch.set_num_threads(1)
@@ -82,3 +83,22 @@ def test_a_base_too_large_to_keep_is_asked_again(models, monkeypatch):
 def test_examples_with_nothing_to_predict_are_left_out(models):
     item = dataclasses.replace(examples(1)[0], id="mute", supervised=(False,) * len(examples(1)[0]))
     assert "mute" not in measured(make(models[0], items=[*examples(3), item]), models[0], "nll")
+
+
+@pytest.mark.parametrize("moved", [1, -1])
+def test_targets_that_are_not_shifted_by_one_are_refused(models, monkeypatch, moved):
+    """Planted fault: logits are read at the token itself, or one too early. Every comparison builds this, so none would run."""
+
+    def unshifted(examples, device="cpu"):
+        batch = collate(examples, device)
+        return dataclasses.replace(batch, places=batch.places + moved)
+
+    monkeypatch.setattr("harness.drift.collate", unshifted)
+    with pytest.raises(RuntimeError, match="targets are not shifted by one"):
+        make(models[0])
+
+
+def test_drift_is_taken_in_fp32(models):
+    """A model in half precision still gives fp32 log-probabilities, so that small drifts are not rounded to 0."""
+    drift = make(models[0], items=examples(1))
+    assert drift._base(0, drift._batches[0]).dtype == torch.float32
