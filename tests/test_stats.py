@@ -204,6 +204,16 @@ def test_does_not_forget_needs_the_lower_end_not_a_large_p():
     assert not claims.does_not_forget(stats.Estimate())
 
 
+@pytest.mark.parametrize(("n", "drop"), [(400, 0.005), (4000, 0.002), (4000, 0.02)])
+def test_does_not_forget_is_the_one_sided_test_at_the_margin(n: int, drop: float):
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    base = coin(n, 0.9, n)
+    tuned = base * coin(n, 1 - drop, n + 1)
+    change = stats.analyse(table({"base": base, "x": tuned}), "base", reps=1000).estimate("change", "x")
+    p = weightstats.DescrStatsW(100 * (tuned - base)).ttest_mean(-stats.MARGIN, alternative="larger")[1]
+    assert claims.does_not_forget(change) == (p < 0.025)
+
+
 def test_retention_at_matched_gain_is_linear_between_points():
     gain, retention = np.array([[0.0, 10, 20]]), np.array([[100.0, 90, 70]])
     assert claims.at_gain(gain, retention, 15) == pytest.approx([80])

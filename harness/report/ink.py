@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
+from harness.report.format import visible
+
 COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 """Okabe and Ito's colour-blind safe palette, without the two that vanish on white or on black."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
@@ -65,8 +67,8 @@ class Plot:
         head, rest = text.split(">", 1)
         head = re.sub(r' (width|height)="[^"]*"', "", head)
         names = f'role="img" aria-labelledby="{self.name}-title {self.name}-desc"'
-        title = f'<title id="{self.name}-title">{escape(self.title)}</title>'
-        told = f'<desc id="{self.name}-desc">{escape(self.description)}</desc>'
+        title = f'<title id="{self.name}-title">{escape(visible(self.title, None))}</title>'
+        told = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
         return f"{head} {names}>{title}{told}{rest}"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from harness.report.format import points, signed
+from harness.report.format import points, signed, visible
 from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
 from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tokens import weights, zones
@@ -159,7 +159,7 @@ def heat_map(summary: Summary) -> Plot | None:
             j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white"
         )
     axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
-    axes.set_yticks(range(len(grid)), [f"{name} ({kind})" if kind == "channel" else name for kind, name in grid.index])
+    axes.set_yticks(range(len(grid)), [visible(name) + " (channel)" * (kind == "channel") for kind, name in grid.index])
     axes.grid(False)
     told = "; ".join(
         f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())
