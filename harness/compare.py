@@ -19,6 +19,7 @@ from harness.material import Material, RunSpec, allowed_amount, gather, run_spec
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
+from harness.rules import read_rules
 from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where
@@ -77,6 +78,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
     """
     if plan.answer_format:
         read_format(plan.answer_format)
+    if plan.rules:
+        read_rules(plan.rules)
     material = gather(plan)
     tasks = load_tasks(material)
     material = without_retention_items(material, tasks)
@@ -168,6 +171,7 @@ def _record(
         "suites": evaluation.summary,
         "template": template(_answers(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
+        "rules": read_rules(plan.rules) if plan.rules else [],
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
         "where": where(),
         "trials": tuning.record,

@@ -42,6 +42,9 @@ class Plan:
         "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
         "lm-eval tasks; default: the embedded model's, or dialogue and standard",
     )
+    rules: str | None = option(
+        None, "rules.yaml: patterns, JSON schema and bounds that domain outputs must keep (docs/suites.md)"
+    )
     answer_format: str | None = option(
         None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = ("harness.quality", "harness.answer_format")
+TEXTS = ("harness.quality", "harness.answer_format", "harness.rules", "harness.scoring")
 READ = tuple(f"harness.{name}" for name in ("store", "stats", "report", "errors", "limits"))
 """Pure functions of texts, which the report may call."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
@@ -47,7 +47,7 @@ def test_the_report_reads_store_and_statistics_only(path):
     assert all(name.startswith((*READ, *TEXTS)) for name in ours), ours
 
 
-LIGHT = "bundled plan limits store stats errors cli records quality answer_format calibration rewrites"
+LIGHT = "bundled plan rules scoring numbers limits store stats errors cli records quality answer_format calibration rewrites"
 LIGHT += " again announce check evidence gate merge reproduce"
 
 

@@ -20,7 +20,7 @@ from harness.store import RunStore, read_comparison, write_atomic
 __all__ = ["Report", "Summary", "show", "summarise", "write_report"]
 
 
-EXTRA = ("quality", "calibration", "items", "flips", "kinds")
+EXTRA = ("quality", "calibration", "items", "flips", "kinds", "compliance", "broken", "classes")
 """Tables of a summary that are files of their own, where there is anything in them."""
 
 

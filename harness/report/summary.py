@@ -13,6 +13,8 @@ import pandas as pd
 
 from harness.report import claims
 from harness.report.calibration import calibration_table
+from harness.report.classes import class_table
+from harness.report.compliance import broken_table, compliance_table
 from harness.report.curves import Curves, read_curves
 from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
@@ -128,6 +130,21 @@ class Summary:
     def kinds(self) -> pd.DataFrame:
         """What kind of forgetting each recipe shows in each family (harness/report/kinds.py)."""
         return kind_table(self)
+
+    @cached_property
+    def compliance(self) -> pd.DataFrame:
+        """How often each row keeps the rules (harness/report/compliance.py); empty without rules."""
+        return compliance_table(self)
+
+    @cached_property
+    def broken(self) -> pd.DataFrame:
+        """The outputs that break one."""
+        return broken_table(self)
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """Macro-F1 of classification tasks (harness/report/classes.py)."""
+        return class_table(self)
 
     @cached_property
     def gain_unit(self) -> str:

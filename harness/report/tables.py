@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.report.compliance import compliance
 from harness.report.format import MISSING, number, p_value, points, si, with_interval
 from harness.report.frontier import Rank, Standing
 from harness.report.summary import Row, Summary
@@ -35,6 +36,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= _spread("worst family change", summary.estimate(f"change:family:{worst}", row.name))
     line |= _claims(summary, row.name)
     line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
+    line |= _spread("compliance", compliance(summary, row.name)) if len(summary.compliance) else {}
     line |= costs(row)
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
@@ -138,6 +140,9 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
         found = summary.contrast(row.name, reference)
         line[f"Holm p, ΔR vs {reference}"] = p_value(found["holm"]) if found is not None else MISSING
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
+    if len(summary.compliance):
+        kept = compliance(summary, row.name)
+        line["rules kept (%)"] = with_interval(Estimate(100 * kept.value, 100 * kept.low, 100 * kept.high, n=kept.n))
     line |= {"FLOPs": si(cost["flops"]), "device-seconds": number(cost["device seconds"])}
     line |= {f"{name} tokens": si(cost.get(f"tokens {name}")) for name in classes}
     line |= {"steps": number(cost["steps"]), "epochs": number(cost["epochs"]), "peak memory": memory(row)}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report import measured
+from harness.report import judged, measured
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
 from harness.report.plots import heat_grid
@@ -139,6 +139,8 @@ SECTIONS = (
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),
     Section("answers", "Free answers", measured.answers),
+    Section("rules", "Rules", judged.rules),
+    Section("classes", "Classifications", judged.classes),
     Section("calibration", "Calibration", measured.calibration),
     Section("cost", "Cost", _cost),
     Section("kinds", "What kind of forgetting", measured.kinds),
