@@ -260,3 +260,14 @@ def test_a_limit_is_said_and_draws_the_same_items_whatever_the_order(tiny_path, 
         drawn.append({doc["prompt"] for task in evaluator.tasks for doc in task.docs.values()})
         assert any("7 of 30 items" in note for note in evaluator.notes)
     assert drawn[0] == drawn[1] and len(drawn[0]) == 7
+
+
+def test_choice_items_tell_how_sure_the_model_is(scores):
+    """Confidence and correctness of the same softmax whose largest entry is the answer that `acc` scores."""
+    found = scores[scores["channel"] == "calibration"].pivot_table(index=["task", "item"], columns="metric", values="score")
+    assert set(found.index.get_level_values("task")) == {"choices", "pairs"} and len(found) == 10
+    acc = scores[scores["metric"] == "acc"].set_index(["task", "item"])["score"]
+    assert (found["correct"] == acc.loc[found.index]).all()
+    assert (
+        found["confidence"].between(1 / 3, 1).all() and found["brier"].between(0, 2).all() and (found["nll_choice"] > 0).all()
+    )

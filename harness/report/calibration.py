@@ -26,7 +26,7 @@ def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.n
     Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599. `counts` (B, n): how often each item counts.
     """
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.zeros((len(confidence), BINS))
+    gaps = np.zeros((len(confidence), BINS), counts.dtype)
     gaps[np.arange(len(confidence)), place] = correct - confidence
     return np.abs(counts @ gaps).sum(1) / counts.sum(1)
 

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from harness.report.resample import draws, estimated
-from harness.stats import Estimate
+from harness.report.resample import draws, ratio
+from harness.stats import estimate_of
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
 
 KEYS = ["task", "metric", "item"]
+PROMPT = 300
+"""Characters of a prompt in the file; the store has all."""
 COUNTS = ("n11", "n10", "n01", "n00")
 MEASURES = ("forgotten", "learned", "net", "churn", "forgotten corrected", "learned corrected")
 COLUMNS = ["row", "scope", "n", *COUNTS, *(f"{name}{end}" for name in MEASURES for end in ("", " low", " high"))]
@@ -35,6 +37,7 @@ def item_table(summary: Summary) -> pd.DataFrame:
     if summary.base not in wide or not recipes:
         return pd.DataFrame()
     told = _told(summary)
+    told["prompt"] = told["prompt"].str.slice(0, PROMPT)
     lost = wide[recipes].lt(wide[summary.base], axis=0).sum(axis=1)
     table = told.join(wide).assign(lost_by=lost)
     return table.sort_values(["lost_by", *KEYS], ascending=[False, True, True, True]).reset_index()
@@ -58,13 +61,17 @@ def flip_table(summary: Summary) -> pd.DataFrame:
     scopes = {"all": np.ones(len(told), bool)}
     for kind in ("channel", "family"):
         scopes |= {f"{kind}:{name}": (told[kind] == name).to_numpy(bool) for name in sorted(told[kind].unique())}
-    for row in _recipes(summary):
-        values = item_flips(wide[summary.base].to_numpy(float), wide[row].to_numpy(float), told["chance"].to_numpy(float))
-        for scope, inside in scopes.items():
-            known = inside & np.isfinite(values["net"])
-            if known.any():
-                lines.append({"row": row, "scope": scope} | _line(values, known, counts))
-    return pd.DataFrame(lines, columns=COLUMNS)
+    recipes, base, chance = _recipes(summary), wide[summary.base].to_numpy(float), told["chance"].to_numpy(float)
+    values = [item_flips(base, wide[row].to_numpy(float), chance) for row in recipes]
+    table = np.stack([[one[name] for name in (*COUNTS, *MEASURES)] for one in values], axis=-1)  # (measures, n, rows)
+    for scope, inside in scopes.items():
+        part, drawn = table[:, inside], counts[:, inside]
+        known = np.isfinite(part[0]).astype(float)
+        draws_ = np.stack([ratio(100 * one, known, drawn) for one in part[len(COUNTS) :]])
+        for number, row in enumerate(recipes):
+            if known[:, number].any():
+                lines.append({"row": row, "scope": scope} | _line(part[..., number], draws_[..., number]))
+    return pd.DataFrame(lines, columns=COLUMNS).sort_values("row", key=lambda rows: rows.map(recipes.index), kind="stable")
 
 
 def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,10 +87,12 @@ def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[
     return found
 
 
-def _line(values: dict[str, np.ndarray], known: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
-    line: dict[str, Any] = {"n": int(known.sum())} | {name: int(values[name][known].sum()) for name in COUNTS}
-    for name in MEASURES:
-        found: Estimate = estimated(np.where(known, 100 * values[name], 0.0), known.astype(float), counts)[0]
+def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+    """Counts and shares of one recipe: from (measures, n) values of items, and (shares, B) draws."""
+    line: dict[str, Any] = {"n": int(np.isfinite(values[0]).sum())}
+    line |= {name: int(np.nansum(one)) for name, one in zip(COUNTS, values, strict=False)}
+    for name, one, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
+        found = estimate_of(100 * float(np.nanmean(one)), np.array([]), drawn, line["n"])
         least = 0.0 if name.endswith("corrected") else -np.inf
         for end, value in (("", found.value), (" low", found.low), (" high", found.high)):
             line[f"{name}{end}"] = max(least, value)

@@ -12,26 +12,34 @@ import numpy as np
 
 from harness.stats import Estimate, estimate_of
 
-REPS = 2000
+REPS = 1000
+BLOCK = 100
+"""Draws made at once: their indices are wide."""
 
 
 def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.ndarray:
     """(B, n) how often each item counts in each draw: whole clusters are drawn."""
     names, place = np.unique(np.asarray(clusters, str), return_inverse=True)
     rng, size = np.random.default_rng(seed), len(names)
-    picked = rng.integers(0, size, (reps, size)) + size * np.arange(reps)[:, None]
-    return np.bincount(picked.ravel(), minlength=reps * size).reshape(reps, size)[:, place].astype(np.float32)
+    found = np.empty((reps, len(place)), np.float32)
+    for begin in range(0, reps, BLOCK):
+        rows = min(BLOCK, reps - begin)
+        picked = rng.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
+        times = np.bincount(picked.ravel(), minlength=rows * size).reshape(rows, size)
+        found[begin : begin + rows] = times[:, place]
+    return found
 
 
 def ratio(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B,) sum of `over` by sum of `under` (n,) in each draw; NaN where a draw has nothing under the line."""
+    """(B, ...) sum of `over` by sum of `under`, both (n, ...), in each draw; NaN where a draw has nothing under the line."""
+    over, under = (np.nan_to_num(one).astype(counts.dtype) for one in (over, under))  # or all of `counts` would be converted
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (counts @ np.nan_to_num(over)) / (counts @ np.nan_to_num(under))
+        return ((counts @ over) / (counts @ under)).astype(float)
 
 
 def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[Estimate, np.ndarray]:
     """A ratio of sums over items with its percentile interval, and its draws. Items with NaN or 0 under the line stay out."""
-    value = float(ratio(over, under, np.ones((1, len(over))))[0]) if len(over) else np.nan
+    value = float(ratio(over, under, np.ones((1, len(over))))[0])
     replicates = ratio(over, under, counts)
     return estimate_of(value, np.array([]), replicates, int((np.nan_to_num(under) > 0).sum())), replicates
 
