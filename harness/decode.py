@@ -1,94 +1,26 @@
-"""Forward passes on a key-value cache: what a model remembers of prompts, and greedy decoding with continuous batching.
+"""Decoding with continuous batching on a key-value cache.
 
-Prompts are right-padded and run without a mask (attention is causal, so the fast kernels apply); what follows them is run
-on their key-value cache, with a mask over the padding. Both use nothing but the public forward of a Hugging Face causal
-model. Models for which padding inside a cache is not harmless (recurrent layers, sliding windows) get batches of equal length.
+Prompts are right-padded and run without a mask, except where several share a row (attention is causal, so the fast kernels
+apply); what follows them is run on their key-value cache, with a mask over the padding. Both use nothing but the public
+forward of a Hugging Face causal model. Models for which padding inside a cache is not harmless (recurrent layers, sliding
+windows) get batches of equal length.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.model import head_at
+from harness.memory import Prefix, extend, prefill
+from harness.shared import Ids, device_of, innermost, rows_of, width_of
 
-Ids = tuple[int, ...]
-
-
-@dataclass
-class Prefix:
-    """What the model remembers of B prompts."""
-
-    cache: Any
-    mask: Tensor
-    """(B, T) 1 at real tokens (virtual ones in front included), 0 at padding."""
-
-    def select(self, rows: Tensor) -> Prefix:
-        """Keep, repeat or reorder rows, in place."""
-        self.cache.reorder_cache(rows)
-        self.mask = self.mask[rows]
-        return self
-
-    @staticmethod
-    def join(parts: Sequence[Prefix]) -> Prefix:
-        """All rows in one cache, their real tokens moved to the front; the first part's cache is reused."""
-        if len(parts) == 1:
-            return parts[0]
-        width = max(int(part.mask.sum(1).max()) for part in parts)
-        orders = [part.mask.argsort(dim=1, descending=True, stable=True)[:, :width] for part in parts]
-        for layers in zip(*(part.cache.layers for part in parts), strict=False):
-            for name in ("keys", "values"):
-                packed = [_packed(getattr(layer, name), order, width) for layer, order in zip(layers, orders, strict=False)]
-                setattr(layers[0], name, torch.cat(packed))
-        masks = [
-            F.pad(part.mask.gather(1, order), (0, width - order.shape[1])) for part, order in zip(parts, orders, strict=False)
-        ]
-        return Prefix(parts[0].cache, torch.cat(masks))
-
-
-def _packed(states: Tensor, order: Tensor, width: int) -> Tensor:
-    """(B, H, T, D) keys or values in the (B, T') order, padded to `width`."""
-    index = order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    return F.pad(states.gather(2, index), (0, 0, 0, width - order.shape[1]))
-
-
-def padded(rows: Sequence[Ids], device: Any) -> tuple[Tensor, Tensor]:
-    """Right-padded (B, T) tokens and mask. Padding is token 0: nothing ever attends to it."""
-    width = max(map(len, rows))
-    tokens = torch.tensor([row + (0,) * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return tokens.to(device), mask.to(device)
-
-
-def prefill(model: Any, prompts: Sequence[Ids]) -> tuple[Prefix, Tensor]:
-    """Read B prompts: what is remembered of them, and the (B, V) fp32 logits after each."""
-    tokens, mask = padded(prompts, device_of(model))
-    width = tokens.shape[1]
-    last = torch.arange(len(prompts), device=tokens.device) * width + mask.sum(1) - 1
-    with head_at(model, last, width):
-        out = model(input_ids=tokens, use_cache=True)
-    virtual = out.past_key_values.get_seq_length() - width  # remembered before the prompt: prefix tuning and the like
-    return Prefix(out.past_key_values, F.pad(mask, (virtual, 0), value=1)), out.logits[0].float()
-
-
-def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
-    """Read (B, t) more tokens after each prompt, whose memory grows; (S, V) fp32 logits at flat `places` of them."""
-    start = prefix.mask.sum(1, keepdim=True)
-    prefix.mask = torch.cat([prefix.mask, mask], 1)
-    positions = start + torch.arange(tokens.shape[1], device=tokens.device)
-    extra = {"position_ids": positions} if takes_positions(model) else {}
-    with head_at(model, places, tokens.shape[1]):
-        memory = {"past_key_values": prefix.cache, "use_cache": True}
-        out = _innermost(model)(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)  # virtual tokens once
-    prefix.cache = out.past_key_values
-    return out.logits[0].float()
+PASSES = 4
+"""Prompts of one part, in caches full: fewer would leave the cache idle at the end of each more often."""
 
 
 # --- batches and models ------------------------------------------------------------------------------------------
@@ -116,26 +48,13 @@ def batched(
         yield group
 
 
-def _innermost(model: Any) -> nn.Module:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether the model is told positions; those that are not (ALiBi) read them off the mask."""
-    return "position_ids" in inspect.signature(_innermost(model).forward).parameters
-
-
 def padding_harmless(model: Any) -> bool:
     """Whether a cache may hold padding under a mask: full attention everywhere."""
-    config = _innermost(model).config.get_text_config()  # type: ignore[union-attr]
+    config = innermost(model).config.get_text_config()  # type: ignore[union-attr]
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         kinds = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
-    return set(kinds) == {"full_attention"} and not getattr(_innermost(model), "_is_stateful", False)
-
-
-def device_of(model: Any) -> torch.device:
-    return next(model.parameters()).device
+    return set(kinds) == {"full_attention"} and not getattr(innermost(model), "_is_stateful", False)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------------
@@ -177,21 +96,23 @@ def continuations(
     budget: int,
     room: int | None = None,
     choose: Choose = most_likely,
+    longest: int = 0,
 ) -> list[list[int]]:
     """The continuation of each prompt, its stop token included where it came.
 
-    `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold. Rows that finish leave and waiting
-    prompts take their places, a quarter of the batch at a time (continuous batching).
+    `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold; `longest`: tokens of a row that several
+    prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
+    batch at a time (continuous batching).
     """
     outputs: list[list[int]] = [[] for _ in prompts]
     equal = not padding_harmless(model)
-    order = sorted(range(len(prompts)), key=lambda i: _order(prompts[i], equal), reverse=True)
-    waiting, rows, done = deque(order), list[int](), set[int]()
+    waiting, rows, done = deque(_order(prompts, equal)), list[int](), set[int]()
     prefix, latest = None, torch.empty(0, dtype=torch.long, device=device_of(model))
     while True:
         if not done and (entering := _admitted(prompts, waiting, rows, room or budget, equal)):
-            prefix, first, entered = _entered(model, prompts, entering, prefix, budget, choose)
-            rows, latest = rows + entered, torch.cat([latest, first])
+            entered = _enter(model, prompts, entering, budget, 0 if equal else longest)
+            prefix = Prefix.join([prefix, *entered.parts] if prefix else entered.parts)
+            rows, latest = rows + entered.rows, torch.cat([latest, *map(choose, entered.logits)])
         if prefix is None or not rows:
             return outputs
         for row, token in zip(rows, latest.tolist(), strict=False):
@@ -206,14 +127,31 @@ def continuations(
             prefix = prefix.select(kept) if rows else None
         if prefix is not None:
             step, all_rows = latest[:, None], torch.arange(len(rows), device=latest.device)
-            latest = extend(model, prefix, step, torch.ones_like(step), all_rows)
-            latest = choose(latest)
+            latest = choose(extend(model, prefix, step, torch.ones_like(step), all_rows))
 
 
-def _order(prompt: Prompt, equal: bool) -> tuple[int, int]:
+def parts(model: Any, prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
+    """Prompts by number, those decoded best together next to each other, in parts that fill the cache `PASSES` times."""
+    part: list[int] = []
+    full = 0
+    for number in _order(prompts, not padding_harmless(model)):
+        if part and full + prompts[number].room > PASSES * room:
+            yield part
+            part, full = [], 0
+        part.append(number)
+        full += prompts[number].room
+    if part:
+        yield part
+
+
+def _order(prompts: Sequence[Prompt], equal: bool) -> list[int]:
     """Long answers first; where a batch must be of equal length, long prompts first."""
-    length = len(prompt.tokens)
-    return (length, prompt.limit) if equal else (prompt.limit, length)
+
+    def sizes(number: int) -> tuple[int, int]:
+        length, limit = len(prompts[number].tokens), prompts[number].limit
+        return (length, limit) if equal else (limit, length)
+
+    return sorted(range(len(prompts)), key=sizes, reverse=True)
 
 
 def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int, equal: bool) -> list[int]:
@@ -233,14 +171,25 @@ def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int
     return taken
 
 
-def _entered(
-    model: Any, prompts: Sequence[Prompt], entering: Sequence[int], prefix: Prefix | None, budget: int, choose: Choose
-) -> tuple[Prefix, Tensor, list[int]]:
-    """Read new prompts and put them behind those being decoded: all of it, the (B,) first tokens of the new, their order."""
-    parts, first, order = [prefix] if prefix else [], [], []
-    for rows in batched(entering, lambda row: (len(prompts[row].tokens), 0), budget):
-        fresh, logits = prefill(model, [prompts[row].tokens for row in rows])
-        parts.append(fresh)
-        first.append(choose(logits))
-        order += rows
-    return Prefix.join(parts), torch.cat(first), order
+@dataclass
+class _Entered:
+    """Prompts read: what is remembered of them, the logits after them, and their numbers, part by part in one order."""
+
+    parts: list[Prefix]
+    logits: list[Tensor]
+    rows: list[int]
+
+
+def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budget: int, longest: int) -> _Entered:
+    """Read prompts; what begins alike is read once."""
+    asking: dict[Ids, list[int]] = {}
+    for number in entering:
+        asking.setdefault(prompts[number].tokens, []).append(number)
+    copies = {text: len(numbers) for text, numbers in asking.items()}
+    found = _Entered([], [], [])
+    for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: (len(row.tokens), 0), budget):
+        prefix, logits = prefill(model, group, copies)
+        found.parts.append(prefix)
+        found.logits.append(logits)
+        found.rows += [number for row in group for text in row.places for number in asking[text]]
+    return found

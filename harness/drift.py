@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.contract import Batch, Example
-from harness.decode import batched, device_of
+from harness.decode import batched
+from harness.journal import Journal
 from harness.model import collate, logits_at, nll
+from harness.shared import device_of
 
 CACHE_BYTES = 512 * 2**20
 SAME_LOSS = 1e-3
@@ -61,16 +63,25 @@ class Drift:
         """The same on the first n examples."""
         return Drift(self.base, self.examples[:n], self._decode, self._budget)
 
-    def measure(self, model: nn.Module) -> list[tuple[Example, dict[str, float]]]:
-        """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers."""
+    def measure(self, model: nn.Module, journal: Journal | None = None) -> list[tuple[Example, dict[str, float]]]:
+        """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers.
+
+        Batches that the journal knows are not computed again.
+        """
         found = []
-        with torch.no_grad():
-            for place, batch in enumerate(self._batches):
-                tuned = logits_at(model, batch).log_softmax(-1)
-                base = self._base(place, batch)
-                nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
-                found += self._items(batch, nll, divergence(base, tuned))
+        for place, batch in enumerate(self._batches):
+            asked = ["drift", [[example.id, example.tokens, example.supervised] for example in batch.examples]]
+            values = (journal or Journal()).once(asked, lambda place=place: self._measure(model, place))
+            found += zip(batch.examples, values, strict=True)
         return found
+
+    @torch.no_grad()
+    def _measure(self, model: nn.Module, place: int) -> list[dict[str, float]]:
+        """Of each row of one batch."""
+        batch = self._batches[place]
+        tuned = logits_at(model, batch).log_softmax(-1)
+        nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
+        return self._items(batch, nll, divergence(self._base(place, batch), tuned))
 
     def _base(self, place: int, batch: Batch) -> Tensor:
         """(S, V) log-probabilities of the base on a batch."""
@@ -81,14 +92,14 @@ class Drift:
             self._kept[place] = found
         return found
 
-    def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[tuple[Example, dict[str, float]]]:
+    def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
         """Means and sums over each row's supervised tokens."""
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
         rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)
         found = []
         for example, (n, loss, moved) in zip(batch.examples, rows.tolist(), strict=False):
             bits = loss / math.log(2) / self._bytes[example]
-            found.append((example, {"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits}))
+            found.append({"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits})
         return found
 
 

@@ -27,6 +27,7 @@ from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Drift
 from harness.errors import PlanError
+from harness.journal import Journal
 from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated
 from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
@@ -63,7 +64,7 @@ class Evaluator:
             self._drawn = [f"{task.told.name}: {limit:,} of {len(task.docs):,} items, drawn by content." for task in long]
             self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
         self.cluster_of = cluster_of or {}
-        self._options = {"token_budget": token_budget, "max_length": max_length}
+        self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
         self._drift = {}
         if base_model is not None:
             self._truncated = self._count_truncated(EvaluatedModel(base_model, self.codec, **self._options))
@@ -116,20 +117,31 @@ class Evaluator:
         ]
         return [task.told.note for task in self.tasks if task.told.note] + self._drawn + cut
 
-    def score(self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, drift: bool = True) -> pd.DataFrame:
-        """One row an item and metric, as `ITEM_COLUMNS` lays out. The model and all random states are left as they were."""
+    def score(
+        self,
+        model: nn.Module,
+        *,
+        fraction: float = 1.0,
+        alpha: float = 1.0,
+        drift: bool = True,
+        journal: Journal | None = None,
+    ) -> pd.DataFrame:
+        """One row an item and metric, as `ITEM_COLUMNS` lays out. The model and all random states are left as they were.
+
+        What the journal knows is not computed again.
+        """
         rows: list[dict[str, Any]] = []
         with undisturbed(model):
             if self.tasks:
                 named = {task.told.name: task for task in self.tasks}
                 asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
-                lm = EvaluatedModel(model, self.codec, **self._options)
+                lm = EvaluatedModel(model, self.codec, journal=journal, **self._options)
                 results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
                 for name, samples in results["samples"].items():
                     rows += _task_rows(named[name], samples)
             if drift:
                 for group, one in self._drift.items():
-                    rows += self._drift_rows(group, one, model)
+                    rows += self._drift_rows(group, one, model, journal)
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
         return frame.astype(dict(ITEM_COLUMNS))
 
@@ -152,6 +164,12 @@ class Evaluator:
                     chosen.tasks.append(task.only(task.drawn(n, seed)))
         return chosen
 
+    def part_of(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """This evaluation's rows of one that asked the same and more."""
+        asked = {(task.told.name, task.ids[place]) for task in self.tasks for place in task.docs}
+        asked |= {(f"{group}_held_out", example.id) for group, one in self._drift.items() for example in one.examples}
+        return scores[[pair in asked for pair in zip(scores["task"], scores["item"], strict=True)]]
+
     def _count_truncated(self, lm: EvaluatedModel) -> dict[str, tuple[int, int]]:
         """Task -> (items whose prompt is cut, items), for tasks that have any."""
         found = {}
@@ -164,13 +182,13 @@ class Evaluator:
                 found[task.told.name] = (len(long), len(task.docs))
         return found
 
-    def _drift_rows(self, group: str, drift: Drift, model: nn.Module) -> list[dict[str, Any]]:
+    def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[dict[str, Any]]:
         fixed = {"task": f"{group}_held_out", "family": f"{group}_held_out", "group": group, "seen": None}
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
         return [
             fixed | {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
             | {"item": example.id, "cluster": self.cluster_of.get(record := example.id.partition(".")[0], record)}
-            for example, values in drift.measure(model)
+            for example, values in drift.measure(model, journal)
             for metric, value in values.items()
         ]  # fmt: skip
 

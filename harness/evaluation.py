@@ -15,6 +15,7 @@ from torch import nn
 from harness.contract import Weights
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
+from harness.journal import Journal
 from harness.material import Material, fingerprint
 from harness.model import plain_weights
 from harness.outputs import Outputs, open_prompts
@@ -121,9 +122,9 @@ class Evaluation:
 
         return scores
 
-    def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0) -> Any:
-        """Item scores of a model."""
-        return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha)
+    def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None) -> Any:
+        """Item scores of a model; what the journal knows is not computed again."""
+        return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
 
 
 def load_tasks(material: Material) -> list[EvalTask]:

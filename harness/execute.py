@@ -19,6 +19,7 @@ from filelock import FileLock
 from harness import PROTOCOL
 from harness.contract import Weights
 from harness.evaluation import Evaluation
+from harness.journal import Journal
 from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
@@ -48,6 +49,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
     try:
         found = folder.status == "done" and folder.has_models(spec.models)
         if not found or not (evaluator.complete or _weights_path(folder).exists()):
+            evaluator.forget()
             _train(spec, material, folder, evaluator, events)
         if not evaluator.complete:
             events({"phase": "evaluating"})
@@ -192,6 +194,11 @@ class Scoring:
         keys = self.evaluation.keys
         return all(self.folder.has_scores(kind, keys[kind]) for kind in self.spec.kinds)
 
+    def forget(self) -> None:
+        """Drop the scores of finished models: another training may end elsewhere (on a GPU)."""
+        for kind in self.spec.kinds:
+            self.folder.drop_scores(kind, self.evaluation.keys[kind])
+
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score("curve", weights, fraction=fraction)
@@ -205,13 +212,16 @@ class Scoring:
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
     def score(self, weights: Weights) -> None:
-        """Every evaluation of the finished run; with the path goes the curve's last point."""
+        """Every evaluation of the finished run that the store lacks. The curve's last point is part of the final scores."""
         for kind in self.spec.kinds:
+            if self.folder.has_scores(kind, self.evaluation.keys[kind]):
+                continue
+            if kind == "path":
+                final = self.folder.scores("final", self.evaluation.keys["final"])
+                self._append("curve", self.evaluation.evaluator("curve").part_of(final), 1.0)
             special = {"path": self._path, "stages": self._stages, "probe": self._probe}
             scores = special[kind](weights) if kind in special else self._score(kind, weights)
             self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
-            if kind == "path":
-                self.look(1.0, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:
         """Dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
@@ -251,6 +261,7 @@ class Scoring:
     def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
         begin = time.monotonic()
         self.wrapped.set(weights)
-        scores = self.evaluation.score(kind, self.wrapped.model, **where_)
+        journal = Journal(self.folder.journal_path(kind, self.evaluation.keys[kind]), weights_hash(weights))
+        scores = self.evaluation.score(kind, self.wrapped.model, journal=journal, **where_)
         self.seconds += time.monotonic() - begin
         return scores

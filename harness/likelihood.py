@@ -1,9 +1,8 @@
-"""Log-likelihoods of continuations: those of one prompt share its forward pass, and logits exist only where they are scored."""
+"""Log-likelihoods of continuations: what begins alike is read once, and logits exist only where they are scored."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contract import Batch
-from harness.decode import Ids, batched, device_of, extend, padded, padding_harmless, prefill
-from harness.model import logits_at
+from harness.decode import batched
+from harness.journal import Journal
+from harness.shared import Ids, Row, read, rows_of, width_of
 
 
 @dataclass(frozen=True)
@@ -29,83 +28,63 @@ class Continuation:
         return self.prompt + self.tokens[:-1]
 
 
-class _Row:
-    """One sequence the model reads, and the continuations whose tokens it predicts."""
-
-    def __init__(self, read: Ids) -> None:
-        self.read = read
-        self.asked: list[tuple[int, Ids]] = []
-
-    @property
-    def scored(self) -> int:
-        """How many last positions are scored: equal for all that was asked, since the prompt is."""
-        return len(self.asked[0][1])
+Asked = Mapping[Ids, Sequence[tuple[int, Ids]]]
+"""What is read -> (number, tokens) of each continuation whose tokens it predicts."""
+Found = list[tuple[int, float, bool]]
+"""(number, nats, whether greedy decoding would give it) of continuations."""
 
 
 @torch.no_grad()
-def score(model: Any, asked: Sequence[Continuation], budget: int) -> list[tuple[float, bool]]:
+def score(
+    model: Any, asked: Sequence[Continuation], budget: int, longest: int = 0, journal: Journal | None = None
+) -> list[tuple[float, bool]]:
     """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
 
-    `budget`: padded tokens a forward pass may hold. Continuations of one prompt share its forward pass, and what the
-    model would read twice is read once.
+    `budget`: padded tokens a forward pass may hold. `longest`: tokens of a row that several texts may share
+    (`longest_shared`). Batches that the journal knows are not computed again.
     """
-    groups: dict[Ids, dict[Ids, _Row]] = defaultdict(dict)
-    for index, one in enumerate(asked):
-        row = groups[one.prompt[:-1]].setdefault(one.read, _Row(one.read))
-        row.asked.append((index, one.tokens))
-    shared = {head: list(rows.values()) for head, rows in groups.items() if head and len(rows) > 1}
-    alone = [row for head, rows in groups.items() if head not in shared for row in rows.values()]
+    texts: dict[Ids, list[tuple[int, Ids]]] = {}
+    for number, one in enumerate(asked):
+        texts.setdefault(one.read, []).append((number, one.tokens))
+    rows = rows_of(texts, min(longest, budget), width_of(model))
     found: dict[int, tuple[float, bool]] = {}
-    for rows in batched(alone, lambda r: (len(r.read), 0), budget):
-        _collect(_alone(model, rows), rows, found)
-    equal = not padding_harmless(model)
-
-    def sizes(head: Ids) -> tuple[int, int]:
-        return len(head), len(shared[head]) * max(len(row.read) - len(head) for row in shared[head])
-
-    for heads in batched(list(shared), sizes, budget, equal):
-        rows = [row for head in heads for row in shared[head]]
-        _collect(_shared(model, heads, [shared[head] for head in heads]), rows, found)
-    return [found[index] for index in range(len(asked))]
+    for split in (False, True):  # rows of one text need no mask: they go together
+        part = [row for row in rows if (len(row.places) > 1) is split]
+        for batch in batched(part, lambda row: (len(row.tokens), 0), budget):
+            named = [[text, texts[text]] for row in batch for text in row.places]
+            scored = (journal or Journal()).once(["likelihood", named], lambda batch=batch: _score(model, batch, texts))
+            found |= {number: (value, same) for number, value, same in scored}
+    return [found[number] for number in range(len(asked))]
 
 
-def _alone(model: Any, rows: Sequence[_Row]) -> Tensor:
-    """(S, V) logits at the scored places of each row in turn, without a cache."""
-    tokens, mask = padded([row.read for row in rows], device_of(model))
-    places = _places([len(row.read) for row in rows], [row.scored for row in rows], tokens)
-    return logits_at(model, Batch(tokens, mask, places, places, ()))
-
-
-def _shared(model: Any, heads: Sequence[Ids], groups: Sequence[Sequence[_Row]]) -> Tensor:
-    """The same, for rows that begin with a shared head."""
-    prefix, _ = prefill(model, heads)
-    counts = torch.tensor([len(group) for group in groups], device=prefix.mask.device)
-    prefix = prefix.select(torch.arange(len(heads), device=counts.device).repeat_interleave(counts))
-    rows = [row for group in groups for row in group]
-    tails = [row.read[len(head) :] for head, group in zip(heads, groups, strict=False) for row in group]
-    tokens, mask = padded(tails, prefix.mask.device)
-    places = _places([len(tail) for tail in tails], [row.scored for row in rows], tokens)
-    return extend(model, prefix, tokens, mask, places)
-
-
-def _places(lengths: Sequence[int], scored: Sequence[int], tokens: Tensor) -> Tensor:
-    """Flat places of the last `scored` real tokens of each row."""
-    width = tokens.shape[1]
-    flat = [i * width + t for i, (n, s) in enumerate(zip(lengths, scored, strict=False)) for t in range(n - s, n)]
-    return torch.tensor(flat, device=tokens.device)
-
-
-def _collect(logits: Tensor, rows: Sequence[_Row], found: dict[int, tuple[float, bool]]) -> None:
-    """Sum up the log-probabilities of every continuation these rows were asked about."""
-    ends = np.cumsum([row.scored for row in rows])
-    asked = [(end, index, tokens) for end, row in zip(ends, rows, strict=False) for index, tokens in row.asked]
-    flat = [t for end, _, tokens in asked for t in range(end - len(tokens), end)]
-    places = torch.tensor(flat, device=logits.device)
-    labels = torch.tensor([token for _, _, tokens in asked for token in tokens], device=logits.device)
-    normal, greedy = logits.logsumexp(-1), logits.argmax(-1)
-    values = (logits[places, labels] - normal[places]).double().cpu().numpy()
-    same = (greedy[places] == labels).cpu().numpy()
+def _score(model: Any, rows: Sequence[Row], asked: Asked) -> Found:
+    """Every continuation these rows predict."""
+    wanted = [_wanted(row, asked) for row in rows]
+    logits, _ = read(model, rows, wanted, use_cache=False)
+    numbers, tokens, places = [], [], []
     start = 0
-    for _, index, tokens in asked:
-        part = slice(start, start := start + len(tokens))
-        found[index] = float(values[part].sum()), bool(same[part].all())
+    for row, scored in zip(rows, wanted, strict=True):
+        for text, standing in row.places.items():
+            for number, continuation in asked[text]:
+                numbers.append(number)
+                tokens.append(continuation)
+                places.append(start + np.searchsorted(scored, standing[len(standing) - len(continuation) :]))
+        start += len(scored)
+    values, same = _values(logits, np.concatenate(places), [token for one in tokens for token in one])
+    ends = np.cumsum([len(one) for one in tokens]).tolist()
+    parts = [slice(end - len(one), end) for end, one in zip(ends, tokens, strict=True)]
+    return [(n, float(values[part].sum()), bool(same[part].all())) for n, part in zip(numbers, parts, strict=True)]
+
+
+def _wanted(row: Row, asked: Asked) -> np.ndarray:
+    """The row's places, in order, that predict a token somebody asked about."""
+    last = [places[len(places) - max(len(t) for _, t in asked[text]) :] for text, places in row.places.items()]
+    return np.unique(np.concatenate(last))
+
+
+def _values(logits: Tensor, places: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) log-probabilities of tokens that (S, V) logits at these places predict, and whether they are the likeliest."""
+    at, label = torch.from_numpy(places).to(logits.device), torch.tensor(labels, device=logits.device)
+    values = logits[at, label] - logits.logsumexp(-1)[at]
+    same = logits.argmax(-1)[at] == label
+    return values.double().cpu().numpy(), same.cpu().numpy()

@@ -8,6 +8,7 @@ chat prompt has it where the template writes it and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -16,9 +17,11 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from harness import decode, likelihood
-from harness.decode import Ids, Prompt
+from harness.decode import Prompt
+from harness.journal import Journal
 from harness.likelihood import Continuation
 from harness.records import Turn
+from harness.shared import Ids, device_of, longest_shared
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
 """Padded tokens in one forward pass, by device: measured best for small models on a CPU core, safe on a large GPU."""
@@ -111,13 +114,27 @@ class EvaluatedModel(TemplateLM):
 
     backend = "causal"
 
-    def __init__(self, model: Any, codec: Codec, *, token_budget: int | None = None, max_length: int | None = None):
+    def __init__(
+        self,
+        model: Any,
+        codec: Codec,
+        *,
+        token_budget: int | None = None,
+        max_length: int | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        """`journal`: has the answers of an evaluation that was killed, and takes those of this one."""
         super().__init__()
         self.model = model
         self.codec = codec
-        self._device = decode.device_of(model)
+        self.journal = journal or Journal()
+        self._device = device_of(model)
         self.token_budget = token_budget or TOKEN_BUDGET.get(self._device.type, 65536)
         self.max_length = max_length or context_length(model.config, codec.tokenizer)
+
+    @cached_property
+    def _longest(self) -> int:
+        return longest_shared(self.model)
 
     @property
     def eot_token_id(self) -> int:
@@ -165,7 +182,8 @@ class EvaluatedModel(TemplateLM):
         return Continuation(kept[: len(kept) - size], kept[len(kept) - size :])
 
     def _score(self, asked: Sequence[Continuation]) -> list[tuple[float, bool]]:
-        scored = iter(likelihood.score(self.model, [one for one in asked if one.tokens], self.token_budget))
+        scorable = [one for one in asked if one.tokens]
+        scored = iter(likelihood.score(self.model, scorable, self.token_budget, self._longest, self.journal))
         return [next(scored) if one.tokens else (0.0, True) for one in asked]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
@@ -182,9 +200,22 @@ class EvaluatedModel(TemplateLM):
             Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until))
             for ids, (limit, until) in zip(contexts, plans, strict=False)
         ]
+        outputs = self._continued(prompts, plans)
+        return [self._text(outputs[number], prompts[number], until) for number, (_, until) in enumerate(plans)]
+
+    def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+        """The tokens said to each prompt, by its number; part by part, so that the journal can keep what is done."""
         room = self.token_budget * CACHE_PASSES.get(self._device.type, 1)
-        outputs = decode.continuations(self.model, prompts, self.codec.stops, self.token_budget, room)
-        return [self._text(output, prompt, until) for output, prompt, (_, until) in zip(outputs, prompts, plans, strict=False)]
+        fixed = self.codec.stops, self.token_budget, room
+        said: dict[int, list[int]] = {}
+        for part in decode.parts(self.model, prompts, room):
+            asking = [prompts[number] for number in part]
+            named = ["generation", sorted(fixed[0]), *fixed[1:], [[prompts[n].tokens, *plans[n]] for n in part]]
+            answers = self.journal.once(
+                named, lambda asking=asking: decode.continuations(self.model, asking, *fixed, longest=self._longest)
+            )
+            said |= zip(part, answers, strict=True)
+        return said
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         """(tokens to generate at most, texts that end an answer) of a task's generation settings."""

@@ -16,14 +16,16 @@ import torch
 from torch import nn
 
 from harness import PROTOCOL, likelihood, quality, scoring
-from harness.decode import Ids, Prompt, continuations, most_likely, sampled
+from harness.decode import Prompt, continuations, most_likely, sampled
 from harness.evaluate import Evaluator, undisturbed
+from harness.journal import Journal
 from harness.likelihood import Continuation
 from harness.lm import CACHE_PASSES, EvaluatedModel
 from harness.numbers import numbers
 from harness.prepared import Prepared
 from harness.records import Record, Turn
 from harness.rewrites import rewrites
+from harness.shared import Ids
 from harness.store import ITEM_COLUMNS, key_of
 
 PROMPTS = 48
@@ -74,14 +76,21 @@ class Outputs:
         decoding = {"limit": self.limit, "temperature": TEMPERATURE, "seed": SEED, "sampled": SAMPLED}
         return key_of({"protocol": PROTOCOL, "prompts": asked, "decoding": decoding, "measures": list(METRICS)})
 
-    def score(self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0) -> pd.DataFrame:
-        """One row an output and metric, as `ITEM_COLUMNS` lays out; `task` is `<group>_greedy` or `<group>_sampled`."""
+    def score(
+        self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
+    ) -> pd.DataFrame:
+        """One row an output and metric, as `ITEM_COLUMNS` lays out; `task` is `<group>_greedy` or `<group>_sampled`.
+
+        What the journal knows is not computed again.
+        """
+        once = (journal or Journal()).once
         fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
         with undisturbed(model), undisturbed(self.base):
             texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
-            found = self._answers(model, texts, most_likely)
+            found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
             torch.manual_seed(SEED)
-            drawn = self._answers(model, [p.text for p in fewer], sampled(TEMPERATURE))
+            texts = [p.text for p in fewer]
+            drawn = once(["sampled", texts], lambda: self._answers(model, texts, sampled(TEMPERATURE)))
             plain, again = found[: len(self.prompts)], iter(found[len(self.prompts) :])
             rows = self._rows("greedy", self.prompts, plain) + self._rows("sampled", fewer, drawn)
         for prompt, answer in zip(self.prompts, plain, strict=True):

@@ -7,8 +7,9 @@ from itertools import takewhile
 from typing import Any
 
 from harness.contract import Example
-from harness.decode import Ids, Prompt, continuations, sampled
+from harness.decode import Prompt, continuations, sampled
 from harness.records import Turn
+from harness.shared import Ids
 from harness.template import ChatTemplate
 
 ROOM = 16_384

@@ -10,6 +10,7 @@ results/runs/<key>/
   weights/      safetensors
   evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
                                 stages | probe; one row per item and metric
+  evals/<kind>-<key>.journal    while it is evaluated: answers so far
 
 results/<name>/comparison.json  which runs make one comparison
 """
@@ -144,10 +145,19 @@ class RunFolder:
         return steps
 
     def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
-        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev`, `stages` or `probe`) under its key."""
+        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev`, `stages` or `probe`) under its key; its
+        journal goes."""
         columns = ITEM_COLUMNS | ({"stage": "int64"} if kind == "stages" else {})
         scores = scores.astype(dict(columns))[list(columns)]
         write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
+        self.journal_path(kind, key).unlink(missing_ok=True)
+
+    def journal_path(self, kind: str, key: str) -> Path:
+        """Where an evaluation that is under way keeps what it has computed."""
+        return self._scores_path(kind, key).with_suffix(".journal")
+
+    def drop_scores(self, kind: str, key: str) -> None:
+        self._scores_path(kind, key).unlink(missing_ok=True)
 
     def has_scores(self, kind: str, key: str) -> bool:
         """Whether that evaluation has been made; nothing is read."""

@@ -147,6 +147,14 @@ def test_items_keep_their_ids_in_any_order(base, scores):
     assert both["score_x"].to_numpy() == pytest.approx(both["score_y"].to_numpy(), abs=1e-4)
 
 
+def test_a_sample_s_scores_are_part_of_all_scores(evaluator, base, scores):
+    sample = evaluator.sample(domain=4, general=6, drift=2)
+    own, part = sample.score(base.load(torch.float32)), sample.part_of(scores)
+    both = own.merge(part, on=["task", "metric", "item"])
+    assert len(both) == len(own) == len(part)
+    assert both["score_x"].to_numpy() == pytest.approx(both["score_y"].to_numpy(), abs=1e-4, nan_ok=True)
+
+
 def test_equal_documents_are_two_items(base):
     docs = [{"id": "1", "prompt": "Pick", "choices": ["a", "b"], "answer": 0, "cluster": ""}] * 2
     template = ChatTemplate(base.tokenizer)

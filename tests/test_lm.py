@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from harness import decode, likelihood
+from harness import decode, likelihood, memory, shared
 from harness.decode import Prompt
 from harness.lm import Codec, EvaluatedModel, Generated, encode_pairs
 from harness.model import load_model
+from harness.prepared import Prepared
 from harness.records import Turn
+from harness.tasks import load_jsonl
 from harness.template import ChatTemplate
 
 torch.set_num_threads(1)
@@ -125,6 +129,41 @@ def test_greedy_texts_are_those_of_lm_eval(pair, reference):
     assert len(set(ours)) > 1
 
 
+KINDS = {
+    "choice": [
+        {"question": f"the {a} cat sat by", "choices": ["the house", "the old red house", "a dog"], "answer": 0} for a in "ab"
+    ],
+    "pair": [
+        {"question": "", "choices": [f"the cats by the {a} run", f"the cats by the {a} runs"], "answer": 0} for a in WORDS[:6]
+    ],
+    "text": [{"text": f"one {a} little cat sat by the old red house and saw 12 dogs"} for a in "ab"],
+    "exact": [{"question": f"the {a} cat", "answer": "sat"} for a in WORDS[:4]],
+    "numeric": [{"question": f"{n} and {n} dogs", "answer": 2 * n} for n in range(4)],
+    "f1": [{"question": f"the {a} house and the", "answer": "old red house"} for a in WORDS[:4]],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_item_is_answered_as_lm_eval_answers_it(pair, reference, tmp_path, kind):
+    model, codec = pair
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(json.dumps(row | {"type": kind}) + "\n" for row in KINDS[kind]))
+    (task,) = load_jsonl(file)
+    requests = Prepared(task, codec).instances
+    ask = requests[0].request_type
+    reference.add_bos_token = False if ask == "loglikelihood_rolling" else None
+    theirs = getattr(reference, ask)(requests, disable_tqdm=True)
+    reference.add_bos_token = None
+    lm = EvaluatedModel(model, codec, max_length=128)
+    assert lm._longest > 0
+    ours = getattr(lm, ask)(requests)
+    if ask == "generate_until":
+        assert ours == theirs
+        assert ours == EvaluatedModel(model, codec, max_length=128, token_budget=1).generate_until(requests)
+    else:
+        assert np.array(ours, float) == pytest.approx(np.array(theirs, float), abs=1e-3)
+
+
 def test_batches_change_nothing(pair):
     model, codec = pair
     scored = [encode_pairs(codec, pairs(codec))[i] for i in range(20)]
@@ -143,8 +182,8 @@ def test_models_whose_cache_bears_no_padding_get_equal_lengths(pair, monkeypatch
     prompts = [Prompt(ids, 6, lambda _: False) for ids in codec.encode(chats(codec, 8))]
     expected = decode.continuations(model, prompts, codec.stops, 5000)
     widths = []
-    real = decode.padded
-    monkeypatch.setattr(decode, "padded", lambda rows, device: widths.append({len(r) for r in rows}) or real(rows, device))
+    real = shared.padded
+    monkeypatch.setattr(shared, "padded", lambda rows, device: widths.append({len(r) for r in rows}) or real(rows, device))
     monkeypatch.setattr(decode, "padding_harmless", lambda _: False)
     assert decode.continuations(model, prompts, codec.stops, 5000) == expected
     assert all(len(lengths) == 1 for lengths in widths)
@@ -232,13 +271,14 @@ def test_joined_prefixes_remember_what_each_prompt_said(pair):
     long, short, other = sorted(
         codec.encode([*chats(codec, 2), chats(codec, 1)[0] + "and so on and so on"]), key=len, reverse=True
     )
-    first, _ = decode.prefill(model, [long, short])
-    joined = decode.Prefix.join([first.select(torch.tensor([1])), decode.prefill(model, [other])[0]])
+    rows = [shared.rows_of([text], 0, 1) for text in (long, short, other)]
+    first, _ = memory.prefill(model, rows[0] + rows[1])
+    joined = memory.Prefix.join([first.select(torch.tensor([1])), memory.prefill(model, rows[2])[0]])
     assert joined.mask.shape[1] == max(len(short), len(other))
     step = torch.tensor([[7], [8]])
-    found = decode.extend(model, joined, step, torch.ones_like(step), torch.arange(2))
-    whole = decode.prefill(model, [(*short, 7), (*other, 8)])[1]
-    assert torch.allclose(found, whole, atol=1e-3)
+    found = memory.extend(model, joined, step, torch.ones_like(step), torch.arange(2))
+    whole = [shared.rows_of([text], 0, 1)[0] for text in ((*short, 7), (*other, 8))]
+    assert torch.allclose(found, memory.prefill(model, whole)[1], atol=1e-3)
 
 
 def test_prompts_lose_their_beginning_to_leave_room_for_the_answer(pair, monkeypatch):

@@ -1,0 +1,125 @@
+"""What a model remembers of prompts: a key-value cache whose rows come, go and grow in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from harness.model import head_at
+from harness.shared import Ids, Row, innermost, padded, read, takes_positions
+
+SLACK = 32
+"""Tokens of room that a cache layer takes beyond what it holds, at least; else a quarter more."""
+
+
+class Growing(DynamicLayer):
+    """A layer of the cache with room: new tokens are written behind the others; all is copied only when the room is used up."""
+
+    def __init__(self, filled: Any) -> None:
+        """It goes on from a filled layer."""
+        super().__init__()
+        self.lazy_initialization(filled.keys, filled.values)
+        self.keys, self.values = filled.keys, filled.values
+        self._rooms: dict[str, Tensor] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = self._behind("keys", key_states), self._behind("values", value_states)
+        return self.keys, self.values
+
+    def _behind(self, name: str, new: Tensor) -> Tensor:
+        """(B, H, T + t, D) the held states and the new ones."""
+        held, room = getattr(self, name), self._rooms.get(name)
+        size, end = held.shape[2], held.shape[2] + new.shape[2]
+        if room is None or room.data_ptr() != held.data_ptr() or end > room.shape[2]:
+            room = held.new_empty(*held.shape[:2], end + max(SLACK, end // 4), held.shape[3])
+            room[:, :, :size] = held
+            self._rooms[name] = room
+        room[:, :, size:end] = new
+        return room[:, :, :end]
+
+
+@dataclass
+class Prefix:
+    """What the model remembers of B prompts."""
+
+    cache: Any
+    mask: Tensor
+    """(B, T) 1 at real tokens (virtual ones in front included), 0 at padding."""
+
+    def select(self, rows: Tensor) -> Prefix:
+        """Keep, repeat or reorder rows, in place."""
+        self.cache.reorder_cache(rows)
+        self.mask = self.mask[rows]
+        return self
+
+    @staticmethod
+    def join(parts: Sequence[Prefix]) -> Prefix:
+        """All rows in one cache, their real tokens moved to the front; the first part's cache is reused."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(int(part.mask.sum(1).max()) for part in parts)
+        orders = [part.mask.argsort(dim=1, descending=True, stable=True)[:, :width] for part in parts]
+        for layers in zip(*(part.cache.layers for part in parts), strict=False):
+            for name in ("keys", "values"):
+                packed = [_packed(getattr(layer, name), order, width) for layer, order in zip(layers, orders, strict=False)]
+                setattr(layers[0], name, torch.cat(packed))
+        masks = [
+            F.pad(part.mask.gather(1, order), (0, width - order.shape[1])) for part, order in zip(parts, orders, strict=False)
+        ]
+        return Prefix(parts[0].cache, torch.cat(masks))
+
+
+def _packed(states: Tensor, order: Tensor, width: int) -> Tensor:
+    """(B, H, T, D) keys or values in the (B, T') order, padded to `width`."""
+    index = order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+    return F.pad(states.gather(2, index), (0, 0, 0, width - order.shape[1]))
+
+
+def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = None) -> tuple[Prefix, Tensor]:
+    """Read prompts, several of which may share a row: what is remembered of each, and the (B, V) fp32 logits after it.
+
+    Prompts come in the rows' order, each as often as `copies` says (once).
+    """
+    last = [np.array([places[-1] for places in row.places.values()]) for row in rows]
+    logits, out = read(model, rows, last, use_cache=True)
+    cache, device = out.past_key_values, logits.device
+    texts = [(number, text, places) for number, row in enumerate(rows) for text, places in row.places.items()]
+    times = torch.tensor([(copies or {}).get(text, 1) for _, text, _ in texts], device=device)
+    again = torch.arange(len(texts), device=device).repeat_interleave(times)
+    if len(texts) > len(rows):
+        _separate(cache, [number for number, _, _ in texts], [places for _, _, places in texts])
+    cache.layers = [Growing(layer) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    _, mask = padded([text for _, text, _ in texts], device)
+    virtual = cache.get_seq_length() - mask.shape[1]  # remembered before the prompt: prefix tuning and the like
+    prefix = Prefix(cache, F.pad(mask, (virtual, 0), value=1))
+    return (prefix, logits) if len(again) == len(texts) else (prefix.select(again), logits[again])
+
+
+def _separate(cache: Any, rows: Sequence[int], places: Sequence[np.ndarray]) -> None:
+    """Give each text of shared rows a row of its own: text i stands in row `rows[i]` at `places[i]`."""
+    width = max(map(len, places))
+    index = torch.from_numpy(np.stack([np.pad(one, (0, width - len(one))) for one in places]))
+    for layer in cache.layers:
+        order, source = index.to(layer.keys.device), torch.tensor(rows, device=layer.keys.device)
+        for name in ("keys", "values"):
+            setattr(layer, name, _packed(getattr(layer, name).index_select(0, source), order, width))
+
+
+def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+    """Read (B, t) more tokens after each prompt, whose memory grows; (S, V) fp32 logits at flat `places` of them."""
+    start = prefix.mask.sum(1, keepdim=True)
+    prefix.mask = torch.cat([prefix.mask, mask], 1)
+    positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+    extra = {"position_ids": positions} if takes_positions(model) else {}
+    with head_at(model, places, tokens.shape[1]):
+        memory = {"past_key_values": prefix.cache, "use_cache": True}
+        out = innermost(model)(input_ids=tokens, attention_mask=prefix.mask, **memory, **extra)  # virtual tokens once
+    prefix.cache = out.past_key_values
+    return out.logits[0].float()
