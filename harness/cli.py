@@ -100,6 +100,18 @@ def _add_published(commands: Any) -> None:
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
     publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
+    annotate = commands.add_parser("annotate", help="let people judge outputs, blind: write forms, read them back")
+    actions = annotate.add_subparsers(dest="action", required=True, metavar="ACTION")
+    forms = actions.add_parser("export", help="write an offline HTML form for each annotator")
+    forms.add_argument("name", help="name of the comparison: results/<name>")
+    forms.add_argument("--to", required=True, metavar="DIR", help="folder of the forms")
+    forms.add_argument("--annotators", type=int, default=3, help="forms to write (default: 3)")
+    forms.add_argument("--items", type=int, default=50, help="outputs on each, at least (default: 50)")
+    filled = actions.add_parser("import", help="read the saved forms: ratings join the comparison's report")
+    filled.add_argument("name", help="name of the comparison: results/<name>")
+    filled.add_argument("files", nargs="+", metavar="FILE", help="what the forms' Save button wrote")
+    for action in (forms, filled):
+        action.add_argument("--out", default="results", help="folder of results and of the run store")
     merge = commands.add_parser("merge", help="join comparisons from several machines into one")
     merge.add_argument("folders", nargs="+", type=Path, help="A/<name> B/<name> ..., each beside its runs/")
     merge.add_argument("--to", required=True, type=Path, metavar="DIR", help="new comparison: C/<name>; its runs go to C/runs")
@@ -183,6 +195,18 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _annotate(options: dict[str, Any]) -> int:
+    from harness.annotate import export_forms, import_ratings
+
+    if options.pop("action") == "export":
+        for file in export_forms(**options):
+            print(file)
+        return 0
+    for scale, alpha in import_ratings(**options)["agreement"].items():
+        print(f"agreement on {scale}: " + ("not defined" if alpha is None else f"{alpha:.3f} (Krippendorff's alpha)"))
+    return _report({"name": options["name"], "out": options["out"]})
+
+
 def _check(options: dict[str, Any]) -> int:
     from harness.gate import check
 
@@ -218,6 +242,7 @@ def _merge(options: dict[str, Any]) -> int:
 
 
 COMMANDS = {
+    "annotate": _annotate,
     "check": _check,
     "compare": _compare,
     "data": _data,

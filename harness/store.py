@@ -13,6 +13,7 @@ results/runs/<key>/
   evals/<kind>-<key>.journal    while it is evaluated: answers so far
 
 results/<name>/comparison.json  which runs make one comparison
+results/<name>/people.json      what people's ratings came to; people/<form>.json tells which row said what on a form
 """
 
 from __future__ import annotations
@@ -220,6 +221,8 @@ class Comparison:
     """Free answers to fixed prompts (`task`: `general_greedy`, `domain_sampled` ...) and what was measured on each."""
     probe: pd.DataFrame = field(default_factory=pd.DataFrame)
     """General item scores after the recovery probe."""
+    people: dict[str, Any] | None = None
+    """What people's ratings came to, where there are any (harness/annotate/ratings.py)."""
 
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
@@ -234,7 +237,8 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     dev = _scores([*base, *trials], store, "dev", "trial")
     told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
     main = tables["final"], tables["curve"], tables["path"]
-    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"], tables["probe"])
+    people = read_json(folder / "people.json")
+    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"], tables["probe"], people)
 
 
 def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:

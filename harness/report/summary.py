@@ -85,10 +85,24 @@ class Summary:
     """Free answers to fixed prompts, likewise."""
     probed: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     """General item scores after the recovery probe, likewise."""
+    people: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What people's ratings came to."""
 
     @property
     def base(self) -> str:
         return base_of(self.rows)
+
+    @property
+    def scales(self) -> list[str]:
+        """What people judged by, the mean of all last; empty where nobody did."""
+        found = self.people.get("rows") or {}
+        return [scale for scale in next(iter(found.values()), {}) if scale != "change"]
+
+    def rating(self, row: str, scale: str, change: bool = False) -> Estimate:
+        """People's mean rating of a row's outputs from 1 to 5, or its change against the base."""
+        found = dig(self.people, "rows", row, *(["change"] if change else []), scale) or {}
+        numbers = [np.nan if (value := found.get(name)) is None else float(value) for name in ("value", "low", "high")]
+        return Estimate(*numbers, n=int(found.get("n") or 0))
 
     @property
     def recipes(self) -> list[Row]:
@@ -224,7 +238,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
     stages = read_stages(comparison.record, tables[0], _only(comparison.stages, done), base, min(reps, 2000))
     answers, probed = _only(comparison.quality, done), _only(comparison.probe, done)
-    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, trials, stages, answers, probed)
+    told = trials, stages, answers, probed, comparison.people or {}
+    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, *told)
 
 
 def base_of(rows: list[Row]) -> str:

@@ -37,6 +37,11 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= _claims(summary, row.name)
     line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
     line |= _spread("compliance", compliance(summary, row.name)) if len(summary.compliance) else {}
+    line |= {
+        name: value
+        for scale in summary.scales
+        for name, value in _spread(f"people {scale}", summary.rating(row.name, scale)).items()
+    }
     line |= costs(row)
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
@@ -143,6 +148,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     if len(summary.compliance):
         kept = compliance(summary, row.name)
         line["rules kept (%)"] = with_interval(Estimate(100 * kept.value, 100 * kept.low, 100 * kept.high, n=kept.n))
+    if summary.scales:
+        line["people (1-5)"] = with_interval(summary.rating(row.name, summary.scales[-1]))
     line |= {"FLOPs": si(cost["flops"]), "device-seconds": number(cost["device seconds"])}
     line |= {f"{name} tokens": si(cost.get(f"tokens {name}")) for name in classes}
     line |= {"steps": number(cost["steps"]), "epochs": number(cost["epochs"]), "peak memory": memory(row)}

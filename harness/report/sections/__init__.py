@@ -78,6 +78,10 @@ def _quality(summary: Summary) -> Values:
     return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
 
 
+def _people(summary: Summary) -> Values | None:
+    return {"scales": summary.scales, "agreement": summary.people["agreement"]} if summary.scales else None
+
+
 def _cost(summary: Summary) -> Values:
     return {
         "costs": {row.name: costs(row) for row in summary.rows},
@@ -141,6 +145,7 @@ SECTIONS = (
     Section("answers", "Free answers", measured.answers),
     Section("rules", "Rules", judged.rules),
     Section("classes", "Classifications", judged.classes),
+    Section("people", "People", _people),
     Section("calibration", "Calibration", measured.calibration),
     Section("cost", "Cost", _cost),
     Section("kinds", "What kind of forgetting", measured.kinds),
