@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.contract import Method
+from harness.files import replacing
 from harness.masters import Masters
-from harness.store import replacing
 
 
 def save_checkpoint(

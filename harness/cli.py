@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("recipes", help="list the methods that recipes are made of")
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
-    report.add_argument("--out", default="results", help="folder of results and of the run store")
+    report.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -185,12 +185,12 @@ def _recipes(_: dict[str, Any]) -> int:
 
 def _report(options: dict[str, Any]) -> int:
     from harness.report import show, write_report
-    from harness.store import RunStore
+    from harness.store import RunStore, place
 
-    folder = Path(options["out"]) / options["name"]
+    folder = place(options["out"]) / options["name"]
     if not (folder / "comparison.json").exists():
         raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
-    show(write_report(folder, RunStore(Path(options["out"]) / "runs")).summary)
+    show(write_report(folder, RunStore(place(options["out"]) / "runs")).summary)
     print(f"report: {folder / 'report.html'}")
     return 0
 

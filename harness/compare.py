@@ -20,7 +20,7 @@ from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
 from harness.rules import read_rules
-from harness.store import SCHEMA_VERSION, RunStore, key_of, read_json, write_json
+from harness.store import SCHEMA_VERSION, RunStore, key_of, place, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where
 
@@ -49,18 +49,18 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     """A comparison but for its report: (its folder, what did not end well)."""
-    from harness.engines.local import run_all
+    from harness.engines import run_all
 
     material, evaluation, allowed = prepare(plan)
     plan = material.plan
-    store = RunStore(Path(plan.out) / "runs")
-    folder = Path(plan.out) / str(plan.name)
+    store = RunStore(place(plan.out) / "runs")
+    folder = place(plan.out) / str(plan.name)
     _refuse_other_question(folder, material)
 
     def run(specs: list[RunSpec]) -> None:
         missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
         with Progress(missing, plan, quiet) as progress:
-            run_all(missing, material, evaluation, store, plan.workers or 1, progress.event)
+            run_all(missing, material, evaluation, store, progress.event)
 
     trials = trials_of(material, allowed)
     run(trial_specs(material, trials))
@@ -97,7 +97,7 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": dataclasses.asdict(material.training),
     }
-    path = Path(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
+    path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
     kept = read_json(path) or asked | {"seconds_a_flop": seconds_a_flop(material)}
     write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))

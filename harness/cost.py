@@ -68,7 +68,8 @@ def print_cost(plan: Plan) -> None:
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
     total = sum(cost.seconds for cost in costs)
-    console.print(f"training in all: about {total:,.0f} device-seconds, {plan.workers} runs at a time; evaluation comes on top")
+    at_once = plan.workers or "as many as fit"
+    console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
     for note in (*material.notes, *evaluation.notes):
         console.print(f"note: {note}")
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock
 
 from harness import PROTOCOL
 from harness.contract import Weights
 from harness.evaluation import Evaluation
 from harness.journal import Journal
+from harness.lease import Lost, leased
 from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
@@ -28,6 +28,7 @@ from harness.probe import probe
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where
+from harness.workspace import workspace
 from harness.wrapping import Wrapped, wrap
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -38,10 +39,19 @@ Events = Callable[[dict[str, Any]], None]
 
 def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events) -> None:
     """Make the run and its evaluations, whatever of them the store lacks. Another process at the same run is waited for."""
-    folder = store.run(spec.key)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.path / "lock"):
-        _execute(spec, material, folder, evaluation, events)
+    home = store.run(spec.key)
+    try:
+        with leased(home.path) as lease, workspace(home) as here:
+
+            def tell(event: dict[str, Any]) -> None:
+                lease.check()
+                here.push_checkpoint()
+                events(event)
+
+            _execute(spec, material, RunFolder(here.local), evaluation, tell)
+            lease.check()
+    except Lost:
+        execute(spec, material, store, evaluation, events)  # whoever took it over is waited for
 
 
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events) -> None:
@@ -56,6 +66,8 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
             evaluator.score(read_weights(_weights_path(folder)))
         if not evaluation.keep:
             shutil.rmtree(folder.path / "weights", ignore_errors=True)
+    except Lost:
+        raise
     except Exception as error:  # one run's failure never stops the others
         status, reason = _status_of(error)
         trace = traceback.format_exc() if status == "failed" else None
@@ -82,7 +94,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     begin, started = time.monotonic(), datetime.now(UTC)
     run = training_run(material, spec)
     run.open_dev = scoring.evaluation.open_dev
-    monitor = Monitor(spec, material.plan, resumed=(folder.path / "checkpoint").exists())
+    monitor = Monitor(spec, material.plan, folder.path, resumed=(folder.path / "checkpoint").exists())
 
     tokens, seconds = 0, 0.0
 
@@ -103,7 +115,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         weights, progress = run.start, Progress()
     else:
         looks = sorted({*SIXTHS, *(fraction for fraction in spec.models if fraction < 1)})
-        weights, progress = train(run, folder.path, observe, report, looks)
+        weights, progress = train(run, folder.path, observe, report, looks, material.plan.checkpoint_every)
     peak = peak_memory()
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))

@@ -144,7 +144,8 @@ def _resolve_machine(plan: Plan) -> Plan:
     gpu = device.startswith("cuda")
     precision = plan.precision or ("bfloat16" if gpu or _fast_bf16() else "float32")
     seeds = plan.seeds or (3 if gpu else 1)
-    workers = plan.workers or (1 if gpu else max(1, (os.cpu_count() or 1) // plan.threads))
+    here = None if plan.ray else 1 if gpu else max(1, (os.cpu_count() or 1) // plan.threads)
+    workers = plan.workers or here  # on a cluster None: all that fit
     return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Weights
 from harness.errors import PlanError
+from harness.files import replacing
 from harness.packing import inputs_of
-from harness.store import replacing
 
 
 @dataclass(frozen=True)

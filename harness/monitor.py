@@ -7,17 +7,22 @@ from typing import Any
 
 import pandas as pd
 
+from harness.files import is_local, place
 from harness.material import RunSpec
 from harness.plan import Plan
 
 
 class Monitor:
-    """Writes loss, learning rate, penalty, gradient norm, zones and scores of one run under `<folder>/<row>-<seed>`."""
+    """Writes loss, learning rate, penalty, gradient norm, zones and scores of one run under `<folder>/<row>-<seed>`.
 
-    def __init__(self, spec: RunSpec, plan: Plan, resumed: bool):
+    The folder is the comparison's; where that is no local one, the run's own, and goes to the store with it.
+    """
+
+    def __init__(self, spec: RunSpec, plan: Plan, own: Path, resumed: bool):
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = Path(plan.tensorboard) if plan.tensorboard else Path(plan.out) / str(plan.name) / "tensorboard"
+        folder = (place(plan.out) / str(plan.name) if is_local(place(plan.out)) else own) / "tensorboard"
+        folder = Path(plan.tensorboard) if plan.tensorboard else folder
         self.path = folder / f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
         if not resumed:
             for old in self.path.glob("events.out.tfevents.*"):

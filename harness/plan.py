@@ -81,7 +81,8 @@ class Plan:
     )
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
     threads: int = option(1, "CPU threads a run")
-    workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU")
+    workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU; with ray all that fit")
+    ray: str | None = option(None, "spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md)")
     checkpoints: str | None = option(
         None,
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
@@ -89,8 +90,9 @@ class Plan:
     require: str | None = option(
         None, "limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them"
     )
+    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
     keep: float = option(20.0, "GB of full weights kept under results/runs")
-    out: str = option("results", "folder of results and of the run store")
+    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
     @property
@@ -190,13 +192,15 @@ def _faults(plan: Plan) -> list[str]:
     ]
     if not 0 <= plan.warmup < 1:
         faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
-    for key in ("weight_decay", "keep", "tune"):
+    for key in ("weight_decay", "keep", "tune", "checkpoint_every"):
         if getattr(plan, key) < 0:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
     if plan.mode not in ("sft", "cpt"):
         faults.append(f"mode is sft or cpt, not '{plan.mode}'")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
         faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
+    if plan.out.startswith("memory:"):
+        faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:
         inside = all(0 < fraction <= 1 for fraction in plan.checkpoint_fractions)
     except ValueError:

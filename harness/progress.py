@@ -37,26 +37,30 @@ class Progress:
         self.bars.start()
         if self.total:
             where = f"{self.plan.out}/{self.plan.name}"
-            self.console.print(f"{self.total} runs, {self.plan.workers} at a time; results go to {where}")
+            at_once = f"{self.plan.workers} at a time" if self.plan.workers else f"as many at once as {self.plan.ray} holds"
+            self.console.print(f"{self.total} runs, {at_once}; results go to {where}")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
     def event(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """One event of one run: starting, training (spent, loss, speed), evaluating, ended."""
+        """One event of one run: starting, training (spent, loss, speed), evaluating, lost (reason), ended; `host`: where."""
         phase, what = event["phase"], event["phase"]
-        if phase == "starting":
+        if spec.key not in self.tasks:
             self.tasks[spec.key] = self.bars.add_task(f"{spec.row} seed {spec.seed}", total=1.0, what="")
         if phase == "training":
             what = f"{event['spent']:4.0%} of budget, loss {event['loss']:.3f}, {event['speed']:,.0f} tokens/s"
             self.last[spec.key] = what
+        if phase == "lost":
+            self.console.print(f"{spec.row} seed {spec.seed}: {event['reason']}; it is queued again, from its last checkpoint")
+        what = f"{what} on {event['host']}" if "host" in event else what
         shares = {"training": TRAINING_SHARE * event.get("spent", 0.0), "evaluating": TRAINING_SHARE, "ended": 1.0}
         self.done[spec.key] = shares.get(phase, 0.0)
         self.bars.update(self.tasks[spec.key], completed=self.done[spec.key], what=what)
         self.bars.update(self.whole, completed=self.share, what=self.left())
         if phase == "ended":
-            self.bars.remove_task(self.tasks[spec.key])
+            self.bars.remove_task(self.tasks.pop(spec.key))
             ended = sum(share >= 1 for share in self.done.values())
             what = self.last.get(spec.key, "not trained")
             self.console.print(f"{ended:3d} of {self.total}  {spec.row} seed {spec.seed}: {what}; {self.left()}")

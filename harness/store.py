@@ -5,8 +5,9 @@ results/runs/<key>/
   log.jsonl     one line an optimizer step
   ledger.json   what was spent, by account
   probe.json    what the recovery probe cost, where one was asked for
-  status.json   written last, by rename: done | failed | diverged | out_of_memory | overdrawn | stopped
-  checkpoint/   while running
+  leases/       who made it, or is at it (harness/lease.py)
+  status.json   written last: done | failed | diverged | out_of_memory | overdrawn | stopped
+  checkpoint/   while running; checkpoint.tar where the store is no local file system (harness/workspace.py)
   weights/      safetensors
   evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
                                 stages | probe; one row per item and metric
@@ -19,17 +20,20 @@ results/<name>/people.json      what people's ratings came to; people/<form>.jso
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from harness.files import is_local, names, place, read_bytes, read_json, replacing, write_atomic, write_json
+
+__all__ = ["Comparison", "RunFolder", "RunStore", "key_of", "read_comparison"]
+__all__ += ["place", "read_json", "replacing", "write_atomic", "write_json"]  # where a store's files are dealt with
 
 SCHEMA_VERSION = 1
 ENDED = ("done", "failed", "diverged", "out_of_memory", "overdrawn", "stopped")
@@ -62,53 +66,6 @@ def key_of(question: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a whole file or nothing: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN is refused (missing is null)."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The file's JSON, or None where there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield fresh
-        old = None
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
-            folder.replace(old / "was")
-        fresh.replace(folder)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """One run's folder."""
@@ -134,7 +91,7 @@ class RunFolder:
     def log(self) -> list[dict[str, Any]]:
         """The steps logged so far; a line cut short by a kill is left out."""
         try:
-            lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = read_bytes(self.path / "log.jsonl").decode().splitlines()
         except FileNotFoundError:
             return []
         steps = []
@@ -179,7 +136,10 @@ class RunFolder:
     def scores(self, kind: str, key: str) -> pd.DataFrame | None:
         """Those rows, or None where that evaluation has not been made."""
         path = self._scores_path(kind, key)
-        return pd.read_parquet(path) if path.exists() else None
+        try:
+            return pd.read_parquet(path if is_local(path) else io.BytesIO(read_bytes(path)))
+        except FileNotFoundError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -192,7 +152,7 @@ class RunStore:
         return RunFolder(self.root / key)
 
     def keys(self) -> list[str]:
-        return sorted(p.name for p in self.root.glob("[0-9a-f]" * 16) if p.is_dir())
+        return [name for name in names(self.root) if re.fullmatch("[0-9a-f]{16}", name)]
 
 
 @dataclass(frozen=True)

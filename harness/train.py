@@ -62,11 +62,13 @@ def train(
 ) -> tuple[Weights, Progress]:
     """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one.
 
-    `observe` is called after the step that reaches a fraction of `looks`, in rising order.
+    `observe` is called after the step that reaches a fraction of `looks`, in rising order. A checkpoint is saved every
+    `checkpoint_every` seconds, of a large model more rarely: at most a twentieth of the time goes there (0: after each step).
     """
     masters, optimizer, progress = _set_up(run, folder)
     log = _open_log(folder / "log.jsonl", progress.steps)
-    saved, looks = time.monotonic(), [look for look in looks if look > run.ledger.fraction + 1e-9]
+    saved, pause = time.monotonic(), checkpoint_every
+    looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         while True:
             for wanted in islice(run.steps(), progress.steps - progress.begun, None):
@@ -94,9 +96,11 @@ def train(
                 if stopper is not None:
                     progress.stopped_by = type(stopper).__name__.lower()
                     break
-                if time.monotonic() - saved > checkpoint_every:
+                if time.monotonic() - saved > pause:
+                    begin = time.monotonic()
                     save_checkpoint(folder / "checkpoint", masters, optimizer, list(run.methods), _record(run, progress))
                     saved = time.monotonic()
+                    pause = max(checkpoint_every, 19 * (saved - begin)) if checkpoint_every else 0.0
             if run.stage == len(run.ends) or progress.stopped_by != "budget":
                 break
             optimizer = _next_stage(run, masters, folder)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.store import ITEM_COLUMNS, RunStore, key_of, read_json, replacing, write_atomic, write_json
+from harness.files import read_json, replacing, write_atomic, write_json
+from harness.store import ITEM_COLUMNS, RunStore, key_of
 
 
 def test_equal_questions_have_equal_keys():

@@ -9,32 +9,32 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.engines import Events, next_free
+from harness.engines.worker import settle, work
 from harness.evaluation import EvaluationPlan
+from harness.lease import Watch
 from harness.material import Material, RunSpec
 from harness.store import RunStore
 
-Events = Callable[[RunSpec, dict[str, Any]], None]
 PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
 
 
-def run_all(
-    specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, workers: int, events: Events
-) -> None:
+def run_all(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, events: Events) -> None:
     """Execute every spec; each ends with a status in the store, whatever happens to its process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads halve the speed of a shared machine
-    waiting = list(specs)
+    waiting, workers, watch = list(specs), material.plan.workers or 1, Watch()
     running: dict[Connection, tuple[BaseProcess, RunSpec]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                spec = waiting.pop(0)
+                spec = next_free(waiting, store, watch)
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(spec, material, evaluation, store, theirs), daemon=True)
                 process.start()
@@ -59,13 +59,6 @@ def run_all(
 
 def _work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, connection: Connection) -> None:
     """In the run's own process."""
-    import torch
-
-    from harness.execute import execute
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    torch.set_num_threads(material.plan.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
 
     def send(event: dict[str, Any]) -> None:
         try:
@@ -73,19 +66,17 @@ def _work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: 
         except OSError:  # the parent is gone: end here, the run goes on from its checkpoint next time
             os._exit(1)
 
-    execute(spec, material, store, evaluation.open(material), send)
+    work(spec, material, evaluation, store, send)
     connection.close()
 
 
 def _settle(spec: RunSpec, store: RunStore, exitcode: int | None) -> None:
     """A process that ended without leaving a status was killed: say so."""
-    folder = store.run(spec.key)
-    if exitcode == 0 and folder.status is not None:
+    if exitcode == 0 and store.run(spec.key).status is not None:
         return
     killed = -exitcode if exitcode is not None and exitcode < 0 else None
     reason = f"its process was ended by signal {killed}" if killed else f"its process ended with exit code {exitcode}"
     status = "out_of_memory" if killed == signal.SIGKILL else "failed"
     if status == "out_of_memory":
         reason += ", which is how Linux ends a process when memory runs out"
-    if folder.status != "done":
-        folder.write("status", {"status": status, "reason": reason, "traceback": None})
+    settle(spec, store, status, reason)

@@ -1,0 +1,32 @@
+"""What happens in a run's own process, whoever started it: the same threads and kernels, so the same bits."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from harness.evaluation import EvaluationPlan
+from harness.material import Material, RunSpec
+from harness.store import RunStore
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
+    """Make one run; its events go to `send`."""
+    import torch
+
+    from harness.execute import execute
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    torch.set_num_threads(material.plan.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    execute(spec, material, store, evaluation.open(material), send)
+
+
+def settle(spec: RunSpec, store: RunStore, status: str, reason: str) -> None:
+    """Say of a run whose process was lost how it ended, where it left no status itself."""
+    folder = store.run(spec.key)
+    if folder.status != "done":
+        folder.write("status", {"status": status, "reason": reason, "traceback": None})

@@ -1,0 +1,119 @@
+"""Files of a store, wherever it is: a folder, or a place in any file system that fsspec knows (`s3://`, `gs://`, `memory://`).
+
+Whole files or nothing: a local file takes its name by rename, an object appears when all of it has arrived.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from harness.errors import PlanError
+
+
+def place(text: str | os.PathLike[str]) -> Path:
+    """A local path, or where the text names a protocol a path of that file system, which is used the same way.
+
+    Raises PlanError where that file system is not known or its package is not installed.
+    """
+    if "://" not in str(text):
+        return Path(text)
+    from upath import UPath
+
+    try:
+        path = UPath(str(text), use_listings_cache=False)  # others write there too: no listing is remembered
+        path.fs  # noqa: B018 (opens it)
+    except (ImportError, ValueError) as error:
+        raise PlanError(f"'{text}' cannot be opened: {error}; s3:// needs pip install 'lethe[s3]'") from error
+    return cast(Path, path)
+
+
+def is_local(path: Path) -> bool:
+    return isinstance(path, Path)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it."""
+    content = data.encode() if isinstance(data, str) else data
+    if not is_local(path):
+        cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def create(path: Path, data: str) -> bool:
+    """Write a file that nobody else has written; of several at once one succeeds. Whether this one did."""
+    try:
+        if is_local(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x") as stream:
+                stream.write(data)
+        else:
+            cast(Any, path).fs.pipe_file(cast(Any, path).path, data.encode(), mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN is refused (missing is null)."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file as it was at one moment. Raises FileNotFoundError."""
+    return path.read_bytes() if is_local(path) else cast(Any, path).fs.cat_file(cast(Any, path).path)
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON, or None where there is no such file."""
+    try:
+        return json.loads(read_bytes(path))
+    except FileNotFoundError:
+        return None
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder, sorted; nothing where it is not there."""
+    try:
+        if is_local(folder):
+            return sorted(entry.name for entry in folder.iterdir())
+        found = cast(Any, folder).fs.ls(cast(Any, folder).path, detail=False)
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield fresh
+        old = None
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
+            folder.replace(old / "was")
+        fresh.replace(folder)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

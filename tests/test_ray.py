@@ -1,0 +1,126 @@
+"""A comparison on a Ray cluster of two nodes: lost workers, and the same bits as one process after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.engines.ray import RETRIES, connect
+from harness.errors import PlanError
+from harness.store import RunStore
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FAULT = """
+import os
+import signal
+from pathlib import Path
+
+from harness.contract import Method, Run
+
+
+class Fault(Method):
+    \"\"\"Plain fine-tuning whose process is killed once, at half the budget.\"\"\"
+
+    paper = "none"
+    off = {}
+
+    def stop(self, run: Run) -> bool:
+        marker = Path(__file__).with_name("marker")
+        if run.budget_spent > 0.5 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+"""
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PlanError, match=r"pip install 'lethe\[ray\]'"):
+        connect("auto")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one core each, on this machine."""
+    pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    found.add_node(num_cpus=1)
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_path, tmp_path_factory) -> dict[str, str]:
+    """Options of a small comparison; one recipe's process is killed once."""
+    folder, rng = tmp_path_factory.mktemp("ray"), random.Random(0)
+    words = ["".join(rng.choice("abcdefgh") for _ in range(6)) for _ in range(120)]
+    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
+    suite = [{"id": str(i), "question": f"Echo {word}", "answer": word} for i, word in enumerate(words[:20])]
+    (folder / "domain.json").write_text(json.dumps(domain))
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    (folder / "fault.py").write_text(FAULT)
+    recipes = f"{folder}/fault.py:Fault lora"
+    asked = {"data": f"{folder}/domain.json", "suites": f"{folder}/echo.jsonl", "model": tiny_path, "recipes": recipes}
+    return asked | {"budget": "4epochs", "max_length": "64", "batch_size": "8", "final_only": "true", "checkpoint_every": "0"}
+
+
+def lethe(asked: dict[str, str], **more: str) -> subprocess.Popen:
+    flags = [word for key, value in (asked | more).items() for word in (f"--{key.replace('_', '-')}", value)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "compare", *flags], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+
+
+def hashes(out: Path) -> dict[str, str]:
+    store = RunStore(out / "runs")
+    return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster, asked, tmp_path):
+    marker = Path(asked["data"]).parent / "marker"
+    spread = lethe(asked, ray=cluster.address, out=str(tmp_path / "spread"))
+    told = spread.communicate(timeout=900)[1]
+    assert spread.returncode == 0, told
+    assert marker.exists() and told.count("queued again, from its last checkpoint") == 1
+    serial = lethe(asked, workers="1", out=str(tmp_path / "serial"))
+    assert serial.wait(timeout=900) == 0
+    assert hashes(tmp_path / "spread") == hashes(tmp_path / "serial") and len(hashes(tmp_path / "serial")) == 4
+    run = next(path for path in (tmp_path / "spread" / "runs").glob("*/run.json") if "Fault" in path.read_text())
+    starts = [json.loads(line) for line in (run.parent / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in starts] == list(range(1, len(starts) + 1))
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(cluster, asked, tmp_path):
+    (Path(asked["data"]).parent / "marker").touch()
+    driver = lethe(asked, ray=cluster.address, out=str(tmp_path), budget="2000epochs", recipes="sft")
+    deadline = time.monotonic() + 900
+    while not (logs := list(tmp_path.glob("runs/*/checkpoint/progress.json"))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert logs and driver.poll() is None
+    os.kill(driver.pid, signal.SIGINT)
+    assert driver.wait(timeout=60) == 130
+    log = logs[0].parents[1] / "log.jsonl"
+    size = log.stat().st_size
+    time.sleep(2)
+    assert log.stat().st_size == size and logs[0].exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_fits_no_node_is_refused(cluster, asked, tmp_path):
+    driver = lethe(asked, ray=cluster.address, out=str(tmp_path), threads="3")
+    told = driver.communicate(timeout=900)[1]
+    assert driver.returncode == 2 and "asks for 3 cores" in told and RETRIES
