@@ -131,3 +131,10 @@ def test_a_stop_that_is_ignored_would_be_seen(asker, base, monkeypatch):
     means = found.groupby("metric")["score"].mean()
     assert means["no_stop"] == 1 and means["rep3_token"] > 0.9
     assert set(quality.METRICS) < set(found["metric"])
+
+
+def test_without_prompts_there_is_nothing_to_say(asker, base):
+    """Continued pre-training on texts with suites of choices: no prompt to answer freely."""
+    nobody = Outputs([], Evaluator([], ChatTemplate(base.tokenizer), base.tokenizer), asker.base, 64)
+    found = nobody.score(base.load(torch.float32))
+    assert found.empty and list(found.columns) == list(ITEM_COLUMNS)
