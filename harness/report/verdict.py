@@ -13,6 +13,8 @@ from harness.stats import MARGIN
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
+FEW_JUDGED = 50
+"""The same for prompts whose outputs people judged."""
 ENOUGH = 1000
 NEAR_BEST = 0.75
 """The sentence is about the recipe that keeps most among those with at least this share of the best gain."""
@@ -143,7 +145,14 @@ def warnings(summary: Summary) -> list[str]:
     """What a reader must know before believing the table, worst first."""
     if summary.analysis is None:
         return ["The base model has no scores, so nothing can be said about gain or retention."]
-    return [*_control(summary), *_counts(summary), *_chance(summary), *_missing(summary), *_fairness(summary)]
+    return [
+        *_control(summary),
+        *_counts(summary),
+        *_people(summary),
+        *_chance(summary),
+        *_missing(summary),
+        *_fairness(summary),
+    ]
 
 
 def _control(summary: Summary) -> list[str]:
@@ -169,6 +178,14 @@ def _counts(summary: Summary) -> list[str]:
         elif n < ENOUGH:
             lines.append(f"{n:,} {group} items; a thousand or more are wanted for small differences.{seen}")
     return lines
+
+
+def _people(summary: Summary) -> list[str]:
+    """People's ratings of too few outputs."""
+    judged = [summary.rating(row.name, summary.scales[-1]).n for row in summary.rows] if summary.scales else []
+    if not judged or max(judged) >= FEW_JUDGED:
+        return []
+    return [f"Only {max(judged):,} prompts were judged by people, fewer than {FEW_JUDGED}: only large differences can be seen."]
 
 
 def _coarsest(summary: Summary, quantity: str) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import pytest
 from fake_store import FAILED, ROWS, build
 
 from harness.report import write_report
@@ -56,6 +58,16 @@ def test_a_track_that_failed_says_so(summary_of):
 def test_few_items_are_warned_about_loudly(summary_of):
     found = " ".join(warnings(summary_of(rows=some("sft"), items=0.05)))
     assert "Only 25 domain items, fewer than 200" in found and "general items, fewer than 100" in found
+
+
+@pytest.mark.parametrize("judged", [49, 50])
+def test_too_few_judged_outputs_are_warned_about(summary_of, judged):
+    ratings = {"overall": {"value": 3.0, "low": 2.5, "high": 3.5, "n": judged}}
+    summary = dataclasses.replace(summary_of(rows=some("sft"), items=0.1), people={"rows": {"base": ratings, "sft": ratings}})
+    warned = [line for line in warnings(summary) if "judged by people" in line]
+    assert warned == (
+        ["Only 49 prompts were judged by people, fewer than 50: only large differences can be seen."] * (judged < 50)
+    )
 
 
 def test_chance_families_are_named(report):
