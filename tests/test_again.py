@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.errors import PlanError
 from harness.plan import ROOT, Plan
 from harness.reproduce import COSTS, differences, differing_versions
 from harness.store import RunStore
+from tests.training import small_files
 
 
 def table(**changes) -> pd.DataFrame:
@@ -102,13 +102,8 @@ def published(tiny_path, tmp_path_factory) -> Path:
     """A tiny comparison: results/domain of plain fine-tuning and of one recipe that cannot be exported."""
     from harness.compare import compare
 
-    folder, rng = tmp_path_factory.mktemp("published"), random.Random(0)
-    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(160)]
-    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
-    suite = [{"id": str(i), "question": f"Echo {word[:2]}", "answer": word[:2]} for i, word in enumerate(words[:30])]
-    (folder / "domain.json").write_text(json.dumps(domain))
-    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
-    files = {"data": str(folder / "domain.json"), "suites": str(folder / "echo.jsonl"), "model": tiny_path}
+    folder = tmp_path_factory.mktemp("published")
+    files = small_files(folder) | {"model": tiny_path}
     small = {"budget": "6steps", "learning_rate": 1e-2, "max_length": 64, "batch_size": 8, "final_only": True, "name": "domain"}
     outcome = compare(quiet=True, out=str(folder / "results"), recipes="sft prompt", **files, **small)
     assert not outcome.failed

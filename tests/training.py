@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
         tokens = tuple(rng.randrange(4, 200) for _ in range(length))
         made.append(Example(f"{source}-{i}", tokens, tuple(place >= length // 2 for place in range(length)), source))
     return tuple(made)
+
+
+def small_files(folder: Path) -> dict[str, str]:
+    """`data` and `suites` of a comparison: 160 words to grade, 30 to echo."""
+    rng = random.Random(0)
+    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(160)]
+    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
+    suite = [{"id": str(i), "question": f"Echo {word[:2]}", "answer": word[:2]} for i, word in enumerate(words[:30])]
+    (folder / "domain.json").write_text(json.dumps(domain))
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    return {"data": str(folder / "domain.json"), "suites": str(folder / "echo.jsonl")}
 
 
 def make_run(

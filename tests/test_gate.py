@@ -1,0 +1,145 @@
+"""The gate against planted faults: each in a copy of the tree, checked by `lethe check` against the committed baseline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.check import decide
+from harness.cli import main
+from harness.evidence import read_evidence
+from harness.gate import read_gate, read_policy
+from tests.training import small_files
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHERS = """    with torch.no_grad():
+        for method in weighters:
+            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
+"""
+FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows and metrics that must fail)
+    "replay switched off": (
+        "replay",
+        "trainers/replay.py",
+        "        if not self.ratio:\n            return steps\n        return blend",
+        "        return steps\n        return blend",
+        {("replay", "general"), ("replay", "kl_to_base/general")},
+    ),
+    "EWC's penalty zeroed": (
+        "ewc",
+        "trainers/ewc.py",
+        "return self.strength * self.fisher_[name]",
+        "return 0.0 * self.fisher_[name]",
+        {("ewc", "general"), ("ewc", "kl_to_base/general")},
+    ),
+    "KL's sign flipped": (
+        "kl",
+        "trainers/kl.py",
+        "masked_scatter(ours, self.beta * divergence)",
+        "masked_scatter(ours, -self.beta * divergence)",
+        {("kl", "kl_to_base/domain")},
+    ),
+    "NLIRG's weights not detached": (
+        "nlirg",
+        "harness/train.py",
+        WEIGHERS,
+        """    for method in weighters:
+        weights = weights * method.token_weights(nll, logits, batch).float()
+    with torch.no_grad():
+""",
+        {("nlirg", "nll/domain")},
+    ),
+    "evaluation template changed": (
+        "sft",
+        "harness/template.py",
+        "self._render(self._fitting(list(messages)), generate=True)",
+        "self._render(self._fitting(list(messages)), generate=False)",
+        {("base", "general"), ("zero budget", "general")},
+    ),
+    "labels unshifted": (
+        "sft",
+        "harness/model.py",
+        "(tokens, mask, targets - 1, labels)",
+        "(tokens, mask, targets, labels)",
+        {("base", "nll/general"), ("sft", "domain")},
+    ),
+}
+
+
+def check(tree: Path, recipe: str, out: Path) -> subprocess.CompletedProcess:
+    """`lethe check` of one recipe in a process of its own, in that tree."""
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "check",
+        "--only",
+        recipe,
+        "--out",
+        str(out),
+        "--junit",
+        str(out / "check.xml"),
+    ]
+    own = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.run(command, cwd=tree, env=os.environ | own, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A copy of what runs; the world and its model are shared."""
+    copy = tmp_path / "tree"
+    for name in ("harness", "trainers"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "suites").symlink_to(ROOT / "suites")
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, tree, tmp_path):
+    recipe, file, text, instead, wanted = FAULTS[fault]
+    source = (tree / file).read_text()
+    assert source.count(text) == 1, f"{file} has changed: plant the fault anew"
+    (tree / file).write_text(source.replace(text, instead))
+    done = check(tree, recipe, tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    cases = ElementTree.parse(tmp_path / "check.xml").iter("testcase")
+    assert wanted <= {(case.attrib["classname"], case.attrib["name"]) for case in cases if case.find("failure") is not None}
+
+
+@pytest.mark.slow
+def test_an_unchanged_tree_passes(tree, tmp_path):
+    """Through the same copy that the faults are planted in."""
+    done = check(tree, "replay", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    evidence = json.loads((tmp_path / "check" / "evidence.json").read_text())
+    assert set(evidence["rows"]) == {"base", "zero budget", "replay"}
+
+
+@pytest.mark.slow
+def test_it_serves_ones_own_model_and_data(tiny_path, tmp_path, capsys):
+    """Accepted, then unchanged: exactly 0. With a rate that ruins the model: caught, and the other rate is named."""
+    plan, files = tmp_path / "gate.toml", small_files(tmp_path) | {"model": tiny_path}
+    own = "".join(f"{name} = {value!r}\n" for name, value in files.items())
+    text = f"{own}recipes = 'sft'\nbudget = '6steps'\nlearning_rate = 1e-3\nbatch_size = 8\nprecision = 'float32'\n"
+    plan.write_text(text)
+    assert main(["check", str(plan), "--accept", "--out", str(tmp_path)]) == 0
+    assert main(["check", str(plan), "--out", str(tmp_path)]) == 0
+    verdict = decide(read_evidence(tmp_path / "check" / "evidence.json"), read_policy(read_gate(plan)))
+    assert all(one.change.value == 0 for one in verdict.findings) and not verdict.notes
+    plan.write_text(text.replace("1e-3", "0.3"))
+    assert main(["check", str(plan), "--out", str(tmp_path)]) == 2
+    assert "learning_rate was 0.001, now 0.3" in capsys.readouterr().out.replace("\n", " ")
+    assert not list(tmp_path.glob(".check.*"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_faults_can_still_be_planted(fault):
+    _, file, text, _, _ = FAULTS[fault]
+    assert (ROOT / file).read_text().count(text) == 1
