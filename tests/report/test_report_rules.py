@@ -27,7 +27,7 @@ def told(tmp_path, rules=RULES):
 
 
 def test_shares_are_of_the_outputs_a_rule_is_about(tmp_path):
-    folder, store, summary = told(tmp_path)
+    _, _, summary = told(tmp_path)
     outputs = summary.scores.query("primary and task == 'finance_answers'")
     table = summary.compliance.set_index(["row", "rule"])
     for row in ("base", "sft"):
@@ -48,16 +48,8 @@ def test_offending_outputs_are_listed(tmp_path):
     folder, store, summary = told(tmp_path)
     written = write_report(folder, store, reps=200)
     broken = pd.read_csv(folder / "broken.csv")
-    assert set(broken.loc[broken["output"].str.contains("sorry"), "rules"]) <= {"no apology", "no apology; small"}
-    assert (
-        len(broken)
-        == (1 - summary.compliance.query("rule == 'all rules'")["value"])
-        .mul(summary.compliance.query("rule == 'all rules'")["n"])
-        .sum()
-        .round()
-        * len(summary.row("sft").seeds)
-        or len(broken) > 0
-    )
+    offending = summary.scores.query("primary and task == 'finance_answers'")["output"].str.contains("I am sorry")
+    assert broken["rules"].str.contains("no apology").sum() == offending.sum()
     page = (folder / "report.html").read_text()
     assert "offending outputs" in page
     assert "rules kept (%)" in (folder / "table.md").read_text()
@@ -87,7 +79,7 @@ def test_macro_f1_is_sklearns():
 
 
 def test_tasks_of_labels_get_their_f1(tmp_path):
-    folder, store, summary = told(tmp_path, rules=[])
+    _, _, summary = told(tmp_path, rules=[])
     assert summary.classes.empty  # every item has an answer of its own there
     scores = summary.scores
     labels = scores["item"].str.extract(r"(\d+)$")[0].astype(int) % 3
