@@ -13,8 +13,9 @@ from typing import Any
 from harness import PROTOCOL
 from harness.answer_format import read_format
 from harness.catalogue import papers
+from harness.contamination import RULE
 from harness.errors import PlanError
-from harness.evaluation import EvaluationPlan, load_tasks, without_retention_items
+from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
@@ -82,7 +83,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
         read_rules(plan.rules)
     material = gather(plan)
     tasks = load_tasks(material)
-    material = without_retention_items(material, tasks)
+    material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
     return material, EvaluationPlan.make(material, tasks), _allowed(material)
 
 
@@ -172,6 +173,7 @@ def _record(
         "template": template(_answers(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
+        "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
         "notes": [*material.notes, *evaluation.notes, *tuning.notes],
         "where": where(),
         "trials": tuning.record,

@@ -109,9 +109,13 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
     return [doc for place, doc in enumerate(docs) if place in chosen]
 
 
-def without(task: Any, places: Collection[int]) -> Drawn:
+def without(task: Any, places: Collection[int]) -> Any:
     """The task less the documents at these places."""
     kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
+    if hasattr(task, "docs") and not isinstance(task, Drawn):  # items held in memory stay what they are
+        fewer = copy.copy(task)
+        fewer.docs, fewer._instances = kept, None
+        return fewer
     if isinstance(task, Drawn):
         return Drawn(str(task.config.task), task.leaves, kept)
     wrapped = [{"leaf": 0, "doc": doc, "cluster": _own_cluster(doc)} for doc in kept]

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.contamination import Found, search
 from harness.contract import Weights
+from harness.drawn import without
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.journal import Journal
@@ -139,7 +141,31 @@ def load_tasks(material: Material) -> list[EvalTask]:
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    return tasks
+    return _clean(tasks, material.contaminated)
+
+
+def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
+    """The tasks less the items that are excluded; a task of which nothing is left is left out."""
+    gone = {found.task: set(found.excluded) for found in contaminated if found.excluded}
+    kept = []
+    for task in tasks:
+        places = gone.get(task.name, set())
+        if len(places) < task.items:
+            kept.append(replace(task, task=without(task.task, places), items=task.items - len(places)) if places else task)
+    return kept
+
+
+def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
+    """(the material that knows and notes which suite items stand in training data, the tasks less those it excludes)."""
+    data = material.training_data
+    trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
+    sources = {
+        "domain": [record for record in material.dataset.train if record.id in trained],
+        "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
+    }
+    found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
+    notes = (*material.notes, *(one.note for one in found))
+    return replace(material, contaminated=found, notes=notes), _clean(tasks, found)
 
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:

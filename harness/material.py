@@ -14,6 +14,7 @@ import torch
 from harness import PROTOCOL
 from harness.budget import Budget, Ledger, parse_budget
 from harness.bundled import embedded
+from harness.contamination import Found
 from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
 from harness.errors import PlanError, raise_faults
@@ -54,6 +55,8 @@ class Material:
     recipes: tuple[Recipe, ...]
     budget: Budget
     notes: tuple[str, ...]
+    contaminated: tuple[Found, ...] = ()
+    """Suite items whose wording stands in what is trained on; what they exclude is not evaluated."""
 
     @property
     def training(self) -> Training:

@@ -42,6 +42,9 @@ class Plan:
         "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
         "lm-eval tasks; default: the embedded model's, or dialogue and standard",
     )
+    contamination: str = option(
+        "exclude", "suite items whose wording stands in training data: exclude, or keep (counted either way)"
+    )
     rules: str | None = option(
         None, "rules.yaml: patterns, JSON schema and bounds that domain outputs must keep (docs/suites.md)"
     )
@@ -211,6 +214,8 @@ def _faults(plan: Plan) -> list[str]:
         parse_limits(plan.require or "")
     except ValueError as error:
         faults.append(str(error))
+    if plan.contamination not in ("exclude", "keep"):
+        faults.append(f"contamination is exclude or keep, not '{plan.contamination}'")
     if plan.decay not in ("cosine", "linear", "constant"):
         faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     if plan.precision not in (None, "bfloat16", "float32"):
