@@ -87,6 +87,8 @@ class Summary:
     """General item scores after the recovery probe, likewise."""
     people: dict[str, Any] = field(default_factory=dict, repr=False)
     """What people's ratings came to."""
+    known: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
+    """Estimates asked for before: large tables are asked the same many times."""
 
     @property
     def base(self) -> str:
@@ -115,7 +117,9 @@ class Summary:
         return next(row for row in self.rows if row.name == name)
 
     def estimate(self, quantity: str, row: str) -> Estimate:
-        return self.analysis.estimate(quantity, row) if self.analysis else Estimate()
+        if (quantity, row) not in self.known:
+            self.known[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
+        return self.known[quantity, row]
 
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
