@@ -87,7 +87,7 @@ def grams(said: Sequence[str]) -> list[Gram]:
 def contaminated(questions: Sequence[str], held: set[Gram]) -> list[int]:
     """Places of the questions whose telling grams stand, at least to 70 %, among these."""
     own = [set(grams(words(text))) for text in questions]
-    counts = Counter(gram for found in own for gram in found if len(gram) == GRAM)
+    counts = Counter[Gram](gram for found in own for gram in found if len(gram) == GRAM)
     limit = max(LEAST_BOILERPLATE, BOILERPLATE * len(questions))
     telling = [[gram for gram in found if counts[gram] <= limit] for found in own]
     return [place for place, found in enumerate(telling) if found and sum(g in held for g in found) >= SHARE * len(found)]

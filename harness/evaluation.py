@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.contamination import Found, search
 from harness.contract import Weights
+from harness.domain import domain_tasks, read_asked
 from harness.drawn import without
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
@@ -25,7 +26,7 @@ from harness.probe import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.records import Record
 from harness.run import TrainingData
 from harness.store import key_of
-from harness.tasks import EvalTask, domain_tasks, load_suite
+from harness.tasks import EvalTask, load_suite
 
 CURVE = {"domain": 150, "general": 300, "drift": 50}
 """Items scored at each fraction of the budget, and held-out records whose loss is measured (validation loss)."""
@@ -134,7 +135,8 @@ def load_tasks(material: Material) -> list[EvalTask]:
     tasks: list[EvalTask] = []
     faults: list[str] = []
     for stage in material.stages:
-        tasks += domain_tasks(stage.test, material.template, stage.cluster_of, name=stage.name)
+        asked = read_asked(material.plan.domain_metric, [record.kind for record in stage.test])
+        tasks += domain_tasks(stage.test, material.template, stage.cluster_of, stage.name, asked)
     for suite in material.plan.suite_names:
         try:
             tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
@@ -243,6 +245,6 @@ def _probe_key(material: Material, final: Evaluator) -> str:
 def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     """Dev records of the domain, and of general ability where there is a pool; at most so many of each."""
     template, clusters = material.template, material.dataset.cluster_of
-    tasks = domain_tasks(material.dataset.dev[:most], template, clusters, name="dev")
+    tasks = domain_tasks(material.dataset.dev[:most], template, clusters, "dev", read_asked(material.plan.domain_metric))
     general = domain_tasks(material.general_dev[:most], template, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

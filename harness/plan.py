@@ -12,6 +12,7 @@ from typing import Any
 from harness.bundled import embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.limits import parse_limits
+from harness.scoring import read_metrics
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,10 @@ class Plan:
         None,
         "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
         "lm-eval tasks; default: the embedded model's, or dialogue and standard",
+    )
+    domain_metric: str | None = option(
+        None,
+        "exact, f1, rougeL, choice, numeric or numeric(1%, USD), or kind=metric for one kind; default: picked from the answers",
     )
     contamination: str = option(
         "exclude", "suite items whose wording stands in training data: exclude, or keep (counted either way)"
@@ -214,6 +219,10 @@ def _faults(plan: Plan) -> list[str]:
         parse_limits(plan.require or "")
     except ValueError as error:
         faults.append(str(error))
+    try:
+        read_metrics(plan.domain_metric or "")
+    except ValueError as error:
+        faults.append(f"domain_metric: {error}")
     if plan.contamination not in ("exclude", "keep"):
         faults.append(f"contamination is exclude or keep, not '{plan.contamination}'")
     if plan.decay not in ("cosine", "linear", "constant"):

@@ -9,11 +9,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from harness.numbers import is_number, numeric
+from harness.numbers import is_number, numeric, read_tolerance
 
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:[.,]\d+)*")
@@ -94,6 +95,42 @@ def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
 
 
 # --- picking -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A metric that a plan names, with a number's tolerance and unit."""
+
+    metric: str
+    tolerance: Any = 0
+    unit: str = ""
+
+    @property
+    def measure(self) -> dict[str, Any]:
+        given = {"tolerance": self.tolerance, "unit": self.unit}
+        return {name: value for name, value in given.items() if value}
+
+
+NAMES = {"exact": "exact_match", "numeric": "numeric", "f1": "token_f1", "rougeL": "rouge_l", "choice": "letter"}
+_ASKED = re.compile(r"(?:(?P<kind>[^\s=()]+)=)?(?P<name>\w+)(?:\((?P<tolerance>[^,()]*)(?:,\s*(?P<unit>[^()]*))?\))?")
+
+
+def read_metrics(text: str) -> dict[str, Asked]:
+    """`exact`, `numeric(1%, USD)`, or for one kind of record `amount=numeric(0.5)`, separated by blanks: {kind or "": metric}.
+
+    Raises ValueError.
+    """
+    found = {}
+    for part in re.findall(r"[^\s(]+(?:\([^)]*\))?", text):
+        match = _ASKED.fullmatch(part)
+        if match is None or match["name"] not in NAMES or (match["tolerance"] is not None and match["name"] != "numeric"):
+            raise ValueError(f"'{part}' is no metric; use {', '.join(NAMES)}, numeric(1%, USD), or kind=metric")
+        given = (match["tolerance"] or "").strip()
+        tolerance = given if given.endswith("%") else float(given or 0)
+        read_tolerance(tolerance)
+        found[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
+    return found
+
 
 METRICS: dict[str, Callable[[str, str], float]] = {
     "exact_match": exact_match,

@@ -13,16 +13,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from harness import scoring
 from harness.bundled import SUITES, Suite, find_suites
 from harness.errors import PlanError
 from harness.itemfile import Doc, ItemFile, read_item_file
 from harness.items import WITHOUT_CHAT, ItemTask, output_type, token_limit
-from harness.records import Record
 from harness.sidecar import read_sidecar
 
-LEAST_ITEMS = 20
-MOST_KINDS = 12
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
 ROOM = {"instructions": 1280, "rules": 128}
 """Tokens to answer with where the answers cannot tell: lm-eval's own for IFEval, a short paragraph for patterns."""
@@ -187,7 +183,7 @@ def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] |
             "scorer": file.scorer if kind == "python" else None,
         }
         task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
-        told = _item_task(task, file.sidecar.family or path.stem, group, " ".join([*_how(task, limit, file), *file.notes]))
+        told = as_eval_task(task, file.sidecar.family or path.stem, group, " ".join([*_how(task, limit, file), *file.notes]))
         tasks.append(replace(told, seen=None if group == "domain" else file.sidecar.seen))
         file.notes = []
     return tasks
@@ -212,7 +208,8 @@ def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
     return said + ([f"{task.config.task}: {shots} examples stand before each item."] if shots else [])
 
 
-def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
+def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
+    """A task over items with what its kind says about it."""
     choice = task.OUTPUT_TYPE == "multiple_choice"
     options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
     guessed = mean(options) if options and task.metric == "letter" else 0.0
@@ -230,71 +227,6 @@ def _item_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
         items=len(task.docs),
         note=note,
     )
-
-
-# --- the user's test records -------------------------------------------------------------------------------------------
-
-
-def domain_tasks(
-    records: Sequence[Record], template: Any, cluster_of: Mapping[str, str], name: str = "domain"
-) -> list[EvalTask]:
-    """The test records as generation tasks: the last answer is the target, all before it the prompt.
-
-    One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
-    is picked from the answers. (The held-out loss of the same records is measured with the drift.) Plain texts make one task
-    more: bits per byte, lower is better.
-    """
-    tasks = []
-    if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
-        title = f"{name}_bits_per_byte"
-        tasks.append(replace(_item_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
-    answered = [record for record in records if _place(record) > 0]
-    for kind, part in _kinds(answered).items():
-        targets = [record.messages[_place(record)].content for record in part]
-        metric = scoring.pick_metric(targets, [record.choices for record in part])
-        docs = [_doc(record, template, cluster_of) for record in part]
-        limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
-        title = "_".join(filter(None, (name, kind if kind != metric else "", metric)))
-        note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}, picked from the data."
-        task = ItemTask(title, metric, docs, rendered=True, limit=limit)
-        tasks.append(replace(_item_task(task, title, "domain", note), suite=name))
-    return tasks
-
-
-def _place(record: Record) -> int:
-    """Where the last assistant turn stands; -1 where none does."""
-    return max((i for i, turn in enumerate(record.messages) if turn.role == "assistant"), default=-1)
-
-
-def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
-    place = _place(record)
-    return {
-        "id": record.id,
-        "prompt": template.prompt(record.messages[:place]),
-        "targets": [record.messages[place].content],
-        "choices": list(record.choices or ()),
-        "cluster": cluster_of.get(record.id, record.id),
-    }
-
-
-def _text_doc(record: Record, cluster_of: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": record.id, "prompt": "", "targets": [record.text], "cluster": cluster_of.get(record.id, record.id)}
-
-
-def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by kind, at least 20 each where there are as many; rarer ones go by the form of their answer, then together."""
-    named = {kind for kind in {r.kind for r in records} if kind and sum(r.kind == kind for r in records) >= LEAST_ITEMS}
-    named = named if len(named) <= MOST_KINDS else set()
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        form = scoring.pick_metric([record.messages[_place(record)].content], [record.choices])
-        groups.setdefault(record.kind if record.kind and record.kind in named else form, []).append(record)
-    small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
-    if small and len(groups) > 1:
-        rest = [record for kind in small for record in groups.pop(kind)]
-        home = "" if len(rest) >= LEAST_ITEMS or not groups else max(groups, key=lambda kind: len(groups[kind]))
-        groups.setdefault(home, []).extend(rest)
-    return dict(sorted(groups.items()))
 
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # its warnings speak of options that are ours to choose

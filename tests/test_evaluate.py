@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from harness.domain import domain_tasks
 from harness.evaluate import Evaluator, headline, item_score
 from harness.items import ItemTask
 from harness.records import Record, Turn, record_id
 from harness.store import ITEM_COLUMNS
-from harness.tasks import EvalTask, domain_tasks, load_suite
+from harness.tasks import EvalTask, load_suite
 from harness.template import ChatTemplate
 from tests.test_tasks import suite_of_yaml
 from tests.training import examples

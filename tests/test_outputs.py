@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from harness import outputs, quality
+from harness.domain import domain_tasks
 from harness.evaluate import Evaluator
 from harness.outputs import Outputs, open_prompts, read_answer
 from harness.store import ITEM_COLUMNS
-from harness.tasks import domain_tasks
 from harness.template import ChatTemplate
 from tests.test_evaluate import item_task, records
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.bundled import find_suites
+from harness.domain import domain_tasks, read_asked
 from harness.errors import PlanError
 from harness.itemfile import read_items
 from harness.items import token_limit
+from harness.plan import make_plan
 from harness.records import Record, Turn, record_id
-from harness.tasks import domain_tasks, load_suite
+from harness.tasks import load_suite
 from harness.template import ChatTemplate
 
 EVAL = Path(__file__).resolve().parents[2] / "shared/data"
@@ -239,6 +241,27 @@ def test_letters_of_choices_have_a_chance(template):
     (task,) = domain_tasks(records, template, {})
     assert (task.metric, task.chance) == ("letter", 0.5)
     assert task.task.process_results(task.task.docs[0], ["(A) red"])["letter"] == 1
+
+
+def test_the_metric_may_be_asked_for(template):
+    records = [record(f"Sum {i}?", f"{i} dollars", kind="sum") for i in range(20)]
+    records += [record(f"Mood {i}?", "good", kind="mood") for i in range(25)]
+    asked = read_asked("sum=numeric(10%, USD) f1", [r.kind for r in records])
+    mood, total = domain_tasks(records, template, {}, "domain", asked)
+    assert (mood.metric, total.metric) == ("token_f1", "numeric")
+    assert "as domain_metric asks" in total.note and "tolerance 10%, unit USD" in total.note
+    ten = next(doc for doc in total.task.docs if doc["targets"] == ["10 dollars"])
+    assert [total.task.process_results(ten, [text])["numeric"] for text in ("$10.9", "$11.5", "€10")] == [1, 0, 0]
+
+
+def test_a_metric_that_does_not_fit_is_refused(template):
+    records = [record(f"Mood {i}?", "good", kind="mood") for i in range(25)]
+    with pytest.raises(PlanError, match="'numeric' does not fit mood: 25 of 25 answers hold no number"):
+        domain_tasks(records, template, {}, "domain", read_asked("numeric"))
+    with pytest.raises(PlanError, match="names the kind 'sum', but the data's kinds are mood"):
+        read_asked("sum=numeric", [r.kind for r in records])
+    with pytest.raises(PlanError, match=r"domain_metric: 'accuracy' is no metric; use exact"):
+        make_plan({"domain_metric": "accuracy"})
 
 
 @pytest.mark.skipif(not EVAL.is_dir(), reason="the shared data is not here")
