@@ -190,6 +190,7 @@ class _Row:
             found = {"prompt": self._prompt(), "targets": self._targets(), "reasoned": "solution" in self.row}
             found |= {"solution": self.row["solution"]} if isinstance(self.row.get("solution"), str) else {}
             found |= self._measure() if kind in ("", "numeric") else {}
+            found |= {"rewrites": self._rewrites()} if "rewrites" in self.row else {}
         names = ("cluster", "subject", "phenomenon")
         cluster = next((str(self.row[name]) for name in names if self.row.get(name)), "")
         return None if len(self.faults) > before else (kind, found | {"cluster": cluster, "subject": cluster})
@@ -224,6 +225,14 @@ class _Row:
         else:
             return value
         return ""
+
+    def _rewrites(self) -> list[str]:
+        """The question in other words."""
+        value = self.row["rewrites"]
+        if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
+            self.fault(f"'rewrites' is {json_type(value)}; write a list of the question's other wordings, as texts")
+            return []
+        return value
 
     def _choices(self) -> list[str]:
         value = self.row.get("choices")

@@ -194,7 +194,7 @@ def _open(task: Prepared, place: int, known: Mapping[str, Record], template: Any
     targets = given.get("targets") or task.task.doc_to_target(doc)
     target = targets[0] if isinstance(targets, (list, tuple)) and targets else targets
     record = known.get(str(given.get("id", ""))) if task.told.group == "domain" else None
-    reworded = _reworded(record, template) if record else _declared(task, given, template)
+    reworded = _reworded(record, template) if record else _declared(task, given, instance.args[0], template)
     return Open(
         task.told.group, task.ids[place], str(given.get("cluster") or task.ids[place]), task.told.metric.partition(",")[0],
         instance.args[0], str(target), tuple(given.get("choices") or ()), tuple(reworded),
@@ -210,7 +210,12 @@ def _reworded(record: Record, template: Any) -> list[str]:
     return [template.prompt((*before, Turn("user", text))) for text in rewrites(last.content)]
 
 
-def _declared(task: Prepared, doc: Mapping[str, Any], template: Any) -> list[str]:
-    """The rewrites that an item declares for itself, in a field of that name."""
-    said = [str(text) for text in doc.get("rewrites") or ()]
-    return [template.prompt((Turn("user", text),)) for text in said] if task.told.chat else said
+def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any) -> list[str]:
+    """The rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
+
+    def asked(text: str) -> str:
+        return template.prompt((Turn("user", text),)) if task.told.chat else text
+
+    if not doc.get("rewrites") or asked(task.task.doc_to_text(doc)) != prompt:
+        return []
+    return [asked(str(text)) for text in doc["rewrites"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pandas as pd
@@ -10,9 +11,11 @@ import torch
 
 from harness import outputs, quality
 from harness.domain import domain_tasks
+from harness.errors import PlanError
 from harness.evaluate import Evaluator
 from harness.outputs import Outputs, open_prompts, read_answer
 from harness.store import ITEM_COLUMNS
+from harness.tasks import load_suite
 from harness.template import ChatTemplate
 from tests.test_evaluate import item_task, records
 
@@ -138,3 +141,26 @@ def test_without_prompts_there_is_nothing_to_say(asker, base):
     nobody = Outputs([], Evaluator([], ChatTemplate(base.tokenizer), base.tokenizer), asker.base, 64)
     found = nobody.score(base.load(torch.float32))
     assert found.empty and list(found.columns) == list(ITEM_COLUMNS)
+
+
+def test_a_file_declares_rewrites_and_few_shot_prompts_have_none(base, tmp_path):
+    """A rewrite stands alone, so it is no rewording of a prompt that shows examples first."""
+    rows = [{"question": f"Say {i}", "answer": str(i), "type": "exact", "rewrites": [f"Please say {i}"]} for i in range(6)]
+    path = tmp_path / "echo.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    template = ChatTemplate(base.tokenizer)
+
+    def reworded() -> list[int]:
+        evaluator = Evaluator(load_suite(str(path)), template, base.tokenizer, max_length=64)
+        return [len(prompt.reworded) for prompt in open_prompts(evaluator.tasks, [], template)]
+
+    assert reworded() == [1] * 6
+    (tmp_path / "echo.toml").write_text("shots = 1\ndev = 2\n")
+    assert reworded() == [0] * 4
+
+
+def test_rewrites_that_are_no_texts_are_a_fault(tmp_path):
+    path = tmp_path / "echo.jsonl"
+    path.write_text(json.dumps({"question": "Say 1", "answer": "1", "rewrites": "Please say 1"}))
+    with pytest.raises(PlanError, match=r"'rewrites' is .*; write a list"):
+        load_suite(str(path))
