@@ -87,11 +87,11 @@ if (at("explorer")) {
     return made;
   };
   const answer = (who, value, right) =>
-    make("div", [make("h4", [`${who}: ${right ? "right" : "wrong"}`]), text(value, right ? "right" : "wrong")]);
+    make("div", [make("h3", [`${who}: ${right ? "right" : "wrong"}`]), text(value, right ? "right" : "wrong")]);
   const body = ([, task, item, prompt, target, base, , answers]) => [
     make("p", [`${texts[task]}, item ${texts[item]}`], { className: "quiet" }),
-    make("h4", ["Prompt"]), text(texts[prompt]),
-    ...(texts[target] ? [make("h4", ["Expected"]), text(texts[target])] : []),
+    make("h3", ["Prompt"]), text(texts[prompt]),
+    ...(texts[target] ? [make("h3", ["Expected"]), text(texts[target])] : []),
     make("div", [
       answer("base", texts[base], true),
       ...answers.map(([right, value, who]) => answer(names(who), texts[value], right)),
