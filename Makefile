@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OPTIONS := data test model general recipes suites limit domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing final_only max_length warmup decay weight_decay checkpoints checkpoint_every require device threads workers ray precision out tensorboard
+OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing final_only max_length warmup decay weight_decay checkpoints checkpoint_every require device threads workers ray precision out tensorboard
 upper = $(shell echo $(1) | tr a-z_ A-Z_)
 # DATA=finance.json becomes --data 'finance.json', and so for every option above
 FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))
@@ -41,6 +41,9 @@ bench: $(VENV)/ready-dev  ## training speed beside TRL's SFTTrainer, and NLIRG b
 	$(BIN)/pip install -q -c constraints.txt trl
 	$(BIN)/python -m tests.bench.training
 
+bench-eval: $(VENV)/ready-dev  ## evaluation speed beside lm_eval --model hf at its best batch size
+	$(BIN)/python -m tests.bench.evaluating
+
 phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their seed (about 40 minutes)
 	$(BIN)/python -m suites.phantom.build
 
@@ -62,4 +65,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report check docs test test-slow lint bench phantom calibrate claims clean
+.PHONY: help compare plan report check docs test test-slow lint bench bench-eval phantom calibrate claims clean

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import PROTOCOL
 from harness.answer_format import read_format
+from harness.backends import check_backend
 from harness.catalogue import papers
 from harness.contamination import RULE
 from harness.errors import PlanError
@@ -81,6 +82,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
         read_format(plan.answer_format)
     if plan.rules:
         read_rules(plan.rules)
+    check_backend(plan.backend)
     material = gather(plan)
     tasks = load_tasks(material)
     material, tasks = without_contamination(without_retention_items(material, tasks), tasks)

@@ -23,6 +23,7 @@ from lm_eval.evaluator import evaluate
 from torch import nn
 
 from harness import PROTOCOL, calibration, quality
+from harness.backends import answering
 from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Drift
@@ -49,10 +50,11 @@ class Evaluator:
         token_budget: int | None = None,
         max_length: int | None = None,
         limit: int | None = None,
+        backend: str = "hf",
     ) -> None:
         """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base_model`.
         `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given.
-        `limit`: items of each task at most, drawn by content."""
+        `limit`: items of each task at most, drawn by content. `backend`: hf or vllm (harness/backends.py)."""
         twice = [name for name, n in Counter(task.name for task in tasks).items() if n > 1]
         if twice:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
@@ -63,7 +65,7 @@ class Evaluator:
             long = [task for task in self.tasks if len(task.docs) > limit]
             self._drawn = [f"{task.told.name}: {limit:,} of {len(task.docs):,} items, drawn by content." for task in long]
             self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
-        self.cluster_of = cluster_of or {}
+        self.cluster_of, self.backend = cluster_of or {}, backend
         self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
         self._drift = {}
         if base_model is not None:
@@ -95,6 +97,7 @@ class Evaluator:
         drift = {group: [[e.id, e.tokens, e.supervised] for e in d.examples] for group, d in self._drift.items()}
         question = {"protocol": PROTOCOL, "decoding": "greedy", "tasks": asked, "drift": drift}
         question |= {"calibration": list(calibration.METRICS)}
+        question |= {} if self.backend == "hf" else {"backend": self.backend}
         return key_of(json.loads(json.dumps(question, default=str)) | {"max_length": self._options["max_length"]})
 
     @property
@@ -135,8 +138,8 @@ class Evaluator:
             if self.tasks:
                 named = {task.told.name: task for task in self.tasks}
                 asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
-                lm = EvaluatedModel(model, self.codec, journal=journal, **self._options)
-                results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+                with answering(self.backend, model, self.codec, journal=journal, **self._options) as lm:
+                    results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
                 for name, samples in results["samples"].items():
                     rows += _task_rows(named[name], samples)
             if drift:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.backends import check_backend
 from harness.contamination import Found, search
 from harness.contract import Weights
 from harness.domain import domain_tasks, read_asked
@@ -52,6 +53,7 @@ class EvaluationPlan:
     @classmethod
     def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
+        check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = material.base.load(torch.float32)
         kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
@@ -213,6 +215,7 @@ def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) 
     the general ones of these; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
+    options["backend"] = "hf" if kind == "retention" else plan.backend  # what a method asks in training is charged
     if kind == "stages":
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)

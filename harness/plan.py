@@ -57,6 +57,7 @@ class Plan:
         None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
     )
     limit: int | None = option(None, "items of each task at most, drawn by content with a fixed seed; default: all")
+    backend: str = option("hf", "what answers evaluations' requests: hf (the loaded model), or vllm where it is installed")
     budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
     seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
@@ -205,6 +206,8 @@ def _faults(plan: Plan) -> list[str]:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
     if plan.mode not in ("sft", "cpt"):
         faults.append(f"mode is sft or cpt, not '{plan.mode}'")
+    if plan.backend not in ("hf", "vllm"):
+        faults.append(f"backend is hf or vllm, not '{plan.backend}'")
     if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
         faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
     if plan.out.startswith("memory:"):

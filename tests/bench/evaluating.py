@@ -1,0 +1,103 @@
+"""`make bench-eval`: items a second of our evaluator beside `lm_eval --model hf` at its best batch size.
+
+The same model in fp32, the same tasks through lm-eval's own `evaluate`, alternating in one run; CPU-seconds of one thread on
+a CPU, because machines are shared and noisy, seconds on a GPU. Neither side remembers anything between rounds: our class
+tokenises each time, though in a comparison it does so once for all models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+
+from harness.bundled import embedded
+from harness.lm import Codec, EvaluatedModel
+from harness.model import load_model
+from harness.prepared import Prepared
+from harness.tasks import load_suite
+from harness.template import ChatTemplate
+
+BATCHES = (8, 16, 32, 64, 128)
+KINDS = {"multiple choice": "multiple_choice", "generation": "generate_until", "rolling": "loglikelihood_rolling"}
+
+
+def clock(device: str) -> float:
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def items_a_second(lm: Any, tasks: Sequence[Prepared], device: str) -> float:
+    asked: Any = {"tasks": {task.told.name: task for task in tasks}, "groups": {}, "group_map": {}}
+    begin = clock(device)
+    with torch.no_grad():
+        evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+    return sum(len(task.docs) for task in tasks) / (clock(device) - begin)
+
+
+def compared(kind: str, tasks: Sequence[Prepared], model: Any, tokenizer: Any, arguments: argparse.Namespace) -> None:
+    """One kind of task: find HFLM's best batch size on a part, then take turns."""
+    device = arguments.device
+
+    def theirs(batch: int, part: Sequence[Prepared]) -> float:
+        return items_a_second(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch), part, device)
+
+    def ours(part: Sequence[Prepared]) -> float:
+        return items_a_second(EvaluatedModel(model, Codec(tokenizer, ChatTemplate(tokenizer))), part, device)
+
+    few = [task.only(task.drawn(max(1, arguments.limit // 4), 1)) for task in tasks]
+    found = {batch: theirs(batch, few) for batch in BATCHES}
+    best = max(found, key=lambda batch: found[batch])
+    rounds = [(ours(tasks), theirs(best, tasks)) for _ in range(arguments.rounds)]
+    ratios = [mine / other for mine, other in rounds]
+    names = ", ".join(f"{task.told.name} {len(task.docs)}" for task in tasks)
+    print(f"{kind} ({names})")
+    for name, values in zip(("ours", f"lm_eval hf, batch {best}"), zip(*rounds, strict=True), strict=True):
+        each = ", ".join(f"{value:.1f}" for value in values)
+        print(f"  {name:22s} {median(values):8.1f} items a {'CPU-' if device == 'cpu' else ''}second   ({each})")
+    print(f"  ours over theirs: {median(ratios):.2f}   ({', '.join(f'{ratio:.2f}' for ratio in ratios)})", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=embedded().model, help="folder or hub id (default: the embedded base)")
+    parser.add_argument("--suites", nargs="+", default=[embedded().name], help="as lethe compare has them")
+    parser.add_argument("--limit", type=int, default=100, help="items of each task")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    from transformers import AutoTokenizer
+
+    torch.set_num_threads(1)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    model = load_model(arguments.model, torch.float32, arguments.device)
+    codec = Codec(tokenizer, ChatTemplate(tokenizer))
+    tasks = [
+        Prepared(told, codec)
+        for suite in arguments.suites
+        for told in load_suite(suite, count=lambda t: len(tokenizer(t)["input_ids"]))
+    ]
+    tasks = [task.only(task.drawn(arguments.limit, 0)) for task in tasks]
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, fp32, {arguments.device}")
+    for kind, output in KINDS.items():
+        if part := [task for task in tasks if output == task.task.OUTPUT_TYPE]:
+            compared(kind, part, model, tokenizer, arguments)
+
+
+if __name__ == "__main__":
+    main()
