@@ -49,7 +49,8 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
         save_model(material.base, weights, fresh)
         checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
         line = full_table(summary).set_index("row", drop=False).loc[row].to_dict()
-        (fresh / "README.md").write_text(card(record, line, checked), encoding="utf-8")
+        named = {str(column): value for column, value in line.items()}
+        (fresh / "README.md").write_text(card(record, named, checked), encoding="utf-8")
     return f"{row}, seed {seed}: {target}. {checked}"
 
 
@@ -121,7 +122,7 @@ def _trained_again(
         )
     with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".export.") as place:
         own = RunStore(Path(place))
-        run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, 1, lambda *_: None)
+        run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, lambda *_: None)
         status = own.run(spec.key).read("status") or {}
         if status.get("status") != "done":
             raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")

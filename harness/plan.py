@@ -180,36 +180,34 @@ def _read_toml(file: str) -> dict[str, Any]:
         raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
 
 
+POSITIVE = (
+    "batch_size",
+    "clip",
+    "learning_rate",
+    "limit",
+    "max_length",
+    "micro_tokens",
+    "pack_length",
+    "seeds",
+    "threads",
+    "workers",
+)
+CHOICES = {"mode": ("sft", "cpt"), "backend": ("hf", "vllm"), "meter": ("flops", "seconds", "tokens", "steps")}
+
+
 def _faults(plan: Plan) -> list[str]:
     """What is wrong with a plan by itself, before anything is loaded."""
-    positive = {
-        "batch_size",
-        "micro_tokens",
-        "threads",
-        "workers",
-        "limit",
-        "seeds",
-        "max_length",
-        "pack_length",
-        "learning_rate",
-        "clip",
-    }
     faults = [
-        f"{key} must be above 0, not {value}"
-        for key in sorted(positive)
-        if (value := getattr(plan, key)) is not None and value <= 0
+        f"{key} must be above 0, not {value}" for key in POSITIVE if (value := getattr(plan, key)) is not None and value <= 0
     ]
     if not 0 <= plan.warmup < 1:
         faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
     for key in ("weight_decay", "keep", "tune", "checkpoint_every"):
         if getattr(plan, key) < 0:
             faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
-    if plan.mode not in ("sft", "cpt"):
-        faults.append(f"mode is sft or cpt, not '{plan.mode}'")
-    if plan.backend not in ("hf", "vllm"):
-        faults.append(f"backend is hf or vllm, not '{plan.backend}'")
-    if plan.meter not in (None, "flops", "seconds", "tokens", "steps"):
-        faults.append(f"meter is flops, seconds, tokens or steps, not '{plan.meter}'")
+    for key, known in CHOICES.items():
+        if getattr(plan, key) not in (None, *known):
+            faults.append(f"{key} is {', '.join(known[:-1])} or {known[-1]}, not '{getattr(plan, key)}'")
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:

@@ -75,8 +75,9 @@ def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
         if row not in written.index:
             found.append(Difference(str(row), "the whole row", "there", None))
             continue
+        before, after = published.loc[row].to_dict(), written.loc[row].to_dict()
         for column in [name for name in published.columns if name not in NAMES]:
-            then, value = published.loc[row, column], written.loc[row, column] if column in written else None
+            then, value = before[column], after.get(column)
             if then != value and not (pd.isna(then) and pd.isna(value)):
                 found.append(Difference(str(row), column, then, value))
     return found

@@ -101,8 +101,8 @@ class Analysis:
         a, b = self.rows.index(row), self.rows.index(reference)
         point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
         twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
-        apart = (part[:, a] - part[:, b] for part in (own, draws))
-        return estimate_of(point[a] - point[b], *apart, min(n[a], n[b]), twice, test=True)
+        own, draws = (part[:, a] - part[:, b] for part in (own, draws))
+        return estimate_of(point[a] - point[b], own, draws, min(n[a], n[b]), twice, test=True)
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
         """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
