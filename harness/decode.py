@@ -26,24 +26,14 @@ PASSES = 4
 # --- batches and models ------------------------------------------------------------------------------------------
 
 
-def batched(
-    things: Sequence[Any], sizes: Callable[[Any], tuple[int, int]], budget: int, equal: bool = False
-) -> Iterator[list[Any]]:
-    """Cut things into batches of similar size, longest first: at most `budget` tokens, padding included.
-
-    `sizes`: tokens read at once (padded to the batch's longest) and tokens added later. `equal`: only equal first sizes
-    together.
-    """
+def batched(things: Sequence[Any], size: Callable[[Any], int], budget: int) -> Iterator[list[Any]]:
+    """Cut things into batches of similar size in tokens, longest first: at most `budget` tokens, padding included."""
     group: list[Any] = []
-    head = tail = 0
-    for thing in sorted(things, key=sizes, reverse=True):
-        first, later = sizes(thing)
-        wide = (len(group) + 1) * (head + max(tail, later)) > budget
-        if group and (wide or (equal and first != head)):
+    for thing in sorted(things, key=size, reverse=True):
+        if group and (len(group) + 1) * size(group[0]) > budget:
             yield group
-            group, head, tail = [], 0, 0
+            group = []
         group.append(thing)
-        head, tail = max(head, first), max(tail, later)
     if group:
         yield group
 
@@ -187,7 +177,7 @@ def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budge
         asking.setdefault(prompts[number].tokens, []).append(number)
     copies = {text: len(numbers) for text, numbers in asking.items()}
     found = _Entered([], [], [])
-    for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: (len(row.tokens), 0), budget):
+    for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: len(row.tokens), budget):
         prefix, logits = prefill(model, group, copies)
         found.parts.append(prefix)
         found.logits.append(logits)

@@ -37,7 +37,7 @@ class Drift:
         places = range(len(self.examples))
         self._batches = [
             collate([self.examples[place] for place in rows], device_of(base))
-            for rows in batched(places, lambda place: (len(self.examples[place]), 0), token_budget)
+            for rows in batched(places, lambda place: len(self.examples[place]), token_budget)
         ]
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
         size = sum(batch.labels.numel() for batch in self._batches) * vocabulary(base) * 4

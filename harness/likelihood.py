@@ -50,7 +50,7 @@ def score(
     found: dict[int, tuple[float, bool]] = {}
     for split in (False, True):  # rows of one text need no mask: they go together
         part = [row for row in rows if (len(row.places) > 1) is split]
-        for batch in batched(part, lambda row: (len(row.tokens), 0), budget):
+        for batch in batched(part, lambda row: len(row.tokens), budget):
             named = [[text, texts[text]] for row in batch for text in row.places]
             scored = (journal or Journal()).once(["likelihood", named], lambda batch=batch: _score(model, batch, texts))
             found |= {number: (value, same) for number, value, same in scored}

@@ -284,7 +284,7 @@ def test_joined_prefixes_remember_what_each_prompt_said(pair):
 def test_prompts_lose_their_beginning_to_leave_room_for_the_answer(pair, monkeypatch):
     model, codec = pair
     seen = []
-    monkeypatch.setattr(decode, "continuations", lambda _, prompts, *rest: seen.extend(prompts) or [[9]])
+    monkeypatch.setattr(decode, "continuations", lambda _, prompts, *rest, **__: seen.extend(prompts) or [[9]])
     prompt = chats(codec, 1)[0] + text(random.Random(3), 150)
     asked_for = asked("generate_until", (prompt, {"until": [], "max_gen_toks": 28}))
     EvaluatedModel(model, codec, max_length=128).generate_until(asked_for)
