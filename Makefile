@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing final_only max_length warmup decay weight_decay checkpoints checkpoint_every require device threads workers ray precision out tensorboard
+OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision out tensorboard
 upper = $(shell echo $(1) | tr a-z_ A-Z_)
 # DATA=finance.json becomes --data 'finance.json', and so for every option above
 FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))
@@ -30,6 +30,7 @@ test: $(VENV)/ready-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
+	$(BIN)/pip install -q -c constraints.txt deepspeed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m slow
 
 lint: $(VENV)/ready-dev  ## ruff and pyright

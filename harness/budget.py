@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -104,16 +105,21 @@ PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shap
 
 def price_of(model: nn.Module, *, backward: bool) -> Price:
     """Measure a model's price on the meta device, with its present set of trained parameters."""
-    import numpy as np
-
     counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
-    columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
-    solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
-    price = Price(*(float(round(x)) for x in solution))  # whole numbers, less the solver's noise
+    price = fit(counted)
     for shape, flops in zip(PROBES, counted, strict=True):
         if abs(price.of(shape) - flops) > 0.005 * flops:
             raise RuntimeError(f"price model off at {shape}: counted {flops:.4g}, priced {price.of(shape):.4g}")
     return price
+
+
+def fit(counted: Sequence[float]) -> Price:
+    """The coefficients that give these counts at `PROBES`: whole numbers, less the solver's noise."""
+    import numpy as np
+
+    columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
+    solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
+    return Price(*(float(round(x)) for x in solution))
 
 
 def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
@@ -122,16 +128,20 @@ def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
 
     from harness.model import logits_at
 
-    device = next(model.parameters()).device
-    tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
-    places = torch.zeros(shape.places, dtype=torch.long, device=device)
-    batch = Batch(tokens, torch.ones_like(tokens), places, places, ())
+    batch = empty_batch(shape, next(model.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
         logits = logits_at(model, batch, attention_mask=batch.mask)
         if backward:
             logits.sum().backward()
             model.zero_grad()
     return counter.get_total_flops()
+
+
+def empty_batch(shape: Shape, device: torch.device) -> Batch:
+    """A padded batch of this shape, of token 0."""
+    tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
+    places = torch.zeros(shape.places, dtype=torch.long, device=device)
+    return Batch(tokens, torch.ones_like(tokens), places, places, ())
 
 
 @dataclass
@@ -142,6 +152,11 @@ class Account:
     seconds: float = 0.0
     tokens: int = 0
     calls: int = 0
+
+
+MEASURES = tuple(Account.__dataclass_fields__)
+Spending = tuple[dict[str, Account], Counter[str]]
+"""Accounts by name, and tokens by class."""
 
 
 @dataclass
@@ -158,6 +173,8 @@ class Ledger:
     steps: int = 0
     end: float = 1.0
     """Fraction of the budget that the stage under way may go to."""
+    _agreed: Spending | None = field(default=None, repr=False)
+    """What all ranks of the run had spent when they last agreed."""
 
     def _total(self, what: str) -> float:
         return sum(getattr(account, what) for account in self.accounts.values())
@@ -207,6 +224,26 @@ class Ledger:
             entry.calls += 1
             self.classes.update(tokens)
 
+    def fresh(self) -> Spending:
+        """What was charged here since the ranks of a run last agreed."""
+        before, classes = self._agreed or ({}, Counter())
+        accounts = {}
+        for name, now in self.accounts.items():
+            then = before.get(name, Account())
+            accounts[name] = Account(*(getattr(now, part) - getattr(then, part) for part in MEASURES))
+        return accounts, Counter({kind: n - classes[kind] for kind, n in self.classes.items()})
+
+    def agree(self, spent: Sequence[Spending]) -> None:
+        """Put what all ranks charged since they last agreed in place of what this one did: each counts once."""
+        accounts, classes = deepcopy(self._agreed) if self._agreed else ({}, Counter())
+        for charged, tokens in spent:
+            for name, account in charged.items():
+                total = accounts.setdefault(name, Account())
+                for part in MEASURES:
+                    setattr(total, part, getattr(total, part) + getattr(account, part))
+            classes.update(tokens)
+        self.accounts, self.classes, self._agreed = accounts, classes, (deepcopy(accounts), classes.copy())
+
     def record(self) -> dict[str, Any]:
         """As stored in ledger.json."""
         return {
@@ -225,6 +262,7 @@ class Ledger:
         """Take back what `record` gave: a resumed run has spent what it had spent."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
+        self._agreed = deepcopy(self.accounts), self.classes.copy()
         self.steps = record["steps"]
 
 

@@ -15,9 +15,10 @@ from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
 from harness.contamination import RULE
+from harness.engines.ranks import pace
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
-from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, seconds_a_flop
+from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, sharding_of
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
@@ -100,8 +101,10 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": dataclasses.asdict(material.training),
     }
+    if plan.gpus_per_run > 1 or plan.deepspeed:
+        asked |= {"ranks": plan.gpus_per_run, "deepspeed": sharding_of(plan)}
     path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
-    kept = read_json(path) or asked | {"seconds_a_flop": seconds_a_flop(material)}
+    kept = read_json(path) or asked | {"seconds_a_flop": pace(material)}
     write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
     return allowed_amount(flops) * kept["seconds_a_flop"]
@@ -130,6 +133,8 @@ def question_of(material: Material) -> dict[str, Any]:
         "max_length": plan.max_length,
         "pack_length": plan.pack_length,
         "gradient_checkpointing": plan.gradient_checkpointing,
+        "ranks": plan.gpus_per_run if plan.gpus_per_run > 1 else None,
+        "deepspeed": sharding_of(plan),
         "batch_size": plan.batch_size,
         "precision": plan.precision,
         "threads": plan.threads,

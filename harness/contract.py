@@ -108,6 +108,14 @@ class Run(ABC):
         """A fresh CPU generator seeded from (seed, name): one method's draws never move another's."""
 
     @abstractmethod
+    def free_memory(self) -> float:
+        """Bytes free on the device, the least of the run's devices; infinite on a CPU."""
+
+    @abstractmethod
+    def summed(self, value: float) -> float:
+        """A sum over weights, from this process's sum over the part of them that `gradient` and `update` see here."""
+
+    @abstractmethod
     def rng(self, name: str) -> AbstractContextManager[None]:
         """For code that draws from the global generators: forks them, seeds them from (seed, name), restores them."""
 
@@ -181,7 +189,8 @@ class Method:
     `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
     `needs` (subset of {"general_data", "base_logits", "dev_scores", "line"}; general data sets the track; `line`: its `finish`
     may go to the base's weights or between), `base_source` (the rows on which it asks for `run.base_logits`, to price a step
-    before it is made), `sharded` (works under ZeRO-2/3),
+    before it is made), `unsharded` (why it does not work where each process holds but a part of the weights, as under ZeRO-2
+    and ZeRO-3; empty where it does),
     `decoupled` (its pull is a plain step of its own, outside clipping and the optimizer's moments),
     `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
     For `trainable`: `adds` (where its parameters stand: `linear`, `feed_forward`, `blocks` or `tokens`; empty: it chooses among
@@ -197,7 +206,7 @@ class Method:
     renorm: bool = True
     needs: frozenset[str] = frozenset()
     base_source: str = "domain"
-    sharded: ClassVar[bool] = True
+    unsharded: ClassVar[str] = ""
     decoupled: ClassVar[bool] = False
     adds: ClassVar[str] = ""
     folds: ClassVar[bool] = False
@@ -343,10 +352,13 @@ def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], lab
     return scaled(fisher)
 
 
-def scaled(importance: Weights) -> Weights:
-    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice)."""
-    total = sum(float(part.sum()) for part in importance.values())
-    mean = total / sum(part.numel() for part in importance.values())
+def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Weights:
+    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
+
+    `summed` (`run.summed`): where a process holds but a part of the weights.
+    """
+    total = summed(sum(float(part.sum()) for part in importance.values()))
+    mean = total / summed(sum(part.numel() for part in importance.values()))
     return {name: part / mean if mean else part for name, part in importance.items()}
 
 

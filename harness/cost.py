@@ -9,13 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.compare import prepare
+from harness.gpus import MFU, find_gpu
 from harness.material import Material, RunSpec, run_specs, training_run
 from harness.plan import Plan
+from harness.recipes import parse_recipe
+from harness.run import SHORT
+from harness.sizing import Sizer, Way
 from harness.stats import DISCORDANT, detectable
 from harness.tune import trial_specs, trials_of
 
 PACE = {"cpu": 5e-12, "cuda": 4e-15}
-"""Seconds a FLOP: rough guesses (a CPU core at 200 GFLOP/s; a recent GPU at 250 TFLOP/s), replaced by a run's own measure."""
+"""Seconds a FLOP where no GPU is named: rough guesses (a CPU core at 200 GFLOP/s; a recent GPU at 250 TFLOP/s)."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,20 @@ class Cost:
 
     flops: float
     seconds: float
+    """Of all its devices together."""
     memory: float
-    """Bytes: weights, gradients, masters, moments and copies of the base; activations are not in it."""
+    """Bytes on each device (harness/sizing.py); on a CPU with the base's fp32 weights, which a GPU leaves to the host."""
 
 
 def cost_of(material: Material, spec: RunSpec) -> Cost:
-    """Price a run: its budget in FLOPs, device-seconds at a rough pace, memory of everything that has the weights' size."""
+    """Price a run: its budget in FLOPs, device-seconds at a rough pace, memory."""
+    plan, parameters = material.plan, material.base.parameters
+    cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
+    host = 0.0 if cuda else 4.0 * parameters
     if spec.role == "base":
-        return Cost(0.0, 0.0, 4.0 * material.base.parameters)
+        return Cost(0.0, 0.0, max(host, 4.0 * parameters))
     run = training_run(material, spec)
-    pace = PACE["cuda" if (material.plan.device or "").startswith("cuda") else "cpu"]
+    pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE["cuda" if cuda else "cpu"]
     if spec.meter == "flops":
         flops = spec.allowed
     elif spec.meter == "seconds":
@@ -42,11 +50,10 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
         step = next(run.steps())
         price, tokens = run.step_price(step)
         flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
-    trained = run.trained_parameters
-    width = 2 if spec.training.precision == "bfloat16" else 4
-    copies = 1 + ("base_logits" in set().union(*(m.needs for m in run.methods)) and trained == material.base.parameters)
-    start = 4 * material.base.parameters
-    return Cost(flops, flops * pace, start + copies * width * material.base.parameters + trained * (width + 4 + 4 + 8))
+    longest = max(map(len, material.training_data.domain))
+    length = plan.pack_length or longest
+    sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, length, bool(plan.pack_length))
+    return Cost(flops, flops * pace, host + sizer.size(Way.of(plan), squares=not cuda and longest <= SHORT).bytes)
 
 
 def print_cost(plan: Plan) -> None:
@@ -57,10 +64,11 @@ def print_cost(plan: Plan) -> None:
     console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
     pool = len(material.training_data.general)
     console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters, {plan.precision} on {plan.device}")
+    console.print(_spread(plan))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
     _print_suites(console, evaluation.summary)
-    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "GB, no activations")
+    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "GB a device")
     costs = [cost_of(material, spec) for spec in specs]
     for spec, cost in zip(specs, costs, strict=True):
         budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
@@ -87,3 +95,10 @@ def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
     console.print(
         f"detectable: with 80 % power at 5 %, where one item in {1 / DISCORDANT:.0f} is answered otherwise than by the base"
     )
+
+
+def _spread(plan: Plan) -> str:
+    """How a run is spread and sized, in words."""
+    parts = [f"{plan.gpus_per_run} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
+    parts += ["checkpointing"] if plan.gradient_checkpointing else []
+    return ", ".join([*parts, plan.deepspeed or ("data parallel" if plan.gpus_per_run > 1 else "one process")])

@@ -61,6 +61,7 @@ def section(entry: Entry) -> str:
     facts += [f"needs: {', '.join(entry.needs)}"] if entry.needs else []
     made = method()
     facts += [f"learning rate: {made.lr_scale:g} × plain fine-tuning's"] if made.lr_scale != 1 else []
+    facts.append(f"not with DeepSpeed: {plain(method.unsharded)}" if method.unsharded else "sharded by DeepSpeed: yes")
     text = [f"## {entry.name}", plain(entry.summary), plain(inspect.getdoc(method) or ""), "; ".join(facts) + "."]
     if entry.settings:
         text.append(settings_table(entry))

@@ -23,6 +23,7 @@ from harness.lease import Lost, leased
 from harness.material import Material, RunSpec, training_run
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
+from harness.parallel.alone import Alone
 from harness.plan import portable
 from harness.probe import probe
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
@@ -37,7 +38,13 @@ ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
 Events = Callable[[dict[str, Any]], None]
 
 
-def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events) -> None:
+Join = Callable[[], Alone]
+"""Gives the engine of this process once all processes of the run are there."""
+
+
+def execute(
+    spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events, join: Join = Alone
+) -> None:
     """Make the run and its evaluations, whatever of them the store lacks. Another process at the same run is waited for."""
     home = store.run(spec.key)
     try:
@@ -48,19 +55,38 @@ def execute(spec: RunSpec, material: Material, store: RunStore, evaluation: Eval
                 here.push_checkpoint()
                 events(event)
 
-            _execute(spec, material, RunFolder(here.local), evaluation, tell)
+            _execute(spec, material, RunFolder(here.local), evaluation, tell, join)
             lease.check()
     except Lost:
+        if join is not Alone:
+            raise  # all processes of the run begin again
         execute(spec, material, store, evaluation, events)  # whoever took it over is waited for
 
 
-def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events) -> None:
+def follow(spec: RunSpec, material: Material, join: Join) -> None:
+    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
+    run = training_run(material, spec)
+    run.engine = join()
+    folder = run.engine.agreed(Path())  # the first process's
+    reset_peak_memory()
+    try:
+        train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
+    except (Diverged, Overdrawn, torch.OutOfMemoryError):
+        return  # the first process says it
+    run.engine.exchange(peak_memory())
+
+
+def _looks(spec: RunSpec) -> list[float]:
+    return sorted({*SIXTHS, *(fraction for fraction in spec.models if fraction < 1)})
+
+
+def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
     evaluator = Scoring(spec, material, folder, evaluation)
     try:
         found = folder.status == "done" and folder.has_models(spec.models)
         if not found or not (evaluator.complete or _weights_path(folder).exists()):
             evaluator.forget()
-            _train(spec, material, folder, evaluator, events)
+            _train(spec, material, folder, evaluator, events, join)
         if not evaluator.complete:
             events({"phase": "evaluating"})
             evaluator.score(read_weights(_weights_path(folder)))
@@ -88,7 +114,7 @@ def _weights_path(folder: RunFolder) -> Path:
     return folder.path / "weights" / "model.safetensors"
 
 
-def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events) -> None:
+def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
     (folder.path / "status.json").unlink(missing_ok=True)
     begin, started = time.monotonic(), datetime.now(UTC)
@@ -114,9 +140,10 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     if spec.role == "base":
         weights, progress = run.start, Progress()
     else:
-        looks = sorted({*SIXTHS, *(fraction for fraction in spec.models if fraction < 1)})
-        weights, progress = train(run, folder.path, observe, report, looks, material.plan.checkpoint_every)
-    peak = peak_memory()
+        run.engine = join()
+        run.engine.agreed(folder.path)
+        weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
+    peak = max(run.engine.exchange(peak_memory()))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
     _weights_path(folder).parent.mkdir(exist_ok=True)
@@ -126,7 +153,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         "weights_hash": weights_hash(weights),
         "evaluation_seconds": scoring.seconds,
         "models": list(spec.models),
-        "notes": [note for method in run.methods for note in method.notes()],
+        "notes": [*progress.notes, *(note for method in run.methods for note in method.notes())],
     }
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
     folder.write("run", record | {"where": where()})

@@ -45,10 +45,14 @@ class Masters:
 
     @torch.no_grad()
     def scale_gradients(self, factor: float) -> None:
-        """Multiply every gradient by the step's normaliser."""
+        """Multiply every gradient by this."""
         for tensor in self.tensors:
             if tensor.grad is not None:
                 tensor.grad.mul_(factor)
+
+    def clip(self, limit: float) -> float:
+        """The norm of all gradients, which are then made no longer than `limit`."""
+        return float(torch.nn.utils.clip_grad_norm_(self.tensors, limit, foreach=True))
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -83,15 +87,30 @@ class Masters:
             plain = self.wrapped.names.get(name)
             if plain is None or plain.startswith("added.") or not parameter.requires_grad:
                 continue
-            if (gradient := pull(plain, master.detach(), start[plain].to(master.device))) is not None:
-                master.grad = gradient if master.grad is None else master.grad + gradient
-        for plain, (fold, factors) in self.wrapped.folded(self.values).items():
+            if (gradient := pull(plain, master.detach(), self.part(plain, start[plain]).to(master.device))) is not None:
+                master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        if not self.wrapped.folds:
+            return
+        whole = self.whole()
+        for plain, (fold, factors) in self.wrapped.folded(whole).items():
             began = start[plain].to(factors[0].device)
             with torch.enable_grad():
                 weight = fold(began, factors)
             if (gradient := pull(plain, weight.detach(), began)) is not None:
                 weight.backward(gradient)
+        self.take_whole(whole)
+
+    def part(self, plain: str, tensor: Tensor) -> Tensor:
+        """What this process holds of a tensor that has the shape of a weight; here all of it."""
+        return tensor
+
+    def whole(self) -> dict[str, Tensor]:
+        """Every trained parameter in full, with a gradient of its own where only a part of it is held here."""
+        return self.values
+
+    def take_whole(self, whole: dict[str, Tensor]) -> None:
+        """Add what the gradients of `whole` came to, to those of the parts."""
 
     def effective(self) -> Weights:
         """Plain fp32 weights of the model as trained so far, and what is added to them."""
-        return self.wrapped.effective(self.values)
+        return self.wrapped.effective(self.whole())

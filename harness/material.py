@@ -20,10 +20,12 @@ from harness.data import Dataset, joined, load_stages
 from harness.errors import PlanError, raise_faults
 from harness.model import BaseModel, open_base
 from harness.packing import check_packing, encode_texts
+from harness.parallel.alone import Alone
 from harness.plan import Plan, resolve_places
-from harness.recipes import PLAIN, Recipe, parse_recipe, unlike_base
+from harness.recipes import PLAIN, Recipe, parse_recipe, unlike_base, unsharded
 from harness.records import Record, read_records
 from harness.run import Training, TrainingData, TrainingRun
+from harness.sharding import deepspeed_config, devices_of
 from harness.store import key_of
 from harness.template import ChatTemplate
 
@@ -66,7 +68,7 @@ class Material:
         rate = plan.learning_rate or default_rate(self.base.parameters)
         names = ("batch_size", "micro_tokens", "warmup", "decay", "weight_decay", "clip", "precision", "pack_length")
         same = {name: getattr(plan, name) for name in names}
-        return Training(rate, checkpointing=plan.gradient_checkpointing, **same)
+        return Training(rate, checkpointing=bool(plan.gradient_checkpointing), **same)
 
     def encode(self, records: Sequence[Record], source: str) -> list[Example]:
         """The training examples of these records."""
@@ -109,11 +111,14 @@ def gather(plan: Plan) -> Material:
     general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
+    if plan.deepspeed:
+        faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
     raise_faults(faults)
     plan = dataclasses.replace(plan, meter=plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan)))
     max_length = min(base.max_length, plan.max_length or 2048)
     packed = plan.pack_length or (2048 if text else None)
     plan = dataclasses.replace(plan, max_length=max_length, pack_length=packed and min(packed, base.max_length))
+    plan = sized(plan, recipes)
     if packed:
         check_packing(base.load(torch.float32))
     template = ChatTemplate(base.tokenizer)
@@ -145,9 +150,13 @@ def _resolve_machine(plan: Plan) -> Plan:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanError(f"device '{device}' is asked for but torch sees no GPU here; use device cpu")
     gpu = device.startswith("cuda")
-    precision = plan.precision or ("bfloat16" if gpu or _fast_bf16() else "float32")
+    precision = plan.precision or ("bfloat16" if gpu or plan.gpu or _fast_bf16() else "float32")
     seeds = plan.seeds or (3 if gpu else 1)
-    here = None if plan.ray else 1 if gpu else max(1, (os.cpu_count() or 1) // plan.threads)
+    held = plan.gpus_per_run
+    if gpu and not plan.ray and held > (seen := torch.cuda.device_count()):
+        raise PlanError(f"gpus_per_run is {held} but torch sees {seen} GPUs here; ask for at most so many")
+    runs = len(devices_of(plan.devices)) // held if plan.devices else 1
+    here = None if plan.ray else runs if gpu else max(1, (os.cpu_count() or 1) // (plan.threads * held))
     workers = plan.workers or here  # on a cluster None: all that fit
     return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
 
@@ -282,11 +291,31 @@ def spec_of(
             "device": plan.device,
             "torch": torch.__version__,
         }
+        if plan.gpus_per_run > 1 or plan.deepspeed:
+            question["ranks"] = plan.gpus_per_run
+            question["deepspeed"] = sharding_of(plan)
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
     models = plan.checkpoint_fractions if role == "recipe" and reported and recipe.folds else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
+
+
+def sized(plan: Plan, recipes: Sequence[Recipe]) -> Plan:
+    """What the plan leaves open of micro-batches, checkpointing and sharding: what fits its GPU, or our defaults."""
+    if plan.gpu:
+        from harness.sizing import way_of
+
+        way = way_of(plan, recipes)
+        changes = {"micro_tokens": way.micro_tokens, "gradient_checkpointing": way.checkpointing, "deepspeed": way.deepspeed}
+        return dataclasses.replace(plan, **{key: value for key, value in changes.items() if getattr(plan, key) is None})
+    changes = {"micro_tokens": plan.micro_tokens or 8192, "gradient_checkpointing": bool(plan.gradient_checkpointing)}
+    return dataclasses.replace(plan, **changes)
+
+
+def sharding_of(plan: Plan) -> dict[str, Any] | None:
+    """DeepSpeed's configuration for a run of this plan; None where every process holds the whole model."""
+    return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
@@ -317,7 +346,7 @@ def allowed_amount(material: Material) -> float:
     return flops if meter == "flops" else flops * seconds_a_flop(material)
 
 
-def seconds_a_flop(material: Material) -> float:
+def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
     """Pace of plain fine-tuning on this device: a short calibration of the same optimizer step."""
     import tempfile
     from pathlib import Path
@@ -326,6 +355,7 @@ def seconds_a_flop(material: Material) -> float:
 
     spec = spec_of(material, "plain", "recipe", PLAIN, 0, 8.0)
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
+    run.engine = engine or run.engine
     with tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, lambda _: None)
     return run.ledger.pace

@@ -11,8 +11,10 @@ from typing import Any
 
 from harness.bundled import embedded, for_own_models
 from harness.errors import PlanError, raise_faults
+from harness.gpus import find_gpu
 from harness.limits import parse_limits
 from harness.scoring import read_metrics
+from harness.sharding import devices_of, zero_of
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,8 +73,8 @@ class Plan:
         None,
         "tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts are cut), else off",
     )
-    gradient_checkpointing: bool = option(
-        False, "recompute activations in the backward pass: less memory, more FLOPs, the same losses"
+    gradient_checkpointing: bool | None = option(
+        None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
     )
     probe: bool = option(
         False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
@@ -80,7 +82,7 @@ class Plan:
     final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
     batch_size: int = option(32, "examples an optimizer step")
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
-    micro_tokens: int = option(8192, "padded tokens a micro-batch, at most")
+    micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")
     warmup: float = option(0.05, "share of the budget over which the learning rate rises")
     decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
     weight_decay: float = option(0.0, "AdamW's decay to zero")
@@ -89,7 +91,19 @@ class Plan:
         None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
     )
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
-    threads: int = option(1, "CPU threads a run")
+    gpus_per_run: int = option(1, "GPUs of one run, a process each (on a CPU: processes)")
+    gpu: str | None = option(
+        None,
+        "the GPU that runs are sized for (4090, a100-80, h200 ...): what fits is chosen of micro_tokens,"
+        " gradient_checkpointing and deepspeed, where they are not given",
+    )
+    devices: str | None = option(None, "GPUs that runs may use, as 0,1,2,3; default: all that are seen")
+    deepspeed: str | None = option(
+        None,
+        "how a run is sharded over its GPUs: zero2, zero3, either with -offload (to CPU memory), or a DeepSpeed JSON;"
+        " default: not, every GPU has the whole model",
+    )
+    threads: int = option(1, "CPU threads a run (of each of its processes)")
     workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU; with ray all that fit")
     ray: str | None = option(None, "spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md)")
     checkpoints: str | None = option(
@@ -171,11 +185,17 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
     return plan
 
 
+PRESETS = Path(__file__).parent / "presets"
+"""Plans for usual hardware, named by their file's stem."""
+
+
 def _read_toml(file: str) -> dict[str, Any]:
+    preset = PRESETS / f"{file}.toml"
     try:
-        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        return tomllib.loads((preset if preset.is_file() else Path(file)).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PlanError(f"plan file '{file}' does not exist") from None
+        presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.toml")))
+        raise PlanError(f"plan file '{file}' does not exist, and is no preset; presets are {presets}") from None
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
 
@@ -183,6 +203,7 @@ def _read_toml(file: str) -> dict[str, Any]:
 POSITIVE = (
     "batch_size",
     "clip",
+    "gpus_per_run",
     "learning_rate",
     "limit",
     "max_length",
@@ -228,8 +249,7 @@ def _faults(plan: Plan) -> list[str]:
         faults.append(f"contamination is exclude or keep, not '{plan.contamination}'")
     if plan.decay not in ("cosine", "linear", "constant"):
         faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
-    if plan.precision not in (None, "bfloat16", "float32"):
-        faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
+    faults += _device_faults(plan)
     if len(plan.tests) != len(plan.sources):
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
     if not plan.recipe_texts:
@@ -239,9 +259,34 @@ def _faults(plan: Plan) -> list[str]:
     return faults
 
 
+def _device_faults(plan: Plan) -> list[str]:
+    """What is wrong with how runs are computed and spread over devices."""
+    faults: list[str] = []
+    devices: list[int] = []
+    try:
+        devices = devices_of(plan.devices) if plan.devices is not None else []
+    except PlanError as error:
+        faults += error.faults
+    if plan.precision not in (None, "bfloat16", "float32"):
+        faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
+    if plan.gpu is not None:
+        try:
+            find_gpu(plan.gpu)
+        except PlanError as error:
+            faults += error.faults
+    if devices and len(devices) < plan.gpus_per_run:
+        faults.append(f"gpus_per_run is {plan.gpus_per_run} but devices names {len(devices)}: name more, or ask for fewer")
+    if plan.deepspeed is not None:
+        try:
+            zero_of(plan.deepspeed)
+        except PlanError as error:
+            faults += error.faults
+    return faults
+
+
 def portable(plan: Plan) -> Plan:
     """The plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
-    places = ("data", "test", "model", "general")
+    places = ("data", "test", "model", "general", "deepspeed")
     changes = {key: str(value).replace(f"{ROOT}/", "") for key in places if (value := getattr(plan, key)) is not None}
     return dataclasses.replace(plan, **changes)
 

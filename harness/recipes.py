@@ -168,6 +168,17 @@ def unlike_base(recipe: Recipe) -> str:
     return "+".join(parts)
 
 
+def unsharded(recipe: Recipe, stages: bool) -> str:
+    """Why a recipe cannot run where each process holds but a part of the weights; empty where it can."""
+    for name, method in zip(recipe.names, recipe.methods, strict=True):
+        reason = method.unsharded
+        if stages and not reason and overrides(method, "stage_begin") and method.state():
+            reason = "what it learned is in parts when it looks at the whole model where a stage begins"
+        if reason:
+            return f"'{recipe.text}' cannot be sharded by DeepSpeed: {name}: {reason}; leave it out, or leave deepspeed"
+    return ""
+
+
 def with_settings(text: str, settings: dict[tuple[str, str], Any]) -> str:
     """The recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
     terms = [(name, given | {s: v for (m, s), v in settings.items() if m == name}) for name, given in read_terms(text)]

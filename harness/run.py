@@ -20,6 +20,7 @@ from harness.contract import Batch, Example, Method, Run, Step, Weights, overrid
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
+from harness.parallel.alone import Alone
 from harness.reading import read, token_scores
 from harness.say import Speaker
 from harness.wrapping import Wrapped, wrap
@@ -96,7 +97,9 @@ class TrainingRun(Run):
         self._resting: frozenset[str] = frozenset()
         self._frozen: nn.Module | None = None
         self.model: Any = None
-        self.masters: Any = None
+        self.engine = Alone()
+        self.room = training.pack_length or training.micro_tokens
+        """Tokens a micro-batch (or a packed row) at most; halved where memory runs out."""
         self.open_dev: OpenDev | None = None
         self.wrapped: Wrapped | None = None
 
@@ -116,6 +119,13 @@ class TrainingRun(Run):
     @property
     def general(self) -> tuple[Example, ...]:
         return self.data.general
+
+    def free_memory(self) -> float:
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
+        return min(self.engine.exchange(free))
+
+    def summed(self, value: float) -> float:
+        return self.engine.total(value)
 
     def generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.derive_seed(name))
@@ -158,10 +168,10 @@ class TrainingRun(Run):
             return scores(scored)
 
     def weights(self) -> Weights:
-        return self.masters.effective() if self.masters else self.start
+        return self.start if self.model is None else self.engine.gather()()
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        for group in self._groups(examples):
+        for group in self.groups(examples):
             yield self._collate(group)
 
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -169,14 +179,14 @@ class TrainingRun(Run):
 
     @contextmanager
     def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[None]:
-        price = self._price("full" if model is not self.model else "train", backward)
+        price = self.price("full" if model is not self.model else "train", backward)
         with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
             yield
 
     @contextmanager
     def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
         """Bills the forwards of `model` inside, whatever their shapes."""
-        price = self._price("full" if model is not self.model else "train", False)
+        price = self.price("full" if model is not self.model else "train", False)
         with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
             try:
                 yield
@@ -227,10 +237,18 @@ class TrainingRun(Run):
     def _shape(self, group: Sequence[Example]) -> Shape:
         return Shape.packed(group) if self.training.pack_length else Shape.padded(group)
 
-    def _groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+    def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The micro-batches of these examples."""
         if self.training.pack_length:
-            return packs(examples, self.training.pack_length)
-        return micro_batches(examples, self.training.micro_tokens, OVERHEAD[self.device.type])
+            return packs(examples, self.room)
+        return micro_batches(examples, self.room, OVERHEAD[self.device.type])
+
+    def halve(self, step: Step) -> bool:
+        """Make micro-batches at most half as large; False where this step's hold one example each already."""
+        if all(len(group) == 1 for share in self.engine.deal(step) for group in self.groups(share)):
+            return False
+        self.room //= 2
+        return True
 
     def filled(self, hook: str) -> list[Method]:
         """The methods that fill a hook, in canonical order."""
@@ -260,11 +278,11 @@ class TrainingRun(Run):
         """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
         taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
         flops, tokens = 0.0, sum(map(len, step))
-        for group in self._groups(step):
-            flops += self._price("train", True).of(self._shape(group))
+        for group in chain.from_iterable(map(self.groups, self.engine.deal(step))):
+            flops += self.price("train", True).of(self._shape(group))
             for source in taught:
                 if part := [example for example in group if example.source == source]:
-                    flops += self._price("full", False).of(self._shape(part))
+                    flops += self.price("full", False).of(self._shape(part))
                     tokens += sum(map(len, part))
         return flops, tokens
 
@@ -295,16 +313,16 @@ class TrainingRun(Run):
         for name, parameter in trained.items():
             parameter.requires_grad_(name not in self._resting)
 
-    def _price(self, model: str, backward: bool) -> Price:
+    def price(self, model: str, backward: bool) -> Price:
         """Price of the `full` base with everything trained, or of the model as the recipe `train`s it at present."""
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
         key = (model, backward, self._resting)
         if key not in self._prices:
-            self._prices[key] = price_of(self._empty(), backward=backward)
+            self._prices[key] = price_of(self.empty(), backward=backward)
         return self._prices[key]
 
-    def _empty(self) -> nn.Module:
+    def empty(self) -> nn.Module:
         """The model as the recipe trains it at present, without weights."""
         empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
@@ -317,12 +335,12 @@ class TrainingRun(Run):
     @cached_property
     def trained_parameters(self) -> int:
         """How many parameters the recipe trains."""
-        return sum(p.numel() for p in self._empty().parameters() if p.requires_grad)
+        return sum(p.numel() for p in self.empty().parameters() if p.requires_grad)
 
     @contextmanager
     def _base_model(self) -> Iterator[nn.Module]:
         """The base in the computing precision: the trained model with its adapters off where that is the base, else a copy."""
-        if self.wrapped is not None and self.wrapped.silenced:
+        if self.wrapped is not None and self.wrapped.silenced and self.engine.forwards_alone:
             training = self.model.training
             self.model.eval()
             with self.model.disable_adapter():

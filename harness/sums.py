@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class StepSums:
         """One micro-batch's (S,) losses and token weights, before anything is normalised."""
         place = torch.bucketize(nll, torch.tensor(WEIGHT_EDGES, device=nll.device))
         parts = torch.stack([torch.ones_like(nll), weights]).float()
-        sums = torch.zeros(2, len(WEIGHT_EDGES) + 1, device=nll.device).index_add_(1, place, parts)
+        sums = torch.zeros(2, len(WEIGHT_EDGES) + 1, device=nll.device).index_add_(1, place, parts).cpu()
         self.given = sums if self.given is None else self.given + sums
 
     def add(self, nll: Tensor, weights: Tensor, normaliser: float) -> None:
@@ -45,8 +46,21 @@ class StepSums:
         zone = torch.bucketize(nll, edges)
         # the gradient of a token's loss at its own logit is 1 - p = 1 - exp(-loss)
         parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)]).float()
-        sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts)
+        sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts).cpu()
         self.zones = sums if self.zones is None else self.zones + sums
+
+    @classmethod
+    def over_ranks(cls, parts: Sequence[StepSums]) -> StepSums:
+        """Of all ranks of a run together."""
+        if len(parts) == 1:
+            return parts[0]
+        total = cls()
+        for name in ("supervised", "loss", "weighted", "normaliser", "penalty"):
+            setattr(total, name, sum(getattr(part, name) for part in parts))
+        for name in ("zones", "given"):
+            found = [tensor for part in parts if (tensor := getattr(part, name)) is not None]
+            setattr(total, name, torch.stack(found).sum(0) if found else None)
+        return total
 
     def entry(self) -> dict[str, Any]:
         """As logged: means over supervised tokens, shares of tokens and of gradient in each zone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoint import read_progress, restore_methods, restore_training, save_checkpoint
+from harness.checkpoint import read_progress
 from harness.contract import Batch, Step, Weights
-from harness.masters import Masters
 from harness.model import save_weights
 from harness.packing import check_packing
 from harness.run import TrainingRun
@@ -49,7 +49,8 @@ class Progress:
     begun: int = 0
     """Steps before the stage under way."""
     stopped_by: str = "budget"
-    log: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the report must say of how it was trained."""
 
 
 def train(
@@ -65,8 +66,8 @@ def train(
     `observe` is called after the step that reaches a fraction of `looks`, in rising order. A checkpoint is saved every
     `checkpoint_every` seconds, of a large model more rarely: at most a twentieth of the time goes there (0: after each step).
     """
-    masters, optimizer, progress = _set_up(run, folder)
-    log = _open_log(folder / "log.jsonl", progress.steps)
+    engine, progress = run.engine, _set_up(run, folder)
+    log = _open_log(folder / "log.jsonl", progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
     saved, pause = time.monotonic(), checkpoint_every
     looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
@@ -76,8 +77,7 @@ def train(
                 step = _affordable(run, wanted)
                 if not step:
                     break
-                torch.manual_seed(run.derive_seed(f"step {progress.steps}"))
-                entry = _optimizer_step(run, masters, optimizer, step)
+                entry = _optimizer_step(run, step, progress)
                 progress.steps += 1
                 progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
                 entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
@@ -91,82 +91,92 @@ def train(
                         f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
                     )
                 while looks and looks[0] <= run.ledger.fraction + 1e-9:
-                    observe(looks.pop(0), masters.effective)
-                stopper = next((m for m in run.filled("stop") if m.stop(run)), None)
-                if stopper is not None:
-                    progress.stopped_by = type(stopper).__name__.lower()
+                    observe(looks.pop(0), engine.gather())
+                    engine.agreed(None)  # the others wait here, free of charge
+                if stopped_by := _stopper(run):
+                    progress.stopped_by = stopped_by
                     break
-                if time.monotonic() - saved > pause:
+                if engine.agreed(time.monotonic() - saved > pause):
                     begin = time.monotonic()
-                    save_checkpoint(folder / "checkpoint", masters, optimizer, list(run.methods), _record(run, progress))
+                    engine.save(folder / "checkpoint", run.methods, _record(run, progress))
                     saved = time.monotonic()
                     pause = max(checkpoint_every, 19 * (saved - begin)) if checkpoint_every else 0.0
             if run.stage == len(run.ends) or progress.stopped_by != "budget":
                 break
-            optimizer = _next_stage(run, masters, folder)
+            _next_stage(run, folder)
             progress.begun = progress.steps
-    weights = masters.effective()
-    for method in run.filled("finish"):
+    weights = engine.gather()()
+    for method in run.filled("finish") if engine.rank == 0 else ():
         weights = run.start | method.finish(weights, run)  # what it knows nothing of is as it began
     return weights, progress
 
 
-def _set_up(run: TrainingRun, folder: Path) -> tuple[Masters, torch.optim.Optimizer, Progress]:
+def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
-    record = read_progress(folder / "checkpoint")
+    engine, saved = run.engine, folder / "checkpoint"
+    record = read_progress(saved)
     model = run.load()
     if record is None:
-        for method in run.filled("prepare"):
-            method.prepare(model, run)
-        _refuse_overdrawn(run)
+        _prepare(run, "prepare", model)
+        engine.share(run.methods, folder, run.device)
     else:
-        restore_methods(folder / "checkpoint", list(run.methods), run.device)
+        engine.restore_methods(saved, run.methods, run.device)
     wrapped = run.wrap(model)
     if run.training.pack_length:
         check_packing(wrapped.model)  # what wraps the model must not let documents see each other either
     run.model = wrapped.model.train()
-    run.masters = masters = Masters(wrapped)
-    optimizer, progress = _optimizer(run, masters), Progress()
-    if record is not None:
-        run.enter(record["stage"])
-        restore_training(folder / "checkpoint", masters, optimizer)
-        run.ledger.restore(record["ledger"])
-        progress = Progress(record["steps"], record["epochs"], record["begun"])
-    return masters, optimizer, progress
+    engine.build(wrapped, run.training.weight_decay, run.methods)
+    if record is None:
+        return Progress()
+    run.enter(record["stage"])
+    engine.restore(saved)
+    run.ledger.restore(record["ledger"])
+    run.room = record["room"]
+    return Progress(record["steps"], record["epochs"], record["begun"], notes=record["notes"])
 
 
-def _optimizer(run: TrainingRun, masters: Masters) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(masters.tensors, lr=0.0, weight_decay=run.training.weight_decay, fused=True)
-
-
-def _refuse_overdrawn(run: TrainingRun) -> None:
+def _prepare(run: TrainingRun, hook: str, model: Any) -> None:
+    """What methods look at before they train: `prepare`, or `stage_begin`; once, whatever the number of processes."""
+    methods = run.filled(hook)
+    if methods:
+        run.engine.first(run.ledger, lambda: [getattr(method, hook)(model, run) for method in methods])
     if run.ledger.spent > run.ledger.allowed:
         raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
 
 
-def _next_stage(run: TrainingRun, masters: Masters, folder: Path) -> torch.optim.Optimizer:
+def _stopper(run: TrainingRun) -> str:
+    """The method that ends the run now; empty where none does."""
+    stoppers = run.filled("stop")
+    if not stoppers:
+        return ""
+    found = run.engine.first(run.ledger, lambda: next((m for m in stoppers if m.stop(run)), None))
+    return run.engine.agreed(type(found).__name__.lower() if found else "")
+
+
+def _next_stage(run: TrainingRun, folder: Path) -> None:
     """Keep the weights as `weights/stage-<n>.safetensors`, and begin the next stage with fresh moments.
 
     A killed run comes here again from its last checkpoint, and writes the same.
     """
-    weights = masters.effective()
-    (folder / "weights").mkdir(exist_ok=True)
-    save_weights(weights, folder / "weights" / f"stage-{run.stage}.safetensors")
+    weights = run.engine.gather()()
+    if run.engine.rank == 0:
+        (folder / "weights").mkdir(exist_ok=True)
+        save_weights(weights, folder / "weights" / f"stage-{run.stage}.safetensors")
     run.enter(run.stage + 1)
-    if beginners := run.filled("stage_begin"):
+    if run.filled("stage_begin"):
         model = run.load()
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in model.named_parameters() if run.engine.rank == 0 else ():
                 parameter.copy_(weights[name])
-        for method in beginners:
-            method.stage_begin(model, run)
-        _refuse_overdrawn(run)
-    return _optimizer(run, masters)
+        _prepare(run, "stage_begin", model)
+        run.engine.share(run.methods, folder, run.device)
+    run.engine.begin()
 
 
 def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
     where = {"steps": progress.steps, "epochs": progress.epochs, "begun": progress.begun, "stage": run.stage}
-    return where | {"ledger": run.ledger.record()}
+    where |= {"notes": progress.notes}
+    return where | {"ledger": run.ledger.record(), "room": run.room}
 
 
 def _open_log(path: Path, steps: int) -> Any:
@@ -191,42 +201,76 @@ def _affordable(run: TrainingRun, step: Step) -> Step:
     return [] if run.ledger.meter == "steps" else step[:low]
 
 
-def _optimizer_step(run: TrainingRun, masters: Masters, optimizer: torch.optim.Optimizer, step: Step) -> dict[str, Any]:
+def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
     """One step over micro-batches. Gradients sum over tokens and are divided by the step's normaliser at the end."""
-    ledger, begin = run.ledger, time.perf_counter()
+    ledger, engine, begin = run.ledger, run.engine, time.perf_counter()
     before = ledger.fraction
-    sums = StepSums()
-    for batch in run.batches(step):
-        with run.charged("train", run.model, batch, backward=True):
-            backward(run, batch, sums)
-            masters.take_gradients()
+    sums, notes = _gradients(run, step, progress)
     with ledger.charge("update", 0.0, Counter(), run.device):
+        masters = engine.masters
+        engine.reduce()
         masters.scale_gradients(1.0 / max(sums.normaliser, 1e-12))
         for method in run.filled("gradient"):
             method.gradient(masters.values, masters.gradients, run)
         coupled, decoupled = _pulls(run, False), _pulls(run, True)
         if coupled:
             masters.add_pulls(coupled)
-        norm = float(torch.nn.utils.clip_grad_norm_(masters.tensors, run.training.clip, foreach=True))
+        norm = masters.clip(run.training.clip)
         ledger.steps += 1
         rate = run.rate((before + ledger.fraction) / 2)  # the schedule's clock: the middle of this step
-        for group in optimizer.param_groups:
+        for group in engine.optimizer.param_groups:
             group["lr"] = rate
         if decoupled:
             masters.step_pulls(decoupled, rate)
-        update: Callable[[], Any] = optimizer.step
+        update: Callable[[], Any] = engine.step
         for method in run.filled("update"):
             update = partial(method.update, update, masters.values, run)
         update()
-        optimizer.zero_grad(set_to_none=True)
+        engine.forget()
         masters.publish()
+    engine.agree(ledger)
     return sums.entry() | {
         "rate": rate,
         "gradient_norm": norm,
         "tokens": sum(map(len, step)),
         "seconds": time.perf_counter() - begin,
+        **notes,
         **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in m.log().items()},
     }
+
+
+def _gradients(run: TrainingRun, step: Step, progress: Progress) -> tuple[StepSums, dict[str, str]]:
+    """The step's gradients, not yet summed over ranks, and its sums over all of them; and what the log should say.
+
+    Where memory runs out the step begins again with micro-batches of half the size, of the same examples, and these remain.
+    """
+    engine, notes = run.engine, {}
+    while True:
+        torch.manual_seed(run.derive_seed(f"step {progress.steps}" + (f" rank {engine.rank}" if engine.rank else "")))
+        sums, lack = StepSums(), None
+        try:
+            for batch, counts, last in engine.batches(run, step):
+                if not counts:
+                    engine.backward(engine.nll(run, batch)[0].sum() * 0.0, last)
+                    continue
+                with run.charged("train", run.model, batch, backward=True):
+                    engine.backward(loss_of(run, batch, sums), last)
+        except torch.OutOfMemoryError as error:
+            if not engine.forwards_alone:
+                raise  # the others wait for this rank in the middle of a pass
+            lack = str(error).splitlines()[0]
+        parts = engine.exchange((sums, lack))
+        engine.agree(run.ledger)
+        lack = next((found for _, found in parts if found), None)
+        if lack is None:
+            return StepSums.over_ranks([part for part, _ in parts]), notes
+        engine.forget()
+        if not run.halve(step):
+            raise torch.OutOfMemoryError(f"one example at a time is too much: {lack}")
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()
+        notes = {"out_of_memory": f"micro-batches of at most {run.room} tokens from here on"}
+        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {notes['out_of_memory']}; steps stay as large."]
 
 
 def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
@@ -235,9 +279,9 @@ def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor],
     return (lambda name, theta, start: _sum_of(m.pull(name, theta, start) for m in pulls)) if pulls else None
 
 
-def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
-    """Forward and backward of one micro-batch; adds to the step's sums."""
-    nll, logits = run.nll(run.model, batch)
+def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
+    """Forward pass of one micro-batch: its weighted loss, summed over tokens; adds to the step's sums."""
+    nll, logits = run.engine.nll(run, batch)
     weights = torch.ones_like(nll)
     weighters = run.filled("token_weights")
     with torch.no_grad():
@@ -259,7 +303,7 @@ def backward(run: TrainingRun, batch: Batch, sums: StepSums) -> None:
         # weight first (as known so far in the step; exact with one micro-batch, and where nothing weighs tokens).
         loss = loss + extra * (sums.normaliser / sums.supervised)
         sums.penalty += float(extra.detach())
-    loss.backward()
+    return loss
 
 
 def _sum_of(parts: Any) -> Any:

@@ -57,7 +57,7 @@ def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     monkeypatch.setattr("trainers.qlora.quantise", lambda model: None)
     rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
     trained(rehearsal, tmp_path / "rehearsal")
-    rehearsal._price("full", False)
+    rehearsal.price("full", False)
     run._prices = rehearsal._prices  # prices are taken before the counter starts
     run.load = eager(run)  # the counter is blind to fused CPU attention
     with FlopCounterMode(display=False) as counter:

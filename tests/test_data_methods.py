@@ -251,7 +251,7 @@ def test_sorting_is_charged_once(base, tmp_path):
     trained(run, tmp_path)
     account = run.ledger.accounts["reading"]
     assert account.tokens == sum(map(len, run.domain))
-    bound = sum(run._price("full", False).of(Shape(1, len(e), sum(e.supervised[1:]))) for e in run.domain)
+    bound = sum(run.price("full", False).of(Shape(1, len(e), sum(e.supervised[1:]))) for e in run.domain)
     assert bound <= account.flops <= 1.5 * bound  # padding inside its batches
 
 
@@ -440,7 +440,7 @@ def test_dev_evaluations_are_charged_and_stay_inside_the_budget(base, tmp_path):
     run = make_run(base, "early_stop(epsilon=100.0)", meter="flops", allowed=6e8)
     trained(run, tmp_path)
     dev = run.ledger.accounts["dev"]
-    one = run._price("full", False).of(Shape.of(collate(examples(4, "dev"))))
+    one = run.price("full", False).of(Shape.of(collate(examples(4, "dev"))))
     assert dev.flops == pytest.approx(one * dev.calls) and dev.calls == 10
     assert -0.05 < run.ledger.record()["overshoot"] <= 0.01
 

@@ -148,9 +148,9 @@ def test_a_packed_step_is_charged_what_it_executes(base, recipe):
     batch = run._collate(examples(4))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits_at(model, batch).sum().backward()
-    assert run._price("train", True).of(Shape.of(batch)) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert run.price("train", True).of(Shape.of(batch)) == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert run.step_price(examples(4))[0] == pytest.approx(
-        sum(run._price("train", True).of(Shape.of(b)) for b in run.batches(examples(4)))
+        sum(run.price("train", True).of(Shape.of(b)) for b in run.batches(examples(4)))
     )
 
 
@@ -174,7 +174,7 @@ def test_checkpointing_is_charged_its_true_flops(base):
     model = run.load().train()
     with FlopCounterMode(display=False) as counter:
         logits_at(model, batch).sum().backward()
-    assert run._price("train", True).of(Shape.of(batch)) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert run.price("train", True).of(Shape.of(batch)) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 # --- training --------------------------------------------------------------------------------------------------------

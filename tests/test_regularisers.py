@@ -146,8 +146,8 @@ def test_a_step_is_charged_what_it_was_priced(recipe, base, tmp_path):
     record = run.ledger.record()
     assert [record["flops"], sum(record["tokens"].values())] == pytest.approx(priced)
     if recipe == "kl(on=general)":
-        read = [[e for e in group if e.source == "anchor"] for step in steps for group in run._groups(step)]
-        teacher = sum(run._price("full", False).of(Shape.padded(rows)) for rows in read if rows)
+        read = [[e for e in group if e.source == "anchor"] for step in steps for group in run.groups(step)]
+        teacher = sum(run.price("full", False).of(Shape.padded(rows)) for rows in read if rows)
         assert record["accounts"]["teacher"]["flops"] == pytest.approx(teacher)
         assert record["tokens"]["teacher"] == record["tokens"]["anchor"] > 0
 

@@ -21,6 +21,7 @@ class Dora(Method):
     verified = "Folded weights are the paper's formula, and score as the wrapped model."
     off = None
     adds, folds = "linear", True
+    unsharded = "a layer's norms are taken of its whole weight"
     search = {"r": (4, 16)}
     lr_scale = 10.0  # as for LoRA, whose rate the paper keeps
 

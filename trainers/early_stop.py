@@ -25,6 +25,7 @@ class EarlyStop(Method):
     verified = "stops at the first breach and gives the weights before it; every evaluation charged"
     off = {"evaluations": 0}
     search = {"epsilon": (0.5, 5.0)}
+    unsharded = "it scores the whole model on the way, and keeps its weights"
 
     def __init__(self, epsilon: float = 1.0, evaluations: int = 10):
         if epsilon < 0 or evaluations < 0:

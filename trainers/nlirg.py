@@ -147,8 +147,8 @@ class Nlirg(Method):
     def _decided(self, run: Run) -> tuple[int, int]:
         if isinstance(self.token_batch, int):
             return self.token_batch, run.batch_size
-        free = torch.cuda.mem_get_info(run.device)[0] if run.device.type == "cuda" else float("inf")
-        return auto_token_batch(sum(tensor.numel() for tensor in run.start.values()), free, run.batch_size)
+        parameters = sum(tensor.numel() for tensor in run.start.values())
+        return auto_token_batch(parameters, run.free_memory(), run.batch_size)
 
     def notes(self) -> list[str]:
         notes = []

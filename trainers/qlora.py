@@ -32,7 +32,7 @@ class Qlora(Method):
     unlike_base = "its linear layers are quantised to 4 bits"
     search = {"r": (4, 16)}
     lr_scale = 10.0  # as for lora; the paper's 2e-4 at 7 B is more than that
-    sharded = False  # 4-bit weights cannot be partitioned by ZeRO-3
+    unsharded = "4-bit weights cannot be partitioned"
 
     def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets

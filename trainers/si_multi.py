@@ -39,21 +39,21 @@ class SiMulti(Method):
         if not self.strength:
             return
         if self.stage_ != run.stage:
-            self._begin(weights, run.stage)
+            self._begin(weights, run)
         self._raw = {name: gradient.clone() for name, gradient in gradients.items()}
         for name, importance in self.importance_.items():
             if name in gradients:
                 gradients[name] += 2 * self.strength * importance * (weights[name].detach() - self.anchor_[name])
 
-    def _begin(self, weights: Weights, stage: int) -> None:
+    def _begin(self, weights: Weights, run: Run) -> None:
         """Turn the last stage's path into importance, and start a new one here."""
         if self.stage_:
             fresh = scaled({
                 name: omega.clamp(min=0) / ((weights[name].detach() - self.anchor_[name]) ** 2 + self.xi)
                 for name, omega in self.omega_.items()
-            })  # fmt: skip
+            }, run.summed)  # fmt: skip
             self.importance_ = {name: self.importance_.get(name, 0.0) + part for name, part in fresh.items()}
-        self.stage_ = stage
+        self.stage_ = run.stage
         self.anchor_ = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.omega_ = {name: torch.zeros_like(tensor) for name, tensor in self.anchor_.items()}
 

@@ -20,7 +20,7 @@ class Unfreeze(Method):
     verified = "Which weights train, by trace at every step; the first stage's steps cost less."
     off = {"until": 0.0, "slower": 1.0}
     search = {"until": (0.1, 0.7), "slower": (2.0, 30.0)}
-    sharded = False  # what is trained changes on the way; a sharded optimizer fixes it at the start
+    unsharded = "what is trained changes on the way, and a sharded optimizer fixes it at the start"
 
     def __init__(self, layers: int = 1, until: float = 0.3, slower: float = 10.0):
         if layers < 1 or not 0 <= until < 1:

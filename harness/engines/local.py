@@ -19,6 +19,8 @@ from harness.engines.worker import settle, work
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
 from harness.material import Material, RunSpec
+from harness.plan import Plan
+from harness.sharding import devices_of
 from harness.store import RunStore
 
 PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
@@ -30,35 +32,56 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
     context.set_forkserver_preload(PRELOAD)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads halve the speed of a shared machine
     waiting, workers, watch = list(specs), material.plan.workers or 1, Watch()
-    running: dict[Connection, tuple[BaseProcess, RunSpec]] = {}
+    slots = device_slots(material.plan, workers)
+    running: dict[Connection, tuple[BaseProcess, RunSpec, str | None]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 spec = next_free(waiting, store, watch)
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(spec, material, evaluation, store, theirs), daemon=True)
+                slot = slots.pop(0)
+                process = context.Process(target=_work, args=(spec, material, evaluation, store, theirs, slot))
                 process.start()
                 theirs.close()
-                running[ours] = process, spec
+                running[ours] = process, spec, slot
                 events(spec, {"phase": "starting"})
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
-                process, spec = running[connection]
+                process, spec, slot = running[connection]
                 try:
                     events(spec, connection.recv())
                 except EOFError:
                     process.join()
                     del running[connection]
+                    slots.append(slot)
                     _settle(spec, store, process.exitcode)
                     events(spec, {"phase": "ended"})
     finally:
-        for process, _ in running.values():
+        for process, *_ in running.values():
             process.terminate()
             process.join()
 
 
-def _work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, connection: Connection) -> None:
+def device_slots(plan: Plan, workers: int) -> list[str | None]:
+    """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None: whatever is seen."""
+    if plan.devices is None and plan.gpus_per_run == 1:
+        return [None] * workers
+    width = plan.gpus_per_run
+    seen = devices_of(plan.devices) if plan.devices else list(range(width * workers))
+    return [",".join(str(seen[(run * width + i) % len(seen)]) for i in range(width)) for run in range(workers)]
+
+
+def _work(
+    spec: RunSpec,
+    material: Material,
+    evaluation: EvaluationPlan,
+    store: RunStore,
+    connection: Connection,
+    slot: str | None = None,
+) -> None:
     """In the run's own process."""
+    if slot is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot
 
     def send(event: dict[str, Any]) -> None:
         try:

@@ -85,7 +85,8 @@ class _Queue:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         plan = material.plan
-        asked = {"num_cpus": plan.threads, "num_gpus": 1 if str(plan.device).startswith("cuda") else 0}
+        gpus = plan.gpus_per_run if str(plan.device).startswith("cuda") else 0
+        asked = {"num_cpus": plan.threads * plan.gpus_per_run, "num_gpus": gpus}
         _refuse_too_large(ray, asked)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.ray, self.store, self.events = ray, store, events

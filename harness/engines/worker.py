@@ -17,12 +17,12 @@ def work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: R
     """Make one run; its events go to `send`."""
     import torch
 
-    from harness.execute import execute
+    from harness.engines.ranks import perform
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(material.plan.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    execute(spec, material, store, evaluation.open(material), send)
+    perform(spec, material, evaluation, store, send)
 
 
 def settle(spec: RunSpec, store: RunStore, status: str, reason: str) -> None:

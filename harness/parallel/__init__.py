@@ -1,0 +1,1 @@
+"""How one run is computed: in one process or in several."""

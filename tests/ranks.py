@@ -1,0 +1,47 @@
+"""What the processes of tests/test_ranks.py do; they find it by its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.engines.ranks import Place
+from harness.model import open_base, save_weights
+from harness.train import train
+from tests.training import make_run
+
+SETTINGS: dict[str, Any] = {"meter": "steps", "allowed": 4, "micro_tokens": 64, "learning_rate": 3e-3}
+
+
+def train_into(run, folder: Path, report=lambda _: None, **options) -> None:
+    """Train; the first process leaves weights and ledger in `folder`, beside the log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, _ = train(run, folder, lambda _, weights: weights(), report, **options)
+    if run.engine.rank == 0:
+        save_weights(weights, folder / "weights.safetensors")
+        (folder / "ledger.json").write_text(json.dumps(run.ledger.record()))
+
+
+def train_recipes(place: Place, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None) -> None:
+    """Each recipe in turn, by the same processes."""
+    engine = place.join("cpu", config)
+    for recipe in recipes:
+        run = make_run(open_base(path), recipe, **SETTINGS)
+        run.engine = engine
+        train_into(run, folder / recipe)
+        send({"done": recipe})
+
+
+def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, config: Any = None) -> None:
+    """Checkpoint every step; the second process falls dead after the third."""
+    run = make_run(open_base(path), recipe, **SETTINGS)
+    run.engine = place.join("cpu", config)
+
+    def report(entry: dict[str, Any]) -> None:
+        if entry["step"] == 3 and place.rank == 1:
+            os.kill(os.getpid(), 9)
+
+    train_into(run, folder / recipe, report, checkpoint_every=0.0)

@@ -1,0 +1,245 @@
+"""One run in two processes: the same losses as one, every token once, one ledger, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.budget import Ledger
+from harness.compare import carry_out
+from harness.engines.local import device_slots
+from harness.engines.ranks import launch
+from harness.errors import PlanError
+from harness.model import plain_weights, read_weights, weights_hash
+from harness.parallel.together import deal
+from harness.parallel.zero import Span
+from harness.plan import Plan, make_plan
+from harness.recipes import parse_recipe, unsharded
+from harness.sharding import deepspeed_config, zero_of
+from harness.store import RunFolder, RunStore, read_json
+from tests.ranks import SETTINGS, train_and_die, train_into, train_recipes
+from tests.training import examples, make_run, trained
+
+RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
+SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
+"""Pulls on shards, coupled and not; a penalty; interpolation; pulls on what adapters fold to."""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("n", [1, 5, 32])
+def test_every_example_is_dealt_to_one_rank_whatever_its_order(n, size):
+    step = list(examples(n))
+    shares = deal(step, size)
+    assert Counter(e.id for share in shares for e in share) == Counter(e.id for e in step)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    random.Random(0).shuffle(step)
+    assert deal(step, size) == shares
+
+
+def test_shares_have_nearly_equal_tokens():
+    tokens = [sum(map(len, share)) for share in deal(list(examples(64)), 4)]
+    assert max(tokens) - min(tokens) <= 24  # the longest example
+
+
+def test_a_ledger_counts_what_each_rank_did_once():
+    ranks = [Ledger("flops", 100.0), Ledger("flops", 100.0)]
+    for ledger in ranks:
+        with ledger.charge("fisher", 8.0, Counter(general=2), torch.device("cpu")):
+            pass
+    for ledger in ranks:  # what all know already is not summed again
+        ledger.restore(ranks[0].record())
+    for ledger, flops in zip(ranks, (3.0, 4.0), strict=True):
+        with ledger.charge("train", flops, Counter(domain=5), torch.device("cpu")):
+            pass
+    parts = [ledger.fresh() for ledger in ranks]
+    for ledger in ranks:
+        ledger.agree(parts)
+        ledger.agree([ledger.fresh(), ledger.fresh()])  # nothing new: nothing moves
+    assert ranks[0].record() == ranks[1].record()
+    assert ranks[0].spent == 15.0 and ranks[0].classes == Counter(general=2, domain=10)
+
+
+def test_spans_cover_a_weight_once():
+    weight = torch.randn(3, 5)
+    spans = [Span(0, 8, 8), Span(8, 15, 8)]
+    assert torch.equal(torch.cat([span.of(weight) for span in spans])[:15], weight.flatten())
+    assert spans[1].of(weight)[-1] == 0
+
+
+# --- what a plan may ask ---
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"zero_optimization": {"stage": 1}}, "stage is 2 or 3, not 1"),
+        ({"zero_optimization": {"stage": 3}, "optimizer": {"type": "Adam"}}, "sets optimizer"),
+        ({"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}, "offload_param.device is cpu or none"),
+    ],
+)
+def test_a_deepspeed_file_that_decides_too_much_is_refused(config, fault, tmp_path):
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    with pytest.raises(PlanError, match=fault):
+        make_plan({"deepspeed": str(tmp_path / "ds.json")})
+
+
+def test_auto_in_a_deepspeed_file_is_left_to_us(tmp_path):
+    given = {
+        "zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"},
+        "train_batch_size": "auto",
+        "bf16": {"enabled": "auto"},
+    }
+    (tmp_path / "ds.json").write_text(json.dumps(given))
+    assert zero_of(str(tmp_path / "ds.json")) == {"zero_optimization": {"stage": 3}}
+    config = deepspeed_config("zero2", "bfloat16")
+    assert config["gradient_clipping"] == 0.0 and config["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+def test_faults_of_devices_are_named_together():
+    with pytest.raises(PlanError) as caught:
+        make_plan({"devices": "0", "gpus_per_run": 2, "deepspeed": "zero4"})
+    assert len(caught.value.faults) == 2
+    assert all(word in str(caught.value.faults) for word in ("devices names 1", "zero2, zero3"))
+
+
+@pytest.mark.parametrize("recipe", ["unfreeze", "lora+early_stop", "qlora"])
+def test_what_cannot_be_sharded_is_refused_with_the_reason(recipe):
+    assert "cannot be sharded" in unsharded(parse_recipe(recipe), stages=False)
+    assert not unsharded(parse_recipe("ewc+nlirg"), stages=False)
+
+
+def test_runs_at_once_share_devices_out():
+    assert device_slots(Plan(), 2) == [None, None]
+    assert device_slots(Plan(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
+
+
+# --- memory that runs out ---
+
+
+def short_of_memory(run, limit: int, once: bool = True):
+    """Let forward passes over more than `limit` tokens fail: the first of them, or each."""
+    forward, failed = run.nll, []
+
+    def nll(model, batch):
+        if batch.tokens.numel() > limit and not (once and failed):
+            failed.append(batch.tokens.numel())
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(model, batch)
+
+    run.nll = nll
+    return failed
+
+
+def test_where_memory_runs_out_micro_batches_are_halved_and_steps_stay(base, tmp_path):
+    plain = make_run(base, "sft")
+    wanted, _ = trained(plain, tmp_path / "plain")
+    run = make_run(base, "sft")
+    failed = short_of_memory(run, limit=60)
+    found, progress = trained(run, tmp_path / "short")
+    logs = [RunFolder(tmp_path / name).log() for name in ("plain", "short")]
+    assert failed and run.room == 48
+    assert [e["tokens"] for e in logs[0]] == [e["tokens"] for e in logs[1]]
+    assert logs[1][0]["out_of_memory"] == "micro-batches of at most 48 tokens from here on"
+    assert "out_of_memory" not in logs[1][1] and "from step 1 on" in progress.notes[0]
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
+def test_one_example_that_does_not_fit_ends_the_run(base, tmp_path):
+    run = make_run(base, "sft")
+    short_of_memory(run, limit=0, once=False)
+    with pytest.raises(torch.OutOfMemoryError, match="one example at a time is too much"):
+        trained(run, tmp_path)
+
+
+# --- two processes ---
+
+
+@cache
+def alone(base, recipe: str, folder: Path) -> Path:
+    train_into(make_run(base, recipe, **SETTINGS), folder / recipe)
+    return folder / recipe
+
+
+@pytest.fixture(scope="module")
+def reference(base, tmp_path_factory):
+    """What one process makes of a recipe."""
+    folder = tmp_path_factory.mktemp("alone")
+    return lambda recipe: alone(base, recipe, folder)
+
+
+def compare(one: Path, two: Path) -> None:
+    """The same steps, losses and weights to rounding; every token charged once."""
+    for a, b in zip(RunFolder(one).log(), RunFolder(two).log(), strict=True):
+        assert {k: a[k] for k in ("tokens", "supervised", "spent")} == {k: b[k] for k in ("tokens", "supervised", "spent")}
+        for key in ("loss", "task_loss", "penalty", "gradient_norm", "rate"):
+            assert b[key] == pytest.approx(a[key], rel=2e-4, abs=2e-5), key
+    wanted, found = (read_weights(folder / "weights.safetensors") for folder in (one, two))
+    assert all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=5e-5) for name in wanted)
+    ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (one, two)]
+    assert ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"]
+    assert ledgers[1]["flops"] == pytest.approx(ledgers[0]["flops"], rel=0.1)  # padding differs
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(base, reference, tmp_path):
+    assert launch(train_recipes, 2, (base.path, RECIPES, tmp_path), lambda _: None) == ""
+    for recipe in RECIPES:
+        compare(reference(recipe), tmp_path / recipe)
+    run = make_run(base, "sft", **SETTINGS)
+    run.engine.deal = lambda step: deal(step, 2)
+    flops = sum(run.step_price(step)[0] for step, _ in zip(run.steps(), range(4), strict=False))
+    assert json.loads((tmp_path / "sft" / "ledger.json").read_text())["flops"] == flops
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2-offload", "zero3"])
+def test_sharded_by_deepspeed_they_train_as_one_does(zero, base, reference, tmp_path):
+    pytest.importorskip("deepspeed")
+    recipes = RECIPES + SHARDED
+    config = deepspeed_config(zero, "float32")
+    assert launch(train_recipes, 2, (base.path, recipes, tmp_path, config), lambda _: None) == ""
+    for recipe in recipes:
+        compare(reference(recipe), tmp_path / recipe)
+
+
+@pytest.mark.slow
+def test_a_sharded_comparison_leaves_ordinary_models(tiny_path, tmp_path):
+    pytest.importorskip("deepspeed")
+    from transformers import AutoModelForCausalLM
+
+    rows = [{"instruction": f"Add {i} and {i % 7}", "input": "", "output": str(i + i % 7)} for i in range(80)]
+    items = [{"id": str(i), "question": f"Say {i}", "answer": str(i)} for i in range(4)]
+    (tmp_path / "sums.json").write_text(json.dumps(rows))
+    (tmp_path / "say.jsonl").write_text("\n".join(map(json.dumps, items)))
+    asked = {"data": str(tmp_path / "sums.json"), "suites": str(tmp_path / "say.jsonl"), "model": tiny_path}
+    spread = {"gpus_per_run": 2, "deepspeed": "zero3", "checkpoints": "1", "final_only": True}
+    options = {"recipes": "sft", "budget": "4steps", "limit": 4, "max_length": 64, "precision": "float32"}
+    folder, failed = carry_out(make_plan(asked | spread | options | {"out": str(tmp_path / "results")}), quiet=True)
+    assert not failed
+    (row,) = [row for row in (read_json(folder / "comparison.json") or {})["rows"] if row["role"] == "recipe"]
+    run = RunStore(tmp_path / "results" / "runs").run(row["key"])
+    model = AutoModelForCausalLM.from_pretrained(run.model(1.0), dtype=torch.float32)
+    assert weights_hash(plain_weights(model)) == run.read("run")["happened"]["weights_hash"]
+    assert run.read("ledger")["steps"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [None, "zero3"])
+def test_one_that_is_killed_ends_all_and_they_resume(zero, base, reference, tmp_path):
+    config = deepspeed_config(zero, "float32") if zero else None
+    if zero:
+        pytest.importorskip("deepspeed")
+    recipe = "ewc(samples=4)"
+    assert "process 1 of the run was ended by signal 9" in launch(
+        train_and_die, 2, (base.path, recipe, tmp_path, config), lambda _: None
+    )
+    assert not (tmp_path / recipe / "weights.safetensors").exists()
+    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path, config), lambda _: None) == ""
+    assert len(RunFolder(tmp_path / recipe).log()) == 4
+    compare(reference(recipe), tmp_path / recipe)
