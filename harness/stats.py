@@ -191,15 +191,31 @@ def _align(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFr
 
     Measures the base was never scored on stand alone (their level is known, a change is not).
     """
-    keys = ["task", "metric", "item"]
-    reference = scores[scores["row"] == base].drop_duplicates(keys).set_index(keys)["score"].rename("start")
-    number = measures.reset_index().rename(columns={"index": "measure"})[["task", "metric", "measure", "base"]]
-    table = scores.join(reference, on=keys).merge(number, on=["task", "metric"])
-    table.loc[table["base"].isna(), "start"] = 0.0
-    table = table[table["score"].notna() & table["start"].notna()]
-    cluster = table["group"].astype(str) + "\0" + table["family"].astype(str) + "\0"
-    cluster = cluster + table["cluster"].fillna(table["item"]).astype(str)
-    return table.assign(cluster=pd.factorize(cluster)[0])
+    item, own = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
+    score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
+    reference[item[own][::-1]] = score[own][::-1]  # of an item scored twice the first counts
+    pair = _numbered(scores, "task", "metric")
+    found = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
+    number = found.merge(measures.reset_index()[["index", "task", "metric", "base"]].astype({"task": object, "metric": object}))
+    measure = number["index"].to_numpy(int)[pair]
+    start = np.where(number["base"].isna().to_numpy()[pair], 0.0, reference[item])
+    known = ~(np.isnan(score) | np.isnan(start))
+    part = scores[known]
+    place = part["cluster"]
+    if place.isna().any():
+        place = place.astype(object).where(place.notna(), part["item"].astype(object))
+    cluster = _numbered(part.assign(place=place), "group", "family", "place")
+    numbers = {"measure": measure[known], "cluster": cluster, "score": score[known], "start": start[known]}
+    return pd.DataFrame({"row": part["row"].array, "seed": part["seed"].array, **numbers})
+
+
+def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
+    """(n,) numbers of the distinct combinations of these columns, in the order in which they first appear."""
+    numbers = np.zeros(len(table), int)
+    for column in columns:
+        codes, values = pd.factorize(table[column], use_na_sentinel=False)
+        numbers = pd.factorize(numbers * (len(values) + 1) + codes)[0]
+    return numbers
 
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:

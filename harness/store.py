@@ -20,7 +20,6 @@ results/<name>/people.json      what people's ratings came to; people/<form>.jso
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from harness.files import is_local, names, place, read_bytes, read_json, replacing, write_atomic, write_json
 
@@ -135,11 +136,18 @@ class RunFolder:
 
     def scores(self, kind: str, key: str) -> pd.DataFrame | None:
         """Those rows, or None where that evaluation has not been made."""
+        table = self.table(kind, key)
+        return None if table is None else table.to_pandas()
+
+    def table(self, kind: str, key: str) -> pa.Table | None:
+        """The same in Arrow's form."""
         path = self._scores_path(kind, key)
         try:
-            return pd.read_parquet(path if is_local(path) else io.BytesIO(read_bytes(path)))
+            file = pq.ParquetFile(path if is_local(path) else pa.BufferReader(read_bytes(path)))
         except FileNotFoundError:
             return None
+        with file:
+            return file.read(use_threads=False)
 
 
 @dataclass(frozen=True)
@@ -190,15 +198,14 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     record = read_json(folder / "comparison.json")
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
-    rows, trials = record["rows"], record.get("trials") or []
+    rows, trials = ([_told(entry, store) for entry in record.get(name) or []] for name in ("rows", "trials"))
     logs = {(entry["row"], entry["seed"]): store.run(entry["key"]).log() for entry in rows}
     tables = {kind: _scores(rows, store, kind, "row") for kind in ("final", "curve", "path", "stages", "quality", "probe")}
     base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
     dev = _scores([*base, *trials], store, "dev", "trial")
-    told = [[_told(entry, store) for entry in entries] for entries in (rows, trials)]
     main = tables["final"], tables["curve"], tables["path"]
     people = read_json(folder / "people.json")
-    return Comparison(record, told[0], *main, logs, told[1], dev, tables["stages"], tables["quality"], tables["probe"], people)
+    return Comparison(record, rows, *main, logs, trials, dev, tables["stages"], tables["quality"], tables["probe"], people)
 
 
 def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
@@ -211,11 +218,12 @@ def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
 
 def _scores(entries: list[dict[str, Any]], store: RunStore, kind: str, name: str) -> pd.DataFrame:
     """The scores of one kind of all entries, with `row` (the entry's `name`) and `seed` in front."""
-    found = []
+    tables = []
     for entry in entries:
         key = entry.get("evals", {}).get(kind)
-        if key is not None and (scores := store.run(entry["key"]).scores(kind, key)) is not None:
-            scores.insert(0, "seed", entry["seed"])
-            scores.insert(0, "row", entry[name])
-            found.append(scores)
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
+        if key is not None and (table := store.run(entry["key"]).table(kind, key)) is not None:
+            row, seed = pa.array([entry[name]] * len(table), pa.string()), pa.array([entry["seed"]] * len(table), pa.int64())
+            tables.append(table.add_column(0, "seed", seed).add_column(0, "row", row))
+    if not tables:
+        return pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
+    return pa.concat_tables(tables, promote_options="permissive").to_pandas()  # all at once: of many runs much sooner

@@ -101,6 +101,7 @@ def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster
     run = next(path for path in (tmp_path / "spread" / "runs").glob("*/run.json") if "Fault" in path.read_text())
     starts = [json.loads(line) for line in (run.parent / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in starts] == list(range(1, len(starts) + 1))
+    assert len(list((run.parent / "leases").iterdir())) == 2
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
     tables = [_only(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
     base, everything = base_of(rows), tables[0]
-    tables = [table[table["channel"] != "calibration"].reset_index(drop=True) for table in tables]  # no mean over items
+    tables = [_without_calibration(table) for table in tables]
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
     analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
@@ -273,8 +273,15 @@ def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
 def _only(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
     if table.empty:
         return table
-    keep = [pair in done for pair in zip(table["row"], table["seed"], strict=True)]
-    return table[keep].reset_index(drop=True)
+    (row, rows), (seed, seeds) = (pd.factorize(table[name]) for name in ("row", "seed"))
+    wanted = np.array([[(one, other) in done for other in seeds] for one in rows])
+    return table if wanted.all() else table[wanted[row, seed]].reset_index(drop=True)
+
+
+def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores that have a mean over items."""
+    keep = (table["channel"] != "calibration").to_numpy(bool)
+    return table if keep.all() else table[keep].reset_index(drop=True)
 
 
 def _rows(runs: Iterable[dict[str, Any]]) -> list[Row]:
