@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,13 +151,14 @@ def test_detached_nlirg_descends_phi():
 def test_nlirg_through_the_loop_matches_the_pinned_gradient():
     """Logits [-4, 2, 0, 1], target 0: the weight carries no gradient of its own."""
     from harness.sums import StepSums
-    from harness.train import backward
+    from harness.train import loss_of
 
     logits = torch.tensor([[-4.0, 2.0, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
 
     class Fake:
         model = None
         methods = (nlirg(norm="faithful"),)
+        engine = SimpleNamespace(nll=lambda run, batch: run.nll(run.model, batch))
 
         def nll(self, model, batch):
             return F.cross_entropy(logits, torch.tensor([0]), reduction="none"), logits
@@ -165,7 +167,7 @@ def test_nlirg_through_the_loop_matches_the_pinned_gradient():
             return [m for m in self.methods if overrides(m, hook)]
 
     sums = StepSums()
-    backward(Fake(), Batch(*[torch.zeros(1, 1, dtype=torch.long)] * 4, ()), sums)
+    loss_of(Fake(), Batch(*[torch.zeros(1, 1, dtype=torch.long)] * 4, ()), sums).backward()
     assert sums.loss == pytest.approx(6.4092535739)
     assert logits.grad[0, 0].item() == pytest.approx(-0.4471393436, abs=1e-7)
 
