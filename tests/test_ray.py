@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.engines.ray import RETRIES, connect
+from harness.engines.ray import connect
 from harness.errors import PlanError
 from harness.store import RunStore
 
@@ -76,11 +78,17 @@ def asked(tiny_path, tmp_path_factory) -> dict[str, str]:
     return asked | {"budget": "4epochs", "max_length": "64", "batch_size": "8", "final_only": "true", "checkpoint_every": "0"}
 
 
-def lethe(asked: dict[str, str], **more: str) -> subprocess.Popen:
+@contextmanager
+def lethe(asked: dict[str, str], **more: str) -> Iterator[subprocess.Popen]:
+    """`lethe compare` with these options, ended with the block."""
     flags = [word for key, value in (asked | more).items() for word in (f"--{key.replace('_', '-')}", value)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "compare", *flags], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "harness.cli", "compare", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def hashes(out: Path) -> dict[str, str]:
@@ -91,12 +99,12 @@ def hashes(out: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster, asked, tmp_path):
     marker = Path(asked["data"]).parent / "marker"
-    spread = lethe(asked, ray=cluster.address, out=str(tmp_path / "spread"))
-    told = spread.communicate(timeout=900)[1]
+    with lethe(asked, ray=cluster.address, out=str(tmp_path / "spread")) as spread:
+        told = spread.communicate(timeout=900)[1]
     assert spread.returncode == 0, told
     assert marker.exists() and told.count("queued again, from its last checkpoint") == 1
-    serial = lethe(asked, workers="1", out=str(tmp_path / "serial"))
-    assert serial.wait(timeout=900) == 0
+    with lethe(asked, workers="1", out=str(tmp_path / "serial")) as serial:
+        assert serial.wait(timeout=900) == 0
     assert hashes(tmp_path / "spread") == hashes(tmp_path / "serial") and len(hashes(tmp_path / "serial")) == 4
     run = next(path for path in (tmp_path / "spread" / "runs").glob("*/run.json") if "Fault" in path.read_text())
     starts = [json.loads(line) for line in (run.parent / "log.jsonl").read_text().splitlines()]
@@ -107,13 +115,13 @@ def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster
 @pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(cluster, asked, tmp_path):
     (Path(asked["data"]).parent / "marker").touch()
-    driver = lethe(asked, ray=cluster.address, out=str(tmp_path), budget="2000epochs", recipes="sft")
     deadline = time.monotonic() + 900
-    while not (logs := list(tmp_path.glob("runs/*/checkpoint/progress.json"))) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert logs and driver.poll() is None
-    os.kill(driver.pid, signal.SIGINT)
-    assert driver.wait(timeout=60) == 130
+    with lethe(asked, ray=cluster.address, out=str(tmp_path), budget="2000epochs", recipes="sft") as driver:
+        while not (logs := list(tmp_path.glob("runs/*/checkpoint/progress.json"))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert logs and driver.poll() is None
+        os.kill(driver.pid, signal.SIGINT)
+        assert driver.wait(timeout=60) == 130
     log = logs[0].parents[1] / "log.jsonl"
     size = log.stat().st_size
     time.sleep(2)
@@ -122,6 +130,6 @@ def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(cluster, ask
 
 @pytest.mark.slow
 def test_a_run_that_fits_no_node_is_refused(cluster, asked, tmp_path):
-    driver = lethe(asked, ray=cluster.address, out=str(tmp_path), threads="3")
-    told = driver.communicate(timeout=900)[1]
-    assert driver.returncode == 2 and "asks for 3 cores" in told and RETRIES
+    with lethe(asked, ray=cluster.address, out=str(tmp_path), threads="3") as driver:
+        told = driver.communicate(timeout=900)[1]
+    assert driver.returncode == 2 and "asks for 3 cores" in told
