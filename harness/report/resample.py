@@ -46,7 +46,7 @@ def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[
 
 def spread(value: float, replicates: np.ndarray, n: int, least: float = -np.inf) -> Estimate:
     """A number and +- 1.96 standard deviations of its draws: where these are biased (ECE grows with noise)."""
-    se = float(np.nanstd(replicates, ddof=1)) if len(replicates) > 1 else np.nan
+    se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
         return Estimate()
     return Estimate(float(value), max(least, value - 1.96 * se), value + 1.96 * se, se, n)
