@@ -100,7 +100,7 @@ def hashes(out: Path) -> dict[str, str]:
 def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster, asked, tmp_path):
     marker = Path(asked["data"]).parent / "marker"
     with lethe(asked, ray=cluster.address, out=str(tmp_path / "spread")) as spread:
-        told = spread.communicate(timeout=900)[1]
+        told = " ".join(spread.communicate(timeout=900)[1].split())
     assert spread.returncode == 0, told
     assert marker.exists() and " ".join(told.split()).count("queued again, from its last checkpoint") == 1
     with lethe(asked, workers="1", out=str(tmp_path / "serial")) as serial:

@@ -30,17 +30,17 @@ LOOK = 0.5
 
 
 class Mailbox:
-    """An actor: the last thing that each run at work said."""
+    """An actor: what the runs at work have said and nobody has read yet."""
 
     def __init__(self) -> None:
-        self.last: dict[str, dict[str, Any]] = {}
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
     def put(self, key: str, event: dict[str, Any]) -> None:
-        self.last[key] = event
+        self.events.append((key, event))
 
-    def take(self) -> dict[str, dict[str, Any]]:
-        last, self.last = self.last, {}
-        return last
+    def take(self) -> list[tuple[str, dict[str, Any]]]:
+        events, self.events = self.events, []
+        return events
 
 
 def run_all(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, events: Events) -> None:
@@ -115,7 +115,7 @@ class _Queue:
     def tell(self) -> None:
         """Pass on what runs have said since the last look."""
         at_work = {spec.key: spec for spec in self.running.values()}
-        for key, event in self.ray.get(self.mailbox.take.remote()).items():
+        for key, event in self.ray.get(self.mailbox.take.remote()):
             if key in at_work:
                 self.events(at_work[key], event)
 
@@ -159,7 +159,7 @@ def _work(
     spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: dict[str, Any]
 ) -> None:
     """In the run's own process, somewhere on the cluster."""
-    host, told = socket.gethostname(), 0.0
+    host, told, held = socket.gethostname(), 0.0, None
     os.chdir(driver["folder"])
     other = {name: found for name, found in _driver().items() if found != driver[name]}
     if other:
@@ -167,10 +167,14 @@ def _work(
         raise RuntimeError(f"{host} has {wanted}; install the same on every node")
 
     def send(event: dict[str, Any]) -> None:
-        nonlocal told
-        if event["phase"] != "training" or time.monotonic() - told > LOOK:
-            mailbox.put.remote(spec.key, event | {"host": host})
-            told = time.monotonic()
+        nonlocal told, held
+        training = event["phase"] == "training"
+        if training and time.monotonic() - told < LOOK:
+            held = event  # the last of them is told before what comes after the training
+            return
+        for one in (event,) if training or held is None else (held, event):
+            mailbox.put.remote(spec.key, one | {"host": host})
+        told, held = time.monotonic(), None
 
     send({"phase": "starting"})
     work(spec, material, evaluation, store, send)
