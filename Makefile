@@ -30,7 +30,6 @@ test: $(VENV)/ready-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
-	$(BIN)/pip install -q -c constraints.txt deepspeed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m slow
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
