@@ -18,11 +18,12 @@ from harness.contamination import RULE
 from harness.engines.ranks import pace
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
-from harness.material import Material, RunSpec, allowed_amount, gather, run_specs, sharding_of
+from harness.material import Material, gather
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
 from harness.rules import read_rules
+from harness.specs import RunSpec, allowed_amount, run_specs, sharding_of
 from harness.store import SCHEMA_VERSION, RunStore, key_of, place, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where

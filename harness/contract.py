@@ -7,10 +7,9 @@ The language-model head runs only at those S places, so per-token tensors are fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -303,77 +302,6 @@ class Method:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
-
-
-def blend(
-    steps: Iterator[Step], size: int, ratios: Iterable[float], general: Iterator[Example], every: int = 1
-) -> Iterator[Step]:
-    """Steps of `size` examples, a ratio of each from `general`, in each `every`-th step only; the domain keeps its order.
-
-    `ratios` gives each step's. Their sum is exact over time: what one step rounds away a later one makes up for.
-    """
-    domain, owed = chain.from_iterable(steps), 0.0
-    for step, ratio in enumerate(ratios, 1):
-        owed += ratio * size
-        n_general = int(owed + 1e-9) if step % every == 0 else 0
-        owed -= n_general
-        fresh = list(islice(domain, size - n_general))
-        if len(fresh) < size - n_general:
-            return
-        yield fresh + list(islice(general, n_general))
-
-
-def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[Example]:
-    """The examples in a new order every pass, for ever."""
-    while True:
-        for index in torch.randperm(len(examples), generator=generator).tolist():
-            yield examples[index]
-
-
-def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], labels: str = "true") -> Weights:
-    """F_i = mean_x [(d log p(y|x) / d theta_i)^2] of an unwrapped model, charged as `fisher`, scaled to mean 1.
-
-    One sequence at a time: gradients averaged over a batch before squaring would make it too small by the batch size. y is
-    drawn from the model (`labels="true"`, from the global generator: call it inside `run.rng`), else the data's own.
-    """
-    fisher = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.named_parameters()}
-    for example in examples:
-        (batch,) = run.batches([example])
-        with run.charged("fisher", model, batch, backward=True):
-            nll, logits = run.nll(model, batch)
-            if labels == "true":
-                drawn = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(1)
-                nll = nn.functional.cross_entropy(logits, drawn, reduction="none")
-            nll.sum().backward()
-            for name, parameter in model.named_parameters():
-                if parameter.grad is not None:
-                    fisher[name] += parameter.grad.float().square()
-            model.zero_grad()
-    return scaled(fisher)
-
-
-def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Weights:
-    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
-
-    `summed` (`run.summed`): where a process holds but a part of the weights.
-    """
-    total = summed(sum(float(part.sum()) for part in importance.values()))
-    mean = total / summed(sum(part.numel() for part in importance.values()))
-    return {name: part / mean if mean else part for name, part in importance.items()}
-
-
-def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, strata: int = 8) -> list[T]:
-    """What is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
-
-    Mixed: cut into `strata` parts of equal size (the last may be smaller), each shuffled, and dealt in turn, so that any
-    `strata` successive things span the whole range.
-    """
-    if order != "mixed":
-        return list(ranked if order == "easy" else ranked[::-1])
-    size = -(-len(ranked) // strata)
-    parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
-    shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
-    return [part[place] for place in range(size) for part in shuffled if place < len(part)]
 
 
 def overrides(method: Method, hook: str) -> bool:

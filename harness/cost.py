@@ -10,11 +10,12 @@ from rich.table import Table
 
 from harness.compare import prepare
 from harness.gpus import MFU, find_gpu
-from harness.material import Material, RunSpec, run_specs, training_run
+from harness.material import Material
 from harness.plan import Plan
 from harness.recipes import parse_recipe
 from harness.run import SHORT
 from harness.sizing import Sizer, Way
+from harness.specs import RunSpec, run_specs, training_run
 from harness.stats import DISCORDANT, detectable
 from harness.tune import trial_specs, trials_of
 

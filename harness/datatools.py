@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.bundled import embedded
-from harness.contract import Batch, Example, by_difficulty
+from harness.contract import Batch, Example
 from harness.errors import PlanError
 from harness.model import collate, micro_batches, nll, open_base
 from harness.near import first_alike, near_clusters, words
@@ -24,6 +24,7 @@ from harness.records import Record, read_records
 from harness.rewrite import check_target, rewrite
 from harness.sums import ZONES
 from harness.template import ChatTemplate
+from harness.toolbox import by_difficulty
 
 LONGEST = 2048
 """Tokens of a record that are read, at most: what training reads by default."""

@@ -20,12 +20,13 @@ from harness.drawn import without
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.journal import Journal
-from harness.material import Material, fingerprint
+from harness.material import Material
 from harness.model import plain_weights
 from harness.outputs import Outputs, open_prompts
 from harness.probe import BATCH, EPOCHS, EXAMPLES, probe_examples
+from harness.protocol import TrainingData
 from harness.records import Record
-from harness.run import TrainingData
+from harness.specs import fingerprint
 from harness.store import key_of
 from harness.tasks import EvalTask, load_suite
 

@@ -20,12 +20,13 @@ from harness.contract import Weights
 from harness.evaluation import Evaluation
 from harness.journal import Journal
 from harness.lease import Lost, leased
-from harness.material import Material, RunSpec, training_run
+from harness.material import Material
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
 from harness.parallel.alone import Alone
 from harness.plan import portable
 from harness.probe import probe
+from harness.specs import RunSpec, training_run
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
 from harness.where import peak_memory, reset_peak_memory, where

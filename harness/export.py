@@ -15,13 +15,14 @@ from harness.contract import Weights
 from harness.engines.local import run_all
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
-from harness.material import Material, spec_of
+from harness.material import Material
 from harness.model import load_model, read_weights, save_model, weights_hash
 from harness.recipes import parse_recipe
 from harness.report.card import card
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table
 from harness.report.verdict import NEAR_BEST, verdicts
+from harness.specs import spec_of
 from harness.store import RunFolder, RunStore, read_comparison, replacing
 
 SAMPLE = {"domain": 100, "general": 200}

@@ -15,7 +15,7 @@ from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 
 from harness import constraints, scoring
-from harness.itemfile import Doc
+from harness.itemrow import Doc
 from harness.rules import broken, parse_rules
 from harness.sidecar import Scorer
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from harness.files import is_local, place
-from harness.material import RunSpec
 from harness.plan import Plan
+from harness.specs import RunSpec
 
 
 class Monitor:

@@ -17,7 +17,8 @@ from harness.budget import Ledger
 from harness.contract import Example, Weights
 from harness.material import Material
 from harness.model import save_model
-from harness.run import TrainingData, TrainingRun
+from harness.protocol import TrainingData
+from harness.run import TrainingRun
 from harness.store import key_of
 from harness.train import train
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from harness.material import RunSpec
 from harness.plan import Plan
+from harness.specs import RunSpec
 
 TRAINING_SHARE = 0.7
 """Guess: training's part of a run's time, the rest is evaluation; only the time left depends on it."""

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from itertools import chain
 from typing import Any
@@ -21,9 +20,10 @@ from harness.model import BaseModel, collate, empty_model, micro_batches, nll, p
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
 from harness.parallel.alone import Alone
+from harness.protocol import Training, TrainingData, stage_ends, token_classes
 from harness.reading import read, token_scores
 from harness.say import Speaker
-from harness.wrapping import Wrapped, wrap
+from harness.wrapping import Silenced, Wrapped, wrap
 
 SHORT = 512
 """Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
@@ -33,46 +33,6 @@ OVERHEAD = {"cpu": 64, "cuda": 2048}
 
 OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
 """Gives what scores a model on dev items; opening it loads tasks, and is free."""
-DECAYS: dict[str, Callable[[float], float]] = {
-    "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
-    "linear": lambda x: 1 - x,
-    "constant": lambda x: 1.0,
-}
-"""Factor on the learning rate after warm-up, by the share x of the rest of the budget that is spent."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """The training protocol, the same for every recipe of a comparison."""
-
-    learning_rate: float
-    """Peak rate, before the factors of RATE hooks."""
-    batch_size: int
-    """Examples an optimizer step."""
-    micro_tokens: int
-    """Padded tokens a micro-batch, at most."""
-    warmup: float
-    """Share of the budget over which the rate rises linearly."""
-    decay: str
-    """How it falls after that: a name in `DECAYS`."""
-    weight_decay: float
-    """AdamW's decay to zero."""
-    clip: float
-    """Largest gradient norm."""
-    precision: str
-    """What the model computes in: `bfloat16` or `float32`; masters are always fp32."""
-    pack_length: int | None = None
-    """Tokens a packed row; None: examples stand in rows of their own, padded."""
-    checkpointing: bool = False
-    """Whether activations are computed again in the backward pass, and charged twice."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Tokenised examples, the same for every recipe."""
-
-    domain: tuple[Example, ...]
-    general: tuple[Example, ...]
 
 
 class TrainingRun(Run):
@@ -288,12 +248,10 @@ class TrainingRun(Run):
 
     def rate(self, fraction: float) -> float:
         """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the stage's part of the budget."""
-        warmup, begin = self.training.warmup, (0.0, *self.ends)[self.stage - 1]
+        begin = (0.0, *self.ends)[self.stage - 1]
         fraction = (fraction - begin) / (self.ends[self.stage - 1] - begin)
         fraction = min(max(fraction, 0.0), 1.0)
-        decay = DECAYS[self.training.decay]
-        shape = fraction / warmup if fraction < warmup else decay((fraction - warmup) / (1 - warmup))
-        return self.training.learning_rate * shape * math.prod(m.rate(fraction) for m in self.filled("rate"))
+        return self.training.rate(fraction) * math.prod(m.rate(fraction) for m in self.filled("rate"))
 
     def wrap(self, model: nn.Module) -> Wrapped:
         """The fresh base as the recipe trains it. What is added (and stays) begins at values that `start` then holds too."""
@@ -344,7 +302,7 @@ class TrainingRun(Run):
             training = self.model.training
             self.model.eval()
             with self.model.disable_adapter():
-                yield _Named(self.model)
+                yield Silenced(self.model)
             self.model.train(training)
         else:
             if self._frozen is None:
@@ -352,41 +310,7 @@ class TrainingRun(Run):
             yield self._frozen
 
 
-class _Named(nn.Module):
-    """The trained model while it plays the base: another object, so that it is priced as the base."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.model.get_output_embeddings()  # type: ignore[operator]
-
-    def forward(self, **inputs: Any) -> Any:
-        return self.model(**inputs)
-
-
-def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
-    """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
-
-    So every file is trained for about the same number of epochs.
-    """
-    tokens = Counter[int]()
-    for example in domain:
-        tokens[example.stage] += len(example)
-    total = tokens.total()
-    return (*(sum(n for s, n in tokens.items() if s <= stage) / total for stage in range(1, max(tokens, default=1))), 1.0)
-
-
 @cache
 def full_price(path: str, backward: bool) -> Price:
     """Price of the base at `path` with everything trained."""
     return price_of(empty_model(path), backward=backward)
-
-
-def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:
-    """Real tokens by class: their source when trained on, else the account that processed them."""
-    counts: Counter[str] = Counter()
-    for example in examples:
-        counts[example.source if account == "train" else account] += len(example)
-    return counts

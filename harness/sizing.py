@@ -24,8 +24,9 @@ from harness.errors import PlanError
 from harness.gpus import MFU, RESERVE, Gpu, find_gpu
 from harness.model import BaseModel, empty_model, logits_at
 from harness.plan import Plan
+from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe
-from harness.run import Training, TrainingData, TrainingRun
+from harness.run import TrainingRun
 from harness.sharding import zero_of
 
 MICRO = (16384, 8192, 4096, 2048, 1024, 512)

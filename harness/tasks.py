@@ -15,7 +15,8 @@ from typing import Any
 
 from harness.bundled import SUITES, Suite, find_suites
 from harness.errors import PlanError
-from harness.itemfile import Doc, ItemFile, read_item_file
+from harness.itemfile import ItemFile, read_item_file
+from harness.itemrow import Doc
 from harness.items import WITHOUT_CHAT, ItemTask, output_type, token_limit
 from harness.sidecar import read_sidecar
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.material import Material, RunSpec, rate_of, spec_of
+from harness.material import Material
 from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe, read_terms, with_settings
 from harness.report.claims import preferred
+from harness.specs import RunSpec, rate_of, spec_of
 from harness.stats import MARGIN, analyse
 from harness.store import RunStore, key_of
 

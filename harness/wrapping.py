@@ -159,3 +159,17 @@ def _folds(model: nn.Module) -> dict[str, Fold]:
 def _plain(name: str) -> str:
     """A module's or parameter's name without what peft puts around it."""
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
+
+
+class Silenced(nn.Module):
+    """The trained model while it plays the base: another object, so that it is priced as the base."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.model.get_output_embeddings()  # type: ignore[operator]
+
+    def forward(self, **inputs: Any) -> Any:
+        return self.model(**inputs)

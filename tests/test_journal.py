@@ -15,8 +15,8 @@ from harness import lm, outputs
 from harness.compare import prepare
 from harness.execute import execute
 from harness.journal import Journal
-from harness.material import run_specs
 from harness.plan import make_plan
+from harness.specs import run_specs
 from harness.store import RunStore
 
 torch.set_num_threads(1)

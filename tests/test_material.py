@@ -9,8 +9,9 @@ import torch
 
 from harness.compare import prepare
 from harness.errors import PlanError
-from harness.material import default_rate, gather, run_specs
+from harness.material import default_rate, gather
 from harness.plan import make_plan
+from harness.specs import run_specs
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import torch
 from harness.compare import prepare
 from harness.errors import PlanError
 from harness.execute import Scoring
-from harness.material import run_specs
 from harness.model import plain_weights
 from harness.probe import EPOCHS, EXAMPLES, probe, probe_examples
+from harness.specs import run_specs
 from harness.store import RunStore
 from tests.test_material import files, plan  # noqa: F401
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from harness.budget import Shape
-from harness.contract import diagonal_fisher
 from harness.store import RunFolder
+from harness.toolbox import diagonal_fisher
 from tests.training import examples, make_run, trained
 
 

@@ -16,12 +16,14 @@ from harness.compare import compare
 from harness.contract import Method
 from harness.data import joined, load_stages
 from harness.errors import PlanError
-from harness.material import REPORTED, gather, run_specs
+from harness.material import gather
 from harness.model import read_weights, weights_hash
 from harness.plan import make_plan, resolve_places
+from harness.protocol import TrainingData, stage_ends
 from harness.recipes import parse_recipe
 from harness.report.stages import read_stages, stage_numbers, stage_table
-from harness.run import TrainingData, TrainingRun, stage_ends
+from harness.run import TrainingRun
+from harness.specs import REPORTED, run_specs
 from harness.store import RunFolder
 from harness.train import Overdrawn, train
 from tests.test_train import Killed, killed_at

@@ -11,8 +11,9 @@ import torch
 from harness.budget import Ledger
 from harness.contract import Example
 from harness.model import BaseModel, collate, nll
+from harness.protocol import Training, TrainingData
 from harness.recipes import parse_recipe
-from harness.run import Training, TrainingData, TrainingRun
+from harness.run import TrainingRun
 from harness.train import train
 
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Method, Run, Weights, diagonal_fisher
+from harness.contract import Method, Run, Weights
+from harness.toolbox import diagonal_fisher
 
 
 class Ewc(Method):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Example, Method, Run, Weights, diagonal_fisher
+from harness.contract import Example, Method, Run, Weights
+from harness.toolbox import diagonal_fisher
 
 
 class EwcOnline(Method):

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.contract import Batch, Method, Run, Step, blend, passes
+from harness.contract import Batch, Method, Run, Step
+from harness.toolbox import blend, passes
 
 
 class Kl(Method):

@@ -7,7 +7,8 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Method, Run, Step, blend, passes
+from harness.contract import Method, Run, Step
+from harness.toolbox import blend, passes
 
 
 class Mix(Method):

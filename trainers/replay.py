@@ -6,7 +6,8 @@ from itertools import repeat
 
 import torch
 
-from harness.contract import Example, Method, Run, Step, blend
+from harness.contract import Example, Method, Run, Step
+from harness.toolbox import blend
 
 
 class Replay(Method):

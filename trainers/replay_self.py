@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from harness.contract import Example, Method, Run, Step, blend, passes
+from harness.contract import Example, Method, Run, Step
+from harness.toolbox import blend, passes
 
 
 class ReplaySelf(Method):

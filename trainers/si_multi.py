@@ -2,7 +2,8 @@
 
 import torch
 
-from harness.contract import Method, Run, Weights, scaled
+from harness.contract import Method, Run, Weights
+from harness.toolbox import scaled
 
 
 class SiMulti(Method):

@@ -5,7 +5,8 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Example, Method, Run, Weights, passes, scaled
+from harness.contract import Example, Method, Run, Weights
+from harness.toolbox import passes, scaled
 
 
 class SiProxy(Method):

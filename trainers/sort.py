@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Example, Method, Run, by_difficulty
+from harness.contract import Example, Method, Run
+from harness.toolbox import by_difficulty
 
 
 class Sort(Method):

@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
-from harness.material import Material, RunSpec
+from harness.material import Material
+from harness.specs import RunSpec
 from harness.store import RunStore
 
 Events = Callable[[RunSpec, dict[str, Any]], None]

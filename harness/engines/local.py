@@ -18,9 +18,10 @@ from harness.engines import Events, next_free
 from harness.engines.worker import settle, work
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
-from harness.material import Material, RunSpec
+from harness.material import Material
 from harness.plan import Plan
 from harness.sharding import devices_of
+from harness.specs import RunSpec
 from harness.store import RunStore
 
 PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]

@@ -16,7 +16,8 @@ from typing import Any
 from harness.engines.worker import settle
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
-from harness.material import Material, RunSpec, seconds_a_flop, sharding_of
+from harness.material import Material
+from harness.specs import RunSpec, seconds_a_flop, sharding_of
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]

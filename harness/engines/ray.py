@@ -19,7 +19,8 @@ from harness.engines import Events
 from harness.engines.worker import settle, work
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
-from harness.material import Material, RunSpec
+from harness.material import Material
+from harness.specs import RunSpec
 from harness.store import RunStore
 from harness.where import ROOT, where
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.evaluation import EvaluationPlan
-from harness.material import Material, RunSpec
+from harness.material import Material
+from harness.specs import RunSpec
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]

@@ -21,8 +21,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
-from harness.material import Material, RunSpec, gather, run_specs, training_run
+from harness.material import Material, gather
 from harness.plan import make_plan
+from harness.specs import RunSpec, run_specs, training_run
 from harness.train import train
 
 

@@ -1,0 +1,77 @@
+"""The training protocol and data of a comparison, the same for every recipe."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.contract import Example
+
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
+    "linear": lambda x: 1 - x,
+    "constant": lambda x: 1.0,
+}
+"""Factor on the learning rate after warm-up, by the share x of the rest of the budget that is spent."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training protocol, the same for every recipe of a comparison."""
+
+    learning_rate: float
+    """Peak rate, before the factors of RATE hooks."""
+    batch_size: int
+    """Examples an optimizer step."""
+    micro_tokens: int
+    """Padded tokens a micro-batch, at most."""
+    warmup: float
+    """Share of the budget over which the rate rises linearly."""
+    decay: str
+    """How it falls after that: a name in `DECAYS`."""
+    weight_decay: float
+    """AdamW's decay to zero."""
+    clip: float
+    """Largest gradient norm."""
+    precision: str
+    """What the model computes in: `bfloat16` or `float32`; masters are always fp32."""
+    pack_length: int | None = None
+    """Tokens a packed row; None: examples stand in rows of their own, padded."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, and charged twice."""
+
+    def rate(self, fraction: float) -> float:
+        """Learning rate at a fraction (0 to 1) of a stage: linear warm-up, then the decay."""
+        if fraction < self.warmup:
+            return self.learning_rate * fraction / self.warmup
+        return self.learning_rate * DECAYS[self.decay]((fraction - self.warmup) / (1 - self.warmup))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tokenised examples, the same for every recipe."""
+
+    domain: tuple[Example, ...]
+    general: tuple[Example, ...]
+
+
+def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
+    """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
+
+    So every file is trained for about the same number of epochs.
+    """
+    tokens = Counter[int]()
+    for example in domain:
+        tokens[example.stage] += len(example)
+    total = tokens.total()
+    return (*(sum(n for s, n in tokens.items() if s <= stage) / total for stage in range(1, max(tokens, default=1))), 1.0)
+
+
+def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:
+    """Real tokens by class: their source when trained on, else the account that processed them."""
+    counts: Counter[str] = Counter()
+    for example in examples:
+        counts[example.source if account == "train" else account] += len(example)
+    return counts
