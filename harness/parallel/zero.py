@@ -52,6 +52,7 @@ class Zero(Together):
     def __init__(self, rank: int, size: int, port: int, device: torch.device, config: dict[str, Any]):
         super().__init__(rank, size, port, device)
         self.config = config
+        self.deep: Any = None
         self.forwards_alone = config["zero_optimization"]["stage"] < 3
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_SIZE": size}  # DeepSpeed asks the environment
         os.environ |= {name: str(value) for name, value in names.items()} | {"DS_ACCELERATOR": device.type}
@@ -68,12 +69,20 @@ class Zero(Together):
             logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
             trained = [p for p in wrapped.model.parameters() if p.requires_grad]
             inner = torch.optim.AdamW(trained, lr=0.0, weight_decay=weight_decay, fused=True)
-            self.deep: Any = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=self.config)[0]
+            config = self._fitting(sum(p.numel() for p in trained))
+            if self.deep is not None:
+                self.deep.destroy()  # its buffers are the size of the model's
+            self.deep = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=config)[0]
         self.optimizer, self.inner = self.deep.optimizer, self.deep.optimizer.optimizer
         self.masters = self._shards = Shards(wrapped, self.deep.optimizer, self.total)
         for method in methods:
             self._shards.cut(method)
         self.begin()
+
+    def _fitting(self, parameters: int) -> dict[str, Any]:
+        """The configuration, with a reduction bucket no larger than what is trained: it is held in full, 2 GB by default."""
+        zero = {"reduce_bucket_size": min(500_000_000, parameters)} | self.config["zero_optimization"]
+        return self.config | {"zero_optimization": zero}
 
     def begin(self) -> None:
         self.inner.state.clear()
