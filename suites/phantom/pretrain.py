@@ -2,7 +2,9 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -118,15 +120,17 @@ def rate(step, steps):
 
 
 def optimizers(net, master):
-    """Muon for the matrices of the layers, AdamW for the embedding (with decay) and the gains (without)."""
+    """Muon for the matrices of the layers, in two halves of equal work; AdamW for the embedding (with decay) and the gains."""
     named = list(zip((name for name, _ in net.named_parameters()), master, strict=True))
     matrices = [p for name, p in named if p.ndim > 1 and "embed" not in name]
     groups = [
         {"params": [p for name, p in named if "embed" in name], "weight_decay": 0.1},
         {"params": [p for _, p in named if p.ndim == 1], "weight_decay": 0.0},
     ]
+    muon = partial(torch.optim.Muon, lr=PEAK, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [
-        torch.optim.Muon(matrices, lr=PEAK, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        muon(matrices[::2]),
+        muon(matrices[1::2]),
         torch.optim.AdamW(groups, lr=PEAK, betas=(0.9, 0.95), fused=True),
     ]
 
@@ -169,12 +173,14 @@ def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
     net = net.bfloat16()
     run = torch.compile(net) if compiled else net
     opts = optimizers(net, master)
+    # one thread a half: on matrices this small two threads are slower than one (measured: 0.136, 0.088, halves 0.052 s a step)
+    pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
     checkpoint = Path(work) / f"base-{seed}.pt"
     first, log = restore(checkpoint, master, opts)
     source, began, total = batches(tok, seed, first), time.time(), 0.0
     for step in range(first, steps):
         publish(master, net)
-        total += _step(run, net, master, opts, next(source), rate(step, steps))
+        total += _step(run, net, master, opts, pool, next(source), rate(step, steps))
         if (step + 1) % 50 == 0:
             log.append([step + 1, round(total / 50, 4)])
             report(Progress(step + 1 - first, steps - first, total / 50, time.time() - began))
@@ -185,7 +191,7 @@ def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
     return net, log
 
 
-def _step(run, net, master, opts, batch, lr):
+def _step(run, net, master, opts, pool, batch, lr):
     """One update; returns the loss."""
     weight = batch.weights[:, 1:].flatten()
     logits = run(input_ids=batch.tokens[:, :-1], attention_mask=attention_mask(batch.documents[:, :-1])).logits
@@ -199,5 +205,5 @@ def _step(run, net, master, opts, batch, lr):
     for opt in opts:
         for group in opt.param_groups:
             group["lr"] = lr
-        opt.step()
+    list(pool.map(lambda opt: opt.step(), opts))
     return loss.item()
