@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,7 +17,45 @@ from harness.contract import Method
 from harness.files import replacing
 from harness.masters import Masters
 
+if TYPE_CHECKING:
+    from harness.run import TrainingRun
+
 STATE = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint."""
+
+    steps: int = 0
+    epochs: float = 0.0
+    begun: int = 0
+    """Steps before the stage under way."""
+    stopped_by: str = "budget"
+    notes: list[str] = field(default_factory=list)
+    """What the report must say of how it was trained."""
+
+
+class Checkpoints:
+    """When to save where the training stands: at most a twentieth of the time goes there, so of a large model more rarely."""
+
+    def __init__(self, run: TrainingRun, folder: Path, every: float):
+        self.run, self.folder, self.every, self.pause = run, folder, every, every
+        self.saved = time.monotonic()
+
+    def save_if_due(self, progress: Progress) -> None:
+        if not self.run.engine.agreed(time.monotonic() - self.saved > self.pause):
+            return
+        begin = time.monotonic()
+        self.run.engine.save(self.folder, self.run.methods, _record(self.run, progress))
+        self.saved = time.monotonic()
+        self.pause = max(self.every, 19 * (self.saved - begin)) if self.every else 0.0
+
+
+def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
+    where = {"steps": progress.steps, "epochs": progress.epochs, "begun": progress.begun, "stage": run.stage}
+    where |= {"notes": progress.notes}
+    return where | {"ledger": run.ledger.record(), "room": run.room}
 
 
 def save_checkpoint(

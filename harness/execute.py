@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from harness import PROTOCOL
+from harness.checkpoint import Progress
 from harness.contract import Weights
 from harness.evaluation import Evaluation
 from harness.journal import Journal
@@ -28,7 +29,7 @@ from harness.plan import portable
 from harness.probe import probe
 from harness.specs import RunSpec, training_run
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
-from harness.train import SIXTHS, Diverged, Overdrawn, Progress, train
+from harness.train import SIXTHS, Diverged, Overdrawn, train
 from harness.where import peak_memory, reset_peak_memory, where
 from harness.workspace import workspace
 from harness.wrapping import Wrapped, wrap

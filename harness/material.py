@@ -110,12 +110,8 @@ def gather(plan: Plan) -> Material:
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
     raise_faults(faults)
-    plan = dataclasses.replace(plan, meter=plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan)))
-    max_length = min(base.max_length, plan.max_length or 2048)
-    packed = plan.pack_length or (2048 if text else None)
-    plan = dataclasses.replace(plan, max_length=max_length, pack_length=packed and min(packed, base.max_length))
-    plan = sized(plan, recipes)
-    if packed:
+    plan = sized(_resolve_lengths(plan, budget, base), recipes)
+    if plan.pack_length:
         check_packing(base.load(torch.float32))
     template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
@@ -128,11 +124,8 @@ def gather(plan: Plan) -> Material:
     pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
-    chosen, left_out = _usable(recipes, has, bool(packed))
-    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen)]
-    if plan.checkpoint_fractions:
-        kept = ", ".join(recipe.text for recipe in chosen if not recipe.folds)
-        notes += [f"No models of {kept} are saved: what they add does not fold into the base's own weights."] if kept else []
+    chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
+    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
     return Material(
         plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
     )
@@ -155,6 +148,17 @@ def _resolve_machine(plan: Plan) -> Plan:
     here = None if plan.ray else runs if gpu else max(1, (os.cpu_count() or 1) // (plan.threads * held))
     workers = plan.workers or here  # on a cluster None: all that fit
     return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
+
+
+def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
+    """The binding meter, and tokens an example and a packed row; plain text is packed."""
+    meter = plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan))
+    packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
+    lengths = {
+        "max_length": min(base.max_length, plan.max_length or 2048),
+        "pack_length": packed and min(packed, base.max_length),
+    }
+    return dataclasses.replace(plan, meter=meter, **lengths)
 
 
 def _fast_bf16() -> bool:
@@ -185,6 +189,14 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
         for method in recipe.methods
         if method.unlike_base
     ]
+
+
+def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
+    """A note on recipes whose models cannot be saved where models are asked for."""
+    kept = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
+    if not (plan.checkpoint_fractions and kept):
+        return []
+    return [f"No models of {kept} are saved: what they add does not fold into the base's own weights."]
 
 
 def _usable(recipes: Iterable[Recipe], has: dict[str, bool], packed: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:

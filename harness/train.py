@@ -8,7 +8,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoint import read_progress
+from harness.checkpoint import Checkpoints, Progress, read_progress
 from harness.contract import Batch, Step, Weights
 from harness.model import save_weights
 from harness.packing import check_packing
@@ -40,19 +39,6 @@ class Overdrawn(Exception):
     """Preparation alone cost more than the budget."""
 
 
-@dataclass
-class Progress:
-    """Where a training stands; saved with every checkpoint."""
-
-    steps: int = 0
-    epochs: float = 0.0
-    begun: int = 0
-    """Steps before the stage under way."""
-    stopped_by: str = "budget"
-    notes: list[str] = field(default_factory=list)
-    """What the report must say of how it was trained."""
-
-
 def train(
     run: TrainingRun,
     folder: Path,
@@ -64,11 +50,11 @@ def train(
     """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one.
 
     `observe` is called after the step that reaches a fraction of `looks`, in rising order. A checkpoint is saved every
-    `checkpoint_every` seconds, of a large model more rarely: at most a twentieth of the time goes there (0: after each step).
+    `checkpoint_every` seconds (0: after each step).
     """
     engine, progress = run.engine, _set_up(run, folder)
     log = _open_log(folder / "log.jsonl", progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
-    saved, pause = time.monotonic(), checkpoint_every
+    checkpoints = Checkpoints(run, folder / "checkpoint", checkpoint_every)
     looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         while True:
@@ -77,30 +63,18 @@ def train(
                 step = _affordable(run, wanted)
                 if not step:
                     break
-                entry = _optimizer_step(run, step, progress)
-                progress.steps += 1
-                progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
-                entry = {"step": progress.steps, "spent": run.ledger.fraction} | entry
-                if len(run.ends) > 1:
-                    entry["stage"] = run.stage
+                entry = _advance(run, step, progress)
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
                 report(entry)
-                if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
-                    raise Diverged(
-                        f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {progress.steps}"
-                    )
+                _demand_finite(entry)
                 while looks and looks[0] <= run.ledger.fraction + 1e-9:
                     observe(looks.pop(0), engine.gather())
                     engine.agreed(None)  # the others wait here, free of charge
                 if stopped_by := _stopper(run):
                     progress.stopped_by = stopped_by
                     break
-                if engine.agreed(time.monotonic() - saved > pause):
-                    begin = time.monotonic()
-                    engine.save(folder / "checkpoint", run.methods, _record(run, progress))
-                    saved = time.monotonic()
-                    pause = max(checkpoint_every, 19 * (saved - begin)) if checkpoint_every else 0.0
+                checkpoints.save_if_due(progress)
             if run.stage == len(run.ends) or progress.stopped_by != "budget":
                 break
             _next_stage(run, folder)
@@ -109,6 +83,20 @@ def train(
     for method in run.filled("finish") if engine.rank == 0 else ():
         weights = run.start | method.finish(weights, run)  # what it knows nothing of is as it began
     return weights, progress
+
+
+def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
+    """Make one optimizer step and count it; its line in the log."""
+    entry = _optimizer_step(run, step, progress)
+    progress.steps += 1
+    progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
+    stage = {"stage": run.stage} if len(run.ends) > 1 else {}
+    return {"step": progress.steps, "spent": run.ledger.fraction} | entry | stage
+
+
+def _demand_finite(entry: dict[str, Any]) -> None:
+    if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
+        raise Diverged(f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {entry['step']}")
 
 
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
@@ -171,12 +159,6 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
         _prepare(run, "stage_begin", model)
         run.engine.share(run.methods, folder, run.device)
     run.engine.begin()
-
-
-def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
-    where = {"steps": progress.steps, "epochs": progress.epochs, "begun": progress.begun, "stage": run.stage}
-    where |= {"notes": progress.notes}
-    return where | {"ledger": run.ledger.record(), "room": run.room}
 
 
 def _open_log(path: Path, steps: int) -> Any:
