@@ -22,6 +22,8 @@ from harness.stats import Estimate
 from tests.bench.worlds import FEW, World, apart, measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
+EPOCHS = (3, 8)
+"""Of the comparison, and of plain fine-tuning trained for longer."""
 DEFENCE, RISING = "lora+adapter+ewc+mix", 'mix(schedule="15->30")'
 COLUMNS = ("row", "track", "gain", "retention", "rep3 word general", "device-seconds", "epochs")
 """How the columns begin that stand on the page."""
@@ -223,15 +225,16 @@ that learns little forgets little: read what is kept beside what is gained.
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.claims", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/claims"), help="folder of the runs")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds on the phantom")
-    parser.add_argument("--files", help="a plan file for a comparison on real files, one seed")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of a recipe")
+    parser.add_argument("--files", help="a plan file for a comparison on real files")
     args = parser.parse_args()
-    worlds = [measured("phantom", (3, 8), args.out, with_clean=True, seeds=args.seeds)]
-    headings = {"phantom": f"the embedded {embedded().name} base and its finance data, {args.seeds} seeds"}
+    worlds = [measured("phantom", EPOCHS, args.out, with_clean=True, seeds=args.seeds)]
+    seeds = f"{args.seeds} seeds" if args.seeds > 1 else "one seed (intervals over items only)"
+    headings = {"phantom": f"the embedded {embedded().name} base and its finance data, {seeds}"}
     if args.files:
         plan = make_plan({}, args.files)
-        worlds.append(measured("files", (1, 4), args.out, FEW, seeds=1, plan_file=args.files))
-        headings["files"] = f"{Path(plan.data).name}, model {Path(str(plan.model)).name}, one seed (intervals over items only)"
+        worlds.append(measured("files", EPOCHS, args.out, FEW, seeds=args.seeds, plan_file=args.files))
+        headings["files"] = f"{Path(plan.data).name}, model {Path(str(plan.model)).name}, {seeds}"
     PAGE.write_text(page(worlds, headings), encoding="utf-8")
 
 
