@@ -57,7 +57,7 @@ def counted(verdict: Verdict) -> str:
 
 def _numbers(finding: Finding) -> tuple[str, str, str]:
     change = finding.change
-    return f"{change.value:+.2f}", f"[{change.low:+.2f}, {change.high:+.2f}]", f"{finding.tolerance:.2f}"
+    return f"{change.value:+z.2f}", f"[{change.low:+z.2f}, {change.high:+z.2f}]", f"{finding.tolerance:.2f}"
 
 
 def junit(verdict: Verdict) -> str:

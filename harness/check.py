@@ -172,7 +172,7 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, dict[str, float
 def _judged(row: str, metric: str, change: Estimate, sign: int, tolerance: float) -> Finding:
     outcome = judge(change, sign, tolerance)
     side = {1: "fell", -1: "rose"}.get(sign, "differs")
-    shown = f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}] points, tolerance {tolerance:.2f}"
+    shown = f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}] points, tolerance {tolerance:.2f}"
     sentence = {
         "pass": f"within tolerance: {shown}",
         "regression": f"{side} beyond the tolerance: {shown}" if change.known else "has no value now",
