@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,30 @@ def connect(address: str) -> Any:
     return ray
 
 
+@contextmanager
+def interrupts() -> Iterator[Callable[[], None]]:
+    """Inside, what is given raises KeyboardInterrupt where there was one: raised within Ray's own callbacks it is swallowed."""
+    caught: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(number)
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if caught:
+            raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    if here:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+
+
 class _Queue:
     """The runs that wait for the cluster, are at work, or were lost."""
 
@@ -100,8 +127,14 @@ class _Queue:
         self.running: dict[Any, RunSpec] = {}
 
     def run(self) -> None:
+        with interrupts() as check:
+            self.work_off(check)
+
+    def work_off(self, check: Callable[[], None]) -> None:
+        """Until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
         try:
             while self.waiting or self.running:
+                check()
                 while self.waiting and len(self.running) < self.most:
                     spec = self.waiting.pop(0)
                     self.running[self.task.remote(spec, *self.shared, self.mailbox, _driver())] = spec
