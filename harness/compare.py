@@ -23,7 +23,7 @@ from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
 from harness.rules import read_rules
-from harness.specs import RunSpec, allowed_amount, run_specs, sharding_of
+from harness.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
 from harness.store import SCHEMA_VERSION, RunStore, key_of, place, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where
@@ -102,8 +102,7 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": dataclasses.asdict(material.training),
     }
-    if plan.gpus_per_run > 1 or plan.deepspeed:
-        asked |= {"ranks": plan.gpus_per_run, "deepspeed": sharding_of(plan)}
+    asked |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
     kept = read_json(path) or asked | {"seconds_a_flop": pace(material)}
     write_json(path, kept)

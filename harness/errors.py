@@ -1,5 +1,8 @@
 """The one error that is the user's: printed without a stack trace, all faults together."""
 
+from collections.abc import Callable
+from typing import Any
+
 
 class PlanError(Exception):
     """What the user asked cannot be done as asked.
@@ -10,6 +13,15 @@ class PlanError(Exception):
     def __init__(self, *faults: str):
         self.faults = list(faults)
         super().__init__("\n".join(faults))
+
+
+def faults_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
+    """What a check that raises PlanError finds wrong."""
+    try:
+        check(*arguments)
+    except PlanError as error:
+        return list(error.faults)
+    return []
 
 
 def raise_faults(faults: list[str]) -> None:

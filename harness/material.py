@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,8 +134,6 @@ def gather(plan: Plan) -> Material:
 
 def _resolve_machine(plan: Plan) -> Plan:
     """Device, precision, seeds and workers of this machine."""
-    import os
-
     device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanError(f"device '{device}' is asked for but torch sees no GPU here; use device cpu")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bundled import embedded, for_own_models
-from harness.errors import PlanError, raise_faults
+from harness.errors import PlanError, faults_of, raise_faults
 from harness.gpus import find_gpu
 from harness.limits import parse_limits
 from harness.scoring import read_metrics
@@ -138,6 +138,11 @@ class Plan:
         return tuple(sorted({float(part) for part in self.checkpoints.split(",")})) if self.checkpoints else ()
 
     @property
+    def has_ranks(self) -> bool:
+        """Whether the processes of a run are started as ranks: several, or under DeepSpeed."""
+        return self.gpus_per_run > 1 or bool(self.deepspeed)
+
+    @property
     def suite_names(self) -> list[str]:
         return self.suites.split() if self.suites else []
 
@@ -213,7 +218,14 @@ POSITIVE = (
     "threads",
     "workers",
 )
-CHOICES = {"mode": ("sft", "cpt"), "backend": ("hf", "vllm"), "meter": ("flops", "seconds", "tokens", "steps")}
+CHOICES = {
+    "mode": ("sft", "cpt"),
+    "backend": ("hf", "vllm"),
+    "meter": ("flops", "seconds", "tokens", "steps"),
+    "precision": ("bfloat16", "float32"),
+    "contamination": ("exclude", "keep"),
+    "decay": ("cosine", "linear", "constant"),
+}
 
 
 def _faults(plan: Plan) -> list[str]:
@@ -245,10 +257,6 @@ def _faults(plan: Plan) -> list[str]:
         read_metrics(plan.domain_metric or "")
     except ValueError as error:
         faults.append(f"domain_metric: {error}")
-    if plan.contamination not in ("exclude", "keep"):
-        faults.append(f"contamination is exclude or keep, not '{plan.contamination}'")
-    if plan.decay not in ("cosine", "linear", "constant"):
-        faults.append(f"decay is cosine, linear or constant, not '{plan.decay}'")
     faults += _device_faults(plan)
     if len(plan.tests) != len(plan.sources):
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
@@ -261,26 +269,11 @@ def _faults(plan: Plan) -> list[str]:
 
 def _device_faults(plan: Plan) -> list[str]:
     """What is wrong with how runs are computed and spread over devices."""
-    faults: list[str] = []
-    devices: list[int] = []
-    try:
-        devices = devices_of(plan.devices) if plan.devices is not None else []
-    except PlanError as error:
-        faults += error.faults
-    if plan.precision not in (None, "bfloat16", "float32"):
-        faults.append(f"precision is bfloat16 or float32, not '{plan.precision}'")
-    if plan.gpu is not None:
-        try:
-            find_gpu(plan.gpu)
-        except PlanError as error:
-            faults += error.faults
-    if devices and len(devices) < plan.gpus_per_run:
-        faults.append(f"gpus_per_run is {plan.gpus_per_run} but devices names {len(devices)}: name more, or ask for fewer")
-    if plan.deepspeed is not None:
-        try:
-            zero_of(plan.deepspeed)
-        except PlanError as error:
-            faults += error.faults
+    checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
+    found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
+    faults = [fault for faults in found.values() for fault in faults]
+    if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.gpus_per_run:
+        faults.append(f"gpus_per_run is {plan.gpus_per_run} but devices names {named}: name more, or ask for fewer")
     return faults
 
 

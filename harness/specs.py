@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,9 +101,7 @@ def spec_of(
             "device": plan.device,
             "torch": torch.__version__,
         }
-        if plan.gpus_per_run > 1 or plan.deepspeed:
-            question["ranks"] = plan.gpus_per_run
-            question["deepspeed"] = sharding_of(plan)
+        question |= ranks_of(plan)
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
@@ -120,6 +120,11 @@ def fingerprint(examples: Iterable[Example]) -> str:
 def sharding_of(plan: Plan) -> dict[str, Any] | None:
     """DeepSpeed's configuration for a run of this plan; None where every process holds the whole model."""
     return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
+
+
+def ranks_of(plan: Plan) -> dict[str, Any]:
+    """What a question says of a run's processes: how many, and how DeepSpeed shards it; nothing of a plain one."""
+    return {"ranks": plan.gpus_per_run, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
@@ -152,9 +157,6 @@ def allowed_amount(material: Material) -> float:
 
 def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
     """Pace of plain fine-tuning on this device: a short calibration of the same optimizer step."""
-    import tempfile
-    from pathlib import Path
-
     from harness.train import train
 
     spec = spec_of(material, "plain", "recipe", PLAIN, 0, 8.0)

@@ -134,7 +134,7 @@ def perform(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store
     from harness.execute import execute
 
     plan = material.plan
-    if spec.role != "recipe" or (plan.gpus_per_run == 1 and not plan.deepspeed):
+    if spec.role != "recipe" or not plan.has_ranks:
         execute(spec, material, store, evaluation.open(material), send)
         return
     reason = launch(_take_part, plan.gpus_per_run, (spec, material, evaluation, store), send, plan.threads)
@@ -163,7 +163,7 @@ def _take_part(
 def pace(material: Material) -> float:
     """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has."""
     plan, found = material.plan, []
-    if plan.gpus_per_run == 1 and not plan.deepspeed:
+    if not plan.has_ranks:
         return seconds_a_flop(material)
     if reason := launch(_calibrate, plan.gpus_per_run, (material,), lambda event: found.append(event["pace"]), plan.threads):
         raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
