@@ -18,7 +18,7 @@ from harness.engines.ranks import launch
 from harness.errors import PlanError
 from harness.model import plain_weights, read_weights, weights_hash
 from harness.parallel.together import deal
-from harness.parallel.zero import Span
+from harness.parallel.zero import Span, Zero
 from harness.plan import Plan, make_plan
 from harness.recipes import parse_recipe, unsharded
 from harness.sharding import deepspeed_config, zero_of
@@ -70,6 +70,13 @@ def test_spans_cover_a_weight_once():
     spans = [Span(0, 8, 8), Span(8, 15, 8)]
     assert torch.equal(torch.cat([span.of(weight) for span in spans])[:15], weight.flatten())
     assert spans[1].of(weight)[-1] == 0
+
+
+@pytest.mark.parametrize(("own", "wanted"), [({}, 100), ({"reduce_bucket_size": 7}, 7)])
+def test_a_bucket_is_no_larger_than_what_is_trained_unless_the_user_says_so(own, wanted):
+    engine = Zero.__new__(Zero)
+    engine.config = {"zero_optimization": {"stage": 3} | own, "steps_per_print": 1}
+    assert engine._fitting(100) == {"zero_optimization": {"stage": 3, "reduce_bucket_size": wanted}, "steps_per_print": 1}
 
 
 # --- what a plan may ask ---
