@@ -64,7 +64,7 @@ def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
         "steps_per_print": 10**9,
     }
     if precision == "bfloat16":
-        ours |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+        ours |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return ours | zero_of(text)
 
 

@@ -25,19 +25,21 @@ def train_into(run, folder: Path, report=lambda _: None, **options) -> None:
         (folder / "ledger.json").write_text(json.dumps(run.ledger.record()))
 
 
-def train_recipes(place: Place, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None) -> None:
-    """Each recipe in turn, by the same processes."""
+def train_recipes(
+    place: Place, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None, changes: Any = None
+) -> None:
+    """Each recipe in turn, by the same processes; `changes`: of the settings."""
     engine = place.join("cpu", config)
     for recipe in recipes:
-        run = make_run(open_base(path), recipe, **SETTINGS)
+        run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
         run.engine = engine
         train_into(run, folder / recipe)
         send({"done": recipe})
 
 
-def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, config: Any = None) -> None:
+def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, config: Any = None, changes: Any = None) -> None:
     """Checkpoint every step; the second process falls dead after the third."""
-    run = make_run(open_base(path), recipe, **SETTINGS)
+    run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
     run.engine = place.join("cpu", config)
 
     def report(entry: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from harness.engines.local import device_slots
 from harness.engines.ranks import launch
 from harness.errors import PlanError
 from harness.model import plain_weights, read_weights, weights_hash
+from harness.parallel.alone import Alone
 from harness.parallel.together import deal
 from harness.parallel.zero import Span, Zero
 from harness.plan import Plan, make_plan
@@ -250,3 +251,73 @@ def test_one_that_is_killed_ends_all_and_they_resume(zero, base, reference, tmp_
     assert launch(train_recipes, 2, (base.path, [recipe], tmp_path, config), lambda _: None) == ""
     assert len(RunFolder(tmp_path / recipe).log()) == 4
     compare(reference(recipe), tmp_path / recipe)
+
+
+# --- in bf16 ---
+
+BF16 = {"precision": "bfloat16"}
+
+
+class Dealing(Alone):
+    """One process that makes the micro-batches of two: its gradients are the sums of theirs."""
+
+    def deal(self, step):
+        return deal(step, 2)
+
+    def batches(self, run, step):
+        batches = [batch for share in self.deal(step) for batch in run.batches(share)]
+        for place, batch in enumerate(batches, 1):
+            yield batch, True, place == len(batches)
+
+
+def compare_bf16(one: Path, two: Path, start: dict[str, torch.Tensor]) -> None:
+    """The first step's gradients are sums of the same numbers, in fp32; later steps drift apart by rounding alone."""
+    logs = [RunFolder(folder).log() for folder in (one, two)]
+    assert logs[1][0]["gradient_norm"] == pytest.approx(logs[0][0]["gradient_norm"], rel=1e-6)
+    for a, b in zip(*logs, strict=True):
+        assert {k: a[k] for k in ("tokens", "supervised", "spent")} == {k: b[k] for k in ("tokens", "supervised", "spent")}
+        for key in ("loss", "task_loss", "gradient_norm"):
+            assert b[key] == pytest.approx(a[key], rel=2e-3), key
+    wanted, found = (read_weights(folder / "weights.safetensors") for folder in (one, two))
+    apart = sum(float((found[name] - wanted[name]).square().sum()) for name in wanted)
+    moved = sum(float((wanted[name] - start[name]).square().sum()) for name in wanted if name in start)
+    assert apart < 0.01 * moved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero2-offload", "zero3"])
+def test_sharded_in_bf16_they_train_as_one_process_does(zero, base, tmp_path):
+    pytest.importorskip("deepspeed")
+    recipes, start = ("sft", "lora", "l2sp(strength=20)", "ewc(samples=4)"), plain_weights(base.load(torch.float32))
+    asked = (base.path, recipes, tmp_path / "two", deepspeed_config(zero, "bfloat16"), BF16)
+    assert launch(train_recipes, 2, asked, lambda _: None) == ""
+    for recipe in recipes:
+        run = make_run(base, recipe, **SETTINGS | BF16)
+        run.engine = Dealing()
+        train_into(run, tmp_path / "one" / recipe)
+        compare_bf16(tmp_path / "one" / recipe, tmp_path / "two" / recipe, start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_masters_begin_at_the_bases_fp32_values(zero, base, tmp_path):
+    """Not at what the bf16 model holds: a training at rate 0 ends as the base to the last bit."""
+    pytest.importorskip("deepspeed")
+    asked = (base.path, ["sft"], tmp_path, deepspeed_config(zero, "bfloat16"), BF16 | {"learning_rate": 0.0})
+    assert launch(train_recipes, 2, asked, lambda _: None) == ""
+    found, start = read_weights(tmp_path / "sft" / "weights.safetensors"), plain_weights(base.load(torch.float32))
+    assert weights_hash(found) == weights_hash(start)
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in start.values())
+
+
+@pytest.mark.slow
+def test_in_bf16_they_resume(base, tmp_path):
+    pytest.importorskip("deepspeed")
+    config, recipe = deepspeed_config("zero3", "bfloat16"), "ewc(samples=4)"
+    for name in ("killed", "whole"):
+        work, reason = (train_and_die, "signal 9") if name == "killed" else (train_recipes, "")
+        asked = recipe if name == "killed" else [recipe]
+        assert reason in launch(work, 2, (base.path, asked, tmp_path / name, config, BF16), lambda _: None)
+    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path / "killed", config, BF16), lambda _: None) == ""
+    killed, whole = (read_weights(tmp_path / name / recipe / "weights.safetensors") for name in ("killed", "whole"))
+    assert weights_hash(killed) == weights_hash(whole) and len(RunFolder(tmp_path / "killed" / recipe).log()) == 4
