@@ -30,7 +30,7 @@ from harness.probe import probe
 from harness.specs import RunSpec, training_run
 from harness.store import ITEM_COLUMNS, SCHEMA_VERSION, RunFolder, RunStore
 from harness.train import SIXTHS, Diverged, Overdrawn, train
-from harness.where import peak_memory, reset_peak_memory, where
+from harness.where import PeakMemory, where
 from harness.workspace import workspace
 from harness.wrapping import Wrapped, wrap
 
@@ -70,12 +70,12 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
     run = training_run(material, spec)
     run.engine = join()
     folder = run.engine.agreed(Path())  # the first process's
-    reset_peak_memory()
+    memory = PeakMemory()
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn, torch.OutOfMemoryError):
         return  # the first process says it
-    run.engine.exchange(peak_memory())
+    run.engine.exchange(memory.bytes)
 
 
 def _looks(spec: RunSpec) -> list[float]:
@@ -133,19 +133,20 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
-        if fraction in spec.models:
-            save_model(material.base, weights(), folder.model(fraction))
-        if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
-            monitor.scores(fraction, scoring.look(fraction, weights()))
+        with memory.paused():
+            if fraction in spec.models:
+                save_model(material.base, weights(), folder.model(fraction))
+            if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
+                monitor.scores(fraction, scoring.look(fraction, weights()))
 
-    reset_peak_memory()
+    memory = PeakMemory()
     if spec.role == "base":
         weights, progress = run.start, Progress()
     else:
         run.engine = join()
         run.engine.agreed(folder.path)
         weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
-    peak = max(run.engine.exchange(peak_memory()))
+    peak = max(run.engine.exchange(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
     _weights_path(folder).parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,6 +66,34 @@ def _processor() -> str:
         return platform.processor()
 
 
+class PeakMemory:
+    """The most memory that a training held at once: of the GPU where there is one, else of the process.
+
+    What a look at the model allocates is left out, and so is what it leaves behind (a loaded copy of the base): later peaks
+    are lower by that. Memory that a process freed and keeps for itself counts as left behind, so on a CPU later peaks may come
+    out too low; the first part, before any look, is exact, and the largest of all parts is given.
+    """
+
+    def __init__(self) -> None:
+        self._most = self._left_behind = 0
+        reset_peak_memory()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is not training."""
+        self._most, before = self.bytes, held_memory()
+        try:
+            yield
+        finally:
+            self._left_behind += held_memory() - before
+            reset_peak_memory()
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        return max(self._most, peak_memory() - self._left_behind)
+
+
 def reset_peak_memory() -> None:
     """Start measuring peak memory afresh, where the system allows."""
     import torch
@@ -76,15 +105,29 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process."""
+    """Bytes held at most since the last reset: of the GPU where there is one, else of this process."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    if (found := _resident("VmHWM")) is not None:
+        return found
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held_memory() -> int:
+    """Bytes held now; 0 where the system does not say."""
+    import torch
+
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else _resident("VmRSS") or 0
+
+
+def _resident(what: str) -> int | None:
+    """Bytes of this process by Linux's name for them; None elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
     except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return None

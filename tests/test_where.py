@@ -1,0 +1,99 @@
+"""The memory of a training is its own: what looks at the model need, and what they leave behind, is not counted."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+
+from harness import where
+from harness.compare import prepare
+from harness.execute import execute
+from harness.plan import make_plan
+from harness.specs import run_specs
+from harness.store import RunStore
+from harness.where import PeakMemory
+from tests.training import small_files
+
+LARGE = 400_000_000
+"""Bytes of a planted allocation: far above what a small training needs."""
+
+
+def large() -> torch.Tensor:
+    """So much memory, touched; the system gets it back when it is dropped."""
+    return torch.ones(LARGE, dtype=torch.uint8)
+
+
+def test_what_a_look_allocates_is_not_the_trainings():
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    memory = PeakMemory()
+    before = memory.bytes
+    with memory.paused():
+        large()
+    assert memory.bytes < before + LARGE / 4
+    large()
+    assert memory.bytes > before + LARGE * 3 / 4, "the same outside a look is seen"
+
+
+def test_what_a_look_leaves_behind_is_not_the_trainings():
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    memory = PeakMemory()
+    before = memory.bytes
+    with memory.paused():
+        kept = large()
+    assert memory.bytes < before + LARGE / 4
+    own = large()
+    assert LARGE * 3 / 4 < memory.bytes - before < LARGE * 5 / 4, "only what came after it"
+    del kept, own
+
+
+def test_on_a_gpu_its_own_counters_are_read(monkeypatch):
+    held, most = 0, 0
+
+    def allocate(size: int) -> None:
+        nonlocal held, most
+        held += size
+        most = max(most, held)
+
+    def reset() -> None:
+        nonlocal most
+        most = held
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: most)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: held)
+    allocate(5)
+    memory = PeakMemory()
+    allocate(20)  # a step
+    allocate(-18)
+    with memory.paused():
+        allocate(900)
+        allocate(-860)  # the evaluator's copy of the base stays
+    allocate(18)
+    assert memory.bytes == 25
+    allocate(3)
+    assert memory.bytes == 28 and where.peak_memory() == 68
+
+
+def test_a_run_reports_the_memory_of_its_training(tiny_path, tmp_path):
+    options = {"model": tiny_path, "recipes": "sft", "budget": "6steps", "max_length": 64, "limit": 8, "workers": 1}
+    places = {**small_files(tmp_path), "out": str(tmp_path / "results")}
+    material, plan, allowed = prepare(make_plan(options | places))
+    (spec,) = [spec for spec in run_specs(material, allowed) if spec.role == "recipe"]
+    peaks = []
+    for greedy in (False, True):
+        evaluation, store = plan.open(material), RunStore(tmp_path / str(greedy))
+        score = evaluation.score
+
+        def scored(*given, score=score, greedy=greedy, **named):
+            return (large() if greedy else None, score(*given, **named))[1]
+
+        evaluation.score = scored
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        execute(spec, material, store, evaluation, lambda _: None)
+        record = store.run(spec.key).read("run")
+        assert store.run(spec.key).status == "done" and record
+        peaks.append(record["happened"]["peak_memory_bytes"])
+    assert peaks[1] == pytest.approx(peaks[0], abs=LARGE / 4)
