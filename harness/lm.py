@@ -87,10 +87,13 @@ class Codec:
             self._enders[until] = self._make_ender(until)
         return self._enders[until]
 
-    def _make_ender(self, until: tuple[str, ...]) -> Callable[[list[int]], bool]:
+    def endings(self, until: Sequence[str]) -> tuple[set[int], list[str]]:
+        """`until` as tokens, where it names special ones (decoding leaves them out), and as the texts that remain."""
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        ids = {special[text] for text in until if text in special}
-        texts = [text for text in until if text and text not in special]
+        return {special[text] for text in until if text in special}, [text for text in until if text and text not in special]
+
+    def _make_ender(self, until: tuple[str, ...]) -> Callable[[list[int]], bool]:
+        ids, texts = self.endings(until)
         if not texts:
             return lambda tokens: tokens[-1] in ids
         # decoding is slow, so it waits for a token that could end a text: one with its last character, or half a character

@@ -5,22 +5,34 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from harness.backends import answering, check_backend
+from harness.bundled import embedded
 from harness.compare import compare
 from harness.decode import Prompt, continuations
 from harness.errors import PlanError
 from harness.evaluate import Evaluator
-from harness.lm import Codec
-from harness.model import load_model
+from harness.lm import Codec, EvaluatedModel
+from harness.model import load_model, open_base
+from harness.records import Turn
 from harness.template import ChatTemplate
 from tests.test_evaluate import tasks
 
 torch.set_num_threads(1)
+
+
+ENGINE = {
+    *("model", "revision", "dtype", "tokenizer", "tokenizer_mode", "tokenizer_revision", "trust_remote_code", "seed"),
+    *("tensor_parallel_size", "max_model_len", "max_num_seqs", "quantization", "enable_lora", "max_lora_rank"),
+    "gpu_memory_utilization",
+}
+"""What lm-eval and we give LLM: parameters of it and of EngineArgs in vLLM 0.33.0."""
 
 
 class LLM:
@@ -29,11 +41,13 @@ class LLM:
     made: list[LLM] = []
 
     def __init__(self, model, **settings):
+        assert settings.keys() <= ENGINE
         self.model, self.settings, self.asked = load_model(model, torch.float32), settings, 0
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.llm_engine = SimpleNamespace(model_config=None)
         LLM.made.append(self)
 
-    def generate(self, prompts, sampling_params, **_):
+    def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
         self.asked += len(prompts)
         return [self._answer(list(p["prompt_token_ids"]), s) for p, s in zip(prompts, sampling_params, strict=True)]
 
@@ -45,26 +59,46 @@ class LLM:
                 top = int(logs[place].argmax())
                 found.append({t: SimpleNamespace(logprob=float(logs[place, t])) for t in {token, top}})
             return SimpleNamespace(prompt_logprobs=found)
-        prompt = Prompt(tuple(ids), settings.max_tokens, lambda _: False)
-        (said,) = continuations(self.model, [prompt], frozenset(settings.stop_token_ids), 1000)
+        stops = set(settings.stop_token_ids)
+        if not settings.ignore_eos:
+            known = self.model.generation_config.eos_token_id
+            stops |= {self.tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])}
+
+        def ended(tokens):
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            return any(stop in text for stop in settings.stop)
+
+        (said,) = continuations(self.model, [Prompt(tuple(ids), settings.max_tokens, ended)], frozenset(stops), 1000)
         return SimpleNamespace(outputs=[SimpleNamespace(token_ids=said)])
 
 
-def sampling(temperature=1.0, max_tokens=16, stop=(), stop_token_ids=(), prompt_logprobs=None, detokenize=True):
-    assert temperature == 0
-    return SimpleNamespace(max_tokens=max_tokens, stop=stop, stop_token_ids=stop_token_ids, prompt_logprobs=prompt_logprobs)
+@dataclass
+class SamplingParams:
+    """The fields that are used of vLLM's, and what it refuses (0.33.0)."""
+
+    temperature: float = 1.0
+    max_tokens: int = 16
+    stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
+    ignore_eos: bool = False
+    prompt_logprobs: int | None = None
+    detokenize: bool = True
+
+    def __post_init__(self):
+        assert self.temperature == 0 and self.max_tokens >= 1
+        assert all(self.stop), "stop cannot contain an empty string"
+        assert self.detokenize or not self.stop
 
 
 @pytest.fixture
 def vllm(monkeypatch):
     """A stand-in for the package."""
-    from transformers import AutoTokenizer
 
     def tokenizer(path, **settings):
         return AutoTokenizer.from_pretrained(path)
 
     parts = {
-        "vllm": {"LLM": LLM, "SamplingParams": sampling, "TokensPrompt": dict},
+        "vllm": {"LLM": LLM, "SamplingParams": SamplingParams, "TokensPrompt": dict},
         "vllm.lora": {},
         "vllm.lora.request": {"LoRARequest": None},
         "vllm.renderers": {},
@@ -77,7 +111,7 @@ def vllm(monkeypatch):
         module.__spec__ = importlib.util.spec_from_loader(name, None)
         monkeypatch.setitem(sys.modules, name, module)
     real = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.20.0" if name == "vllm" else real(name))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.33.0" if name == "vllm" else real(name))
     monkeypatch.setattr(LLM, "made", [])
     yield
 
@@ -106,6 +140,25 @@ def test_a_checkpoint_of_the_present_weights_is_what_it_loads_and_it_is_gone_aft
         assert torch.equal(LLM.made[0].model.model.norm.weight, model.model.norm.weight)
         assert lm.backend == "vllm"
     assert not hasattr(lm, "_engine")
+
+
+def test_it_stops_where_the_model_itself_stops(vllm):
+    base = open_base(embedded().model)  # it answers and stops
+    model, codec = base.load(torch.float32), Codec(base.tokenizer, ChatTemplate(base.tokenizer))
+    prompt = codec.template.encode_prompt((Turn("user", "Hello!"),))
+    own = EvaluatedModel(model, codec)
+
+    def said(lm, *until):
+        return lm._continued([Prompt(tuple(prompt), 40, codec.ender(until))], [(40, until)])[0]
+
+    first, second, *_, last = said(own)
+    assert last in codec.stops
+    codec.stops = frozenset()
+    model.generation_config.eos_token_id = [first]  # a stop that is none of ours
+    special, word = (base.tokenizer.decode([token]) for token in (last, second))
+    with answering("vllm", model, codec) as lm:
+        assert said(lm, special, "") == said(own, special, "") and said(own, special, "")[-1] == last
+        assert said(lm, word) == said(own, word) == [first, second]
 
 
 def test_without_vllm_the_error_says_how_to_get_it(tmp_path):
