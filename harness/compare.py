@@ -133,7 +133,7 @@ def question_of(material: Material) -> dict[str, Any]:
         "max_length": plan.max_length,
         "pack_length": plan.pack_length,
         "gradient_checkpointing": plan.gradient_checkpointing,
-        "ranks": plan.gpus_per_run if plan.gpus_per_run > 1 else None,
+        "ranks": plan.ranks if plan.ranks > 1 else None,
         "deepspeed": sharding_of(plan),
         "batch_size": plan.batch_size,
         "precision": plan.precision,

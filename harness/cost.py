@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from harness.cluster import describe
 from harness.compare import prepare
 from harness.gpus import MFU, find_gpu
 from harness.material import Material
@@ -77,7 +78,10 @@ def print_cost(plan: Plan) -> None:
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
     total = sum(cost.seconds for cost in costs)
-    at_once = plan.workers or "as many as fit"
+    at_once = plan.workers
+    if plan.ray:
+        told, at_once = describe(plan)
+        console.print(told)
     console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
     for note in (*material.notes, *evaluation.notes):
         console.print(f"note: {note}")
@@ -100,6 +104,6 @@ def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
 
 def _spread(plan: Plan) -> str:
     """How a run is spread and sized, in words."""
-    parts = [f"{plan.gpus_per_run} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
+    parts = [f"{plan.gpus_per_run:g} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
     parts += ["checkpointing"] if plan.gradient_checkpointing else []
-    return ", ".join([*parts, plan.deepspeed or ("data parallel" if plan.gpus_per_run > 1 else "one process")])
+    return ", ".join([*parts, plan.deepspeed or ("data parallel" if plan.ranks > 1 else "one process")])

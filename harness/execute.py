@@ -66,15 +66,22 @@ def execute(
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
-    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
+    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints.
+
+    Raises OutOfMemoryError where the first process cannot know of it.
+    """
     run = training_run(material, spec)
     run.engine = join()
     folder = run.engine.agreed(Path())  # the first process's
     memory = PeakMemory()
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
-    except (Diverged, Overdrawn, torch.OutOfMemoryError):
+    except (Diverged, Overdrawn):
         return  # the first process says it
+    except torch.OutOfMemoryError:
+        if not run.engine.forwards_alone:
+            raise  # the others wait for this one, and know nothing
+        return
     run.engine.exchange(memory.bytes)
 
 

@@ -34,6 +34,9 @@ CURES = {
 """What a recipe may need of a plan, and how to have it."""
 
 
+SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
+
+
 @dataclass(frozen=True)
 class Material:
     """What a plan amounts to."""
@@ -108,6 +111,9 @@ def gather(plan: Plan) -> Material:
     general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
+    if budget and plan.gpus_per_run < 1 and _meter(plan, budget) == "seconds":
+        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
+        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
     raise_faults(faults)
@@ -127,6 +133,8 @@ def gather(plan: Plan) -> Material:
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
     chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
     notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
+    if plan.gpus_per_run < 1:
+        notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(
         plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
     )
@@ -140,9 +148,10 @@ def _resolve_machine(plan: Plan) -> Plan:
     gpu = device.startswith("cuda")
     precision = plan.precision or ("bfloat16" if gpu or plan.gpu or _fast_bf16() else "float32")
     seeds = plan.seeds or (3 if gpu else 1)
-    held = plan.gpus_per_run
+    held = plan.ranks
     if gpu and not plan.ray and held > (seen := torch.cuda.device_count()):
-        raise PlanError(f"gpus_per_run is {held} but torch sees {seen} GPUs here; ask for at most so many")
+        cure = "ask for at most so many, or spread a run over several nodes with --ray (docs/cluster.md)"
+        raise PlanError(f"gpus_per_run is {held} but torch sees {seen} GPUs here; {cure}")
     runs = len(devices_of(plan.devices)) // held if plan.devices else 1
     here = None if plan.ray else runs if gpu else max(1, (os.cpu_count() or 1) // (plan.threads * held))
     workers = plan.workers or here  # on a cluster None: all that fit
@@ -151,13 +160,12 @@ def _resolve_machine(plan: Plan) -> Plan:
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
     """The binding meter, and tokens an example and a packed row; plain text is packed."""
-    meter = plan.meter or (budget.unit if budget.unit != "epochs" else _default_meter(plan))
     packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
     lengths = {
         "max_length": min(base.max_length, plan.max_length or 2048),
         "pack_length": packed and min(packed, base.max_length),
     }
-    return dataclasses.replace(plan, meter=meter, **lengths)
+    return dataclasses.replace(plan, meter=_meter(plan, budget), **lengths)
 
 
 def _fast_bf16() -> bool:
@@ -165,8 +173,10 @@ def _fast_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
 
 
-def _default_meter(plan: Plan) -> str:
-    return "seconds" if (plan.device or "").startswith("cuda") else "flops"
+def _meter(plan: Plan, budget: Budget) -> str:
+    """What binds: as asked, else seconds on a GPU and FLOPs on a CPU."""
+    default = "seconds" if (plan.device or "").startswith("cuda") else "flops"
+    return plan.meter or (budget.unit if budget.unit != "epochs" else default)
 
 
 def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:

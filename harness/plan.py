@@ -91,7 +91,7 @@ class Plan:
         None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
     )
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
-    gpus_per_run: int = option(1, "GPUs of one run, a process each (on a CPU: processes)")
+    gpus_per_run: float = option(1.0, "GPUs of one run, a process each (on a CPU: processes); with ray also 0.5 and the like")
     gpu: str | None = option(
         None,
         "the GPU that runs are sized for (4090, a100-80, h200 ...): what fits is chosen of micro_tokens,"
@@ -138,9 +138,14 @@ class Plan:
         return tuple(sorted({float(part) for part in self.checkpoints.split(",")})) if self.checkpoints else ()
 
     @property
+    def ranks(self) -> int:
+        """The processes of one run."""
+        return max(1, int(self.gpus_per_run))
+
+    @property
     def has_ranks(self) -> bool:
         """Whether the processes of a run are started as ranks: several, or under DeepSpeed."""
-        return self.gpus_per_run > 1 or bool(self.deepspeed)
+        return self.ranks > 1 or bool(self.deepspeed)
 
     @property
     def suite_names(self) -> list[str]:
@@ -272,8 +277,13 @@ def _device_faults(plan: Plan) -> list[str]:
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
     found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
     faults = [fault for faults in found.values() for fault in faults]
-    if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.gpus_per_run:
-        faults.append(f"gpus_per_run is {plan.gpus_per_run} but devices names {named}: name more, or ask for fewer")
+    if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
+        faults.append(f"gpus_per_run is {plan.ranks} but devices names {named}: name more, or ask for fewer")
+    if plan.gpus_per_run > 1 and plan.gpus_per_run != plan.ranks:
+        faults.append(f"gpus_per_run is a whole number of GPUs, or a part of one, not {plan.gpus_per_run:g}")
+    if 0 < plan.gpus_per_run < 1 and not plan.ray:
+        cure = "give ray=auto too (`ray start --head` makes this machine a cluster), or 1"
+        faults.append(f"gpus_per_run {plan.gpus_per_run:g} is a part of a GPU, which only Ray deals out; {cure}")
     return faults
 
 

@@ -11,6 +11,7 @@ are in the CPU's memory. Activations are what autograd keeps, counted over an em
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Way:
         """As a plan has it."""
         zero: dict[str, Any] = zero_of(plan.deepspeed)["zero_optimization"] if plan.deepspeed else {"stage": 0}
         offload = zero.get("offload_optimizer", {}).get("device", "none") != "none"
-        return cls(plan.micro_tokens or 8192, bool(plan.gradient_checkpointing), zero["stage"], offload, plan.gpus_per_run)
+        return cls(plan.micro_tokens or 8192, bool(plan.gradient_checkpointing), zero["stage"], offload, plan.ranks)
 
     @property
     def deepspeed(self) -> str | None:
@@ -189,7 +190,9 @@ def way_of(plan: Plan, recipes: Sequence[Recipe]) -> Way:
     fixed: dict[str, Any] = {"micro_tokens": plan.micro_tokens, "checkpointing": plan.gradient_checkpointing}
     fixed["deepspeed"] = Way.of(plan).deepspeed if plan.deepspeed else None
     fixed = {key: value for key, value in fixed.items() if value is not None}
-    return choose([sizer_of(plan, recipe) for recipe in recipes], find_gpu(plan.gpu), plan.gpus_per_run, fixed)
+    gpu = find_gpu(plan.gpu)
+    share = dataclasses.replace(gpu, memory=gpu.memory * min(1.0, plan.gpus_per_run))
+    return choose([sizer_of(plan, recipe) for recipe in recipes], share, plan.ranks, fixed)
 
 
 def sizer_of(plan: Plan, recipe: Recipe) -> Sizer:

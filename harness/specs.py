@@ -124,7 +124,7 @@ def sharding_of(plan: Plan) -> dict[str, Any] | None:
 
 def ranks_of(plan: Plan) -> dict[str, Any]:
     """What a question says of a run's processes: how many, and how DeepSpeed shards it; nothing of a plain one."""
-    return {"ranks": plan.gpus_per_run, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
+    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:

@@ -102,7 +102,7 @@ def _demand_finite(entry: dict[str, Any]) -> None:
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
     engine, saved = run.engine, folder / "checkpoint"
-    record = read_progress(saved)
+    _, record = engine.same(lambda: (folder.is_dir(), read_progress(saved)))
     model = run.load()
     if record is None:
         _prepare(run, "prepare", model)

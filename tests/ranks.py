@@ -47,3 +47,12 @@ def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, conf
             os.kill(os.getpid(), 9)
 
     train_into(run, folder / recipe, report, checkpoint_every=0.0)
+
+
+def whereabouts(place: Place) -> tuple[str, str, int, str]:
+    """Of one rank on a Ray cluster: its node, the GPUs it sees, its own of them, and where the store is that it can reach."""
+    import ray
+    import torch.distributed as dist
+
+    dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
+    return ray.get_runtime_context().get_node_id(), os.environ["CUDA_VISIBLE_DEVICES"], place.gpu, place.meeting[0]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.ray import connect, interrupts
+from harness.cluster import connect
+from harness.engines.ray import interrupts
 from harness.errors import PlanError
 from harness.store import RunStore
 

@@ -65,9 +65,9 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 def device_slots(plan: Plan, workers: int) -> list[str | None]:
     """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None: whatever is seen."""
-    if plan.devices is None and plan.gpus_per_run == 1:
+    width = plan.ranks
+    if plan.devices is None and width == 1:
         return [None] * workers
-    width = plan.gpus_per_run
     seen = devices_of(plan.devices) if plan.devices else list(range(width * workers))
     return [",".join(str(seen[(run * width + i) % len(seen)]) for i in range(width)) for run in range(workers)]
 

@@ -1,4 +1,7 @@
-"""The processes of one run on this machine: started together, ended together, each with its own device."""
+"""The processes of one run on this machine: started together, ended together, each with its own device.
+
+On a cluster `harness/engines/gang.py` starts them; what they do is the same.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import settle
+from harness.engines.worker import settle, steady
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
 from harness.material import Material
+from harness.plan import Plan
 from harness.specs import RunSpec, seconds_a_flop, sharding_of
 from harness.store import RunStore
 
@@ -30,24 +34,26 @@ class Place:
 
     rank: int
     size: int
-    port: int
-    """Of the store, on this machine, at which ranks meet."""
     threads: int = 1
+    gpu: int = 0
+    """Which of the GPUs that this process sees is its own."""
+    meeting: tuple[str, int] = ("127.0.0.1", 0)
+    """Address and port of the store at which ranks meet."""
 
     def join(self, device: str, config: dict[str, Any] | None) -> Any:
         """The engine of this rank; with a configuration of DeepSpeed's, a sharded one. Waits for the others."""
         import torch
 
-        own = torch.device("cuda", self.rank) if device.startswith("cuda") else torch.device("cpu")
+        own = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
         if own.type == "cuda":
             torch.cuda.set_device(own)
         if config is None:
             from harness.parallel.together import Together
 
-            return Together(self.rank, self.size, self.port, own)
+            return Together(self.rank, self.size, self.meeting, own)
         from harness.parallel.zero import Zero
 
-        return Zero(self.rank, self.size, self.port, own, config)
+        return Zero(self.rank, self.size, self.meeting, own, config)
 
 
 def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1) -> str:
@@ -59,13 +65,13 @@ def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], recei
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    meeting: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
+    store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
     running: dict[Connection, tuple[BaseProcess, int]] = {}
     reason = ""
     try:
         for rank in range(size):
             ours, theirs = context.Pipe()
-            place = Place(rank, size, meeting.port, threads)
+            place = Place(rank, size, threads, rank, ("127.0.0.1", store.port))
             process = context.Process(target=_work, args=(work, place, theirs, arguments))
             process.start()
             theirs.close()
@@ -86,11 +92,20 @@ def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], recei
                 reason = reason or event.get("fault", "")
                 if rank == 0 and "fault" not in event:
                     receive(event)
-        return reason
+        return _killed(running.values()) or reason
     finally:
         for process, _ in running.values():
             process.kill()
             process.join()
+
+
+def _killed(running: Iterable[tuple[BaseProcess, int]]) -> str:
+    """Which of the processes was killed, if any: others may have told first that it no longer answers."""
+    for process, rank in running:
+        process.join(1.0)
+        if (process.exitcode or 0) < 0:
+            return _fault(rank, process.exitcode)
+    return ""
 
 
 def _fault(rank: int, exitcode: int | None) -> str:
@@ -106,10 +121,8 @@ def _work(work: Callable[..., None], place: Place, connection: Connection, argum
     """In a rank's own process."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
-    torch.set_num_threads(place.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    steady(place.threads)
     try:
         work(place, connection.send, *arguments)
     except BaseException as error:
@@ -129,15 +142,20 @@ def _end_with_parent(connection: Connection) -> None:
         os._exit(1)
 
 
+def trains_together(spec: RunSpec, plan: Plan) -> bool:
+    """Whether ranks make the run; base and controls train nothing."""
+    return spec.role == "recipe" and plan.has_ranks
+
+
 def perform(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
     """Make a run and its evaluations: here, or in as many processes as the plan gives a run."""
     from harness.execute import execute
 
     plan = material.plan
-    if spec.role != "recipe" or not plan.has_ranks:
+    if not trains_together(spec, plan):
         execute(spec, material, store, evaluation.open(material), send)
         return
-    reason = launch(_take_part, plan.gpus_per_run, (spec, material, evaluation, store), send, plan.threads)
+    reason = launch(take_part, plan.ranks, (spec, material, evaluation, store), send, plan.threads)
     if reason.startswith("process 0: Lost:"):  # another process took the run over: wait for it
         perform(spec, material, evaluation, store, send)
     elif reason:
@@ -145,9 +163,7 @@ def perform(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store
         settle(spec, store, status, reason.splitlines()[0])
 
 
-def _take_part(
-    place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore
-) -> None:
+def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
     """One rank of a run: the first does everything, the others train with it."""
     from harness.execute import execute, follow
 
@@ -161,14 +177,24 @@ def _take_part(
 
 
 def pace(material: Material) -> float:
-    """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has."""
+    """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has, where runs are."""
     plan, found = material.plan, []
+    if plan.ray:
+        from harness.engines.ray import pace as on_cluster
+
+        return on_cluster(material)
     if not plan.has_ranks:
         return seconds_a_flop(material)
-    if reason := launch(_calibrate, plan.gpus_per_run, (material,), lambda event: found.append(event["pace"]), plan.threads):
+    if reason := launch(_calibrate, plan.ranks, (material,), lambda event: found.append(event["pace"]), plan.threads):
         raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
     return found[0]
 
 
+def calibrate(place: Place, material: Material) -> float:
+    """The pace, as one rank sees it, or the only process."""
+    plan = material.plan
+    return seconds_a_flop(material, place.join(plan.device or "cpu", sharding_of(plan)) if plan.has_ranks else None)
+
+
 def _calibrate(place: Place, send: Send, material: Material) -> None:
-    send({"pace": seconds_a_flop(material, place.join(material.plan.device or "cpu", sharding_of(material.plan)))})
+    send({"pace": calibrate(place, material)})

@@ -1,12 +1,11 @@
-"""Runs on a Ray cluster: a fresh process each, on whichever node has the cores and the share of GPUs that a run asks for.
+"""Runs on a Ray cluster: fresh processes each, on whichever nodes have the cores and GPUs (or part of one) that a run asks for.
 
-A run whose worker or node is lost is queued again and goes on from its last checkpoint, which the store holds: so all nodes
+A run that loses a process or node is queued again and goes on from its last checkpoint, which the store holds: so all nodes
 must see the store, the model, the suites and the working folder where the driver sees them.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -14,18 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness import PROTOCOL
+from harness.cluster import Asked, connect, nodes_of, places
 from harness.engines import Events
+from harness.engines.gang import Gang
+from harness.engines.ranks import Place, calibrate, take_part, trains_together
 from harness.engines.worker import settle, work
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
 from harness.material import Material
 from harness.specs import RunSpec
 from harness.store import RunStore
-from harness.where import ROOT, where
+from harness.where import where
 
 RETRIES = 3
 """How often a run whose worker was lost is tried again: a run that ends its own worker must not do so for ever."""
@@ -56,22 +59,6 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
         _Queue(ray, specs, material, evaluation, store, events).run()
     finally:
         ray.shutdown()  # ends the workers of this job, and only those
-
-
-def connect(address: str) -> Any:
-    """Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise PlanError("ray is not installed, which --ray needs; install it: pip install 'lethe[ray]'") from None
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-    environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        cure = "start one with `ray start --head`, or leave --ray out to use this machine alone"
-        raise PlanError(f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]}); {cure}") from error
-    return ray
 
 
 @contextmanager
@@ -112,19 +99,15 @@ class _Queue:
     ):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        plan = material.plan
-        gpus = plan.gpus_per_run if str(plan.device).startswith("cuda") else 0
-        asked = {"num_cpus": plan.threads * plan.gpus_per_run, "num_gpus": gpus}
-        _refuse_too_large(ray, asked)
+        self.ray, self.plan, self.store, self.events = ray, material.plan, store, events
+        self.asked = Asked.of(self.plan)
+        places(self.asked, nodes_of(ray))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.ray, self.store, self.events = ray, store, events
         self.waiting, self.lost = list(specs), dict.fromkeys((spec.key for spec in specs), 0)
-        self.most = plan.workers or len(specs)
+        self.most = self.plan.workers or len(specs)
         self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.shared = [ray.put(part) for part in (material, evaluation, store)]
-        # a worker makes one run and ends; it is tried again here, where the number of times is bounded and shown
-        self.task = ray.remote(**asked, max_calls=1, max_retries=0)(_work)
-        self.running: dict[Any, RunSpec] = {}
+        self.running: list[tuple[Gang, RunSpec]] = []
 
     def run(self) -> None:
         with interrupts() as check:
@@ -137,51 +120,63 @@ class _Queue:
                 check()
                 while self.waiting and len(self.running) < self.most:
                     spec = self.waiting.pop(0)
-                    self.running[self.task.remote(spec, *self.shared, self.mailbox, _driver())] = spec
-                ended, _ = self.ray.wait(list(self.running), timeout=LOOK)
+                    self.running.append((self.start(spec), spec))
+                at_work = {part: gang for gang, _ in self.running for part in gang.pending}
+                ended, _ = self.ray.wait(list(at_work), timeout=LOOK)
                 self.tell()
-                for reference in ended:
-                    self.end(reference, self.running.pop(reference))
+                for part in ended:
+                    at_work[part].note(part)
+                over = [(gang, spec) for gang, spec in self.running if gang.over]
+                self.running = [(gang, spec) for gang, spec in self.running if not gang.over]
+                for gang, spec in over:
+                    self.end(gang, spec)
         finally:
-            for reference in self.running:
-                self.ray.cancel(reference, force=True)
+            for gang, _ in self.running:
+                gang.end()
+
+    def start(self, spec: RunSpec) -> Gang:
+        """A run's processes: made anew for each, and tried again here, where the number of times is bounded and shown."""
+        asked = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
+        return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, _driver())
 
     def tell(self) -> None:
         """Pass on what runs have said since the last look."""
-        at_work = {spec.key: spec for spec in self.running.values()}
+        at_work = {spec.key: spec for _, spec in self.running}
         for key, event in self.ray.get(self.mailbox.take.remote()):
             if key in at_work:
                 self.events(at_work[key], event)
 
-    def end(self, reference: Any, spec: RunSpec) -> None:
-        """A run ended, or its worker did: then it is queued again, or given up with a status."""
-        lost = self.ray.exceptions
-        try:
-            self.ray.get(reference)
-        except lost.RayTaskError as error:
-            settle(spec, self.store, "failed", str(error.cause))
-        except lost.RayError as error:  # the worker crashed, its node died, memory ran out there
+    def end(self, gang: Gang, spec: RunSpec) -> None:
+        """A run ended, or was lost: then it is queued again, or given up with a status."""
+        gang.end()
+        if gang.lost:  # a worker crashed, its node died, memory ran out there
             self.lost[spec.key] += 1
-            reason = str(error).splitlines()[0]
+            reason = str(gang.fault).splitlines()[0]
             if self.lost[spec.key] <= RETRIES:
                 self.events(spec, {"phase": "lost", "reason": reason})
                 self.waiting.insert(0, spec)
                 return
-            memory = isinstance(error, lost.OutOfMemoryError)
+            memory = isinstance(gang.fault, self.ray.exceptions.OutOfMemoryError)
             status = "out_of_memory" if memory else "failed"
             settle(spec, self.store, status, f"its worker was lost {RETRIES + 1} times: {reason}")
+        elif gang.fault is not None:
+            raised = gang.fault.cause
+            memory = isinstance(raised, MemoryError) or "out of memory" in str(raised)
+            settle(spec, self.store, "out_of_memory" if memory else "failed", str(raised))
         self.events(spec, {"phase": "ended"})
 
 
-def _refuse_too_large(ray: Any, asked: dict[str, Any]) -> None:
-    """A run that fits no node would wait for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= asked["num_cpus"] and node.get("GPU", 0) >= asked["num_gpus"] for node in nodes):
-        most = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise PlanError(
-            f"a run asks for {asked['num_cpus']} cores and {asked['num_gpus']:g} GPUs, and no node of the cluster has them"
-            f" ({most}); lower --threads or --gpus-per-run, or add nodes"
-        )
+def pace(material: Material) -> float:
+    """Device-seconds a FLOP of plain fine-tuning on the cluster, in as many processes as a run has."""
+    ray = connect(str(material.plan.ray))
+    try:
+        asked = Asked.of(material.plan)
+        places(asked, nodes_of(ray))
+        return ray.get(Gang(ray, asked, _pace, material, _driver()).parts)[0]
+    except ray.exceptions.RayError as error:
+        raise PlanError(f"plain fine-tuning cannot be timed: {str(error).splitlines()[0]}") from error
+    finally:
+        ray.shutdown()
 
 
 def _driver() -> dict[str, Any]:
@@ -189,16 +184,27 @@ def _driver() -> dict[str, Any]:
     return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
 
 
-def _work(
-    spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: dict[str, Any]
-) -> None:
-    """In the run's own process, somewhere on the cluster."""
-    host, told, held = socket.gethostname(), 0.0, None
+def _enter(driver: dict[str, Any]) -> None:
+    """Work where the driver does, with what it has."""
     os.chdir(driver["folder"])
     other = {name: found for name, found in _driver().items() if found != driver[name]}
     if other:
         wanted = ", ".join(f"{name} {found} (driver: {driver[name]})" for name, found in other.items())
-        raise RuntimeError(f"{host} has {wanted}; install the same on every node")
+        raise RuntimeError(f"{socket.gethostname()} has {wanted}; install the same on every node")
+
+
+def _pace(place: Place, material: Material, driver: dict[str, Any]) -> float:
+    """In each process of a calibration."""
+    _enter(driver)
+    return calibrate(place, material)
+
+
+def _work(
+    place: Place, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
+) -> bool:
+    """In each of the run's own processes, somewhere on the cluster; whether it came to an answer."""
+    host, told, held = socket.gethostname(), 0.0, None
+    _enter(driver)
 
     def send(event: dict[str, Any]) -> None:
         nonlocal told, held
@@ -210,5 +216,10 @@ def _work(
             mailbox.put.remote(spec.key, one | {"host": host})
         told, held = time.monotonic(), None
 
-    send({"phase": "starting"})
-    work(spec, material, evaluation, store, send)
+    if place.rank == 0:
+        send({"phase": "starting"})
+    if trains_together(spec, material.plan):
+        take_part(place, send, spec, material, evaluation, store)
+    else:
+        work(spec, material, evaluation, store, send)
+    return place.rank == 0 and store.run(spec.key).status not in ("failed", None)

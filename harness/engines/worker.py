@@ -14,15 +14,20 @@ from harness.store import RunStore
 Send = Callable[[dict[str, Any]], None]
 
 
-def work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
-    """Make one run; its events go to `send`."""
+def steady(threads: int) -> None:
+    """Make this process one that computes for a run: it has so many threads, and ends when its parent ends it."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
+    """Make one run; its events go to `send`."""
     from harness.engines.ranks import perform
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    torch.set_num_threads(material.plan.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    steady(material.plan.threads)
     perform(spec, material, evaluation, store, send)
 
 

@@ -50,6 +50,10 @@ class Alone:
         """What the first rank gives here."""
         return self.exchange(thing)[0]
 
+    def same(self, read: Callable[[], T]) -> T:
+        """What `read` finds on disk, once every rank finds what the first does. Raises OSError where one never will."""
+        return read()
+
     def agree(self, ledger: Ledger) -> None:
         """Put what all ranks spent since the last time in place of what this one did."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """How long a rank waits for another: the first one evaluates meanwhile."""
+LAG = 90.0
+"""Seconds that a node may see a shared file system as it was: NFS remembers names for up to a minute."""
 
 
 def deal(step: Sequence[Example], size: int) -> list[list[Example]]:
@@ -39,10 +42,10 @@ def deal(step: Sequence[Example], size: int) -> list[list[Example]]:
 class Together(Alone):
     """One rank of several; each sees its share of every step, and gradients are summed over ranks once a step."""
 
-    def __init__(self, rank: int, size: int, port: int, device: torch.device):
-        """Joins the others at the store that listens at `port` of this machine."""
+    def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device):
+        """Joins the others at the store that listens at `meeting`, an address and port."""
         self.rank, self.size = rank, size
-        store: Any = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=PATIENCE)  # type: ignore
+        store: Any = dist.TCPStore(*meeting, is_master=False, timeout=PATIENCE)  # type: ignore
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)  # words go over the CPU, and never wait for a device
@@ -55,6 +58,14 @@ class Together(Alone):
         things: list[Any] = [None] * self.size
         dist.all_gather_object(things, thing, group=self._talk)
         return things
+
+    def same(self, read: Callable[[], T]) -> T:
+        wanted, begin = self.agreed(read()), time.monotonic()
+        while (found := read()) != wanted:
+            if time.monotonic() - begin > LAG:
+                raise OSError(f"{socket.gethostname()} does not see the run's files; put out on a file system of all nodes")
+            time.sleep(0.5)
+        return found
 
     def agree(self, ledger: Ledger) -> None:
         ledger.agree(self.exchange(ledger.fresh()))

@@ -49,12 +49,13 @@ class Zero(Together):
 
     sharded = True
 
-    def __init__(self, rank: int, size: int, port: int, device: torch.device, config: dict[str, Any]):
-        super().__init__(rank, size, port, device)
+    def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device, config: dict[str, Any]):
+        super().__init__(rank, size, meeting, device)
         self.config = config
         self.deep: Any = None
         self.forwards_alone = config["zero_optimization"]["stage"] < 3
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_SIZE": size}  # DeepSpeed asks the environment
+        names = {"RANK": rank, "WORLD_SIZE": size}  # DeepSpeed asks the environment
+        names |= {"LOCAL_RANK": device.index or 0, "LOCAL_SIZE": max(1, torch.cuda.device_count())}  # of the devices seen here
         os.environ |= {name: str(value) for name, value in names.items()} | {"DS_ACCELERATOR": device.type}
 
     def total(self, part: float) -> float:

@@ -1,0 +1,183 @@
+"""Runs over several nodes of a Ray cluster: what fits, where ranks are, and the same bits as on one machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cluster import Asked, connect, describe, places
+from harness.compare import prepare
+from harness.engines import run_all
+from harness.engines.gang import Gang, interface
+from harness.errors import PlanError
+from harness.material import gather
+from harness.plan import Plan, make_plan
+from harness.specs import ranks_of, run_specs
+from harness.store import RunStore
+from tests.ranks import whereabouts
+
+FAULT = '''
+import os
+import signal
+from pathlib import Path
+
+import torch.distributed as dist
+
+from harness.contract import Method
+
+
+class Fault(Method):
+    """Plain fine-tuning; the last process of the run is killed once, after half the budget."""
+
+    paper = "none"
+    off = {}
+
+    def rate(self, fraction: float) -> float:
+        marker = Path(__file__).with_name("marker")
+        if fraction > 0.6 and dist.get_rank() == dist.get_world_size() - 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 1.0
+'''
+
+
+# --- what fits ---
+
+NODES = [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}]
+
+
+def test_ranks_have_their_place_where_cores_and_gpus_are_together():
+    assert places(Asked(8, 2, 1.0), NODES) == [4, 4, 0]
+    assert places(Asked(1, 1, 0.1), NODES[:1]) == [8]  # by its cores: no more than 8
+    assert places(Asked(3, 6), NODES) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (Asked(9, 1, 1.0), "asks for 9 times 1 cores and 1 GPUs"),
+        (Asked(1, 9), "8 cores, 4 GPUs; 8 cores, 4 GPUs; 8 cores, 0 GPUs"),
+        (Asked(5, 1, 1.0, one_node=True), "out is an object store"),
+    ],
+)
+def test_what_has_no_place_is_refused_with_the_reason(asked, told):
+    with pytest.raises(PlanError, match=told):
+        places(asked, NODES)
+
+
+def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):
+    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
+    assert Asked.of(Plan(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
+    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"gpus_per_run": 0.5}, "only Ray deals out"),
+        ({"gpus_per_run": 1.5, "ray": "auto"}, "a whole number of GPUs, or a part"),
+    ],
+)
+def test_parts_of_gpus_are_dealt_by_ray_and_of_one_gpu(given, told):
+    with pytest.raises(PlanError, match=told):
+        make_plan(given)
+
+
+def test_part_of_a_gpu_is_another_place_for_the_same_question():
+    plan = make_plan({"gpus_per_run": 0.5, "ray": "auto"})
+    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(Plan()) == {}
+
+
+def test_seconds_do_not_bind_where_runs_share_a_gpu(tiny_path, asked):
+    plan = make_plan({**asked, "gpus_per_run": 0.5, "ray": "auto", "recipes": "sft", "budget": "60s"})
+    with pytest.raises(PlanError, match=r"runs share a GPU.*--meter flops"):
+        gather(plan)
+    material = gather(dataclasses.replace(plan, budget="1epochs"))
+    assert any("device-seconds are not to be compared" in note for note in material.notes)
+
+
+def test_the_interface_of_an_address_is_found():
+    assert interface("127.0.0.1") and interface("203.0.113.1") is None
+
+
+# --- on a cluster ---
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes on this machine, of one core and, as it says, one GPU each."""
+    pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "num_gpus": 1}
+    found = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    found.add_node(**node)
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_path, tmp_path_factory) -> dict[str, Any]:
+    """Options of a small comparison."""
+    folder, rng = tmp_path_factory.mktemp("gang"), random.Random(0)
+    words = ["".join(rng.choice("abcdefgh") for _ in range(6)) for _ in range(60)]
+    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
+    suite = [{"id": str(i), "question": f"Echo {word}", "answer": word} for i, word in enumerate(words[:4])]
+    (folder / "domain.json").write_text(json.dumps(domain))
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    (folder / "fault.py").write_text(FAULT)
+    asked = {"data": f"{folder}/domain.json", "suites": f"{folder}/echo.jsonl", "model": tiny_path, "max_length": 64}
+    return asked | {"recipes": f"{folder}/fault.py:Fault", "final_only": True, "checkpoint_every": 0.0, "limit": 4}
+
+
+@pytest.mark.slow
+def test_each_rank_sees_its_own_gpu_and_the_store_of_the_first(cluster):
+    ray = connect(cluster.address)
+    try:
+        gang = Gang(ray, Asked(2, 1, 0.5), whereabouts)
+        found = ray.get(gang.parts)
+        assert len({node for node, *_ in found}) == 2
+        assert {(visible, gpu) for _, visible, gpu, _ in found} == {("0", 0)}
+        assert {host for *_, host in found} == {ray.util.get_node_ip_address()}
+        gang.end()
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_plan_says_on_how_many_nodes_a_run_is(cluster, tmp_path):
+    plan = Plan(ray=cluster.address, out=str(tmp_path), device="cpu", gpus_per_run=2)
+    assert "2 times 1 cores and 0 GPUs, on 2 nodes" in describe(plan)[0] and describe(plan)[1] == 1
+    with pytest.raises(PlanError, match="asks for 3 times"):
+        describe(dataclasses.replace(plan, gpus_per_run=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [None, "zero3"])
+def test_over_two_nodes_killed_and_resumed_it_ends_with_the_bits_of_one_machine(zero, cluster, asked, tmp_path):
+    spread = {"gpus_per_run": 2, "deepspeed": zero, "budget": "6steps", "batch_size": 4, "precision": "float32"}
+    plan = make_plan(asked | spread | {"workers": 1, "out": str(tmp_path)})
+    material, evaluation, allowed = prepare(plan)
+    (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
+    marker = Path(asked["data"]).with_name("marker")
+    marker.unlink(missing_ok=True)
+    told: list[dict[str, Any]] = []
+    stores = [RunStore(tmp_path / name) for name in ("nodes", "here")]
+    for store, ray in zip(stores, (cluster.address, None), strict=True):
+        where = dataclasses.replace(material, plan=dataclasses.replace(material.plan, ray=ray))
+        run_all([spec], where, evaluation, store, lambda _, event: told.append(event))
+        assert marker.exists() and store.run(spec.key).read("status") == {"status": "done", "reason": None, "traceback": None}
+    assert [event["phase"] for event in told].count("lost") == 1
+    runs = [store.run(spec.key) for store in stores]
+    assert len({run.read("run")["happened"]["weights_hash"] for run in runs}) == 1
+    ledgers = [{key: run.read("ledger")[key] for key in ("flops", "tokens", "steps")} for run in runs]
+    losses = [[(e["step"], e["loss"], e["tokens"], e["gradient_norm"]) for e in run.log()] for run in runs]
+    assert ledgers[0] == ledgers[1] and losses[0] == losses[1] and [step for step, *_ in losses[0]] == list(range(1, 7))
+    assert ledgers[0]["tokens"]["domain"] == sum(tokens for _, _, tokens, _ in losses[0])
