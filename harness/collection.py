@@ -8,7 +8,8 @@
     family, seen, chat, primary    # as in docs/design.md
     size = 300                     # items, drawn by content with `seed`
     files = ["arc_challenge"]      # names of its local file, without .jsonl
-    form = "arc"                   # function of `adapt`; without one the file has the data set's own columns
+    form = "arc"                   # function of `adapt`
+    whole = "all"                  # the hub's configuration that holds all parts of a group, with a column `subject`
     overrides = {}                 # of lm-eval's settings
 
 `standard` takes the data from the hub (or its cache), `standard:FOLDER` from JSONL files: the same tasks, with the same
@@ -27,9 +28,10 @@ from typing import Any
 from datasets import Dataset
 
 from harness.bundled import Suite
-from harness.constraints import ifeval_item, known, steady, unrunnable
+from harness.constraints import ifeval_item, known, left_out, steady, unrunnable
 from harness.drawn import Drawn, drawn, gathered
 from harness.errors import PlanError, raise_faults
+from harness.golds import unanswerable
 
 Row = dict[str, Any]
 
@@ -105,32 +107,27 @@ class Collection:
         return next((path for path in paths if path.is_file()), None)
 
     def _task(self, entry: Row, file: Path | None) -> Drawn:
-        rows = self._rows(entry, file) if file else None
-        leaves = []
-        for name in self._leaves(entry["name"]):
-            overrides = dict(entry.get("overrides", {}))
-            if rows is not None:
-                own = self._own(name, rows)
-                if not own:
-                    continue
-                overrides["custom_dataset"] = _source(own)
-            leaves.append(self._build(name, overrides))
+        names, overrides = self._leaves(entry["name"]), dict(entry.get("overrides", {}))
+        if file is None:
+            leaves = [self._build(name, overrides) for name in names]
+        else:
+            parts = self._parts(names, self._rows(entry, file), file)
+            leaves = [self._build(name, overrides | {"custom_dataset": _source(own)}) for name, own in parts]
         steady()
-        if not leaves:
-            raise PlanError(f"{file} has no row of task '{entry['name']}'; its rows need the subject of one of its parts")
         docs = gathered(leaves)
         if entry.get("checked"):
             docs = self._runnable(entry["name"], docs)
         chosen = drawn(entry["name"], docs, entry.get("size", len(docs)), self.seed)
         if len(chosen) < len(docs):
             self.notes.append(f"{entry['name']}: {len(chosen):,} of {len(docs):,} items, drawn by content, seed {self.seed}.")
-        return Drawn(entry["name"], leaves, chosen)
+        task = Drawn(entry["name"], leaves, chosen)
+        raise_faults([f"{file.name if file else entry['name']}: {fault}" for fault in unanswerable(task)])
+        return task
 
     def _runnable(self, name: str, docs: list[Row]) -> list[Row]:
         """The documents whose checkers run here; the others are counted in a note."""
         reasons = [unrunnable(ifeval_item(doc["doc"])) for doc in docs]
-        if left := [reason for reason in reasons if reason]:
-            self.notes.append(f"{name}: {len(left):,} of {len(docs):,} items are left out: {left[0]}.")
+        self.notes += left_out(name, reasons)
         return [doc for doc, reason in zip(docs, reasons, strict=True) if not reason]
 
     def _build(self, name: str, overrides: Row) -> Any:
@@ -157,7 +154,7 @@ class Collection:
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
         """The rows of a local file, in the task's own columns."""
-        form: Callable[[Row], Row] = self._forms[entry["form"]] if "form" in entry else lambda row: row
+        form: Callable[[Row], Row] = self._forms[entry["form"]]
         rows = []
         for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
             if line.strip():
@@ -166,15 +163,23 @@ class Collection:
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                     raise PlanError(
                         f"{file.name} line {number} is no item of '{entry['name']}' ({type(error).__name__}: {error}); "
-                        "give the data set's own columns, or question, choices and answer"
+                        "give the data set's own columns, or question, choices and answer (docs/suites.md)"
                     ) from None
         return rows
 
-    def _own(self, leaf: str, rows: list[Row]) -> list[Row]:
-        """A part's rows: all, or those of its subject where rows say theirs."""
-        subject = self._config(leaf).get("dataset_name")
-        named = [row for row in rows if "subject" in row]
-        return [row for row in rows if row.get("subject") == subject] if len(named) == len(rows) else rows
+    def _parts(self, names: list[str], rows: list[Row], file: Path) -> list[tuple[str, list[Row]]]:
+        """[(part, its rows)], every row in one part. Raises PlanError where rows do not say theirs."""
+        if len(names) == 1:
+            return [(names[0], rows)]
+        subjects = {str(self._config(name).get("dataset_name")): name for name in names}
+        given = dict.fromkeys(str(row.get("subject")) for row in rows)
+        if unknown := [subject for subject in given if subject not in subjects]:
+            told, known = ", ".join(unknown[:5]), ", ".join(sorted(subjects)[:5])
+            raise PlanError(
+                f"{file.name} has rows whose `subject` is no part of lm-eval's task: {told}. "
+                f"Each row names one of its {len(names)} parts: {known}, ..."
+            )
+        return [(subjects[one], [row for row in rows if row.get("subject") == one]) for one in subjects if one in given]
 
     @property
     def _forms(self) -> dict[str, Callable[[Row], Row]]:
@@ -189,12 +194,19 @@ class Collection:
         """One command, for a machine with a network, that writes a task's data as a local file."""
         leaves = self._leaves(entry["name"])
         config = self._config(leaves[0])
-        split = config.get("test_split") or config.get("validation_split")
-        name = f", {config['dataset_name']!r}" if config.get("dataset_name") else ""
-        many = f" (and for each of its {len(leaves)} parts, with a column `subject`)" if len(leaves) > 1 else ""
+        path, split = config.get("dataset_path"), config.get("test_split") or config.get("validation_split")
         stem = (*entry.get("files", ()), entry["name"])[0]
-        load = f"load_dataset({config.get('dataset_path')!r}{name}, split={split!r}).to_json('{stem}.jsonl')"
-        return f'for {entry["name"]}{many} run: python -c "from datasets import load_dataset; {load}"'
+        if len(leaves) == 1 or "whole" in entry:
+            part = entry.get("whole") or config.get("dataset_name")
+            name = f", {part!r}" if part else ""
+            program = f"import datasets; datasets.load_dataset({path!r}{name}, split={split!r}).to_json('{stem}.jsonl')"
+        else:
+            program = (
+                f"import datasets as d, json, pathlib; path = {path!r}; rows = (r | {{'subject': s}} "
+                f"for s in d.get_dataset_config_names(path) for r in d.load_dataset(path, s, split={split!r})); "
+                f"pathlib.Path('{stem}.jsonl').write_text(''.join(json.dumps(row) + '\\n' for row in rows))"
+            )
+        return f'for {entry["name"]} run: python -c "{program}"'
 
 
 def _source(rows: list[Row]) -> Callable[..., _Splits]:

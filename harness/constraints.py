@@ -1,14 +1,18 @@
 """Verifiable instructions (IFEval, Zhou et al. 2023, arXiv:2311.07911), checked by lm-eval's own checkers.
 
 They need the package langdetect and, for sentences and capital words, nltk's `punkt_tab`. An item whose checker cannot run
-here is left out and said so: a number that is wrong is worse than one that is missing.
+here, or tosses a coin, is left out and said so: a number that is wrong is worse than one that is missing. (Two of IFEval's 541
+ask for so many "#" or "!"; the checker of letters takes a to z only and puts one of its own choice in their place.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+import random
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,19 +20,33 @@ from harness.errors import PlanError
 
 PRIMARY = "prompt_level_strict_acc"
 METRICS = (PRIMARY, "prompt_level_loose_acc", "instructions_strict", "instructions_loose")
-PUNKT = "python -m nltk.downloader punkt_tab"
+PUNKT = "nltk's punkt_tab is not here (python -m nltk.downloader punkt_tab; offline: copy it, and set NLTK_DATA)"
+DRAWN = "lm-eval's checker draws at random what their kwargs do not say, or say in a way it does not take"
+PATIENCE = 10.0
+"""Seconds that a network which does not answer is waited for."""
 
 
 @lru_cache(maxsize=1)
 def _checkers() -> Any:
-    """lm-eval's module; importing it may look for nltk's data in the network."""
+    """lm-eval's module; importing it looks for nltk's data in the network where they are not here."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _brief(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from lm_eval.tasks.ifeval import utils
     except ImportError as error:
         raise PlanError(f"IFEval's checkers need the package {error.name}: pip install 'lm-eval[ifeval]'") from None
     steady()
     return utils
+
+
+@contextlib.contextmanager
+def _brief() -> Iterator[None]:
+    """No connection is waited for longer than `PATIENCE`."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def steady() -> None:
@@ -64,12 +82,23 @@ def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
 
 def unrunnable(doc: Mapping[str, Any]) -> str:
     """Why an item cannot be scored here; "" where it can. Raises ValueError for settings its checkers do not take."""
+    before = random.getstate()
     try:
         scores(doc, "One sentence HERE. Another one.\n\nAnd a third: it is the last.")
     except LookupError as error:
         if isinstance(error, (KeyError, IndexError)):
             raise ValueError(f"{type(error).__name__}: {error}") from None
-        return f"nltk's data is missing here ({PUNKT})"
+        return PUNKT
     except (TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
+    if random.getstate() != before:
+        random.setstate(before)
+        return DRAWN
     return ""
+
+
+def left_out(name: str, reasons: Sequence[str]) -> list[str]:
+    """What a report says of a file's items, given why each is left out ("" for those that are not)."""
+    counts = Counter(filter(None, reasons))
+    told = [reason if len(counts) == 1 else f"{count:,} since {reason}" for reason, count in counts.items()]
+    return [f"{name}: {counts.total():,} of {len(reasons):,} items are left out: {'; '.join(told)}."] if told else []

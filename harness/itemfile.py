@@ -97,15 +97,14 @@ def _runnable(file: ItemFile, path: Path) -> None:
         except ValueError as error:
             faults.append(f"{path.name} item '{doc['id']}': 'kwargs' do not fit its instructions ({error})")
             continue
-        reasons += [reason] if reason else []
+        reasons.append(reason)
         kept += [] if reason else [doc]
     raise_faults(faults[:FAULTS_SHOWN])
+    told = constraints.left_out(path.name, reasons)
     if not kept:
-        raise PlanError(f"no item of {path.name} can be scored here: {reasons[0]}")
+        raise PlanError(f"no item can be scored here. {told[0]}")
     file.kinds["instructions"] = kept
-    if reasons:
-        total = len(kept) + len(reasons)
-        file.notes.append(f"{path.name}: {len(reasons):,} of {total:,} items are left out: {reasons[0]}.")
+    file.notes += told
 
 
 def _set_aside(file: ItemFile, path: Path) -> None:

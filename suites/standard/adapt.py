@@ -1,110 +1,191 @@
-"""Rows of local JSONL files, {question, choices, answer, ...}, in the columns of the data sets that lm-eval's tasks read.
+"""Rows of local JSONL files in the columns of the data sets that lm-eval's tasks read.
 
-A row that has these columns already, as a data set written out has, is left as it is.
+A row comes as the hub's data set has it (and then stays whole: the same items are drawn as from the hub), as the data set's
+authors publish it, or as {question, choices, answer, ...}; docs/suites.md lists the forms. A column that is not there raises
+KeyError, one that cannot be right ValueError.
 """
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _index(row):
+def _index(row, name="answer"):
     """The right choice, given as a letter or an index."""
-    answer = row["answer"]
-    return answer if isinstance(answer, int) else LETTERS.index(answer)
+    answer = row[name]
+    return LETTERS.index(answer) if answer in list(LETTERS) else int(answer)
 
 
 def _asked(row):
     return row["question"] + ("\n" + row["context"] if row.get("context") else "")
 
 
+def _has(row, *names):
+    """The row, if these columns are filled in it."""
+    if empty := [name for name in names if row[name] is None]:
+        raise ValueError(f"'{empty[0]}' is null")
+    return row
+
+
+def _options(row):
+    """Four choices, under their letters or in a list."""
+    choices = row["choices"] if "choices" in row else [_has(row, letter)[letter] for letter in "ABCD"]
+    a, b, c, d = map(str, choices)
+    return {"A": a, "B": b, "C": c, "D": d}
+
+
 def arc(row):
+    if isinstance(row["question"], dict):  # the authors': {stem, choices: [{text, label}]}
+        choices = row["question"]["choices"]
+        listed = {name: [choice[name] for choice in choices] for name in ("text", "label")}
+        return {"question": row["question"]["stem"], "choices": listed, "answerKey": row["answerKey"]}
     if "answerKey" in row:
-        return row
+        return _has(row, "question", "choices", "answerKey")
     labels = list(LETTERS[: len(row["choices"])])
     return {"question": _asked(row), "choices": {"text": row["choices"], "label": labels}, "answerKey": labels[_index(row)]}
 
 
+def _subject(row):
+    return {"subject": row["subject"]} if row.get("subject") else {}
+
+
 def mmlu(row):
-    return {"question": row["question"], "choices": row["choices"], "answer": _index(row), "subject": row["subject"]}
+    return {"question": row["question"], "choices": list(_options(row).values()), "answer": _index(row)} | _subject(row)
 
 
 def ceval(row):
     if "A" in row:
-        return row
-    options = dict(zip("ABCD", row["choices"], strict=True))
-    return {"question": row["question"], **options, "answer": LETTERS[_index(row)], "subject": row["subject"]}
+        return _has(row, "question") | _options(row) | {"answer": "ABCD"[_index(row)]}
+    return {"question": row["question"], **_options(row), "answer": "ABCD"[_index(row)]} | _subject(row)
 
 
 def cmmlu(row):
     if "Question" in row:
-        return row
-    options = dict(zip("ABCD", row["choices"], strict=True))
-    return {"Question": row["question"], **options, "Answer": LETTERS[_index(row)], "subject": row["subject"]}
+        return _has(row, "Question") | _options(row) | {"Answer": "ABCD"[_index(row, "Answer")]}
+    return {"Question": row["question"], **_options(row), "Answer": "ABCD"[_index(row)]} | _subject(row)
+
+
+def hellaswag(row):
+    return _has(row, "activity_label", "ctx_a", "ctx_b", "endings") | {"label": str(int(row["label"]))}
 
 
 def winogrande(row):
     if "sentence" in row:
-        return row
+        return _has(row, "sentence", "option1", "option2") | {"answer": str(int(row["answer"]))}
     one, two = row["choices"]
     return {"sentence": row["question"], "option1": one, "option2": two, "answer": str(_index(row) + 1)}
 
 
 def piqa(row):
     if "goal" in row:
-        return row
+        return _has(row, "goal", "sol1", "sol2") | {"label": int(row["label"])}
     one, two = row["choices"]
     return {"goal": row["question"], "sol1": one, "sol2": two, "label": _index(row)}
 
 
 def lambada(row):
-    return row if "text" in row else {"text": f"{row['question']} {row['answer']}"}
+    return _has(row, "text") if "text" in row else {"text": f"{row['question']} {row['answer']}"}
 
 
 def wikitext(row):
-    return row if "page" in row else {"page": row["text"]}
+    page = row if "page" in row else {"page": row["text"]}
+    if not page["page"].strip():
+        raise ValueError("an empty line, but rows are whole pages")
+    return page
 
 
 def blimp(row):
     if "sentence_good" in row:
-        return row | {"subject": row.get("subject") or row["UID"]}
+        return _has(row, "sentence_good", "sentence_bad") | {"subject": row.get("UID") or row["subject"]}
     right = _index(row)
     return {"sentence_good": row["choices"][right], "sentence_bad": row["choices"][1 - right], "subject": row["subject"]}
 
 
 def gsm8k(row):
-    solved = row.get("solution") or row["answer"]
+    solved = str(row.get("solution") or row["answer"])
     return {"question": row["question"], "answer": solved if "####" in solved else f"{solved}\n#### {row['answer']}"}
 
 
+def _accepted(answer):
+    return answer if isinstance(answer, list) else [answer]
+
+
 def nq_open(row):
-    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-    return {"question": row["question"].rstrip("?"), "answer": answers}
+    return {"question": row["question"].rstrip("?"), "answer": _accepted(row["answer"])}
 
 
 def triviaqa(row):
+    if "Question" in row:  # the authors': an entry of "Data"
+        return {"question": row["Question"], "answer": {"aliases": row["Answer"]["Aliases"]}}
     if isinstance(row["answer"], dict):
-        return row
-    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-    return {"question": row["question"].rstrip("?"), "answer": {"aliases": answers}}
+        return _has(row, "question")
+    return {"question": row["question"], "answer": {"aliases": _accepted(row["answer"])}}
 
 
 def truthfulqa(row):
-    if "mc1_targets" in row:
-        return row
-    right = _index(row)
-    choices = [row["choices"][right], *(c for i, c in enumerate(row["choices"]) if i != right)]
+    if "mc1_targets" not in row:
+        choices, right = row["choices"], _index(row)
+    elif "labels" in row["mc1_targets"]:
+        choices, right = row["mc1_targets"]["choices"], row["mc1_targets"]["labels"].index(1)
+        if right == 0:
+            return _has(row, "question")
+    else:  # the authors': {choice: 1 or 0}
+        choices = list(row["mc1_targets"])
+        right = list(row["mc1_targets"].values()).index(1)
+    choices = [choices[right], *choices[:right], *choices[right + 1 :]]  # the task takes the first for right
     return {"question": row["question"], "mc1_targets": {"choices": choices, "labels": [1] + [0] * (len(choices) - 1)}}
 
 
 def ifeval(row):
     if "prompt" in row:
-        return row
+        return _has(row, "key", "prompt", "instruction_id_list", "kwargs")
     asked = {"key": str(row["id"]), "prompt": row["question"]}
     return asked | {name: row[name] for name in ("instruction_id_list", "kwargs")}
 
 
 def summary(row):
-    return row if "article" in row else {"article": row.get("context") or row["question"], "highlights": row["answer"]}
+    if "article" in row:
+        return _has(row, "article", "highlights")
+    return {"article": row.get("context") or row["question"], "highlights": row["answer"]}
 
 
 def german(row):
-    return row if "translation" in row else {"translation": {"de": row["question"], "en": row["answer"]}}
+    if "translation" in row:
+        return _has(row, "translation")
+    return {"translation": {"de": row["de"], "en": row["en"]} if "de" in row else {"de": row["question"], "en": row["answer"]}}
+
+
+# GLUE: the hub's columns, and those of the authors' .tsv files, whose labels are words
+
+ENTAILED = ("entailment", "not_entailment")
+
+
+def _label(value, words=()):
+    return words.index(value) if value in words else int(value)
+
+
+def sentence(row):
+    return _has(row, "sentence") | {"label": _label(row["label"])}
+
+
+def mrpc(row):
+    if "#1 String" in row:
+        return {"sentence1": row["#1 String"], "sentence2": row["#2 String"], "label": _label(row["Quality"])}
+    return _has(row, "sentence1", "sentence2") | {"label": _label(row["label"])}
+
+
+def qqp(row):
+    return _has(row, "question1", "question2") | {"label": _label(row["label" if "label" in row else "is_duplicate"])}
+
+
+def mnli(row):
+    words = ("entailment", "neutral", "contradiction")
+    if "gold_label" in row:
+        return {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": _label(row["gold_label"], words)}
+    return _has(row, "premise", "hypothesis") | {"label": _label(row["label"], words)}
+
+
+def qnli(row):
+    return _has(row, "question", "sentence") | {"label": _label(row["label"], ENTAILED)}
+
+
+def rte(row):
+    return _has(row, "sentence1", "sentence2") | {"label": _label(row["label"], ENTAILED)}

@@ -57,7 +57,7 @@ def test_every_entry_is_a_task_of_lm_eval_and_says_its_data(name):
     collection = Collection(SUITES[name], None)
     for entry in collection.entries:
         assert collection._leaves(entry["name"])
-        assert "load_dataset('" in collection.how_to_get(entry)
+        assert "load_dataset(" in collection.how_to_get(entry)
         assert entry["family"]
         assert entry["size"] > 0
         assert "form" not in entry or callable(collection._forms[entry["form"]])
