@@ -1,7 +1,8 @@
 """Packing: documents end to end in one row, without padding, each attending to itself alone.
 
 A packed batch is one row, (1, T), of whole examples. Attention runs over each example by itself, with positions from 0, so
-nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged.
+nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged. On a GPU one
+kernel does all documents of a row, elsewhere they are done one after the other.
 (From positions that begin again transformers makes a block mask over the whole row, which costs its square; with any mask
 passed beside them it makes none, and documents see each other.)
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -73,7 +75,9 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Bat
 def inputs_of(batch: Batch) -> dict[str, Any]:
     """What a model must be told of a packed batch beside its tokens."""
     positions = torch.cat([torch.arange(length) for length in batch.documents])
-    return {"position_ids": positions[None].to(batch.tokens.device), "documents": batch.documents}
+    ends = torch.tensor([0, *accumulate(batch.documents)], dtype=torch.int32)
+    device = batch.tokens.device
+    return {"position_ids": positions[None].to(device), "documents": batch.documents, "ends": ends.to(device)}
 
 
 def attend_within(
@@ -83,9 +87,13 @@ def attend_within(
     value: Tensor,
     attention_mask: Tensor | None,
     documents: tuple[int, ...] = (),
+    ends: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each document of a row: (1, H, T, D) queries to (1, T, H, D); without documents, plain SDPA."""
+    """Causal attention inside each document of a row: (1, H, T, D) queries to (1, T, H, D); without documents, plain SDPA.
+
+    `ends`: (N + 1,) places at which the documents begin and end.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if not documents:
@@ -93,8 +101,30 @@ def attend_within(
     window = options.get("sliding_window")
     if window and max(documents) > window:
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
+    if ends is not None and has_one_kernel(query) and not options.get("dropout"):
+        return attend_at_once(query, key, value, ends, max(documents), options.get("scaling")), None
     parts = zip(*(tensor.split(documents, dim=2) for tensor in (query, key, value)), strict=True)
     return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in parts], dim=1), None
+
+
+def has_one_kernel(query: Tensor) -> bool:
+    """Whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an A100 or later."""
+    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    size = query.shape[-1]
+    return size % 8 == 0 and size <= 256 and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float | None) -> Tensor:
+    """`attend_within` in one call, whatever the number of documents."""
+    from torch.nn.attention import varlen
+
+    flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, H, D)
+    grouped = query.shape[1] != key.shape[1]
+    causal = (-1, 0)
+    found = varlen.varlen_attn(*flat, ends, ends, longest, longest, scale=scale, window_size=causal, enable_gqa=grouped)
+    assert isinstance(found, Tensor)
+    return found[None]
 
 
 def use_packing(model: Any) -> None:

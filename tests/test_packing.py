@@ -72,6 +72,35 @@ def test_a_document_longer_than_the_window_is_refused():
         packing.attend_within(torch.nn.Module(), query, query, query, None, documents=(4, 8), sliding_window=6)
 
 
+def varlen_by_hand(query, key, value, ends, other_ends, most, others, *, scale, window_size, enable_gqa):
+    """What torch documents of `varlen_attn`, (T, H, D) to (T, H, D), with (T, T) weights; its own runs on GPUs only."""
+    assert ends.dtype == torch.int32 and torch.equal(ends, other_ends) and most == others == int(ends.diff().max())
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], 1) for tensor in (key, value))
+    weights = torch.einsum("qhd,khd->hqk", query, key) * scale
+    place = torch.arange(len(query))
+    document = torch.bucketize(place, ends[1:-1], right=True)
+    seen = document[:, None] == document[None]
+    if window_size == (-1, 0):
+        seen &= place[:, None] >= place[None]
+    return torch.einsum("hqk,khd->qhd", weights.masked_fill(~seen, -torch.inf).softmax(-1), value)
+
+
+def test_one_kernel_for_all_documents_is_asked_the_same(base, packed_model, monkeypatch):
+    """Losses and gradients of a row of seven, through what a GPU would be asked."""
+    batch, found = pack(examples(7)), []
+    for at_once in (False, True):
+        monkeypatch.setattr(packing, "has_one_kernel", lambda query, at_once=at_once: at_once)
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_hand)
+        losses = nll(packed_model, batch)[0]
+        losses.sum().backward()
+        found.append((losses.detach(), [p.grad for p in packed_model.parameters()]))
+        packed_model.zero_grad()
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert all(torch.allclose(one, two, atol=1e-4) for one, two in zip(found[0][1], found[1][1], strict=True))
+    assert not torch.equal(found[0][0], found[1][0]), "another order of sums: it was asked"
+
+
 def test_a_batch_that_is_not_packed_is_as_ever(base, packed_model):
     batch = collate(examples(5))
     assert torch.allclose(logits_at(packed_model, batch), logits_at(base.load(torch.float32), batch), atol=1e-5)
