@@ -100,7 +100,7 @@ def _allowed(material: Material) -> float:
         "model": material.base.hash,
         "device": plan.device,
         "threads": plan.threads,
-        "training": dataclasses.asdict(material.training),
+        "training": material.training.question,
     }
     asked |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
@@ -134,6 +134,8 @@ def question_of(material: Material) -> dict[str, Any]:
         "pack_length": plan.pack_length,
         "gradient_checkpointing": plan.gradient_checkpointing,
         "ranks": plan.ranks if plan.ranks > 1 else None,
+        "kernels": None if plan.kernels == "plain" else plan.kernels,
+        "compile": plan.compile or None,
         "deepspeed": sharding_of(plan),
         "batch_size": plan.batch_size,
         "precision": plan.precision,

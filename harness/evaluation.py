@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -242,7 +241,7 @@ def _probe_key(material: Material, final: Evaluator) -> str:
     examples = probe_examples(material)
     if not examples:
         raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
-    settings = [EXAMPLES, EPOCHS, BATCH, dataclasses.asdict(material.training)]
+    settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
     return key_of([final.general_only().key, fingerprint(examples), settings])
 
 

@@ -17,9 +17,10 @@ from harness.contamination import Found
 from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
 from harness.errors import PlanError, raise_faults
-from harness.model import BaseModel, open_base
+from harness.kernels import kernels_of
+from harness.model import BaseModel, architecture_of, open_base
 from harness.packing import check_packing, encode_texts
-from harness.plan import Plan, resolve_places
+from harness.plan import Plan, device_faults, resolve_places
 from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records
@@ -68,7 +69,8 @@ class Material:
         rate = plan.learning_rate or default_rate(self.base.parameters)
         names = ("batch_size", "micro_tokens", "warmup", "decay", "weight_decay", "clip", "precision", "pack_length")
         same = {name: getattr(plan, name) for name in names}
-        return Training(rate, checkpointing=bool(plan.gradient_checkpointing), **same)
+        fast = {"kernels": plan.kernels or "plain", "compile": plan.compile}
+        return Training(rate, checkpointing=bool(plan.gradient_checkpointing), **same, **fast)
 
     def encode(self, records: Sequence[Record], source: str) -> list[Example]:
         """The training examples of these records."""
@@ -114,10 +116,12 @@ def gather(plan: Plan) -> Material:
     if budget and plan.gpus_per_run < 1 and _meter(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
+    kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
     raise_faults(faults)
-    plan = sized(_resolve_lengths(plan, budget, base), recipes)
+    plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
+    raise_faults(device_faults(plan))  # of what the GPU's size chose
     if plan.pack_length:
         check_packing(base.load(torch.float32))
     template = ChatTemplate(base.tokenizer)

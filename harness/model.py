@@ -70,6 +70,13 @@ def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu"
     return model.to(device).eval()
 
 
+def architecture_of(path: str) -> str:
+    """What transformers calls the kind of model at `path`: `qwen3`, `llama` ..."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(path).model_type
+
+
 def empty_model(path: str) -> Any:
     """The same architecture without weights (meta device, eager attention): priced, never run."""
     from transformers import AutoConfig, AutoModelForCausalLM

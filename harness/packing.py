@@ -1,8 +1,8 @@
 """Packing: documents end to end in one row, without padding, each attending to itself alone.
 
 A packed batch is one row, (1, T), of whole examples. Attention runs over each example by itself, with positions from 0, so
-nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged. On a GPU one
-kernel does all documents of a row, elsewhere they are done one after the other.
+nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged. On a GPU
+one kernel does all documents of a row, elsewhere they are done one after the other.
 (From positions that begin again transformers makes a block mask over the whole row, which costs its square; with any mask
 passed beside them it makes none, and documents see each other.)
 """
@@ -119,10 +119,9 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
     """`attend_within` in one call, whatever the number of documents."""
     from torch.nn.attention import varlen
 
-    flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, H, D)
-    grouped = query.shape[1] != key.shape[1]
-    causal = (-1, 0)
-    found = varlen.varlen_attn(*flat, ends, ends, longest, longest, scale=scale, window_size=causal, enable_gqa=grouped)
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D)
+    options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0), "enable_gqa": q.shape[1] != k.shape[1]}  # causal
+    found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
     assert isinstance(found, Tensor)
     return found[None]
 

@@ -76,6 +76,14 @@ class Plan:
     gradient_checkpointing: bool | None = option(
         None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
     )
+    kernels: str | None = option(
+        None,
+        "norms, rotary embedding, SwiGLU: plain, or liger (pip install 'lethe[liger]'); default: liger on GPUs, if installed",
+    )
+    compile: bool = option(
+        False,
+        "let torch compile the blocks: minutes at the start (not charged), then faster; resumed runs end alike to rounding",
+    )
     probe: bool = option(
         False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
     )
@@ -230,6 +238,7 @@ CHOICES = {
     "precision": ("bfloat16", "float32"),
     "contamination": ("exclude", "keep"),
     "decay": ("cosine", "linear", "constant"),
+    "kernels": ("liger", "plain"),
 }
 
 
@@ -262,7 +271,7 @@ def _faults(plan: Plan) -> list[str]:
         read_metrics(plan.domain_metric or "")
     except ValueError as error:
         faults.append(f"domain_metric: {error}")
-    faults += _device_faults(plan)
+    faults += device_faults(plan)
     if len(plan.tests) != len(plan.sources):
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
     if not plan.recipe_texts:
@@ -272,7 +281,7 @@ def _faults(plan: Plan) -> list[str]:
     return faults
 
 
-def _device_faults(plan: Plan) -> list[str]:
+def device_faults(plan: Plan) -> list[str]:
     """What is wrong with how runs are computed and spread over devices."""
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
     found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
@@ -284,6 +293,12 @@ def _device_faults(plan: Plan) -> list[str]:
     if 0 < plan.gpus_per_run < 1 and not plan.ray:
         cure = "give ray=auto too (`ray start --head` makes this machine a cluster), or 1"
         faults.append(f"gpus_per_run {plan.gpus_per_run:g} is a part of a GPU, which only Ray deals out; {cure}")
+    if plan.compile and plan.deepspeed:
+        faults.append("compile and deepspeed are not tried together: its hooks inside the model are not compiled; drop one")
+    if plan.compile and (plan.pack_length or plan.mode == "cpt"):
+        faults.append(
+            "compile is not for packed rows: each has documents of other lengths, and would be compiled anew; drop one"
+        )
     return faults
 
 

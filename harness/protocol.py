@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from harness.contract import Example
 
@@ -15,6 +16,9 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda x: 1.0,
 }
 """Factor on the learning rate after warm-up, by the share x of the rest of the budget that is spent."""
+
+LATER = {"kernels": "plain", "compile": False}
+"""Settings that older questions do not know, at what those runs had."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,15 @@ class Training:
     """Tokens a packed row; None: examples stand in rows of their own, padded."""
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, and charged twice."""
+    kernels: str = "plain"
+    """What computes norms, rotary embedding and SwiGLU: `plain` layers, or `liger`."""
+    compile: bool = False
+    """Whether torch compiles the blocks."""
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """As the name of a run has it: what came later is in it only where it is used, so that older runs are found."""
+        return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
 
     def rate(self, fraction: float) -> float:
         """Learning rate at a fraction (0 to 1) of a stage: linear warm-up, then the decay."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.budget import Ledger, Price, Shape, executed, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.kernels import use_liger
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
@@ -178,6 +179,8 @@ class TrainingRun(Run):
     def load(self) -> nn.Module:
         """A fresh copy of the base in the computing precision."""
         model = self.base.load(self.dtype, self.device)
+        if self.training.kernels == "liger":
+            use_liger(model)
         longest = max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
         if self.training.pack_length:
             use_packing(model)

@@ -92,7 +92,7 @@ def spec_of(
     if role != "base":
         question |= {
             "methods": recipe.question,
-            "training": dataclasses.asdict(training),
+            "training": training.question,
             "data": fingerprint(data.domain),
             "general": fingerprint(data.general) if "general_data" in recipe.needs else None,
             "budget": {"meter": plan.meter, "allowed": allowed},

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.checkpoint import Checkpoints, Progress, read_progress
 from harness.contract import Batch, Step, Weights
+from harness.kernels import compile_blocks
 from harness.model import save_weights
 from harness.packing import check_packing
 from harness.run import TrainingRun
@@ -113,6 +114,8 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     if run.training.pack_length:
         check_packing(wrapped.model)  # what wraps the model must not let documents see each other either
     run.model = wrapped.model.train()
+    if run.training.compile:
+        compile_blocks(run.model)
     engine.build(wrapped, run.training.weight_decay, run.methods)
     if record is None:
         return Progress()

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "nltk", "numpy", "pandas")
+PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -72,9 +72,10 @@ def test_a_document_longer_than_the_window_is_refused():
         packing.attend_within(torch.nn.Module(), query, query, query, None, documents=(4, 8), sliding_window=6)
 
 
-def varlen_by_hand(query, key, value, ends, other_ends, most, others, *, scale, window_size, enable_gqa):
+def varlen_by_hand(query, key, value, *sizes, scale, window_size, enable_gqa):
     """What torch documents of `varlen_attn`, (T, H, D) to (T, H, D), with (T, T) weights; its own runs on GPUs only."""
-    assert ends.dtype == torch.int32 and torch.equal(ends, other_ends) and most == others == int(ends.diff().max())
+    ends, of_keys, most, of_key = sizes
+    assert ends.dtype == torch.int32 and torch.equal(ends, of_keys) and most == of_key == int(ends.diff().max())
     assert enable_gqa == (query.shape[1] != key.shape[1])
     key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], 1) for tensor in (key, value))
     weights = torch.einsum("qhd,khd->hqk", query, key) * scale

@@ -102,19 +102,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--compile", action="store_true", help="plain fine-tuning with compiled blocks too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     material = gather(make_plan({"recipes": "sft nlirg", "precision": "bfloat16"}))
     specs = {spec.row: spec for spec in run_specs(material, 1.0)}
-    figures: dict[str, list[float]] = {"trl": [], "sft": [], "nlirg": []}
+    if arguments.compile:
+        compiled = dataclasses.replace(specs["sft"].training, compile=True)
+        specs["compiled"] = dataclasses.replace(specs["sft"], training=compiled)
+    rows = [row for row in ("sft", "nlirg", "compiled") if row in specs]
+    figures: dict[str, list[float]] = {row: [] for row in ("trl", *rows)}
     for _ in range(arguments.rounds):
         figures["trl"].append(trl(material, arguments.steps))
-        for row in ("sft", "nlirg"):
+        for row in rows:
             figures[row].append(ours(material, specs[row], arguments.steps))
     print(f"{material.base.parameters:,} parameters, {arguments.steps} steps a round")
     for name, values in figures.items():
         each = ", ".join(f"{value:,.0f}" for value in values)
-        print(f"{name:6s} {median(values):9,.0f} supervised tokens a CPU-second   ({each})")
+        print(f"{name:8s} {median(values):9,.0f} supervised tokens a CPU-second   ({each})")
     ratios = [mine / theirs for mine, theirs in zip(figures["sft"], figures["trl"], strict=True)]
     print(f"ours over TRL: {median(ratios):.2f}   ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
     slower = max(figures["sft"]) / max(figures["nlirg"])
