@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision out tensorboard
+OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing kernels compile final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision out tensorboard
 upper = $(shell echo $(1) | tr a-z_ A-Z_)
 # DATA=finance.json becomes --data 'finance.json', and so for every option above
 FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))
@@ -41,6 +41,10 @@ bench: $(VENV)/ready-dev  ## training speed beside TRL's SFTTrainer, and NLIRG b
 	$(BIN)/pip install -q -c constraints.txt trl
 	$(BIN)/python -m tests.bench.training
 
+bench-gpu: $(VENV)/ready-dev  ## training speed, share of the peak and memory on a GPU, beside TRL: docs/gpu.md
+	$(BIN)/pip install -q -c constraints.txt trl
+	$(BIN)/python -m tests.bench.gpu
+
 bench-eval: $(VENV)/ready-dev  ## evaluation speed beside lm_eval --model hf at its best batch size
 	$(BIN)/python -m tests.bench.evaluating
 
@@ -65,4 +69,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report check docs test test-slow lint bench bench-eval phantom calibrate claims clean
+.PHONY: help compare plan report check docs test test-slow lint bench bench-gpu bench-eval phantom calibrate claims clean
