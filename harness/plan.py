@@ -288,6 +288,9 @@ def device_faults(plan: Plan) -> list[str]:
     faults = [fault for faults in found.values() for fault in faults]
     if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
         faults.append(f"gpus_per_run is {plan.ranks} but devices names {named}: name more, or ask for fewer")
+    if plan.devices is not None and plan.ray:
+        cure = "leave devices out, and set CUDA_VISIBLE_DEVICES where Ray is started on a node"
+        faults.append(f"devices are GPUs of this machine, and with ray each run has those that Ray gives it; {cure}")
     if plan.gpus_per_run > 1 and plan.gpus_per_run != plan.ranks:
         faults.append(f"gpus_per_run is a whole number of GPUs, or a part of one, not {plan.gpus_per_run:g}")
     if 0 < plan.gpus_per_run < 1 and not plan.ray:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from harness.cluster import Asked, connect, describe, places
 from harness.compare import prepare
 from harness.engines import run_all
 from harness.engines.gang import Gang, interface
+from harness.engines.ranks import pace
 from harness.errors import PlanError
+from harness.lease import Lost
 from harness.material import gather
+from harness.parallel.together import Together
 from harness.plan import Plan, make_plan
 from harness.specs import ranks_of, run_specs
 from harness.store import RunStore
@@ -82,9 +86,10 @@ def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):
     [
         ({"gpus_per_run": 0.5}, "only Ray deals out"),
         ({"gpus_per_run": 1.5, "ray": "auto"}, "a whole number of GPUs, or a part"),
+        ({"devices": "0,1", "ray": "auto"}, "those that Ray gives it"),
     ],
 )
-def test_parts_of_gpus_are_dealt_by_ray_and_of_one_gpu(given, told):
+def test_gpus_and_parts_of_one_are_ray_s_to_give(given, told):
     with pytest.raises(PlanError, match=told):
         make_plan(given)
 
@@ -104,6 +109,72 @@ def test_seconds_do_not_bind_where_runs_share_a_gpu(tiny_path, asked):
 
 def test_the_interface_of_an_address_is_found():
     assert interface("127.0.0.1") and interface("203.0.113.1") is None
+
+
+# --- how a run ends ---
+
+
+def raised(error: Exception) -> Exception:
+    """As Ray passes on what a rank raised."""
+    return pytest.importorskip("ray").exceptions.RayTaskError("work", "", error)
+
+
+def gang_of(*ends: Any) -> Gang:
+    """A gang whose ranks end so: with a value, or with an error."""
+    gang = Gang.__new__(Gang)
+
+    def get(part: int) -> Any:
+        if isinstance(ends[part], Exception):
+            raise ends[part]
+        return ends[part]
+
+    gang.ray = SimpleNamespace(exceptions=pytest.importorskip("ray").exceptions, get=get)
+    gang.parts = list(range(len(ends)))
+    gang.pending, gang.faults, gang.since = set(gang.parts), [], None
+    return gang
+
+
+def test_a_run_is_over_when_its_first_rank_has_an_answer():
+    gang = gang_of(True, None)
+    gang.note(1)
+    assert not gang.over  # it has trained, and the first rank evaluates
+    gang.note(0)
+    assert gang.over and gang.fault is None
+
+
+def test_a_lost_rank_comes_before_what_the_others_made_of_it():
+    loss = pytest.importorskip("ray").exceptions.ActorDiedError()
+    gang = gang_of(False, raised(RuntimeError("Connection closed by peer")), loss)
+    gang.note(0)  # it could not go on: `failed`
+    gang.note(1)
+    assert not gang.over
+    gang.note(2)
+    assert gang.over and gang.lost and gang.fault is loss
+
+
+def test_what_a_rank_raises_is_why_the_run_failed_once_no_rank_is_found_lost(monkeypatch):
+    error = raised(ValueError("no such thing"))
+    gang = gang_of(None, error)
+    gang.note(1)
+    assert not gang.over
+    monkeypatch.setattr("harness.engines.gang.GRACE", -1.0)
+    assert gang.over and not gang.lost and gang.fault is error
+
+
+def test_a_lost_lease_is_a_loss():
+    gang = gang_of(raised(Lost("taken over")), None)
+    gang.note(0)
+    assert gang.over and gang.lost
+
+
+def test_ranks_wait_until_they_see_the_files_that_the_first_sees(monkeypatch):
+    rank, seen = Together.__new__(Together), iter([None, None, "step 3"])
+    monkeypatch.setattr(rank, "agreed", lambda _: "step 3")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert rank.same(lambda: next(seen)) == "step 3"
+    monkeypatch.setattr("harness.parallel.together.LAG", -1.0)
+    with pytest.raises(OSError, match="put out on a file system of all nodes"):
+        rank.same(lambda: None)
 
 
 # --- on a cluster ---
@@ -157,6 +228,14 @@ def test_a_plan_says_on_how_many_nodes_a_run_is(cluster, tmp_path):
     assert "2 times 1 cores and 0 GPUs, on 2 nodes" in describe(plan)[0] and describe(plan)[1] == 1
     with pytest.raises(PlanError, match="asks for 3 times"):
         describe(dataclasses.replace(plan, gpus_per_run=3))
+
+
+@pytest.mark.slow
+def test_the_pace_is_measured_by_as_many_ranks_as_a_run_has(cluster, asked, tmp_path):
+    plan = make_plan(asked | {"gpus_per_run": 2, "ray": cluster.address, "recipes": "sft", "out": str(tmp_path)})
+    assert 0 < pace(gather(plan)) < 1e-6
+    with pytest.raises(PlanError, match="asks for 3 times"):
+        pace(gather(dataclasses.replace(plan, gpus_per_run=3)))
 
 
 @pytest.mark.slow
