@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -279,5 +280,8 @@ def test_a_metric_that_does_not_fit_is_refused(template):
     ],
 )
 def test_real_files_need_no_code(file, metric, channel):
-    (task,) = load_suite(str(EVAL / f"{file}.jsonl"))
+    path = EVAL / f"{file}.jsonl"
+    (task,) = load_suite(str(path))
     assert (task.metric, task.channel) == (metric, channel)
+    left_out = re.search(r"([\d,]+) of [\d,]+ items are left out", task.note)
+    assert task.items == path.read_text(encoding="utf-8").count("\n") - (int(left_out[1]) if left_out else 0)
