@@ -1,7 +1,7 @@
 """Does every document of an lm-eval task say what is right?
 
-lm-eval scores a document whose label is missing, hidden (-1, as in test splits) or out of range as wrong, with a warning at
-most: a number that looks like a model's failure. Here such a task is refused before anything runs.
+lm-eval scores a document whose label is missing, hidden (-1, as in test splits), out of range or text ("1", "entailment") as
+wrong, with a warning at most: a number that looks like a model's failure. Here such a task is refused before anything runs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,10 @@ def _fault(leaf: Any, doc: Any) -> str:
         choices = leaf.doc_to_choice(doc)
         gold = leaf.doc_to_text(doc) if leaf.multiple_input else leaf.doc_to_target(doc)
         right = gold if isinstance(gold, list) else [gold]
-        if (
-            all(isinstance(choice, str) and choice.strip() for choice in choices)
-            and right
-            and all(_among(g, choices) for g in right)
-        ):
+        texts = all(isinstance(choice, str) for choice in choices)
+        if texts and right and all(_among(one, choices) for one in right):
             return ""
-        return (
-            f"has the label {gold!r} and {len(choices)} choices; give each item its right choice, from 0 to {len(choices) - 1}"
-        )
+        return f"has the label {gold!r} and {len(choices)} choices; give each its right choice, from 0 to {len(choices) - 1}"
     target = leaf.doc_to_target(doc)
     answers = target if isinstance(target, list) else [target]
     return "" if answers and all(str(answer).strip() for answer in answers) else "has no answer; give each item its own"
