@@ -24,7 +24,7 @@ def test_documents_last_for_all_steps_and_fit():
     assert sum(map(len, several)) >= 5 * case.step
 
 
-FIGURES = {"tokens_a_second": 50_000.0, "flops_a_token": 9.89e9, "memory": 60_000_000_000, "kernels": "liger"}
+FIGURES = {"tokens_a_second": 50_000.0, "flops_a_token": 9.89e9, "memory": 60_000_000_000, "kernels": "liger", "micro": 8192}
 
 
 def test_a_share_of_the_peak_stands_only_where_the_peak_is_known():
@@ -32,6 +32,7 @@ def test_a_share_of_the_peak_stands_only_where_the_peak_is_known():
     assert table([(case, FIGURES)], "NVIDIA H200")[-1] == "| 1.7B | sft | 2048 | ours | liger | 50,000 | 50% | 60.0 |"
     for unknown in ("NVIDIA A10G", None):
         assert table([(case, FIGURES)], unknown)[-1] == "| 1.7B | sft | 2048 | ours | liger | 50,000 |  | 60.0 |"
+    assert "liger, micro-batches of 4096 (memory ran out)" in table([(case, FIGURES | {"micro": 4096})], None)[-1]
     assert "| does not fit |" in table([(case, {"failed": "does not fit"})], "NVIDIA H200")[-1]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -141,3 +143,12 @@ def test_seconds_are_asked_before_each_step(base, tmp_path):
     run = make_run(base, "sft", meter="seconds", allowed=0.6)
     trained(run, tmp_path)
     assert 0.3 < run.ledger.record()["seconds"] < 1.2
+
+
+def test_a_charge_waits_for_the_gpu_at_both_ends(monkeypatch):
+    """What is queued before it is not billed, and what it queues is."""
+    order = []
+    monkeypatch.setattr(torch.cuda, "synchronize", order.append)
+    with Ledger("seconds", 1.0).charge("train", 1.0, Counter(), torch.device("cuda:1")):
+        order.append("work")
+    assert order == [torch.device("cuda:1"), "work", torch.device("cuda:1")]

@@ -201,7 +201,7 @@ def stand_in() -> Any:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Tokens a second, model FLOPs a token, peak memory in bytes, and the kernels in use."""
+    """Tokens a second, model FLOPs a token, peak memory in bytes, the kernels in use, and tokens a micro-batch at the end."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         base = base_of(case.shape, folder)
@@ -211,7 +211,7 @@ def measure(case: Case) -> dict[str, Any]:
         flops = sum(price.of(Shape.packed(group)) for group in run.groups(step)) / sum(map(len, step))
         tokens, seconds = {"ours": ours, "trl": trl}[case.side](case, run)
     found = {"tokens_a_second": tokens / seconds, "flops_a_token": flops, "memory": peak_memory()}
-    return found | {"kernels": run.training.kernels}
+    return found | {"kernels": run.training.kernels, "micro": run.room}
 
 
 def measured_apart(case: Case) -> dict[str, Any]:
@@ -236,6 +236,7 @@ def table(found: list[tuple[Case, dict[str, Any]]], gpu: str | None) -> list[str
         speed = figures["tokens_a_second"]
         share = f"{speed * figures['flops_a_token'] / peak:.0%}" if peak else ""
         kernels = figures["kernels"] + (", compiled" if case.compile else "")
+        kernels += f", micro-batches of {figures['micro']} (memory ran out)" if figures["micro"] < case.micro else ""
         lines.append(f"{head} {kernels} | {speed:,.0f} | {share} | {figures['memory'] / 1e9:.1f} |")
     return lines
 
