@@ -111,7 +111,7 @@ class Collection:
         if file is None:
             leaves = [self._build(name, overrides) for name in names]
         else:
-            parts = self._parts(names, self._rows(entry, file), file)
+            parts = self._parts(entry, names, self._rows(entry, file), file)
             leaves = [self._build(name, overrides | {"custom_dataset": _source(own)}) for name, own in parts]
         steady()
         docs = gathered(leaves)
@@ -167,8 +167,8 @@ class Collection:
                     ) from None
         return rows
 
-    def _parts(self, names: list[str], rows: list[Row], file: Path) -> list[tuple[str, list[Row]]]:
-        """[(part, its rows)], every row in one part. Raises PlanError where rows do not say theirs."""
+    def _parts(self, entry: Row, names: list[str], rows: list[Row], file: Path) -> list[tuple[str, list[Row]]]:
+        """[(part, its rows)], each row in one; `subject` goes where the hub has none. PlanError where a row names no part."""
         if len(names) == 1:
             return [(names[0], rows)]
         subjects = {str(self._config(name).get("dataset_name")): name for name in names}
@@ -179,7 +179,10 @@ class Collection:
                 f"{file.name} has rows whose `subject` is no part of lm-eval's task: {told}. "
                 f"Each row names one of its {len(names)} parts: {known}, ..."
             )
-        return [(subjects[one], [row for row in rows if row.get("subject") == one]) for one in subjects if one in given]
+        own = {one: [row for row in rows if row["subject"] == one] for one in subjects if one in given}
+        if "whole" not in entry:
+            own = {one: [{name: row[name] for name in row if name != "subject"} for row in part] for one, part in own.items()}
+        return [(subjects[one], part) for one, part in own.items()]
 
     @property
     def _forms(self) -> dict[str, Callable[[Row], Row]]:
