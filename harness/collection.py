@@ -84,7 +84,7 @@ class Collection:
                     faults.append(self._failed(entry, error))
                     if _unreachable(error):
                         stack.enter_context(_offline())  # the others may stand in the cache; asking again takes a minute each
-        raise_faults([*faults, *([self._lacks(missing)] if missing and not found else [])])
+        raise_faults(faults or ([self._lacks(missing)] if missing and not found else []))
         if missing:
             entry, task, note = found[0]
             found[0] = (entry, task, f"{note} {self._lacks(missing)}".strip())
@@ -156,7 +156,7 @@ class Collection:
         """The rows of a local file, in the task's own columns."""
         form: Callable[[Row], Row] = self._forms[entry["form"]]
         rows = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
                 try:
                     rows.append(form(json.loads(line)))
