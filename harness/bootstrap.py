@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,18 @@ from scipy import sparse
 from scipy.stats import t as student
 
 BLOCK = 500
+CACHED = 250_000
+"""Numbers (draws x rows x seeds x measures) that are worked on at once: 2 MB."""
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Measures whose items share clusters, and so are resampled together."""
+    """Measures whose items share clusters, and so are resampled together; sums over a cluster's items, by row and seed."""
 
     measures: np.ndarray
     """(m,) indices into the table of measures."""
     sums: np.ndarray
-    """(K, 3, R, S, m): a cluster's sum of tuned scores, of base scores, and count of pairs, by row and seed."""
+    """(K, 3, R, S, m): changes, base scores, and how many pairs."""
 
 
 def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
@@ -28,20 +31,21 @@ def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
     cluster, measure = table["cluster"].to_numpy(), table["measure"].to_numpy(int)
     row = pd.Categorical(table["row"], categories=list(rows)).codes.astype(int)
     seed, seeds = pd.factorize(table["seed"], sort=True)
-    size = measure.max() + 1
-    links = sparse.coo_array((np.ones(len(table)), (measure, size + cluster)), shape=(size + cluster.max() + 1,) * 2)
-    component = sparse.csgraph.connected_components(links, directed=False)[1]
+    size, many = measure.max() + 1, cluster.max() + 1
+    pairs = np.unique(measure * many + cluster)
+    links = sparse.coo_array((np.ones(len(pairs)), (pairs // many, size + pairs % many)), shape=(size + many,) * 2)
+    component = sparse.csgraph.connected_components(links, directed=False)[1][measure]
     found: list[Stratum] = []
-    for c in np.unique(component[measure]):
-        part = component[measure] == c
+    for c in np.unique(component):
+        part = np.flatnonzero(component == c)
         inside, m = np.unique(measure[part], return_inverse=True)
         known, k = np.unique(cluster[part], return_inverse=True)
         shape = (len(known), len(rows), len(seeds), len(inside))
         place = np.ravel_multi_index((k, row[part], seed[part], m), shape)
         start = table["start"].to_numpy(float)[part]
-        values = [table["score"].to_numpy(float)[part] - start, start, np.ones(part.sum())]  # changes: equal rows give 0
+        values = [table["score"].to_numpy(float)[part] - start, start, None]  # changes: equal rows give 0
         sums = [np.bincount(place, weights=v, minlength=int(np.prod(shape))).reshape(shape) for v in values]
-        found.append(Stratum(inside, np.stack(sums, axis=1)))
+        found.append(Stratum(inside, np.stack(sums, axis=1, dtype=float)))
     return found
 
 
@@ -53,37 +57,82 @@ def seed_stretch(n: int) -> float:
     return float(np.sqrt(n / (n - 1))) if n > 1 else 0.0
 
 
-def means(sums: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean tuned and base score by row and measure, (B, R, m), from sums (B, 3, R, S, m) of changes, base scores
-    and items, and seed draws (B, S)."""
+def seed_means(
+    changes: np.ndarray, base: np.ndarray, counts: np.ndarray, available: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean change and mean base score of each seed, (B, R, S, m), from their sums and counts; 0 where a row lacks the seed."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved, start = (np.divide(sums, counts, dtype=float) for sums in (changes, base))
+    return np.where(available, moved, 0.0), start if start.shape[2] == 1 else np.where(available, start, 0.0)
+
+
+def over_seeds(moved: np.ndarray, start: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean tuned and base score by row and measure, (B, R, m), from each seed's (B, R, S, m) and seed draws (B, S)."""
+    if (available == available[:1, :, :1]).all():
+        available = available[:1, :, :1]  # as nearly always: then the weights are made once
     n_seeds = available.sum(1)
     stretch = np.vectorize(seed_stretch, otypes=[float])(n_seeds)
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = draws[:, None, :, None] * available
         centre = weights.sum(2, keepdims=True) / n_seeds[:, None]
-        weights = (1 + stretch[:, None] * (weights - centre)) / n_seeds[:, None]
-        means = [np.where(available, sums[:, i] / sums[:, 2], 0.0) for i in (0, 1)]
-        moved, start = ((np.where(available, weights, 0.0) * mean).sum(2) for mean in means)
-        tuned = start + moved
-    return np.where(n_seeds > 0, tuned, np.nan), np.where(n_seeds > 0, start, np.nan)
+        weights = np.where(available, (1 + stretch[:, None] * (weights - centre)) / n_seeds[:, None], 0.0)
+    moved, start = ((weights * mean).sum(2) for mean in (moved, start))
+    return np.where(n_seeds > 0, start + moved, np.nan), np.where(n_seeds > 0, start, np.nan)
 
 
 def resample(
     strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap means (reps, R, M): seeds first, then clusters within each stratum, the same draw for every row."""
-    rows, n_seeds, n_measures = available.shape
-    tuned, start = np.full((2, reps, rows, n_measures), np.nan)
+    tuned, start = np.full((2, reps, len(available), available.shape[-1]), np.nan)
+    for block, draws, place, own, part in _drawn(strata, available, reps, rng):
+        tuned[block, place, own], start[block, place, own] = over_seeds(*part, available[place, :, own], draws)
+    return tuned, start
+
+
+def resample_items(
+    strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of each seed alone, (reps, R, S, M): only clusters are drawn, alike for all seeds."""
+    tuned, start = np.zeros((2, reps, *available.shape))
+    for block, _, place, own, (moved, before) in _drawn(strata, available, reps, rng):
+        start[block, place, :, own], tuned[block, place, :, own] = before, before + moved
+    return tuned, start
+
+
+Drawn = tuple[slice, np.ndarray, slice, np.ndarray, tuple[np.ndarray, np.ndarray]]
+"""Which draws, (B, S) how often each seed is drawn, which rows, which measures, and their `seed_means`."""
+
+
+def _drawn(strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator) -> Iterator[Drawn]:
+    """Draws of seeds and clusters, a block at a time and no more rows at once than the processor's cache holds."""
+    parts = [list(_parts(stratum, available)) for stratum in strata]
     for begin in range(0, reps, BLOCK):
         size = min(BLOCK, reps - begin)
-        draws = _weights(rng, size, n_seeds)
-        for stratum in strata:
-            flat = stratum.sums.reshape(len(stratum.sums), -1).astype(np.float32)
-            sums = (_weights(rng, size, len(flat)) @ flat).astype(float).reshape(size, *stratum.sums.shape[1:])
-            part = means(sums, available[..., stratum.measures], draws)
-            tuned[begin : begin + size, :, stratum.measures] = part[0]
-            start[begin : begin + size, :, stratum.measures] = part[1]
-    return tuned, start
+        draws = _weights(rng, size, available.shape[1])
+        for stratum, rows in zip(strata, parts, strict=True):
+            counts = _weights(rng, size, len(stratum.sums))
+            for place, changes, base in rows:
+                found = [(counts @ part.reshape(len(part), -1)).reshape(size, *part.shape[1:]) for part in (changes, base)]
+                means_ = seed_means(found[0], found[1][:, 0], found[1][:, 1], available[place, :, stratum.measures])
+                yield slice(begin, begin + size), draws, place, stratum.measures, means_
+
+
+def _parts(stratum: Stratum, available: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Some rows at a time: their sums of changes (K, r, S, m), of base scores and pairs (K, 2, r, S, m), as float32.
+
+    The latter are (K, 2, 1, 1, m) where all runs have the same items.
+    """
+    step = max(1, CACHED // (BLOCK * available.shape[1] * len(stratum.measures)))
+    for begin in range(0, len(available), step):
+        place = slice(begin, begin + step)
+        sums, here = stratum.sums[:, :, place].astype(np.float32), available[place, :, stratum.measures]
+        base, full = sums[:, 1:], here.all(-1)
+        if full.any():
+            row, seed = np.argwhere(full)[0]
+            one = base[:, :, row : row + 1, seed : seed + 1]
+            base = one if (here <= (base == one)).all() else base
+        yield place, np.ascontiguousarray(sums[:, 0]), np.ascontiguousarray(base)
 
 
 def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
@@ -117,5 +166,10 @@ def tail_stretch(by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> 
     between = float(np.var(by_seed, ddof=1)) / k if k > 1 else 0.0
     if between <= 0 or total <= 0:
         return 1.0
-    wider = float((student.ppf(0.975, k - 1) / student.ppf(0.975, np.inf)) ** 2)
-    return float(np.sqrt((wider * between + max(0.0, total - between - twice)) / total))
+    return float(np.sqrt((_wider(k) * between + max(0.0, total - between - twice)) / total))
+
+
+@cache
+def _wider(k: int) -> float:
+    """(t / z)² of a 95 % interval over k seeds."""
+    return float((student.ppf(0.975, k - 1) / student.ppf(0.975, np.inf)) ** 2)

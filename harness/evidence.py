@@ -17,7 +17,7 @@ import pandas as pd
 
 from harness.errors import PlanError
 from harness.stats import HEADLINE_CHANNELS
-from harness.store import SCHEMA_VERSION, Comparison, read_json, write_atomic
+from harness.store import NAMES, SCHEMA_VERSION, Comparison, read_json, write_atomic
 
 SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
 """Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
@@ -30,12 +30,14 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     record = comparison.record
     scores = comparison.scores
     chosen = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS) | scores["metric"].isin(SECONDARY)
-    scores = scores[chosen].assign(name=lambda table: table["task"] + "/" + table["metric"])
+    scores = scores[chosen].astype(dict.fromkeys(NAMES, "str"))
+    scores = scores.assign(name=scores["task"] + "/" + scores["metric"])
     measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
     rows: dict[str, Any] = {}
+    by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
         row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
-        own = scores[(scores["row"] == run["row"]) & (scores["seed"] == run["seed"])]
+        own = by_run.get((run["row"], run["seed"]), scores.head(0))
         told = run.get("status_record") or {}
         row["seeds"][str(run["seed"])] = {
             "status": run["status"],

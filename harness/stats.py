@@ -7,13 +7,13 @@ strata, the same draw for all rows) gives them all their intervals, and differen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from harness.bootstrap import counted_twice, means, resample, strata_of, tail_stretch
+from harness.bootstrap import BLOCK, counted_twice, over_seeds, resample, resample_items, seed_means, strata_of, tail_stretch
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 NEAR_CHANCE = 0.1
@@ -140,12 +140,12 @@ def analyse(
         total[..., stratum.measures] = stratum.sums.sum(0)
     available = total[2] > 0
     quantities = _quantities(measures)
-    point = _evaluate(quantities, measures, *means(total[None], available, np.ones((1, n_seeds))))
+    moved, start = seed_means(total[:1], total[1:2], total[2:], available)
+    point = _evaluate(quantities, measures, *over_seeds(moved, start, available, np.ones((1, n_seeds))))
     draws = _evaluate(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)))
-    own = [_one_seed(available, s) for s in range(n_seeds)]
-    by_seed = _by_seed(quantities, measures, (means(total[None], one, np.ones((1, n_seeds))) for one in own))
-    again = (resample(strata, one, ITEM_DRAWS, np.random.default_rng(seed)) for one in own)
-    item_draws = _by_seed(quantities, measures, again)
+    by_seed = _by_seed(quantities, measures, start + moved, start, available)
+    again = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
+    item_draws = _by_seed(quantities, measures, *again, available)
     items = total[2].sum(1) / np.maximum(available.sum(1), 1)
     counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
     seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
@@ -154,27 +154,30 @@ def analyse(
     return Analysis(rows, measures, seeds, missing, first, by_seed, draws, item_draws, counts)
 
 
-def _one_seed(available: np.ndarray, seed: int) -> np.ndarray:
-    """What one seed alone has of `available` (R, S, M); a row with one seed only (the base) always has that."""
-    own = available & (np.arange(available.shape[1]) == seed)[:, None]
-    return np.where(available.sum(1, keepdims=True) == 1, available, own)
-
-
 def _by_seed(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, parts: Iterable[tuple[np.ndarray, np.ndarray]]
+    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, available: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Each quantity, (S, B, R), from each seed's mean scores (B, R, M)."""
-    found = [_evaluate(quantities, measures, *part) for part in parts]
-    return {name: np.stack([one[name] for one in found]) for name in quantities}
+    """Each quantity of each seed alone, (S, B, R), from mean scores (B, R, S, M); a row with one seed (the base) has that."""
+    n_seeds = available.shape[1]
+    found = {name: np.moveaxis(np.empty((len(available), n_seeds, tuned.shape[0])), 0, -1) for name in quantities}
+    alone, only = available.sum(1) == 1, available.argmax(1)
+    for s in range(n_seeds):
+        place = np.where(alone, only, s)[None, :, None]
+        known = np.take_along_axis(available[None], place, 2)
+        part = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
+        for name, values in _evaluate(quantities, measures, *part).items():
+            found[name][s] = values
+    return found
 
 
 def _measures(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
     """One line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
-    groups = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)
-    table = groups.agg(**{name: (name, "first") for name in first}, chance=("chance", "mean"))
+    names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
+    told = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
+    chance = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)["chance"].mean()
     own = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
-    table = table.assign(base=own.mean(), items=own.size()).reset_index()
+    table = told.assign(chance=chance, base=own.mean(), items=own.size()).reset_index()
     table["items"] = table["items"].fillna(0).astype(int)
     table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
@@ -200,13 +203,13 @@ def _align(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFr
     measure = number["index"].to_numpy(int)[pair]
     start = np.where(number["base"].isna().to_numpy()[pair], 0.0, reference[item])
     known = ~(np.isnan(score) | np.isnan(start))
-    part = scores[known]
+    part = scores.loc[known, ["row", "seed", "group", "family", "cluster", "item"]]
     place = part["cluster"]
     if place.isna().any():
         place = place.astype(object).where(place.notna(), part["item"].astype(object))
     cluster = _numbered(part.assign(place=place), "group", "family", "place")
     numbers = {"measure": measure[known], "cluster": cluster, "score": score[known], "start": start[known]}
-    return pd.DataFrame({"row": part["row"].array, "seed": part["seed"].array, **numbers})
+    return part[["row", "seed"]].assign(**numbers)
 
 
 def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
@@ -214,8 +217,8 @@ def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
     numbers = np.zeros(len(table), int)
     for column in columns:
         codes, values = pd.factorize(table[column], use_na_sentinel=False)
-        numbers = pd.factorize(numbers * (len(values) + 1) + codes)[0]
-    return numbers
+        numbers = numbers * len(values) + codes
+    return pd.factorize(numbers)[0]
 
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
@@ -253,25 +256,26 @@ def _quantities(measures: pd.DataFrame) -> dict[str, Quantity]:
 def _evaluate(
     quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Each quantity, (B, R), from mean scores (B, R, M)."""
+    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory."""
     higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
     sign, inverted = np.where(higher, 1.0, -1.0), ~higher & (chance == 0)
     span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
-    values = {}
-    for name, q in quantities.items():
-        use = q.weights > 0
-        after, before, c = tuned[..., use], start[..., use], chance[use]
-        if q.kind == "level":  # over the tasks where it is defined for this row: repetition needs an answer of some length
-            known = np.isfinite(after)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                values[name] = np.where(known, after, 0.0) @ q.weights[use] / (known @ q.weights[use])
-            continue
-        if q.kind == "retention":
-            with np.errstate(invalid="ignore", divide="ignore"):
-                value = 100 * (np.where(inverted[use], before / after, (after - c) / (before - c)) - 1)
-        else:
-            value = 100 * sign[use] * (after - before) / (span[use] if q.kind == "change" else 1.0)
-        values[name] = value @ q.weights[use] + (100.0 if q.kind == "retention" else 0.0)
+    values = {name: np.empty(tuned.shape[1::-1]).T for name in quantities}
+    for begin in range(0, len(tuned), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        after, before = tuned[block], start[block]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            moved = 100 * sign * (after - before)
+            kept = np.where(inverted, before / after, (after - chance) / (before - chance))
+            parts = {"points": moved, "change": moved / span, "retention": 100 * (kept - 1), "level": after}
+            for name, q in quantities.items():
+                use = q.weights > 0
+                part, weights = parts[q.kind][..., use], q.weights[use]
+                if q.kind == "level":  # over the tasks where a row has it: repetition needs an answer of some length
+                    known = np.isfinite(part)
+                    values[name][block] = np.where(known, part, 0.0) @ weights / (known @ weights)
+                else:
+                    values[name][block] = part @ weights + (100.0 if q.kind == "retention" else 0.0)
     return values
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as reference
 
 from harness import stats
-from harness.bootstrap import counted_twice, tail_stretch
+from harness.bootstrap import Stratum, counted_twice, resample, resample_items, tail_stretch
 from harness.report import claims
 
 
@@ -295,3 +295,31 @@ def test_the_seeds_part_gets_students_t_and_the_items_part_the_normal():
     draws = rng.normal(scale=np.sqrt(seeds + 0.5 + 0.2), size=200_000)  # the items' part is 0.5, and 0.2 is there twice
     half = 1.959964 * draws.std() * tail_stretch(by_seed, draws, 0.2)
     assert half == pytest.approx(np.sqrt(4.302653**2 * seeds + 1.959964**2 * 0.5), rel=0.005)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("cached", [1, 250_000])
+def test_draws_are_means_over_what_was_drawn(monkeypatch, alike, cached):
+    """Row by row or all at once, the same items in all runs or not: against weights written out run by run."""
+    monkeypatch.setattr("harness.bootstrap.CACHED", cached)
+    rng, shape = np.random.default_rng(3), (6, 4, 3, 2)  # clusters, rows, seeds, measures
+    counts = np.broadcast_to(rng.integers(1, 4, (6, 1, 1, 2)), shape) if alike else rng.integers(1, 4, shape)
+    available = np.ones(shape[1:], bool)
+    available[0, 1:] = False  # the base has one seed
+    start = np.broadcast_to(rng.random((6, 1, 1, 2)), shape) * counts
+    sums = np.stack([rng.random(shape) * counts, start, counts], 1) * available
+    strata = [Stratum(np.array([0, 1]), sums)]
+    found, items = (f(strata, available, 40, np.random.default_rng(0)) for f in (resample, resample_items))
+    again = np.random.default_rng(0)
+    seeds, clusters = (
+        np.stack([np.bincount(row, minlength=n) for row in again.integers(0, n, (40, n), np.int32)]) for n in (3, 6)
+    )
+    drawn = np.einsum("bk,kirsm->birsm", clusters, sums)
+    with np.errstate(invalid="ignore"):
+        moved, base = drawn[:, 0] / drawn[:, 2], drawn[:, 1] / drawn[:, 2]
+    assert items[0][:, available] == pytest.approx((base + moved)[:, available], rel=1e-5)
+    assert found[0][:, 0] == pytest.approx((base + moved)[:, 0, 0], rel=1e-5)
+    weights = (1 + np.sqrt(3 / 2) * (seeds - 1)) / 3
+    for row in range(1, 4):
+        assert found[0][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, (base + moved)[:, row]), rel=1e-5)
+        assert found[1][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, base[:, row]), rel=1e-5)

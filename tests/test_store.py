@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.files import read_json, replacing, write_atomic, write_json
-from harness.store import ITEM_COLUMNS, RunStore, key_of
+from harness.store import ITEM_COLUMNS, TEXTS, RunStore, key_of, read_scores, read_texts
 
 
 def test_equal_questions_have_equal_keys():
@@ -46,3 +46,25 @@ def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path):
     run.path.mkdir()
     (run.path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert [entry["step"] for entry in run.log()] == [1, 2]
+
+
+def test_many_runs_are_read_as_each_was_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.store.AHEAD", 2)
+    store, entries, stored, rng = RunStore(tmp_path), [], [], np.random.default_rng(0)
+    for number in range(7):
+        names = [f"i{i}" for i in range(4 if number in (2, 3, 6) else 5)]  # other items now and then
+        table = pd.DataFrame({"item": names, "task": "t", "metric": "acc", "primary": True, "cluster": None}).assign(
+            score=rng.random(len(names)), prompt="?", output=[f"{name} of {number}" for name in names], chance=np.nan
+        )
+        table.loc[0, "score"] = np.nan
+        key = key_of(number)
+        store.run(key).write_scores("final", "k", table.reindex(columns=list(ITEM_COLUMNS)))
+        entries.append({"row": f"r{number % 3}", "seed": number, "key": key, "evals": {"final": "k"} if number != 4 else {}})
+        stored.append(store.run(key).scores("final", "k").assign(row=f"r{number % 3}", seed=number))
+    wanted = pd.concat([one for number, one in enumerate(stored) if number != 4], ignore_index=True)
+    scores, texts = read_scores(entries, store, "final"), read_texts(entries, store, "final")
+    assert set(texts) - set(scores) == set(TEXTS) and texts["output"].tolist() == wanted["output"].tolist()
+    for found in (scores, texts):
+        for name in ("row", "seed", "item", "task", "cluster", "score", "primary", "chance"):
+            pd.testing.assert_series_equal(found[name].astype(object), wanted[name].astype(object))
+    assert read_scores(entries, store, "curve").empty

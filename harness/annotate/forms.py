@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
 from harness.report.format import visible
-from harness.store import Comparison, RunStore, key_of, read_comparison, write_atomic, write_json
+from harness.store import Comparison, RunStore, key_of, read_comparison, read_texts, write_atomic, write_json
 
 SCALES = {
     "correctness": "Is what it says right? (1: wrong, 5: entirely right)",
@@ -89,7 +89,7 @@ def _answers(comparison: Comparison) -> pd.DataFrame:
     free = comparison.quality
     if len(free):
         free = free[free["primary"] & free["task"].str.endswith("_greedy")]
-    scores = comparison.scores
+    scores = free if len(free) else read_texts(comparison.runs, comparison.store, "final")
     table = free if len(free) else scores[scores["primary"] & (scores["channel"] == "generation")]
     texts = table.assign(**{name: table[name].fillna("").astype(str) for name in ("prompt", "output", "target", "cluster")})
     return texts[["row", "seed", "group", "task", "item", "cluster", "prompt", "output", "target"]].astype(object)

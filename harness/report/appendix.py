@@ -19,13 +19,13 @@ ALL = "all rows"
 def settings(summary: Summary) -> pd.DataFrame:
     """`COLUMNS`, a line a setting: the training protocol first, then each recipe's learning rate and methods."""
     asked = {row.name: _asked(row) for row in summary.recipes}
-    known = [record for record in asked.values() if record]
-    lines = [(ALL, "training", name, value) for name, value in _shared(known).items()]
+    shared = _shared([record for record in asked.values() if record])
+    lines = [(ALL, "training", name, value) for name, value in shared.items()]
     for name, record in asked.items():
         if not record:
             lines.append((name, MISSING, MISSING, "was never run"))
             continue
-        lines += [(name, "training", key, value) for key, value in _training(record).items() if key not in _shared(known)]
+        lines += [(name, "training", key, value) for key, value in _training(record).items() if key not in shared]
         lines += [
             (name, method["name"], setting, value)
             for method in record.get("methods") or []

@@ -57,7 +57,7 @@ _MEASURES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, np.ndarray], n
 def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
     """One line a row, group and measure: calibration.csv. All choice items of a group together; seeds count as items of one
     cluster with the item's others, so intervals cover the choice of items."""
-    table = scores[scores["channel"] == "calibration"]
+    table = scores[scores["channel"] == "calibration"].astype(dict.fromkeys(("task", "item", "cluster"), "str"))
     lines = []
     for group, part in table.groupby("group"):
         wide = part.pivot_table(

@@ -7,7 +7,8 @@ F1 stands beside it, with an interval over items drawn again (clusters), the sam
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,27 +29,51 @@ REPS = 1000
 
 def class_table(summary: Summary) -> pd.DataFrame:
     """One line a row and classification task: classes.csv."""
-    scores = summary.scores
-    if scores.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    metric = scores["metric"].str.partition(",")[0]
-    asked = scores[scores["primary"].fillna(False).astype(bool) & metric.isin(ACCURACIES) & scores["target"].notna()]
-    lines = []
-    for task, items in asked.groupby("task"):
-        base = items[items["row"] == summary.base].drop_duplicates("item").set_index("item")
+    asked = _asked(summary.texts(summary.base)) if len(summary.scores) else pd.DataFrame(columns=["task"])
+    tasks = {str(task): found for task, items in asked.groupby("task") if (found := _Task.of(items))}
+    lines: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
+    for row in summary.scores["row"].unique() if tasks else ():
+        answered = _asked(summary.texts(row))
+        for task, own in answered[answered["task"].isin(tasks)].groupby("task"):
+            lines[str(task)].append({"row": row, "task": task} | tasks[str(task)].line(own, row == summary.base))
+    return pd.DataFrame([line for task in tasks for line in lines[task]], columns=COLUMNS)
+
+
+def _asked(scores: pd.DataFrame) -> pd.DataFrame:
+    """What may be a classification."""
+    right = scores["metric"].str.partition(",")[0].isin(ACCURACIES)
+    return scores[scores["primary"].fillna(False).astype(bool) & right & scores["target"].notna()]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A classification task as the base was asked it."""
+
+    base: pd.DataFrame
+    labels: dict[str, int]
+    counts: np.ndarray
+    """(1 + B, n) how often each item counts: once, and in each draw."""
+    start: np.ndarray
+    """(1 + B,) the base's macro-F1."""
+
+    @classmethod
+    def of(cls, items: pd.DataFrame) -> _Task | None:
+        """The task of the base's `items`, if its answers are labels."""
+        base = items.drop_duplicates("item").set_index("item")
         labels = {label: place for place, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
-            continue
+            return None
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
-        gold = _places(base["target"], labels)
-        own = {row: _row(items[items["row"] == row], base, labels, gold, counts) for row in items["row"].unique()}
-        for row, draws_ in own.items():
-            change = _estimate(draws_ - own[summary.base], len(base)) if row != summary.base else Estimate()
-            found = _estimate(draws_, len(base))
-            line = {"row": row, "task": task, "labels": len(labels), "f1": found.value, "low": found.low, "high": found.high}
-            line |= {"change": change.value, "change low": change.low, "change high": change.high, "n": len(base)}
-            lines.append(line | {"accuracy": float(items.loc[items["row"] == row, "score"].mean())})
-    return pd.DataFrame(lines, columns=COLUMNS)
+        return cls(base, labels, counts, _row(items, base, labels, counts))
+
+    def line(self, own: pd.DataFrame, is_base: bool) -> dict[str, Any]:
+        """One row's numbers."""
+        drawn, n = _row(own, self.base, self.labels, self.counts), len(self.base)
+        change = _estimate(drawn - self.start, n) if not is_base else Estimate()
+        found = _estimate(drawn, n)
+        line = {"labels": len(self.labels), "f1": found.value, "low": found.low, "high": found.high, "n": n}
+        line |= {"change": change.value, "change low": change.low, "change high": change.high}
+        return line | {"accuracy": float(own["score"].mean())}
 
 
 def _letters(labels: dict[str, int]) -> bool:
@@ -61,9 +86,9 @@ def _places(texts: pd.Series, labels: dict[str, int]) -> np.ndarray:
     return np.array([labels.get(normalise(str(text)), len(labels)) for text in texts])
 
 
-def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], gold: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B,) macro-F1 in each draw, the mean of the row's seeds."""
-    seeds = []
+def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts: np.ndarray) -> np.ndarray:
+    """(1 + B,) macro-F1 in each draw, the mean of the row's seeds."""
+    seeds, gold = [], _places(base["target"], labels)
     for _, one in items.groupby("seed"):
         output = one.drop_duplicates("item").set_index("item")["output"].reindex(base.index).fillna("")
         seeds.append(macro_f1(gold, _places(output, labels), len(labels), counts))

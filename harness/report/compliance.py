@@ -66,15 +66,19 @@ def broken_table(summary: Summary) -> pd.DataFrame:
 
 def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
     """The domain's generated outputs with a column for each rule: 1 kept, 0 broken, NaN where it is not about the prompt."""
-    rules, scores = parse_rules(summary.record.get("rules") or []), summary.scores
-    if not rules or scores.empty:
+    rules = parse_rules(summary.record.get("rules") or [])
+    if not rules or summary.scores.empty:
         return pd.DataFrame(), rules
-    primary = scores["primary"].fillna(False).astype(bool)
-    found = scores[primary & (scores["group"] == "domain") & (scores["channel"] == "generation")]
+    found = pd.concat([_generated(summary.texts(row)) for row in summary.scores["row"].unique()], ignore_index=True)
     texts = list(zip(found["prompt"].fillna(""), found["output"].fillna(""), strict=True))
     known = {pair: [_number(rule.keeps(pair[1], pair[0])) for rule in rules] for pair in dict.fromkeys(texts)}
     table = pd.DataFrame([known[pair] for pair in texts], index=found.index, columns=[rule.name for rule in rules], dtype=float)
     return pd.concat([found, table.assign(**{ALL: table.min(axis=1)})], axis=1), rules
+
+
+def _generated(scores: pd.DataFrame) -> pd.DataFrame:
+    primary = scores["primary"].fillna(False).astype(bool)
+    return scores[primary & (scores["group"] == "domain") & (scores["channel"] == "generation")]
 
 
 def _number(kept: bool | None) -> float:

@@ -10,7 +10,7 @@ from harness.report.format import visible
 from harness.report.summary import Summary
 
 Key = tuple[str, str, str]
-"""task, metric, item"""
+KEYS = ["task", "metric", "item"]
 MOST = 20_000
 """Items on the page at most."""
 TEXT_BUDGET = 5_000_000
@@ -89,13 +89,13 @@ def _or_zero(value: float | None) -> float:
 
 def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, dict[str, tuple]]:
     """Item -> row -> (family, score, prompt, output, target), first seed."""
-    wanted = pd.MultiIndex.from_tuples(order, names=["task", "metric", "item"])
-    table = summary.scores[summary.scores["row"].isin(rows)].drop_duplicates(["row", *wanted.names])
-    table = table[pd.MultiIndex.from_frame(table[list(wanted.names)]).isin(wanted)]
+    wanted = pd.MultiIndex.from_tuples(order, names=KEYS)
     said: dict[Key, dict[str, tuple]] = {}
-    columns = ["task", "metric", "item", "row", "family", "score", "prompt", "output", "target"]
-    for task, metric, item, row, *rest in table[columns].itertuples(index=False, name=None):
-        said.setdefault((task, metric, item), {})[row] = tuple(rest)
+    for row in rows:
+        table = summary.texts(row, 1).drop_duplicates(KEYS).set_index(KEYS)
+        table = table.loc[table.index.isin(wanted), ["family", "score", "prompt", "output", "target"]]
+        for key, *rest in table.itertuples(name=None):
+            said.setdefault(key, {})[row] = tuple(rest)
     return said
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 
 from harness.stats import Estimate
 
 MISSING = "—"
 LONGEST = 2_000
 """Characters of one model answer shown in the report; the rest stays in the store."""
-_BIDI = re.compile("[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Control characters but tab and line end, halves of surrogate pairs, and what has no width or turns the writing direction."""
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -94,11 +94,5 @@ def visible(value: object, longest: int | None = LONGEST) -> str:
     """A model's text with every character that could hide or reorder others spelled out, cut at `longest`."""
     text = "" if value is None or value != value else str(value)
     cut = len(text) - longest if longest and len(text) > longest else 0
-    text = "".join(_shown(c) for c in (text[:longest] if cut else text))
-    text = _BIDI.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    text = _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text[:longest] if cut else text)
     return f"{text} … ({cut:,} more characters in the store)" if cut else text
-
-
-def _shown(character: str) -> str:
-    hidden = character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cs")
-    return f"⟨U+{ord(character):04X}⟩" if hidden else character

@@ -5,6 +5,7 @@ Every function takes draws (B, R) of all rows, resampled together, so that ties 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,24 +37,25 @@ class Standing:
     """Hypervolume that would be lost without it."""
 
 
-def dominates(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(B, R, R): does row j dominate row i, at least as good on both axes and better on one?"""
-    (g, h), (k, m) = ((values[:, None, :], values[:, :, None]) for values in (gain, kept))
-    return (g >= h) & (k >= m) & ((g > h) | (k > m))
-
-
 def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(B, R) front each row is on, by peeling non-dominated rows off (Deb et al. 2002, NSGA-II); NaN where a number lacks."""
+    """(B, R) front each row is on, by peeling non-dominated rows off (Deb et al. 2002, NSGA-II); NaN where a number lacks.
+
+    By falling gain, then falling `kept`, every row comes after those that dominate it: it is on the first front of which no row
+    so far keeps as much, or on that of the row before it where both are equal.
+    """
     known = np.isfinite(gain) & np.isfinite(kept)
-    ranks, left = np.full(gain.shape, np.nan), known.copy()
-    by = dominates(gain, kept)
-    front = 1
-    while left.any():
-        free = left & ~(by & left[:, None, :]).any(2)
-        ranks[free] = front
-        left &= ~free
-        front += 1
-    return ranks
+    gain, kept = (np.where(known, values, -np.inf) for values in (gain, kept))
+    order, draws = np.lexsort((-kept, -gain), axis=1), np.arange(len(gain))
+    gain, kept = (np.take_along_axis(values, order, 1).T for values in (gain, kept))
+    most, fronts = np.full(gain.shape, -np.inf), np.zeros(gain.shape, int)  # what is kept at most, by front so far and draw
+    for row in range(len(gain)):
+        front = (most[: fronts[:row].max(initial=-1) + 1] >= kept[row]).sum(0)
+        if row:
+            front = np.where((gain[row] == gain[row - 1]) & (kept[row] == kept[row - 1]), fronts[row - 1], front)
+        most[front, draws], fronts[row] = kept[row], front
+    ranks = np.empty(known.shape)
+    np.put_along_axis(ranks, order, fronts.T + 1.0, 1)
+    return np.where(known, ranks, np.nan)
 
 
 def ranks_of(values: np.ndarray) -> np.ndarray:
@@ -77,11 +79,32 @@ def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray
     Reference point: gain 0, which is D(base), and R = `floor`, the lowest chance level of a family. These and the unit are the
     same whatever rows are compared. Rows without a number dominate nothing.
     """
+    return _area(*_sides(gain, score, floor)[:2])
+
+
+def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
+    """(B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
+    width, height, order = _sides(gain, score, floor)
+    raises = np.diff(np.maximum.accumulate(height, axis=1), axis=1, prepend=0) > 0  # no other row is ever missed
+    whole, found = _area(width, height), np.zeros(gain.shape)
+    for row in range(gain.shape[1]):
+        draws, place = np.nonzero((order == row) & raises)
+        without = height[draws]
+        without[np.arange(len(draws)), place] = 0
+        found[draws, row] = whole[draws] - _area(width[draws], without)
+    return found
+
+
+def _sides(gain: np.ndarray, score: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Width and height (B, R) of what each row dominates, the widest first, and which rows these are."""
     known = np.isfinite(gain) & np.isfinite(score)
     width = np.where(known, np.maximum(gain, 0), 0)
     height = np.where(known, np.maximum(score - floor, 0), 0)
     order = np.argsort(-width, axis=1, kind="stable")
-    width, height = np.take_along_axis(width, order, 1), np.take_along_axis(height, order, 1)
+    return np.take_along_axis(width, order, 1), np.take_along_axis(height, order, 1), order
+
+
+def _area(width: np.ndarray, height: np.ndarray) -> np.ndarray:
     above = np.diff(np.maximum.accumulate(height, axis=1), axis=1, prepend=0)
     return (width * above).sum(1) / 100
 
@@ -95,30 +118,30 @@ class Plane:
         self.floor = 100 * float(kept["chance"].min()) if len(kept) else 0.0
         self.known = {"gain", "general"} <= set(analysis.point)
 
-    def volume(self, rows: list[str]) -> list[np.ndarray]:
-        """Hypervolume of `rows`: the estimate (1,), each seed's own (S,), and the draws (B,)."""
-        columns = [self.analysis.rows.index(row) for row in rows]
+    def _of(self, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
+        """`hypervolume` or `exclusive` of the rows: the estimate (1, ...), each seed's own (S, ...), and the draws (B, ...)."""
+        columns = [self.analysis.rows.index(row) for row in self.rows]
         parts = []
         for source in (self.analysis.point, self.analysis.by_seed, self.analysis.replicates):
             gain, score = (np.atleast_2d(source[name])[:, columns] for name in ("gain", "general"))
-            whole = np.isfinite(gain).all(1) & np.isfinite(score).all(1)
-            parts.append(np.where(whole, hypervolume(gain, 100 * score, self.floor), np.nan))
+            found = function(gain, 100 * score, self.floor)
+            found[~(np.isfinite(gain).all(1) & np.isfinite(score).all(1))] = np.nan
+            parts.append(found)
         return parts
 
     def total(self) -> Estimate:
         """What the rows dominate together."""
         if not self.known or not self.rows:
             return Estimate()
-        point, own, draws = self.volume(self.rows)
+        point, own, draws = self._of(hypervolume)
         return estimate_of(float(point[0]), own, draws, self._n(self.rows))
 
-    def added(self, row: str) -> Estimate:
-        """What only `row` dominates."""
+    def added(self) -> dict[str, Estimate]:
+        """What only one row dominates."""
         if not self.known:
-            return Estimate()
-        whole, rest = self.volume(self.rows), self.volume([name for name in self.rows if name != row])
-        point, own, draws = (a - b for a, b in zip(whole, rest, strict=True))
-        return estimate_of(float(point[0]), own, draws, self._n([row]))
+            return dict.fromkeys(self.rows, Estimate())
+        point, own, draws = self._of(exclusive)
+        return {row: estimate_of(float(point[0, r]), own[:, r], draws[:, r], self._n([row])) for r, row in enumerate(self.rows)}
 
     def _n(self, rows: list[str]) -> int:
         places = [self.analysis.rows.index(row) for row in rows]
@@ -132,8 +155,8 @@ def standings(analysis: Analysis, base: str, rows: list[str]) -> dict[str, Stand
     draws = {name: analysis.draws(name, [base, *rows]) for name in ("gain", "retention", "change")}
     fronts = pareto_ranks(draws["gain"], draws["retention"])[:, 1:]
     by_gain, by_change = (ranks_of(draws[name][:, 1:]) for name in ("gain", "change"))
-    plane = Plane(analysis, rows)
+    added = Plane(analysis, rows).added()
     return {
-        row: Standing(rank_in(fronts[:, r]), rank_in(by_gain[:, r]), rank_in(by_change[:, r]), plane.added(row))
+        row: Standing(rank_in(fronts[:, r]), rank_in(by_gain[:, r]), rank_in(by_change[:, r]), added[row])
         for r, row in enumerate(rows)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -97,12 +97,12 @@ def marks(names: list[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def place_labels(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names beside their points where there is room, with a thin line where it is not near."""
+def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]) -> None:
+    """Names beside their points where there is room between all that are `dotted`, with a thin line where it is not near."""
     canvas = axes.figure.canvas
     canvas.draw()
     renderer = canvas.get_renderer()  # type: ignore[attr-defined]
-    dots = axes.transData.transform(list(points.values())) if points else []
+    dots = axes.transData.transform(list(dotted)) if dotted else []
     halo = withStroke(linewidth=2.2, foreground=PAPER)
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in dots]
     frame = axes.get_window_extent(renderer)

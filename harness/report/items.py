@@ -54,7 +54,7 @@ def most_forgotten(summary: Summary) -> pd.DataFrame:
 def flip_table(summary: Summary) -> pd.DataFrame:
     """One line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
     wide, lines = summary.binary, []
-    if summary.base not in wide:
+    if summary.base not in wide or not _recipes(summary):
         return pd.DataFrame(columns=COLUMNS)
     told = _told(summary).reindex(wide.index)
     counts = draws((told["family"] + "\0" + told["cluster"]).to_list())
@@ -105,6 +105,6 @@ def _recipes(summary: Summary) -> list[str]:
 
 def _told(summary: Summary) -> pd.DataFrame:
     """What is known of each item of `summary.binary`, texts as the base was asked them."""
-    table = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)
+    table = summary.texts(summary.base).drop_duplicates(KEYS).set_index(KEYS)
     table = table.loc[table.index.isin(summary.binary.index), ["family", "channel", "cluster", "chance", "prompt", "target"]]
     return table.assign(chance=table["chance"].fillna(0.0), cluster=table["cluster"].fillna("")).astype({"chance": float})

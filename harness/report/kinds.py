@@ -24,6 +24,7 @@ import pandas as pd
 
 from harness.report.resample import draws, ratio
 from harness.stats import Estimate, estimate_of
+from harness.store import among
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BACK = 0.8
 """Share of a loss that must be back to call it recoverable; of a loss of form likelihood may show the rest, a fifth."""
 SURE = 0.9
+KEYS = ["task", "metric", "item"]
 SAID, KNOWN = ("generation",), ("likelihood", "choice")
 NUMBERS = ("said", "known", "recovered")
 COLUMNS = ["row", "family", "seen", "kind", "n", *(f"{name}{end}" for name in NUMBERS for end in ("", " low", " high"))]
@@ -41,9 +43,14 @@ def kind_table(summary: Summary) -> pd.DataFrame:
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
+    tuned, probed = _means(summary.kept), _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
+    base = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)["cluster"]
+    cluster = base.astype(object).reindex(tuned.index).fillna("")
     lines = []
     for family, measures in kept.groupby("family"):
-        items = _Family(summary, measures)
+        own = _pairs(measures)
+        inside = [key[:2] in own for key in tuned.index]
+        items = _Family(summary.base, measures, tuned[inside], probed.reindex(tuned.index[inside]), cluster[inside])
         seen = bool(measures["seen"].fillna(False).all())
         for row in [row.name for row in summary.recipes if row.done]:
             if line := items.line(row):
@@ -51,26 +58,28 @@ def kind_table(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def _pairs(measures: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(measures[KEYS[:2]].itertuples(index=False, name=None))
+
+
+def _means(scores: pd.DataFrame) -> pd.DataFrame:
+    """(task, metric, item) x row: mean scores over seeds."""
+    return scores.pivot_table(index=KEYS, columns="row", values="score", aggfunc="mean")
+
+
 class _Family:
     """The items of one family, the base's and every row's scores on them, finished and probed."""
 
-    def __init__(self, summary: Summary, measures: pd.DataFrame) -> None:
-        self.base = summary.base
-        names = measures[["task", "metric", "channel", "higher_better", "chance"]]
-        keys = ["task", "metric"]
-        found = {}
-        for state, table in (("tuned", summary.scores), ("probed", summary.probed)):
-            part = table.merge(names[keys], on=keys) if len(table) else pd.DataFrame(columns=["row", *keys, "item", "score"])
-            found[state] = part.pivot_table(index=[*keys, "item"], columns="row", values="score", aggfunc="mean")
-        self.tuned, self.probed = found["tuned"], found["probed"].reindex(found["tuned"].index)
-        told = names.set_index(keys).loc[[key[:2] for key in self.tuned.index]]
+    def __init__(
+        self, base: str, measures: pd.DataFrame, tuned: pd.DataFrame, probed: pd.DataFrame, cluster: pd.Series
+    ) -> None:
+        self.base, self.tuned, self.probed = base, tuned, probed
+        told = measures.set_index(KEYS[:2]).loc[[key[:2] for key in tuned.index]]
         higher, chance = told["higher_better"].to_numpy(bool), told["chance"].to_numpy(float)
         span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
         self.scale = 100 * np.where(higher, 1.0, -1.0) / span
         self.channel, self.task = told["channel"].to_numpy(str), np.array([key[0] for key in self.tuned.index])
-        own = summary.scores[summary.scores["row"] == self.base].merge(names[keys], on=keys)
-        cluster = own.drop_duplicates([*keys, "item"]).set_index([*keys, "item"])["cluster"].reindex(self.tuned.index)
-        self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.fillna("").to_list())]
+        self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.to_list())]
 
     def line(self, row: str) -> dict[str, Any]:
         """Numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.report.calibration import TITLES
 from harness.report.items import most_forgotten
-from harness.report.quality import MEASURES, SETS, domain_phrases
+from harness.report.quality import MEASURES, SETS
 from harness.report.summary import Summary
 
 KINDS = ("format", "recoverable", "true", "lost", "unclear", "none")
@@ -26,8 +26,7 @@ def answers(summary: Summary) -> Values | None:
             measures = [measure for measure in MEASURES if measure.name in set(part["measure"])]
             cells = {row: one.set_index("measure").to_dict("index") for row, one in part.groupby("row")}
             sets.append({"id": name, "title": title, "measures": measures, "cells": cells, "prompts": part["prompts"].max()})
-    phrases = domain_phrases(summary.record, summary.scores, summary.answers, summary.base) if sets else set()
-    shown = sorted(phrases, key=[*map(tuple, summary.record.get("template") or [])].index)[:PHRASES]
+    shown = sorted(summary.phrases if sets else (), key=[*map(tuple, summary.record.get("template") or [])].index)[:PHRASES]
     return {"sets": sets, "phrases": [" ".join(phrase) for phrase in shown]} if sets else None
 
 

@@ -53,7 +53,7 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
         "rows": summary.rows,
         "recipes": summary.recipes,
         "tracks": TRACKS,
-        "plots": {plot.name: Markup(plot.inline()) for plot in plots},
+        "plots": {plot.name: plot for plot in plots},
         "looks": marks([row.name for row in summary.recipes]),
         "glyphs": GLYPHS,
         "missing": shown.MISSING,

@@ -16,6 +16,8 @@ from harness.report.summary import TRACKS, Row, Summary
 from harness.report.tokens import weights, zones
 from harness.stats import MARGIN
 
+NAMED = 40
+"""Rows that a plot has room to name and to number; of more only the fronts."""
 LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", "#0072B2"])
 
 
@@ -52,14 +54,18 @@ def tradeoff(summary: Summary) -> Plot | None:
             x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - kept.low], [kept.high - y]],
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
+    fronts: list[tuple[float, float]] = []
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
         front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
+        fronts += front
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("general ability kept, % of the base")
-    drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4)
+    named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
+    note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
+    drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
-    place_labels(axes, found)
+    place_labels(axes, named, found.values())
     told = "; ".join(f"{n}: gain {points(x)} {summary.gain_unit}, retention {points(y)} %" for n, (x, y) in found.items())
     return Plot("tradeoff", "General ability kept against domain gain", told, drawn)
 
@@ -154,7 +160,10 @@ def heat_map(summary: Summary) -> Plot | None:
     values = grid.to_numpy(float)
     top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
     axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
+    few = len(grid.columns) <= NAMED
+    if not few:
+        axes.set_xlabel(f"{len(grid.columns)} recipes: the numbers are in report.html, Families and channels")
+    for (i, j), value in np.ndenumerate(values) if few else ():
         axes.text(
             j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white"
         )

@@ -80,14 +80,10 @@ _CORPUS: dict[str, Callable[[Sequence[str], int], float]] = {
 COLUMNS = ["row", "set", "measure", "value", "low", "high", "change", "change low", "change high", "n", "prompts"]
 
 
-def quality_table(answers: pd.DataFrame, scores: pd.DataFrame, base: str, record: dict[str, Any]) -> pd.DataFrame:
-    """One line a row, set of prompts and measure: quality.csv.
-
-    `scores`: the final item scores, where the base's own answers tell which phrases are no template of the domain.
-    """
+def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:
+    """One line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
     if answers.empty:
         return pd.DataFrame(columns=COLUMNS)
-    phrases = domain_phrases(record, scores, answers, base)
     told = _texts(answers, phrases, record.get("answer_format"))
     lines = []
     for name in [one for one in SETS if one in set(answers["task"])]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from harness.limits import STANDARD, Limits, parse_limits
@@ -36,18 +37,27 @@ def choices(summary: Summary) -> list[Choice]:
     """Every finished recipe with a gain and a retention."""
     rows = [row for row in summary.recipes if row.done and summary.estimate("retention", row.name).known]
     rows = [row for row in rows if summary.estimate("gain", row.name).known]
-    return [_choice(summary, row, [other for other in rows if other.track == row.track]) for row in rows]
+    alike = {(row.name, other.name) for row, other in combinations(rows, 2) if _alike(summary, row, other)}
+    alike |= {(other, row) for row, other in alike}
+    return [_choice(summary, row, tuple(other.name for other in rows if (row.name, other.name) in alike)) for row in rows]
 
 
-def _choice(summary: Summary, row: Row, others: list[Row]) -> Choice:
+def _alike(summary: Summary, row: Row, other: Row) -> bool:
+    """Whether two rows of one track are not separated in gain."""
+    if row.track != other.track:
+        return False
+    found = summary.difference("gain", other.name, row.name)
+    return found.low <= 0 <= found.high
+
+
+def _choice(summary: Summary, row: Row, alike: tuple[str, ...]) -> Choice:
     gain, kept = summary.estimate("gain", row.name), summary.estimate("retention", row.name)
     seconds, memory = row.cost("ledger", "seconds"), row.cost("run", "happened", "peak_memory_bytes")
-    between = {other.name: summary.difference("gain", other.name, row.name) for other in others if other is not row}
     return Choice(
         row.name, row.track, gain.value, gain.low > 0, kept.low, seconds, memory,
         f"gains {rough(gain, summary.gain_unit)} and keeps {rough(kept, '%')}",
         ", ".join([f"{number(seconds)} s"] * math.isfinite(seconds) + [f"{si(memory)}B"] * math.isfinite(memory)),
-        tuple(name for name, found in between.items() if found.low <= 0 <= found.high),
+        alike,
     )  # fmt: skip
 
 

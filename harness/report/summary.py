@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,11 +19,12 @@ from harness.report.curves import Curves, read_curves
 from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
 from harness.report.kinds import kind_table
-from harness.report.quality import quality_table
+from harness.report.quality import domain_phrases, quality_table
 from harness.report.stages import Stages, read_stages
+from harness.report.tokens import token_tables
 from harness.report.trials import read_trials
 from harness.stats import Analysis, Estimate, analyse
-from harness.store import Comparison
+from harness.store import Comparison, RunStore, among, read_texts
 
 REFERENCES = ("sft", "low_lr")
 """Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
@@ -76,7 +77,7 @@ class Summary:
     curves: Curves
     scores: pd.DataFrame = field(repr=False)
     """Final item scores of finished runs."""
-    logs: dict[tuple[str, int], list[dict[str, Any]]] = field(repr=False)
+    store: RunStore = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
     """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: a line a trial."""
     stages: Stages | None
@@ -116,6 +117,17 @@ class Summary:
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
 
+    def texts(self, row: str, runs: int | None = None) -> pd.DataFrame:
+        """A row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many."""
+        return read_texts(self._finished(row)[:runs], self.store, "final")
+
+    def logs(self, row: str) -> Iterator[dict[str, Any]]:
+        """The logged steps of a row's finished runs, from the store."""
+        return (step for run in self._finished(row) for step in self.store.run(run["key"]).log())
+
+    def _finished(self, name: str) -> list[dict[str, Any]]:
+        return [run for row in self.rows if row.name == name for run in row.finished]
+
     def estimate(self, quantity: str, row: str) -> Estimate:
         if (quantity, row) not in self.known:
             self.known[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
@@ -127,7 +139,12 @@ class Summary:
     @cached_property
     def quality(self) -> pd.DataFrame:
         """Measures of the free answers, a line each (harness/report/quality.py)."""
-        return quality_table(self.answers, self.scores, self.base, self.record)
+        return quality_table(self.answers, self.phrases, self.base, self.record)
+
+    @cached_property
+    def phrases(self) -> set[tuple[str, ...]]:
+        """Set phrases of the domain (harness/report/quality.py)."""
+        return domain_phrases(self.record, self.texts(self.base), self.answers, self.base)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
@@ -163,6 +180,11 @@ class Summary:
     def classes(self) -> pd.DataFrame:
         """Macro-F1 of classification tasks (harness/report/classes.py)."""
         return class_table(self)
+
+    @cached_property
+    def tokens(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What was trained on by token loss, and what weights methods gave it (harness/report/tokens.py)."""
+        return token_tables(self)
 
     @cached_property
     def gain_unit(self) -> str:
@@ -204,12 +226,18 @@ class Summary:
         return found.iloc[0] if len(found) else None
 
     @cached_property
+    def kept(self) -> pd.DataFrame:
+        """row, task, metric, item, score where the task and metric enter retention."""
+        measures = self.analysis.measures if self.analysis else pd.DataFrame(columns=["task", "metric", "kept"])
+        pairs = set(measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
+        return among(self.scores[["row", "task", "metric", "item", "score"]], ("task", "metric"), pairs)
+
+    @cached_property
     def binary(self) -> pd.DataFrame:
         """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed."""
         if self.analysis is None:
             return pd.DataFrame()
-        kept = self.analysis.measures.query("kept")[["task", "metric"]]
-        table = self.scores.merge(kept, on=["task", "metric"])
+        table = self.kept
         known = table["score"].isin([0, 1]) | table["score"].isna()
         table = table[known.groupby([table["task"], table["metric"]]).transform("all")]
         return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")
@@ -233,17 +261,17 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     """Gather rows and statistics; only runs that ended well give numbers."""
     rows = _rows(comparison.runs)
     done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
-    tables = [_only(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
+    tables = [_done(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
     base, everything = base_of(rows), tables[0]
     tables = [_without_calibration(table) for table in tables]
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
     analysis = analyse(tables[0], base, reps=reps) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
-    stages = read_stages(comparison.record, tables[0], _only(comparison.stages, done), base, min(reps, 2000))
-    answers, probed = _only(comparison.quality, done), _only(comparison.probe, done)
+    stages = read_stages(comparison.record, tables[0], _done(comparison.stages, done), base, min(reps, 2000))
+    answers, probed = _done(comparison.quality, done), _done(comparison.probe, done)
     told = trials, stages, answers, probed, comparison.people or {}
-    return Summary(comparison.record, rows, analysis, curves, everything, comparison.logs, *told)
+    return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told)
 
 
 def base_of(rows: list[Row]) -> str:
@@ -270,12 +298,8 @@ def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
     return {"lost": lost, "won": won, "mcnemar": claims.mcnemar(lost, won)}
 
 
-def _only(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
-    if table.empty:
-        return table
-    (row, rows), (seed, seeds) = (pd.factorize(table[name]) for name in ("row", "seed"))
-    wanted = np.array([[(one, other) in done for other in seeds] for one in rows])
-    return table if wanted.all() else table[wanted[row, seed]].reset_index(drop=True)
+def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
+    return among(table, ("row", "seed"), done).reset_index(drop=True)
 
 
 def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.report.format import points
 from harness.report.ink import PAPER, Plot, figure, marks
-from harness.report.summary import Summary
 
+if TYPE_CHECKING:
+    from harness.report.summary import Summary
+
+Line = dict[str, Any]
 ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
 
 
-def zone_shares(summary: Summary) -> pd.DataFrame:
-    """row, zone, tokens, gradient: mean shares over the logged steps of finished runs."""
-    lines = []
+def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`_zone_shares` and `_weights` of every recipe."""
+    found: tuple[list[Line], list[Line]] = [], []
     for row in summary.recipes:
-        steps = [step for seed in row.seeds for step in summary.logs.get((row.name, seed), []) if step.get("zones")]
-        for k in range(max((len(step["zones"]) for step in steps), default=0)):
-            zone = [step["zones"][k] for step in steps if k < len(step["zones"])]
-            shares = {name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")}
-            lines.append({"row": row.name, "zone": _zone_name(zone[0]), **shares})
-    return pd.DataFrame(lines, columns=["row", "zone", "tokens", "gradient"])
+        steps = [(step.get("zones"), step.get("weights")) for step in summary.logs(row.name)]
+        found[0].extend({"row": row.name} | line for line in _zone_shares([zones for zones, _ in steps if zones]))
+        found[1].extend({"row": row.name} | line for line in _weights([weights for _, weights in steps if weights]))
+    zones, weights = ["row", "zone", "tokens", "gradient"], ["row", "low", "high", "tokens", "weight"]
+    return pd.DataFrame(found[0], columns=zones), pd.DataFrame(found[1], columns=weights)
+
+
+def _zone_shares(steps: list[list[dict[str, Any]]]) -> Iterator[Line]:
+    """zone, tokens, gradient: mean shares over a row's logged steps."""
+    for k in range(max(map(len, steps), default=0)):
+        zone = [zones[k] for zones in steps if k < len(zones)]
+        yield {"zone": _zone_name(zone[0])} | {name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")}
+
+
+def _weights(steps: list[dict[str, Any]]) -> Iterator[Line]:
+    """low, high, tokens, weight: share of supervised tokens between two losses and the mean weight they were given."""
+    if not steps:
+        return
+    edges = [0.0, *steps[0]["edges"], math.inf]
+    tokens = np.array([step["tokens"] for step in steps], float)
+    given = np.array([step["mean"] for step in steps], float)  # null, where no token was: NaN
+    total = tokens.sum(0)
+    with np.errstate(invalid="ignore"):
+        mean = np.nansum(tokens * np.nan_to_num(given), axis=0) / total
+    for k, count in enumerate(total):
+        yield {"low": edges[k], "high": edges[k + 1], "tokens": count / total.sum(), "weight": mean[k]}
 
 
 def _mean(values: list) -> float:
-    known = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
-    return float(np.mean(known)) if known else math.nan
+    found = np.array(values, float)  # null: NaN
+    known = found[np.isfinite(found)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _zone_name(zone: dict) -> str:
@@ -40,7 +66,7 @@ def _zone_name(zone: dict) -> str:
 
 def zones(summary: Summary) -> Plot | None:
     """Which token losses the training saw, and which made the gradient."""
-    table = zone_shares(summary)
+    table, _ = summary.tokens
     if table.empty:
         return None
     names = list(dict.fromkeys(table["row"]))
@@ -73,31 +99,9 @@ def zones(summary: Summary) -> Plot | None:
     return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
 
 
-def token_weights(summary: Summary) -> pd.DataFrame:
-    """row, low, high, tokens, weight: share of supervised tokens between two losses and the mean weight they were given."""
-    lines = []
-    for row in summary.recipes:
-        steps = [
-            step["weights"] for seed in row.seeds for step in summary.logs.get((row.name, seed), []) if step.get("weights")
-        ]
-        if not steps:
-            continue
-        edges = [0.0, *steps[0]["edges"], math.inf]
-        tokens = np.array([step["tokens"] for step in steps], float)
-        given = np.array([step["mean"] for step in steps], float)  # null, where no token was: NaN
-        total = tokens.sum(0)
-        with np.errstate(invalid="ignore"):
-            mean = np.nansum(tokens * np.nan_to_num(given), axis=0) / total
-        lines += [
-            {"row": row.name, "low": edges[k], "high": edges[k + 1], "tokens": total[k] / total.sum(), "weight": mean[k]}
-            for k in range(len(total))
-        ]
-    return pd.DataFrame(lines, columns=["row", "low", "high", "tokens", "weight"])
-
-
 def weights(summary: Summary) -> Plot | None:
     """What weight methods gave to tokens, by their loss, on this data."""
-    table = token_weights(summary)
+    _, table = summary.tokens
     if table.empty:
         return None
     drawn, (top, bottom) = figure(4.3, 4.2, rows=2, sharex=True, height_ratios=(2, 1))

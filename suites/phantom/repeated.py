@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import analyse
-from harness.store import RunStore, read_comparison
+from harness.store import NAMES, RunStore, read_comparison
 from suites.phantom.words import stream
 
 QUANTITIES = ("change", "gain")
@@ -54,7 +54,7 @@ class Population:
     def read(cls, out, name):
         """All runs of one stored comparison with a single recipe."""
         comparison = read_comparison(Path(out) / name, RunStore(Path(out) / "runs"))
-        scores = comparison.scores[comparison.scores["primary"].astype(bool)]
+        scores = comparison.scores[comparison.scores["primary"].astype(bool)].astype(dict.fromkeys(NAMES, "str"))
         keys = ["task", "metric", "item"]
         base = scores[scores["row"] == "base"].set_index(keys)
         (recipe,) = {run["row"] for run in comparison.runs if run["role"] == "recipe"}

@@ -10,7 +10,7 @@ from scipy import stats as reference
 from harness import stats
 from harness.report import claims
 from harness.report.curves import read_curves
-from harness.report.frontier import Plane, hypervolume, pareto_ranks, rank_in, ranks_of, standings
+from harness.report.frontier import Plane, exclusive, hypervolume, pareto_ranks, rank_in, ranks_of, standings
 
 SOME = np.random.default_rng(5).integers(0, 6, (2, 200, 7)).astype(float)
 
@@ -88,6 +88,15 @@ def test_hypervolume_in_fixed_units():
     more = hypervolume(np.array([[80.0, 40.0, -5.0]]), np.array([[75.0, 95.0, 99.0]]), 0.0)
     assert more[0] == pytest.approx(60 + 40 * 20 / 100)  # below the base's domain score nothing is dominated
     assert hypervolume(np.array([[80.0, np.nan]]), np.array([[75.0, 90.0]]), 0.0)[0] == pytest.approx(60)
+
+
+def test_what_only_a_row_dominates_is_what_is_lost_without_it():
+    gain, kept = SOME[0], SOME[1] + np.where(SOME[0] == 5, np.nan, 0)
+    found = exclusive(gain, kept, 1.0)
+    assert (found > 0).any() and (found == 0).any()
+    for row in range(gain.shape[1]):
+        without = hypervolume(np.delete(gain, row, 1), np.delete(kept, row, 1), 1.0)
+        assert found[:, row] == pytest.approx(hypervolume(gain, kept, 1.0) - without)
 
 
 def test_the_probability_of_a_rank_is_that_of_the_difference():

@@ -41,7 +41,8 @@ NOTHING = pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
 
 
 def table(*frames: pd.DataFrame, **record) -> pd.DataFrame:
-    found = quality_table(pd.concat(frames), NOTHING, "base", record)
+    both = pd.concat(frames)
+    found = quality_table(both, domain_phrases(record, NOTHING, both, "base"), "base", record)
     return found.set_index(["row", "measure"])
 
 
@@ -82,7 +83,7 @@ def test_the_format_is_asked_of_domain_answers_only():
     domain = answers("base", ['{"a": 1}', "{}", "no", "[1]"], "domain_greedy")
     form = {"schema": {"type": "object", "required": ["a"]}}
     both = pd.concat([domain, answers("base", GOOD)])
-    found = quality_table(both, NOTHING, "base", {"answer_format": form}).query("measure == 'format_valid'")
+    found = quality_table(both, set(), "base", {"answer_format": form}).query("measure == 'format_valid'")
     assert found[["set", "value"]].values.tolist() == [["domain_greedy", 0.25]]
 
 

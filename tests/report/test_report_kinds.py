@@ -73,7 +73,7 @@ def test_planted_kinds_are_found(comparison):
     assert found.loc["arithmetic", "recovered"] == 100 and found.loc["chat", "recovered"] < 20
     assert found.loc["facts", "known"] == 0 and found.loc["facts", "said"] < -30
     base = report.summary.scores.query("row == 'base' and task == 'chat' and primary")
-    gone = base["item"].str.rsplit("-").str[-1].astype(int) % 2 == 0
+    gone = base["item"].astype(str).str.rsplit("-").str[-1].astype(int) % 2 == 0
     assert found.loc["chat", "said"] == pytest.approx(-100 * (base["score"] * gone).mean())
     page = (report.folder / "report.html").read_text()
     assert 'id="kinds"' in page and "<td>3 T</td>" in page

@@ -26,9 +26,13 @@ def told(tmp_path, rules=RULES):
     return folder, store, summarise(read_comparison(folder, store), reps=200)
 
 
+def answered(summary):
+    return pd.concat([summary.texts(row.name) for row in summary.rows], ignore_index=True)
+
+
 def test_shares_are_of_the_outputs_a_rule_is_about(tmp_path):
     _, _, summary = told(tmp_path)
-    outputs = summary.scores.query("primary and task == 'finance_answers'")
+    outputs = answered(summary).query("primary and task == 'finance_answers'")
     table = summary.compliance.set_index(["row", "rule"])
     for row in ("base", "sft"):
         own = outputs[outputs["row"] == row]
@@ -48,7 +52,7 @@ def test_offending_outputs_are_listed(tmp_path):
     folder, store, summary = told(tmp_path)
     written = write_report(folder, store, reps=200)
     broken = pd.read_csv(folder / "broken.csv")
-    offending = summary.scores.query("primary and task == 'finance_answers'")["output"].str.contains("I am sorry")
+    offending = answered(summary).query("primary and task == 'finance_answers'")["output"].str.contains("I am sorry")
     assert broken["rules"].str.contains("no apology").sum() == offending.sum()
     page = (folder / "report.html").read_text()
     assert "offending outputs" in page
@@ -81,11 +85,12 @@ def test_macro_f1_is_sklearns():
 def test_tasks_of_labels_get_their_f1(tmp_path):
     _, _, summary = told(tmp_path, rules=[])
     assert summary.classes.empty  # every item has an answer of its own there
-    scores = summary.scores
+    scores = answered(summary)
     labels = scores["item"].str.extract(r"(\d+)$")[0].astype(int) % 3
     named = scores["task"].eq("finance_answers") & scores["primary"]
     scores.loc[named, "target"] = labels[named].map({0: "good", 1: "bad", 2: "so so"})
     scores.loc[named, "output"] = np.where(scores["score"][named] == 1, scores["target"][named], "I am sorry")
+    summary.__dict__["texts"] = lambda row: scores[scores["row"] == row]
     del summary.__dict__["classes"]
     table = summary.classes.set_index("row")
     assert set(table["task"]) == {"finance_answers"}

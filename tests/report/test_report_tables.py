@@ -12,7 +12,7 @@ from fake_store import ROWS, build
 from rich.console import Console
 
 from harness.report import Report, format, show, summarise, write_report
-from harness.report.plots import tradeoff
+from harness.report.plots import draw, tradeoff
 from harness.report.tables import latex, markdown
 from harness.stats import Estimate
 from harness.store import read_comparison
@@ -160,3 +160,17 @@ def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):
     row = summary.row("lora")
     assert row.status == "done 1 of 2: diverged" and row.reasons == ("seed 1: the loss became NaN at step 7",)
     assert summary.analysis and summary.analysis.seeds["lora"] == 1
+
+
+def test_a_plot_of_very_many_rows_names_the_fronts_and_says_so(report: Report, monkeypatch):
+    monkeypatch.setattr("harness.report.plots.NAMED", 3)
+    plots = {plot.name: plot.inline() for plot in draw(report.summary)}
+    placed = sum(row.done and row.role != "control" for row in report.summary.rows)
+    told = re.search(r">named: (\d) of (\d+), the base and the fronts<", plots["tradeoff"])
+    assert told and int(told[1]) < int(told[2]) == placed
+    assert "recipes: the numbers are in report.html" in plots["heat_map"]
+
+
+def test_a_comparison_of_which_no_recipe_ended_is_reported(tmp_path: Path):
+    report = write_report(*build(tmp_path, rows={name: ROWS[name] for name in ("base", "ewc")}, items=0.3), reps=50)
+    assert report.table["status"].tolist() == ["done", "out of memory"] and (report.folder / "report.html").exists()
