@@ -19,11 +19,20 @@ from torch import Tensor
 from harness.memory import Prefix, extend, prefill
 from harness.shared import Ids, device_of, innermost, rows_of, width_of
 
+TOKEN_BUDGET = {"cpu": 1024}
+"""Padded tokens in one forward pass, by device: measured best for small models on a CPU core."""
+GPU_BUDGET = 65536
+"""The same on any GPU: safe on a large one."""
 PASSES = 4
 """Prompts of one part, in caches full: fewer would leave the cache idle at the end of each more often."""
 
 
 # --- batches and models ------------------------------------------------------------------------------------------
+
+
+def token_budget_of(device: torch.device) -> int:
+    """Padded tokens in one forward pass that suit a device."""
+    return TOKEN_BUDGET.get(device.type, GPU_BUDGET)
 
 
 def batched(things: Sequence[Any], size: Callable[[Any], int], budget: int) -> Iterator[list[Any]]:
@@ -94,30 +103,66 @@ def continuations(
     prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
     batch at a time (continuous batching).
     """
-    outputs: list[list[int]] = [[] for _ in prompts]
     equal = not padding_harmless(model)
-    waiting, rows, done = deque(_order(prompts, equal)), list[int](), set[int]()
-    prefix, latest = None, torch.empty(0, dtype=torch.long, device=device_of(model))
+    waiting, batch = deque(_order(prompts, equal)), _Batch(prompts, stops, device_of(model))
     while True:
-        if not done and (entering := _admitted(prompts, waiting, rows, room or budget, equal)):
-            entered = _enter(model, prompts, entering, budget, 0 if equal else longest)
-            prefix = Prefix.join([prefix, *entered.parts] if prefix else entered.parts)
-            rows, latest = rows + entered.rows, torch.cat([latest, *map(choose, entered.logits)])
-        if prefix is None or not rows:
-            return outputs
-        for row, token in zip(rows, latest.tolist(), strict=False):
-            if row not in done:
-                outputs[row].append(token)
-                full = len(outputs[row]) >= prompts[row].limit
-                if full or token in stops or prompts[row].ended(outputs[row]):
-                    done.add(row)
-        if 4 * len(done) >= len(rows):
-            kept = torch.tensor([i for i, row in enumerate(rows) if row not in done], device=latest.device).long()
-            rows, latest, done = [row for row in rows if row not in done], latest[kept], set()
-            prefix = prefix.select(kept) if rows else None
-        if prefix is not None:
-            step, all_rows = latest[:, None], torch.arange(len(rows), device=latest.device)
-            latest = choose(extend(model, prefix, step, torch.ones_like(step), all_rows))
+        while batch.loose:
+            entering = _admitted(prompts, waiting, batch.staying, room or budget, equal)
+            batch.change(_enter(model, prompts, entering, budget, 0 if equal else longest), choose)
+            if not batch.rows:
+                return batch.outputs
+        batch.latest = choose(batch.extended(model))
+        batch.say(batch.rows, batch.latest)
+
+
+class _Batch:
+    """The prompts that are continued at once, each a row of one cache, and what has been said."""
+
+    def __init__(self, prompts: Sequence[Prompt], stops: frozenset[int], device: torch.device) -> None:
+        self.prompts, self.stops = prompts, stops
+        self.outputs: list[list[int]] = [[] for _ in prompts]
+        self.rows: list[int] = []
+        """Which prompt each row continues."""
+        self.ended: set[int] = set()
+        self.prefix: Prefix | None = None
+        self.latest = torch.empty(0, dtype=torch.long, device=device)
+        """The last token of each row."""
+
+    @property
+    def loose(self) -> bool:
+        """Whether a quarter of the rows has ended."""
+        return 4 * len(self.ended) >= len(self.rows)
+
+    @property
+    def staying(self) -> list[int]:
+        return [row for row in self.rows if row not in self.ended]
+
+    def change(self, entered: _Entered, choose: Choose) -> None:
+        """Rows that have ended leave, others enter."""
+        kept = torch.tensor([i for i, row in enumerate(self.rows) if row not in self.ended], device=self.latest.device).long()
+        held = [(self.prefix, kept)] if self.prefix and len(kept) else []
+        self.rows, self.ended, self.latest = self.staying, set(), self.latest[kept]
+        if not entered.rows:
+            self.prefix = self.prefix.select(kept) if self.prefix and held else None
+            return
+        self.prefix = Prefix.join(held + [(part, torch.arange(len(part.mask), device=kept.device)) for part in entered.parts])
+        self.say(entered.rows, first := torch.cat([*map(choose, entered.logits)]))
+        self.rows, self.latest = self.rows + entered.rows, torch.cat([self.latest, first])
+
+    def say(self, rows: Sequence[int], tokens: Tensor) -> None:
+        """Take down the next token of each of these rows."""
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row not in self.ended:
+                said, prompt = self.outputs[row], self.prompts[row]
+                said.append(token)
+                if len(said) >= prompt.limit or token in self.stops or prompt.ended(said):
+                    self.ended.add(row)
+
+    def extended(self, model: Any) -> Tensor:
+        """(B, V) logits after each row's last token."""
+        assert self.prefix is not None
+        step, all_rows = self.latest[:, None], torch.arange(len(self.rows), device=self.latest.device)
+        return extend(model, self.prefix, step, torch.ones_like(step), all_rows)
 
 
 def parts(model: Any, prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:

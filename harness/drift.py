@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.contract import Batch, Example
-from harness.decode import batched
+from harness.decode import batched, token_budget_of
 from harness.journal import Journal
 from harness.model import collate, logits_at, nll
 from harness.shared import device_of
@@ -24,36 +25,44 @@ SAME_LOSS = 1e-3
 """Relative difference that rounding may make between two ways to the same loss in fp32."""
 METRICS = {"nll": "likelihood", "kl_to_base": "drift", "bits_per_byte": "drift"}
 """Metric -> channel; lower is better for all."""
+Base = Callable[[], nn.Module]
+"""Gives the untouched base in fp32, where scoring happens: asked for only when something is scored."""
 
 
 class Drift:
     """Measures models on fixed examples against one base, whose log-probabilities are kept where they are small enough."""
 
     def __init__(
-        self, base: nn.Module, examples: Sequence[Example], decode: Callable[[Sequence[int]], str], token_budget: int
+        self, base: Base, examples: Sequence[Example], decode: Callable[[Sequence[int]], str], token_budget: int | None = None
     ) -> None:
+        """`token_budget`: padded tokens of one forward pass; not given, what suits the device."""
         self._decode, self._budget = decode, token_budget
         self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
-        places = range(len(self.examples))
-        self._batches = [
-            collate([self.examples[place] for place in rows], device_of(base))
-            for rows in batched(places, lambda place: len(self.examples[place]), token_budget)
-        ]
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
-        size = sum(batch.labels.numel() for batch in self._batches) * vocabulary(base) * 4
-        self._kept: dict[int, Tensor] | None = {} if size <= CACHE_BYTES else None
-        self._check_shift()
+        self._known: dict[int, Tensor] = {}
+
+    @cached_property
+    def _batches(self) -> list[Batch]:
+        """Where the base is."""
+        device = device_of(self.base())
+        budget = self._budget or token_budget_of(device)
+        return [collate(some, device) for some in batched(self.examples, len, budget)]
+
+    @cached_property
+    def _keeps(self) -> bool:
+        """Whether the base's log-probabilities are small enough to be kept."""
+        return sum(batch.labels.numel() for batch in self._batches) * vocabulary(self.base()) * 4 <= CACHE_BYTES
 
     @torch.no_grad()
-    def _check_shift(self) -> None:
+    def check(self) -> None:
         """Our loss of the shortest example must be the model's own: unshifted targets once passed for forgetting elsewhere."""
         if not self.examples:
             return
-        example = min(self.examples, key=lambda one: (len(one), one.id))
-        batch = collate([example], device_of(self.base))
+        base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
+        batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
-        own = float(self.base(input_ids=batch.tokens, labels=labels).loss)
-        ours = float(nll(self.base, batch)[0].mean())
+        own = float(base(input_ids=batch.tokens, labels=labels).loss)
+        ours = float(nll(base, batch)[0].mean())
         if abs(ours - own) > SAME_LOSS * (1 + own):
             raise RuntimeError(
                 f"held-out loss is {ours:.4f} where the model's own is {own:.4f}: targets are not shifted by one"
@@ -85,11 +94,11 @@ class Drift:
 
     def _base(self, place: int, batch: Batch) -> Tensor:
         """(S, V) log-probabilities of the base on a batch."""
-        if self._kept is not None and place in self._kept:
-            return self._kept[place]
-        found = logits_at(self.base, batch).log_softmax(-1)
-        if self._kept is not None:
-            self._kept[place] = found
+        if place in self._known:
+            return self._known[place]
+        found = logits_at(self.base(), batch).log_softmax(-1)
+        if self._keeps:
+            self._known[place] = found
         return found
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:

@@ -26,10 +26,10 @@ from harness import PROTOCOL, calibration, quality
 from harness.backends import answering
 from harness.contract import Example
 from harness.drift import METRICS as DRIFT_METRICS
-from harness.drift import Drift
+from harness.drift import Base, Drift
 from harness.errors import PlanError
 from harness.journal import Journal
-from harness.lm import TOKEN_BUDGET, Codec, EvaluatedModel, Generated
+from harness.lm import Codec, EvaluatedModel, Generated
 from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
 from harness.tasks import EvalTask
@@ -44,7 +44,7 @@ class Evaluator:
         template: Any,
         tokenizer: Any,
         *,
-        base_model: nn.Module | None = None,
+        base: Base | None = None,
         drift_examples: Mapping[str, Sequence[Example]] | None = None,
         cluster_of: Mapping[str, str] | None = None,
         token_budget: int | None = None,
@@ -52,7 +52,7 @@ class Evaluator:
         limit: int | None = None,
         backend: str = "hf",
     ) -> None:
-        """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base_model`.
+        """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base`.
         `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given.
         `limit`: items of each task at most, drawn by content. `backend`: hf or vllm (harness/backends.py)."""
         twice = [name for name, n in Counter(task.name for task in tasks).items() if n > 1]
@@ -67,15 +67,11 @@ class Evaluator:
             self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
         self.cluster_of, self.backend = cluster_of or {}, backend
         self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
-        self._drift = {}
-        if base_model is not None:
-            self._truncated = self._count_truncated(EvaluatedModel(base_model, self.codec, **self._options))
-            device = next(base_model.parameters()).device.type
-            budget = token_budget or TOKEN_BUDGET.get(device, TOKEN_BUDGET["cuda"])
+        self.base = base
+        self._drift: dict[str, Drift] = {}
+        if base is not None:
             given = (drift_examples or {}).items()
-            self._drift = {g: Drift(base_model, e, self.codec.decode, budget) for g, e in given if e}
-        else:
-            self._truncated = {}
+            self._drift = {group: Drift(base, some, self.codec.decode, token_budget) for group, some in given if some}
 
     @property
     def key(self) -> str:
@@ -116,7 +112,7 @@ class Evaluator:
         """What the report must say: how items are scored, and which were too long."""
         cut = [
             f"{name}: {n:,} of {total:,} prompts are longer than the model's context and lose their beginning."
-            for name, (n, total) in self._truncated.items()
+            for name, (n, total) in self._truncated().items()
         ]
         return [task.told.note for task in self.tasks if task.told.note] + self._drawn + cut
 
@@ -173,9 +169,16 @@ class Evaluator:
         asked |= {(f"{group}_held_out", example.id) for group, one in self._drift.items() for example in one.examples}
         return scores[[pair in asked for pair in zip(scores["task"], scores["item"], strict=True)]]
 
-    def _count_truncated(self, lm: EvaluatedModel) -> dict[str, tuple[int, int]]:
-        """Task -> (items whose prompt is cut, items), for tasks that have any."""
-        found = {}
+    def check(self) -> None:
+        """Raises RuntimeError where held-out losses are not the model's own."""
+        for one in self._drift.values():
+            one.check()
+
+    def _truncated(self) -> dict[str, tuple[int, int]]:
+        """Task -> (items whose prompt is cut, items), for tasks that have any; nothing where no base is at hand."""
+        if self.base is None:
+            return {}
+        lm, found = EvaluatedModel(self.base(), self.codec, **self._options), {}
         for task in self.tasks:
             long: set[int] = set()
             for instance, size in zip(task.instances, task.sizes(lm), strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from harness.contamination import Found, search
 from harness.contract import Weights
 from harness.domain import domain_tasks, read_asked
 from harness.drawn import without
+from harness.drift import Base
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.journal import Journal
 from harness.material import Material
-from harness.model import plain_weights
+from harness.model import copied
 from harness.outputs import Outputs, open_prompts
 from harness.probe import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.protocol import TrainingData
@@ -54,10 +55,11 @@ class EvaluationPlan:
     def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
-        base = material.base.load(torch.float32)
+        base = cache(lambda: material.base.load(torch.float32))
         kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
         evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        evaluators["final"].check()
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
         evaluators["quality"] = _outputs(evaluators["final"], material, base)
         probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
@@ -77,25 +79,41 @@ class EvaluationPlan:
 
 
 class Evaluation:
-    """Evaluators over one loaded model; they are built when first asked for."""
+    """Evaluators over one loaded model; each is built when it is first asked for."""
 
     def __init__(self, plan: EvaluationPlan, material: Material):
         self.plan, self.material = plan, material
         self.keys, self.keep = plan.keys, plan.keep
         self._evaluators: dict[str, Any] = {}
 
+    def prepare(self) -> Evaluation:
+        """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
+        self.material.base.hold(torch.float32, getattr(torch, str(self.material.plan.precision)))
+        for kind in self.keys:
+            self.evaluator(kind)
+        return self
+
+    @property
+    def device(self) -> str:
+        return self.material.plan.device or "cpu"
+
+    @cached_property
+    def original(self) -> Any:
+        """The untouched base in fp32, in the host's memory; only read."""
+        return self.material.base.original(torch.float32)
+
     @cached_property
     def base(self) -> Any:
-        """The untouched base in fp32."""
-        return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
+        """The untouched base in fp32, where scoring happens; only read."""
+        return self.original if self.device == "cpu" else copied(self.original, self.device)
 
     @cached_property
     def base_weights(self) -> Weights:
-        return {name: tensor.cpu() for name, tensor in plain_weights(self.base).items()}
+        return {name: parameter.detach() for name, parameter in self.original.named_parameters()}
 
     def load(self) -> Any:
         """A fresh fp32 copy of the base, to hold the weights being scored."""
-        return self.material.base.load(torch.float32, self.material.plan.device or "cpu")
+        return copied(self.original, self.device)
 
     def evaluator(self, kind: str) -> Any:
         """What scores a model: an `Evaluator`, or for `quality` the `Outputs`."""
@@ -105,10 +123,10 @@ class Evaluation:
             elif kind == "probe":
                 self._evaluators[kind] = self.evaluator("final").general_only()
             elif kind == "quality":
-                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, self.base)
+                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, lambda: self.base)
             else:
                 tasks = load_tasks(self.material) if kind in ("final", "stages") else []
-                self._evaluators[kind] = _evaluator(kind, self.material, self.base, tasks)
+                self._evaluators[kind] = _evaluator(kind, self.material, lambda: self.base, tasks)
         return self._evaluators[kind]
 
     def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
@@ -210,7 +228,7 @@ def _words(text: Any) -> str:
     return " ".join(str(text).casefold().split())
 
 
-def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) -> Evaluator:
+def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask]) -> Evaluator:
     """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
     the general ones of these; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
@@ -226,11 +244,11 @@ def _evaluator(kind: str, material: Material, base: Any, tasks: list[EvalTask]) 
     drift = {"domain": material.encode(dataset.test[:DRIFT], "domain")}
     if material.general_dev:
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
-    options |= {"base_model": base, "drift_examples": drift, "limit": plan.limit}
+    options |= {"base": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 
 
-def _outputs(final: Evaluator, material: Material, base: Any) -> Outputs:
+def _outputs(final: Evaluator, material: Material, base: Base) -> Outputs:
     """Free answers to some of the prompts that the final evaluation asks."""
     prompts = open_prompts(final.tasks, material.dataset.test, material.template)
     return Outputs(prompts, final, base, material.base.max_length)

@@ -252,7 +252,14 @@ class Scoring:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score("curve", weights, fraction=fraction)
         self._append("curve", scores, fraction)
+        self._make_room()
         return scores
+
+    def _make_room(self) -> None:
+        """Give the memory of a device that is not the host back to the training; the next look copies models there again."""
+        if self.evaluation.device != "cpu":
+            self.__dict__.pop("wrapped", None)
+            self.evaluation.__dict__.pop("base", None)
 
     def _append(self, kind: str, scores: pd.DataFrame, fraction: float) -> None:
         earlier = self.folder.scores(kind, self.evaluation.keys[kind])

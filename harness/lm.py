@@ -23,8 +23,6 @@ from harness.likelihood import Continuation
 from harness.records import Turn
 from harness.shared import Ids, device_of, longest_shared
 
-TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
-"""Padded tokens in one forward pass, by device: measured best for small models on a CPU core, safe on a large GPU."""
 CACHE_PASSES = {"cpu": 12}
 """Forward passes' worth of tokens the cache holds while decoding: a core decodes about 100 short rows fastest."""
 MAX_NEW_TOKENS = 256
@@ -132,8 +130,13 @@ class EvaluatedModel(TemplateLM):
         self.codec = codec
         self.journal = journal or Journal()
         self._device = device_of(model)
-        self.token_budget = token_budget or TOKEN_BUDGET.get(self._device.type, 65536)
+        self.token_budget = token_budget or decode.token_budget_of(self._device)
         self.max_length = max_length or context_length(model.config, codec.tokenizer)
+
+    @property
+    def room(self) -> int:
+        """Tokens the cache holds while decoding."""
+        return self.token_budget * CACHE_PASSES.get(self._device.type, 1)
 
     @cached_property
     def _longest(self) -> int:
@@ -208,10 +211,9 @@ class EvaluatedModel(TemplateLM):
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """The tokens said to each prompt, by its number; part by part, so that the journal can keep what is done."""
-        room = self.token_budget * CACHE_PASSES.get(self._device.type, 1)
-        fixed = self.codec.stops, self.token_budget, room
+        fixed = self.codec.stops, self.token_budget, self.room
         said: dict[int, list[int]] = {}
-        for part in decode.parts(self.model, prompts, room):
+        for part in decode.parts(self.model, prompts, self.room):
             asking = [prompts[number] for number in part]
             named = ["generation", sorted(fixed[0]), *fixed[1:], [[prompts[n].tokens, *plans[n]] for n in part]]
             answers = self.journal.once(

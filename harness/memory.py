@@ -17,6 +17,7 @@ from harness.shared import Ids, Row, innermost, padded, read, takes_positions
 
 SLACK = 32
 """Tokens of room that a cache layer takes beyond what it holds, at least; else a quarter more."""
+STATES = ("keys", "values")
 
 
 class Growing(DynamicLayer):
@@ -26,8 +27,19 @@ class Growing(DynamicLayer):
         """It goes on from a filled layer."""
         super().__init__()
         self.lazy_initialization(filled.keys, filled.values)
-        self.keys, self.values = filled.keys, filled.values
-        self._rooms: dict[str, Tensor] = {}
+        self.rooms: dict[str, Tensor] = {}
+        """What is held, and the room behind it."""
+        for name in STATES:
+            self.take(name, getattr(filled, name), filled.keys.shape[2])
+
+    def take(self, name: str, room: Tensor, size: int) -> None:
+        """Go on with (B, H, T', D) states of which the first `size` tokens are held."""
+        self.rooms[name] = room
+        setattr(self, name, room[:, :, :size])
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        for name, room in self.rooms.items():
+            self.take(name, room.index_select(0, beam_idx.to(room.device)), self.keys.shape[2])
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self.keys, self.values = self._behind("keys", key_states), self._behind("values", value_states)
@@ -35,14 +47,18 @@ class Growing(DynamicLayer):
 
     def _behind(self, name: str, new: Tensor) -> Tensor:
         """(B, H, T + t, D) the held states and the new ones."""
-        held, room = getattr(self, name), self._rooms.get(name)
+        held, room = getattr(self, name), self.rooms[name]
         size, end = held.shape[2], held.shape[2] + new.shape[2]
-        if room is None or room.data_ptr() != held.data_ptr() or end > room.shape[2]:
-            room = held.new_empty(*held.shape[:2], end + max(SLACK, end // 4), held.shape[3])
+        if end > room.shape[2]:
+            room = held.new_empty(*held.shape[:2], with_slack(end), held.shape[3])
             room[:, :, :size] = held
-            self._rooms[name] = room
         room[:, :, size:end] = new
+        self.rooms[name] = room
         return room[:, :, :end]
+
+
+def with_slack(tokens: int) -> int:
+    return tokens + max(SLACK, tokens // 4)
 
 
 @dataclass
@@ -60,26 +76,37 @@ class Prefix:
         return self
 
     @staticmethod
-    def join(parts: Sequence[Prefix]) -> Prefix:
-        """All rows in one cache, their real tokens moved to the front; the first part's cache is reused."""
-        if len(parts) == 1:
-            return parts[0]
-        width = max(int(part.mask.sum(1).max()) for part in parts)
-        orders = [part.mask.argsort(dim=1, descending=True, stable=True)[:, :width] for part in parts]
-        for layers in zip(*(part.cache.layers for part in parts), strict=False):
-            for name in ("keys", "values"):
-                packed = [_packed(getattr(layer, name), order, width) for layer, order in zip(layers, orders, strict=False)]
-                setattr(layers[0], name, torch.cat(packed))
-        masks = [
-            F.pad(part.mask.gather(1, order), (0, width - order.shape[1])) for part, order in zip(parts, orders, strict=False)
-        ]
-        return Prefix(parts[0].cache, torch.cat(masks))
+    def join(parts: Sequence[tuple[Prefix, Tensor]]) -> Prefix:
+        """These rows of each part in one cache, their real tokens moved to the front; the first part's cache is reused."""
+        masks = [part.mask[rows] for part, rows in parts]
+        sizes = torch.cat([mask.sum(1) for mask in masks])
+        width = int(sizes.max())
+        orders = [mask.argsort(dim=1, descending=True, stable=True) for mask in masks]
+        wanted = [(rows, order) for (_, rows), order in zip(parts, orders, strict=True)]
+        for layers in zip(*(part.cache.layers for part, _ in parts), strict=True):
+            for name in STATES:
+                if isinstance(layers[0], Growing):
+                    rooms = [layer.rooms[name] for layer in layers]
+                    layers[0].take(name, _gathered(rooms, wanted, with_slack(width)), width)
+                else:  # it may hold fewer tokens; where there is such a layer, rows are equally long and never padded
+                    chosen = [getattr(layer, name)[rows] for layer, (rows, _) in zip(layers, wanted, strict=True)]
+                    setattr(layers[0], name, torch.cat(chosen))
+        mask = (torch.arange(width, device=sizes.device) < sizes[:, None]).long()
+        return Prefix(parts[0][0].cache, mask)
 
 
-def _packed(states: Tensor, order: Tensor, width: int) -> Tensor:
-    """(B, H, T, D) keys or values in the (B, T') order, padded to `width`."""
-    index = order[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    return F.pad(states.gather(2, index), (0, 0, 0, width - order.shape[1]))
+def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]], width: int) -> Tensor:
+    """(B, H, width, D): of each part these rows, their tokens in the (B, T) order; what stands behind those is masked."""
+    _, heads, _, size = states[0].shape
+    found = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
+    begin = 0
+    for part, (rows, order) in zip(states, wanted, strict=True):
+        order = F.pad(order[:, :width], (0, max(0, width - order.shape[1])))
+        lines = (rows[:, None] * heads + torch.arange(heads, device=rows.device))[:, :, None] * part.shape[2] + order[:, None]
+        there = found[begin : begin + len(rows)].view(-1, size)
+        torch.index_select(part.contiguous().view(-1, size), 0, lines.flatten().to(part.device), out=there)
+        begin += len(rows)
+    return found
 
 
 def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = None) -> tuple[Prefix, Tensor]:
@@ -108,8 +135,8 @@ def _separate(cache: Any, rows: Sequence[int], places: Sequence[np.ndarray]) -> 
     index = torch.from_numpy(np.stack([np.pad(one, (0, width - len(one))) for one in places]))
     for layer in cache.layers:
         order, source = index.to(layer.keys.device), torch.tensor(rows, device=layer.keys.device)
-        for name in ("keys", "values"):
-            setattr(layer, name, _packed(getattr(layer, name).index_select(0, source), order, width))
+        for name in STATES:
+            setattr(layer, name, _gathered([getattr(layer, name)], [(source, order)], width))
 
 
 def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ supervised: a pre-hook on the head keeps those places, whatever the architecture
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,24 @@ class BaseModel:
     """Unique parameters, tied ones once."""
     max_length: int
     """Longest sequence in tokens."""
+    _held: dict[torch.dtype, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def hold(self, *dtypes: torch.dtype) -> None:
+        """Keep the model in this process's memory, and in that of processes forked from it: `load` then copies it."""
+        for dtype in dtypes:
+            self._held[dtype] = self.original(dtype)
+
+    def original(self, dtype: torch.dtype) -> Any:
+        """The model in this dtype in the host's memory, to be read only: it may be held."""
+        return self._held.get(dtype) or load_model(self.path, dtype)
 
     def load(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
         """A fresh copy of the model in this dtype."""
-        return load_model(self.path, dtype, device)
+        held = self._held.get(dtype)
+        return load_model(self.path, dtype, device) if held is None else copied(held, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": {}}  # never sent: it is as large as the model
 
 
 def open_base(path: str) -> BaseModel:
@@ -75,6 +91,15 @@ def architecture_of(path: str) -> str:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(path).model_type
+
+
+def copied(model: nn.Module, device: torch.device | str) -> Any:
+    """A copy of the model with its tensors on this device; tied weights stay tied."""
+    there: dict[int, Any] = {}
+    for tensor in chain(model.parameters(), model.buffers()):
+        moved = tensor.detach().to(device, copy=True)
+        there[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+    return copy.deepcopy(model, there)
 
 
 def empty_model(path: str) -> Any:

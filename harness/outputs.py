@@ -16,16 +16,17 @@ import torch
 from torch import nn
 
 from harness import PROTOCOL, likelihood, quality, scoring
-from harness.decode import Prompt, continuations, most_likely, sampled
+from harness.decode import Prompt, continuations, most_likely, sampled, token_budget_of
+from harness.drift import Base
 from harness.evaluate import Evaluator, undisturbed
 from harness.journal import Journal
 from harness.likelihood import Continuation
-from harness.lm import CACHE_PASSES, EvaluatedModel
+from harness.lm import EvaluatedModel
 from harness.numbers import numbers
 from harness.prepared import Prepared
 from harness.records import Record, Turn
 from harness.rewrites import rewrites
-from harness.shared import Ids
+from harness.shared import Ids, device_of
 from harness.store import ITEM_COLUMNS, key_of
 
 PROMPTS = 48
@@ -61,13 +62,10 @@ class Open:
 class Outputs:
     """Asks models for free answers. `key` names the question, as an Evaluator's does."""
 
-    def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: nn.Module, max_length: int | None):
+    def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
         """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
-        self.prompts, self.codec, self.base = list(prompts), evaluator.codec, base
-        asked = EvaluatedModel(base, self.codec, max_length=max_length)
-        self.budget, self.max_length = asked.token_budget, asked.max_length
-        self.room = self.budget * CACHE_PASSES.get(next(base.parameters()).device.type, 1)
-        self.limit = min(LIMIT, self.max_length // 2)
+        self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
+        self.limit = min(LIMIT, max_length // 2)
 
     @property
     def key(self) -> str:
@@ -85,7 +83,7 @@ class Outputs:
         """
         once = (journal or Journal()).once
         fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
-        with undisturbed(model), undisturbed(self.base):
+        with undisturbed(model), undisturbed(self.base()):
             texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
             found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
             torch.manual_seed(SEED)
@@ -110,7 +108,8 @@ class Outputs:
     def _answers(self, model: nn.Module, texts: Sequence[str], choose: Any) -> list[list[int]]:
         """The continuation of each prompt, up to a stop token or the limit."""
         prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
-        return continuations(model, prompts, self.codec.stops, self.budget, self.room, choose) if prompts else []
+        lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
+        return continuations(model, prompts, self.codec.stops, lm.token_budget, lm.room, choose) if prompts else []
 
     def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[dict[str, Any]]:
         """Quality of each answer, and its text beside its length."""
@@ -134,7 +133,9 @@ class Outputs:
         sizes = [len(self.codec.decode(tokens).encode()) for tokens in said]
         known = [i for i, size in enumerate(sizes) if size]
         asked = [Continuation(self._encoded(prompts[i].text), tuple(said[i])) for i in known]
-        values = dict(zip(known, likelihood.score(self.base, asked, self.budget), strict=True)) if asked else {}
+        base = self.base()
+        values = likelihood.score(base, asked, token_budget_of(device_of(base))) if asked else []
+        values = dict(zip(known, values, strict=True))
         return [-values[i][0] / math.log(2) / sizes[i] if i in values else math.nan for i in range(len(answers))]
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:

@@ -68,7 +68,7 @@ class TrainingRun(Run):
 
     @cached_property
     def start(self) -> Weights:
-        return plain_weights(self.base.load(torch.float32))
+        return plain_weights(self.base.original(torch.float32))
 
     @property
     def budget_spent(self) -> float:

@@ -61,7 +61,7 @@ def evaluator(base) -> Evaluator:
     template = ChatTemplate(base.tokenizer)
     drift = {"domain": examples(6), "general": examples(4, "general")}
     model = base.load(torch.float32)
-    return Evaluator(tasks(template), template, base.tokenizer, base_model=model, drift_examples=drift)
+    return Evaluator(tasks(template), template, base.tokenizer, base=lambda: model, drift_examples=drift)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_summary_and_notes(evaluator, base):
     assert any("exact match, picked" in note for note in evaluator.notes)
     docs = [{"id": "1", "prompt": "long " * 200, "choices": ["a", "b"], "answer": 0, "cluster": ""}]
     template = ChatTemplate(base.tokenizer)
-    long = Evaluator([item_task("long", "choice", docs)], template, base.tokenizer, base_model=base.load(torch.float32))
+    long = Evaluator([item_task("long", "choice", docs)], template, base.tokenizer, base=lambda: base.load(torch.float32))
     assert long.notes == ["long: 1 of 1 prompts are longer than the model's context and lose their beginning."]
 
 

@@ -273,7 +273,7 @@ def test_joined_prefixes_remember_what_each_prompt_said(pair):
     )
     rows = [shared.rows_of([text], 0, 1) for text in (long, short, other)]
     first, _ = memory.prefill(model, rows[0] + rows[1])
-    joined = memory.Prefix.join([first.select(torch.tensor([1])), memory.prefill(model, rows[2])[0]])
+    joined = memory.Prefix.join([(first, torch.tensor([1])), (memory.prefill(model, rows[2])[0], torch.tensor([0]))])
     assert joined.mask.shape[1] == max(len(short), len(other))
     step = torch.tensor([[7], [8]])
     found = memory.extend(model, joined, step, torch.ones_like(step), torch.arange(2))

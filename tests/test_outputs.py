@@ -32,7 +32,7 @@ def asker(base) -> Outputs:
     tasks = [*domain_tasks(records(5), template, {}), item_task("echo", "exact_match", docs, **options)]
     model = base.load(torch.float32)
     evaluator = Evaluator(tasks, template, base.tokenizer, max_length=64)
-    return Outputs(open_prompts(evaluator.tasks, records(5), template), evaluator, model, 64)
+    return Outputs(open_prompts(evaluator.tasks, records(5), template), evaluator, lambda: model, 64)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_fluency_is_the_base_reading_the_answer(asker, base):
     ids = torch.tensor([[*asker._encoded(prompt.text), *said]])
     labels = ids.clone()
     labels[:, : -len(said)] = -100
-    loss = asker.base(input_ids=ids, labels=labels).loss.item()
+    loss = asker.base()(input_ids=ids, labels=labels).loss.item()
     bits = loss * len(said) / math.log(2) / len(asker.codec.decode(said).encode())
     assert rows.loc[prompt.item, "base_bits_per_byte"] == pytest.approx(bits, rel=1e-4)
 

@@ -1,21 +1,14 @@
-"""Runs on this machine: a process each, `workers` at a time.
-
-A process of its own gives a run a clean memory peak and random state, and lets a kill or a crash end that run only. Processes
-fork from a server that has imported the libraries, so a start costs little.
-"""
+"""Runs on this machine: a process each, `workers` at a time."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from itertools import count
 
 from harness.engines import Events, next_free
-from harness.engines.worker import settle, work
+from harness.engines.server import Server
+from harness.engines.worker import settle
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
 from harness.material import Material
@@ -24,43 +17,37 @@ from harness.sharding import devices_of
 from harness.specs import RunSpec
 from harness.store import RunStore
 
-PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
-
 
 def run_all(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, events: Events) -> None:
     """Execute every spec; each ends with a status in the store, whatever happens to its process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads halve the speed of a shared machine
     waiting, workers, watch = list(specs), material.plan.workers or 1, Watch()
-    slots = device_slots(material.plan, workers)
-    running: dict[Connection, tuple[BaseProcess, RunSpec, str | None]] = {}
+    slots, numbers = device_slots(material.plan, workers), count()
+    running: dict[int, tuple[RunSpec, str | None]] = {}
+    server: Server | None = None
     try:
         while waiting or running:
+            server = server or Server(material, evaluation, store)
             while waiting and len(running) < workers:
-                spec = next_free(waiting, store, watch)
-                ours, theirs = context.Pipe(duplex=False)
-                slot = slots.pop(0)
-                process = context.Process(target=_work, args=(spec, material, evaluation, store, theirs, slot))
-                process.start()
-                theirs.close()
-                running[ours] = process, spec, slot
+                spec, slot, number = next_free(waiting, store, watch), slots.pop(0), next(numbers)
+                running[number] = spec, slot
+                server.start(number, spec, slot)
                 events(spec, {"phase": "starting"})
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
-                process, spec, slot = running[connection]
-                try:
-                    events(spec, connection.recv())
-                except EOFError:
-                    process.join()
-                    del running[connection]
+            try:
+                told = [server.receive()]
+            except EOFError:  # the server was killed, and its runs end with it
+                server.end()
+                told = [(number, {"phase": "ended", "exitcode": server.process.exitcode}) for number in running]
+                server = None
+            for number, event in told:
+                spec, slot = running[number]
+                if event["phase"] == "ended":
+                    del running[number]
                     slots.append(slot)
-                    _settle(spec, store, process.exitcode)
-                    events(spec, {"phase": "ended"})
+                    _settle(spec, store, event["exitcode"])
+                events(spec, event)
     finally:
-        for process, *_ in running.values():
-            process.terminate()
-            process.join()
+        if server:
+            server.end()
 
 
 def device_slots(plan: Plan, workers: int) -> list[str | None]:
@@ -70,28 +57,6 @@ def device_slots(plan: Plan, workers: int) -> list[str | None]:
         return [None] * workers
     seen = devices_of(plan.devices) if plan.devices else list(range(width * workers))
     return [",".join(str(seen[(run * width + i) % len(seen)]) for i in range(width)) for run in range(workers)]
-
-
-def _work(
-    spec: RunSpec,
-    material: Material,
-    evaluation: EvaluationPlan,
-    store: RunStore,
-    connection: Connection,
-    slot: str | None = None,
-) -> None:
-    """In the run's own process."""
-    if slot is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot
-
-    def send(event: dict[str, Any]) -> None:
-        try:
-            connection.send(event)
-        except OSError:  # the parent is gone: end here, the run goes on from its checkpoint next time
-            os._exit(1)
-
-    work(spec, material, evaluation, store, send)
-    connection.close()
 
 
 def _settle(spec: RunSpec, store: RunStore, exitcode: int | None) -> None:

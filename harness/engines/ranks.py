@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.engines.worker import settle, steady
 from harness.errors import PlanError
-from harness.evaluation import EvaluationPlan
+from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
 from harness.plan import Plan
 from harness.specs import RunSpec, seconds_a_flop, sharding_of
@@ -147,15 +147,15 @@ def trains_together(spec: RunSpec, plan: Plan) -> bool:
     return spec.role == "recipe" and plan.has_ranks
 
 
-def perform(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
+def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:
     """Make a run and its evaluations: here, or in as many processes as the plan gives a run."""
     from harness.execute import execute
 
     plan = material.plan
     if not trains_together(spec, plan):
-        execute(spec, material, store, evaluation.open(material), send)
+        execute(spec, material, store, evaluation, send)
         return
-    reason = launch(take_part, plan.ranks, (spec, material, evaluation, store), send, plan.threads)
+    reason = launch(take_part, plan.ranks, (spec, material, evaluation.plan, store), send, plan.threads)
     if reason.startswith("process 0: Lost:"):  # another process took the run over: wait for it
         perform(spec, material, evaluation, store, send)
     elif reason:

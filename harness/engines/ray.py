@@ -221,5 +221,5 @@ def _work(
     if trains_together(spec, material.plan):
         take_part(place, send, spec, material, evaluation, store)
     else:
-        work(spec, material, evaluation, store, send)
+        work(spec, material, evaluation.open(material), store, send)
     return place.rank == 0 and store.run(spec.key).status not in ("failed", None)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from harness.evaluation import EvaluationPlan
+from harness.evaluation import Evaluation
 from harness.material import Material
 from harness.specs import RunSpec
 from harness.store import RunStore
@@ -23,7 +23,7 @@ def steady(threads: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def work(spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, send: Send) -> None:
+def work(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:
     """Make one run; its events go to `send`."""
     from harness.engines.ranks import perform
 

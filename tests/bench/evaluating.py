@@ -8,6 +8,7 @@ tokenises each time, though in a comparison it does so once for all models.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import time
@@ -94,6 +95,7 @@ def main() -> None:
     ]
     tasks = [task.only(task.drawn(arguments.limit, 0)) for task in tasks]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, fp32, {arguments.device}")
+    gc.freeze()  # the collector would search what was imported, again and again, on both sides
     for kind, output in KINDS.items():
         if part := [task for task in tasks if output == task.task.OUTPUT_TYPE]:
             compared(kind, part, model, tokenizer, arguments)

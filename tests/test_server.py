@@ -1,0 +1,83 @@
+"""Runs inherit what their server has loaded and made ready, and end as runs that loaded it themselves."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.compare import prepare
+from harness.execute import execute
+from harness.model import copied, plain_weights, weights_hash
+from harness.plan import make_plan
+from harness.specs import run_specs
+from harness.store import RunStore
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_path, tmp_path_factory):
+    """Material, evaluations and specs of a comparison of methods that need the base in different ways."""
+    folder, rng = tmp_path_factory.mktemp("asked"), random.Random(0)
+    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(60)]
+    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
+    general = [{"instruction": f"Echo {word}", "input": "", "output": word} for word in words]
+    suite = [{"question": f"Which has {word}?", "choices": [word, word[::-1]], "answer": "A"} for word in words[:6]]
+    (folder / "domain.json").write_text(json.dumps(domain))
+    (folder / "general.json").write_text(json.dumps(general))
+    (folder / "suite.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    places = {name: str(folder / file) for name, file in (("data", "domain.json"), ("general", "general.json"))}
+    places |= {"suites": str(folder / "suite.jsonl"), "out": str(folder / "results")}
+    settings = {"recipes": "sft lora distill ewc+wise prompt", "budget": "2steps", "max_length": 64, "precision": "bfloat16"}
+    material, evaluation, allowed = prepare(make_plan({"model": tiny_path, **places, **settings}))
+    return material, evaluation, run_specs(material, allowed)
+
+
+def results(specs, material, evaluation, root):
+    """Weights and item scores of every run."""
+    store, found = RunStore(root), {}
+    for spec in specs:
+        execute(spec, material, store, evaluation, lambda _: None)
+        run = store.run(spec.key)
+        assert run.status == "done", run.read("status")
+        weights = run.read("run")["happened"]["weights_hash"]
+        found[spec.row] = weights, {path.name: path.read_bytes() for path in sorted(run.path.glob("evals/*"))}
+    return found
+
+
+def test_runs_that_inherit_the_base_load_nothing_and_end_with_the_same_bits(asked, tmp_path, monkeypatch):
+    material, plan, specs = asked
+    loaded = results(specs, material, plan.open(material), tmp_path / "loaded")
+    own = pickle.loads(pickle.dumps(material))  # as a server receives it
+    ready = plan.open(own).prepare()
+    monkeypatch.setattr("harness.model.load_model", lambda path, *_: pytest.fail(f"{path} is loaded again"))
+    monkeypatch.setattr("harness.evaluation.load_tasks", lambda _: pytest.fail("tasks are built again"))
+    assert results(specs, own, ready, tmp_path / "inherited") == loaded
+    assert weights_hash(plain_weights(own.base.original(torch.float32))) == own.base.hash  # no run has written to it
+
+
+def test_a_held_model_is_not_sent_along_nor_taken_for_another(asked):
+    base = replace(asked[0].base)
+    base.hold(torch.float32)
+    assert base.original(torch.float32) is base.original(torch.float32)
+    assert len(pickle.dumps(base)) < 4 * base.parameters
+    other = replace(base, path="elsewhere")
+    with pytest.raises(OSError):
+        other.load(torch.float32)
+
+
+def test_a_copy_is_a_model_of_its_own_whose_tied_weights_stay_tied(asked):
+    model = asked[0].base.load(torch.float32)
+    model.get_output_embeddings().weight = model.get_input_embeddings().weight
+    twin = copied(model, "cpu")
+    assert twin.get_output_embeddings().weight is twin.get_input_embeddings().weight
+    assert weights_hash(plain_weights(twin)) == weights_hash(plain_weights(model))
+    with torch.no_grad():
+        twin.get_input_embeddings().weight.zero_()
+    twin.config.use_cache = False
+    assert model.get_input_embeddings().weight.any() and model.config.use_cache
