@@ -38,8 +38,9 @@ class Growing(DynamicLayer):
         setattr(self, name, room[:, :, :size])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
+        size = self.get_seq_length()
         for name, room in self.rooms.items():
-            self.take(name, room.index_select(0, beam_idx.to(room.device)), self.keys.shape[2])
+            self.take(name, room.index_select(0, beam_idx.to(room.device)), size)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self.keys, self.values = self._behind("keys", key_states), self._behind("values", value_states)
