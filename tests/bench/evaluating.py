@@ -8,7 +8,9 @@ tokenises each time, though in a comparison it does so once for all models.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import logging
 import os
 import time
@@ -18,7 +20,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 from lm_eval.evaluator import evaluate
@@ -45,7 +46,7 @@ def clock(device: str) -> float:
 def items_a_second(lm: Any, tasks: Sequence[Prepared], device: str) -> float:
     asked: Any = {"tasks": {task.told.name: task for task in tasks}, "groups": {}, "group_map": {}}
     begin = clock(device)
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # their progress bars
         evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
     return sum(len(task.docs) for task in tasks) / (clock(device) - begin)
 
