@@ -172,8 +172,10 @@ def hashes(out: Path) -> dict[str, str]:
     return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
 
 
-def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path):
-    """One run's own process is killed; the comparison goes on and the exit code says that not all is well."""
+@pytest.mark.parametrize("killed", ["run", "server"])
+def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path, killed):
+    """One run's own process is killed, or the one that forked it; the comparison goes on and the exit code says that not all
+    is well."""
     asked = options(files, tiny_path, tmp_path, recipes="sft low_lr", budget="30epochs", workers=1)
     process = lethe(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     victim = None
@@ -183,9 +185,12 @@ def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path):
             if log.stat().st_size and not (log.parent / "status.json").exists():
                 victim = holder_of(log)
     assert victim is not None
-    os.kill(victim, signal.SIGKILL)
+    parent = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(victim if killed == "run" else parent, signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == 1 and "out_of_memory" in errors and "signal 9" in errors
+    assert errors.count("signal 9") == 1  # the other recipe ran
+    assert not Path(f"/proc/{victim}").exists()
 
 
 def holder_of(path: Path) -> int | None:
