@@ -66,18 +66,21 @@ def use_liger(model: Any) -> None:
             module.forward = MethodType(own, module)
 
 
-def compile_blocks(model: Any) -> None:
+def compile_blocks(model: Any, longest: int, room: int) -> None:
     """Let torch compile each block's forward for any batch and length; only while it trains, so scores stay as they are.
 
-    Names of parameters, and hooks on blocks, stay as well. A batch of one row has a graph of its own. Both are compiled here,
-    where it costs no budget.
+    Names of parameters, and hooks on blocks, stay as well. One row has code of its own, and so may sizes between the compiler's
+    thresholds: batches of every power of two are met here, where it costs no budget. `longest`: tokens of the longest example;
+    `room`: of a micro-batch.
     """
+    torch._dynamo.config.recompile_limit = 64  # sizes, times blocks that differ in what trains; beyond it nothing is compiled
     for block in blocks_of(model):
         block.forward = _while_training(block)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for rows in (2, 1):
-            logits_at(model, empty_batch(Shape(rows, 64, 8), device)).sum().backward()
+        most = max(2, room // longest)
+        for rows in (2, 1, *(2**n for n in range(2, most.bit_length())), most):
+            logits_at(model, empty_batch(Shape(rows, longest, 8), device)).sum().backward()
             model.zero_grad()
 
 

@@ -176,15 +176,19 @@ class TrainingRun(Run):
         name = name if self.stage == 1 else f"stage {self.stage}/{name}"
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:6], "big")
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
+
     def load(self) -> nn.Module:
         """A fresh copy of the base in the computing precision."""
         model = self.base.load(self.dtype, self.device)
         if self.training.kernels == "liger":
             use_liger(model)
-        longest = max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
         if self.training.pack_length:
             use_packing(model)
-        elif self.device.type == "cpu" and longest <= SHORT:
+        elif self.device.type == "cpu" and self.longest <= SHORT:
             model.set_attn_implementation("eager")
         return self._checkpointed(model)
 

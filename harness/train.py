@@ -115,7 +115,7 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
         check_packing(wrapped.model)  # what wraps the model must not let documents see each other either
     run.model = wrapped.model.train()
     if run.training.compile:
-        compile_blocks(run.model)
+        compile_blocks(run.model, run.longest, run.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)
     if record is None:
         return Progress()

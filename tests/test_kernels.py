@@ -195,11 +195,11 @@ def test_scores_are_those_of_plain_blocks(base, monkeypatch):
     called = []
     monkeypatch.setattr(torch, "compile", lambda plain, dynamic: lambda *a, **k: called.append(dynamic) or plain(*a, **k))
     model = base.load(torch.float32).train()
-    kernels.compile_blocks(model)
-    assert called == [True] * 4, "two blocks, a batch of several rows and of one"
+    kernels.compile_blocks(model, longest=24, room=240)
+    assert called == [True] * 10, "two blocks; 2, 1, 4, 8 and 10 rows"
     assert all(p.grad is None for p in model.parameters())
     nll(model.eval(), collate(examples(2)))
-    assert len(called) == 4
+    assert len(called) == 10
 
 
 @torch_warns_itself
