@@ -195,7 +195,8 @@ class TrainingRun(Run):
     def _checkpointed(self, model: Any) -> Any:
         """The model, set to compute activations again in the backward pass where that is asked; only while it trains."""
         if self.training.checkpointing:
-            model.activation_checkpointing_enable()
+            named = getattr(model, "activation_checkpointing_enable", None)  # before transformers 5.21, which vLLM asks for:
+            (named or model.gradient_checkpointing_enable)()
         return model
 
     def _collate(self, group: Sequence[Example]) -> Batch:
