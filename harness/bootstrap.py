@@ -106,33 +106,30 @@ Drawn = tuple[slice, np.ndarray, slice, np.ndarray, tuple[np.ndarray, np.ndarray
 
 def _drawn(strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator) -> Iterator[Drawn]:
     """Draws of seeds and clusters, a block at a time and no more rows at once than the processor's cache holds."""
-    parts = [list(_parts(stratum, available)) for stratum in strata]
+    rows, n_seeds, _ = available.shape
+    parts = [_flat(stratum.sums.astype(np.float32), available[..., stratum.measures]) for stratum in strata]
     for begin in range(0, reps, BLOCK):
         size = min(BLOCK, reps - begin)
-        draws = _weights(rng, size, available.shape[1])
-        for stratum, rows in zip(strata, parts, strict=True):
-            counts = _weights(rng, size, len(stratum.sums))
-            for place, changes, base in rows:
-                found = [(counts @ part.reshape(len(part), -1)).reshape(size, *part.shape[1:]) for part in (changes, base)]
-                means_ = seed_means(found[0], found[1][:, 0], found[1][:, 1], available[place, :, stratum.measures])
-                yield slice(begin, begin + size), draws, place, stratum.measures, means_
+        draws = _weights(rng, size, n_seeds)
+        for stratum, sums in zip(strata, parts, strict=True):
+            times, own = _weights(rng, size, len(stratum.sums)), stratum.measures
+            changes, base = ((times @ part.reshape(len(part), -1)).reshape(size, *part.shape[1:]) for part in sums)
+            step = max(1, CACHED // (size * n_seeds * len(own)))
+            for place in (slice(row, row + step) for row in range(0, rows, step)):
+                start, counts = np.moveaxis(base if base.shape[2] == 1 else base[:, :, place], 1, 0)
+                found = seed_means(changes[:, place], start, counts, available[place, :, own])
+                yield slice(begin, begin + size), draws, place, own, found
 
 
-def _parts(stratum: Stratum, available: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Some rows at a time: their sums of changes (K, r, S, m), of base scores and pairs (K, 2, r, S, m), as float32.
-
-    The latter are (K, 2, 1, 1, m) where all runs have the same items.
-    """
-    step = max(1, CACHED // (BLOCK * available.shape[1] * len(stratum.measures)))
-    for begin in range(0, len(available), step):
-        place = slice(begin, begin + step)
-        sums, here = stratum.sums[:, :, place].astype(np.float32), available[place, :, stratum.measures]
-        base, full = sums[:, 1:], here.all(-1)
-        if full.any():
-            row, seed = np.argwhere(full)[0]
-            one = base[:, :, row : row + 1, seed : seed + 1]
-            base = one if (here <= (base == one)).all() else base
-        yield place, np.ascontiguousarray(sums[:, 0]), np.ascontiguousarray(base)
+def _flat(sums: np.ndarray, available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of changes, (K, R, S, m), and of base scores and pairs, (K, 2, R, S, m) or, where all runs have the same items,
+    (K, 2, 1, 1, m)."""
+    base, full = sums[:, 1:], available.all(-1)
+    if full.any():
+        row, seed = np.argwhere(full)[0]
+        one = base[:, :, row : row + 1, seed : seed + 1]
+        base = one if (available <= (base == one)).all() else base
+    return np.ascontiguousarray(sums[:, 0]), np.ascontiguousarray(base)
 
 
 def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:

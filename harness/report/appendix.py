@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from harness.report.format import MISSING
-from harness.report.summary import Row, Summary, dig
+from harness.report.rows import Row, dig
+from harness.report.summary import Summary
 from harness.report.tables import latex_text, markdown
 
 COLUMNS = ["row", "method", "setting", "value"]

@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from harness.report import format as shown
 from harness.report.ink import Plot, marks
+from harness.report.rows import TRACKS
 from harness.report.sections import SECTIONS
-from harness.report.summary import TRACKS, Summary
+from harness.report.summary import Summary
 
 HERE = Path(__file__).parent
 GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))

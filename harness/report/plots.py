@@ -12,7 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from harness.report.format import points, signed, visible
 from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
-from harness.report.summary import TRACKS, Row, Summary
+from harness.report.rows import TRACKS, Row
+from harness.report.summary import Summary
 from harness.report.tokens import weights, zones
 from harness.stats import MARGIN
 

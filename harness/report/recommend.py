@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.limits import STANDARD, Limits, parse_limits
 from harness.report.format import number, rough, si
-from harness.report.summary import TRACKS, Row, Summary
+from harness.report.rows import TRACKS, Row
+from harness.report.summary import Summary
 
 
 @dataclass(frozen=True)

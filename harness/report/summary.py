@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +19,7 @@ from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
 from harness.report.kinds import kind_table
 from harness.report.quality import domain_phrases, quality_table
+from harness.report.rows import TRACKS, Row, base_of, dig, rows_of
 from harness.report.stages import Stages, read_stages
 from harness.report.tokens import token_tables
 from harness.report.trials import read_trials
@@ -28,43 +28,6 @@ from harness.store import Comparison, RunStore, among, read_texts
 
 REFERENCES = ("sft", "low_lr")
 """Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
-TRACKS = {"free": "without general data", "general": "with general data"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a recipe over its seeds."""
-
-    name: str
-    role: str
-    track: str
-    status: str
-    reasons: tuple[str, ...]
-    """Why seeds did not end well, one sentence each."""
-    seeds: tuple[int, ...]
-    """Seeds that ended well."""
-    keys: tuple[str, ...]
-    runs: tuple[dict[str, Any], ...] = field(repr=False)
-    """The entries of `Comparison.runs`, failed ones too."""
-
-    @property
-    def done(self) -> bool:
-        return bool(self.seeds)
-
-    @property
-    def finished(self) -> list[dict[str, Any]]:
-        return [run for run in self.runs if run["status"] == "done"]
-
-    def cost(self, *names: str) -> float:
-        """Mean over finished seeds of a number in `ledger` or `run`; NaN where none has it."""
-        found = [dig(run, *names) for run in self.finished]
-        known = [float(value) for value in found if isinstance(value, (int, float))]
-        return float(np.mean(known)) if known else np.nan
-
-    def shares(self, *names: str) -> dict[str, float]:
-        """The same for a mapping: {name: mean}."""
-        names_found = sorted({key for run in self.finished for key in dig(run, *names) or {}})
-        return {key: self.cost(*names, key) for key in names_found}
 
 
 @dataclass(frozen=True)
@@ -259,7 +222,7 @@ class Summary:
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     """Gather rows and statistics; only runs that ended well give numbers."""
-    rows = _rows(comparison.runs)
+    rows = rows_of(comparison.runs)
     done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
     tables = [_done(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
     base, everything = base_of(rows), tables[0]
@@ -272,17 +235,6 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     answers, probed = _done(comparison.quality, done), _done(comparison.probe, done)
     told = trials, stages, answers, probed, comparison.people or {}
     return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told)
-
-
-def base_of(rows: list[Row]) -> str:
-    return next((row.name for row in rows if row.role == "base"), "base")
-
-
-def dig(value: Any, *names: str) -> Any:
-    """A value deep in nested dictionaries, or None."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
@@ -306,30 +258,3 @@ def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:
     """Scores that have a mean over items."""
     keep = (table["channel"] != "calibration").to_numpy(bool)
     return table if keep.all() else table[keep].reset_index(drop=True)
-
-
-def _rows(runs: Iterable[dict[str, Any]]) -> list[Row]:
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        grouped.setdefault(run["row"], []).append(run)
-    order = {"base": 0, "control": 1, "untrained": 1}
-    rows = [_row(name, entries) for name, entries in grouped.items()]
-    return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
-
-
-def _row(name: str, runs: list[dict[str, Any]]) -> Row:
-    first, done = runs[0], [run for run in runs if run["status"] == "done"]
-    bad = [run for run in runs if run["status"] != "done"]
-    words = Counter(str(run["status"] or "not run").replace("_", " ") for run in bad)
-    if not bad:
-        status = "done"
-    elif done:
-        status = f"done {len(done)} of {len(runs)}: " + ", ".join(words)
-    else:
-        status = ", ".join(words)
-    reasons = [
-        f"seed {run['seed']}: {dig(run, 'status_record', 'reason') or 'no reason was recorded'}" for run in bad
-    ]  # fmt: skip
-    track = first.get("track") if first.get("track") in TRACKS else "free"
-    seeds, keys = tuple(run["seed"] for run in done), tuple(run["key"] for run in runs)
-    return Row(name, first.get("role", "recipe"), str(track), status, tuple(reasons), seeds, keys, tuple(runs))

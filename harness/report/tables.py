@@ -11,7 +11,8 @@ import pandas as pd
 from harness.report.compliance import compliance
 from harness.report.format import MISSING, number, p_value, points, si, with_interval
 from harness.report.frontier import Rank, Standing
-from harness.report.summary import Row, Summary
+from harness.report.rows import Row
+from harness.report.summary import Summary
 from harness.stats import Estimate
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from harness.report.format import p_value, points, rough, visible
 from harness.report.recommend import choices, limits_of, recommend
-from harness.report.summary import TRACKS, Row, Summary
+from harness.report.rows import TRACKS, Row
+from harness.report.summary import Summary
 from harness.report.verdict import verdicts, warnings
 from harness.stats import Estimate
 

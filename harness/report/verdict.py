@@ -8,7 +8,8 @@ import numpy as np
 
 from harness.report.claims import does_not_forget
 from harness.report.format import number, points, rough
-from harness.report.summary import TRACKS, Row, Summary
+from harness.report.rows import TRACKS, Row
+from harness.report.summary import Summary
 from harness.stats import MARGIN
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}

@@ -14,7 +14,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from harness.compare import compare
-from harness.report.summary import dig, summarise
+from harness.report.rows import dig
+from harness.report.summary import summarise
 from harness.store import RunStore, read_comparison
 from suites.phantom.repeated import Repeated, repeat
 

@@ -11,8 +11,9 @@ from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
 from harness.report.plots import heat_grid
 from harness.report.recommend import choices, embedded, limits_of, recommend
+from harness.report.rows import TRACKS, Row
 from harness.report.stages import STAGES, stage_table
-from harness.report.summary import TRACKS, Row, Summary
+from harness.report.summary import Summary
 from harness.report.tables import costs, memory, quality, tuning
 from harness.report.trials import by_trials
 from harness.report.verdict import NEAR_BEST, verdicts, warnings
