@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from harness.report.appendix import appendix_latex, appendix_markdown, bibtex
 from harness.report.page import page
@@ -42,6 +43,7 @@ class Report:
         return all(row.status == "done" for row in self.summary.rows)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: threads would wait longer than they compute
 def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
     summary = summarise(read_comparison(folder, store), reps)
