@@ -186,6 +186,7 @@ def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path, killed):
                 victim = holder_of(log)
     assert victim is not None
     parent = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
+    assert "\nThreads:\t1\n" in Path(f"/proc/{parent}/status").read_text()  # others would not survive its forks
     os.kill(victim if killed == "run" else parent, signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == 1 and "out_of_memory" in errors and "signal 9" in errors

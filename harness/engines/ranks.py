@@ -5,7 +5,6 @@ On a cluster `harness/engines/gang.py` starts them; what they do is the same.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -16,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import settle, steady
+from harness.engines.worker import forkserver, settle, steady
 from harness.errors import PlanError
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
@@ -25,7 +24,6 @@ from harness.specs import RunSpec, seconds_a_flop, sharding_of
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]
-PRELOAD = ["harness.execute", "peft", "lm_eval.evaluator"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], recei
     """
     import torch.distributed as dist
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = forkserver()
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
     running: dict[Connection, tuple[BaseProcess, int]] = {}
     reason = ""

@@ -18,28 +18,18 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import work
+from harness.engines.worker import forkserver, work
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
 from harness.specs import RunSpec
 from harness.store import RunStore
-
-PRELOAD = ["harness.wrapping", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard", "harness.execute"]
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads halve the speed of a shared machine
-    "TOKENIZERS_PARALLELISM": "false",  # threads
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asks whether there is a GPU without a context
-}
 
 
 class Server:
     """The conductor's end of it: runs are numbered by whoever starts them."""
 
     def __init__(self, material: Material, evaluation: EvaluationPlan, store: RunStore):
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context = forkserver()
         self._connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, material, evaluation, store))
         self.process.start()
