@@ -6,8 +6,8 @@ A copy is sent back file by file: what has changed, then the checkpoint (one fil
 
 from __future__ import annotations
 
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from harness.files import is_local
 from harness.store import RunFolder
 
-CHECKPOINT, PACKED = "checkpoint", "checkpoint.tar"
+CHECKPOINT, PACKED = "checkpoint", "checkpoint.zip"
 Stamp = tuple[int, int, int]
 
 
@@ -37,8 +37,8 @@ class Copy:
                 fs.get_file(remote, str(self.local / name))
         packed = self.local / PACKED
         if packed.exists():
-            with tarfile.open(packed) as archive:
-                archive.extractall(self.local / CHECKPOINT, filter="data")
+            with zipfile.ZipFile(packed) as archive:
+                archive.extractall(self.local / CHECKPOINT)
             packed.unlink()
         self.known = self.stamps()
 
@@ -78,8 +78,9 @@ class Copy:
             self.store.fs.put_file(str(self.local / name), target)
             return
         with tempfile.TemporaryDirectory(dir=self.local, prefix=".") as folder:
-            with tarfile.open(f"{folder}/{PACKED}", "w") as archive:
-                archive.add(self.local / CHECKPOINT, arcname=".")
+            with zipfile.ZipFile(f"{folder}/{PACKED}", "w") as archive:
+                for path in (self.local / CHECKPOINT).rglob("*"):
+                    archive.write(path, path.relative_to(self.local / CHECKPOINT))
             self.store.fs.put_file(f"{folder}/{PACKED}", target)
 
     def _remove(self, gone: list[str]) -> None:
