@@ -7,7 +7,7 @@ results/runs/<key>/
   probe.json    what the recovery probe cost, where one was asked for
   leases/       who made it, or is at it (harness/lease.py)
   status.json   written last: done | failed | diverged | out_of_memory | overdrawn | stopped
-  checkpoint/   while running; checkpoint.tar where the store is no local file system (harness/workspace.py)
+  checkpoint/   while running; checkpoint.zip where the store is no local file system (harness/workspace.py)
   weights/      safetensors
   evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
                                 stages | probe; one row per item and metric

@@ -16,7 +16,7 @@ from harness.lease import Lease, Lost, Watch, leased
 from harness.plan import make_plan
 from harness.report import write_report
 from harness.store import RunFolder, RunStore, read_comparison
-from harness.workspace import workspace
+from harness.workspace import PACKED, workspace
 from tests.report.fake_store import build
 from tests.stores import KINDS, s3_server
 
@@ -135,7 +135,7 @@ def test_work_goes_on_elsewhere_from_the_checkpoint_that_was_sent(root):
         (here.local / "checkpoint").rmdir()
         RunFolder(here.local).write("status", {"status": "done"})
     assert run.status == "done" and (run.path / "evals" / "final.parquet").read_bytes() == b"scores"
-    assert not {"checkpoint.tar", "checkpoint"} & set(names(run.path))
+    assert not {PACKED, "checkpoint"} & set(names(run.path))
     assert [entry["step"] for entry in run.log()] == [1]
 
 
