@@ -1,4 +1,4 @@
-"""How much memory and time a run needs, from the model's shape alone: no weights, no data, no GPU.
+"""How much memory a run needs, from the model's shape alone: no weights, no data, no GPU.
 
 Bytes on each of n GPUs; P parameters of which T train, w bytes a weight in the computing precision:
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from harness.budget import PROBES, Ledger, Price, Shape, empty_batch, fit
 from harness.contract import blocks_of, overrides
 from harness.errors import PlanError
-from harness.gpus import MFU, RESERVE, Gpu, find_gpu
+from harness.gpus import RESERVE, Gpu, find_gpu
 from harness.model import BaseModel, empty_model, logits_at
 from harness.plan import Plan
 from harness.protocol import Training, TrainingData
@@ -61,13 +61,12 @@ class Way:
 
 @dataclass(frozen=True)
 class Size:
-    """What a recipe needs on each of its GPUs, in bytes; and FLOPs of training on a token, the teacher's included."""
+    """What a recipe needs on each of its GPUs, in bytes."""
 
     weights: float
     states: float
     """Gradients, masters, moments, and what was prepared for each weight."""
     activations: float
-    flops: float
 
     @property
     def bytes(self) -> float:
@@ -75,10 +74,6 @@ class Size:
 
     def fits(self, gpu: Gpu) -> bool:
         return self.bytes <= (1 - RESERVE) * gpu.memory
-
-    def seconds(self, gpu: Gpu, tokens: float) -> float:
-        """Device-seconds for so many tokens, at `MFU` of the peak."""
-        return self.flops * tokens / (MFU * gpu.flops)
 
 
 class Sizer:
@@ -91,17 +86,17 @@ class Sizer:
         self.parameters = sum(p.numel() for p in base.parameters())
         self.blocks, self.hidden = len(blocks_of(base)), base.config.get_text_config().hidden_size
         self.vocabulary = base.get_output_embeddings().weight.shape[0]
-        self.runs = {checkpointing: self._run(checkpointing) for checkpointing in (False, True)}
-        self.trained = self.runs[False].trained_parameters
+        run = self._run()
+        self.trained = run.trained_parameters
         self.taught = "base_logits" in recipe.needs
         self.copied = self.taught and self.trained == self.parameters
         self.prepared = sum(overrides(method, "prepare") and overrides(method, "pull") for method in recipe.methods)
-        self.kept = kept_bytes(self.runs[False].empty(), self.width)
+        self.kept = kept_bytes(run.empty(), self.width)
 
-    def _run(self, checkpointing: bool) -> TrainingRun:
-        """A run without data, which knows prices."""
+    def _run(self) -> TrainingRun:
+        """A run without data, which knows what is trained."""
         base = BaseModel(self.path, None, "", self.parameters, self.length)
-        training = Training(1e-5, 1, self.length, 0.0, "constant", 0.0, 1.0, self.precision, checkpointing=checkpointing)
+        training = Training(1e-5, 1, self.length, 0.0, "constant", 0.0, 1.0, self.precision)
         return TrainingRun(base, TrainingData((), ()), self.recipe.methods, training, Ledger("steps", 1.0), 0)
 
     def size(self, way: Way, squares: bool = False) -> Size:
@@ -111,7 +106,7 @@ class Sizer:
         weights = self.width * self.parameters * (1 / pieces + self.copied)
         states = (4 + 4 + 8) * self.trained + 4 * self.prepared * self.parameters
         states = (0 if way.offload else states / parts) + self.width * self.trained / pieces
-        return Size(weights, states, self.activations(way, squares), self.token_flops(way.checkpointing))
+        return Size(weights, states, self.activations(way, squares))
 
     def activations(self, way: Way, squares: bool) -> float:
         """Bytes that a micro-batch of the longest sequences, supervised throughout, keeps for its backward pass."""
@@ -122,11 +117,6 @@ class Sizer:
             blocks = blocks / self.blocks + self.blocks * self.hidden * self.width * tokens
         head = self.kept.place + (4 + self.width + (12 if self.taught else 0)) * self.vocabulary
         return blocks + head * tokens
-
-    def token_flops(self, checkpointing: bool) -> float:
-        shape, run = Shape(1, self.length, self.length), self.runs[checkpointing]
-        teacher = run.price("full", False).of(shape) if self.taught else 0.0
-        return (run.price("train", True).of(shape) + teacher) / self.length
 
 
 def kept_bytes(model: nn.Module, width: int) -> Price:

@@ -65,7 +65,6 @@ def test_adapters_and_teachers_are_seen(small):
     way = Way(512)
     assert sizes["distill"].size(way).weights == 2 * sizes["sft"].size(way).weights
     assert sizes["ewc"].size(way).states - sizes["sft"].size(way).states == 4 * sizes["ewc"].parameters
-    assert sizes["distill"].token_flops(False) > 1.2 * sizes["sft"].token_flops(False)
 
 
 def test_the_least_way_that_fits_is_chosen(small):
