@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +21,9 @@ from harness.parallel.together import Together
 from harness.plan import Plan, make_plan
 from harness.specs import ranks_of, run_specs
 from harness.store import RunStore
+from tests.cluster import two_nodes
 from tests.ranks import whereabouts
+from tests.training import small_files
 
 FAULT = '''
 import os
@@ -183,28 +182,16 @@ def test_ranks_wait_until_they_see_the_files_that_the_first_sees(monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes on this machine, of one core and, as it says, one GPU each."""
-    pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "num_gpus": 1}
-    found = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    found.add_node(**node)
-    yield found
-    found.shutdown()
+    with two_nodes(num_gpus=1) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def asked(tiny_path, tmp_path_factory) -> dict[str, Any]:
     """Options of a small comparison."""
-    folder, rng = tmp_path_factory.mktemp("gang"), random.Random(0)
-    words = ["".join(rng.choice("abcdefgh") for _ in range(6)) for _ in range(60)]
-    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
-    suite = [{"id": str(i), "question": f"Echo {word}", "answer": word} for i, word in enumerate(words[:4])]
-    (folder / "domain.json").write_text(json.dumps(domain))
-    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    folder = tmp_path_factory.mktemp("gang")
     (folder / "fault.py").write_text(FAULT)
-    asked = {"data": f"{folder}/domain.json", "suites": f"{folder}/echo.jsonl", "model": tiny_path, "max_length": 64}
+    asked: dict[str, Any] = small_files(folder, 60) | {"model": tiny_path, "max_length": 64}
     return asked | {"recipes": f"{folder}/fault.py:Fault", "final_only": True, "checkpoint_every": 0.0, "limit": 4}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from harness.cluster import connect
 from harness.engines.ray import interrupts
 from harness.errors import PlanError
 from harness.store import RunStore
+from tests.cluster import two_nodes
+from tests.training import small_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,28 +66,16 @@ def test_an_interrupt_that_is_swallowed_is_raised_at_the_next_look():
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core each, on this machine."""
-    pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    found.add_node(num_cpus=1)
-    yield found
-    found.shutdown()
+    with two_nodes() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def asked(tiny_path, tmp_path_factory) -> dict[str, str]:
     """Options of a small comparison; one recipe's process is killed once."""
-    folder, rng = tmp_path_factory.mktemp("ray"), random.Random(0)
-    words = ["".join(rng.choice("abcdefgh") for _ in range(6)) for _ in range(120)]
-    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
-    suite = [{"id": str(i), "question": f"Echo {word}", "answer": word} for i, word in enumerate(words[:20])]
-    (folder / "domain.json").write_text(json.dumps(domain))
-    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    folder = tmp_path_factory.mktemp("ray")
     (folder / "fault.py").write_text(FAULT)
-    recipes = f"{folder}/fault.py:Fault lora"
-    asked = {"data": f"{folder}/domain.json", "suites": f"{folder}/echo.jsonl", "model": tiny_path, "recipes": recipes}
+    asked = small_files(folder, 120) | {"model": tiny_path, "recipes": f"{folder}/fault.py:Fault lora"}
     return asked | {"budget": "4epochs", "max_length": "64", "batch_size": "8", "final_only": "true", "checkpoint_every": "0"}
 
 

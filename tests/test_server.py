@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import pickle
-import random
 from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.compare import prepare
+from harness.evaluation import EvaluationPlan, load_tasks
 from harness.execute import execute
-from harness.model import copied, plain_weights, weights_hash
+from harness.model import collate, copied, plain_weights, weights_hash
 from harness.plan import make_plan
 from harness.specs import run_specs
 from harness.store import RunStore
+from tests.training import small_files
 
 torch.set_num_threads(1)
 
@@ -23,17 +24,17 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def asked(tiny_path, tmp_path_factory):
     """Material, evaluations and specs of a comparison of methods that need the base in different ways."""
-    folder, rng = tmp_path_factory.mktemp("asked"), random.Random(0)
-    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(60)]
-    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
-    general = [{"instruction": f"Echo {word}", "input": "", "output": word} for word in words]
-    suite = [{"question": f"Which has {word}?", "choices": [word, word[::-1]], "answer": "A"} for word in words[:6]]
-    (folder / "domain.json").write_text(json.dumps(domain))
+    folder = tmp_path_factory.mktemp("asked")
+    general = [{"instruction": f"Say {word}", "input": "", "output": word} for word in map(str, range(100, 160))]
     (folder / "general.json").write_text(json.dumps(general))
-    (folder / "suite.jsonl").write_text("\n".join(map(json.dumps, suite)))
-    places = {name: str(folder / file) for name, file in (("data", "domain.json"), ("general", "general.json"))}
-    places |= {"suites": str(folder / "suite.jsonl"), "out": str(folder / "results")}
-    settings = {"recipes": "sft lora distill ewc+wise prompt", "budget": "2steps", "max_length": 64, "precision": "bfloat16"}
+    places = small_files(folder, 60) | {"general": str(folder / "general.json"), "out": str(folder / "results")}
+    settings = {
+        "limit": 6,
+        "recipes": "sft lora distill ewc+wise prompt",
+        "budget": "2steps",
+        "max_length": 64,
+        "precision": "bfloat16",
+    }
     material, evaluation, allowed = prepare(make_plan({"model": tiny_path, **places, **settings}))
     return material, evaluation, run_specs(material, allowed)
 
@@ -59,6 +60,18 @@ def test_runs_that_inherit_the_base_load_nothing_and_end_with_the_same_bits(aske
     monkeypatch.setattr("harness.evaluation.load_tasks", lambda _: pytest.fail("tasks are built again"))
     assert results(specs, own, ready, tmp_path / "inherited") == loaded
     assert weights_hash(plain_weights(own.base.original(torch.float32))) == own.base.hash  # no run has written to it
+
+
+def test_nothing_runs_where_held_out_losses_are_not_the_models_own(asked, monkeypatch):
+    """Planted fault: targets are read one place too late."""
+
+    def unshifted(examples, device="cpu"):
+        batch = collate(examples, device)
+        return replace(batch, places=batch.places + 1)
+
+    monkeypatch.setattr("harness.drift.collate", unshifted)
+    with pytest.raises(RuntimeError, match="targets are not shifted by one"):
+        EvaluationPlan.make(asked[0], load_tasks(asked[0]))
 
 
 def test_a_held_model_is_not_sent_along_nor_taken_for_another(asked):

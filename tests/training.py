@@ -28,10 +28,10 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
     return tuple(made)
 
 
-def small_files(folder: Path) -> dict[str, str]:
-    """`data` and `suites` of a comparison: 160 words to grade, 30 to echo."""
+def small_files(folder: Path, n: int = 160) -> dict[str, str]:
+    """`data` and `suites` of a comparison: n words to grade, 30 of them to echo."""
     rng = random.Random(0)
-    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(160)]
+    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(n)]
     domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
     suite = [{"id": str(i), "question": f"Echo {word[:2]}", "answer": word[:2]} for i, word in enumerate(words[:30])]
     (folder / "domain.json").write_text(json.dumps(domain))

@@ -86,11 +86,12 @@ def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
 
 def _answers(comparison: Comparison) -> pd.DataFrame:
     """Free answers where there are any, else what the tasks made the models generate."""
-    free = comparison.quality
-    if len(free):
-        free = free[free["primary"] & free["task"].str.endswith("_greedy")]
-    scores = free if len(free) else read_texts(comparison.runs, comparison.store, "final")
-    table = free if len(free) else scores[scores["primary"] & (scores["channel"] == "generation")]
+    table = comparison.quality
+    if len(table):
+        table = table[table["primary"] & table["task"].str.endswith("_greedy")]
+    if not len(table):
+        scores = read_texts(comparison.runs, comparison.store, "final")
+        table = scores[scores["primary"] & (scores["channel"] == "generation")]
     texts = table.assign(**{name: table[name].fillna("").astype(str) for name in ("prompt", "output", "target", "cluster")})
     return texts[["row", "seed", "group", "task", "item", "cluster", "prompt", "output", "target"]].astype(object)
 
