@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing kernels compile final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision out tensorboard
+OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing kernels compile final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision scoring out tensorboard
 upper = $(shell echo $(1) | tr a-z_ A-Z_)
 # DATA=finance.json becomes --data 'finance.json', and so for every option above
 FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))

@@ -19,6 +19,7 @@ from harness.decode import Prompt
 from harness.errors import PlanError
 from harness.likelihood import Continuation
 from harness.lm import Codec, EvaluatedModel
+from harness.shared import head_dtype
 
 MEMORY = 0.6
 """Share of the GPU that vLLM takes: a guess that leaves room for the model itself and the base, which measure drift."""
@@ -61,7 +62,8 @@ class VllmModel(EvaluatedModel):
 
         super().__init__(model, codec, **options)
         places = {"max_model_len": self.max_length, "gpu_memory_utilization": MEMORY}
-        self._engine: Any = VLLM(pretrained=folder, dtype="float32", batch_size="auto", seed=0, **places)  # type: ignore[arg-type]
+        dtype = str(head_dtype(model)).removeprefix("torch.")
+        self._engine: Any = VLLM(pretrained=folder, dtype=dtype, batch_size="auto", seed=0, **places)  # type: ignore[arg-type]
         self.max_length -= 2  # its class cuts what leaves no room for a token more
 
     def _score(self, asked: Sequence[Continuation]) -> list[tuple[float, bool]]:

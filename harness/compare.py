@@ -139,6 +139,7 @@ def question_of(material: Material) -> dict[str, Any]:
         "deepspeed": sharding_of(plan),
         "batch_size": plan.batch_size,
         "precision": plan.precision,
+        "scoring": None if plan.scoring == "float32" else plan.scoring,
         "threads": plan.threads,
         "learning_rate": material.training.learning_rate,
         "tune": plan.tune,

@@ -19,10 +19,6 @@ from torch import Tensor
 from harness.memory import Prefix, extend, prefill
 from harness.shared import Ids, device_of, innermost, rows_of, width_of
 
-TOKEN_BUDGET = {"cpu": 1024}
-"""Padded tokens in one forward pass, by device: measured best for small models on a CPU core."""
-GPU_BUDGET = 65536
-"""The same on any GPU: safe on a large one."""
 PASSES = 4
 """Prompts of one part, in caches full: fewer would leave the cache idle at the end of each more often."""
 
@@ -30,19 +26,21 @@ PASSES = 4
 # --- batches and models ------------------------------------------------------------------------------------------
 
 
-def token_budget_of(device: torch.device) -> int:
-    """Padded tokens in one forward pass that suit a device."""
-    return TOKEN_BUDGET.get(device.type, GPU_BUDGET)
+def batched(
+    things: Sequence[Any], size: Callable[[Any], int], budget: int, places: Callable[[Any], int] = lambda _: 1, most: int = 0
+) -> Iterator[list[Any]]:
+    """Cut things into batches of similar size in tokens, longest first: at most `budget` tokens, padding included.
 
-
-def batched(things: Sequence[Any], size: Callable[[Any], int], budget: int) -> Iterator[list[Any]]:
-    """Cut things into batches of similar size in tokens, longest first: at most `budget` tokens, padding included."""
+    `most`: where given, of the head's `places` in a batch.
+    """
     group: list[Any] = []
+    head = 0
     for thing in sorted(things, key=size, reverse=True):
-        if group and (len(group) + 1) * size(group[0]) > budget:
+        if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + places(thing) > most)):
             yield group
-            group = []
+            group, head = [], 0
         group.append(thing)
+        head += places(thing)
     if group:
         yield group
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.contract import Batch, Example
-from harness.decode import batched, token_budget_of
+from harness.decode import batched
 from harness.journal import Journal
 from harness.model import collate, logits_at, nll
+from harness.placing import places_of, token_budget_of, vocabulary, while_memory_runs_out
 from harness.shared import device_of
 
 CACHE_BYTES = 512 * 2**20
@@ -39,19 +39,12 @@ class Drift:
         self._decode, self._budget = decode, token_budget
         self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
-        self._known: dict[int, Tensor] = {}
-
-    @cached_property
-    def _batches(self) -> list[Batch]:
-        """Where the base is."""
-        device = device_of(self.base())
-        budget = self._budget or token_budget_of(device)
-        return [collate(some, device) for some in batched(self.examples, len, budget)]
+        self._known: dict[tuple[Example, ...], Tensor] = {}
 
     @cached_property
     def _keeps(self) -> bool:
         """Whether the base's log-probabilities are small enough to be kept."""
-        return sum(batch.labels.numel() for batch in self._batches) * vocabulary(self.base()) * 4 <= CACHE_BYTES
+        return sum(map(_places, self.examples)) * vocabulary(self.base()) * 4 <= CACHE_BYTES
 
     @torch.no_grad()
     def check(self) -> None:
@@ -75,30 +68,37 @@ class Drift:
     def measure(self, model: nn.Module, journal: Journal | None = None) -> list[tuple[Example, dict[str, float]]]:
         """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers.
 
-        Batches that the journal knows are not computed again.
+        Batches that the journal knows are not computed again; they are halved while memory runs out.
         """
+        base = self.base()
+        budget = self._budget or token_budget_of(base)
+        return while_memory_runs_out(lambda tokens: self._measured(model, base, tokens, journal or Journal()), budget)
+
+    def _measured(
+        self, model: nn.Module, base: nn.Module, budget: int, journal: Journal
+    ) -> list[tuple[Example, dict[str, float]]]:
+        """In batches of so many padded tokens."""
         found = []
-        for place, batch in enumerate(self._batches):
-            asked = ["drift", [[example.id, example.tokens, example.supervised] for example in batch.examples]]
-            values = (journal or Journal()).once(asked, lambda place=place: self._measure(model, place))
-            found += zip(batch.examples, values, strict=True)
+        for some in batched(self.examples, len, budget, _places, places_of(base)):
+            asked = ["drift", [[example.id, example.tokens, example.supervised] for example in some]]
+            values = journal.once(asked, lambda some=some: self._measure(model, base, collate(some, device_of(base))))
+            found += zip(some, values, strict=True)
         return found
 
     @torch.no_grad()
-    def _measure(self, model: nn.Module, place: int) -> list[dict[str, float]]:
+    def _measure(self, model: nn.Module, base: nn.Module, batch: Batch) -> list[dict[str, float]]:
         """Of each row of one batch."""
-        batch = self._batches[place]
         tuned = logits_at(model, batch).log_softmax(-1)
         nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
-        return self._items(batch, nll, divergence(self._base(place, batch), tuned))
+        return self._items(batch, nll, divergence(self._of_base(base, batch), tuned))
 
-    def _base(self, place: int, batch: Batch) -> Tensor:
+    def _of_base(self, base: nn.Module, batch: Batch) -> Tensor:
         """(S, V) log-probabilities of the base on a batch."""
-        if place in self._known:
-            return self._known[place]
-        found = logits_at(self.base(), batch).log_softmax(-1)
+        if batch.examples in self._known:
+            return self._known[batch.examples]
+        found = logits_at(base, batch).log_softmax(-1)
         if self._keeps:
-            self._known[place] = found
+            self._known[batch.examples] = found
         return found
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
@@ -117,8 +117,9 @@ def divergence(base: Tensor, tuned: Tensor) -> Tensor:
     return (base.exp() * (base - tuned)).sum(-1).clamp_min(0.0)
 
 
-def vocabulary(model: Any) -> int:
-    return model.get_output_embeddings().weight.shape[0]
+def _places(example: Example) -> int:
+    """Its supervised tokens that something predicts."""
+    return sum(example.supervised[1:])
 
 
 def _answers(example: Example) -> list[int]:

@@ -21,8 +21,9 @@ from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
 from harness.journal import Journal
 from harness.material import Material
-from harness.model import copied
+from harness.model import copied, own_weights
 from harness.outputs import Outputs, open_prompts
+from harness.placing import placed
 from harness.probe import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.protocol import TrainingData
 from harness.records import Record
@@ -66,6 +67,8 @@ class EvaluationPlan:
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         notes = list(evaluators["final"].notes)
+        if material.plan.scoring != "float32":
+            notes.append(f"models are scored in {material.plan.scoring}: the GPU has no room for float32 (scoring=float32)")
         if gigabytes > material.plan.keep:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
@@ -88,7 +91,7 @@ class Evaluation:
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
-        self.material.base.hold(torch.float32, getattr(torch, str(self.material.plan.precision)))
+        self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
         for kind in self.keys:
             self.evaluator(kind)
         return self
@@ -97,6 +100,11 @@ class Evaluation:
     def device(self) -> str:
         return self.material.plan.device or "cpu"
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What models are scored in."""
+        return getattr(torch, str(self.material.plan.scoring))
+
     @cached_property
     def original(self) -> Any:
         """The untouched base in fp32, in the host's memory; only read."""
@@ -104,16 +112,16 @@ class Evaluation:
 
     @cached_property
     def base(self) -> Any:
-        """The untouched base in fp32, where scoring happens; only read."""
-        return self.original if self.device == "cpu" else copied(self.original, self.device)
+        """The untouched base as models are scored, and where; only read."""
+        return placed(self.material.base.original(self.dtype), self.device)
 
     @cached_property
     def base_weights(self) -> Weights:
-        return {name: parameter.detach() for name, parameter in self.original.named_parameters()}
+        return own_weights(self.original)
 
     def load(self) -> Any:
-        """A fresh fp32 copy of the base, to hold the weights being scored."""
-        return copied(self.original, self.device)
+        """A fresh copy of the base in the host's memory, to hold the weights being scored."""
+        return copied(self.material.base.original(self.dtype), "cpu")
 
     def evaluator(self, kind: str) -> Any:
         """What scores a model: an `Evaluator`, or for `quality` the `Outputs`."""
@@ -234,6 +242,7 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == "retention" else plan.backend  # what a method asks in training is charged
+    options["scoring"] = plan.scoring
     if kind == "stages":
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)

@@ -6,6 +6,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.material import Material
 from harness.model import read_weights, save_model, save_weights, weights_hash
 from harness.monitor import Monitor
 from harness.parallel.alone import Alone
+from harness.placing import has_room, placed, release
 from harness.plan import portable
 from harness.probe import probe
 from harness.specs import RunSpec, training_run
@@ -140,7 +142,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
-        with memory.paused():
+        with memory.paused(), nullcontext() if scoring.has_room else run.aside():
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
             if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
@@ -227,7 +229,7 @@ class Scoring:
 
     @cached_property
     def wrapped(self) -> Wrapped:
-        """A model to put the weights being scored in."""
+        """A model to put the weights being scored in, in the host's memory."""
         wrapped = wrap(self.evaluation.load(), self.stay, self.run, self.evaluation.base_weights)
         wrapped.model.eval()
         return wrapped
@@ -248,18 +250,23 @@ class Scoring:
         for kind in self.spec.kinds:
             self.folder.drop_scores(kind, self.evaluation.keys[kind])
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the model being scored can stand on the device beside what is there."""
+        return has_room(self.wrapped.model, self.evaluation.device)
+
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score("curve", weights, fraction=fraction)
         self._append("curve", scores, fraction)
-        self._make_room()
+        self._leave()
         return scores
 
-    def _make_room(self) -> None:
-        """Give the memory of a device that is not the host back to the training; the next look copies models there again."""
+    def _leave(self) -> None:
+        """Give a device that is not the host back to the training; the base is copied there again for the next look."""
         if self.evaluation.device != "cpu":
-            self.__dict__.pop("wrapped", None)
             self.evaluation.__dict__.pop("base", None)
+            release()
 
     def _append(self, kind: str, scores: pd.DataFrame, fraction: float) -> None:
         earlier = self.folder.scores(kind, self.evaluation.keys[kind])
@@ -318,6 +325,7 @@ class Scoring:
         begin = time.monotonic()
         self.wrapped.set(weights)
         journal = Journal(self.folder.journal_path(kind, self.evaluation.keys[kind]), weights_hash(weights))
-        scores = self.evaluation.score(kind, self.wrapped.model, journal=journal, **where_)
+        model = placed(self.wrapped.model, self.evaluation.device)
+        scores = self.evaluation.score(kind, model, journal=journal, **where_)
         self.seconds += time.monotonic() - begin
         return scores

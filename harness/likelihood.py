@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.decode import batched
 from harness.journal import Journal
+from harness.placing import places_of, while_memory_runs_out
 from harness.shared import Ids, Row, read, rows_of, width_of
 
 
@@ -40,9 +41,13 @@ def score(
 ) -> list[tuple[float, bool]]:
     """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
 
-    `budget`: padded tokens a forward pass may hold. `longest`: tokens of a row that several texts may share
-    (`longest_shared`). Batches that the journal knows are not computed again.
+    `budget`: padded tokens a forward pass may hold, halved while memory runs out. `longest`: tokens of a row that several
+    texts may share (`longest_shared`). Batches that the journal knows are not computed again.
     """
+    return while_memory_runs_out(lambda tokens: _scored(model, asked, tokens, longest, journal or Journal()), budget)
+
+
+def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int, journal: Journal) -> list[tuple[float, bool]]:
     texts: dict[Ids, list[tuple[int, Ids]]] = {}
     for number, one in enumerate(asked):
         texts.setdefault(one.read, []).append((number, one.tokens))
@@ -50,9 +55,9 @@ def score(
     found: dict[int, tuple[float, bool]] = {}
     for split in (False, True):  # rows of one text need no mask: they go together
         part = [row for row in rows if (len(row.places) > 1) is split]
-        for batch in batched(part, lambda row: len(row.tokens), budget):
+        for batch in batched(part, lambda row: len(row.tokens), budget, lambda row: len(_wanted(row, texts)), places_of(model)):
             named = [[text, texts[text]] for row in batch for text in row.places]
-            scored = (journal or Journal()).once(["likelihood", named], lambda batch=batch: _score(model, batch, texts))
+            scored = journal.once(["likelihood", named], lambda batch=batch: _score(model, batch, texts))
             found |= {number: (value, same) for number, value, same in scored}
     return [found[number] for number in range(len(asked))]
 

@@ -20,6 +20,7 @@ from harness import decode, likelihood
 from harness.decode import Prompt
 from harness.journal import Journal
 from harness.likelihood import Continuation
+from harness.placing import token_budget_of, while_memory_runs_out
 from harness.records import Turn
 from harness.shared import Ids, device_of, longest_shared
 
@@ -130,7 +131,7 @@ class EvaluatedModel(TemplateLM):
         self.codec = codec
         self.journal = journal or Journal()
         self._device = device_of(model)
-        self.token_budget = token_budget or decode.token_budget_of(self._device)
+        self.token_budget = token_budget or token_budget_of(model)
         self.max_length = max_length or context_length(model.config, codec.tokenizer)
 
     @property
@@ -210,7 +211,16 @@ class EvaluatedModel(TemplateLM):
         return [self._text(outputs[number], prompts[number], until) for number, (_, until) in enumerate(plans)]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
-        """The tokens said to each prompt, by its number; part by part, so that the journal can keep what is done."""
+        """The tokens said to each prompt, by its number."""
+
+        def said(budget: int) -> dict[int, list[int]]:
+            self.token_budget = budget
+            return self._said(prompts, plans)
+
+        return while_memory_runs_out(said, self.token_budget)
+
+    def _said(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+        """Part by part, so that the journal can keep what is done."""
         fixed = self.codec.stops, self.token_budget, self.room
         said: dict[int, list[int]] = {}
         for part in decode.parts(self.model, prompts, self.room):

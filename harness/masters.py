@@ -7,6 +7,7 @@ trains has an fp32 master, in every method alike.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,11 @@ from harness.wrapping import Wrapped
 
 class Masters:
     """The trained parameters of a model, their fp32 masters and gradients."""
+
+    @cached_property
+    def _began(self) -> dict[str, Tensor]:
+        """What `start_of` has given so far."""
+        return {}
 
     def __init__(self, wrapped: Wrapped):
         """Masters begin at the base's own fp32 values; parameters that a wrapper added begin at theirs."""
@@ -82,23 +88,35 @@ class Masters:
         For a folded weight W(A, B, ...) the pull G on W becomes gradients of its factors by the chain rule. What is added and
         not folded has no place in the base, and is not pulled.
         """
-        start = self.wrapped.start
         for (name, master), parameter in zip(self.values.items(), self.parameters, strict=True):
             plain = self.wrapped.names.get(name)
             if plain is None or plain.startswith("added.") or not parameter.requires_grad:
                 continue
-            if (gradient := pull(plain, master.detach(), self.part(plain, start[plain]).to(master.device))) is not None:
+            if (gradient := pull(plain, master.detach(), self.start_of(plain, master.device))) is not None:
                 master.grad = gradient if master.grad is None else master.grad.add_(gradient)
         if not self.wrapped.folds:
             return
         whole = self.whole()
         for plain, (fold, factors) in self.wrapped.folded(whole).items():
-            began = start[plain].to(factors[0].device)
+            began = self.start_of(plain, factors[0].device)
             with torch.enable_grad():
                 weight = fold(began, factors)
             if (gradient := pull(plain, weight.detach(), began)) is not None:
                 weight.backward(gradient)
         self.take_whole(whole)
+
+    def start_of(self, plain: str, device: torch.device) -> Tensor:
+        """The base's own value of what this process holds of a weight.
+
+        It stays on the device: to send it there at each step would cost a pull more device-seconds than all of its arithmetic.
+        """
+        if plain not in self._began:
+            self._began[plain] = self.part(plain, self.wrapped.start[plain]).to(device)
+        return self._began[plain]
+
+    def forget_start(self) -> None:
+        """Let go of what `start_of` keeps on the device; it comes again when it is asked for."""
+        self._began.clear()
 
     def part(self, plain: str, tensor: Tensor) -> Tensor:
         """What this process holds of a tensor that has the shape of a weight; here all of it."""

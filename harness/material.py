@@ -17,6 +17,7 @@ from harness.contamination import Found
 from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
 from harness.errors import PlanError, raise_faults
+from harness.gpus import find_gpu
 from harness.kernels import kernels_of
 from harness.model import BaseModel, architecture_of, open_base
 from harness.packing import check_packing, encode_texts
@@ -34,6 +35,9 @@ CURES = {
 }
 """What a recipe may need of a plan, and how to have it."""
 
+
+SCORED = 16
+"""Bytes of GPU memory for each parameter at which models are scored in fp32: two of them, and as much again to work in."""
 
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
@@ -163,13 +167,25 @@ def _resolve_machine(plan: Plan) -> Plan:
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """The binding meter, and tokens an example and a packed row; plain text is packed."""
+    """The binding meter, tokens an example and a packed row (plain text is packed), and what models are scored in."""
     packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
     lengths = {
         "max_length": min(base.max_length, plan.max_length or 2048),
         "pack_length": packed and min(packed, base.max_length),
     }
-    return dataclasses.replace(plan, meter=_meter(plan, budget), **lengths)
+    scoring = plan.scoring or ("float32" if _gpu_memory(plan) >= SCORED * base.parameters else "bfloat16")
+    return dataclasses.replace(plan, meter=_meter(plan, budget), scoring=scoring, **lengths)
+
+
+def _gpu_memory(plan: Plan) -> float:
+    """Bytes of the GPU that a run has, as named or as seen; infinite where it has none."""
+    if plan.gpu:
+        whole = find_gpu(plan.gpu).memory
+    elif str(plan.device).startswith("cuda"):
+        whole = torch.cuda.get_device_properties(plan.device).total_memory
+    else:
+        return math.inf
+    return whole * min(1.0, plan.gpus_per_run)
 
 
 def _fast_bf16() -> bool:

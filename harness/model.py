@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -93,12 +93,13 @@ def architecture_of(path: str) -> str:
     return AutoConfig.from_pretrained(path).model_type
 
 
-def copied(model: nn.Module, device: torch.device | str) -> Any:
-    """A copy of the model with its tensors on this device; tied weights stay tied."""
-    there: dict[int, Any] = {}
+def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Parameter] = ()) -> Any:
+    """A copy of the model with its tensors on this device, which shares those that are `kept`; tied weights stay tied."""
+    there: dict[int, Any] = {id(parameter): parameter for parameter in kept}
     for tensor in chain(model.parameters(), model.buffers()):
-        moved = tensor.detach().to(device, copy=True)
-        there[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+        if id(tensor) not in there:
+            moved = tensor.detach().to(device, copy=True)
+            there[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
     return copy.deepcopy(model, there)
 
 
@@ -176,6 +177,11 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 # --- weights -----------------------------------------------------------------------------------------------------
+
+
+def own_weights(model: nn.Module) -> Weights:
+    """An unwrapped model's weights by name, not copied: to be read only; tied weights once."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def plain_weights(model: nn.Module) -> Weights:

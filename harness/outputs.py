@@ -16,17 +16,18 @@ import torch
 from torch import nn
 
 from harness import PROTOCOL, likelihood, quality, scoring
-from harness.decode import Prompt, continuations, most_likely, sampled, token_budget_of
+from harness.decode import Prompt, continuations, most_likely, sampled
 from harness.drift import Base
 from harness.evaluate import Evaluator, undisturbed
 from harness.journal import Journal
 from harness.likelihood import Continuation
 from harness.lm import EvaluatedModel
 from harness.numbers import numbers
+from harness.placing import token_budget_of, while_memory_runs_out
 from harness.prepared import Prepared
 from harness.records import Record, Turn
 from harness.rewrites import rewrites
-from harness.shared import Ids, device_of
+from harness.shared import Ids
 from harness.store import ITEM_COLUMNS, key_of
 
 PROMPTS = 48
@@ -65,13 +66,14 @@ class Outputs:
     def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
         """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
         self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
-        self.limit = min(LIMIT, max_length // 2)
+        self.limit, self.scoring = min(LIMIT, max_length // 2), evaluator.scoring
 
     @property
     def key(self) -> str:
         """Hash of everything asked."""
         asked = [[p.group, p.item, p.metric, p.text, p.target, p.reworded] for p in self.prompts]
         decoding = {"limit": self.limit, "temperature": TEMPERATURE, "seed": SEED, "sampled": SAMPLED}
+        decoding |= {} if self.scoring == "float32" else {"scoring": self.scoring}
         return key_of({"protocol": PROTOCOL, "prompts": asked, "decoding": decoding, "measures": list(METRICS)})
 
     def score(
@@ -86,7 +88,6 @@ class Outputs:
         with undisturbed(model), undisturbed(self.base()):
             texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
             found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
-            torch.manual_seed(SEED)
             texts = [p.text for p in fewer]
             drawn = once(["sampled", texts], lambda: self._answers(model, texts, sampled(TEMPERATURE)))
             plain, again = found[: len(self.prompts)], iter(found[len(self.prompts) :])
@@ -109,7 +110,13 @@ class Outputs:
         """The continuation of each prompt, up to a stop token or the limit."""
         prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
         lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
-        return continuations(model, prompts, self.codec.stops, lm.token_budget, lm.room, choose) if prompts else []
+
+        def said(budget: int) -> list[list[int]]:
+            torch.manual_seed(SEED)
+            lm.token_budget = budget
+            return continuations(model, prompts, self.codec.stops, budget, lm.room, choose)
+
+        return while_memory_runs_out(said, lm.token_budget) if prompts else []
 
     def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[dict[str, Any]]:
         """Quality of each answer, and its text beside its length."""
@@ -134,7 +141,7 @@ class Outputs:
         known = [i for i, size in enumerate(sizes) if size]
         asked = [Continuation(self._encoded(prompts[i].text), tuple(said[i])) for i in known]
         base = self.base()
-        values = likelihood.score(base, asked, token_budget_of(device_of(base))) if asked else []
+        values = likelihood.score(base, asked, token_budget_of(base)) if asked else []
         values = dict(zip(known, values, strict=True))
         return [-values[i][0] / math.log(2) / sizes[i] if i in values else math.nan for i in range(len(answers))]
 

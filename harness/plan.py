@@ -98,6 +98,9 @@ class Plan:
     precision: str | None = option(
         None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
     )
+    scoring: str | None = option(
+        None, "arithmetic of evaluations, float32 or bfloat16; default: float32 where a GPU has 16 bytes for each parameter"
+    )
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
     gpus_per_run: float = option(1.0, "GPUs of one run, a process each (on a CPU: processes); with ray also 0.5 and the like")
     gpu: str | None = option(
@@ -236,6 +239,7 @@ CHOICES = {
     "backend": ("hf", "vllm"),
     "meter": ("flops", "seconds", "tokens", "steps"),
     "precision": ("bfloat16", "float32"),
+    "scoring": ("bfloat16", "float32"),
     "contamination": ("exclude", "keep"),
     "decay": ("cosine", "linear", "constant"),
     "kernels": ("liger", "plain"),

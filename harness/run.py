@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.budget import Ledger, Price, Shape, executed, price_of
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.kernels import use_liger
-from harness.model import BaseModel, collate, empty_model, micro_batches, nll, plain_weights
+from harness.model import BaseModel, collate, empty_model, micro_batches, nll, own_weights
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
 from harness.parallel.alone import Alone
@@ -68,7 +68,7 @@ class TrainingRun(Run):
 
     @cached_property
     def start(self) -> Weights:
-        return plain_weights(self.base.original(torch.float32))
+        return own_weights(self.base.original(torch.float32))
 
     @property
     def budget_spent(self) -> float:
@@ -302,6 +302,13 @@ class TrainingRun(Run):
     def trained_parameters(self) -> int:
         """How many parameters the recipe trains."""
         return sum(p.numel() for p in self.empty().parameters() if p.requires_grad)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, what trains is in the host's memory: its device has room for other models."""
+        self._frozen = None  # it is made again when it is asked for
+        with self.engine.aside():
+            yield
 
     @contextmanager
     def _base_model(self) -> Iterator[nn.Module]:

@@ -3,10 +3,12 @@
 Bytes on each of n GPUs; P parameters of which T train, w bytes a weight in the computing precision:
 
     weights w P, and the teacher's copy w P where there is one · gradients w T, and 4 T summed in fp32 · masters 4 T · moments
-    8 T · what a method prepared for each weight it pulls on 4 P · activations
+    8 T · what a method prepared for each weight it pulls on 4 P, and the base's fp32 values that pulls go by 4 P · activations
 
 ZeRO-2 divides what is summed, masters, moments and what was prepared by n, ZeRO-3 weights and gradients too; offloaded states
 are in the CPU's memory. Activations are what autograd keeps, counted over an empty model, and the gradient of the logits.
+Before it is cut into parts each GPU has the whole base, with its gradients where a method measures it: w P, or 2 w P and what
+that prepares. Scoring takes what is left (harness/placing.py).
 """
 
 from __future__ import annotations
@@ -67,10 +69,12 @@ class Size:
     states: float
     """Gradients, masters, moments, and what was prepared for each weight."""
     activations: float
+    whole: float
+    """The base before it is cut into parts, and what methods measure on it."""
 
     @property
     def bytes(self) -> float:
-        return self.weights + self.states + self.activations
+        return max(self.whole, self.weights + self.states + self.activations)
 
     def fits(self, gpu: Gpu) -> bool:
         return self.bytes <= (1 - RESERVE) * gpu.memory
@@ -91,6 +95,7 @@ class Sizer:
         self.taught = "base_logits" in recipe.needs
         self.copied = self.taught and self.trained == self.parameters
         self.prepared = sum(overrides(method, "prepare") and overrides(method, "pull") for method in recipe.methods)
+        self.pulled = self.prepared + any(overrides(method, "pull") for method in recipe.methods)
         self.kept = kept_bytes(run.empty(), self.width)
 
     def _run(self) -> TrainingRun:
@@ -104,9 +109,10 @@ class Sizer:
         parts = way.gpus if way.stage >= 2 else 1
         pieces = way.gpus if way.stage == 3 else 1
         weights = self.width * self.parameters * (1 / pieces + self.copied)
-        states = (4 + 4 + 8) * self.trained + 4 * self.prepared * self.parameters
+        states = (4 + 4 + 8) * self.trained + 4 * self.pulled * self.parameters
         states = (0 if way.offload else states / parts) + self.width * self.trained / pieces
-        return Size(weights, states, self.activations(way, squares))
+        whole = (self.width * (2 if self.prepared else 1) + 4 * self.prepared) * self.parameters
+        return Size(weights, states, self.activations(way, squares), whole)
 
     def activations(self, way: Way, squares: bool) -> float:
         """Bytes that a micro-batch of the longest sequences, supervised throughout, keeps for its backward pass."""

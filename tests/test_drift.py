@@ -101,4 +101,4 @@ def test_targets_that_are_not_shifted_by_one_are_refused(models, monkeypatch, mo
 def test_drift_is_taken_in_fp32(models):
     """A model in half precision still gives fp32 log-probabilities, so that small drifts are not rounded to 0."""
     drift = make(models[0], items=examples(1))
-    assert drift._base(0, drift._batches[0]).dtype == torch.float32
+    assert drift._of_base(drift.base(), collate(drift.examples)).dtype == torch.float32

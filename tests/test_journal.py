@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import decode, lm, outputs
+from harness import lm, outputs, placing
 from harness.compare import prepare
 from harness.execute import execute
 from harness.journal import Journal
@@ -54,7 +54,7 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def small_batches():
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(decode, "TOKEN_BUDGET", {"cpu": 96})
+        patched.setattr(placing, "TOKENS", {"cpu": 96})
         patched.setattr(lm, "CACHE_PASSES", {"cpu": 2})
         patched.setattr(outputs, "LIMIT", 4)
         yield

@@ -60,11 +60,20 @@ def test_sharding_divides_what_it_says(small):
 
 
 def test_adapters_and_teachers_are_seen(small):
-    sizes = {text: Sizer(small, parse_recipe(text), "bfloat16", 64) for text in ("sft", "lora", "distill", "ewc")}
+    sizes = {text: Sizer(small, parse_recipe(text), "bfloat16", 64) for text in ("sft", "lora", "distill", "ewc", "l2sp")}
     assert sizes["lora"].trained < 0.1 * sizes["sft"].trained
     way = Way(512)
     assert sizes["distill"].size(way).weights == 2 * sizes["sft"].size(way).weights
-    assert sizes["ewc"].size(way).states - sizes["sft"].size(way).states == 4 * sizes["ewc"].parameters
+    assert sizes["ewc"].size(way).states - sizes["sft"].size(way).states == 8 * sizes["ewc"].parameters
+    assert sizes["l2sp"].size(way).states - sizes["sft"].size(way).states == 4 * sizes["l2sp"].parameters
+
+
+def test_the_base_must_fit_whole_before_it_is_cut_into_parts(small):
+    sizes = {text: Sizer(small, parse_recipe(text), "bfloat16", 8).size(Way(8, True, 3, True, 64)) for text in ("sft", "ewc")}
+    parameters = Sizer(small, parse_recipe("sft"), "bfloat16", 8).parameters
+    assert sizes["sft"].bytes >= sizes["sft"].whole == 2 * parameters
+    assert sizes["ewc"].bytes >= sizes["ewc"].whole == (2 + 2 + 4) * parameters
+    assert not sizes["ewc"].fits(Gpu(7 * parameters / 0.9, 1e12))
 
 
 def test_the_least_way_that_fits_is_chosen(small):

@@ -174,14 +174,15 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
 
 
 def pace(material: Material) -> float:
-    """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has, where runs are."""
+    """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has, where runs are.
+
+    Never in this process, which would go on holding a GPU's memory.
+    """
     plan, found = material.plan, []
     if plan.ray:
         from harness.engines.ray import pace as on_cluster
 
         return on_cluster(material)
-    if not plan.has_ranks:
-        return seconds_a_flop(material)
     if reason := launch(_calibrate, plan.ranks, (material,), lambda event: found.append(event["pace"]), plan.threads):
         raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
     return found[0]

@@ -8,6 +8,7 @@ them, adds up what each computed, and holds the trained state (`masters`, `optim
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,6 +99,21 @@ class Alone:
         self.optimizer.zero_grad(set_to_none=True)
 
     # --- state ---
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, model, masters and moments of this process are in the host's memory; then they are back, bit for bit."""
+        moments = (t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor))
+        held = [*self.masters.wrapped.model.parameters(), *self.masters.tensors, *moments]
+        home = [(t, t.device) for t in held if t.device.type != "cpu" and not hasattr(t, "quant_state")]
+        self.masters.forget_start()
+        for tensor, _ in home:
+            tensor.data = tensor.data.cpu()
+        try:
+            yield
+        finally:
+            for tensor, device in home:
+                tensor.data = tensor.data.to(device)
 
     def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> None:
         """Masters and optimizer for a wrapped model; methods keep what they need of what they prepared."""

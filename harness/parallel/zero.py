@@ -11,6 +11,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,10 @@ class Zero(Together):
 
     def begin(self) -> None:
         self.inner.state.clear()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """DeepSpeed keeps its tensors where they are; sharding leaves the room."""
+        return nullcontext()
 
     def batches(self, run: TrainingRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """As many on every rank, since all of them take part in each pass: a rank with fewer runs one again for nothing."""
