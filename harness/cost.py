@@ -65,9 +65,8 @@ def print_cost(plan: Plan) -> None:
     specs = [*trials[1:], *run_specs(material, allowed)]
     console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
     pool = len(material.training_data.general)
-    console.print(
-        f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters, {plan.precision} on {plan.device}, scored in {plan.scoring}"
-    )
+    console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters")
+    console.print(f"trained in {plan.precision} and scored in {plan.scoring} on {plan.device}")
     console.print(_spread(plan))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
