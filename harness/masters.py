@@ -45,8 +45,7 @@ class Masters:
         for master, parameter in zip(self.values.values(), self.parameters, strict=True):
             if parameter.grad is None:
                 continue
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
             parameter.grad = None
 
     @torch.no_grad()
