@@ -32,6 +32,8 @@ class Progress:
     begun: int = 0
     """Steps before the stage under way."""
     stopped_by: str = "budget"
+    room: int = 0
+    """Tokens a micro-batch at most, in the step before: the log says where that changes."""
     notes: list[str] = field(default_factory=list)
     """What the report must say of how it was trained."""
 

@@ -20,6 +20,7 @@ from harness import PROTOCOL
 from harness.checkpoint import Progress
 from harness.contract import Weights
 from harness.evaluation import Evaluation
+from harness.gradients import Cramped
 from harness.journal import Journal
 from harness.lease import Lost, leased
 from harness.material import Material
@@ -68,10 +69,7 @@ def execute(
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
-    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints.
-
-    Raises OutOfMemoryError where the first process cannot know of it.
-    """
+    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
     run = training_run(material, spec)
     run.engine = join()
     folder = run.engine.agreed(Path())  # the first process's
@@ -80,10 +78,6 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn):
         return  # the first process says it
-    except torch.OutOfMemoryError:
-        if not run.engine.forwards_alone:
-            raise  # the others wait for this one, and know nothing
-        return
     run.engine.exchange(memory.bytes)
 
 
@@ -103,7 +97,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
             evaluator.score(read_weights(_weights_path(folder)))
         if not evaluation.keep:
             shutil.rmtree(folder.path / "weights", ignore_errors=True)
-    except Lost:
+    except (Lost, Cramped):
         raise
     except Exception as error:  # one run's failure never stops the others
         status, reason = _status_of(error)
@@ -172,6 +166,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     folder.write("ledger", run.ledger.record())
     folder.write("status", {"status": "done", "reason": None, "traceback": None})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
+    (folder.path / "room.json").unlink(missing_ok=True)
     monitor.close()
 
 

@@ -316,9 +316,11 @@ class TrainingRun(Run):
         if self.wrapped is not None and self.wrapped.silenced and self.engine.forwards_alone:
             training = self.model.training
             self.model.eval()
-            with self.model.disable_adapter():
-                yield Silenced(self.model)
-            self.model.train(training)
+            try:
+                with self.model.disable_adapter():
+                    yield Silenced(self.model)
+            finally:
+                self.model.train(training)
         else:
             if self._frozen is None:
                 self._frozen = self.load().requires_grad_(False)

@@ -7,6 +7,7 @@ results/runs/<key>/
   probe.json    what the recovery probe cost, where one was asked for
   leases/       who made it, or is at it (harness/lease.py)
   status.json   written last: done | failed | diverged | out_of_memory | overdrawn | stopped
+  room.json     while running, where memory ran out in one of several processes: {room, notes} to begin again with
   checkpoint/   while running; checkpoint.zip where the store is no local file system (harness/workspace.py)
   weights/      safetensors
   evals/<kind>-<key>.parquet    kind: final | quality | curve | path (interpolation) | dev (tuning) |
@@ -84,7 +85,7 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """`run`, `ledger` or `status`: its JSON, or None where it is not written yet."""
+        """`run`, `ledger`, `status`, `probe` or `room`: its JSON, or None where it is not written yet."""
         return read_json(self.path / f"{name}.json")
 
     def write(self, name: str, value: Any) -> None:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from harness.checkpoint import Checkpoints, Progress, read_progress
-from harness.contract import Batch, Step, Weights
+from harness.contract import Step, Weights
+from harness.files import read_json
+from harness.gradients import gradients, smaller, sum_of
 from harness.kernels import compile_blocks
 from harness.model import save_weights
 from harness.packing import check_packing
 from harness.run import TrainingRun
-from harness.sums import StepSums
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is looked at."""
@@ -103,7 +104,10 @@ def _demand_finite(entry: dict[str, Any]) -> None:
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
     engine, saved = run.engine, folder / "checkpoint"
-    _, record = engine.same(lambda: (folder.is_dir(), read_progress(saved)))
+    _, record, cramped = engine.same(lambda: (folder.is_dir(), read_progress(saved), read_json(folder / "room.json")))
+    progress = Progress(room=run.room)
+    if cramped is not None:
+        run.room, progress.notes = cramped["room"], cramped["notes"]
     model = run.load()
     if record is None:
         _prepare(run, "prepare", model)
@@ -118,12 +122,13 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
         compile_blocks(run.model, run.longest, run.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)
     if record is None:
-        return Progress()
+        return progress
     run.enter(record["stage"])
     engine.restore(saved)
     run.ledger.restore(record["ledger"])
-    run.room = record["room"]
-    return Progress(record["steps"], record["epochs"], record["begun"], notes=record["notes"])
+    found = record | (cramped or {})
+    run.room = found["room"]
+    return Progress(record["steps"], record["epochs"], record["begun"], room=record["room"], notes=found["notes"])
 
 
 def _prepare(run: TrainingRun, hook: str, model: Any) -> None:
@@ -190,7 +195,9 @@ def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[st
     """One step over micro-batches. Gradients sum over tokens and are divided by the step's normaliser at the end."""
     ledger, engine, begin = run.ledger, run.engine, time.perf_counter()
     before = ledger.fraction
-    sums, notes = _gradients(run, step, progress)
+    sums = gradients(run, step, progress)
+    cut = {"out_of_memory": smaller(run)} if run.room != progress.room else {}
+    progress.room = run.room
     with ledger.charge("update", 0.0, Counter(), run.device):
         masters = engine.masters
         engine.reduce()
@@ -219,82 +226,12 @@ def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[st
         "gradient_norm": norm,
         "tokens": sum(map(len, step)),
         "seconds": time.perf_counter() - begin,
-        **notes,
+        **cut,
         **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in m.log().items()},
     }
-
-
-def _gradients(run: TrainingRun, step: Step, progress: Progress) -> tuple[StepSums, dict[str, str]]:
-    """The step's gradients, not yet summed over ranks, and its sums over all of them; and what the log should say.
-
-    Where memory runs out the step begins again with micro-batches of half the size, of the same examples, and these remain.
-    """
-    engine, notes = run.engine, {}
-    while True:
-        torch.manual_seed(run.derive_seed(f"step {progress.steps}" + (f" rank {engine.rank}" if engine.rank else "")))
-        sums, lack = StepSums(), None
-        try:
-            for batch, counts, last in engine.batches(run, step):
-                if not counts:
-                    engine.backward(engine.nll(run, batch)[0].sum() * 0.0, last)
-                    continue
-                with run.charged("train", run.model, batch, backward=True):
-                    engine.backward(loss_of(run, batch, sums), last)
-        except torch.OutOfMemoryError as error:
-            if not engine.forwards_alone:
-                raise  # the others wait for this rank in the middle of a pass
-            lack = str(error).splitlines()[0]
-        parts = engine.exchange((sums, lack))
-        engine.agree(run.ledger)
-        lack = next((found for _, found in parts if found), None)
-        if lack is None:
-            return StepSums.over_ranks([part for part, _ in parts]), notes
-        engine.forget()
-        if not run.halve(step):
-            raise torch.OutOfMemoryError(f"one example at a time is too much: {lack}")
-        if run.device.type == "cuda":
-            torch.cuda.empty_cache()
-        notes = {"out_of_memory": f"micro-batches of at most {run.room} tokens from here on"}
-        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {notes['out_of_memory']}; steps stay as large."]
 
 
 def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
     """The sum of the pulls of one kind, as one function; None where there is none."""
     pulls = [method for method in run.filled("pull") if method.decoupled is decoupled]
-    return (lambda name, theta, start: _sum_of(m.pull(name, theta, start) for m in pulls)) if pulls else None
-
-
-def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
-    """Forward pass of one micro-batch: its weighted loss, summed over tokens; adds to the step's sums."""
-    nll, logits = run.engine.nll(run, batch)
-    weights = torch.ones_like(nll)
-    weighters = run.filled("token_weights")
-    with torch.no_grad():
-        for method in weighters:
-            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
-        weighted = weights * nll.detach()
-        if weighters:
-            sums.weigh(nll.detach(), weights)
-        by_sum = all(method.renorm for method in weighters)
-        normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
-        for method in run.filled("share"):
-            weights = weights * method.share(batch)
-        sums.add(nll.detach(), weights, normaliser)
-    loss = (weights * nll).sum()
-    penalties = run.filled("penalty")
-    if penalties:
-        extra = _sum_of(method.penalty(logits, batch, run) for method in penalties).sum()
-        # The step divides everything by its normaliser; a penalty is a mean over tokens, so it is multiplied by the mean
-        # weight first (as known so far in the step; exact with one micro-batch, and where nothing weighs tokens).
-        loss = loss + extra * (sums.normaliser / sums.supervised)
-        sums.penalty += float(extra.detach())
-    return loss
-
-
-def _sum_of(parts: Any) -> Any:
-    """Sum of tensors, None where all are None."""
-    total = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else total + part
-    return total
+    return (lambda name, theta, start: sum_of(m.pull(name, theta, start) for m in pulls)) if pulls else None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.engines.ranks import Place
 from harness.model import open_base, save_weights
 from harness.train import train
+from tests.short import Short
 from tests.training import make_run
 
 SETTINGS: dict[str, Any] = {"meter": "steps", "allowed": 4, "micro_tokens": 64, "learning_rate": 3e-3}
@@ -47,6 +51,24 @@ def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, conf
             os.kill(os.getpid(), 9)
 
     train_into(run, folder / recipe, report, checkpoint_every=0.0)
+
+
+def train_short(place: Place, send, path: str, folder: Path) -> None:
+    """Plain fine-tuning; memory runs out for the second process alone, in the second step."""
+    run = make_run(open_base(path), "sft", **SETTINGS)
+    run.engine, run.methods = place.join("cpu", None), (Short(limit=32, begin=2, rank=1),)
+    train_into(run, folder)
+
+
+def run_out(place: Place, send, told: Path) -> None:
+    """The second process runs out of memory, and the first falls dead by that."""
+    if place.rank == 1:
+        told.touch()
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    while not told.exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(os.getpid(), 6)
 
 
 def whereabouts(place: Place) -> tuple[str, str, int, str]:

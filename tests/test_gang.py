@@ -15,6 +15,7 @@ from harness.engines import run_all
 from harness.engines.gang import Gang, interface
 from harness.engines.ranks import pace
 from harness.errors import PlanError
+from harness.gradients import Cramped
 from harness.lease import Lost
 from harness.material import gather
 from harness.parallel.together import Together
@@ -166,6 +167,13 @@ def test_a_lost_lease_is_a_loss():
     assert gang.over and gang.lost
 
 
+def test_a_rank_that_runs_out_of_memory_ends_the_others_at_once():
+    error = Cramped("CUDA out of memory.", 48, ["Memory ran out in step 3."])
+    gang = gang_of(True, raised(error))
+    gang.note(1)
+    assert gang.over and gang.cramped is error and not gang.lost
+
+
 def test_ranks_wait_until_they_see_the_files_that_the_first_sees(monkeypatch):
     rank, seen = Together.__new__(Together), iter([None, None, "step 3"])
     monkeypatch.setattr(rank, "agreed", lambda _: "step 3")
@@ -247,3 +255,19 @@ def test_over_two_nodes_killed_and_resumed_it_ends_with_the_bits_of_one_machine(
     losses = [[(e["step"], e["loss"], e["tokens"], e["gradient_norm"]) for e in run.log()] for run in runs]
     assert ledgers[0] == ledgers[1] and losses[0] == losses[1] and [step for step, *_ in losses[0]] == list(range(1, 7))
     assert ledgers[0]["tokens"]["domain"] == sum(tokens for _, _, tokens, _ in losses[0])
+
+
+@pytest.mark.slow
+def test_over_two_nodes_they_begin_again_with_less_room(cluster, asked, tmp_path):
+    recipe = f"{Path(__file__).with_name('short.py')}:Short(limit=64, begin=3, rank=1)"
+    spread = {"gpus_per_run": 2, "deepspeed": "zero3", "budget": "4steps", "batch_size": 8, "precision": "float32"}
+    more = {"recipes": recipe, "micro_tokens": 128, "ray": cluster.address, "out": str(tmp_path)}
+    material, evaluation, allowed = prepare(make_plan(asked | spread | more))
+    (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
+    store, told = RunStore(tmp_path), []
+    run_all([spec], material, evaluation, store, lambda _, event: told.append(event))
+    run, lost = store.run(spec.key), [event["reason"] for event in told if event["phase"] == "lost"]
+    assert run.status == "done" and lost == ["out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."]
+    assert [entry["step"] for entry in run.log() if "out_of_memory" in entry] == [3]
+    assert "with micro-batches of at most 64 tokens" in run.read("run")["happened"]["notes"][0]
+    assert run.read("ledger")["tokens"]["domain"] == sum(entry["tokens"] for entry in run.log())

@@ -47,7 +47,7 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     ),
     "NLIRG's weights not detached": (
         "nlirg",
-        "harness/train.py",
+        "harness/gradients.py",
         WEIGHERS,
         """    for method in weighters:
         weights = weights * method.token_weights(nll, logits, batch).float()

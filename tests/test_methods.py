@@ -150,8 +150,8 @@ def test_detached_nlirg_descends_phi():
 
 def test_nlirg_through_the_loop_matches_the_pinned_gradient():
     """Logits [-4, 2, 0, 1], target 0: the weight carries no gradient of its own."""
+    from harness.gradients import loss_of
     from harness.sums import StepSums
-    from harness.train import loss_of
 
     logits = torch.tensor([[-4.0, 2.0, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections import Counter
@@ -12,20 +13,26 @@ import pytest
 import torch
 
 from harness.budget import Ledger
-from harness.compare import carry_out
+from harness.compare import carry_out, prepare
+from harness.engines import run_all
 from harness.engines.local import device_slots
 from harness.engines.ranks import launch
 from harness.errors import PlanError
-from harness.model import plain_weights, read_weights, weights_hash
+from harness.model import nll, plain_weights, read_weights, weights_hash
 from harness.parallel.alone import Alone
 from harness.parallel.together import deal
 from harness.parallel.zero import Span, Zero
 from harness.plan import Plan, make_plan
 from harness.recipes import parse_recipe, unsharded
 from harness.sharding import deepspeed_config, zero_of
+from harness.specs import run_specs
 from harness.store import RunFolder, RunStore, read_json
-from tests.ranks import SETTINGS, train_and_die, train_into, train_recipes
-from tests.training import examples, make_run, trained
+from harness.train import train
+from harness.wrapping import Silenced
+from tests.ranks import SETTINGS, run_out, train_and_die, train_into, train_recipes, train_short
+from tests.short import Short
+from tests.test_train import Killed, killed_at
+from tests.training import examples, make_run, small_files, trained
 
 RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
 SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
@@ -127,6 +134,22 @@ def test_runs_at_once_share_devices_out():
     assert device_slots(Plan(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
 
 
+# --- what one process makes ---
+
+
+@cache
+def alone(base, recipe: str, folder: Path) -> Path:
+    train_into(make_run(base, recipe, **SETTINGS), folder / recipe)
+    return folder / recipe
+
+
+@pytest.fixture(scope="module")
+def reference(base, tmp_path_factory):
+    """What one process makes of a recipe."""
+    folder = tmp_path_factory.mktemp("alone")
+    return lambda recipe: alone(base, recipe, folder)
+
+
 # --- memory that runs out ---
 
 
@@ -158,6 +181,40 @@ def test_where_memory_runs_out_micro_batches_are_halved_and_steps_stay(base, tmp
     assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
 
 
+def test_what_a_failed_backward_pass_left_goes_into_no_step(base, reference, tmp_path):
+    run = make_run(base, "sft", **SETTINGS)
+    run.methods = (Short(limit=32, begin=2),)
+    train_into(run, tmp_path)
+    compare_training(reference("sft"), tmp_path)
+    assert short_in(tmp_path) == [2]
+
+
+def test_where_the_teacher_runs_out_of_memory_the_model_stays_in_training(base, tmp_path, monkeypatch):
+    failed = []
+
+    def short(model, batch):
+        if isinstance(model, Silenced) and not failed:
+            failed.append(batch)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return nll(model, batch)
+
+    monkeypatch.setattr("harness.run.nll", short)
+    run = make_run(base, "lora+distill", allowed=2)
+    trained(run, tmp_path)
+    assert failed and run.model.training
+
+
+def test_a_run_begins_again_with_the_room_that_its_folder_tells(base, tmp_path):
+    """Whatever its checkpoint says; the log tells where room changed, once, however often the run is killed."""
+    for stop in (3, 4, 5):  # in the step behind the last checkpoint
+        with pytest.raises(Killed):
+            train(make_run(base, "sft"), tmp_path, lambda *_: None, killed_at(stop), checkpoint_every=0.0)
+        RunFolder(tmp_path).write("room", {"room": 48, "notes": ["begun again"]})
+    run = make_run(base, "sft")
+    _, progress = trained(run, tmp_path)
+    assert run.room == 48 and progress.notes == ["begun again"] and short_in(tmp_path) == [3]
+
+
 def test_one_example_that_does_not_fit_ends_the_run(base, tmp_path):
     run = make_run(base, "sft")
     short_of_memory(run, limit=0, once=False)
@@ -168,27 +225,24 @@ def test_one_example_that_does_not_fit_ends_the_run(base, tmp_path):
 # --- two processes ---
 
 
-@cache
-def alone(base, recipe: str, folder: Path) -> Path:
-    train_into(make_run(base, recipe, **SETTINGS), folder / recipe)
-    return folder / recipe
+def short_in(folder: Path) -> list[int]:
+    """The steps that memory was short in, as the log tells."""
+    return [entry["step"] for entry in RunFolder(folder).log() if "out_of_memory" in entry]
 
 
-@pytest.fixture(scope="module")
-def reference(base, tmp_path_factory):
-    """What one process makes of a recipe."""
-    folder = tmp_path_factory.mktemp("alone")
-    return lambda recipe: alone(base, recipe, folder)
-
-
-def compare(one: Path, two: Path) -> None:
-    """The same steps, losses and weights to rounding; every token charged once."""
+def compare_training(one: Path, two: Path) -> None:
+    """The same steps, losses and weights to rounding."""
     for a, b in zip(RunFolder(one).log(), RunFolder(two).log(), strict=True):
         assert {k: a[k] for k in ("tokens", "supervised", "spent")} == {k: b[k] for k in ("tokens", "supervised", "spent")}
         for key in ("loss", "task_loss", "penalty", "gradient_norm", "rate"):
             assert b[key] == pytest.approx(a[key], rel=2e-4, abs=2e-5), key
     wanted, found = (read_weights(folder / "weights.safetensors") for folder in (one, two))
     assert all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=5e-5) for name in wanted)
+
+
+def compare(one: Path, two: Path) -> None:
+    """The same training; every token charged once."""
+    compare_training(one, two)
     ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (one, two)]
     assert ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"]
     assert ledgers[1]["flops"] == pytest.approx(ledgers[0]["flops"], rel=0.1)  # padding differs
@@ -203,6 +257,50 @@ def test_two_processes_train_as_one_does(base, reference, tmp_path):
     run.engine.deal = lambda step: deal(step, 2)
     flops = sum(run.step_price(step)[0] for step, _ in zip(run.steps(), range(4), strict=False))
     assert json.loads((tmp_path / "sft" / "ledger.json").read_text())["flops"] == flops
+
+
+@pytest.mark.slow
+def test_where_one_of_two_runs_out_of_memory_both_halve(base, reference, tmp_path):
+    assert launch(train_short, 2, (base.path, tmp_path), lambda _: None) == ""
+    compare_training(reference("sft"), tmp_path)
+    assert short_in(tmp_path) == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero", "rank"), [("zero2", 0), ("zero3", 1)])
+def test_where_a_sharded_rank_runs_out_of_memory_the_run_begins_again(zero, rank, tiny_path, tmp_path):
+    """With less room from its last checkpoint, until one example at a time is too much: then it ends."""
+    pytest.importorskip("deepspeed")
+    sharded = {"gpus_per_run": 2, "deepspeed": zero, "budget": "5steps", "batch_size": 8, "precision": "float32"}
+    asked = small_files(tmp_path, 60) | sharded | {"model": tiny_path, "max_length": 64, "limit": 4, "final_only": True}
+    asked |= {"checkpoint_every": 0.0, "out": str(tmp_path / "results")}
+
+    def made(micro_tokens: int, limit: int) -> tuple[RunFolder, list[str]]:
+        recipe = f"{Path(__file__).with_name('short.py')}:Short(limit={limit}, begin=3, rank={rank})"
+        material, evaluation, allowed = prepare(make_plan(asked | {"recipes": recipe, "micro_tokens": micro_tokens}))
+        (spec,) = (dataclasses.replace(one, kinds=("final",)) for one in run_specs(material, allowed) if one.role == "recipe")
+        store, told = RunStore(tmp_path / "runs"), []
+        run_all([spec], material, evaluation, store, lambda _, event: told.append(event["phase"]))
+        return store.run(spec.key), [phase for phase in told if phase == "lost"]
+
+    short, lost = made(128, limit=64)
+    assert short.status == "done" and lost == ["lost"] and not (short.path / "room.json").exists()
+    (note,) = short.read("run")["happened"]["notes"]
+    assert "ran out in step 3" in note and "at most 64 tokens" in note and short_in(short.path) == [3]
+    plain, lost = made(64, limit=64)
+    for a, b in zip(plain.log(), short.log(), strict=True):
+        assert a["tokens"] == b["tokens"] and b["loss"] == pytest.approx(a["loss"], rel=2e-4)
+        assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=2e-4)
+    ledgers = [run.read("ledger") for run in (plain, short)]
+    assert not lost and ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"] == 5
+    ended, lost = made(128, limit=0)
+    assert ended.status == "out_of_memory" and "one example at a time" in ended.read("status")["reason"] and lost == ["lost"]
+
+
+@pytest.mark.slow
+def test_who_ran_out_of_memory_is_why_a_run_ends_whatever_becomes_of_the_others(tmp_path):
+    reason = launch(run_out, 2, (tmp_path / "told",), lambda _: None)
+    assert reason.startswith("process 1: OutOfMemoryError: out of memory: CUDA")
 
 
 @pytest.mark.slow

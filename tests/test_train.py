@@ -120,7 +120,7 @@ def test_a_stopping_method_is_named(base, tmp_path):
 
 def test_the_loop_names_no_method():
     root = Path(__file__).resolve().parents[1] / "harness"
-    for file in ("train.py", "run.py", "execute.py", "checkpoint.py", "masters.py", "budget.py", "material.py"):
+    for file in ("train.py", "gradients.py", "run.py", "execute.py", "checkpoint.py", "masters.py", "budget.py", "material.py"):
         words = set(re.findall(r"[a-z_]+", (root / file).read_text()))
         assert not words & (set(methods()) - {"sft"}), file
 

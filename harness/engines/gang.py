@@ -17,6 +17,7 @@ import psutil
 from harness.cluster import Asked
 from harness.engines.ranks import Place
 from harness.engines.worker import steady
+from harness.gradients import Cramped
 from harness.lease import Lost
 
 GRACE = 30.0
@@ -83,11 +84,17 @@ class Gang:
             answered = self.ray.get(part)
         except self.ray.exceptions.RayError as error:
             self.faults.append(error)
-            answered = self.lost
+            answered = self.lost or self.cramped is not None
         if answered:
             self.pending.clear()
         elif self.faults or part == self.parts[0]:
             self.since = self.since or time.monotonic()
+
+    @property
+    def cramped(self) -> Cramped | None:
+        """What a rank raised that ran out of memory, so that the run is to be made again with less room."""
+        raised = (error.cause for error in self.faults if isinstance(error, self.ray.exceptions.RayTaskError))
+        return next((cause for cause in raised if isinstance(cause, Cramped)), None)
 
     @property
     def lost(self) -> bool:

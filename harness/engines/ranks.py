@@ -24,6 +24,8 @@ from harness.specs import RunSpec, seconds_a_flop, sharding_of
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]
+MEMORY = "out of memory"
+"""Stands in the reason of a rank that ran out of it."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], recei
             theirs.close()
             running[ours] = process, rank
         while running and not reason:
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
+            ready = [one for one in wait(list(running)) if isinstance(one, Connection)]
+            for connection in sorted(ready, key=lambda one: -running[one][1]):  # why, before the first rank ends by it
                 process, rank = running[connection]
                 try:
                     event = connection.recv()
@@ -89,7 +91,7 @@ def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], recei
                 reason = reason or event.get("fault", "")
                 if rank == 0 and "fault" not in event:
                     receive(event)
-        return _killed(running.values()) or reason
+        return reason if MEMORY in reason else _killed(running.values()) or reason
     finally:
         for process, _ in running.values():
             process.kill()
@@ -124,7 +126,7 @@ def _work(work: Callable[..., None], place: Place, connection: Connection, argum
         work(place, connection.send, *arguments)
     except BaseException as error:
         memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        told = f"process {place.rank}: {type(error).__name__}: {'out of memory: ' if memory else ''}{error}"
+        told = f"process {place.rank}: {type(error).__name__}: {f'{MEMORY}: ' if memory else ''}{error}"
         connection.send({"fault": told, "traceback": traceback.format_exc()})
         os._exit(1)  # no collective may hold us back
     connection.close()
@@ -155,22 +157,33 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
     reason = launch(take_part, plan.ranks, (spec, material, evaluation.plan, store), send, plan.threads)
     if reason.startswith("process 0: Lost:"):  # another process took the run over: wait for it
         perform(spec, material, evaluation, store, send)
+    elif ": Cramped:" in reason:  # with less room each time, so not for ever
+        send({"phase": "lost", "reason": reason.splitlines()[0]})
+        perform(spec, material, evaluation, store, send)
     elif reason:
-        status = "out_of_memory" if "out of memory" in reason or "memory runs out" in reason else "failed"
+        status = "out_of_memory" if MEMORY in reason or "memory runs out" in reason else "failed"
         settle(spec, store, status, reason.splitlines()[0])
 
 
 def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
-    """One rank of a run: the first does everything, the others train with it."""
+    """One rank of a run: the first does everything, the others train with it.
+
+    Where memory runs out for one alone, `room.json` says with how much less all are to begin again.
+    """
     from harness.execute import execute, follow
+    from harness.gradients import Cramped
 
     def join() -> Any:
         return place.join(material.plan.device or "cpu", sharding_of(material.plan))
 
-    if place.rank == 0:
-        execute(spec, material, store, evaluation.open(material), send, join)
-    else:
-        follow(spec, material, join)
+    try:
+        if place.rank == 0:
+            execute(spec, material, store, evaluation.open(material), send, join)
+        else:
+            follow(spec, material, join)
+    except Cramped as error:
+        store.run(spec.key).write("room", {"room": error.room, "notes": error.notes})
+        raise
 
 
 def pace(material: Material) -> float:

@@ -149,12 +149,14 @@ class _Queue:
     def end(self, gang: Gang, spec: RunSpec) -> None:
         """A run ended, or was lost: then it is queued again, or given up with a status."""
         gang.end()
+        if gang.cramped:  # with less room each time, so not for ever
+            self.again(spec, f"out of memory: {gang.cramped}")
+            return
         if gang.lost:  # a worker crashed, its node died, memory ran out there
             self.lost[spec.key] += 1
             reason = str(gang.fault).splitlines()[0]
             if self.lost[spec.key] <= RETRIES:
-                self.events(spec, {"phase": "lost", "reason": reason})
-                self.waiting.insert(0, spec)
+                self.again(spec, reason)
                 return
             memory = isinstance(gang.fault, self.ray.exceptions.OutOfMemoryError)
             status = "out_of_memory" if memory else "failed"
@@ -164,6 +166,11 @@ class _Queue:
             memory = isinstance(raised, MemoryError) or "out of memory" in str(raised)
             settle(spec, self.store, "out_of_memory" if memory else "failed", str(raised))
         self.events(spec, {"phase": "ended"})
+
+    def again(self, spec: RunSpec, reason: str) -> None:
+        """Queue a run before all others."""
+        self.events(spec, {"phase": "lost", "reason": reason})
+        self.waiting.insert(0, spec)
 
 
 def pace(material: Material) -> float:

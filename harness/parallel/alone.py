@@ -95,8 +95,10 @@ class Alone:
         self.optimizer.step()
 
     def forget(self) -> None:
-        """Drop the gradients of a step that is over, or given up."""
+        """Drop the gradients of a step that is over, or given up, if need be in the middle of a backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.masters.parameters:
+            parameter.grad = None
 
     # --- state ---
 

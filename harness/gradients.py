@@ -1,0 +1,125 @@
+"""The forward and backward passes of an optimizer step, and what becomes of them where memory runs out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.checkpoint import Progress
+from harness.contract import Batch, Step
+from harness.run import TrainingRun
+from harness.sums import StepSums
+
+
+class Cramped(torch.OutOfMemoryError):
+    """Memory ran out where other ranks wait for this one: all of them must begin again, with this room and these notes."""
+
+    def __init__(self, lack: str, room: int, notes: list[str]):
+        super().__init__(lack, room, notes)
+        self.lack, self.room, self.notes = lack, room, notes
+
+    def __str__(self) -> str:
+        return self.lack
+
+
+def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
+    """The step's gradients, not yet summed over ranks, and its sums over all of them.
+
+    Where memory runs out the step begins again with micro-batches of half the size, of the same examples, and these remain;
+    the whole run does (`Cramped`) where ranks pass together.
+    """
+    engine = run.engine
+    while True:
+        torch.manual_seed(run.derive_seed(f"step {progress.steps}" + (f" rank {engine.rank}" if engine.rank else "")))
+        sums, lack = StepSums(), None
+        try:
+            _pass_all(run, step, sums)
+        except torch.OutOfMemoryError as error:
+            lack = str(error).splitlines()[0]
+            if engine.sharded:
+                raise _cramped(run, step, progress, lack) from error
+        parts = engine.exchange((sums, lack))
+        engine.agree(run.ledger)
+        lack = next((found for _, found in parts if found), None)
+        if lack is None:
+            return StepSums.over_ranks([part for part, _ in parts])
+        engine.forget()
+        _halve(run, step, lack)
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()
+        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {smaller(run)}; steps stay as large."]
+
+
+def smaller(run: TrainingRun) -> str:
+    """What the log says of the step in which micro-batches became smaller."""
+    return f"micro-batches of at most {run.room} tokens from here on"
+
+
+def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
+    """Every micro-batch of this rank, forwards and backwards."""
+    engine = run.engine
+    for batch, counts, last in engine.batches(run, step):
+        if not counts:
+            engine.backward(engine.nll(run, batch)[0].sum() * 0.0, last)
+            continue
+        with run.charged("train", run.model, batch, backward=True):
+            engine.backward(loss_of(run, batch, sums), last)
+
+
+def _halve(run: TrainingRun, step: Step, lack: str) -> None:
+    if not run.halve(step):
+        raise torch.OutOfMemoryError(f"one example at a time is too much: {lack}")
+
+
+def _cramped(run: TrainingRun, step: Step, progress: Progress, lack: str) -> Cramped:
+    """Why all ranks of a sharded run must begin again. They cannot try the step again, as those of others do.
+
+    DeepSpeed's ranks wait for each other inside a pass: under ZeRO-3 for parts of the weights, under ZeRO-2 for buckets of
+    gradients, which are summed within backward, whenever one is full. So the others stand still and cannot be told, or their
+    device does. And what DeepSpeed holds of a failed pass (a bucket, marks of what was reduced, the sums of earlier
+    micro-batches) would go into the next one, or forbid it.
+    """
+    _halve(run, step, lack)
+    note = (
+        f"Memory ran out in step {progress.steps + 1}: all processes began again from the last checkpoint, with"
+        f" micro-batches of at most {run.room} tokens; steps stay as large, and what was done since then is in no budget."
+    )
+    return Cramped(lack, run.room, [*progress.notes, note])
+
+
+def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
+    """Forward pass of one micro-batch: its weighted loss, summed over tokens; adds to the step's sums."""
+    nll, logits = run.engine.nll(run, batch)
+    weights = torch.ones_like(nll)
+    weighters = run.filled("token_weights")
+    with torch.no_grad():
+        for method in weighters:
+            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
+        weighted = weights * nll.detach()
+        if weighters:
+            sums.weigh(nll.detach(), weights)
+        by_sum = all(method.renorm for method in weighters)
+        normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
+        for method in run.filled("share"):
+            weights = weights * method.share(batch)
+        sums.add(nll.detach(), weights, normaliser)
+    loss = (weights * nll).sum()
+    penalties = run.filled("penalty")
+    if penalties:
+        extra = sum_of(method.penalty(logits, batch, run) for method in penalties).sum()
+        # The step divides everything by its normaliser; a penalty is a mean over tokens, so it is multiplied by the mean
+        # weight first (as known so far in the step; exact with one micro-batch, and where nothing weighs tokens).
+        loss = loss + extra * (sums.normaliser / sums.supervised)
+        sums.penalty += float(extra.detach())
+    return loss
+
+
+def sum_of(parts: Any) -> Any:
+    """Sum of tensors, None where all are None."""
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
