@@ -44,12 +44,13 @@ def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[
     return estimate_of(value, np.array([]), replicates, int((np.nan_to_num(under) > 0).sum())), replicates
 
 
-def spread(value: float, replicates: np.ndarray, n: int, least: float = -np.inf) -> Estimate:
-    """A number and +- 1.96 standard deviations of its draws: where these are biased (ECE grows with noise)."""
+def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
+    """A number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows with noise)."""
     se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
         return Estimate()
-    return Estimate(float(value), max(least, value - 1.96 * se), value + 1.96 * se, se, n)
+    low, high = np.clip([value - 1.96 * se, value + 1.96 * se], *ends)
+    return Estimate(float(value), float(low), float(high), se, n)
 
 
 def jackknifed(value: float, left_out: np.ndarray) -> Estimate:

@@ -159,6 +159,14 @@ def test_overconfidence_is_seen_and_the_base_reads_zero():
     assert found.loc[("loud", "auroc"), "change"] == pytest.approx(0, abs=1e-6)  # the order of items is the same
 
 
+def test_no_interval_leaves_what_is_possible_and_seeds_are_no_more_items():
+    sure, right = np.linspace(0.4, 0.9, 12), np.r_[0.0, 1, np.zeros(2), np.ones(8)]
+    twice = [choices("x", sure, right).assign(seed=seed) for seed in (0, 1)]
+    found = calibration_table(pd.concat([choices("base", sure, right), *twice]), "base").set_index(["row", "measure"])
+    assert found.loc[("x", "auroc"), "high"] == 1 and found.loc[("x", "ece"), "low"] >= 0
+    assert set(found["n"]) == {12}
+
+
 # --- the page ---
 
 
