@@ -60,6 +60,13 @@ def test_loops_show_in_every_measure_of_repetition():
     assert found.loc["facts", "change"] < 0
 
 
+def test_distinct_2_says_how_many_texts_were_long_enough():
+    found = table(answers("base", GOOD), answers("x", [*GOOD[:2], "no", "no"])).loc[("x", "distinct2")]
+    assert (found["n"], found["prompts"]) == (2, 4) and 0 <= found["low"] <= found["high"] <= 1
+    alone = table(answers("base", GOOD), answers("x", [GOOD[0], "no", "no", "no"])).loc[("x", "distinct2")]
+    assert alone["n"] == 1 and alone[["low", "high", "change low", "change high"]].isna().all()  # one text has no spread
+
+
 def test_facts_a_hundred_tokens_by_hand():
     """Slots of the reference: green, cat, times, 7. The texts say cat, none, none, green: two in 24 tokens."""
     found = table(answers("base", GOOD)).loc[("base", "facts")]
