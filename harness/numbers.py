@@ -16,10 +16,12 @@ _FACTORS = {
     "billion": 1e9, "bn": 1e9, "trillion": 1e12, "千": 1e3, "万": 1e4, "亿": 1e8,
 }  # fmt: skip
 _NUMBER = re.compile(
-    r"(?P<open>\(\s*)?(?P<sign>(?<![\w)])[-+])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-    rf"\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})?(?![a-z])(?P<close>\s*\))?",
+    r"(?P<open>\(\s*)?(?P<sign>(?<![\w)%])[-+\u2212])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])"
+    r"(?P<digits>(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)(?!\d|(?:st|nd|rd|th)\b)"
+    rf"(?:\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})(?![a-z]))?(?P<close>\s*\))?",
     re.IGNORECASE,
 )
+"""What is glued to the digits is no part of the number (30kg is 30), but an ordinal (21st) is none."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,20 @@ def numbers(text: str) -> list[Number]:
     """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
     found = []
     for match in _NUMBER.finditer(unicodedata.normalize("NFKC", text)):
-        digits = match["digits"].replace(",", "")
-        bracketed = match["open"] and match["close"]
-        value = float(digits) * (-1 if match["sign"] == "-" or bracketed else 1)
-        decimals = len(digits.partition(".")[2])
         factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
-        found.append(Number(value, factor, 0.5 * 10**-decimals if decimals else 0.0))
+        value, width = _read(match)
+        found.append(Number(value, factor, width))
     return found
+
+
+def _read(match: re.Match[str]) -> tuple[float, float]:
+    """What a match of `_NUMBER` says, less its unit: (value, half of its last decimal, 0 for whole numbers)."""
+    digits = match["digits"].replace(",", "").lower()
+    plain, _, power = digits.partition("e")
+    decimals = len(plain.partition(".")[2])
+    negative = match["sign"] in ("-", "\u2212") or (match["open"] and match["close"])
+    width = float(f"0.5e{int(power or 0) - decimals}") if decimals else 0.0
+    return -float(digits) if negative else float(digits), width
 
 
 def is_number(text: str) -> bool:
@@ -132,15 +141,12 @@ def _quantities(text: str, unit: str) -> list[tuple[float, float, tuple[str, flo
     after = _suffix(unit)
     found = []
     for match in _NUMBER.finditer(text):
-        digits = match["digits"].replace(",", "")
-        decimals = len(digits.partition(".")[2])
+        value, width = _read(match)
         named = after.match(text, match.end("digits"))
         scale = _FACTORS[named["scale"].lower()] if named and named["scale"] else 1.0
         before = re.search(r"[$€£¥]\s*$", text[: match.start("digits")])
         name = before[0].strip() if before else (named["unit"] or named["scaled"] or "") if named else ""
-        sign = -1 if match["sign"] == "-" or (match["open"] and match["close"]) else 1
-        width = 0.5 * 10**-decimals if decimals else 0.0
-        found.append((sign * float(digits) * scale, width * scale, read_unit(name) if name else None))
+        found.append((value * scale, width * scale, read_unit(name) if name else None))
     return found
 
 

@@ -20,6 +20,8 @@ from harness.scoring import CJK
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
 DISTINCT_WORDS = 20
 """Distinct-2 falls with length, so it is taken over this many first words."""
+FIRST_WORDS = 10
+"""The same over many texts together: those that are shorter stay out."""
 LEAST_BYTES = 100
 """Below this gzip's own header is most of what it writes."""
 METRICS: dict[str, bool | None] = {
@@ -125,7 +127,7 @@ def template(answers: Sequence[str], share: float = 0.01, least: int = 5, most: 
     return [gram for gram, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if n >= enough][:most]
 
 
-def distinct(texts: Sequence[str], n: int, first: int = 10) -> float:
+def distinct(texts: Sequence[str], n: int, first: int = FIRST_WORDS) -> float:
     """Unique over all n-grams of the first words of all texts (Li et al. 2016, arXiv:1510.03055), equal lengths for all.
 
     Texts that are shorter stay out; NaN where all are.

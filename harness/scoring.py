@@ -72,8 +72,9 @@ def rouge_l(output: str, target: str) -> float:
 
 # --- choices -----------------------------------------------------------------------------------------------------
 
-_LETTER = re.compile(r"(?:answer|option|choice|答案|选项|选)\s*(?:is|:|：|是|为|应为)?\s*[(（]?([A-Z])(?![A-Za-z])")
-_LEADING = re.compile(r"\s*[(（]?([A-Z])\s*(?:[)）.:：、,，\n]|$)")
+_NAMED = r"\**\s*(?i:is|:|：|是|为|应为)?[\s*]*[(（]?([A-Z])(?![A-Za-z])"
+_ANSWER, _OPTION = re.compile(f"(?i:answer|答案){_NAMED}"), re.compile(f"(?i:option|choice|选项|选){_NAMED}")
+_LEADING = re.compile(r"[\s*]*[(（]?([A-Z])\s*(?:[)）.:：、,，\n*]|$)")
 
 
 def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
@@ -81,7 +82,7 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
     for index, choice in enumerate(choices):
         if normalise(text) == normalise(choice):
             return index
-    match = _LEADING.match(text) or _LETTER.search(text)
+    match = _LEADING.match(text) or _ANSWER.search(text) or _OPTION.search(text)
     if match is None:
         return None
     index = ord(match[1]) - ord("A")

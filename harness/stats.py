@@ -190,18 +190,20 @@ def _measures(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None
 
 
 def _align(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
-    """Scores beside the base's score of the same item; pairs that lack either are dropped.
+    """Scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
 
-    Measures the base was never scored on stand alone (their level is known, a change is not).
+    Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
+    anything, a tuned model's may be a loop.
     """
     item, own = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
     score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
     reference[item[own][::-1]] = score[own][::-1]  # of an item scored twice the first counts
     pair = _numbered(scores, "task", "metric")
     found = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
-    number = found.merge(measures.reset_index()[["index", "task", "metric", "base"]].astype({"task": object, "metric": object}))
-    measure = number["index"].to_numpy(int)[pair]
-    start = np.where(number["base"].isna().to_numpy()[pair], 0.0, reference[item])
+    told = measures.reset_index()[["index", "task", "metric", "headline"]].astype({"task": object, "metric": object})
+    number = found.merge(told)
+    measure, paired = number["index"].to_numpy(int)[pair], number["headline"].to_numpy(bool)[pair]
+    start = np.where(paired, reference[item], np.nan_to_num(reference[item]))
     known = ~(np.isnan(score) | np.isnan(start))
     part = scores.loc[known, ["row", "seed", "group", "family", "cluster", "item"]]
     place = part["cluster"]

@@ -27,6 +27,13 @@ def test_clamps_hold_below_the_deadline_only():
     assert weights.tolist() == pytest.approx([0.2, 0.9, 0.2, 0.2, 0, 0])
 
 
+def test_the_articles_code_at_its_published_losses():
+    losses = torch.tensor([0, 0.5, 1.2, 1.45, 2, 3, 4, 5, 6.6, 8, 10, 14, 14.9, 15, 20], dtype=torch.float64)
+    told = [0.8849333, 0.7667411, 0.5, 0.3953209, 0.1544653, 0.5, 0.8455347, 0.9677045, 0.9999994, 0.9999932, 0.9997966]
+    told += [0.8455347, 0.5423980, 5e-8, 5e-8]
+    assert nlirg(variant="article").weight(losses).tolist() == pytest.approx(told, abs=1e-7)
+
+
 def test_settings_that_cannot_be_are_refused():
     for recipe, words in (
         ("nlirg(scale=log)", "scale is nats or quantile, not 'log'"),

@@ -1,5 +1,7 @@
 """Scores of generated answers: hand-computed numbers, and reference libraries where they exist."""
 
+import math
+
 import pytest
 
 from harness import scoring
@@ -39,6 +41,13 @@ def test_exact_match(output, target, score):
         ("16 - 3 = 13, so 13 * 2 = 26", "26", 1),
         ("3万", "30000", 1),
         ("none", "0", 0),
+        ("It weighs 30kg", "30", 1),  # what is glued to a number takes none of its digits
+        ("It weighs 30kg", "3", 0),
+        ("1,234km", "1234", 1),
+        ("\u22125", "-5", 1),  # a typeset minus
+        ("1.5e3", "1500", 1),
+        ("5 million in the 2nd quarter", "5 million", 1),  # ordinals are no numbers
+        ("$5 million in the 21st century", "5 million", 1),
     ],
 )
 def test_numeric(output, target, score):
@@ -47,6 +56,7 @@ def test_numeric(output, target, score):
 
 def test_a_range_is_two_numbers_and_a_minus_needs_no_digit_before():
     assert [n.value for n in numbers("2009-2010: -4, 5 m, 7 men")] == [2009, 2010, -4, 5, 7]
+    assert [n.value for n in numbers("5%-10%, 1,2345, 1e999")] == [5, 10, 1, 2345, math.inf]
     assert [n.factor for n in numbers("5 m, 7 men")] == [1e6, None]
 
 
@@ -78,6 +88,10 @@ def test_rouge_l_is_the_library_s_on_english():
         ("(B) the second", 1),
         ("The answer is B.", 1),
         ("答案：B", 1),
+        ("Answer: B", 1),
+        ("**B**", 1),
+        ("The answer is **B**", 1),
+        ("Option A is wrong, the answer is C", 2),
         ("Blue", 1),
         ("blue.", 1),
         ("Because", None),
@@ -142,6 +156,8 @@ def test_best_takes_any_accepted_answer():
         ("5.04 kg", "5", {"unit": "kg", "tolerance": 0.05}, 1),
         ("5060 g", "5", {"unit": "kg", "tolerance": 0.05}, 0),
         ("none", "5", {"unit": "kg"}, 0),
+        ("250ml", "0.25", {"unit": "l"}, 1),
+        ("It weighs 30kg", "3 kg", {"unit": "kg"}, 0),
     ],
 )
 def test_declared_tolerances_and_units(output, target, declared, score):

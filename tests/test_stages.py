@@ -118,6 +118,16 @@ def test_what_the_first_stage_learned_is_held_in_the_second(recipe, base, tmp_pa
     assert moved_in_stage_two(recipe, tmp_path / "held") < 0.8 * moved_in_stage_two("sft", tmp_path / "free")
 
 
+def test_a_later_stage_is_sorted_by_what_was_read_for_it(base):
+    run = staged(base, "sort(order=easy)")
+    run.enter(2)
+    (sort,) = run.methods
+    sort.stage_begin(run.load(), run)
+    hard = dict(zip((e.id for e in run.domain), sort.difficulty_.tolist(), strict=True))
+    epoch = [hard[e.id] for step in itertools.islice(run.steps(), 2) for e in step]
+    assert run.ledger.accounts["reading"].tokens == sum(map(len, SECOND)) and epoch == sorted(hard.values())
+
+
 def test_a_stage_that_costs_more_than_the_budget_is_overdrawn(base, tmp_path):
     recipe = "ewc_online(samples=16)"
     alone = staged(base, recipe, meter="flops", allowed=1e12)

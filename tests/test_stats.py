@@ -141,6 +141,16 @@ def test_a_level_is_read_over_the_tasks_where_it_is_defined():
     assert found.estimate("level:rep3_word:general", "base").value == pytest.approx(0.3)
 
 
+def test_a_level_counts_answers_where_the_base_has_none():
+    """A model that loops where the base said a word or two must not look as tidy as the base."""
+    told = {"metric": "rep3_word", "primary": False, "channel": "degeneration"}
+    scores = table({"base": [np.nan, np.nan, 0.0], "x": [0.9, 0.9, np.nan]}, "a", **told)
+    found = stats.analyse(pd.concat([scores, table({"base": [1, 1], "x": [1, 1]}, "c")]), "base", reps=50)
+    level = found.estimate("level:rep3_word:general", "x")
+    assert (level.value, level.n) == (pytest.approx(0.9), 2)
+    assert found.estimate("level:rep3_word:general", "base").value == 0
+
+
 def test_draws_are_shared_so_equal_rows_never_differ():
     scores = table({"base": coin(300, 0.8, 1), "x": coin(300, 0.6, 2), "y": coin(300, 0.6, 2)})
     difference = stats.analyse(scores, "base", reps=200).difference("change", "x", "y")

@@ -90,8 +90,8 @@ class Nlirg(Method):
         if self.variant == "article":
             left = torch.sigmoid(-self.k * (loss - self.x0))
             middle = torch.sigmoid(self.k * (loss - self.threshold))
-            right = torch.sigmoid(-self.k * (loss - self.deadline))
-            weight = torch.where(loss <= 1.45, left, torch.where(loss <= 6.6, middle, right)).clamp(5e-8, 1.0)
+            right = torch.where(loss < self.deadline, torch.sigmoid(-self.k * (loss - self.deadline)), 0.0)
+            weight = torch.where(loss <= 1.45, left, torch.where(loss < 6.6, middle, right)).clamp(5e-8, 1.0)
         else:
             rising = torch.sigmoid(self.k * (loss - self.x0))
             falling = torch.sigmoid(self.CENTRE - loss)

@@ -12,9 +12,9 @@ class Sort(Method):
 
     Mixed: cut by difficulty into `strata` parts of equal size, shuffle each, and deal them in turn, so that any `strata`
     successive examples span the whole range. Difficulty: the base's mean token loss (`by=loss`), or by how much that exceeds
-    what its own entropy lets expect (`by=similarity`: mean z_loss - z_entropy). One charged forward over the domain.
-    Examples that another method made afterwards have no difficulty of their own and stand in the middle; later stages of a
-    plan, which the untouched base has not read, are shuffled.
+    what its own entropy lets expect (`by=similarity`: mean z_loss - z_entropy). One charged forward over the domain; a later
+    stage's examples are read by the model as it then is. Examples that another method made afterwards have no difficulty of
+    their own and stand in the middle.
     """
 
     paper = (
@@ -43,7 +43,7 @@ class Sort(Method):
         self.prepare(model, run)  # the new stage's examples, as the model now finds them
 
     def order(self, examples: list[Example], run: Run, generator: torch.Generator) -> list[Example]:
-        if self.how == "random" or run.stage > 1:
+        if self.how == "random":
             return super().order(examples, run, generator)
         known = dict(zip((e.tokens for e in run.domain), self.difficulty_.tolist(), strict=False))
         middle = float(self.difficulty_.median()) if known else 0.0

@@ -17,6 +17,8 @@ from harness.stats import Estimate
 
 BINS = 15
 TITLES = {"ece": "ECE", "brier": "Brier", "nll_choice": "Loss of the right option", "auroc": "AUROC"}
+MOST = {"ece": 1.0, "auroc": 1.0, "brier": 2.0}
+"""The highest value there is; the lowest is 0."""
 COLUMNS = ["row", "group", "measure", "value", "low", "high", "change", "change low", "change high", "n"]
 
 
@@ -66,7 +68,8 @@ def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
         for row in dict.fromkeys(part["row"]):
             both = _paired(wide, row, base)
             if len(both):
-                lines += [{"row": row, "group": group, "n": len(both)} | line for line in _lines(both)]
+                n = len(both[["task", "item"]].drop_duplicates())
+                lines += [{"row": row, "group": group, "n": n} | line for line in _lines(both, n)]
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
@@ -77,16 +80,14 @@ def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
     return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))
 
 
-def _lines(both: pd.DataFrame) -> list[dict[str, Any]]:
+def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     counts = draws((both["task"] + "\0" + both["cluster"].fillna(both["item"])).to_list(), reps=1000)
     once = np.ones((1, len(both)), np.float32)
     lines = []
     for name, (column, function) in _MEASURES.items():
         own, start = (_of(both, column, function, end, counts, once) for end in ("", "_base"))
-        value, change = (
-            _estimate(own, len(both), 0.0),
-            _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), len(both)),
-        )
+        value = _estimate(own, n, (0.0, MOST.get(name, np.inf)))
+        change = _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), n)
         line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
         lines.append(line | {"change": change.value, "change low": change.low, "change high": change.high})
     return lines
@@ -98,5 +99,5 @@ def _of(both: pd.DataFrame, column: str, function: Any, end: str, counts: np.nda
     return function(values, correct, once), function(values, correct, counts)
 
 
-def _estimate(found: tuple[Any, ...], n: int, least: float = -np.inf) -> Estimate:
-    return spread(float(found[0][0]), found[1], n, least)
+def _estimate(found: tuple[Any, ...], n: int, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    return spread(float(found[0][0]), found[1], n, ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 
 from harness.answer_format import fits
 from harness.quality import (
+    FIRST_WORDS,
     content_words,
     corpus_compression,
     distinct,
@@ -53,7 +54,7 @@ MEASURES = (
     Measure("rep3_word", "rep-3", False, "share of a text's word 3-grams that repeat an earlier one (Chinese: characters)"),
     Measure("rep3_token", "rep-3, tokens", False, "the same over tokens"),
     Measure("rep4_word", "rep-4", False, "the same over word 4-grams"),
-    Measure("distinct2", "distinct-2", True, "unique over all 2-grams in the first 10 words of all texts"),
+    Measure("distinct2", "distinct-2", True, f"unique over all 2-grams in the first {FIRST_WORDS} words of texts that long"),
     Measure("self_repetition", "repeated across", False, "share of a text's 4-grams that another text has too"),
     Measure("self_bleu", "self-BLEU", False, "BLEU-4 of a text against the others"),
     Measure("compression", "compression", True, "gzip's size over the texts' size, all texts end to end"),
@@ -113,6 +114,7 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
     table["hundred_tokens"] = np.where(wanted > 0, table["score"] / 100, np.nan)
     table["content"] = [len(content_words(text)) for text in texts]
     table["words"] = [len(words(text)) for text in texts]
+    table["long"] = (table["words"] >= FIRST_WORDS).astype(float)
     general, domain = table["group"] == "general", table["group"] == "domain"
     leaks = [float(not phrases.isdisjoint(marked(text))) if phrases else math.nan for text in texts]
     table["leakage"] = np.where(general, leaks, np.nan)
@@ -138,7 +140,7 @@ class _Set:
         self.items, self.counts = items.index, draws(items.to_list())
         stored = answers[answers["metric"].isin(_MEANS)]
         self.means = stored.pivot_table(index="item", columns=["metric", "row"], values="score", aggfunc="mean")
-        names = [*_DERIVED, *(name for pair in _RATIOS.values() for name in pair)]
+        names = ["long", *_DERIVED, *(name for pair in _RATIOS.values() for name in pair)]
         self.derived = {name: told.pivot_table(index="item", columns="row", values=name, aggfunc="mean") for name in names}
 
     def lines(self) -> list[dict[str, Any]]:
@@ -176,7 +178,13 @@ class _Set:
 
     def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
         own, reference = self._left_out(name, row), self._left_out(name, self.base)
-        return jackknifed(own[0], own[1:]), jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+        value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
+        change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+        if name == "distinct2":
+            counted = [int((self._of("long", one) > 0).sum()) for one in (row, self.base)]
+            value = replace(value, n=counted[0]) if counted[0] > 1 else Estimate(value.value, n=counted[0])
+            change = change if min(counted) > 1 else Estimate(change.value)  # one text has no spread
+        return value, change
 
     def _left_out(self, name: str, row: str) -> np.ndarray:
         """(1 + n,) a corpus measure of all texts, then without each prompt; the mean over seeds."""

@@ -44,22 +44,27 @@ def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[
     return estimate_of(value, np.array([]), replicates, int((np.nan_to_num(under) > 0).sum())), replicates
 
 
-def spread(value: float, replicates: np.ndarray, n: int, least: float = -np.inf) -> Estimate:
-    """A number and +- 1.96 standard deviations of its draws: where these are biased (ECE grows with noise)."""
+def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
+    """A number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows with noise)."""
     se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
         return Estimate()
-    return Estimate(float(value), max(least, value - 1.96 * se), value + 1.96 * se, se, n)
+    return _around(value, se, n, ends)
 
 
-def jackknifed(value: float, left_out: np.ndarray) -> Estimate:
+def jackknifed(value: float, left_out: np.ndarray, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
     """A number with its jackknife interval; `left_out` (n,): the same without each prompt in turn.
 
-    se^2 = (n - 1) / n * sum (theta_i - mean theta)^2 (Quenouille 1949, Tukey 1958); value +- 1.96 se.
+    se^2 = (n - 1) / n * sum (theta_i - mean theta)^2 (Quenouille 1949, Tukey 1958); value +- 1.96 se, inside `ends`.
     """
     known = left_out[np.isfinite(left_out)]
     n = len(known)
     if not np.isfinite(value) or n < 2:
         return Estimate()
     se = float(np.sqrt((n - 1) / n * ((known - known.mean()) ** 2).sum()))
-    return Estimate(float(value), value - 1.96 * se, value + 1.96 * se, se, n)
+    return _around(value, se, n, ends)
+
+
+def _around(value: float, se: float, n: int, ends: tuple[float, float]) -> Estimate:
+    low, high = np.clip([value - 1.96 * se, value + 1.96 * se], *ends)
+    return Estimate(float(value), float(low), float(high), se, n)

@@ -197,10 +197,14 @@ class Summary:
 
     @cached_property
     def binary(self) -> pd.DataFrame:
-        """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed."""
+        """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed.
+
+        Where lower is better 1 is no right answer: such tasks stay out.
+        """
         if self.analysis is None:
             return pd.DataFrame()
-        table = self.kept
+        rising = self.analysis.measures.query("kept and higher_better")[["task", "metric"]]
+        table = among(self.kept, ("task", "metric"), set(rising.itertuples(index=False, name=None)))
         known = table["score"].isin([0, 1]) | table["score"].isna()
         table = table[known.groupby([table["task"], table["metric"]]).transform("all")]
         return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")

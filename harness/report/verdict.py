@@ -63,6 +63,8 @@ def _sentence(summary: Summary, track: str, leader: Row, done: list[Row]) -> Ver
         return Verdict(track, f"{keeps}; it is the only recipe that ended, so nothing is compared.", details, leader.name)
     difference = summary.difference("change", leader.name, reference)
     found = summary.contrast(leader.name, reference)
+    if found is None:  # the leader is a reference itself: then the table has the pair the other way round, if at all
+        found = summary.contrast(reference, leader.name)
     p = found["holm"] if found is not None else difference.p
     if p < 0.05:
         other = f"{_plain(reference)} keeps {_keeps(summary, reference)} and gains {_gains(summary, reference)}"

@@ -60,6 +60,13 @@ def test_loops_show_in_every_measure_of_repetition():
     assert found.loc["facts", "change"] < 0
 
 
+def test_distinct_2_says_how_many_texts_were_long_enough():
+    found = table(answers("base", GOOD), answers("x", [*GOOD[:2], "no", "no"])).loc[("x", "distinct2")]
+    assert (found["n"], found["prompts"]) == (2, 4) and 0 <= found["low"] <= found["high"] <= 1
+    alone = table(answers("base", GOOD), answers("x", [GOOD[0], "no", "no", "no"])).loc[("x", "distinct2")]
+    assert alone["n"] == 1 and alone[["low", "high", "change low", "change high"]].isna().all()  # one text has no spread
+
+
 def test_facts_a_hundred_tokens_by_hand():
     """Slots of the reference: green, cat, times, 7. The texts say cat, none, none, green: two in 24 tokens."""
     found = table(answers("base", GOOD)).loc[("base", "facts")]
@@ -157,6 +164,14 @@ def test_overconfidence_is_seen_and_the_base_reads_zero():
     assert found.loc[("base", "ece"), "value"] < 0.08 < found.loc[("loud", "ece"), "value"]
     assert found.loc[("loud", "ece"), "change low"] > 0
     assert found.loc[("loud", "auroc"), "change"] == pytest.approx(0, abs=1e-6)  # the order of items is the same
+
+
+def test_no_interval_leaves_what_is_possible_and_seeds_are_no_more_items():
+    sure, right = np.linspace(0.4, 0.9, 12), np.r_[0.0, 1, np.zeros(2), np.ones(8)]
+    twice = [choices("x", sure, right).assign(seed=seed) for seed in (0, 1)]
+    found = calibration_table(pd.concat([choices("base", sure, right), *twice]), "base").set_index(["row", "measure"])
+    assert found.loc[("x", "auroc"), "high"] == 1 and found.loc[("x", "ece"), "low"] >= 0
+    assert set(found["n"]) == {12}
 
 
 # --- the page ---

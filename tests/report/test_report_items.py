@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.report import Report
 from harness.report.items import item_flips, most_forgotten
+from harness.stats import analyse
 
 
 def test_the_formula_by_hand():
@@ -50,6 +53,14 @@ def test_items_all_recipes_lose(report: Report):
     assert len(most) and (most["base"] == 1).all() and (most[recipes] == 0).all(axis=None)
     others = items[~items.index.isin(most.index)]
     assert not ((others["base"] == 1) & (others[recipes] == 0).all(axis=1)).any()
+
+
+def test_a_task_where_lower_is_better_has_no_right_answers(summary_of):
+    summary = summary_of()
+    scores = summary.scores.assign(higher_better=summary.scores["higher_better"] & (summary.scores["task"] != "chat"))
+    turned = replace(summary, scores=scores, analysis=analyse(scores, "base", reps=2))
+    assert turned.analysis.measures.query("task == 'chat' and primary")["kept"].all()
+    assert "chat" in summary.binary.index.unique("task") and "chat" not in turned.binary.index.unique("task")
 
 
 def test_counts_add_up_over_families(report: Report):

@@ -35,6 +35,13 @@ def test_equal_methods_are_not_separated(summary_of):
     assert "could not be relied on to show (n = " in verdict.sentence
 
 
+def test_a_leader_that_is_a_reference_is_judged_by_the_tables_corrected_p(summary_of):
+    summary = summary_of(rows=some("sft", lora=("recipe", "free", 0.43, 0.80)))
+    assert verdicts(summary)[0].row == "sft" and verdicts(summary)[0].separated
+    summary.__dict__["contrasts"] = summary.contrasts.assign(holm=0.2)  # as if of many comparisons
+    assert not verdicts(summary)[0].separated
+
+
 def test_a_method_that_keeps_all_but_learns_nothing_does_not_win(summary_of):
     rows = some("sft", "lora", low_lr=("recipe", "free", 0.1, 0.01))
     assert verdicts(summary_of(rows=rows, items=1.0))[0].row == "lora"
