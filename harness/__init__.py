@@ -2,7 +2,7 @@
 
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever old and new scores may not share a table."""
 
 
