@@ -98,7 +98,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 def restore_methods(path: Path, methods: Sequence[Method], device: torch.device) -> None:
     """Give methods back what they prepared, on the device they prepared it on."""
-    tensors = load_file(path, device=str(device))
+    tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}  # "cuda" is the first GPU to load_file
     for index, method in enumerate(methods):
         own = f"method/{index}/"
         method.restore({name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)})

@@ -63,17 +63,21 @@ class DataFile:
         return self.template.encode_all([self.unique[name] for name in contents], max_length=min(self.base.max_length, LONGEST))
 
     @cached_property
+    def device(self) -> torch.device:
+        """Where the base reads them."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
     def reading(self) -> Reading:
         """A record each, in the file's order; the answers of one record count together."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = self.base.load(torch.float32, device)
+        model = self.base.load(torch.float32, self.device)
 
         @torch.no_grad()
         def scores(batch: Batch) -> torch.Tensor:
             return token_scores(*nll(model, batch))
 
         groups = micro_batches(self.examples, MICRO)
-        found = read(self.examples, (collate(group, device) for group in groups), scores)
+        found = read(self.examples, (collate(group, self.device) for group in groups), scores)
         parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         for example, tokens in zip(self.examples, found.tokens, strict=True):
             parts[example.id].append(tokens)

@@ -291,10 +291,10 @@ def _cluster(task: Prepared, place: int) -> str:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients; module modes and all global random generators are put back."""
+    """Evaluation mode, no gradients; module modes are put back, and the global random generators of all that computes here."""
     modes = {module: module.training for module in model.modules()}
     python, numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count()))
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}  # asking others would set them up
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         model.eval()
         try:

@@ -73,7 +73,7 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
     run = training_run(material, spec)
     run.engine = join()
     folder = run.engine.agreed(Path())  # the first process's
-    memory = PeakMemory()
+    memory = PeakMemory(run.device)
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn):
@@ -142,7 +142,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
             if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
                 monitor.scores(fraction, scoring.look(fraction, weights()))
 
-    memory = PeakMemory()
+    memory = PeakMemory(run.device)
     if spec.role == "base":
         weights, progress = run.start, Progress()
     else:

@@ -160,7 +160,10 @@ def _resolve_machine(plan: Plan) -> Plan:
     if gpu and not plan.ray and held > (seen := torch.cuda.device_count()):
         cure = "ask for at most so many, or spread a run over several nodes with --ray (docs/cluster.md)"
         raise PlanError(f"gpus_per_run is {held} but torch sees {seen} GPUs here; {cure}")
-    runs = len(devices_of(plan.devices)) // held if plan.devices else 1
+    named = devices_of(plan.devices) if plan.devices else []
+    if gpu and named and max(named) >= (seen := torch.cuda.device_count()):
+        raise PlanError(f"devices names GPU {max(named)} but torch sees {seen} GPUs here, from 0; name some of these")
+    runs = len(named) // held if named else 1
     here = None if plan.ray else runs if gpu else max(1, (os.cpu_count() or 1) // (plan.threads * held))
     workers = plan.workers or here  # on a cluster None: all that fit
     return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)

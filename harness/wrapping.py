@@ -42,7 +42,8 @@ class Fold:
     factors: tuple[nn.Parameter, ...]
     """A (r, in), B (out, r) and, where there is one, m (out,)."""
     quantised: Tensor | None
-    """fp32 values of a quantised W0 before its first forward (a later one may repack it); None: W0 is the base's own."""
+    """fp32 values of a quantised W0 before its first forward (a later one may repack it), in the host's memory, where what was
+    saved by quantising is not spent again; None: W0 is the base's own."""
     magnitude: Tensor | None
     """m as it began."""
 
@@ -69,12 +70,12 @@ class Fold:
 
 
 def dequantised(weight: Tensor) -> Tensor | None:
-    """fp32 values of a 4-bit weight; None where it is not quantised."""
+    """fp32 values of a 4-bit weight, in the host's memory; None where it is not quantised."""
     if not hasattr(weight, "quant_state"):
         return None
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(weight.data, weight.quant_state).float()  # type: ignore[attr-defined]
+    return dequantize_4bit(weight.data, weight.quant_state).float().cpu()  # type: ignore[attr-defined]
 
 
 @dataclass

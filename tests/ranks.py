@@ -71,6 +71,11 @@ def run_out(place: Place, send, told: Path) -> None:
     os.kill(os.getpid(), 6)
 
 
+def tell_gpus(place: Place, send) -> None:
+    """The GPUs that this process sees."""
+    send({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})
+
+
 def whereabouts(place: Place) -> tuple[str, str, int, str]:
     """Of one rank on a Ray cluster: its node, the GPUs it sees, its own of them, and where the store is that it can reach."""
     import ray

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.domain import domain_tasks
-from harness.evaluate import Evaluator, headline, item_score
+from harness.evaluate import Evaluator, headline, item_score, undisturbed
 from harness.items import ItemTask
 from harness.records import Record, Turn, record_id
 from harness.store import ITEM_COLUMNS
@@ -280,3 +280,11 @@ def test_choice_items_tell_how_sure_the_model_is(scores):
     assert (
         found["confidence"].between(1 / 3, 1).all() and found["brier"].between(0, 2).all() and (found["nll_choice"] > 0).all()
     )
+
+
+def test_only_the_generators_of_the_models_own_devices_are_touched(monkeypatch):
+    """To ask other GPUs for theirs would set these up, for every process of its own."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: pytest.fail(f"{device} is set up"))
+    with undisturbed(torch.nn.Linear(2, 2)):
+        pass

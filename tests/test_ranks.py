@@ -18,6 +18,7 @@ from harness.engines import run_all
 from harness.engines.local import device_slots
 from harness.engines.ranks import launch
 from harness.errors import PlanError
+from harness.material import gather
 from harness.model import nll, plain_weights, read_weights, weights_hash
 from harness.parallel.alone import Alone
 from harness.parallel.together import deal
@@ -29,7 +30,7 @@ from harness.specs import run_specs
 from harness.store import RunFolder, RunStore, read_json
 from harness.train import train
 from harness.wrapping import Silenced
-from tests.ranks import SETTINGS, run_out, train_and_die, train_into, train_recipes, train_short
+from tests.ranks import SETTINGS, run_out, tell_gpus, train_and_die, train_into, train_recipes, train_short
 from tests.short import Short
 from tests.test_train import Killed, killed_at
 from tests.training import examples, make_run, small_files, trained
@@ -129,9 +130,34 @@ def test_what_cannot_be_sharded_is_refused_with_the_reason(recipe):
     assert not unsharded(parse_recipe("ewc+nlirg"), stages=False)
 
 
-def test_runs_at_once_share_devices_out():
+def test_runs_at_once_share_devices_out(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert device_slots(Plan(), 2) == [None, None]
     assert device_slots(Plan(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert device_slots(Plan(gpus_per_run=2), 2) == ["0,1", "2,3"]
+
+
+def test_devices_are_counted_among_those_that_the_environment_shows(monkeypatch):
+    """A scheduler that gave this process the GPUs 4 to 7 gave it no others."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,GPU-1f")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert device_slots(Plan(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
+    assert device_slots(Plan(devices="1,3"), 2) == ["5", "GPU-1f"]
+    with pytest.raises(PlanError, match="names GPU 7 but torch sees 4 GPUs"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        gather(Plan(devices="6,7", device="cuda"))
+
+
+def test_ranks_see_the_gpus_of_the_run_that_starts_them(monkeypatch):
+    """They are forked by a server whose environment is older than the run's."""
+    told = []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert launch(tell_gpus, 1, (), told.append) == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert launch(tell_gpus, 1, (), told.append) == ""
+    assert launch(tell_gpus, 1, (), told.append, slot="5") == ""
+    assert [event["gpus"] for event in told] == [None, "2,3", "5"]
 
 
 # --- what one process makes ---

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -94,3 +96,12 @@ def test_a_copy_is_a_model_of_its_own_whose_tied_weights_stay_tied(asked):
         twin.get_input_embeddings().weight.zero_()
     twin.config.use_cache = False
     assert model.get_input_embeddings().weight.any() and model.config.use_cache
+
+
+def test_a_server_is_ready_to_fork_without_having_set_up_cuda(asked, tmp_path):
+    """CUDA that is set up before a fork is of no use after it; importing a library can be enough."""
+    (tmp_path / "asked").write_bytes(pickle.dumps(asked[:2]))
+    watched = [sys.executable, "-W", "ignore", "-m", "tests.watched", str(tmp_path / "asked")]
+    done = subprocess.run(watched, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""

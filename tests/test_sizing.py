@@ -108,11 +108,12 @@ def test_memory_is_what_is_predicted(small):
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(small), attn_implementation="eager").train()
     tokens = torch.zeros(32, 256, dtype=torch.long)
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    reset_peak_memory()
-    before = peak_memory()
+    here = torch.device("cpu")
+    reset_peak_memory(here)
+    before = peak_memory(here)
     logits = model(input_ids=tokens, use_cache=False).logits.float()
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum").backward()
-    measured = peak_memory() - before
+    measured = peak_memory(here) - before
     predicted = sizer.size(way, squares=True).activations + 4 * sizer.parameters
     assert predicted == pytest.approx(measured, rel=0.3), (predicted, measured)
 

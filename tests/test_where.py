@@ -16,6 +16,7 @@ from harness.store import RunStore
 from harness.where import PeakMemory
 from tests.training import small_files
 
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 LARGE = 400_000_000
 """Bytes of a planted allocation: far above what a small training needs."""
 
@@ -27,7 +28,7 @@ def large() -> torch.Tensor:
 
 def test_what_a_look_allocates_is_not_the_trainings():
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    memory = PeakMemory()
+    memory = PeakMemory(CPU)
     before = memory.bytes
     with memory.paused():
         large()
@@ -38,7 +39,7 @@ def test_what_a_look_allocates_is_not_the_trainings():
 
 def test_what_a_look_leaves_behind_is_not_the_trainings():
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    memory = PeakMemory()
+    memory = PeakMemory(CPU)
     before = memory.bytes
     with memory.paused():
         kept = large()
@@ -56,16 +57,15 @@ def test_on_a_gpu_its_own_counters_are_read(monkeypatch):
         held += size
         most = max(most, held)
 
-    def reset() -> None:
+    def reset(device: torch.device) -> None:
         nonlocal most
-        most = held
+        most = held if device == GPU else most
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: most)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: held)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: {GPU: most}[device])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: {GPU: held}[device])
     allocate(5)
-    memory = PeakMemory()
+    memory = PeakMemory(GPU)
     allocate(20)  # a step
     allocate(-18)
     with memory.paused():
@@ -74,7 +74,12 @@ def test_on_a_gpu_its_own_counters_are_read(monkeypatch):
     allocate(18)
     assert memory.bytes == 25
     allocate(3)
-    assert memory.bytes == 28 and where.peak_memory() == 68
+    assert memory.bytes == 28 and where.peak_memory(GPU) == 68
+
+
+def test_a_run_on_the_cpu_has_the_memory_of_its_process_where_there_is_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert PeakMemory(CPU).bytes > 1_000_000
 
 
 def test_a_run_reports_the_memory_of_its_training(tiny_path, tmp_path):

@@ -61,7 +61,7 @@ def make_run(
 
 def mean_probability(model) -> dict[str, float]:
     """Stands for scores on dev items: the mean probability of the supervised tokens of four sequences."""
-    batch = collate(examples(4, "dev"))
+    batch = collate(examples(4, "dev"), next(model.parameters()).device)
     with torch.no_grad():
         return {"retention": float(torch.exp(-nll(model, batch)[0]).mean())}
 

@@ -78,4 +78,4 @@ class EarlyStop(Method):
     def restore(self, state: dict[str, Tensor]) -> None:
         if state:
             self.least_, self.made_ = float(state["told"][0]), int(state["told"][1])
-            self.kept_ = {name.removeprefix("kept/"): t for name, t in state.items() if name.startswith("kept/")}
+            self.kept_ = {name.removeprefix("kept/"): t.cpu() for name, t in state.items() if name.startswith("kept/")}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from itertools import count
 
+import torch
+
 from harness.engines import Events, next_free
 from harness.engines.server import Server
-from harness.engines.worker import settle
+from harness.engines.worker import VISIBLE, settle
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
 from harness.material import Material
@@ -51,12 +54,17 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 
 def device_slots(plan: Plan, workers: int) -> list[str | None]:
-    """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None: whatever is seen."""
-    width = plan.ranks
-    if plan.devices is None and width == 1:
+    """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None where there are none.
+
+    GPUs are counted as torch counts them: among those that the environment lets this process see.
+    """
+    visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    numbers = devices_of(plan.devices) if plan.devices else range(torch.cuda.device_count())
+    names = [visible[number] if visible else str(number) for number in numbers]
+    if not names:
         return [None] * workers
-    seen = devices_of(plan.devices) if plan.devices else list(range(width * workers))
-    return [",".join(str(seen[(run * width + i) % len(seen)]) for i in range(width)) for run in range(workers)]
+    width = plan.ranks
+    return [",".join(names[(run * width + i) % len(names)] for i in range(width)) for run in range(workers)]
 
 
 def _settle(spec: RunSpec, store: RunStore, exitcode: int | None) -> None:

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import forkserver, settle, steady
+from harness.engines.local import device_slots
+from harness.engines.worker import VISIBLE, forkserver, settle, steady
 from harness.errors import PlanError
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
@@ -56,22 +57,25 @@ class Place:
         return Zero(self.rank, self.size, self.meeting, own, config)
 
 
-def launch(work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1) -> str:
+def launch(
+    work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1, slot: str | None = None
+) -> str:
     """Run `work(place, send, *arguments)` in `size` processes; why it failed, empty where all ended well.
 
-    What the first rank sends is received here. One that fails ends them all, and all end when the first one has.
+    What the first rank sends is received here. One that fails ends them all, and all end when the first one has. They see the
+    GPUs of `slot`, or those that this process sees.
     """
     import torch.distributed as dist
 
     context = forkserver()
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
     running: dict[Connection, tuple[BaseProcess, int]] = {}
-    reason = ""
+    reason, slot = "", slot or os.environ.get(VISIBLE)
     try:
         for rank in range(size):
             ours, theirs = context.Pipe()
             place = Place(rank, size, threads, rank, ("127.0.0.1", store.port))
-            process = context.Process(target=_work, args=(work, place, theirs, arguments))
+            process = context.Process(target=_work, args=(work, place, theirs, slot, arguments))
             process.start()
             theirs.close()
             running[ours] = process, rank
@@ -116,10 +120,12 @@ def _fault(rank: int, exitcode: int | None) -> str:
     return f"process {rank} of the run was ended by signal {-exitcode}{memory}"
 
 
-def _work(work: Callable[..., None], place: Place, connection: Connection, arguments: Sequence[Any]) -> None:
+def _work(work: Callable[..., None], place: Place, connection: Connection, slot: str | None, arguments: Sequence[Any]) -> None:
     """In a rank's own process."""
     import torch
 
+    if slot is not None:
+        os.environ[VISIBLE] = slot  # its environment is the forkserver's, whoever asked for it
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
     steady(place.threads)
     try:
@@ -196,7 +202,8 @@ def pace(material: Material) -> float:
         from harness.engines.ray import pace as on_cluster
 
         return on_cluster(material)
-    if reason := launch(_calibrate, plan.ranks, (material,), lambda event: found.append(event["pace"]), plan.threads):
+    (slot,) = device_slots(plan, 1)
+    if reason := launch(_calibrate, plan.ranks, (material,), lambda event: found.append(event["pace"]), plan.threads, slot):
         raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
     return found[0]
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import forkserver, work
+from harness.engines.worker import VISIBLE, forkserver, work
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
 from harness.specs import RunSpec
@@ -128,7 +128,7 @@ def _run(
     for other in not_its:
         other.close()
     if slot is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot
+        os.environ[VISIBLE] = slot
 
     def send(event: dict[str, Any]) -> None:
         try:

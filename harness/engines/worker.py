@@ -14,27 +14,45 @@ from harness.specs import RunSpec
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]
-PRELOAD = ["harness.execute", "transformers", "peft", "lm_eval.evaluator", "torch.utils.tensorboard"]
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PRELOAD = ["harness.execute", "transformers", "lm_eval.evaluator", "torch.utils.tensorboard"]
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads halve the speed of a shared machine
     "TOKENIZERS_PARALLELISM": "false",  # threads do not survive a fork
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # nor does what CUDA sets up when it is asked for GPUs the other way
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it products of matrices on a GPU are not the same bits every time
 }
 
 
 def forkserver() -> Any:
     """A multiprocessing context whose processes start at once: they fork from one that has imported the libraries."""
+    set_environment()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preloaded())
+    return context
+
+
+def set_environment() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
+
+
+def preloaded() -> list[str]:
+    """What is imported before processes are forked.
+
+    Where there are GPUs peft is not: it imports bitsandbytes, which asks each GPU what it can do; that sets up CUDA, and CUDA
+    that was set up before a fork is of no use after it.
+    """
+    import torch
+
+    return PRELOAD if torch.cuda.is_available() else [*PRELOAD, "peft"]
 
 
 def steady(threads: int) -> None:
     """Make this process one that computes for a run: it has so many threads, and ends when its parent ends it."""
     import torch
 
+    set_environment()  # on a cluster nobody else did
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -210,7 +210,7 @@ def measure(case: Case) -> dict[str, Any]:
         price = plain.price("train", True)
         flops = sum(price.of(Shape.packed(group)) for group in run.groups(step)) / sum(map(len, step))
         tokens, seconds = {"ours": ours, "trl": trl}[case.side](case, run)
-    found = {"tokens_a_second": tokens / seconds, "flops_a_token": flops, "memory": peak_memory()}
+    found = {"tokens_a_second": tokens / seconds, "flops_a_token": flops, "memory": peak_memory(run.device)}
     return found | {"kernels": run.training.kernels, "micro": run.room}
 
 
