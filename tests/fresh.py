@@ -1,4 +1,4 @@
-"""A process that has held nothing yet: what another test has freed there would serve what is allocated, and no peak would move."""
+"""A process that has held nothing yet: where another test has freed memory, what is allocated would move no peak."""
 
 from __future__ import annotations
 
