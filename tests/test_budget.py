@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 import torch
 
-from harness.budget import Ledger, Shape, count_flops, parse_budget, price_of
+from harness.budget import Ledger, parse_budget
 from harness.errors import PlanError
 from harness.model import empty_model
+from harness.price import Shape, count_flops, price_of
 from harness.recipes import methods
 from tests.training import make_run, trained
 
