@@ -6,6 +6,8 @@ import copy
 
 import numpy as np
 
+from harness import PROTOCOL
+
 ITEMS = 200
 MEASURES = {  # name: (family, group, channel, metric, primary)
     "facts/exact_match": ("facts", "general", "generation", "exact_match", True),
@@ -33,7 +35,12 @@ def evidence(seeds: int = 1, **lost: float) -> dict:
             str(seed): {"status": "done", "reason": None, "scores": scores_of(row, seed, lost.get(row, 0.0))} for seed in own
         }
         rows[row] = {"role": role, "track": "free", "seeds": runs}
-    head = {"schema_version": 1, "protocol": 1, "question": {"model": "ab", "data": "cd"}, "where": {"git": {"commit": "12"}}}
+    head = {
+        "schema_version": 1,
+        "protocol": PROTOCOL,
+        "question": {"model": "ab", "data": "cd"},
+        "where": {"git": {"commit": "12"}},
+    }
     return head | {"measures": {name: measure_of(name) for name in MEASURES}, "rows": rows}
 
 
