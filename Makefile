@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing kernels compile final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision scoring out tensorboard
 upper = $(shell echo $(1) | tr a-z_ A-Z_)
 # DATA=finance.json becomes --data 'finance.json', and so for every option above
@@ -27,10 +28,13 @@ docs: $(VENV)/ready  ## rebuild docs/methods.md from the methods' docstrings
 	$(BIN)/python -m harness.docs
 
 test: $(VENV)/ready-dev  ## the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m slow
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/ready-dev  ## both: at once they end sooner than one after the other
+	$(PYTEST)
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
 	$(BIN)/ruff check .
@@ -69,4 +73,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: help compare plan report check docs test test-slow lint bench bench-gpu bench-eval phantom calibrate claims clean
+.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean

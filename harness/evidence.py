@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError
-from harness.stats import HEADLINE_CHANNELS
+from harness.measures import HEADLINE_CHANNELS
 from harness.store import NAMES, SCHEMA_VERSION, Comparison, read_json, write_atomic
 
 SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")

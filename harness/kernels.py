@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from harness.budget import Shape, empty_batch
 from harness.contract import blocks_of
 from harness.errors import PlanError
 from harness.model import logits_at
+from harness.price import Shape, empty_batch
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 """Those on which a test compares Liger's kernels with the plain layers."""

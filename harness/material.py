@@ -21,7 +21,8 @@ from harness.gpus import find_gpu
 from harness.kernels import kernels_of
 from harness.model import BaseModel, architecture_of, open_base
 from harness.packing import check_packing, encode_texts
-from harness.plan import Plan, device_faults, resolve_places
+from harness.plan import Plan, resolve_places
+from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records

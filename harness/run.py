@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.budget import Ledger, Price, Shape, executed, price_of
+from harness.budget import Ledger
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.kernels import use_liger
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, own_weights
 from harness.near import first_alike
 from harness.packing import pack, packs, use_packing
 from harness.parallel.alone import Alone
+from harness.price import Price, Shape, executed, price_of
 from harness.protocol import Training, TrainingData, stage_ends, token_classes
 from harness.reading import read, token_scores
 from harness.say import Speaker

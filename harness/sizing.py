@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.budget import PROBES, Ledger, Price, Shape, empty_batch, fit
+from harness.budget import Ledger
 from harness.contract import blocks_of, overrides
 from harness.errors import PlanError
 from harness.gpus import RESERVE, Gpu, find_gpu
 from harness.model import BaseModel, empty_model, logits_at
 from harness.plan import Plan
+from harness.price import PROBES, Price, Shape, empty_batch, fit
 from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe
 from harness.run import TrainingRun

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: the others are left for whichever process is free at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +65,25 @@ def base(tiny_path: str):
     from harness.model import open_base
 
     return open_base(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A domain, a general pool and two suites, all about sums of letters and digits."""
+    folder, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+
+    def word(n: int) -> str:
+        return "".join(rng.choice("abcdefgh") for _ in range(n))
+
+    domain = [{"instruction": f"Grade {word(6)}", "input": "", "output": rng.choice(["buy", "sell"])} for _ in range(240)]
+    general = [{"instruction": f"Echo {(w := word(3))}", "input": "", "output": w} for _ in range(120)]
+    suite = [{"id": str(i), "question": f"Echo {(w := word(3))}", "answer": w} for i in range(40)]
+    pairs = [{"id": str(i), "question": "", "choices": ["abcd efgh", "hgfe dcba"], "answer": "A"} for i in range(20)]
+    for name, rows in (("domain.json", domain), ("general.json", general)):
+        (folder / name).write_text(json.dumps(rows))
+    for name, rows in (("echo.jsonl", suite), ("pairs.jsonl", pairs)):
+        (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
+    return {path.stem: str(path) for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="session")

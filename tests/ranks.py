@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, conf
 
     def report(entry: dict[str, Any]) -> None:
         if entry["step"] == 3 and place.rank == 1:
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     train_into(run, folder / recipe, report, checkpoint_every=0.0)
 
@@ -68,7 +69,24 @@ def run_out(place: Place, send, told: Path) -> None:
     while not told.exists():
         time.sleep(0.01)
     time.sleep(0.3)
-    os.kill(os.getpid(), 6)
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def lose_another(place: Place, send, lost: int) -> None:
+    """One process kills the other and stumbles over that itself; the first tells of both before."""
+    import torch.distributed as dist
+
+    store: Any = dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
+    store.set(str(place.rank), str(os.getpid()))
+    processes = [int(store.get(str(rank))) for rank in range(2)]
+    if place.rank == 0:
+        send({"processes": processes})
+        store.set("told", "")
+    if place.rank == lost:
+        signal.pause()
+    store.get("told")
+    os.kill(processes[lost], signal.SIGKILL)
+    raise RuntimeError("Connection closed by peer")
 
 
 def tell_gpus(place: Place, send) -> None:

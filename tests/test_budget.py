@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
 import torch
 
-from harness.budget import Ledger, Shape, count_flops, parse_budget, price_of
+from harness.budget import Ledger, parse_budget
 from harness.errors import PlanError
 from harness.model import empty_model
+from harness.price import Shape, count_flops, price_of
 from harness.recipes import methods
 from tests.training import make_run, trained
 
@@ -138,11 +140,13 @@ def test_work_that_raises_is_charged_too():
     assert ledger.spent == 30
 
 
-def test_seconds_are_asked_before_each_step(base, tmp_path):
-    """At the pace seen so far another step would not fit: the end is before the limit, or a step's noise beyond it."""
+def test_seconds_are_asked_before_each_step(base, tmp_path, monkeypatch):
+    """At the pace seen so far another step would not fit. By a clock that the machine's load does not move: 0.03 s a step."""
+    ticks = itertools.count()
+    monkeypatch.setattr("harness.budget.clock", lambda device: 0.01 * next(ticks))
     run = make_run(base, "sft", meter="seconds", allowed=0.6)
     trained(run, tmp_path)
-    assert 0.3 < run.ledger.record()["seconds"] < 1.2
+    assert run.ledger.record()["seconds"] == pytest.approx(0.6, abs=0.015)
 
 
 def test_a_charge_waits_for_the_gpu_at_both_ends(monkeypatch):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,52 +19,39 @@ from safetensors.torch import load_file
 from harness.compare import compare
 from harness.errors import PlanError
 from harness.store import RunStore, read_comparison
+from tests.comparisons import carried_out, hashes, lethe, mtimes, options
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
+
+HALT = '''
+import os
+import time
+from pathlib import Path
+
+from harness.contract import Method, Run
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> dict[str, str]:
-    """A domain, a general pool and two suites, all about sums of letters and digits."""
-    folder, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+class Halt(Method):
+    """Plain fine-tuning that waits at half the budget until it is told to go on."""
 
-    def word(n: int) -> str:
-        return "".join(rng.choice("abcdefgh") for _ in range(n))
+    paper = "none"
+    off = {}
 
-    domain = [{"instruction": f"Grade {word(6)}", "input": "", "output": rng.choice(["buy", "sell"])} for _ in range(240)]
-    general = [{"instruction": f"Echo {(w := word(3))}", "input": "", "output": w} for _ in range(120)]
-    suite = [{"id": str(i), "question": f"Echo {(w := word(3))}", "answer": w} for i in range(40)]
-    pairs = [{"id": str(i), "question": "", "choices": ["abcd efgh", "hgfe dcba"], "answer": "A"} for i in range(20)]
-    for name, rows in (("domain.json", domain), ("general.json", general)):
-        (folder / name).write_text(json.dumps(rows))
-    for name, rows in (("echo.jsonl", suite), ("pairs.jsonl", pairs)):
-        (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
-    return {path.stem: str(path) for path in folder.iterdir()}
-
-
-def options(files, tiny_path, out, **more):
-    fixed = {"data": files["domain"], "model": tiny_path, "general": files["general"], "suites": files["echo"], "out": str(out)}
-    return {
-        **fixed,
-        "budget": "1epochs",
-        "learning_rate": 3e-3,
-        "recipes": "sft mix",
-        "quiet": True,
-        "max_length": 64,
-        "batch_size": 8,
-        **more,
-    }
+    def stop(self, run: Run) -> bool:
+        place = Path(__file__).parent
+        if run.budget_spent > 0.5 and not (place / "halted").exists():
+            (place / "written").write_text(str(os.getpid()))
+            (place / "written").rename(place / "halted")
+            while not (place / "go").exists():
+                time.sleep(0.02)
+        return False
+'''
 
 
 @pytest.fixture(scope="module")
 def outcome(files, tiny_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    return out, compare(**options(files, tiny_path, out))
-
-
-def mtimes(out: Path, pattern: str) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in out.glob(pattern)}
+    return out, compare(quiet=True, **options(files, tiny_path, out))
 
 
 def test_leaves_everything_that_was_promised(outcome):
@@ -99,33 +87,33 @@ def test_curves_hold_six_fractions(outcome):
 
 def test_a_second_time_trains_and_scores_nothing(outcome, files, tiny_path):
     before = mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*")
-    compare(**options(files, tiny_path, outcome[0]))
+    compare(quiet=True, **options(files, tiny_path, outcome[0]))
     assert mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*") == before
 
 
 def test_a_new_suite_evaluates_and_trains_nothing(outcome, files, tiny_path):
     trained = mtimes(outcome[0], "runs/*/status.json")
-    again = compare(**options(files, tiny_path, outcome[0], suites=f"{files['echo']} {files['pairs']}"))
+    folder = carried_out(options(files, tiny_path, outcome[0], suites=f"{files['echo']} {files['pairs']}"))
     assert mtimes(outcome[0], "runs/*/status.json") == trained
-    comparison = read_comparison(again.folder, RunStore(outcome[0] / "runs"))
+    comparison = read_comparison(folder, RunStore(outcome[0] / "runs"))
     assert {"echo", "pairs"} <= set(comparison.scores["task"])
 
 
 def test_one_more_recipe_trains_that_recipe_only(outcome, files, tiny_path):
     trained = mtimes(outcome[0], "runs/*/status.json")
-    compare(**options(files, tiny_path, outcome[0], recipes="sft mix low_lr"))
+    carried_out(options(files, tiny_path, outcome[0], recipes="sft mix low_lr"))
     now = mtimes(outcome[0], "runs/*/status.json")
     assert len(now) == len(trained) + 1 and trained.items() <= now.items()
 
 
 def test_another_question_under_the_same_name_is_refused(outcome, files, tiny_path):
     with pytest.raises(PlanError, match="budget was '1epochs', now '2epochs'"):
-        compare(**options(files, tiny_path, outcome[0], budget="2epochs"))
+        compare(quiet=True, **options(files, tiny_path, outcome[0], budget="2epochs"))
 
 
 def test_what_goes_wrong_is_a_row_and_the_rest_goes_on(files, tiny_path, tmp_path):
     recipes = "sft sft(lr=1e30) ewc(samples=100000)"
-    outcome = compare(**options(files, tiny_path, tmp_path, recipes=recipes, budget="2e8flops"))
+    outcome = compare(quiet=True, **options(files, tiny_path, tmp_path, recipes=recipes, budget="2e8flops"))
     table = outcome.report.table.set_index("row")["status"]
     assert table["sft"] == "done" and table["sft(lr=1e30)"] == "diverged" and table["ewc(samples=100000)"] == "overdrawn"
     assert len(outcome.failed) == 2
@@ -134,91 +122,73 @@ def test_what_goes_wrong_is_a_row_and_the_rest_goes_on(files, tiny_path, tmp_pat
 
 def test_all_of_a_users_faults_come_together(files, tiny_path, tmp_path):
     with pytest.raises(PlanError) as caught:
-        compare(**options(files, tiny_path, tmp_path, recipes="sfft mix(x=1)", budget="3parsecs", data="nowhere.json"))
+        compare(
+            quiet=True, **options(files, tiny_path, tmp_path, recipes="sfft mix(x=1)", budget="3parsecs", data="nowhere.json")
+        )
     text = str(caught.value)
     assert all(word in text for word in ("sfft", "no setting 'x'", "3parsecs", "nowhere.json"))
     assert not (tmp_path / "runs").exists()
 
 
-def lethe(arguments: dict[str, str], **more) -> subprocess.Popen:
-    flags = [word for key, value in arguments.items() if key != "quiet" for word in (f"--{key.replace('_', '-')}", str(value))]
-    return subprocess.Popen([sys.executable, "-m", "harness.cli", "compare", *flags], cwd=ROOT, start_new_session=True, **more)
+def steps(out: Path) -> int:
+    """How many the runs of a store have logged."""
+    return sum(log.read_text().count("\n") for log in (out / "runs").glob("*/log.jsonl"))
 
 
 def test_kill_minus_nine_anywhere_then_the_same_bits(files, tiny_path, tmp_path):
-    """The whole process tree is killed at random moments, three times at most, then left to end."""
-    recipes = {"recipes": "sft lora+nlirg", "budget": "4epochs", "workers": 2}
-    whole = compare(**options(files, tiny_path, tmp_path / "whole", **recipes))
-    rng, kills = random.Random(1), 0
+    """The whole process tree is killed twice, at random moments after random steps, then left to end."""
+    recipes = {"recipes": "sft lora+nlirg", "budget": "4epochs", "workers": 2, "checkpoint_every": 0.2}
+    carried_out(options(files, tiny_path, tmp_path / "whole", **recipes))
+    rng, most = random.Random(1), steps(tmp_path / "whole")
     asked = options(files, tiny_path, tmp_path / "cut", **recipes)
-    for _ in range(3):
+    for low, high in ((0.05, 0.5), (0.6, 1.0)):
+        step = round(rng.uniform(low, high) * most)
         process = lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            code = process.wait(timeout=rng.uniform(8, 25))
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-    else:
-        code = lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
-    assert code == 0 and kills > 0
-    one, two = (hashes(folder) for folder in (whole.folder.parent, tmp_path / "cut"))
+        while steps(tmp_path / "cut") < step and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait() == 0
+    one, two = (hashes(tmp_path / name) for name in ("whole", "cut"))
     assert one == two and len(one) == 4
-
-
-def hashes(out: Path) -> dict[str, str]:
-    store = RunStore(out / "runs")
-    return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
 
 
 @pytest.mark.parametrize("killed", ["run", "server"])
 def test_a_killed_run_is_a_row_that_says_so(files, tiny_path, tmp_path, killed):
     """One run's own process is killed, or the one that forked it; the comparison goes on and the exit code says that not all
     is well."""
-    asked = options(files, tiny_path, tmp_path, recipes="sft low_lr", budget="30epochs", workers=1)
+    (tmp_path / "halt.py").write_text(HALT)
+    asked = options(files, tiny_path, tmp_path, recipes=f"{tmp_path}/halt.py:Halt low_lr", workers=1)
     process = lethe(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    victim = None
-    while victim is None and process.poll() is None:
-        time.sleep(0.2)
-        for log in (tmp_path / "runs").glob("*/log.jsonl"):
-            if log.stat().st_size and not (log.parent / "status.json").exists():
-                victim = holder_of(log)
-    assert victim is not None
-    parent = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
-    assert "\nThreads:\t1\n" in Path(f"/proc/{parent}/status").read_text()  # others would not survive its forks
-    os.kill(victim if killed == "run" else parent, signal.SIGKILL)
+    while not (tmp_path / "halted").exists() and process.poll() is None:
+        time.sleep(0.05)
+    run = psutil.Process(int((tmp_path / "halted").read_text()))
+    server = run.parent()
+    assert server and server.num_threads() == 1  # others would not survive its forks
+    (run if killed == "run" else server).kill()
+    (tmp_path / "go").touch()
     _, errors = process.communicate()
     assert process.returncode == 1 and "out_of_memory" in errors and "signal 9" in errors
     assert errors.count("signal 9") == 1  # the other recipe ran
-    assert not Path(f"/proc/{victim}").exists()
+    psutil.wait_procs([run], timeout=60)
+    assert not run.is_running() or run.status() == psutil.STATUS_ZOMBIE
 
 
-def holder_of(path: Path) -> int | None:
-    """The process that has a file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.resolve() == path.resolve():
-                return int(link.parts[2])
-        except OSError:
-            continue
-    return None
-
-
-def test_models_are_saved_at_the_fractions_asked_for_and_only_once(files, tiny_path, tmp_path):
+def test_models_are_saved_at_the_fractions_asked_for_and_only_once(outcome, files, tiny_path, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    outcome = compare(**options(files, tiny_path, tmp_path, recipes="sft"))
-    again = compare(**options(files, tiny_path, tmp_path, recipes="sft early_stop", checkpoints="0.5,1"))
-    assert not outcome.failed and not again.failed
-    record = json.loads((again.folder / "comparison.json").read_text())
-    done = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "sft"))
+    out = shutil.copytree(outcome[0], tmp_path / "results")  # which holds the run, without models
+    asked = options(files, tiny_path, out, recipes="sft early_stop", checkpoints="0.5,1")
+    record = json.loads((carried_out(asked) / "comparison.json").read_text())
+    done = RunStore(out / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "sft"))
     assert sorted(path.name for path in (done.path / "models").iterdir()) == ["0.5", "1"]
     final = AutoModelForCausalLM.from_pretrained(done.model(1.0)).state_dict()
     kept = load_file(done.path / "weights" / "model.safetensors")
     assert all(torch.equal(final[name], tensor) for name, tensor in kept.items())
-    stopped = RunStore(tmp_path / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "early_stop"))
+    stopped = RunStore(out / "runs").run(next(row["key"] for row in record["rows"] if row["row"] == "early_stop"))
     assert stopped.read("ledger")["accounts"]["dev"]["calls"] >= 2
-    before = mtimes(tmp_path, "runs/*/models/*/*")
-    compare(**options(files, tiny_path, tmp_path, recipes="sft early_stop", checkpoints="0.5,1"))
-    assert before and before == mtimes(tmp_path, "runs/*/models/*/*")
+    before = mtimes(out, "runs/*/models/*/*")
+    carried_out(asked)
+    assert before and before == mtimes(out, "runs/*/models/*/*")

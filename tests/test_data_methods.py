@@ -8,18 +8,15 @@ from collections import Counter
 import pytest
 import torch
 
-from harness.budget import Shape, executed
-from harness.bundled import embedded
 from harness.contract import Method
 from harness.errors import PlanError
-from harness.model import collate, open_base, weights_hash
+from harness.model import weights_hash
+from harness.price import Shape
 from harness.reading import Reading, token_scores
 from harness.recipes import methods, parse_recipe
-from harness.run import full_price
-from harness.say import Speaker
 from harness.train import train
 from tests.test_train import Killed, killed_at
-from tests.training import examples, make_run, trained
+from tests.training import make_run, trained
 
 
 def drawn(run, n: int) -> list[list]:
@@ -229,154 +226,3 @@ def test_the_rule_for_records_that_look_wrong():
     assert reading.suspicion.argmax() == 1
     assert reading.loss[1].item() == pytest.approx((0.1 + 18) / 4)
     assert reading.similarity[1].item() == pytest.approx(-(z[0, 4:8] - z[1, 4:8]).mean().item(), abs=1e-5)
-
-
-# --- rehearsal of what the base says ---------------------------------------------------------------------------------
-
-
-def generated(base, recipe: str, seed: int = 0):
-    run, model = prepared(base, recipe, seed=seed)
-    return run, model, run.methods[0].text_
-
-
-def test_self_rehearsal_says_what_the_base_says(base):
-    """From BOS alone; each text's tokens are likely under the base at temperature 1, as its entropy lets expect."""
-    run, model, text = generated(base, "replay_self(size=200, length=12)")
-    assert len(text) == 200 and {e.tokens[0] for e in text} == {base.tokenizer.bos_token_id}
-    assert all(e.supervised == (False,) + (True,) * (len(e) - 1) and e.source == "generated" for e in text)
-    scores = torch.cat([token_scores(*run.nll(model, batch)).detach() for batch in run.batches(text)], 1)
-    surprise = (scores[0] - scores[1]).mean()  # E[-log p(y)] is the entropy
-    assert abs(surprise) < 4 * (scores[0] - scores[1]).std() / scores.shape[1] ** 0.5
-
-
-def test_a_low_temperature_says_what_is_likely(base):
-    model_likes = {}
-    for temperature in (0.05, 1.0):
-        run, model, text = generated(base, f"replay_self(size=20, length=12, temperature={temperature})")
-        batches = run.batches(text)
-        model_likes[temperature] = torch.cat([run.nll(model, batch)[0].detach() for batch in batches]).mean()
-    assert model_likes[0.05] < model_likes[1.0] - 0.1
-
-
-def test_self_rehearsal_can_continue_general_prompts(base):
-    run, _, text = generated(base, "replay_self(size=10, length=6, start=prompts)")
-    prompts = {e.tokens[: e.supervised.index(True)] for e in run.general}
-    assert all(e.tokens[: e.supervised.index(True)] in prompts for e in text)
-    assert parse_recipe("replay_self").track == "free" and parse_recipe("replay_self(start=prompts)").track == "general"
-
-
-def test_self_rehearsal_repeats_by_seed_and_mixes_by_ratio(base):
-    one, two, other = (generated(base, "replay_self(size=20, length=6)", seed)[2] for seed in (1, 1, 2))
-    assert one == two != other
-    run = generated(base, "replay_self(size=20, length=6, ratio=0.2)")[0]
-    assert sum(shares(drawn(run, 500))) == pytest.approx(800, abs=1)
-
-
-def test_a_question_that_the_base_asks_is_answered():
-    """The embedded base knows conversations: what it says from BOS ends with an answer, not with the question."""
-    base = open_base(embedded().model)
-    model, ids = base.load(torch.float32), base.tokenizer.convert_tokens_to_ids
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        text = Speaker(model, base.tokenizer, longest=512, temperature=1.0, micro_tokens=2048).texts([()] * 40, 60)
-    asked = [e for e in text if e.tokens[1] == ids("<|user|>") and e.tokens[-1] == ids("<|im_end|>")]
-    assert len(asked) > 5 and all(e.tokens.count(ids("<|assistant|>")) == 1 and len(e) <= 61 for e in asked)
-    assert all(sum(e.supervised) == len(e) - 1 for e in text)
-
-
-def test_generation_is_charged_and_never_repeated(base, tmp_path):
-    def make():
-        return make_run(base, "replay_self(size=6, length=8)", meter="flops", allowed=2e8)
-
-    (tmp_path / "cut").mkdir()
-    killed = make()
-    with pytest.raises(Killed):
-        train(killed, tmp_path / "cut", lambda *_: None, killed_at(3), checkpoint_every=0.0)
-    run = make()
-    run.generate = None  # a resumed run has its text
-    trained(run, tmp_path / "cut")
-    assert run.methods[0].text_ == killed.methods[0].text_ != []
-    account = run.ledger.accounts["generation"]
-    assert account.calls == 1 and account.flops > 0 and run.ledger.classes["generation"] == account.tokens > 0
-    assert run.ledger.classes["generated"] > 0
-
-
-def test_what_is_executed_is_counted_as_the_flop_counter_counts_it(base):
-    """Generation with a cache: prompts of several lengths, rows that leave early. Eager attention, which the counter sees."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from harness import decode
-
-    model = base.load(torch.float32)
-    model.set_attn_implementation("eager")
-    prompts = [decode.Prompt(tuple(range(5, 5 + n)), 3 + n, lambda _: False) for n in (1, 4, 9, 20)]
-    with executed(model, full_price(base.path, False)) as work, FlopCounterMode(display=False) as counter:
-        decode.continuations(model, prompts, frozenset(), 200)
-    assert work.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
-
-
-# --- early stopping --------------------------------------------------------------------------------------------------
-
-
-def stopping(base, folder, retention, recipe="early_stop", **options):
-    """A run whose dev evaluations give these retentions in turn; with what was spent at each."""
-    run, given, spent = make_run(base, recipe, **{"allowed": 40, **options}), iter(retention), []
-
-    def scores(_):
-        spent.append(run.ledger.fraction)
-        return {"retention": next(given)}
-
-    run.open_dev = lambda: scores
-    weights, progress = trained(run, folder)
-    return run, weights, progress, spent
-
-
-def test_stops_at_the_first_breach_and_gives_the_weights_before_it(base, tmp_path):
-    run, weights, progress, spent = stopping(base, tmp_path / "1", [0.80, 0.795, 0.7901, 0.7899])
-    assert (
-        run.methods[0].notes()[0].startswith("Stopped at 30% of the budget: retention 0.790 on dev items, 0.790 was the least")
-    )
-    assert progress.stopped_by == "earlystop"
-    assert spent == [0.0, 0.1, 0.2, 0.3] and progress.steps == 12  # a fall of 1.01 points at 12 of 40 steps
-    whole = make_run(base, "", allowed=40)
-    seen = {}
-    (tmp_path / "2").mkdir()
-    steps = itertools.count(1)
-    train(whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(whole.weights())}))
-    assert weights_hash(weights) == seen[8]
-
-
-def test_a_breach_at_the_first_look_gives_the_base(base, tmp_path):
-    _, weights, progress, _ = stopping(base, tmp_path, [0.8, 0.5])
-    assert progress.steps == 4 and weights_hash(weights) == base.hash
-
-
-def test_a_breach_at_the_first_look_gives_adapters_as_they_began(base, tmp_path):
-    run, weights, _, _ = stopping(base, tmp_path, [0.8, 0.5], "adapter+early_stop")
-    assert any(name.startswith("added.") for name in weights) and weights.keys() == run.start.keys()
-    assert all(torch.equal(tensor, run.start[name]) for name, tensor in weights.items())
-
-
-def test_without_a_breach_it_is_plain_fine_tuning_with_ten_evaluations(base, tmp_path):
-    run, weights, progress, spent = stopping(base, tmp_path / "1", itertools.repeat(0.8))
-    plain, _ = trained(make_run(base, "", allowed=40), tmp_path / "2")
-    assert progress.stopped_by == "budget" and weights_hash(weights) == weights_hash(plain)
-    assert spent == pytest.approx([k / 10 for k in range(10)]) and run.ledger.accounts["dev"].calls == 10
-
-
-def test_dev_evaluations_are_charged_and_stay_inside_the_budget(base, tmp_path):
-    run = make_run(base, "early_stop(epsilon=100.0)", meter="flops", allowed=6e8)
-    trained(run, tmp_path)
-    dev = run.ledger.accounts["dev"]
-    one = run.price("full", False).of(Shape.of(collate(examples(4, "dev"))))
-    assert dev.flops == pytest.approx(one * dev.calls) and dev.calls == 10
-    assert -0.05 < run.ledger.record()["overshoot"] <= 0.01
-
-
-def test_an_evaluation_the_budget_does_not_pay_for_is_not_made(base):
-    run = make_run(base, "early_stop", meter="flops", allowed=1e8)
-    model = run.load()
-    assert run.dev_scores(model) is not None
-    run.ledger.allowed = run.ledger.spent * 1.9
-    assert run.dev_scores(model) is None
-    assert run.ledger.accounts["dev"].calls == 1

@@ -47,7 +47,9 @@ def test_the_report_reads_store_and_statistics_only(path):
     assert all(name.startswith((*READ, *TEXTS)) for name in ours), ours
 
 
-LIGHT = "bundled plan cluster rules scoring numbers limits files lease store stats errors cli records quality"
+LIGHT = (
+    "bundled plan plan_faults cluster rules scoring numbers limits files lease store stats measures errors cli records quality"
+)
 LIGHT += " answer_format calibration rewrites again announce check evidence gate merge reproduce"
 
 

@@ -13,13 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import packing
-from harness.budget import Shape
 from harness.compare import compare
 from harness.contract import Example
 from harness.data import load_dataset
 from harness.errors import PlanError
 from harness.model import collate, logits_at, nll, weights_hash
 from harness.packing import check_packing, encode_texts, pack, packs, use_packing
+from harness.price import Shape
 from harness.records import read_records
 from harness.store import RunStore, read_comparison
 from tests.training import examples, make_run, trained

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -30,7 +32,7 @@ from harness.specs import run_specs
 from harness.store import RunFolder, RunStore, read_json
 from harness.train import train
 from harness.wrapping import Silenced
-from tests.ranks import SETTINGS, run_out, tell_gpus, train_and_die, train_into, train_recipes, train_short
+from tests.ranks import SETTINGS, lose_another, run_out, tell_gpus, train_and_die, train_into, train_recipes, train_short
 from tests.short import Short
 from tests.test_train import Killed, killed_at
 from tests.training import examples, make_run, small_files, trained
@@ -272,6 +274,18 @@ def compare(one: Path, two: Path) -> None:
     ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (one, two)]
     assert ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"]
     assert ledgers[1]["flops"] == pytest.approx(ledgers[0]["flops"], rel=0.1)  # padding differs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_killed_a_process_is_told_before_what_the_other_made_of_it(lost):
+    """Also where both are heard at once: when what the first says is looked at, neither is there any more."""
+
+    def wait_for_their_end(event: dict[str, list[int]]) -> None:
+        while any(map(psutil.pid_exists, event["processes"])):
+            time.sleep(0.01)
+
+    assert f"process {lost} of the run was ended by signal 9" in launch(lose_another, 2, (lost,), wait_for_their_end)
 
 
 @pytest.mark.slow

@@ -11,22 +11,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cluster import connect
 from harness.engines.ray import interrupts
 from harness.errors import PlanError
-from harness.store import RunStore
 from tests.cluster import two_nodes
+from tests.comparisons import carried_out, hashes, lethe
 from tests.training import small_files
-
-ROOT = Path(__file__).resolve().parents[1]
 
 FAULT = """
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from harness.contract import Method, Run
 
@@ -71,20 +71,18 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def asked(tiny_path, tmp_path_factory) -> dict[str, str]:
+def asked(tiny_path, tmp_path_factory) -> dict[str, Any]:
     """Options of a small comparison; one recipe's process is killed once."""
     folder = tmp_path_factory.mktemp("ray")
     (folder / "fault.py").write_text(FAULT)
     asked = small_files(folder, 120) | {"model": tiny_path, "recipes": f"{folder}/fault.py:Fault lora"}
-    return asked | {"budget": "4epochs", "max_length": "64", "batch_size": "8", "final_only": "true", "checkpoint_every": "0"}
+    return asked | {"budget": "4epochs", "max_length": 64, "batch_size": 8, "final_only": True, "checkpoint_every": 0.0}
 
 
 @contextmanager
-def lethe(asked: dict[str, str], **more: str) -> Iterator[subprocess.Popen]:
+def driver_of(asked: dict[str, Any], **more: Any) -> Iterator[subprocess.Popen]:
     """`lethe compare` with these options, ended with the block."""
-    flags = [word for key, value in (asked | more).items() for word in (f"--{key.replace('_', '-')}", value)]
-    command = [sys.executable, "-m", "harness.cli", "compare", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = lethe(asked | more, stderr=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
@@ -92,20 +90,15 @@ def lethe(asked: dict[str, str], **more: str) -> Iterator[subprocess.Popen]:
         process.communicate()
 
 
-def hashes(out: Path) -> dict[str, str]:
-    store = RunStore(out / "runs")
-    return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
-
-
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_the_bits_are_those_of_serial_runs(cluster, asked, tmp_path):
     marker = Path(asked["data"]).parent / "marker"
-    with lethe(asked, ray=cluster.address, out=str(tmp_path / "spread")) as spread:
+    marker.unlink(missing_ok=True)
+    with driver_of(asked, ray=cluster.address, out=str(tmp_path / "spread")) as spread:
         told = " ".join(spread.communicate(timeout=900)[1].split())
     assert spread.returncode == 0, told
     assert marker.exists() and told.count("queued again, from its last checkpoint") == 1
-    with lethe(asked, workers="1", out=str(tmp_path / "serial")) as serial:
-        assert serial.wait(timeout=900) == 0
+    carried_out(asked | {"workers": 1, "out": str(tmp_path / "serial")})
     assert hashes(tmp_path / "spread") == hashes(tmp_path / "serial") and len(hashes(tmp_path / "serial")) == 4
     run = next(path for path in (tmp_path / "spread" / "runs").glob("*/run.json") if "Fault" in path.read_text())
     starts = [json.loads(line) for line in (run.parent / "log.jsonl").read_text().splitlines()]
@@ -124,7 +117,7 @@ def rests(log: Path) -> bool:
 def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(cluster, asked, tmp_path):
     (Path(asked["data"]).parent / "marker").touch()
     deadline = time.monotonic() + 900
-    with lethe(asked, ray=cluster.address, out=str(tmp_path), budget="2000epochs", recipes="sft") as driver:
+    with driver_of(asked, ray=cluster.address, out=str(tmp_path), budget="2000epochs", recipes="sft") as driver:
         while not (logs := list(tmp_path.glob("runs/*/checkpoint/progress.json"))) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert logs and driver.poll() is None
@@ -135,6 +128,6 @@ def test_an_interrupt_ends_the_workers_and_the_same_command_goes_on(cluster, ask
 
 @pytest.mark.slow
 def test_a_run_that_fits_no_node_is_refused(cluster, asked, tmp_path):
-    with lethe(asked, ray=cluster.address, out=str(tmp_path), threads="3") as driver:
+    with driver_of(asked, ray=cluster.address, out=str(tmp_path), threads=3) as driver:
         told = driver.communicate(timeout=900)[1]
     assert driver.returncode == 2 and "asks for 3 cores" in told

@@ -14,7 +14,7 @@ from harness.compare import compare
 from harness.errors import PlanError
 from harness.model import weights_hash
 from harness.recipes import methods, parse_recipe
-from tests.test_compare import files, options  # noqa: F401 - files is a fixture
+from tests.comparisons import options
 from tests.training import make_run, trained
 
 HALVE = '''"""Half of what was learned."""
@@ -114,8 +114,9 @@ def test_a_file_that_does_not_serve_says_why(tmp_path, text, words):
 
 
 @pytest.mark.slow
-def test_a_files_method_runs_in_a_comparison(files, tiny_path, tmp_path):  # noqa: F811
+def test_a_files_method_runs_in_a_comparison(files, tiny_path, tmp_path):
     path = tmp_path / "idea.py"
     path.write_text(HALVE)
-    outcome = compare(**options(files, tiny_path, tmp_path / "out", recipes=f"sft sft(lr=2e-6) {path}:Halve(share=0.25)"))
+    small = {"recipes": f"sft sft(lr=2e-6) {path}:Halve(share=0.25)", "budget": "2steps", "limit": 8}
+    outcome = compare(quiet=True, **options(files, tiny_path, tmp_path / "out", **small))
     assert not outcome.failed and len(outcome.report.table) == 5

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.budget import Shape
+from harness.price import Shape
 from harness.store import RunFolder
 from harness.toolbox import diagonal_fisher
 from tests.training import examples, make_run, trained

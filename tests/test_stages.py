@@ -26,6 +26,7 @@ from harness.run import TrainingRun
 from harness.specs import REPORTED, run_specs
 from harness.store import RunFolder
 from harness.train import Overdrawn, train
+from tests.comparisons import carried_out
 from tests.test_train import Killed, killed_at
 from tests.training import examples, make_run, trained
 
@@ -247,8 +248,8 @@ def test_a_comparison_of_two_files(tiny_path, tmp_path):
     data = f"{write(tmp_path / 'a.json', 'Grade', 160)},{write(tmp_path / 'b.json', 'Colour', 120)}"
     (tmp_path / "echo.jsonl").write_text("\n".join(json.dumps({"question": f"Say {i}", "answer": str(i)}) for i in range(30)))
     options = {"data": data, "model": tiny_path, "suites": str(tmp_path / "echo.jsonl"), "out": str(tmp_path / "results")}
-    options |= {"budget": "1epochs", "learning_rate": 3e-3, "recipes": "sft si_multi", "quiet": True, "max_length": 64}
-    outcome = compare(**options)
+    options |= {"budget": "1epochs", "learning_rate": 3e-3, "recipes": "sft si_multi", "max_length": 64}
+    outcome = compare(quiet=True, **options)
     assert not outcome.failed and {row.name for row in outcome.report.summary.stages.rows} == {"zero budget", "sft", "si_multi"}
     zero = next(row for row in outcome.report.summary.stages.rows if row.name == "zero budget")
     assert zero.backward.value == zero.forgetting.value == 0
@@ -258,7 +259,7 @@ def test_a_comparison_of_two_files(tiny_path, tmp_path):
     between = [path for path in stored if path.name.startswith("stages")]
     assert len(between) == 3 and set(pd.read_parquet(between[0])["stage"]) == {1}
     between[0].unlink()
-    compare(**options)
+    carried_out(options)
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/runs").glob("*/status.json")}
     assert between[0].exists() and all(path.stat().st_mtime_ns == at for path, at in stored.items() if path.name[0] == "d")
     assert max(again.values()) < between[0].stat().st_mtime_ns

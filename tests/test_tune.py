@@ -14,7 +14,7 @@ from harness.report import claims
 from harness.stats import MARGIN
 from harness.store import RunStore, read_comparison
 from harness.tune import Axis, Trial, at_edge, axes_of, choose, points
-from tests.test_compare import files, mtimes, options  # noqa: F401 - files is a fixture
+from tests.comparisons import carried_out, mtimes, options
 
 NAN = math.nan
 
@@ -80,10 +80,13 @@ def test_the_best_at_an_edge_is_flagged():
 # --- whole comparisons -----------------------------------------------------------------------------------------------
 
 
+RECIPES = "sft lora(lr=1e-2) mix(lr=1e-3, ratio=0.2)"
+
+
 @pytest.fixture(scope="module")
-def tuned(files, tiny_path, tmp_path_factory):  # noqa: F811
+def tuned(files, tiny_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
-    return out, compare(**options(files, tiny_path, out, recipes="sft lora(lr=1e-2) mix(lr=1e-3, ratio=0.2)", tune=2))
+    return out, compare(quiet=True, **options(files, tiny_path, out, recipes=RECIPES, tune=2))
 
 
 @pytest.mark.slow
@@ -126,13 +129,13 @@ def test_the_report_shows_the_cloud_its_price_and_what_was_not_tuned(tuned):
 
 
 @pytest.mark.slow
-def test_more_trials_keep_the_earlier_ones(tuned, files, tiny_path):  # noqa: F811
+def test_more_trials_keep_the_earlier_ones(tuned, files, tiny_path):
     out, _ = tuned
     before = mtimes(out, "runs/*/status.json")
-    more = options(files, tiny_path, out, recipes="sft lora(lr=1e-2) mix(lr=1e-3, ratio=0.2)", tune=3, name="more")
-    compare(**more)
+    more = options(files, tiny_path, out, recipes=RECIPES, tune=3, name="more")
+    carried_out(more)
     now = mtimes(out, "runs/*/status.json")
     assert before.items() <= now.items() and 2 <= len(now) - len(before) <= 4
     again = mtimes(out, "runs/*/*.*") | mtimes(out, "runs/*/evals/*")
-    compare(**more)
+    carried_out(more)
     assert mtimes(out, "runs/*/*.*") | mtimes(out, "runs/*/evals/*") == again

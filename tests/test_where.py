@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
+from pathlib import Path
 
 import pytest
 import torch
 
 from harness import where
 from harness.compare import prepare
+from harness.evaluation import EvaluationPlan
 from harness.execute import execute
+from harness.material import Material
 from harness.plan import make_plan
-from harness.specs import run_specs
+from harness.specs import RunSpec, run_specs
 from harness.store import RunStore
 from harness.where import PeakMemory
+from tests.fresh import fresh
 from tests.training import small_files
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
@@ -26,27 +29,39 @@ def large() -> torch.Tensor:
     return torch.ones(LARGE, dtype=torch.uint8)
 
 
-def test_what_a_look_allocates_is_not_the_trainings():
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+def looked_and_allocated() -> tuple[int, int]:
+    """By how much the peak rose with a look that allocates, and with the same after it."""
     memory = PeakMemory(CPU)
     before = memory.bytes
     with memory.paused():
         large()
-    assert memory.bytes < before + LARGE / 4
+    looked = memory.bytes - before
     large()
-    assert memory.bytes > before + LARGE * 3 / 4, "the same outside a look is seen"
+    return looked, memory.bytes - before
 
 
-def test_what_a_look_leaves_behind_is_not_the_trainings():
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+def looked_and_kept() -> tuple[int, int]:
+    """The same where both keep what they allocate."""
     memory = PeakMemory(CPU)
     before = memory.bytes
     with memory.paused():
         kept = large()
-    assert memory.bytes < before + LARGE / 4
+    looked = memory.bytes - before
     own = large()
-    assert LARGE * 3 / 4 < memory.bytes - before < LARGE * 5 / 4, "only what came after it"
-    del kept, own
+    assert len(kept) == len(own)
+    return looked, memory.bytes - before
+
+
+def test_what_a_look_allocates_is_not_the_trainings():
+    looked, trained = fresh(looked_and_allocated)
+    assert looked < LARGE / 4
+    assert trained > LARGE * 3 / 4, "the same outside a look is seen"
+
+
+def test_what_a_look_leaves_behind_is_not_the_trainings():
+    looked, trained = fresh(looked_and_kept)
+    assert looked < LARGE / 4
+    assert LARGE * 3 / 4 < trained < LARGE * 5 / 4, "only what came after it"
 
 
 def test_on_a_gpu_its_own_counters_are_read(monkeypatch):
@@ -82,23 +97,21 @@ def test_a_run_on_the_cpu_has_the_memory_of_its_process_where_there_is_a_gpu_too
     assert PeakMemory(CPU).bytes > 1_000_000
 
 
+def peak_of(spec: RunSpec, material: Material, plan: EvaluationPlan, folder: Path, greedy: bool) -> int:
+    """The peak that a run reports; whether its looks allocate much."""
+    evaluation, store = plan.open(material), RunStore(folder)
+    score = evaluation.score
+    evaluation.score = lambda *given, **named: (large() if greedy else None, score(*given, **named))[1]
+    execute(spec, material, store, evaluation, lambda _: None)
+    record = store.run(spec.key).read("run")
+    assert store.run(spec.key).status == "done" and record
+    return record["happened"]["peak_memory_bytes"]
+
+
 def test_a_run_reports_the_memory_of_its_training(tiny_path, tmp_path):
     options = {"model": tiny_path, "recipes": "sft", "budget": "6steps", "max_length": 64, "limit": 8, "workers": 1}
     places = {**small_files(tmp_path), "out": str(tmp_path / "results")}
     material, plan, allowed = prepare(make_plan(options | places))
     (spec,) = [spec for spec in run_specs(material, allowed) if spec.role == "recipe"]
-    peaks = []
-    for greedy in (False, True):
-        evaluation, store = plan.open(material), RunStore(tmp_path / str(greedy))
-        score = evaluation.score
-
-        def scored(*given, score=score, greedy=greedy, **named):
-            return (large() if greedy else None, score(*given, **named))[1]
-
-        evaluation.score = scored
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        execute(spec, material, store, evaluation, lambda _: None)
-        record = store.run(spec.key).read("run")
-        assert store.run(spec.key).status == "done" and record
-        peaks.append(record["happened"]["peak_memory_bytes"])
+    peaks = [fresh(peak_of, spec, material, plan, tmp_path / str(greedy), greedy) for greedy in (False, True)]
     assert peaks[1] == pytest.approx(peaks[0], abs=LARGE / 4)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,6 +28,8 @@ from harness.store import RunStore
 Send = Callable[[dict[str, Any]], None]
 MEMORY = "out of memory"
 """Stands in the reason of a rank that ran out of it."""
+GRACE = 5.0
+"""Seconds in which the end of a killed process is looked for, once another has told of a fault."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def launch(
 
     context = forkserver()
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
-    running: dict[Connection, tuple[BaseProcess, int]] = {}
+    processes: list[BaseProcess] = []
+    running: dict[Connection, int] = {}
     reason, slot = "", slot or os.environ.get(VISIBLE)
     try:
         for rank in range(size):
@@ -78,34 +82,36 @@ def launch(
             process = context.Process(target=_work, args=(work, place, theirs, slot, arguments))
             process.start()
             theirs.close()
-            running[ours] = process, rank
+            processes.append(process)
+            running[ours] = rank
         while running and not reason:
             ready = [one for one in wait(list(running)) if isinstance(one, Connection)]
-            for connection in sorted(ready, key=lambda one: -running[one][1]):  # why, before the first rank ends by it
-                process, rank = running[connection]
+            for connection in sorted(ready, key=lambda one: -running[one]):  # why, before the first rank ends by it
+                rank = running[connection]
                 try:
                     event = connection.recv()
                 except EOFError:
-                    process.join()
+                    processes[rank].join()
                     del running[connection]
-                    reason = reason or _fault(rank, process.exitcode)
-                    if rank == 0:
-                        return reason
+                    reason = reason or _fault(rank, processes[rank].exitcode)
+                    if rank == 0 and not reason:
+                        return ""
                     continue
                 reason = reason or event.get("fault", "")
                 if rank == 0 and "fault" not in event:
                     receive(event)
-        return reason if MEMORY in reason else _killed(running.values()) or reason
+        return reason if MEMORY in reason else _killed(processes) or reason
     finally:
-        for process, _ in running.values():
+        for process in processes:
             process.kill()
             process.join()
 
 
-def _killed(running: Iterable[tuple[BaseProcess, int]]) -> str:
+def _killed(processes: Sequence[BaseProcess]) -> str:
     """Which of the processes was killed, if any: others may have told first that it no longer answers."""
-    for process, rank in running:
-        process.join(1.0)
+    deadline = time.monotonic() + GRACE
+    for rank, process in enumerate(processes):
+        process.join(max(0.0, deadline - time.monotonic()))
         if (process.exitcode or 0) < 0:
             return _fault(rank, process.exitcode)
     return ""

@@ -8,7 +8,7 @@ same adapters, kernels and checkpointing. Documents lie end to end: with us each
 flash-attn is installed (`bfd`), and elsewhere cuts rows out of the stream of tokens (`wrapped`), its fastest without.
 
 Tokens a second are over all steps but the first two, the device synchronised before each reading of the clock. The fraction
-of the peak counts the FLOPs of the model by its shape (`harness/budget.py`), without what checkpointing computes again.
+of the peak counts the FLOPs of the model by its shape (`harness/price.py`), without what checkpointing computes again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from typing import Any
 
 import torch
 
-from harness.budget import Ledger, Shape, clock
+from harness.budget import Ledger, clock
 from harness.contract import Example
 from harness.gpus import GPUS
 from harness.kernels import kernels_of
 from harness.model import BaseModel
+from harness.price import Shape
 from harness.protocol import Training, TrainingData
 from harness.recipes import parse_recipe
 from harness.run import TrainingRun

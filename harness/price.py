@@ -1,0 +1,148 @@
+"""What a pass through a model costs, known before it is made.
+
+FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B + e for a batch of B rows, T tokens a row
+and S head places; in a packed batch c counts the sum of its documents' squared lengths. The coefficients are exact for a
+transformer and whatever is added to it (d: virtual tokens in front of each row; e: work on weights alone) and come from
+`torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the counter is blind to fused CPU
+attention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.contract import Batch, Example
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch costs by: rows B, padded tokens a row T, head places S, and where packed the lengths of its documents."""
+
+    rows: int
+    width: int
+    places: int
+    documents: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, batch: Batch) -> Shape:
+        rows, width = batch.tokens.shape
+        return cls(rows, width, len(batch.places), batch.documents)
+
+    @classmethod
+    def padded(cls, examples: Sequence[Example]) -> Shape:
+        """Of the padded batch that these examples will make."""
+        return cls(len(examples), max(map(len, examples)), sum(sum(example.supervised[1:]) for example in examples))
+
+    @classmethod
+    def packed(cls, examples: Sequence[Example]) -> Shape:
+        """Of the packed batch that these examples will make."""
+        lengths = tuple(map(len, examples))
+        return cls(1, sum(lengths), sum(sum(example.supervised[1:]) for example in examples), lengths)
+
+    @property
+    def squares(self) -> int:
+        """Sum of the squared lengths that attention runs over."""
+        return sum(n * n for n in self.documents) if self.documents else self.rows * self.width**2
+
+
+@dataclass(frozen=True)
+class Price:
+    """FLOPs of one pass over a batch, by its shape."""
+
+    token: float
+    place: float
+    square: float
+    row: float
+    call: float
+
+    def of(self, shape: Shape) -> float:
+        tokens = shape.rows * shape.width
+        batch = self.row * shape.rows + self.call
+        return self.token * tokens + self.place * shape.places + self.square * shape.squares + batch
+
+
+PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shape(1, 24, 4), Shape(3, 16, 6))
+
+
+def price_of(model: nn.Module, *, backward: bool) -> Price:
+    """Measure a model's price on the meta device, with its present set of trained parameters."""
+    counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
+    price = fit(counted)
+    for shape, flops in zip(PROBES, counted, strict=True):
+        if abs(price.of(shape) - flops) > 0.005 * flops:
+            raise RuntimeError(f"price model off at {shape}: counted {flops:.4g}, priced {price.of(shape):.4g}")
+    return price
+
+
+def fit(counted: Sequence[float]) -> Price:
+    """The coefficients that give these counts at `PROBES`: whole numbers, less the solver's noise."""
+    import numpy as np
+
+    columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
+    solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
+    return Price(*(float(round(x)) for x in solution))
+
+
+def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
+    """FLOPs that torch's counter sees for one pass over a batch of this shape, head only where supervised."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.model import logits_at
+
+    batch = empty_batch(shape, next(model.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        logits = logits_at(model, batch, attention_mask=batch.mask)
+        if backward:
+            logits.sum().backward()
+            model.zero_grad()
+    return counter.get_total_flops()
+
+
+def empty_batch(shape: Shape, device: torch.device) -> Batch:
+    """A padded batch of this shape, of token 0."""
+    tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
+    places = torch.zeros(shape.places, dtype=torch.long, device=device)
+    return Batch(tokens, torch.ones_like(tokens), places, places, ())
+
+
+@dataclass
+class Work:
+    """What a model was seen to run: FLOPs, and tokens read (padding included)."""
+
+    flops: float = 0.0
+    tokens: int = 0
+
+
+@contextmanager
+def executed(model: Any, price: Price) -> Iterator[Work]:
+    """Counts every forward of `model` inside, whoever calls it, at its forward `price`; with a key-value cache or without.
+
+    q new tokens of a row that attend to K of the cache and themselves cost a * q + c * q * K, and b a place of the head.
+    """
+    work = Work()
+
+    def forward(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        rows, new = (args[0] if args else inputs["input_ids"]).shape
+        cache = inputs.get("past_key_values")
+        seen = new + (cache.get_seq_length() if cache is not None else 0)
+        work.flops += rows * (price.token * new + price.square * new * seen + price.row)
+        work.tokens += rows * new
+
+    def head(_: nn.Module, __: Any, logits: torch.Tensor) -> None:
+        work.flops += price.place * (logits.numel() // logits.shape[-1])
+
+    handles = [
+        model.register_forward_pre_hook(forward, with_kwargs=True),
+        model.get_output_embeddings().register_forward_hook(head),
+    ]
+    try:
+        yield work
+    finally:
+        for handle in handles:
+            handle.remove()

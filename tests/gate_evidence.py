@@ -1,0 +1,78 @@
+"""Evidence of a check as a measurement would leave it: two recipes on four tasks, and what may be missing of it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from harness import PROTOCOL
+
+ITEMS = 200
+MEASURES = {  # name: (family, group, channel, metric, primary)
+    "facts/exact_match": ("facts", "general", "generation", "exact_match", True),
+    "grammar/acc": ("grammar", "general", "choice", "acc", True),
+    "finance/exact_match": ("finance", "domain", "generation", "exact_match", True),
+    "general_held_out/kl_to_base": ("general_held_out", "general", "drift", "kl_to_base", False),
+    "facts/rep3_word": ("facts", "general", "degeneration", "rep3_word", False),
+}
+
+
+def measure_of(name: str) -> dict:
+    family, group, channel, metric, primary = MEASURES[name]
+    ids = [f"{family}-{i:03d}" for i in range(ITEMS)]
+    fixed = {"task": name.partition("/")[0], "metric": metric, "family": family, "group": group, "channel": channel}
+    return fixed | {"seen": None, "primary": primary, "higher_better": primary, "chance": 0.0, "items": ids, "clusters": ids}
+
+
+def evidence(seeds: int = 1, **lost: float) -> dict:
+    """A base right on nine of ten, and `sft` and `ewc` after it; `lost`: share of right general answers that a row loses."""
+    rows = {}
+    for row in ("base", "zero budget", "sft", "ewc"):
+        role = {"base": "base", "zero budget": "control"}.get(row, "recipe")
+        own = range(seeds if role == "recipe" else 1)
+        runs = {
+            str(seed): {"status": "done", "reason": None, "scores": scores_of(row, seed, lost.get(row, 0.0))} for seed in own
+        }
+        rows[row] = {"role": role, "track": "free", "seeds": runs}
+    head = {
+        "schema_version": 1,
+        "protocol": PROTOCOL,
+        "question": {"model": "ab", "data": "cd"},
+        "where": {"git": {"commit": "12"}},
+    }
+    return head | {"measures": {name: measure_of(name) for name in MEASURES}, "rows": rows}
+
+
+def scores_of(row: str, seed: int, lost: float) -> dict:
+    rng = np.random.default_rng([len(row), seed])
+    found = {}
+    for name, (_, group, channel, _, _) in MEASURES.items():
+        right = (np.arange(ITEMS) % 10 > 0).astype(float)
+        if channel == "drift":
+            right = rng.uniform(0.01, 0.03, ITEMS) + lost / 2 if row in ("sft", "ewc") else np.zeros(ITEMS)
+        elif channel == "degeneration":
+            right = np.zeros(ITEMS)
+        elif group == "domain":
+            right = rng.random(ITEMS) < (0.8 if row in ("sft", "ewc") else 0.05)
+        elif row in ("sft", "ewc"):
+            right = right * (rng.random(ITEMS) >= 0.1) * (np.arange(ITEMS) % 100 >= 100 * lost)
+        found[name] = [round(float(score), 4) for score in right]
+    return found
+
+
+def drop(found: dict, what: str) -> dict:
+    """The evidence less a row, seed, measure or item of `ewc`; else with a run of it that ended so."""
+    found, seeds = copy.deepcopy(found), found["rows"]["ewc"]["seeds"]
+    run = found["rows"]["ewc"]["seeds"]["0"]
+    if what == "row":
+        del found["rows"]["ewc"]
+    elif what == "seed":
+        found["rows"]["ewc"]["seeds"] = {"1": seeds["0"]}
+    elif what == "measure":
+        del run["scores"]["general_held_out/kl_to_base"]
+    elif what == "item":
+        run["scores"]["finance/exact_match"][7] = None
+    else:
+        run |= {"status": what, "reason": "because", "scores": {}}
+    return found
