@@ -56,6 +56,7 @@ def steady(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: there it takes bandwidth
 
 
 def work(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:

@@ -29,6 +29,7 @@ import torch
 
 from harness.budget import Ledger, clock
 from harness.contract import Example
+from harness.engines.worker import set_environment
 from harness.gpus import GPUS
 from harness.kernels import kernels_of
 from harness.model import BaseModel
@@ -135,7 +136,9 @@ def run_of(case: Case, base: BaseModel, device: str, checkpointing: bool) -> Tra
 
 def ours(case: Case, run: TrainingRun) -> tuple[int, float]:
     """(tokens, seconds) of the steps that count."""
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as in every run
+    set_environment()  # this and the next two as in every run
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     times, tokens = [], []
 
     def report(entry: dict[str, Any]) -> None:
