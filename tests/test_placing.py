@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from harness import likelihood, placing
+from harness.compare import prepare
 from harness.contract import blocks_of
 from harness.decode import Prompt, batched, continuations
 from harness.drift import Drift
+from harness.execute import execute
 from harness.likelihood import Continuation
 from harness.lm import Codec, EvaluatedModel
 from harness.model import collate, empty_model, logits_at
 from harness.parallel.alone import Alone
 from harness.placing import LEAST, has_room, placed, places_of, size_of, spread, token_budget_of, while_memory_runs_out
+from harness.plan import make_plan
 from harness.recipes import methods
+from harness.specs import run_specs
+from harness.store import RunStore
 from harness.template import ChatTemplate
-from tests.training import examples, make_run
+from tests.training import examples, make_run, small_files
 
 CPU = torch.device("cpu")
 ADDING = sorted(name for name, method in methods().items() if method.adds and not method.folds)
@@ -198,3 +204,21 @@ def test_what_trains_steps_aside_and_is_back(monkeypatch):
         raise RuntimeError
     assert (parameter.moves, master.moves) == (["cpu", "cuda"], ["cpu", "cuda"])
     assert not quantised.moves and not here.moves
+
+
+def test_scores_in_bf16_have_keys_of_their_own_and_a_zero_budget_is_the_base(tiny_path, tmp_path):
+    found = {}
+    for scoring in ("float32", "bfloat16"):
+        places = {**small_files(tmp_path), "out": str(tmp_path / scoring)}
+        fixed = {"model": tiny_path, "recipes": "sft", "budget": "4steps", "max_length": 64, "limit": 8, "final_only": True}
+        material, plan, allowed = prepare(make_plan(fixed | places | {"scoring": scoring}))
+        assert any("scored in bfloat16" in note for note in plan.notes) is (scoring == "bfloat16")
+        for spec in run_specs(material, allowed)[:2]:
+            folder = RunStore(tmp_path / scoring).run(spec.key)
+            execute(spec, material, RunStore(tmp_path / scoring), plan.open(material), lambda _: None)
+            found[scoring, spec.row] = folder.scores("final", plan.keys["final"])["score"].to_numpy()
+        found[scoring, "keys"] = set(plan.keys.values())
+    assert not found["float32", "keys"] & found["bfloat16", "keys"]
+    assert np.array_equal(found["bfloat16", "base"], found["bfloat16", "zero budget"], equal_nan=True)
+    assert not np.array_equal(found["bfloat16", "base"], found["float32", "base"], equal_nan=True)
+    assert found["bfloat16", "base"] == pytest.approx(found["float32", "base"], abs=0.1, nan_ok=True)
