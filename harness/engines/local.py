@@ -11,7 +11,8 @@ import torch
 
 from harness.engines import Events, next_free
 from harness.engines.server import Server
-from harness.engines.worker import VISIBLE, settle
+from harness.engines.worker import settle
+from harness.environment import VISIBLE
 from harness.evaluation import EvaluationPlan
 from harness.lease import Watch
 from harness.material import Material

@@ -17,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.engines.local import device_slots
-from harness.engines.worker import VISIBLE, forkserver, settle, steady
+from harness.engines.worker import forkserver, settle, steady
+from harness.environment import VISIBLE
 from harness.errors import PlanError
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material

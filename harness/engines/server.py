@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.worker import VISIBLE, forkserver, work
+from harness.engines.worker import forkserver, work
+from harness.environment import VISIBLE
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
 from harness.specs import RunSpec

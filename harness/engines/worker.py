@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
+from harness.environment import set_environment
 from harness.evaluation import Evaluation
 from harness.material import Material
 from harness.specs import RunSpec
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 PRELOAD = ["harness.execute", "transformers", "lm_eval.evaluator", "torch.utils.tensorboard"]
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads halve the speed of a shared machine
-    "TOKENIZERS_PARALLELISM": "false",  # threads do not survive a fork
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # nor does what CUDA sets up when it is asked for GPUs the other way
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it products of matrices on a GPU are not the same bits every time
-}
 
 
 def forkserver() -> Any:
@@ -30,11 +23,6 @@ def forkserver() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded())
     return context
-
-
-def set_environment() -> None:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 def preloaded() -> list[str]:
@@ -56,7 +44,8 @@ def steady(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: there it takes bandwidth
+    memory: Any = torch.utils.deterministic
+    memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth
 
 
 def work(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:

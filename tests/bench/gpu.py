@@ -29,7 +29,7 @@ import torch
 
 from harness.budget import Ledger, clock
 from harness.contract import Example
-from harness.engines.worker import set_environment
+from harness.environment import set_environment
 from harness.gpus import GPUS
 from harness.kernels import kernels_of
 from harness.model import BaseModel
