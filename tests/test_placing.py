@@ -156,6 +156,17 @@ def answers(model, base):
     return [token for _, answer in sorted(said.items()) for token in answer]
 
 
+@pytest.mark.parametrize("most", [32, 64])
+def test_no_pass_has_more_logits_than_that(most, model, base, monkeypatch):
+    monkeypatch.setattr(placing, "LOGITS", 4 * 260 * most)
+    passes = []
+    model.get_output_embeddings().register_forward_hook(lambda *told: passes.append(told[2].shape[1]))
+    wanted = [ask(model, base) for ask in (likelihoods, drifts)]
+    assert max(passes) <= most < sum(passes) / 5
+    monkeypatch.undo()
+    assert [ask(model, base) for ask in (likelihoods, drifts)] == [pytest.approx(one, abs=1e-4) for one in wanted]
+
+
 @pytest.mark.parametrize("ask", [likelihoods, drifts, answers])
 def test_scores_are_the_same_where_memory_runs_out(ask, model, base):
     wanted, device = ask(model, base), Small(model, 512)
