@@ -36,11 +36,12 @@ def batched(
     group: list[Any] = []
     head = 0
     for thing in sorted(things, key=size, reverse=True):
-        if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + places(thing) > most)):
+        more = places(thing)
+        if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + more > most)):
             yield group
             group, head = [], 0
         group.append(thing)
-        head += places(thing)
+        head += more
     if group:
         yield group
 

@@ -51,12 +51,12 @@ class Evaluator:
         max_length: int | None = None,
         limit: int | None = None,
         backend: str = "hf",
-        scoring: str | None = None,
+        scoring: str = "float32",
     ) -> None:
         """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base`.
         `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given.
         `limit`: items of each task at most, drawn by content. `backend`: hf or vllm (harness/backends.py). `scoring`: what
-        models are scored in, where that isn't fp32."""
+        models are scored in."""
         twice = [name for name, n in Counter(task.name for task in tasks).items() if n > 1]
         if twice:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
@@ -67,7 +67,7 @@ class Evaluator:
             long = [task for task in self.tasks if len(task.docs) > limit]
             self._drawn = [f"{task.told.name}: {limit:,} of {len(task.docs):,} items, drawn by content." for task in long]
             self.tasks = [task.only(task.drawn(limit, 0)) for task in self.tasks]
-        self.cluster_of, self.backend, self.scoring = cluster_of or {}, backend, scoring or "float32"
+        self.cluster_of, self.backend, self.scoring = cluster_of or {}, backend, scoring
         self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
         self.base = base
         self._drift: dict[str, Drift] = {}

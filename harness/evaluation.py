@@ -68,7 +68,7 @@ class EvaluationPlan:
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         notes = list(evaluators["final"].notes)
         if material.plan.scoring != "float32":
-            notes.append(f"models are scored in {material.plan.scoring}: the GPU has no room for float32 (scoring=float32)")
+            notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
         if gigabytes > material.plan.keep:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
@@ -242,7 +242,7 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == "retention" else plan.backend  # what a method asks in training is charged
-    options["scoring"] = plan.scoring
+    options["scoring"] = str(plan.scoring)
     if kind == "stages":
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)

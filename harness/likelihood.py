@@ -52,23 +52,25 @@ def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int
     for number, one in enumerate(asked):
         texts.setdefault(one.read, []).append((number, one.tokens))
     rows = rows_of(texts, min(longest, budget), width_of(model))
+    wanted = {row: _wanted(row, texts) for row in rows}
     found: dict[int, tuple[float, bool]] = {}
     for split in (False, True):  # rows of one text need no mask: they go together
         part = [row for row in rows if (len(row.places) > 1) is split]
-        for batch in batched(part, lambda row: len(row.tokens), budget, lambda row: len(_wanted(row, texts)), places_of(model)):
+        for batch in batched(part, lambda row: len(row.tokens), budget, lambda row: len(wanted[row]), places_of(model)):
             named = [[text, texts[text]] for row in batch for text in row.places]
-            scored = journal.once(["likelihood", named], lambda batch=batch: _score(model, batch, texts))
+            scored = journal.once(
+                ["likelihood", named], lambda batch=batch: _score(model, {row: wanted[row] for row in batch}, texts)
+            )
             found |= {number: (value, same) for number, value, same in scored}
     return [found[number] for number in range(len(asked))]
 
 
-def _score(model: Any, rows: Sequence[Row], asked: Asked) -> Found:
-    """Every continuation these rows predict."""
-    wanted = [_wanted(row, asked) for row in rows]
-    logits, _ = read(model, rows, wanted, use_cache=False)
+def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
+    """Every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
+    logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
     numbers, tokens, places = [], [], []
     start = 0
-    for row, scored in zip(rows, wanted, strict=True):
+    for row, scored in rows.items():
         for text, standing in row.places.items():
             for number, continuation in asked[text]:
                 numbers.append(number)

@@ -46,23 +46,23 @@ def size_of(module: nn.Module) -> int:
     return sum(parameter.nbytes for parameter in module.parameters())
 
 
-def has_room(model: nn.Module, device: torch.device | str) -> bool:
-    """Whether the whole model can stand on the device, beside what is there now."""
-    if torch.device(device).type == "cpu":
-        return True
+def room_on(device: torch.device) -> float:
+    """Bytes that a device other than the host has for models, beside what is there now."""
     release()
-    free, total = memory_of(torch.device(device))
-    return size_of(model) <= free - WORK * total
+    free, total = memory_of(device)
+    return free - WORK * total
+
+
+def has_room(model: nn.Module, device: torch.device | str) -> bool:
+    """Whether the whole model can stand on the device."""
+    device = torch.device(device)
+    return device.type == "cpu" or size_of(model) <= room_on(device)
 
 
 def placed(model: Any, device: torch.device | str) -> Any:
     """The model where it is scored: itself on a CPU, else a copy on the device as far as there is room."""
     device = torch.device(device)
-    if device.type == "cpu":
-        return model
-    release()
-    free, total = memory_of(device)
-    return spread(model, device, free - WORK * total)
+    return model if device.type == "cpu" else spread(model, device, room_on(device))
 
 
 def spread(model: Any, device: torch.device, room: float) -> Any:
