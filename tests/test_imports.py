@@ -50,7 +50,7 @@ def test_the_report_reads_store_and_statistics_only(path):
 LIGHT = (
     "bundled plan plan_faults cluster rules scoring numbers limits files lease store stats measures errors cli records quality"
 )
-LIGHT += " answer_format calibration rewrites again announce check evidence gate merge reproduce"
+LIGHT += " answer_format calibration rewrites again announce baseline check evidence exact gate judge merge reproduce"
 
 
 @pytest.mark.parametrize("name", LIGHT.split())
