@@ -2,7 +2,7 @@
 
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever old and new scores may not share a table."""
 
 
