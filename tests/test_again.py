@@ -100,7 +100,7 @@ def test_misuse_exits_with_2(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def published(tiny_path, tmp_path_factory) -> Path:
     """A tiny comparison: results/domain of plain fine-tuning and of one recipe that cannot be exported."""
-    from harness.compare import compare
+    from harness.comparison import compare
 
     folder = tmp_path_factory.mktemp("published")
     files = small_files(folder) | {"model": tiny_path}

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.compare import compare
+from harness.comparison import compare
 from harness.recipes import methods, parse_recipe
 from harness.report import claims
 from harness.stats import MARGIN
