@@ -139,7 +139,8 @@ def fingerprint(*parts: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for place, part in enumerate(parts):
         for record in part:
-            digest.update(repr((place, record.id, [(m.role, m.content) for m in record.messages])).encode())
+            turns = [(m.role, m.content) if m.trained else (m.role, m.content, "untrained") for m in record.messages]
+            digest.update(repr((place, record.id, turns)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -231,7 +232,7 @@ def answered_keys(record: Record) -> list[str]:
 
 def asked_keys(record: Record) -> list[str]:
     """What is asked, the conversation before the last answer; nothing where the record is a plain text."""
-    last = max((i for i, t in enumerate(record.messages) if t.role == "assistant"), default=-1)
+    last = record.answer
     return [f"asks {loose(record.messages[:last])}"] if last >= 0 else []
 
 
