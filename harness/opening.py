@@ -46,6 +46,11 @@ def suffix_of(path: Path) -> str:
     return inner.suffix.lower()
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without its ending and what it is packed in."""
+    return Path(path.stem).stem if path.suffix.lower() in PACKED else path.stem
+
+
 def check_file(path: Path, source: str) -> None:
     """Refuse what is no regular file: a folder, a pipe, a device, or nothing."""
     try:
