@@ -66,6 +66,7 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
         for name in ("p", "holm p", "mcnemar p"):
             line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+    line["chosen probability"] = summary.advice.shares.get(row, 0.0) if summary.advice.shares else math.nan
     return line | _standing(summary.standings.get(row)) | _matched(summary, row)
 
 
