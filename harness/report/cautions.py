@@ -176,14 +176,12 @@ def _contaminated(summary: Summary) -> list[Caution]:
 def _chance(summary: Summary) -> list[Caution]:
     """Tasks the base answers at chance."""
     assert summary.analysis is not None
-    near = summary.analysis.measures.query("near_chance")
-    return [
-        Caution(
-            f"The base answers {line['task']} at chance ({number(100 * line['base'])} % against {number(100 * line['chance'])} %"
-            f", n = {line['items']:,}): nothing there can be forgotten or retained; left out of retention."
-        )
-        for line in near.to_dict("records")
-    ]
+    found = []
+    for line in summary.analysis.measures.query("near_chance").to_dict("records"):
+        level = f"{number(100 * line['base'])} % against {number(100 * line['chance'])} %, n = {line['items']:,}"
+        text = f"The base answers {line['task']} at chance ({level}): nothing there can be forgotten or retained"
+        found.append(Caution(f"{text}; left out of retention."))
+    return found
 
 
 # --- is there enough of it? -------------------------------------------------------------------------------------------

@@ -120,10 +120,14 @@ def choices(summary: Summary) -> list[Choice]:
     found = []
     for row in rows:
         loss, kept = -summary.estimate("change", row.name).low, summary.estimate("retention", row.name).low
-        numbers = (loss, kept, row.cost("ledger", "seconds"), _memory(row))
-        known = (value if np.isfinite(value) else None for value in numbers)
-        found.append(Choice(row, *known, shares.get(row.name, 0.0)))
+        seconds, memory = row.cost("ledger", "seconds"), _memory(row)
+        taken = shares.get(row.name, 0.0)
+        found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
     return found
+
+
+def _measured(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def separated(summary: Summary, row: str, other: str) -> bool:

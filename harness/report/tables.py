@@ -27,6 +27,8 @@ def full_table(summary: Summary) -> pd.DataFrame:
 def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
     line |= _spread("gain", summary.estimate("gain", row.name))
+    for domain, gain in domain_gains(summary, row).items():
+        line |= _spread(f"gain {domain}", gain)
     for name, scope in SCOPES.items():
         line |= _spread(name, summary.estimate(f"retention{scope}", row.name))
     change = summary.estimate("change", row.name)
@@ -52,6 +54,11 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= {"trials": len(own), "tuning flops": own["flops"].sum(), "tuning device seconds": own["seconds"].sum()}
     line["keys"] = " ".join(row.keys)
     return line
+
+
+def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
+    """Each domain's own gain, where a plan trains on several in turn."""
+    return summary.stages.gains(row.name) if summary.stages else {}
 
 
 def _spread(name: str, estimate: Estimate) -> dict[str, float]:
@@ -138,6 +145,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst = summary.worst_family(row.name) if row.done else None
     line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
+    line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     for name, scope in SCOPES.items():
         line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
     worst_change = summary.estimate(f"change:family:{worst}", row.name)

@@ -112,12 +112,9 @@ def _worst(summary: Summary, row: str) -> str:
 
 def _domains(summary: Summary, row: str) -> list[str]:
     """The gain in each domain of a sequence: their mean may hide that one was lost again."""
-    staged = next((line for line in summary.stages.rows if line.name == row), None) if summary.stages else None
-    if summary.stages is None or staged is None:
-        return []
-    pairs = zip(summary.stages.domains, staged.gains[-1], strict=True)
-    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in pairs]
-    return [f"Gain in each domain of the sequence: {', '.join(told)}."]
+    gains = summary.stages.gains(row) if summary.stages else {}
+    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
+    return [f"Gain in each domain of the sequence: {', '.join(told)}."] if told else []
 
 
 def _against_plain(summary: Summary, row: str) -> str:
