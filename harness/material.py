@@ -21,7 +21,7 @@ from harness.errors import PlanError, raise_faults
 from harness.gpus import find_gpu
 from harness.kernels import kernels_of
 from harness.model import BaseModel, architecture_of, open_base
-from harness.packing import check_packing, encode_texts
+from harness.packing import attention_span, check_packing, encode_texts, reads_rows_of
 from harness.plan import Plan, resolve_places
 from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
@@ -41,6 +41,8 @@ CURES = {
 SCORED = 16
 """Bytes of GPU memory for each parameter at which models are scored in fp32: two of them, and as much again to work in."""
 
+PACKED = 2048
+"""Tokens of a packed row, where nothing else is asked for."""
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 
@@ -93,6 +95,7 @@ def default_rate(parameters: int) -> float:
 
 def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
     """Conversations through the chat template, cut to `max_length`; plain texts in pieces of `pack_length`, whole."""
+    doing(f"tokenising {len(records):,} {source} records")
     assert plan.max_length is not None
     chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
     found = template.encode_all(chats, source, max_length=plan.max_length) if chats else []
@@ -131,12 +134,10 @@ def gather(plan: Plan) -> Material:
     raise_faults(faults)
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
-    if plan.pack_length:
-        check_packing(base.load(torch.float32))
+    plan = _packed_where_exact(plan, base)
     template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
-    doing(f"tokenising {len(dataset.train) + len(pool):,} records")
     domain = [
         dataclasses.replace(example, stage=number) if number > 1 else example
         for number, stage in enumerate(stages, 1)
@@ -145,7 +146,7 @@ def gather(plan: Plan) -> Material:
     pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
-    chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
+    chosen, left_out = _usable(recipes, has, text)
     notes = [*dataset.notes, *unread, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
@@ -176,14 +177,38 @@ def _resolve_machine(plan: Plan) -> Plan:
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """The binding meter, tokens an example and a packed row (plain text is packed), and what models are scored in."""
-    packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
+    """The binding meter, tokens an example, those of a packed row of plain texts, and what models are scored in."""
+    packed = plan.pack_length or (PACKED if plan.mode == "cpt" else None)
     lengths = {
         "max_length": min(base.max_length, plan.max_length or 2048),
         "pack_length": packed and min(packed, base.max_length),
     }
     scoring = plan.scoring or ("float32" if _gpu_memory(plan) >= SCORED * base.parameters else "bfloat16")
     return dataclasses.replace(plan, meter=_meter(plan, budget), scoring=scoring, **lengths)
+
+
+def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
+    """The plan with the length of packed rows, after a trial of the model that packs.
+
+    Conversations are packed by default on a CPU, where FLOPs are charged, padding included; on a GPU seconds are. A model that
+    shows packed texts to each other, or attends over less than the longest example, is not packed unless that is asked for.
+    Raises PlanError where it was.
+    """
+    assert plan.max_length is not None
+    if plan.pack_length == 0:
+        return plan
+    model = base.load(torch.float32)
+    if plan.pack_length:
+        check_packing(model)
+        return plan
+    if plan.device != "cpu" or plan.gpu or plan.compile or attention_span(model) < plan.max_length:
+        return plan
+    try:
+        check_packing(model)
+    except (PlanError, ValueError, TypeError):
+        return plan
+    longest = PACKED if base.max_length >= PACKED or reads_rows_of(model, PACKED) else base.max_length
+    return dataclasses.replace(plan, pack_length=longest)
 
 
 def _gpu_memory(plan: Plan) -> float:
@@ -237,14 +262,14 @@ def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
     return [f"No models of {kept} are saved: what they add does not fold into the base's own weights."]
 
 
-def _usable(recipes: Iterable[Recipe], has: dict[str, bool], packed: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that need what this plan has not, or cannot be packed."""
+def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that need what this plan has not; `texts`: it trains on plain texts."""
     chosen, notes = [], []
     for recipe in recipes:
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
         if missing:
             notes.append(f"{recipe.text} is left out: it {missing[0]} to include it")
-        elif packed and any(method.adds == "tokens" for method in recipe.methods):
+        elif texts and not recipe.packs:
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:
             chosen.append(recipe)

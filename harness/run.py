@@ -25,10 +25,9 @@ from harness.price import Price, Shape, executed, price_of
 from harness.protocol import Training, TrainingData, stage_ends, token_classes
 from harness.reading import read, token_scores
 from harness.say import Speaker
+from harness.segments import SHORT
 from harness.wrapping import Silenced, Wrapped, wrap
 
-SHORT = 512
-"""Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
