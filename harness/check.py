@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from harness import PROTOCOL
 from harness.errors import PlanError, raise_faults
 from harness.evidence import SECONDARY, table_of
+from harness.question import differences
 from harness.stats import Analysis, Estimate, analyse
 
 TOLERANCE = 2.0
@@ -25,7 +26,7 @@ FEWEST = 10
 REPS = 2000
 UNKNOWN = Estimate()
 NOW, THEN = "now: ", "then: "
-CRASHED = ("failed", "out_of_memory", "stopped", None)
+CRASHED = ("failed", "out_of_memory", None)
 """Statuses that say nothing of the method: the check is to be repeated. The others are answers, without scores."""
 ORDER = ("regression", "error", "inconclusive", "pass")
 EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4}
@@ -250,10 +251,6 @@ def _asked(name: str, policy: Policy) -> bool:
 def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
     """What else differs from the baseline: a reader wants to know before looking for a cause."""
     then, now = policy.baseline, evidence
-    notes = [
-        f"{key} was {then['question'].get(key)!r}, now {now['question'].get(key)!r}"
-        for key in sorted({*then["question"], *now["question"]})
-        if then["question"].get(key) != now["question"].get(key)
-    ]
+    notes = [str(found) for found in differences(then["question"], now["question"])]
     new = [name for name in now["rows"] if name not in then["rows"]]
     return notes + ([f"not in the baseline, not judged: {', '.join(new)}"] if new else [])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.errors import faults_of
 from harness.gpus import find_gpu
 from harness.limits import parse_limits
+from harness.question import RESERVED
 from harness.scoring import read_metrics
 from harness.sharding import devices_of, zero_of
 
@@ -51,6 +52,10 @@ def faults_of_plan(plan: Plan) -> list[str]:
     for key, known in CHOICES.items():
         if getattr(plan, key) not in (None, *known):
             faults.append(f"{key} is {', '.join(known[:-1])} or {known[-1]}, not '{getattr(plan, key)}'")
+    if plan.name is not None and (not plan.name.strip() or set(plan.name) & set("/\\") or plan.name.startswith(".")):
+        faults.append(f"name is that of a folder under {plan.out}, not '{plan.name}'; give a word, and --out for another place")
+    if plan.name in RESERVED:
+        faults.append(f"name '{plan.name}' is kept for Lethe's own files under {plan.out}; give another")
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:
