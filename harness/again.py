@@ -9,7 +9,7 @@ from typing import Any
 from harness.bundled import ROOT
 from harness.errors import raise_faults
 from harness.plan import Plan, make_plan
-from harness.question import differences
+from harness.question import differing_fields
 
 PLACES = ("data", "test", "model", "general")
 
@@ -31,4 +31,5 @@ def _found(place: str) -> str:
 def refuse_another_question(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raises PlanError naming every field in which what would run differs from what ran."""
     cure = "give the files and the version of Lethe that it was made with"
-    raise_faults([f"{folder} cannot be made again: {found.told('here it is')}; {cure}" for found in differences(then, now)])
+    found = [difference.told("here it is") for difference in differing_fields(then, now)]
+    raise_faults([f"{folder} cannot be made again: {difference}; {cure}" for difference in found])

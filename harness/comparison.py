@@ -15,7 +15,7 @@ from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
 from harness.contamination import RULE
-from harness.engines.ranks import pace
+from harness.engines.pace import pace
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.kept import Kept, answered, kept_rows
 from harness.material import Material, gather

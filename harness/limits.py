@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -35,4 +36,6 @@ def parse_limits(text: str) -> Limits:
             raise ValueError("require takes retention=PERCENT, seconds=S and memory=SIZE, each once at most, as in"
                              f" 'retention=95 seconds=600 memory=16GB'; '{part}' is none")  # fmt: skip
         found[name] = float(read[1]) * UNITS[read[2] or ""]
+        if not math.isfinite(found[name]):
+            raise ValueError(f"require: '{part[:40]}...' is no finite number; give one")
     return Limits(**found)

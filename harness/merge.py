@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError, raise_faults
-from harness.question import differences
+from harness.question import differing_fields
 from harness.store import RunFolder, RunStore, read_json, replacing, write_json
 
 LEFT = ("weights", "models", "checkpoint", "lock", "tensorboard")
@@ -65,7 +65,7 @@ def _unlike(one: Path, first: dict[str, Any], other: Path, second: dict[str, Any
     """A fault for each field in which two comparisons ask another question, or another evaluation."""
     pairs = [(name, first.get(name), second.get(name)) for name in WHOLE]
     questions = (record.get("question") or {} for record in (first, second))
-    pairs += [(found.name, found.then, found.now) for found in differences(*questions)]
+    pairs += [(found.name, found.then, found.now) for found in differing_fields(*questions)]
     pairs += [(f"evaluation '{kind}' (suites, prompts, limit)", *keys) for kind, keys in _evaluations(first, second).items()]
     return [
         f"{name} differs: {a!r} in {one}, {b!r} in {other}; what is compared must share it" for name, a, b in pairs if a != b

@@ -35,7 +35,7 @@ class Difference:
         return f"{self.name} was {self.then!r}, {now} {self.now!r}"
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """Every field in which `now` differs from `then`, by name."""
     fields = sorted({*then, *now})
     return [Difference(name, then.get(name), now.get(name)) for name in fields if then.get(name) != now.get(name)]
@@ -58,7 +58,7 @@ class Name:
 def given_name(root: Path, name: str, question: Mapping[str, Any]) -> Name:
     """The name that the user gave. Raises PlanError where its folder holds another question."""
     held = _held(root / name)
-    if held is not None and (found := differences(held, question)):
+    if held is not None and (found := differing_fields(held, question)):
         cure = "give another name, leave the name out (a free one is taken then), or remove the folder"
         raise PlanError(f"{root / name} holds another comparison: {told(found)}; {cure}")
     return Name(name, None)
@@ -72,7 +72,7 @@ def free_name(root: Path, wanted: str, question: Mapping[str, Any]) -> Name:
         if name in RESERVED:
             continue
         held = _held(root / name)
-        found = differences(held, question) if held is not None else []
+        found = differing_fields(held, question) if held is not None else []
         if not found:
             said = f"{note}; this one goes to {root / name}" if note else None
             return Name(name, said)
