@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,9 @@ from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
 from harness.contamination import RULE
+from harness.doing import doing, spoken
 from harness.engines.pace import pace
+from harness.evaluate import headline
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.kept import Kept, answered, kept_rows
 from harness.material import Material, gather
@@ -47,8 +50,10 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     from harness.report import write_report
 
     plan = make_plan(options, plan_file)
-    folder, failed = carry_out(plan, quiet)
-    return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
+    with spoken(quiet):
+        folder, failed = carry_out(plan, quiet)
+        doing("writing the report: intervals, plots, page")
+        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -64,8 +69,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     store, folder = results.store, results.folder(str(plan.name))
 
     def run(specs: list[RunSpec]) -> None:
-        missing = [spec for spec in specs if not answered(spec, store, evaluation)]
-        with Progress(missing, plan, quiet) as progress:
+        missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
+        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
     trials = trials_of(material, allowed)
@@ -102,7 +107,9 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
         read_rules(plan.rules)
     check_backend(plan.backend)
     material = gather(plan)
+    doing("reading the suites")
     tasks = load_tasks(material)
+    doing("looking for suite items that stand in the training data")
     material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
     return material, EvaluationPlan.make(material, tasks), _allowed(material)
 
@@ -110,6 +117,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 def _allowed(material: Material) -> float:
     """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
     plan = material.plan
+    doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
     asked = {
@@ -124,6 +132,21 @@ def _allowed(material: Material) -> float:
     write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
     return allowed_amount(flops) * kept["seconds_a_flop"]
+
+
+def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The order in which runs are made: the base, the recipes, and then the controls, which everybody expects to read 0.
+
+    So the first rows to end are those that all others are read against.
+    """
+    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+
+
+def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
+    """Mean scores of a finished run, to be shown; None where it has no final scores."""
+    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
+    return None if scores is None else headline(scores)
 
 
 def question_of(material: Material) -> dict[str, Any]:
