@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from harness.contract import Batch, Example
 from harness.errors import PlanError
 from harness.records import Record
-from harness.segments import SHORT, attend_in_segments
+from harness.segments import attend_in_segments, in_segments
 
 ATTENTION = "within_documents"
 """The attention's name among transformers' implementations."""
@@ -106,7 +106,7 @@ def attend_within(
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
     if ends is not None and has_one_kernel(query) and not options.get("dropout"):
         return attend_at_once(query, key, value, ends, max(documents), options.get("scaling")), None
-    if not query.is_cuda and max(documents) <= SHORT and not options.get("dropout"):
+    if in_segments(documents, query.device.type) and not options.get("dropout"):
         return attend_in_segments(query, key, value, documents, options.get("scaling") or query.shape[-1] ** -0.5), None
     parts = zip(*(tensor.split(documents, dim=2) for tensor in (query, key, value)), strict=True)
     return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in parts], dim=1), None

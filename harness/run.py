@@ -203,7 +203,7 @@ class TrainingRun(Run):
         return pack(group, self.device) if self.training.pack_length else collate(group, self.device)
 
     def _shape(self, group: Sequence[Example]) -> Shape:
-        return Shape.packed(group) if self.training.pack_length else Shape.padded(group)
+        return Shape.packed(group, self.device.type) if self.training.pack_length else Shape.padded(group)
 
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
         """The micro-batches of these examples."""

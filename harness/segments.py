@@ -19,6 +19,18 @@ ALIKE = 0.6
 """A document joins a segment whose longest one it reaches to this share of its length (a guess between calls and padding)."""
 
 
+def in_segments(documents: tuple[int, ...], device: str) -> bool:
+    """Whether a row of these documents attends in segments on a device of this type."""
+    return device != "cuda" and bool(documents) and max(documents) <= SHORT
+
+
+def executed_lengths(documents: tuple[int, ...], device: str) -> tuple[int, ...]:
+    """Return the tokens that each document's attention runs over: with its segment's padding, where there is any."""
+    if not in_segments(documents, device):
+        return documents
+    return tuple(width for number, width in segments_of(documents).shapes for _ in range(number))
+
+
 @dataclass(frozen=True)
 class Segments:
     """How the documents of a row are laid out for attention."""
