@@ -70,7 +70,7 @@ def test_a_model_of_ones_own_gets_no_embedded_pool():
         ("mix(ration=0.3)", "mix has no setting 'ration'"),
         ("mix(ratio='much')", "takes float, not 'much'"),
         ("lora(r=True)", "takes int, not True"),
-        ("mix(ratio=1.5)", "ratio is a share"),
+        ("mix(ratio=1.5)", "ratio must be from 0 to below 1"),
         ("mix(0.3)", "write name or name(setting=value)"),
         ("mix+", "not understood"),
         ("mix(ratio=__import__('os'))", "not a plain value"),
@@ -111,8 +111,8 @@ NAN, INFINITE = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("learning_rate", NAN, "learning_rate must be above 0, not nan"),
-        ("learning_rate", INFINITE, "learning_rate must be above 0, not inf"),
+        ("learning_rate", NAN, "learning_rate must be above 0 and finite, not nan"),
+        ("learning_rate", INFINITE, "learning_rate must be above 0 and finite, not inf"),
         ("clip", NAN, "clip must be above 0"),
         ("clip", INFINITE, "clip must be above 0"),
         ("weight_decay", NAN, "weight_decay must be 0 or more"),
