@@ -30,7 +30,7 @@ from harness.train import train
 
 RATE = 1e-2
 STEPS = 6
-PLAIN_STEPS = 30
+PLAIN_STEPS = 20
 """A budget in steps of plain fine-tuning: it pays for what the methods here prepare too."""
 MOST_OVER = 0.01
 """Share of the budget by which a run may exceed it, or stay below the last step it could have made."""
