@@ -29,7 +29,7 @@ INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
 """Inline on the page these (and the blue) become the page's own colours, light or dark."""
 _PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
 _STYLE: dict[str, Any] = {
-    "svg.hashsalt": "lethe", "font.family": "sans-serif", "font.size": 10,
+    "svg.hashsalt": "lethe", "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.5, "axes.axisbelow": True, "xtick.major.size": 0,
@@ -85,7 +85,7 @@ def style(more: dict[str, Any] | None = None) -> Iterator[None]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a plot that lacks one says so itself
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE | {"font.sans-serif": [OWN, *fallbacks()]} | (more or {}))  # type: ignore[arg-type]
+        matplotlib.rcParams.update(_STYLE | {"font.family": [OWN, *fallbacks()]} | (more or {}))  # type: ignore[arg-type]
         yield
 
 

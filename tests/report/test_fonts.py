@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from matplotlib.font_manager import FontEntry, fontManager
+from matplotlib.ft2font import FT2Font
 
 from harness.report import fonts
 from harness.report.ink import Plot, figure, style
@@ -44,15 +45,21 @@ def test_a_plot_with_glyphs_is_drawn_as_outlines(nothing_installed):
     assert "<text" not in labelled("sft − µ").file("svg").decode()
 
 
-def test_what_is_installed_is_used_after_matplotlibs_own(monkeypatch):
+def test_what_is_installed_draws_what_matplotlibs_own_lacks(monkeypatch):
+    """STIX has a letter that DejaVu Sans has not; here it goes by a name of the list."""
+    path = next(font.fname for font in fontManager.ttflist if font.name == "STIXGeneral")
+    entry = FontEntry(
+        fname=path, name="Noto Sans CJK SC", style="normal", variant="normal", weight=400, stretch="normal", size="scalable"
+    )
+    letter = next(
+        c for c in map(chr, FT2Font(path).get_charmap()) if ord(c) > 0x2000 and c.isprintable() and fonts.lacking([c])
+    )
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist, entry])
+    boxed = labelled(letter).file("png")
     fonts.fallbacks.cache_clear()
-    path = next(font.fname for font in fontManager.ttflist if font.name == "DejaVu Sans Mono")
-    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist, FontEntry(fname=path, name="Noto Sans CJK SC")])
     try:
-        assert "Noto Sans CJK SC" in fonts.fallbacks()
-        with style():
-            import matplotlib
-
-            assert matplotlib.rcParams["font.sans-serif"][:2] == ["DejaVu Sans", "Noto Sans CJK SC"]
+        drawn = labelled(letter)
+        assert fonts.fallbacks() == ("Noto Sans CJK SC",) and not fonts.lacking([letter])
+        assert drawn.file("png") != boxed and "<text" not in drawn.file("svg").decode()
     finally:
         fonts.fallbacks.cache_clear()
