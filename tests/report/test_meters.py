@@ -68,6 +68,7 @@ def test_a_slow_winner_does_not_hold(summary):
 
 def test_without_curves_it_cannot_be_told(summary_of):
     summary = summary_of(rows=FEW)
+    summary.record["plan"]["require"] = "loss=20"
     assert other_meter(summary).sentence.startswith(
         "Whether this holds at equal device-seconds cannot be told: recipes have no curve"
     )
