@@ -16,6 +16,8 @@ from typing import Any
 from harness.errors import PlanError
 from harness.plan import Plan
 
+LOADING = "loading torch, transformers and lm-eval"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one `lethe` command; returns its exit code."""
@@ -157,10 +159,14 @@ def _data(options: dict[str, Any]) -> int:
 
 
 def _compare(options: dict[str, Any]) -> int:
-    from harness.comparison import compare
-    from harness.report import show
+    from harness.doing import doing, spoken
 
-    outcome = compare(options.pop("plan"), **options)
+    with spoken():
+        doing(LOADING)
+        from harness.comparison import compare
+        from harness.report import show
+
+        outcome = compare(options.pop("plan"), **options)
     show(outcome.report.summary)
     for failure in outcome.failed:
         print(f"lethe: {failure}", file=sys.stderr)
@@ -169,10 +175,15 @@ def _compare(options: dict[str, Any]) -> int:
 
 
 def _plan(options: dict[str, Any]) -> int:
-    from harness.cost import print_cost
+    from harness.doing import doing, spoken
     from harness.plan import make_plan
 
-    print_cost(make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"]))
+    plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
+    with spoken():
+        doing(LOADING)
+        from harness.cost import print_cost
+
+        print_cost(plan)
     return 0
 
 

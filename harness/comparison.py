@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,10 @@ from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
 from harness.contamination import RULE
+from harness.doing import doing, spoken
 from harness.engines.pace import pace
 from harness.errors import PlanError
+from harness.evaluate import headline
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.material import Material, gather
 from harness.plan import Plan, make_plan, portable
@@ -47,8 +50,10 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
     from harness.report import write_report
 
-    folder, failed = carry_out(make_plan(options, plan_file), quiet)
-    return Outcome(folder, write_report(folder, RunStore(folder.parent / "runs")), failed)
+    with spoken(quiet):
+        folder, failed = carry_out(make_plan(options, plan_file), quiet)
+        doing("writing the report: intervals, plots, page")
+        return Outcome(folder, write_report(folder, RunStore(folder.parent / "runs")), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -62,8 +67,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     _refuse_other_question(folder, material)
 
     def run(specs: list[RunSpec]) -> None:
-        missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
-        with Progress(missing, plan, quiet) as progress:
+        missing = [spec for spec in in_turn(specs) if not _answered(spec, store, evaluation)]
+        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
     trials = trials_of(material, allowed)
@@ -86,7 +91,9 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
         read_rules(plan.rules)
     check_backend(plan.backend)
     material = gather(plan)
+    doing("reading the suites")
     tasks = load_tasks(material)
+    doing("looking for suite items that stand in the training data")
     material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
     return material, EvaluationPlan.make(material, tasks), _allowed(material)
 
@@ -94,6 +101,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 def _allowed(material: Material) -> float:
     """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
     plan = material.plan
+    doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
     asked = {
@@ -108,6 +116,21 @@ def _allowed(material: Material) -> float:
     write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
     return allowed_amount(flops) * kept["seconds_a_flop"]
+
+
+def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The order in which runs are made: the base, the recipes, and then the controls, which everybody expects to read 0.
+
+    So the first rows to end are those that all others are read against.
+    """
+    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+
+
+def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
+    """Mean scores of a finished run, to be shown; None where it has no final scores."""
+    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
+    return None if scores is None else headline(scores)
 
 
 def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:

@@ -16,6 +16,7 @@ from harness.bundled import embedded
 from harness.contamination import Found
 from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
+from harness.doing import doing
 from harness.errors import PlanError, raise_faults
 from harness.gpus import find_gpu
 from harness.kernels import kernels_of
@@ -112,8 +113,10 @@ def gather(plan: Plan) -> Material:
 
     budget = attempt(parse_budget, plan.budget)
     recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
+    doing(f"reading and hashing the model {plan.model}")
     base = attempt(open_base, plan.model)
     text = plan.mode == "cpt"
+    doing(f"reading {plan.data}, and looking for records that are alike")
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     unread: list[str] = []
     general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
@@ -133,6 +136,7 @@ def gather(plan: Plan) -> Material:
     template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
+    doing(f"tokenising {len(dataset.train) + len(pool):,} records")
     domain = [
         dataclasses.replace(example, stage=number) if number > 1 else example
         for number, stage in enumerate(stages, 1)
