@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.ticker import Ticker
+from harness.doing import counted
 
 SIMILAR = 0.85
 GRAM = 5
@@ -108,13 +108,12 @@ def telling_sets(texts: Iterable[tuple[str, str]]) -> GramSets:
     names: list[str] = []
     parts: list[Ints] = []
     counts: list[Ints] = []
-    hashes, ticker = _Hashes(), Ticker("texts cut into word groups")
-    for batch in _batched(texts):
+    hashes = _Hashes()
+    for batch in _batched(counted(texts, "cutting texts into groups of words")):
         names += [name for name, _ in batch]
         grams, sizes = _grams([text for _, text in batch], hashes)
         parts.append(grams)
         counts.append(sizes)
-        ticker.tick(len(batch))
     if not names:
         return GramSets([], np.zeros(0, np.uint32), np.zeros(1, np.int64))
     grams, sizes = np.concatenate(parts), np.concatenate(counts)
@@ -198,8 +197,7 @@ def _signatures(sets: GramSets) -> Ints:
     factors = draw.integers(0, 1 << 31, BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     shifts = draw.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32)
     signatures = np.empty((BANDS * ROWS, len(sets)), np.uint32)
-    ticker = Ticker("texts compared", len(sets))
-    for first in range(0, len(sets), BATCH):
+    for first in counted(range(0, len(sets), BATCH), "comparing texts, in thousands"):
         last = min(first + BATCH, len(sets))
         grams = sets.grams[sets.starts[first] : sets.starts[last]]
         starts = sets.starts[first:last] - sets.starts[first]
@@ -208,7 +206,6 @@ def _signatures(sets: GramSets) -> Ints:
             values += shifts[number]
             values ^= values >> np.uint32(15)
             signatures[number, first:last] = np.minimum.reduceat(values, starts)
-        ticker.tick(last - first)
     return signatures
 
 
@@ -272,6 +269,7 @@ class Forest:
 
 def components(names: Iterable[str], links: Iterable[Sequence[str]]) -> dict[str, str]:
     """Name -> the smallest name among all that links, lists of what belongs together, connect it to."""
+    names = list(names)
     ordered = sorted(names)
     place = {name: number for number, name in enumerate(ordered)}
     forest = Forest(len(ordered))
@@ -279,7 +277,7 @@ def components(names: Iterable[str], links: Iterable[Sequence[str]]) -> dict[str
         first = place[alike[0]]
         for other in alike[1:]:
             forest.join(first, place[other])
-    return {name: ordered[forest.root(number)] for name, number in place.items()}
+    return {name: ordered[forest.root(place[name])] for name in names}
 
 
 def near_clusters(texts: Mapping[str, str], similar: float = SIMILAR) -> dict[str, str]:

@@ -64,10 +64,11 @@ def measure(path: str) -> dict[str, float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        import logging
+        from harness.doing import spoken
 
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        print(json.dumps(measure(sys.argv[2])))
+        with spoken():
+            found = measure(sys.argv[2])
+        print(json.dumps(found))
         return
     made = {f"{size:,} records": records(size) for size in map(int, sys.argv[1:] or SIZES)}
     made["a cluster of 5,000"] = cluster(5_000)
