@@ -18,21 +18,20 @@ from harness.catalogue import papers
 from harness.contamination import RULE
 from harness.doing import doing, spoken
 from harness.engines.pace import pace
-from harness.errors import PlanError
 from harness.evaluate import headline
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
+from harness.kept import Kept, answered, kept_rows
 from harness.material import Material, gather
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
+from harness.question import free_name, given_name
+from harness.results import open_results
 from harness.rules import read_rules
 from harness.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
 from harness.store import SCHEMA_VERSION, RunStore, key_of, place, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where
-
-RETRIED = ("failed", "out_of_memory", "stopped", None)
-"""Statuses that another `lethe compare` tries again; the others are answers."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,11 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
     """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
     from harness.report import write_report
 
+    plan = make_plan(options, plan_file)
     with spoken(quiet):
-        folder, failed = carry_out(make_plan(options, plan_file), quiet)
+        folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")
-        return Outcome(folder, write_report(folder, RunStore(folder.parent / "runs")), failed)
+        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -61,13 +61,15 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     from harness.engines import run_all
 
     material, evaluation, allowed = prepare(plan)
+    material, note = named(material, plan.name)
+    if note and not quiet:
+        print(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
-    store = RunStore(place(plan.out) / "runs")
-    folder = place(plan.out) / str(plan.name)
-    _refuse_other_question(folder, material)
+    results = open_results(plan.out)
+    store, folder = results.store, results.folder(str(plan.name))
 
     def run(specs: list[RunSpec]) -> None:
-        missing = [spec for spec in in_turn(specs) if not _answered(spec, store, evaluation)]
+        missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
         with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
@@ -76,8 +78,22 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning = select(material, trials, store, evaluation.keys.get("dev"))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
-    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning))
+    earlier = read_json(folder / "comparison.json") or {}
+    kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+    for left_out in kept.notes if not quiet else ():
+        print(f"lethe: {left_out}", file=sys.stderr)
+    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning))
     return folder, _failures(specs, store, evaluation)
+
+
+def named(material: Material, given: str | None) -> tuple[Material, str | None]:
+    """The material under the name of its results, and what to say of it.
+
+    A name that the user gave is refused where it holds another question; one that Lethe chose gives way to the next free one.
+    """
+    root, question = open_results(material.plan.out).root, question_of(material)
+    name = given_name(root, given, question) if given else free_name(root, str(material.plan.name), question)
+    return dataclasses.replace(material, plan=dataclasses.replace(material.plan, name=name.text)), name.note
 
 
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
@@ -133,16 +149,6 @@ def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[
     return None if scores is None else headline(scores)
 
 
-def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
-    """Whether the store holds the run and its present evaluations."""
-    folder = store.run(spec.key)
-    if folder.status in RETRIED:
-        return False
-    if folder.status != "done":
-        return True
-    return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
-
-
 def question_of(material: Material) -> dict[str, Any]:
     """What makes two comparisons the same one: rows may be added to it, these may not change."""
     plan = material.plan
@@ -169,27 +175,17 @@ def question_of(material: Material) -> dict[str, Any]:
     }
 
 
-def _refuse_other_question(folder: Path, material: Material) -> None:
-    """A name holds one question; another one is refused, naming the fields that differ."""
-    earlier = read_json(folder / "comparison.json")
-    if earlier is None:
-        return
-    now = question_of(material)
-    differing = [
-        f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}"
-        for key in now
-        if earlier["question"].get(key) != now[key]
-    ]
-    if differing:
-        raise PlanError(f"{folder} holds another comparison: {'; '.join(differing)}; give another name, or remove the folder")
-
-
 def _record(
-    folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec], tuning: Tuning
+    earlier: dict[str, Any],
+    material: Material,
+    evaluation: EvaluationPlan,
+    specs: list[RunSpec],
+    kept: Kept,
+    tuning: Tuning,
 ) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
-    plan, dataset = portable(material.plan), material.dataset
-    earlier = read_json(folder / "comparison.json") or {}
+    plan, dataset = portable(kept.added_to(material.plan)), material.dataset
+    specs = [*specs, *kept.specs]
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": PROTOCOL,
@@ -207,9 +203,9 @@ def _record(
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
         "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
-        "notes": [*material.notes, *evaluation.notes, *tuning.notes],
+        "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
         "where": where(),
-        "trials": tuning.record,
+        "trials": [*tuning.record, *kept.trials],
         "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
         "rows": [
             {
@@ -237,6 +233,6 @@ def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan)
         record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
         if record["status"] != "done":
             failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
-        elif not _answered(spec, store, evaluation):
+        elif not answered(spec, store, evaluation):
             failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")
     return failures
