@@ -26,12 +26,12 @@ from harness.protocol import Training, TrainingData
 from harness.recipe_text import FILE, installed_methods
 from harness.recipes import CHAINED, find_method, methods, overrides, parse_recipe
 from harness.run import TrainingRun
-from harness.train import train
+from harness.train import Overdrawn, train
 
 RATE = 1e-2
 STEPS = 6
-PLAIN_STEPS = 20
-"""A budget in steps of plain fine-tuning: it pays for what the methods here prepare too."""
+BUDGETS = (20, 80, 320)
+"""In steps of plain fine-tuning: the first that pays for what the method prepares too."""
 MOST_OVER = 0.01
 """Share of the budget by which a run may exceed it, or stay below the last step it could have made."""
 
@@ -97,9 +97,7 @@ def states_its_source(name: str, workshop: Workshop) -> None:
 
 def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
     """Trains, stays finite, and spends what it may and no more."""
-    plain = workshop.run("")
-    run = workshop.run(name, meter="flops", allowed=PLAIN_STEPS * plain.step_price(next(plain.steps()))[0])
-    weights, progress = workshop.trained(run)
+    run, weights, progress = _on_a_budget(name, workshop)
     over = run.ledger.record()["overshoot"]
     if not progress.steps:
         raise Broken(f"no step was made: preparation spent {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} FLOPs")
@@ -109,6 +107,17 @@ def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
         raise Broken(f"it spent {over:+.1%} beyond its budget: what it computes is to be charged (run.charged)")
     if weights_hash(weights) == workshop.base.hash and not find_method(name).plain:
         raise Broken("the weights are the base's: it trained nothing")
+
+
+def _on_a_budget(name: str, workshop: Workshop) -> tuple[TrainingRun, Weights, Progress]:
+    """A run under a budget of FLOPs that pays for its preparation and some steps."""
+    plain = workshop.run("")
+    price, _ = plain.step_price(next(plain.steps()))
+    for steps in BUDGETS:
+        run = workshop.run(name, meter="flops", allowed=steps * price)
+        with contextlib.suppress(Overdrawn):
+            return run, *workshop.trained(run)
+    raise Broken(f"what it prepares costs more than {BUDGETS[-1]} steps of plain fine-tuning")
 
 
 def switched_off_is_plain(name: str, workshop: Workshop) -> None:
