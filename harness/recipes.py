@@ -107,9 +107,10 @@ def find_method(name: str) -> type[Method]:
     check_known(name)
     if file := FILE.fullmatch(name):
         return _from_file(str(Path(file[1]).resolve()), file[2])
-    if name in bundled_methods():
-        return methods()[name]
-    return next(_installed(point) for point in installed_methods() if point.name == name)
+    known = methods()
+    if name in known:
+        return known[name]
+    return next(_installed(point) for point in installed_methods() if point.name == name)  # raises: it is broken
 
 
 def _bundled(name: str, path: Path) -> type[Method]:
