@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +15,8 @@ from harness.report.summary import Summary
 from harness.report.verdict import verdict_of
 from harness.stats import Estimate
 
+WIDTH = 120
+"""Columns of the text that is kept."""
 NARROW = 76
 """Columns below which the terminal shows the row, its gain and what it kept only."""
 
@@ -27,6 +31,13 @@ def show(summary: Summary, console: Console | None = None) -> None:
     console.print(_table(summary, console.width < NARROW))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
+
+
+def shown(summary: Summary) -> str:
+    """What `show` prints, as plain text."""
+    stream = StringIO()
+    show(summary, Console(file=stream, width=WIDTH))
+    return stream.getvalue()
 
 
 def _table(summary: Summary, narrow: bool) -> Table:
