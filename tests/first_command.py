@@ -17,7 +17,7 @@ from unittest import mock
 import psutil
 import torch
 
-from harness import cli, comparison, engines, report
+from harness import cli, comparison, engines, report, unchanged
 from harness.evaluation import EvaluationPlan
 
 MACHINES: dict[str, dict[str, Any]] = {
@@ -72,6 +72,7 @@ def planned(arguments: list[str]) -> dict[str, Any]:
         mock.patch.object(report, "write_report", written),
         mock.patch.object(report, "show", lambda _: None),
         mock.patch.object(report, "shown", lambda _: ""),
+        mock.patch.object(unchanged, "remember", lambda *_: None),
         contextlib.redirect_stderr(told),
         contextlib.redirect_stdout(told),
     ]
