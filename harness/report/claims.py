@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from harness.stats import MARGIN, Estimate
 
@@ -21,11 +20,6 @@ def holm(p: Sequence[float]) -> np.ndarray:
         running = max(running, min(1.0, (len(order) - rank) * values[i]))
         adjusted[i] = running
     return adjusted
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """Exact two-sided McNemar test on the items only one of two models got right."""
-    return float(stats.binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
 
 
 def does_not_forget(change: Estimate, margin: float = MARGIN) -> bool:
