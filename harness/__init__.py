@@ -8,6 +8,6 @@ PROTOCOL = 3
 
 def compare(**options: Any) -> Any:
     """Run a comparison and return its table (pandas). Options are the fields of `harness.plan.Plan`."""
-    from harness.compare import compare as run
+    from harness.comparison import compare as run
 
     return run(**options).report.table
