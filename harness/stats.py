@@ -129,7 +129,7 @@ class Analysis:
         return f"{most} seeds: the intervals cover the choice of items and the seed{few}"
 
 
-def analyse(  # noqa: PLR0913
+def analyse(
     scores: pd.DataFrame,
     base: str,
     reps: int = 10_000,
@@ -182,8 +182,8 @@ def _by_seed(
     for s in range(n_seeds):
         place = np.where(alone, only, s)[None, :, None]
         known = np.take_along_axis(available[None], place, 2)
-        part = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
-        for name, values in evaluated(quantities, measures, *part, floor).items():
+        after, before = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
+        for name, values in evaluated(quantities, measures, after, before, floor).items():
             found[name][s] = values
     return found
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.format import p_value, points, rough, visible
+from harness.report.format import holm_value, points, rough, visible
 from harness.report.recommend import choices, limits_of, recommend
 from harness.report.rows import TRACKS, Row
 from harness.report.summary import Summary
@@ -54,7 +54,7 @@ def _cells(summary: Summary, row: Row, reference: str | None) -> list[Text]:
         _cell(summary.estimate("gain", row.name)),
         _cell(summary.estimate("retention", row.name)),
         f"{visible(worst)} {points(lost.value)}" if worst else "",
-        p_value(contrast["holm"]) if contrast is not None else "",
+        holm_value(contrast["holm"], contrast["change"], contrast["pairs"]) if contrast is not None else "",
     ]
     return [*map(Text, texts), Text(row.status, style="" if row.status == "done" else "bold")]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.report.claims import does_not_forget
-from harness.report.format import number, points, rough
+from harness.report.format import duration, number, points, rough
 from harness.report.rows import TRACKS, Row
 from harness.report.summary import Summary
 from harness.stats import MARGIN
@@ -39,11 +39,14 @@ def verdicts(summary: Summary) -> list[Verdict]:
 
 
 def _verdict(summary: Summary, track: str) -> Verdict:
-    done = [row for row in summary.track(track) if row.done]
-    if not done:
+    ended = [row for row in summary.track(track) if row.done]
+    done = [row for row in ended if row in summary.compared]
+    if not ended:
         return Verdict(track, "No recipe of this track ended: there is nothing to judge.")
-    if not any(summary.estimate("retention", row.name).known for row in done):
+    if not any(summary.estimate("retention", row.name).known for row in ended):
         return Verdict(track, "Retention could not be measured: no general family the base answers above chance has scores.")
+    if not done:
+        return Verdict(track, one_seed(summary), _notes(summary, ended))
     gained = [row for row in done if summary.estimate("gain", row.name).low > 0]
     if not gained:
         return Verdict(
@@ -53,6 +56,19 @@ def _verdict(summary: Summary, track: str) -> Verdict:
     near = [row for row in gained if summary.estimate("gain", row.name).value >= NEAR_BEST * best]
     leader = max(near, key=lambda row: summary.estimate("change", row.name).value)
     return _sentence(summary, track, leader, done)
+
+
+def one_seed(summary: Summary, wanted: int = 3) -> str:
+    """What a table of one seed says, and what more seeds would cost."""
+    runs = [max(0, wanted - len(row.seeds)) for row in summary.recipes if row.done]
+    seconds = sum(
+        n * row.cost("ledger", "seconds") for n, row in zip(runs, [r for r in summary.recipes if r.done], strict=True)
+    )
+    price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
+    return (
+        "One seed: nothing is compared. Another training of the same recipe may differ by more than two recipes do here,"
+        f" and the intervals are over items only. SEEDS={wanted} would add {sum(runs):,} runs{price}."
+    )
 
 
 def _sentence(summary: Summary, track: str, leader: Row, done: list[Row]) -> Verdict:
@@ -153,6 +169,7 @@ def warnings(summary: Summary) -> list[str]:
         *_counts(summary),
         *_people(summary),
         *_chance(summary),
+        *_disagreeing(summary),
         *_missing(summary),
         *_fairness(summary),
     ]
@@ -201,15 +218,29 @@ def _chance(summary: Summary) -> list[str]:
     assert summary.analysis is not None
     near = summary.analysis.measures.query("near_chance")
     return [
-        f"The base answers {line['task']} at chance ({number(100 * line['base'])} % against {number(100 * line['chance'])} %,"
-        f" n = {line['items']:,}): nothing there can be forgotten or retained; left out of retention."
+        f"The base answers {line['task']} at chance or too near to tell ({number(100 * line['base'])} %"
+        f" against {number(100 * line['chance'])} %, n = {line['items']:,}): what is lost there cannot be told; left out."
         for line in near.to_dict("records")
     ]
 
 
+def _disagreeing(summary: Summary) -> list[str]:
+    """Rows whose kept and change point to different sides."""
+    lines = []
+    for row in summary.recipes:
+        kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+        if kept.known and change.known and (kept.value - 100) * change.value < 0 and abs(change.value) >= 0.05:
+            lines.append(
+                f"{row.name} keeps {points(kept.value)} % but its general score changed by {points(change.value)} points:"
+                " the families are on different scales; believe the points, family by family."
+            )
+    return lines
+
+
 def _missing(summary: Summary) -> list[str]:
     assert summary.analysis is not None
-    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0}
+    asked = [row.name for row in summary.rows if row.role not in ("constant", "guess")]  # those answer the domain only
+    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
     if not lost:
         return []
     named = ", ".join(f"{row} {n:,}" for row, n in lost.items())

@@ -35,7 +35,14 @@ def world(summary) -> World:
     ],
 )
 def test_the_interval_decides_whether_a_claim_holds(found, word):
-    assert verdict(dataclasses.replace(CLAIMS[0], bound=3.0), found) == word
+    assert verdict(dataclasses.replace(CLAIMS[0], bound=3.0), found, seeds=3) == word
+
+
+def test_one_seed_judges_no_claim_but_what_a_method_costs(summary_of):
+    method, cost = (next(c for c in CLAIMS if c.seeded is seeded) for seeded in (True, False))
+    assert verdict(method, Estimate(90, 89, 91), 1) == verdict(method, 90.0, 1) == "**one seed: not judged**"
+    assert verdict(cost, 1e9, 1) == "**holds**" and verdict(method, Estimate(), 1) == "not measured"
+    assert world(summary_of()).seeds == 1
 
 
 def test_loss_avoided_is_the_share_of_plain_fine_tunings_loss(summary_of):

@@ -11,7 +11,7 @@ from harness.report.verdict import verdicts
 
 
 def test_it_is_the_one_that_keeps_most_among_the_verdicts_recipes(summary_of):
-    summary = summary_of()
+    summary = summary_of(seeds=(0, 1, 2, 3))
     leaders = {verdict.track: verdict.row for verdict in verdicts(summary)}
     assert winner(summary) == leaders["general"] and leaders["free"] != leaders["general"]
 
@@ -21,4 +21,9 @@ def test_where_nothing_gained_none_is_chosen(summary_of):
         name: (role, track, 0.0, 0.0) for name, (role, track, _, _) in ROWS.items() if name in ("base", "zero budget", "sft")
     }
     with pytest.raises(PlanError, match="choose one with --recipe: sft"):
-        winner(summary_of(rows=idle))
+        winner(summary_of(rows=idle, seeds=(0, 1)))
+
+
+def test_one_seed_names_no_winner(summary_of):
+    with pytest.raises(PlanError, match="names no winner"):
+        winner(summary_of())
