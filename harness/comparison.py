@@ -14,8 +14,9 @@ from harness import PROTOCOL
 from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
+from harness.constant import constant_rows
 from harness.contamination import RULE
-from harness.engines.ranks import pace
+from harness.engines.pace import pace
 from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.material import Material, gather
@@ -71,7 +72,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning = select(material, trials, store, evaluation.keys.get("dev"))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
-    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning))
+    constant = constant_rows(material, evaluation.keys, store)
+    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning, constant))
     return folder, _failures(specs, store, evaluation)
 
 
@@ -162,7 +164,12 @@ def _refuse_other_question(folder: Path, material: Material) -> None:
 
 
 def _record(
-    folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec], tuning: Tuning
+    folder: Path,
+    material: Material,
+    evaluation: EvaluationPlan,
+    specs: list[RunSpec],
+    tuning: Tuning,
+    constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
     plan, dataset = portable(material.plan), material.dataset
@@ -199,7 +206,8 @@ def _record(
                 "evals": evaluation.keys,
             }
             for spec in specs
-        ],
+        ]
+        + constant,
     }
 
 

@@ -194,6 +194,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
         "seed": spec.seed,
         "learning_rate": spec.training.learning_rate,
         "training": spec.question.get("training"),
+        "examples": {part: spec.question[part] for part in ("data", "general") if spec.question.get(part)},
         "budget": {"text": material.plan.budget, "meter": spec.meter, "amount": spec.allowed},
         "model": {"name": portable(material.plan).model, "hash": base.hash, "parameters": base.parameters},
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}

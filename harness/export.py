@@ -19,9 +19,10 @@ from harness.material import Material
 from harness.model import load_model, read_weights, save_model, weights_hash
 from harness.recipes import parse_recipe
 from harness.report.card import card
+from harness.report.cautions import cautions
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table
-from harness.report.verdict import NEAR_BEST, verdicts
+from harness.report.verdict import verdict_of
 from harness.specs import spec_of
 from harness.store import RunFolder, RunStore, read_comparison, replacing
 
@@ -37,7 +38,7 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
     record = record_of(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PlanError(f"'{to}' is there already: give --to a new folder")
-    summary = summarise(read_comparison(folder, store), reps=2000)
+    summary = summarise(read_comparison(folder, store))
     row = recipe or winner(summary)
     entry = _entry(record, store, row, seed)
     material, evaluation, allowed = prepare(plan_of(record, recipes=entry["recipe"]))
@@ -50,20 +51,20 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
         save_model(material.base, weights, fresh)
         checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
         line = full_table(summary).set_index("row", drop=False).loc[row].to_dict()
+        told = [caution.text for caution in cautions(summary) if not caution.rows or row in caution.rows]
         named = {str(column): value for column, value in line.items()}
-        (fresh / "README.md").write_text(card(record, named, checked), encoding="utf-8")
+        (fresh / "README.md").write_text(card(record, named, checked, told), encoding="utf-8")
     return f"{row}, seed {seed}: {target}. {checked}"
 
 
 def winner(summary: Summary) -> str:
-    """The recipe that the verdicts are about; of two tracks' the one that keeps more, where it gains nearly as much."""
-    leaders = [verdict.row for verdict in verdicts(summary) if verdict.row]
-    if not leaders:
-        names = ", ".join(row.name for row in summary.recipes if row.done)
-        raise PlanError(f"the verdict names no winner; choose one with --recipe: {names}")
-    best = max(summary.estimate("gain", row).value for row in leaders)
-    near = [row for row in leaders if summary.estimate("gain", row).value >= NEAR_BEST * best]
-    return max(near, key=lambda row: summary.estimate("change", row).value)
+    """The recipe that the verdict chooses. Raises PlanError where it chooses none, or one that stands apart from no other."""
+    verdict = verdict_of(summary)
+    refusal = verdict.advice.refusal if verdict.advice else verdict.sentence.rstrip(".")
+    if verdict.row and not refusal:
+        return verdict.row
+    names = ", ".join(row.name for row in summary.recipes if row.done)
+    raise PlanError(f"the report chooses no recipe: {refusal}; choose one yourself with --recipe: {names}")
 
 
 def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def gather(plan: Plan) -> Material:
     base = attempt(open_base, plan.model)
     text = plan.mode == "cpt"
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
-    general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
+    unread: list[str] = []
+    general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
     if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
     if budget and plan.gpus_per_run < 1 and _meter(plan, budget) == "seconds":
@@ -141,7 +142,7 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
     chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
-    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
+    notes = [*dataset.notes, *unread, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(

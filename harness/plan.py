@@ -118,7 +118,8 @@ class Plan:
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
     )
     require: str | None = option(
-        None, "limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them"
+        None,
+        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
     )
     checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
     keep: float = option(20.0, "GB of full weights kept under results/runs")
