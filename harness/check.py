@@ -19,13 +19,14 @@ from harness.evidence import SECONDARY, table_of
 from harness.exact import differences, same_bits
 from harness.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
 from harness.measures import quantities_of
+from harness.question import differing_fields
 from harness.stats import Analysis, Estimate, analyse
 
 NEVER_ZERO = ("kl_to_base", "nll")
 """Measures that no trained model brings to exactly 0."""
 REPS = 2000
 NOW, THEN = "now: ", "then: "
-CRASHED = ("failed", "out_of_memory", "stopped", None)
+CRASHED = ("failed", "out_of_memory", None)
 """Statuses that say nothing of the method: the check is to be repeated. The others are answers, without scores."""
 ORDER = ("regression", "error", "inconclusive", "changed", "pass")
 EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4, "changed": 5}
@@ -235,11 +236,7 @@ def _asked(name: str, policy: Policy) -> bool:
 def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
     """What else a reader wants to know before looking for a cause: what differs from the baseline, and what is not judged."""
     then, now = policy.baseline, evidence
-    notes = [
-        f"differs from the baseline: {key} was {then['question'].get(key)!r}, now {now['question'].get(key)!r}"
-        for key in sorted({*then["question"], *now["question"]})
-        if then["question"].get(key) != now["question"].get(key)
-    ]
+    notes = [f"differs from the baseline: {found}" for found in differing_fields(then["question"], now["question"])]
     new = [name for name in now["rows"] if name not in then["rows"]]
     notes += [f"not in the baseline, not judged: {', '.join(new)}"] if new else []
     if not same_bits(then, now):

@@ -21,9 +21,9 @@ from harness.lm import Codec, Generated
 from harness.material import Material
 from harness.records import Record
 from harness.scoring import Asked
-from harness.store import RunStore, key_of
+from harness.store import WITHOUT_MODEL, RunStore, key_of
 
-ROWS = {"constant": "constant answer", "guess": "random choice"}
+ROWS = dict(zip(WITHOUT_MODEL, ("constant answer", "random choice"), strict=True))
 """Role -> row."""
 CANDIDATES, TRIED = 20, 150
 """Of the commonest training answers so many are tried, on so many training answers."""

@@ -7,7 +7,6 @@ baseline's two files, both committed: `PLAN.json`, made to be read in a diff, an
 from __future__ import annotations
 
 import os
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from harness.check import decide
 from harness.errors import PlanError, raise_faults
 from harness.evidence import evidence_of, read_evidence, write_evidence
 from harness.judge import TOLERANCE
-from harness.store import RunStore, read_comparison, write_atomic
+from harness.results import Results, open_results
+from harness.store import read_comparison, write_atomic
 
 NOISE_SEEDS = 3
 """Seeds of each recipe that `--accept` runs to measure the noise floor."""
@@ -45,8 +45,8 @@ def check(
     if evidence:
         found = read_evidence(Path(evidence))
     else:
-        found = measure(gate, Path(out), max(gate.seeds, gate.noise_seeds) if accept else gate.seeds, names)
-        write_evidence(Path(out) / "check" / "evidence.json", found)
+        found = measure(gate, open_results(out), max(gate.seeds, gate.noise_seeds) if accept else gate.seeds, names)
+        write_evidence(open_results(out).root / "check" / "evidence.json", found)
     if policy is None:
         show_acceptance(write_baseline(gate, found))
         print(f"accepted: {gate.baseline} and {gate.items.name}; commit both")
@@ -81,14 +81,13 @@ def read_gate(file: Path) -> Gate:
     return Gate(file, options, float(tolerance), seeds)
 
 
-def measure(gate: Gate, out: Path, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Evidence made anew in a store of its own: an old run would only tell what an old tree did."""
     from harness.comparison import carry_out
     from harness.plan import make_plan
 
     recipes = {"recipes": " ".join(only)} if only else {}
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".check.") as place:
-        own = {"out": place, "name": "check", "seeds": seeds, "final_only": True, "keep": 0.0}
+    with results.scratch("check") as place:
+        own = {"out": str(place), "name": "gate", "seeds": seeds, "final_only": True, "keep": 0.0}
         folder = carry_out(make_plan(gate.options | recipes | own))[0]
-        return evidence_of(read_comparison(folder, RunStore(Path(place) / "runs")))
+        return evidence_of(read_comparison(folder, open_results(place).store))

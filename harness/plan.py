@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,6 +235,15 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
     return str(bundled), test or (str(beside) if beside.exists() else None)
 
 
+def _default_name(plan: Plan) -> str:
+    """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
+    stem = "+".join(Path(source).stem for source in plan.sources)
+    if plan.model is not None:
+        model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
+        stem = f"{stem}-{model}"
+    return re.sub(r"[^\w.+-]+", "-", stem).strip(".-") or "comparison"
+
+
 def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
@@ -248,6 +258,5 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.suites is None:
         changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
     if plan.name is None:
-        stem = "+".join(Path(source).stem for source in plan.sources)
-        changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"
+        changes["name"] = _default_name(plan)
     return dataclasses.replace(plan, **changes)

@@ -10,6 +10,7 @@ from harness.bounds import Bound, bound_fault
 from harness.errors import faults_of
 from harness.gpus import find_gpu
 from harness.limits import parse_limits
+from harness.question import RESERVED
 from harness.scoring import read_metrics
 from harness.sharding import devices_of, zero_of
 
@@ -44,8 +45,6 @@ BOUNDS: dict[str, Bound] = {
 }
 """What each option may be (harness/bounds.py); None, where nothing is given, is no matter of theirs."""
 DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
-OURS = ("runs", "published")
-"""Folders of a store that are no comparison."""
 LONGEST_NAME = 200
 """Bytes; file systems allow 255, and names of files are made of it."""
 
@@ -85,7 +84,7 @@ def name_faults(name: str) -> list[str]:
     """What is wrong with a comparison's name, which is its folder's too."""
     if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         return [f"name {name!r} is to be the name of a folder under `out`: no slash, no dot at its start, nothing that hides"]
-    if name in OURS:
+    if name in RESERVED:
         return [f"name '{name}' is taken: {name}/ under `out` holds what all comparisons share; give another"]
     if len(name.encode()) > LONGEST_NAME:
         return [f"name of {len(name.encode()):,} bytes is too long for a folder: {LONGEST_NAME} at most; give a shorter one"]

@@ -13,6 +13,7 @@ import numpy as np
 from harness.report.format import number, points, rough, share
 from harness.report.rows import Row, dig
 from harness.report.summary import Summary
+from harness.store import WITHOUT_MODEL
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
@@ -220,7 +221,7 @@ def _people(summary: Summary) -> list[Caution]:
 def _missing(summary: Summary) -> list[Caution]:
     """Items without a score."""
     assert summary.analysis is not None
-    asked = {row.name for row in summary.rows if row.role not in ("constant", "guess")}  # those answer the domain only
+    asked = {row.name for row in summary.rows if row.role not in WITHOUT_MODEL}
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
     if not lost:
         return []
