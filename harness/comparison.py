@@ -48,9 +48,13 @@ class Outcome:
 
 def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -> Outcome:
     """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
+    return run(make_plan(options, plan_file), quiet)
+
+
+def run(plan: Plan, quiet: bool = False) -> Outcome:
+    """The same for a plan that is made already."""
     from harness.report import write_report
 
-    plan = make_plan(options, plan_file)
     with spoken(quiet):
         folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")

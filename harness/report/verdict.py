@@ -156,6 +156,7 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
     record = {
         "row": verdict.row,
         "separated": verdict.separated,
+        "refusal": verdict.advice.refusal if verdict.advice else verdict.sentence,
         "again": verdict.advice.again if verdict.advice and verdict.advice.shares else None,
         "sentence": verdict.sentence,
         "rule": verdict.rule,

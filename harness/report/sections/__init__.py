@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import judged, measured
+from harness.report.artefact import artefacts, reference_of
 from harness.report.cautions import warnings
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
@@ -106,6 +107,10 @@ def _provenance(summary: Summary) -> Values:
     return {"margin": MARGIN, "where": _where(summary.rows)}
 
 
+def _families(summary: Summary) -> Values:
+    return _heat(summary) | {"artefacts": artefacts(summary), "artefact_reference": reference_of(summary)}
+
+
 def _heat(summary: Summary) -> Values:
     """Rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
     grid = heat_grid(summary)
@@ -150,7 +155,7 @@ SECTIONS = (
     Section("comparisons", "Comparisons", _comparisons),
     Section("stages", "Stages", _stages),
     Section("tuning", "Tuning", _trials),
-    Section("families", "Families and channels", _heat),
+    Section("families", "Families and channels", _families),
     Section("curves", "Learning and forgetting"),
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),
