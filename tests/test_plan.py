@@ -20,7 +20,9 @@ def test_all_faults_at_once():
     assert all(word in text for word in ("batch_size must be 1 or more", "joules", "warmup", "did you mean 'recipes'?"))
 
 
-def test_toml_file_and_flags_win_over_it(tmp_path):
+def test_toml_file_and_flags_win_over_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("[]")
     (tmp_path / "plan.toml").write_text('data = "a.json"\nrecipes = ["sft", "mix(ratio=0.3)"]\nbudget = "1epochs"\nclip = 2\n')
     plan = make_plan({"budget": "2epochs"}, str(tmp_path / "plan.toml"))
     assert (plan.data, plan.recipe_texts, plan.budget, plan.clip) == ("a.json", ["sft", "mix(ratio=0.3)"], "2epochs", 2.0)
@@ -147,7 +149,7 @@ def test_numbers_at_their_ends_are_taken():
 
 @pytest.mark.parametrize("budget", ["1e999epochs", "1e999flops", "9e300Psteps", "1e9epochs"])
 def test_a_budget_that_never_ends_is_refused(budget):
-    from harness.budget import parse_budget
+    from harness.budget_text import parse_budget
 
     with pytest.raises(PlanError, match="budget"):
         parse_budget(budget)
