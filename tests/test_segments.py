@@ -11,10 +11,13 @@ from harness.segments import attend_in_segments, segments_of
 DOCUMENTS = ((5,), (7, 7, 7), (40, 31, 25, 24, 9, 8, 3, 1), (2, 30, 1))
 
 
-def states(documents: tuple[int, ...], heads: int, shared: int) -> list[torch.Tensor]:
+def states(documents: tuple[int, ...], heads: int, shared: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
-    counts = (heads, shared, shared)
-    return [torch.randn(1, n, sum(documents), 8, generator=generator, dtype=torch.double).requires_grad_() for n in counts]
+
+    def drawn(count: int) -> torch.Tensor:
+        return torch.randn(1, count, sum(documents), 8, generator=generator, dtype=torch.double).requires_grad_()
+
+    return drawn(heads), drawn(shared), drawn(shared)
 
 
 def one_by_one(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: tuple[int, ...]) -> torch.Tensor:
@@ -26,9 +29,9 @@ def one_by_one(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, docu
 @pytest.mark.parametrize("documents", DOCUMENTS)
 @pytest.mark.parametrize(("heads", "shared"), [(4, 2), (3, 3), (4, 1)])
 def test_segments_give_what_each_document_has_alone(documents, heads, shared):
-    given = states(documents, heads, shared)
-    expected = one_by_one(*given, documents)
-    found = attend_in_segments(*given, documents, 8**-0.5)
+    query, key, value = given = states(documents, heads, shared)
+    expected = one_by_one(query, key, value, documents)
+    found = attend_in_segments(query, key, value, documents, 8**-0.5)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # softmax is taken in fp32
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
     gradients = [torch.autograd.grad((one * weights).sum(), given) for one in (found, expected)]
