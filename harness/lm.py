@@ -20,6 +20,7 @@ from harness import decode, likelihood
 from harness.decode import Prompt
 from harness.journal import Journal
 from harness.likelihood import Continuation
+from harness.loading import context_length
 from harness.placing import token_budget_of, while_memory_runs_out
 from harness.records import Turn
 from harness.shared import Ids, device_of, longest_shared
@@ -274,11 +275,3 @@ def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: boo
         return template.prompt(tuple(Turn(m["role"], m["content"]) for m in chat))
     settings = {"add_generation_prompt": False, "continue_final_message": True}
     return template.tokenizer.apply_chat_template(chat, tokenize=False, **settings)
-
-
-def context_length(config: Any, tokenizer: Any) -> int:
-    """Tokens the model can attend to."""
-    names = ("max_position_embeddings", "n_positions", "n_ctx")
-    text = config.get_text_config()
-    limit = next((getattr(text, name) for name in names if getattr(text, name, None)), None)
-    return int(limit or min(tokenizer.model_max_length, 2048))
