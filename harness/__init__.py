@@ -2,12 +2,12 @@
 
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever old and new scores may not share a table."""
 
 
 def compare(**options: Any) -> Any:
     """Run a comparison and return its table (pandas). Options are the fields of `harness.plan.Plan`."""
-    from harness.compare import compare as run
+    from harness.comparison import compare as run
 
     return run(**options).report.table

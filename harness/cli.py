@@ -157,7 +157,7 @@ def _data(options: dict[str, Any]) -> int:
 
 
 def _compare(options: dict[str, Any]) -> int:
-    from harness.compare import compare
+    from harness.comparison import compare
     from harness.report import show
 
     outcome = compare(options.pop("plan"), **options)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cluster import describe
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.gpus import MFU, find_gpu
 from harness.material import Material
 from harness.plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.again import plan_of, record_of
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.contract import Weights
 from harness.engines.local import run_all
 from harness.errors import PlanError

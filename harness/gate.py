@@ -110,7 +110,7 @@ def read_gate(file: Path) -> Gate:
 
 def measure(gate: Gate, out: Path, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Evidence made anew in a store of its own: an old run would only tell what an old tree did."""
-    from harness.compare import carry_out
+    from harness.comparison import carry_out
     from harness.plan import make_plan
 
     recipes = {"recipes": " ".join(only)} if only else {}

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.bundled import embedded, for_own_models
+from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.plan_faults import faults_of_plan
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def option(default: Any, text: str) -> Any:

@@ -38,7 +38,7 @@ class Difference:
 
 def reproduce(folder: Path, out: Path, only: str | None = None, quiet: bool = False) -> int:
     """Run it in a store of its own under `out`, print what differs; 0 where every value is the published one, else 1."""
-    from harness.compare import carry_out, prepare, question_of
+    from harness.comparison import carry_out, prepare, question_of
     from harness.report import write_report
 
     record, published = record_of(folder), published_table(folder)

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from harness.material import Material
-from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe, read_terms, with_settings
+from harness.recipe_text import read_terms, with_settings
+from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe
 from harness.report.claims import preferred
 from harness.specs import RunSpec, rate_of, spec_of
 from harness.stats import MARGIN, analyse

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.compare import carry_out
+from harness.comparison import carry_out
 from harness.plan import ROOT, make_plan
 from harness.store import RunStore
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import harness.run
 from harness import execute, lm, placing
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.contract import Method
 from harness.datatools import DataFile
 from harness.model import weights_hash

@@ -57,7 +57,7 @@ def test_differing_machines_and_versions_are_named():
 
 
 def test_a_record_from_the_checkout_is_found_from_anywhere(tmp_path, monkeypatch):
-    record = json.loads((ROOT / "results" / "finance" / "comparison.json").read_text())
+    record = json.loads((ROOT / "results" / "published" / "finance" / "comparison.json").read_text())
     monkeypatch.chdir(tmp_path)
     plan = plan_of(record, out=str(tmp_path))
     assert isinstance(plan, Plan) and plan.budget == record["plan"]["budget"] and plan.out == str(tmp_path)
@@ -100,7 +100,7 @@ def test_misuse_exits_with_2(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def published(tiny_path, tmp_path_factory) -> Path:
     """A tiny comparison: results/domain of plain fine-tuning and of one recipe that cannot be exported."""
-    from harness.compare import compare
+    from harness.comparison import compare
 
     folder = tmp_path_factory.mktemp("published")
     files = small_files(folder) | {"model": tiny_path}

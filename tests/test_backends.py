@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from harness.backends import answering, check_backend
 from harness.bundled import embedded
-from harness.compare import compare
+from harness.comparison import compare
 from harness.decode import Prompt, continuations
 from harness.errors import PlanError
 from harness.evaluate import Evaluator

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.compare import compare
+from harness.comparison import compare
 from harness.errors import PlanError
 from harness.store import RunStore, read_comparison
 from tests.comparisons import carried_out, hashes, lethe, mtimes, options

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.contamination import Index, contaminated, grams, search
 from harness.errors import PlanError
 from harness.evaluation import load_tasks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.cluster import Asked, connect, describe, places
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.engines import run_all
 from harness.engines.gang import Gang, interface
 from harness.engines.ranks import pace

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import lm, outputs, placing
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.execute import execute
 from harness.journal import Journal
 from harness.plan import make_plan

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.errors import PlanError
 from harness.material import default_rate, gather
 from harness.plan import make_plan

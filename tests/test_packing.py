@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import packing
-from harness.compare import compare
+from harness.comparison import compare
 from harness.contract import Example
 from harness.data import load_dataset
 from harness.errors import PlanError

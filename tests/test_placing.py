@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from harness import likelihood, placing
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.contract import blocks_of
 from harness.decode import Prompt, batched, continuations
 from harness.drift import Drift

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.errors import PlanError
 from harness.execute import Scoring
 from harness.model import plain_weights

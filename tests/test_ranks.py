@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from harness.budget import Ledger
-from harness.compare import carry_out, prepare
+from harness.comparison import carry_out, prepare
 from harness.engines import run_all
 from harness.engines.local import device_slots
 from harness.engines.ranks import launch

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.catalogue import GENERIC, axis_names, catalogue, show_catalogue
 from harness.cli import main
-from harness.compare import compare
+from harness.comparison import compare
 from harness.errors import PlanError
 from harness.model import weights_hash
 from harness.recipes import methods, parse_recipe

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.evaluation import EvaluationPlan, load_tasks
 from harness.execute import execute
 from harness.model import collate, copied, plain_weights, weights_hash

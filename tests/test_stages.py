@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness.budget import Ledger
-from harness.compare import compare
+from harness.comparison import compare
 from harness.contract import Method
 from harness.data import joined, load_stages
 from harness.errors import PlanError

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.compare import compare
+from harness.comparison import compare
 from harness.recipes import methods, parse_recipe
 from harness.report import claims
 from harness.stats import MARGIN
@@ -63,7 +63,7 @@ def test_a_recipe_searches_all_its_methods_and_keeps_what_its_text_fixes():
 
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_search_range_names_a_setting_and_its_ends_are_allowed(name):
-    from harness.recipes import with_settings
+    from harness.recipe_text import with_settings
 
     axes = axes_of(parse_recipe(name), 1e-3)[1:]
     for ends in itertools.product((0.0, 1.0), repeat=len(axes)):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness import where
-from harness.compare import prepare
+from harness.comparison import prepare
 from harness.evaluation import EvaluationPlan
 from harness.execute import execute
 from harness.material import Material

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from harness.compare import compare
+from harness.comparison import compare
 from harness.report.rows import dig
 from harness.report.summary import summarise
 from harness.store import RunStore, read_comparison

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.bundled import embedded
-from harness.compare import compare
+from harness.comparison import compare
 from harness.report.format import rough
 from harness.report.summary import Summary, summarise
 from harness.report.tables import costs
