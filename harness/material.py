@@ -141,7 +141,7 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
     chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
-    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
+    notes = [*base.notes, *dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(

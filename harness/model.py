@@ -41,6 +41,8 @@ class BaseModel:
     """Unique parameters, tied ones once."""
     max_length: int
     """Longest sequence in tokens."""
+    notes: tuple[str, ...] = ()
+    """What the report must say of it."""
     _held: dict[torch.dtype, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def hold(self, *dtypes: torch.dtype) -> None:
@@ -63,14 +65,20 @@ class BaseModel:
 
 def open_base(path: str) -> BaseModel:
     """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be used as it is."""
+    from harness.capabilities import capabilities_of, forward_faults
+
     check_files(path)
     config_of(path)
     tokenizer = load_tokenizer(path)
     model = load_model(path, torch.float32)
-    raise_faults([f"model '{path}': {fault}" for fault in (*value_faults(model), *vocabulary_faults(model, tokenizer))])
+    faults = [*value_faults(model), *vocabulary_faults(model, tokenizer)] or list(forward_faults(model))
+    raise_faults([f"model '{path}': {fault}" for fault in faults])
+    able = capabilities_of(model)
     parameters = sum(p.numel() for p in model.parameters())
     limit = context_length(model.config, tokenizer)
-    return BaseModel(path, tokenizer, weights_hash(own_weights(model) | kept_buffers(model)), parameters, limit)
+    return BaseModel(
+        path, tokenizer, weights_hash(own_weights(model) | kept_buffers(model)), parameters, limit, tuple(able.notes)
+    )
 
 
 def architecture_of(path: str) -> str:
