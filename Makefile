@@ -24,8 +24,10 @@ report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=fi
 check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted baseline? make check [PLAN=... ONLY=... ACCEPT=1]
 	@$(BIN)/lethe check $(PLAN) $(if $(ONLY),--only '$(ONLY)') $(if $(ACCEPT),--accept) $(if $(JUNIT),--junit '$(JUNIT)')
 
-docs: $(VENV)/ready  ## rebuild docs/methods.md from the methods' docstrings
+docs: $(VENV)/ready  ## rebuild docs/methods.md, docs/formats.md and lethe/api.py from the code
 	$(BIN)/python -m harness.docs
+	$(BIN)/python -m harness.formats_page
+	$(BIN)/python -m harness.python_api
 
 test: $(VENV)/ready-dev  ## the fast tests
 	$(PYTEST) -m "not slow"

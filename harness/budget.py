@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from harness.errors import PlanError
 
 METERS = ("flops", "seconds", "tokens", "steps")
 UNITS = {"epochs": None, "epoch": None, "s": "seconds", "flops": "flops", "tokens": "tokens", "steps": "steps"}
+MOST_EPOCHS = 10_000
+"""Epochs are priced step by step, so their number has an end."""
 SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
@@ -39,8 +42,10 @@ def parse_budget(text: str) -> Budget:
         amount = float(match[1]) * SCALES[match[2]]
     except ValueError:
         raise PlanError(f"budget '{text}': '{match[1]}' is not a number") from None
-    if amount < 0:
-        raise PlanError(f"budget '{text}' is negative; give 0 or more")
+    if not math.isfinite(amount):
+        raise PlanError(f"budget '{text}' is more than any number: training would never end; give a finite one")
+    if UNITS[match[3]] is None and amount > MOST_EPOCHS:
+        raise PlanError(f"budget '{text}' is over {MOST_EPOCHS:,} epochs, which no training needs; give fewer")
     return Budget(text, amount, UNITS[match[3]] or "epochs")
 
 

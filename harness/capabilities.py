@@ -51,8 +51,8 @@ class Capabilities:
         if self.decoding != "batched":
             again = "" if self.decoding == "cached" else " and reads the whole text again for each token"
             notes.append(
-                "Prompts of unequal length cannot be continued together on this architecture (tried): transformers' own generate"
-                f" takes those of one length at a time{again}, which is slower."
+                "Prompts of unequal length cannot be continued together on this architecture (tried): transformers' own"
+                f" generate takes those of one length at a time{again}, which is slower."
             )
         if not self.longest_shared:
             notes.append("Texts that begin alike cannot share a row on this architecture (tried): each is read whole.")
@@ -65,7 +65,7 @@ _known: dict[tuple[Any, ...], Capabilities] = {}
 
 def capabilities_of(model: Any) -> Capabilities:
     """What this model can do. Raises PlanError where it cannot even be decoded the plain way."""
-    inner = innermost(model)
+    inner: Any = innermost(model)
     parts = frozenset(type(module) for module in model.modules())
     key = inner.config.to_json_string(use_diff=False), head_dtype(model), device_of(model).type, parts
     if key not in _known:
@@ -127,7 +127,7 @@ def forward_faults(model: Any) -> Iterator[str]:
         return
     order = sorted(range(len(texts)), key=texts.__getitem__)
     if not same_logits(padded, torch.cat([alone[number] for number in order]), head_dtype(model)):
-        yield f"{_kind(model)} scores texts otherwise where others stand beside them in a batch, so it cannot be trained; {cure}"
+        yield f"{_kind(model)} scores texts otherwise beside others in a padded batch, so it cannot be trained right; {cure}"
 
 
 def _kind(model: Any) -> str:

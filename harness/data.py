@@ -52,8 +52,9 @@ def load_dataset(
     Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
     more than a sixth and a third.
     """
-    records, held_out = read_all(source, test, accept=accept)
     notes: list[str] = []
+    unread: list[str] = []
+    records, held_out = read_all(source, test, accept=accept, notes=unread)
     groups = Groups([*records, *held_out])
     if test:
         records = without_test(records, held_out, groups, Path(test).name, notes)
@@ -66,6 +67,7 @@ def load_dataset(
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
     notes[:0] = counts(source, test, parts)
+    notes += unread
     notes += duplicates([*records, *held_out], cluster_of)
     train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
     name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
@@ -122,12 +124,12 @@ def _dealt(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
         yield from (record for record in records if record is not None)
 
 
-def read_all(*sources: str | None, accept: str) -> list[list[Record]]:
-    """The records of each source, none for None; the faults of all together."""
+def read_all(*sources: str | None, accept: str, notes: list[str]) -> list[list[Record]]:
+    """The records of each source, none for None; the faults of all together. What the report must say goes to `notes`."""
     read, faults = [], list[str]()
     for source in sources:
         try:
-            read.append(read_records(source, accept) if source else [])
+            read.append(read_records(source, accept, notes) if source else [])
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
@@ -139,7 +141,8 @@ def fingerprint(*parts: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for place, part in enumerate(parts):
         for record in part:
-            digest.update(repr((place, record.id, [(m.role, m.content) for m in record.messages])).encode())
+            turns = [(m.role, m.content) if m.trained else (m.role, m.content, "untrained") for m in record.messages]
+            digest.update(repr((place, record.id, turns)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -231,7 +234,7 @@ def answered_keys(record: Record) -> list[str]:
 
 def asked_keys(record: Record) -> list[str]:
     """What is asked, the conversation before the last answer; nothing where the record is a plain text."""
-    last = max((i for i, t in enumerate(record.messages) if t.role == "assistant"), default=-1)
+    last = record.answer
     return [f"asks {loose(record.messages[:last])}"] if last >= 0 else []
 
 

@@ -37,10 +37,10 @@ def domain_tasks(
     if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
         title = f"{name}_bits_per_byte"
         tasks.append(replace(as_eval_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
-    answered = [record for record in records if _place(record) > 0]
+    answered = [record for record in records if record.answer > 0]
     asked, faults = asked or {}, list[str]()
     for kind, part in _kinds(answered).items():
-        targets = [record.messages[_place(record)].content for record in part]
+        targets = [record.messages[record.answer].content for record in part]
         picked = scoring.pick_metric(targets, [record.choices for record in part])
         wanted = asked.get(kind, asked.get("", Asked(picked)))
         metric = wanted.metric
@@ -81,13 +81,8 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
     return [f"domain_metric '{metric}' does not fit {kind}: {bad:,} of {len(targets):,} answers {what}"] if too_many else []
 
 
-def _place(record: Record) -> int:
-    """Where the last assistant turn stands; -1 where none does."""
-    return max((i for i, turn in enumerate(record.messages) if turn.role == "assistant"), default=-1)
-
-
 def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
-    place = _place(record)
+    place = record.answer
     return {
         "id": record.id,
         "prompt": template.prompt(record.messages[:place]),
@@ -107,7 +102,7 @@ def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
     named = named if len(named) <= MOST_KINDS else set()
     groups: dict[str, list[Record]] = {}
     for record in records:
-        form = scoring.pick_metric([record.messages[_place(record)].content], [record.choices])
+        form = scoring.pick_metric([record.messages[record.answer].content], [record.choices])
         groups.setdefault(record.kind if record.kind and record.kind in named else form, []).append(record)
     small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
     if small and len(groups) > 1:

@@ -25,6 +25,7 @@ from torch import nn
 from harness import PROTOCOL, calibration, quality
 from harness.backends import answering
 from harness.contract import Example
+from harness.doing import counted
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Base, Drift
 from harness.errors import PlanError
@@ -61,7 +62,8 @@ class Evaluator:
         if twice:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
         self.codec = Codec(tokenizer, template)
-        self.tasks = [Prepared(task, self.codec) for task in tasks]
+        items = sum(task.items for task in tasks)
+        self.tasks = [Prepared(task, self.codec) for task in counted(tasks, f"rendering {items:,} items, task by task")]
         self._drawn: list[str] = []
         if limit:
             long = [task for task in self.tasks if len(task.docs) > limit]

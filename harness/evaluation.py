@@ -14,6 +14,7 @@ from torch import nn
 from harness.backends import check_backend
 from harness.contamination import Found, search
 from harness.contract import Weights
+from harness.doing import counted, doing
 from harness.domain import domain_tasks, read_asked
 from harness.drawn import without
 from harness.drift import Base
@@ -60,12 +61,14 @@ class EvaluationPlan:
         kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
         evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        doing("checking held-out losses against the model's own")
         evaluators["final"].check()
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
         evaluators["quality"] = _outputs(evaluators["final"], material, base)
         probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
+        doing("looking for prompts that are longer than the model's context")
         notes = list(evaluators["final"].notes)
         if material.plan.scoring != "float32":
             notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
@@ -73,7 +76,7 @@ class EvaluationPlan:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
-        keys = {kind: evaluator.key for kind, evaluator in evaluators.items()} | probed
+        keys = {kind: one.key for kind, one in counted(evaluators.items(), "hashing what is asked")} | probed
         return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
 
     def open(self, material: Material) -> Evaluation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,8 @@ class Plan:
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
     )
     require: str | None = option(
-        None, "limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them"
+        None,
+        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
     )
     checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
     keep: float = option(20.0, "GB of full weights kept under results/runs")
@@ -233,6 +235,15 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
     return str(bundled), test or (str(beside) if beside.exists() else None)
 
 
+def _default_name(plan: Plan) -> str:
+    """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
+    stem = "+".join(Path(source).stem for source in plan.sources)
+    if plan.model is not None:
+        model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
+        stem = f"{stem}-{model}"
+    return re.sub(r"[^\w.+-]+", "-", stem).strip(".-") or "comparison"
+
+
 def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
@@ -247,6 +258,5 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.suites is None:
         changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
     if plan.name is None:
-        stem = "+".join(Path(source).stem for source in plan.sources)
-        changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"
+        changes["name"] = _default_name(plan)
     return dataclasses.replace(plan, **changes)

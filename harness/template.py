@@ -38,7 +38,7 @@ TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
 
 
 Piece = tuple[str, bool]
-"""A stretch of a conversation, and whether it is an answer with its stop token."""
+"""A stretch of a conversation, and whether it is supervised: an answer, with its stop token, of a turn that is trained."""
 
 
 class ChatTemplate:
@@ -178,9 +178,10 @@ class ChatTemplate:
             body, rendered = self._answer(prompt, messages, place)
             seen["foreign"] += rendered is None
             stable = stable and prompt.startswith(before)
-            answer = (body + self._stop_text, True)
+            answer = (body + self._stop_text, messages[place].trained)
             whole += [(prompt[len(before) :], False), answer]
-            apart.append((record.id, [(prompt, False), answer]))
+            if messages[place].trained:
+                apart.append((record.id, [(prompt, False), answer]))
             before = rendered or prompt + body + self._stop_text
         if stable:
             return [(record.id, whole)]

@@ -1,4 +1,6 @@
-"""Tiny random models of many architectures, and what works on each: `python -m tests.architectures` writes docs/architectures.md.
+"""Tiny random models of many architectures, and what works on each.
+
+`python -m tests.architectures` writes docs/architectures.md.
 
 Two layers of width 32, windows of 8 tokens, weights drawn wide so that attention is sharp and errors show.
 """
@@ -295,15 +297,16 @@ def checked(name: str) -> dict[str, str]:
 
 TEXT = """# Architectures
 
-Written by `python -m tests.architectures`: transformers {transformers}, peft {peft}, torch {torch}, on a CPU. Every architecture is
-tried as a tiny random model (two layers, width 32, windows of 8 tokens); one that is not here is tried in the same way on its own
-weights when it is planned, and refused where it is not right (`harness/capabilities.py`). {count} are tried, {whole} pass everything.
+Written by `python -m tests.architectures`: transformers {transformers}, peft {peft}, torch {torch}, on a CPU. Every
+architecture is tried as a tiny random model (two layers, width 32, windows of 8 tokens). One that is not here is tried in the
+same way on its own weights when it is planned, and refused where it is not right (`harness/capabilities.py`). {count} are tried
+here, {whole} pass everything.
 
 {meaning}
 
-`batched` answers prompts of unequal length together on one key-value cache, rows coming and going. `cached` is transformers' own
-`generate`, prompts of one length together; `uncached` is the same, all read again for each token. All three gave the logits of each
-prompt alone in one pass. Where texts do not share rows, each is read whole. Both cost time only.
+`batched` answers prompts of unequal length together on one key-value cache, rows coming and going. `cached` is transformers'
+own `generate`, prompts of one length together; `uncached` is the same, all read again for each token. All three gave the logits
+of each prompt alone in one pass. Where texts do not share rows, each is read whole. Both cost time only.
 
 | architecture | {heads} |
 | --- | {lines} |

@@ -106,9 +106,25 @@ def test_one_more_recipe_trains_that_recipe_only(outcome, files, tiny_path):
     assert len(now) == len(trained) + 1 and trained.items() <= now.items()
 
 
-def test_another_question_under_the_same_name_is_refused(outcome, files, tiny_path):
+def test_another_question_under_a_name_that_the_user_gave_is_refused(outcome, files, tiny_path):
     with pytest.raises(PlanError, match="budget was '1epochs', now '2epochs'"):
-        compare(quiet=True, **options(files, tiny_path, outcome[0], budget="2epochs"))
+        compare(quiet=True, **options(files, tiny_path, outcome[0], budget="2epochs", name=outcome[1].folder.name))
+
+
+def test_fewer_recipes_leave_the_other_rows_in_the_report(outcome, files, tiny_path):
+    rows = {row["row"] for row in json.loads((outcome[1].folder / "comparison.json").read_text())["rows"]}
+    record = json.loads((carried_out(options(files, tiny_path, outcome[0], recipes="sft")) / "comparison.json").read_text())
+    assert {row["row"] for row in record["rows"]} == rows > {"sft"}
+    assert set(record["plan"]["recipes"].split()) == rows - {"base", "zero budget"}
+
+
+def test_a_row_that_was_trained_otherwise_is_left_out_and_named(outcome, files, tiny_path, tmp_path):
+    out = shutil.copytree(outcome[0], tmp_path / "results")
+    record = json.loads(
+        (carried_out(options(files, tiny_path, out, recipes="sft", warmup=0.2)) / "comparison.json").read_text()
+    )
+    assert "mix" not in {row["row"] for row in record["rows"]}
+    assert any("otherwise than the other rows" in note and "mix" in note for note in record["notes"])
 
 
 def test_what_goes_wrong_is_a_row_and_the_rest_goes_on(files, tiny_path, tmp_path):

@@ -47,10 +47,10 @@ def test_the_report_reads_store_and_statistics_only(path):
     assert all(name.startswith((*READ, *TEXTS)) for name in ours), ours
 
 
-LIGHT = (
-    "bundled recipe_text plan plan_faults cluster rules scoring numbers limits files lease store stats measures errors cli records quality"
-)
-LIGHT += " answer_format calibration rewrites again announce check evidence gate merge reproduce"
+LIGHT = "bounds bundled recipe_text plan plan_faults cluster rules scoring numbers limits files lease store stats measures"
+LIGHT += " doing pacing errors cli records quality answer_format calibration rewrites again question results faults"
+LIGHT += " announce baseline check evidence exact gate judge merge reproduce"
+LIGHT += " fields opening jsontext ticker row sources choices turns itemrow itemfile rewrite near data"
 
 
 @pytest.mark.parametrize("name", LIGHT.split())

@@ -19,6 +19,7 @@ from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
 from harness.report.kinds import kind_table
 from harness.report.quality import domain_phrases, quality_table
+from harness.report.recommend import Advice, advise
 from harness.report.rows import TRACKS, Row, base_of, dig, rows_of
 from harness.report.stages import Stages, read_stages
 from harness.report.tokens import token_tables
@@ -171,6 +172,11 @@ class Summary:
     def references(self) -> list[str]:
         plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
         return [plain[name] for name in REFERENCES if name in plain]
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What the rule chooses among all recipes, under the plan's limits (harness/report/recommend.py)."""
+        return advise(self)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:

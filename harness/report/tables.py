@@ -27,6 +27,8 @@ def full_table(summary: Summary) -> pd.DataFrame:
 def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
     line |= _spread("gain", summary.estimate("gain", row.name))
+    for domain, gain in domain_gains(summary, row).items():
+        line |= _spread(f"gain {domain}", gain)
     for name, scope in SCOPES.items():
         line |= _spread(name, summary.estimate(f"retention{scope}", row.name))
     change = summary.estimate("change", row.name)
@@ -54,6 +56,11 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     return line
 
 
+def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
+    """Each domain's own gain, where a plan trains on several in turn."""
+    return summary.stages.gains(row.name) if summary.stages else {}
+
+
 def _spread(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
 
@@ -66,6 +73,7 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
         for name in ("p", "holm p", "mcnemar p"):
             line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+    line["chosen probability"] = summary.advice.shares.get(row, 0.0) if summary.advice.shares else math.nan
     return line | _standing(summary.standings.get(row)) | _matched(summary, row)
 
 
@@ -137,6 +145,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst = summary.worst_family(row.name) if row.done else None
     line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
+    line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     for name, scope in SCOPES.items():
         line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
     worst_change = summary.estimate(f"change:family:{worst}", row.name)

@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.cautions import warnings
 from harness.report.format import p_value, points, rough, visible
-from harness.report.recommend import choices, limits_of, recommend
-from harness.report.rows import TRACKS, Row
+from harness.report.rows import Row
 from harness.report.summary import Summary
-from harness.report.verdict import verdicts, warnings
+from harness.report.verdict import verdict_of
 from harness.stats import Estimate
 
 NARROW = 76
@@ -18,13 +18,12 @@ NARROW = 76
 
 
 def show(summary: Summary, console: Console | None = None) -> None:
-    """Print verdicts, table and warnings; no colours, bold and dim only repeat what words say."""
+    """Print verdict, table and warnings; no colours, bold and dim only repeat what words say."""
     console = console or Console()
-    for verdict in verdicts(summary):
-        console.print(Text.assemble((f"{TRACKS[verdict.track].capitalize()}: ", "bold"), visible(verdict.sentence)))
-    limits, asked = limits_of(summary)
-    for track, sentence in recommend(choices(summary), limits) if asked else []:
-        console.print(Text.assemble((f"Recommended {TRACKS[track]}: ", "bold"), visible(sentence)))
+    verdict = verdict_of(summary)
+    console.print(Text(visible(verdict.sentence), style="bold"))
+    for line in (verdict.sureness, verdict.rule):
+        console.print(Text(visible(line), style="dim")) if line else None
     console.print(_table(summary, console.width < NARROW))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))

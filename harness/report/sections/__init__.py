@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import judged, measured
+from harness.report.cautions import warnings
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
 from harness.report.plots import heat_grid
-from harness.report.recommend import choices, embedded, limits_of, recommend
+from harness.report.recommend import choices, limits_of, rule_sentence
 from harness.report.rows import TRACKS, Row
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Summary
 from harness.report.tables import costs, memory, quality, tuning
 from harness.report.trials import by_trials
-from harness.report.verdict import NEAR_BEST, verdicts, warnings
+from harness.report.verdict import verdict_of
 from harness.stats import MARGIN
 
 Values = dict[str, Any]
@@ -34,7 +35,7 @@ class Section:
 
 
 def _verdict(summary: Summary) -> Values:
-    return {"verdicts": verdicts(summary), "warnings": warnings(summary), "notes": _notes(summary)}
+    return {"verdict": verdict_of(summary), "warnings": warnings(summary), "notes": _notes(summary)}
 
 
 def _table(summary: Summary) -> Values:
@@ -42,10 +43,9 @@ def _table(summary: Summary) -> Values:
 
 
 def _recommendation(summary: Summary) -> Values | None:
-    limits, asked = limits_of(summary)
-    found = choices(summary)
-    told = {"limits": limits, "asked": asked, "recommended": recommend(found, limits)}
-    return told | {"choices": embedded(found, limits)} if found else None
+    limits, found = limits_of(summary), choices(summary)
+    asked = bool((summary.record.get("plan") or {}).get("require"))
+    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found} if found else None
 
 
 def _comparisons(summary: Summary) -> Values | None:
@@ -92,7 +92,7 @@ def _cost(summary: Summary) -> Values:
 
 
 def _provenance(summary: Summary) -> Values:
-    return {"near_best": NEAR_BEST, "margin": MARGIN, "where": _where(summary.rows)}
+    return {"margin": MARGIN, "where": _where(summary.rows)}
 
 
 def _heat(summary: Summary) -> Values:
@@ -133,7 +133,7 @@ def _where(rows: list[Row]) -> list[Values]:
 
 SECTIONS = (
     Section("verdict", "Verdict", _verdict),
-    Section("recommendation", "Recommendation", _recommendation),
+    Section("recommendation", "The rule, and other limits", _recommendation),
     Section("tradeoff", "Gain and retention"),
     Section("table", "Table", _table),
     Section("comparisons", "Comparisons", _comparisons),
