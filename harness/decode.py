@@ -1,8 +1,8 @@
 """Decoding with continuous batching on a key-value cache.
 
 Prompts are right-padded and run without a mask, except where several share a row (attention is causal, so the fast kernels
-apply); what follows them is run on their key-value cache, with a mask over the padding in front. Both use nothing but the public
-forward of a Hugging Face causal model. Which models can be decoded so is found by trying (harness/capabilities.py).
+apply); what follows them is run on their key-value cache, with a mask over the padding in front. Both use nothing but the
+public forward of a Hugging Face causal model. Which models can be decoded so is found by trying (harness/capabilities.py).
 """
 
 from __future__ import annotations

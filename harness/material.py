@@ -24,6 +24,7 @@ from harness.packing import check_packing, encode_texts
 from harness.plan import Plan, resolve_places
 from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
+from harness.recipe_trial import recipe_faults
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records
 from harness.template import ChatTemplate
@@ -114,15 +115,11 @@ def gather(plan: Plan) -> Material:
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     unread: list[str] = []
     general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
-    if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
-        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
-    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
-        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
-        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
+    faults += _budget_faults(plan, budget) if budget else []
     kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
-    raise_faults(faults)
+    raise_faults(faults or recipe_faults(base, recipes))
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
     if plan.pack_length:
@@ -154,6 +151,17 @@ def gather(plan: Plan) -> Material:
     return Material(
         plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
     )
+
+
+def _budget_faults(plan: Plan, budget: Budget) -> list[str]:
+    """What of the budget does not go with the rest of the plan."""
+    faults = []
+    if budget.unit != "epochs" and plan.meter not in (None, budget.unit):
+        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
+    if plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
+        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
+        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
+    return faults
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:

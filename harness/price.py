@@ -10,7 +10,7 @@ attention).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
     from harness.model import logits_at
 
     batch = empty_batch(shape, next(model.parameters()).device)
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward), autocast_anywhere():
         logits = logits_at(model, batch, attention_mask=real_mask(batch))
         if backward:
             logits.sum().backward()
@@ -115,6 +115,21 @@ def empty_batch(shape: Shape, device: torch.device) -> Batch:
 def real_mask(batch: Batch) -> torch.Tensor:
     """(B, T) ones with values even where the batch has none (meta device): architectures look whether anything is padding."""
     return torch.ones(batch.tokens.shape, dtype=torch.long)
+
+
+@contextmanager
+def autocast_anywhere() -> Iterator[None]:
+    """Inside, `torch.autocast` does nothing on the meta device, where torch refuses it even to switch it off (as peft does)."""
+    real: Any = torch.autocast
+
+    def autocast(device_type: str, *args: Any, **options: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if device_type == "meta" else real(device_type, *args, **options)
+
+    torch.autocast = autocast  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        torch.autocast = real  # type: ignore[misc]
 
 
 @dataclass

@@ -34,8 +34,9 @@ CHAINED_PLACES = frozenset({"linear", "feed_forward"})
 class Fold:
     """A low-rank layer of peft as a function of its factors, in fp32; nothing is merged in place.
 
-    W = W0 + s B A; of experts held in one weight, each with factors of its own. With a magnitude m (DoRA): W = m / ||V|| V, V = W0 + s B A, norms over each output's weights. There m is
-    taken relative to what it began as (in the computing precision), so that the start is W0 to the last bit.
+    W = W0 + s B A; of experts held in one weight, each with factors of its own. With a magnitude m (DoRA): W = m / ||V|| V,
+    V = W0 + s B A, norms over each output's weights. There m is taken relative to what it began as (in the computing
+    precision), so that the start is W0 to the last bit.
     """
 
     layer: Any
