@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -177,14 +178,24 @@ def _data(options: dict[str, Any]) -> int:
 
 def _compare(options: dict[str, Any]) -> int:
     from harness.doing import doing, spoken
+    from harness.plan import make_plan
+    from harness.unchanged import remember, unchanged
 
+    plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
+    begun = time.time()
+    if made := unchanged(plan):
+        print(made.shown, end="")
+        print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
+        return 0
     with spoken():
         doing(LOADING)
-        from harness.comparison import compare
-        from harness.report import show
+        from harness.comparison import run
+        from harness.report import show, shown
 
-        outcome = compare(options.pop("plan"), **options)
+        outcome = run(plan)
     show(outcome.report.summary)
+    if not outcome.failed:
+        remember(plan, outcome.folder, shown(outcome.report.summary), begun)
     for failure in outcome.failed:
         print(f"lethe: {failure}", file=sys.stderr)
     print(f"report: {outcome.folder / 'report.html'}")

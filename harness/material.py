@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.budget import Budget, parse_budget
+from harness.budget_text import Budget, parse_budget
 from harness.bundled import embedded
 from harness.contamination import Found
 from harness.contract import Example
@@ -115,7 +115,9 @@ def gather(plan: Plan) -> Material:
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     unread: list[str] = []
     general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
-    faults += _budget_faults(plan, budget) if budget else []
+    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
+        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
+        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
     kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
@@ -151,17 +153,6 @@ def gather(plan: Plan) -> Material:
     return Material(
         plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
     )
-
-
-def _budget_faults(plan: Plan, budget: Budget) -> list[str]:
-    """What of the budget does not go with the rest of the plan."""
-    faults = []
-    if budget.unit != "epochs" and plan.meter not in (None, budget.unit):
-        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
-    if plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
-        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
-        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
-    return faults
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:

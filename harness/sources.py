@@ -12,11 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.doing import counted
 from harness.errors import PlanError
 from harness.fields import KNOWN
 from harness.jsontext import TOO_DEEP, JsonText, Repeated, Unreadable, parse
 from harness.opening import PACKED, check_file, opened, opened_text, suffix_of
-from harness.ticker import Ticker
 
 Rows = Iterator[tuple[str, Any]]
 """(where it stands, the row); the number counts from 1."""
@@ -25,6 +25,8 @@ Wanted = Collection[str] | None
 NOT_DATA = {".md", ".xlsx", ".xls", ".zip", ".tar", ".arrow", ".feather", ".xml", ".yaml", ".yml", ".toml", ".pdf", ".bin"}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 NAMES_SHOWN = 8
+LARGE = 5_000_000
+"""Bytes of a file from which on reading it is worth a line of progress."""
 BATCH = 1000
 """Rows of a parquet file that are converted at once."""
 
@@ -45,10 +47,9 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
         raise PlanError(f"{source} ends in '{suffix}'; known endings are {', '.join(READERS)}{packed}: convert it or rename it")
     if path.stat().st_size == 0:
         raise PlanError(f"{path.name} is empty; give it at least one record")
-    ticker = Ticker(f"{path.name}, records read")
-    for row in READERS[suffix](path, faults, wanted):
-        ticker.tick()
-        yield row
+    rows = READERS[suffix](path, faults, wanted)
+    large = path.stat().st_size > LARGE
+    yield from counted(rows, f"reading {path.name}, records") if large else rows
 
 
 def _exists(path: Path) -> bool:
