@@ -66,7 +66,7 @@ def folder_of(path: str) -> Path:
     if place.is_file():
         raise PlanError(f"{name} is a file; give the folder of a Hugging Face checkpoint, with config.json and a tokenizer")
     if place.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1 or "\\" in path:
-        raise PlanError(f"{name}: there is no such folder; give a folder with a Hugging Face checkpoint, or a hub id")
+        raise PlanError(f"{name}: there is no such folder; give the folder of a Hugging Face checkpoint, or a hub id")
     return _fetched(path)
 
 

@@ -62,7 +62,7 @@ def test_what_fits_passes(name, recipe, subject):
 
 def test_added_blocks_that_change_the_start_are_refused(subject, monkeypatch):
     """Planted fault: the outputs of routed experts are left as they are, as they were before."""
-    home = parse_recipe("expand").methods[0].trainable.__globals__
+    home = type(parse_recipe("expand").methods[0]).trainable.__globals__
     kept = ("o_proj.weight", "shared_expert.down_proj.weight")
     monkeypatch.setitem(home, "_is_output", lambda name: name.endswith(kept))
     (fault,) = recipe_faults(subject("qwen2_moe").base, [parse_recipe("expand")])
