@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,8 @@ class Curves:
     """Along the curves over the budget."""
     matched_path: Matched
     """Along the lines from the base to the tuned models."""
+    spent: Analysis | None = field(default=None, repr=False)
+    """What `budget` was read from: a row `point_name(row, at)` for each of its points, and the base."""
 
 
 def read_curves(
@@ -49,7 +51,7 @@ def read_curves(
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
     way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
-    return Curves(budget, way, _matched(budget, draws), _matched(way, along))
+    return Curves(budget, way, _matched(budget, draws), _matched(way, along), draws)
 
 
 def _way(

@@ -25,7 +25,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
         const numbers = isFinite(x) && isFinite(y);
         return (down ? -1 : 1) * (numbers ? x - y : x.localeCompare(y));
       };
-      table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
+      const rows = [...table.tBodies[0].rows];
+      const fixed = rows.filter((row) => row.classList.contains("reference")); // no recipes: ranked nowhere
+      table.tBodies[0].append(...fixed, ...rows.filter((row) => !fixed.includes(row)).sort(order));
     });
   });
 }

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness.report import format as shown
 from harness.report.ink import Plot, marks
+from harness.report.meters import budget_line
 from harness.report.rows import TRACKS
 from harness.report.sections import SECTIONS
 from harness.report.summary import Summary
@@ -49,6 +50,7 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
     """What every section's template may use."""
     return {
         "summary": summary,
+        "budget": budget_line(summary),
         "record": summary.record,
         **{name: summary.record.get(name) or {} for name in ("model", "plan", "data")},
         "rows": summary.rows,

@@ -12,7 +12,7 @@ from harness.limits import STANDARD, Limits, parse_limits
 from harness.report import rule
 from harness.report.format import number, points, rough, share, si
 from harness.report.rows import TRACKS, Row
-from harness.stats import Estimate
+from harness.stats import Analysis, Estimate
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
@@ -73,17 +73,21 @@ def candidates(summary: Summary, track: str | None = None) -> list[Row]:
 
 def advise(summary: Summary, limits: Limits | None = None, track: str | None = None) -> Advice:
     """The rule's choice among all finished recipes, or among those of one track."""
-    limits = limits or limits_of(summary)
-    rows = candidates(summary, track)
+    limits, rows = limits or limits_of(summary), candidates(summary, track)
     if not rows or summary.analysis is None:
         return Advice(limits, None, (), {}, {}, (), 0)
-    names = [row.name for row in rows]
-    costs = rule.Costs(_numbers(row.cost("ledger", "seconds") for row in rows), _numbers(map(_memory, rows)))
-    point, margins = _point(summary, names), _margins(summary, names)
+    seconds = np.array([row.cost("ledger", "seconds") for row in rows])
+    costs = rule.Costs(seconds, np.array([_memory(row) for row in rows]))
+    return advice_of(summary.analysis, [row.name for row in rows], costs, limits)
+
+
+def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: Limits) -> Advice:
+    """The rule's choice among these rows of an analysis."""
+    point, margins = _point(analysis, names), _margins(analysis, names)
 
     # The choice of the table, and the same choice in every draw.
     place = int(rule.chosen(point, margins, costs, limits)[0])
-    again = rule.chosen(_draws(summary, names), margins, costs, limits)
+    again = rule.chosen(_draws(analysis, names), margins, costs, limits)
     counts = {name: float((again == number).mean()) for number, name in enumerate(names)}
     counts[NOBODY] = float((again < 0).mean())
     shares = {name: part for name, part in sorted(counts.items(), key=lambda pair: -pair[1]) if part > 0}
@@ -92,8 +96,8 @@ def advise(summary: Summary, limits: Limits | None = None, track: str | None = N
     out = _out(point, margins, costs, limits, names)
     fit = sorted((name for name in names if name not in out), key=lambda name: -point.gain[0, names.index(name)])
     row = names[place] if place >= 0 else None
-    apart = tuple(name for name in names if row and name != row and separated(summary, row, name))
-    seeds = min(summary.analysis.seeds.get(name, 0) for name in names)
+    apart = tuple(name for name in names if row and name != row and separated(analysis, row, name))
+    seeds = min(analysis.seeds.get(name, 0) for name in names)
     return Advice(limits, row, tuple(name for name in fit if name != row), out, shares, apart, seeds)
 
 
@@ -130,9 +134,9 @@ def _measured(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def separated(summary: Summary, row: str, other: str) -> bool:
+def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
-    differences = (summary.difference(name, row, other) for name in ("gain", "change"))
+    differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
     return any(found.known and (found.low > 0 or found.high < 0) for found in differences)
 
 
@@ -144,34 +148,28 @@ def _out(
     return {name: why for name, why in found.items() if why}
 
 
-def _numbers(values) -> np.ndarray:
-    return np.array(list(values), float)
-
-
 def _memory(row: Row) -> float:
     return row.cost("run", "happened", "peak_memory_bytes")
 
 
-def _point(summary: Summary, names: Sequence[str]) -> rule.Scores:
-    parts = {quantity: [summary.estimate(quantity, name).value for name in names] for quantity in QUANTITIES}
+def _point(analysis: Analysis, names: Sequence[str]) -> rule.Scores:
+    parts = {quantity: [analysis.estimate(quantity, name).value for name in names] for quantity in QUANTITIES}
     if not np.isfinite(parts["retention"]).any():
         parts["change"] = [np.nan] * len(names)
     return rule.Scores(*(np.array([parts[quantity]], float) for quantity in QUANTITIES))
 
 
-def _draws(summary: Summary, names: list[str]) -> rule.Scores:
-    analysis = summary.analysis
-    assert analysis is not None
+def _draws(analysis: Analysis, names: list[str]) -> rule.Scores:
     measured = QUANTITIES if "retention" in analysis.point else ("gain",)
     missing = np.full((analysis.reps, len(names)), np.nan)
     known = {name: analysis.draws(name, names) for name in measured if name in analysis.point}
     return rule.Scores(*(known.get(name, missing) for name in QUANTITIES))
 
 
-def _margins(summary: Summary, names: Sequence[str]) -> rule.Margins:
-    below = [[_below(summary.estimate(quantity, name)) for name in names] for quantity in QUANTITIES]
+def _margins(analysis: Analysis, names: Sequence[str]) -> rule.Margins:
+    below = [[_below(analysis.estimate(quantity, name)) for name in names] for quantity in QUANTITIES]
     apart = [
-        [[_below(summary.difference(quantity, row, other)) if row != other else 0.0 for other in names] for row in names]
+        [[_below(analysis.difference(quantity, row, other)) if row != other else 0.0 for other in names] for row in names]
         for quantity in ("gain", "change")
     ]
     return rule.Margins(*(np.array(part, float) for part in (*below, *apart)))

@@ -20,8 +20,8 @@ from harness.stats import Analysis, Estimate, analyse, estimate_of
 
 STAGES = (
     "After each stage: the score on each domain, in points of the raw score, and its change from the base (gain) with the 95 % "
-    "interval of that change. Backward transfer: what later stages did to earlier domains. Forgetting: what was lost of an earlier "
-    "domain's best."
+    "interval of that change. Backward transfer: what later stages did to earlier domains. Forgetting: what was lost of an "
+    "earlier domain's best."
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from harness.report.cautions import Caution
 from harness.report.claims import does_not_forget
 from harness.report.format import points, rough, visible
+from harness.report.meters import other_meter
 from harness.report.recommend import (
     Advice,
     advice_sentence,
@@ -90,7 +91,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     if advice.row is not None:
         lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
         lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
-    lines += [out_sentence(advice), *_failed(summary)]
+    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
     return tuple(line for line in lines if line)
 
 
@@ -126,7 +127,8 @@ def _against_plain(summary: Summary, row: str) -> str:
 
 
 def _alike(summary: Summary, advice: Advice) -> str:
-    alike = [name for name in advice.others if advice.row and not separated(summary, advice.row, name)]
+    assert summary.analysis is not None
+    alike = [name for name in advice.others if advice.row and not separated(summary.analysis, advice.row, name)]
     return f"Not separated from it in gain or general score: {', '.join(alike)}." if alike else ""
 
 

@@ -25,8 +25,11 @@ FRAME = """<!doctype html><title>probe</title><pre id=out></pre>
  const found = {{}};
  const sorted = d.querySelectorAll("#main-table thead button")[3];
  sorted.click();
- found.first = d.querySelector("#main-table tbody tr").cells[0].textContent.trim();
+ found.first = d.querySelector("#main-table tbody tr:not(.reference)").cells[0].textContent.trim();
  found.sort = sorted.parentElement.getAttribute("aria-sort");
+ found.top = d.querySelector("#main-table tbody tr").cells[0].textContent.trim();
+ const scroller = at("table-scroll");
+ found.sideways = scroller.scrollWidth - scroller.clientWidth;
  set("table-track", "general");
  found.rows = [...d.querySelectorAll("#main-table tbody tr")].filter((r) => !r.hidden).map((r) => r.cells[1].textContent);
  set("limit-loss", ""); set("limit-retention", "60"); set("limit-seconds", "41.5");
@@ -69,6 +72,8 @@ def test_page_in_chromium(report, tmp_path: Path, width: int):
     assert (found["scripts"], found["images"]) == (1, 0)
     assert found["scroll"] <= found["client"] and found["wide"] == [] and found["nameless"] == []
     assert found["first"].endswith(("sft", "replay")) and found["sort"] == "descending"  # by gain, highest first
+    assert found["top"] == "base", "what is no recipe is ranked nowhere"
+    assert width < 1280 or found["sideways"] <= 1, "the headline table fits"
     assert set(found["rows"]) == {"base", "control", "general"}
     fitting = [one for one in choices(report.summary) if one.kept >= 60 and one.seconds <= 41.5]
     assert [name.split()[-1] for name in found["fitting"]] == [one.row.name for one in fitting]

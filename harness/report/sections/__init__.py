@@ -10,15 +10,16 @@ from harness.report import judged, measured
 from harness.report.cautions import warnings
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
+from harness.report.meters import NAMES, other_meter
 from harness.report.plots import heat_grid
 from harness.report.recommend import choices, limits_of, rule_sentence
 from harness.report.rows import TRACKS, Row
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Summary
-from harness.report.tables import costs, memory, quality, tuning
+from harness.report.tables import costs, domain_gains, memory, quality, tuning
 from harness.report.trials import by_trials
 from harness.report.verdict import verdict_of
-from harness.stats import MARGIN
+from harness.stats import MARGIN, Estimate
 
 Values = dict[str, Any]
 
@@ -39,7 +40,15 @@ def _verdict(summary: Summary) -> Values:
 
 
 def _table(summary: Summary) -> Values:
-    return {"tuning": {row.name: tuning(summary, row) for row in summary.rows}}
+    return {
+        "tuning": {row.name: tuning(summary, row) for row in summary.rows},
+        "costs": {row.name: costs(row) for row in summary.rows},
+        "chosen": summary.advice.shares,
+        "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
+        "domains": summary.stages.domains if summary.stages else [],
+        "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
+        "none_known": Estimate(),
+    }
 
 
 def _recommendation(summary: Summary) -> Values | None:
@@ -88,6 +97,8 @@ def _cost(summary: Summary) -> Values:
         "costs": {row.name: costs(row) for row in summary.rows},
         "memory": {row.name: memory(row) for row in summary.rows},
         "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
+        "meter": other_meter(summary),
+        "meter_names": NAMES,
     }
 
 
@@ -133,9 +144,9 @@ def _where(rows: list[Row]) -> list[Values]:
 
 SECTIONS = (
     Section("verdict", "Verdict", _verdict),
-    Section("recommendation", "The rule, and other limits", _recommendation),
-    Section("tradeoff", "Gain and retention"),
     Section("table", "Table", _table),
+    Section("tradeoff", "Gain and retention"),
+    Section("recommendation", "The rule, and other limits", _recommendation),
     Section("comparisons", "Comparisons", _comparisons),
     Section("stages", "Stages", _stages),
     Section("tuning", "Tuning", _trials),
