@@ -29,7 +29,9 @@ class Plan:
     data: str = option(
         "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
     )
-    test: str | None = option(None, "test file, or one for each data file; default: split from the data")
+    test: str | None = option(
+        None, "test files of the data, joined by +; those of several data files by commas; default: split from the data"
+    )
     model: str | None = option(None, "hub id or folder; default: the embedded base")
     general: str | None = option(
         None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
