@@ -1,7 +1,8 @@
 """The `lethe` command: argument parsing, nothing else.
 
 Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2 what was asked cannot be done · 130 interrupted.
-`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive.
+`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive · 5 changed.
+`lethe recipes --check`: 1 a law does not hold.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import difflib
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
                 **alone,
             )
     _add_data(commands)
-    commands.add_parser("recipes", help="list the methods that recipes are made of")
+    recipes = commands.add_parser("recipes", help="list the methods that recipes are made of, or hold one's own to their laws")
+    recipes.add_argument(
+        "--check", metavar="FILE", help="run the laws of every method on those of FILE (or FILE:Class, or a name)"
+    )
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
@@ -177,14 +182,24 @@ def _data(options: dict[str, Any]) -> int:
 
 def _compare(options: dict[str, Any]) -> int:
     from harness.doing import doing, spoken
+    from harness.plan import make_plan
+    from harness.unchanged import remember, unchanged
 
+    plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
+    begun = time.time()
+    if made := unchanged(plan):
+        print(made.shown, end="")
+        print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
+        return 0
     with spoken():
         doing(LOADING)
-        from harness.comparison import compare
-        from harness.report import show
+        from harness.comparison import run
+        from harness.report import show, shown
 
-        outcome = compare(options.pop("plan"), **options)
+        outcome = run(plan)
     show(outcome.report.summary)
+    if not outcome.failed:
+        remember(plan, outcome.folder, shown(outcome.report.summary), begun)
     for failure in outcome.failed:
         print(f"lethe: {failure}", file=sys.stderr)
     print(f"report: {outcome.folder / 'report.html'}")
@@ -204,7 +219,11 @@ def _plan(options: dict[str, Any]) -> int:
     return 0
 
 
-def _recipes(_: dict[str, Any]) -> int:
+def _recipes(options: dict[str, Any]) -> int:
+    if options["check"]:
+        from harness.laws import check_laws
+
+        return check_laws(options["check"])
     from harness.catalogue import show_catalogue
 
     show_catalogue()

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from harness.budget import Budget
+from harness.budget_text import Budget
 from harness.errors import PlanError
 from harness.gpus import find_gpu
 from harness.plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.budget import Budget, parse_budget
+from harness.budget_text import Budget, parse_budget
 from harness.bundled import embedded
 from harness.contamination import Found
 from harness.contract import Example
@@ -114,8 +114,6 @@ def gather(plan: Plan) -> Material:
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
     unread: list[str] = []
     general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
-    if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
-        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")

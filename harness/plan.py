@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bundled import ROOT, embedded, for_own_models
+from harness.early import early_faults
 from harness.errors import PlanError, raise_faults
 from harness.plan_faults import faults_of_plan
 
@@ -202,7 +203,7 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
             faults.append(f"{key} takes {wanted}, not {given[key]!r}")
             given[key] = fields[key].default
     plan = Plan(**given)
-    raise_faults(faults + faults_of_plan(plan))
+    raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
     return plan
 
 

@@ -135,7 +135,8 @@ def compare(  # noqa: PLR0913
         ray: spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md).
         checkpoints: fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early
             stops: none later).
-        require: limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them.
+        require: limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB:
+            any of them.
         checkpoint_every: seconds between two checkpoints of a running training, from which it resumes (default: 30.0).
         keep: GB of full weights kept under results/runs (default: 20.0).
         out: where results and the run store are: a folder, or s3://bucket/folder and the like (default: results).

@@ -111,10 +111,15 @@ def inside(folder: str) -> int:
     from harness.faults import handled
 
     def work() -> int:
-        from harness.comparison import compare
+        from harness.plan import make_plan
 
         options = asked["options"]
-        outcome = compare(options.pop("plan", None), options.pop("quiet", False), **options)
+        file, quiet = options.pop("plan", None), options.pop("quiet", False)
+        plan = make_plan(options, file)
+
+        from harness.comparison import run  # imports torch: not before the plan is known to be sound
+
+        outcome = run(plan, quiet)
         for failure in outcome.failed:
             print(f"lethe: {failure}", file=sys.stderr)
         (place / "table.pickle").write_bytes(pickle.dumps(outcome.report.table))

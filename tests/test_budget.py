@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
-from harness.budget import Ledger, parse_budget
+from harness.budget import Ledger
+from harness.budget_text import parse_budget
 from harness.errors import PlanError
 from harness.model import empty_model
 from harness.price import Shape, count_flops, price_of, structure_of

@@ -48,7 +48,8 @@ def test_the_report_reads_store_and_statistics_only(path):
 
 
 LIGHT = "bounds bundled recipe_text plan plan_faults cluster rules scoring numbers limits files lease store stats measures"
-LIGHT += " doing pacing errors cli records quality answer_format calibration rewrites again question results faults"
+LIGHT += " doing pacing errors cli records quality answer_format calibration rewrites again question results"
+LIGHT += " faults early budget_text unchanged"
 LIGHT += " announce baseline check evidence exact gate judge merge reproduce"
 LIGHT += " fields opening jsontext row sources choices turns itemrow itemfile rewrite near data"
 

@@ -15,11 +15,11 @@ from harness.report.plots import draw
 from harness.report.stages import STAGES, stage_numbers, stage_table
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table, latex, markdown, reading_table, records
-from harness.report.terminal import show
+from harness.report.terminal import show, shown
 from harness.report.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
 from harness.store import RunStore, read_comparison, write_atomic
 
-__all__ = ["Report", "Summary", "show", "summarise", "write_report"]
+__all__ = ["Report", "Summary", "show", "shown", "summarise", "write_report"]
 
 
 EXTRA = ("quality", "calibration", "items", "flips", "kinds", "compliance", "broken", "classes")

@@ -5,6 +5,7 @@ The thresholds are guesses, but for those of the numbers of items, which are MET
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from harness.report.format import number, points, rough, share
 from harness.report.rows import Row, dig
 from harness.report.summary import Summary
+from harness.store import WITHOUT_MODEL
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
@@ -25,10 +27,15 @@ ENDLESS, ENDLESS_MORE = 0.2, 0.1
 """Share of answers that ran into the limit without a stop, and by how much it must have risen. Guesses."""
 EMPTY, EMPTY_MORE = 0.05, 0.05
 """Share of answers with nothing in them, and by how much it must have risen. Guesses."""
-CUT = 0.01
-"""Share of prompts or answers that lost a part. A guess."""
-LOST_IN_TOKENS = 0.001
-"""Share of answers that are another text when read back from their tokens. A guess; more than 1 % is refused."""
+COUNTED = {
+    "prompts too long for": 0.01,
+    "their ends were cut": 0.01,
+    "lose their beginning": 0.01,
+    "do not come back from their tokens": 0.001,
+    "have characters that the tokenizer lacks": 0.001,
+}
+"""What a note that counts something says -> the share from which it is a warning. Guesses; the notes are those of encoding and
+evaluation, whose words a test holds to these."""
 CONTAMINATED = 0.01
 """Share of a task's items whose wording stands in training data. A guess."""
 KEPT_ALL = 99.5
@@ -141,24 +148,20 @@ def _disagreeing(summary: Summary) -> list[Caution]:
 # --- was the right thing asked? ---------------------------------------------------------------------------------------
 
 
-def _counted(summary: Summary) -> list[Caution]:
-    """Prompts and answers that were cut, and answers that do not come back from their tokens: `counts` of the record."""
-    limits = {"lost_in_tokens": LOST_IN_TOKENS}
+def _cut(summary: Summary) -> list[Caution]:
+    """Notes that count prompts and answers that lost a part, or answers that do not come back from their tokens."""
+    data = summary.record.get("data") or {}
+    notes = [str(note) for note in [*(summary.record.get("notes") or []), *(data.get("notes") or [])]]
     found = []
-    for count in summary.record.get("counts") or []:
-        n, of = int(count["n"]), int(count["of"])
-        if of and n / of >= limits.get(count["what"], CUT):
-            found.append(Caution(f"{COUNTED[count['what']].format(where=count['where'])}: {n:,} of {of:,} ({share(n / of)})."))
+    for note in dict.fromkeys(notes):
+        limit = next((limit for phrase, limit in COUNTED.items() if phrase in note), None)
+        count = re.search(r"([\d,]+) of ([\d,]+) ", note)
+        if limit is None or count is None:
+            continue
+        n, of = (int(number.replace(",", "")) for number in count.groups())
+        if of and n / of >= limit:
+            found.append(Caution(f"Not whole, {share(n / of)}: {note}"))
     return found
-
-
-COUNTED = {
-    "prompt_cut": "Prompts too long for `max_length` lost their beginning in training, {where} data",
-    "end_cut": "Answers too long for `max_length` lost their end in training, {where} data",
-    "item_cut": "Prompts longer than the model's context lost their beginning when scored, {where}",
-    "lost_in_tokens": "Answers are another text when read back from their tokens, {where} data",
-}
-"""What `counts` of comparison.json may hold, as sentences."""
 
 
 def _contaminated(summary: Summary) -> list[Caution]:
@@ -179,7 +182,7 @@ def _chance(summary: Summary) -> list[Caution]:
     found = []
     for line in summary.analysis.measures.query("near_chance").to_dict("records"):
         level = f"{number(100 * line['base'])} % against {number(100 * line['chance'])} %, n = {line['items']:,}"
-        text = f"The base answers {line['task']} at chance ({level}): nothing there can be forgotten or retained"
+        text = f"The base answers {line['task']} at chance or too near to tell ({level}): what is lost there cannot be told"
         found.append(Caution(f"{text}; left out of retention."))
     return found
 
@@ -220,7 +223,8 @@ def _people(summary: Summary) -> list[Caution]:
 def _missing(summary: Summary) -> list[Caution]:
     """Items without a score."""
     assert summary.analysis is not None
-    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0}
+    asked = {row.name for row in summary.rows if row.role not in WITHOUT_MODEL}
+    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
     if not lost:
         return []
     named = _names([f"{row} {n:,}" for row, n in lost.items()])
@@ -246,7 +250,7 @@ RULES: tuple[Callable[[Summary], list[Caution]], ...] = (
     _endless,
     _empty,
     _disagreeing,
-    _counted,
+    _cut,
     _contaminated,
     _counts,
     _people,

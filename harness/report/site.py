@@ -46,8 +46,8 @@ class Published:
 
     @property
     def chosen(self) -> str | None:
-        """The recipe that its report chooses; None where it chooses none, or stands apart from no other."""
-        return self.verdict.get("row") if self.verdict.get("separated") else None
+        """The recipe that its report chooses; None where `lethe export` would refuse it too."""
+        return None if self.verdict.get("refusal") else self.verdict.get("row")
 
     def warnings(self, row: str) -> list[str]:
         """What its report warns of, of the whole comparison and of this row."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +17,8 @@ from harness.report.tables import costs
 from harness.report.verdict import verdict_of
 from harness.stats import Estimate
 
+KEPT = 120
+"""Columns of the text that is kept."""
 WIDTHS = {
     "row": 0,
     "gain": 0,
@@ -44,6 +48,13 @@ def show(summary: Summary, console: Console | None = None) -> None:
     console.print(_table(summary, console.width))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
+
+
+def shown(summary: Summary) -> str:
+    """What `show` prints, as plain text."""
+    stream = StringIO()
+    show(summary, Console(file=stream, width=KEPT))
+    return stream.getvalue()
 
 
 def _table(summary: Summary, width: int) -> Table:

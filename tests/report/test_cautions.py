@@ -10,10 +10,12 @@ import pytest
 from fake_store import ROWS
 from rich.console import Console
 
+from harness.records import Record, Turn
 from harness.report import show, write_report
 from harness.report.card import card
-from harness.report.cautions import cautions, warnings
+from harness.report.cautions import COUNTED, cautions, warnings
 from harness.report.tables import full_table
+from harness.template import ChatTemplate
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "mix+lora")}
 
@@ -79,17 +81,20 @@ def test_kept_that_hides_a_loss_is_said_aloud(summary):
 
 
 def test_cut_prompts_and_lost_answers_are_said_aloud(summary):
-    summary.record["counts"] = [
-        {"what": "prompt_cut", "where": "domain", "n": 59, "of": 100},
-        {"what": "end_cut", "where": "domain", "n": 0, "of": 100},
-        {"what": "lost_in_tokens", "where": "domain", "n": 4, "of": 1000},
-        {"what": "item_cut", "where": "facts", "n": 1, "of": 200},
-    ]
-    found = [text for text in warnings(summary) if " of 1" in text]
-    assert found == [
-        "Prompts too long for `max_length` lost their beginning in training, domain data: 59 of 100 (59.0 %).",
-        "Answers are another text when read back from their tokens, domain data: 4 of 1,000 (0.4 %).",
-    ]
+    long = "59 of 100 domain records had prompts too long for 256 tokens: cut from the left (at most 90 lost)."
+    few = "facts: 1 of 200 prompts are longer than the model's context and lose their beginning."
+    lost = "4 of 1,000 domain answers do not come back from their tokens, as 'é': no model can say them."
+    summary.record["notes"], summary.record["data"]["notes"] = [long, few], [lost, "12 of 4,000 records are copies."]
+    assert about(summary, "Not whole") == [f"Not whole, 59.0 %: {long}", f"Not whole, 0.4 %: {lost}"]
+
+
+def test_what_encoding_notes_is_what_the_warning_reads(base):
+    """The words of the real notes: where they change, prompts that were cut would pass in silence."""
+    template = ChatTemplate(base.tokenizer)
+    records = [Record("r", (Turn("user", "why " * 200), Turn("assistant", answer)), "x") for answer in ("yes", "no " * 200)]
+    template.encode_all(records, max_length=32)
+    found = [phrase for phrase in COUNTED if any(phrase in note for note in template.notes)]
+    assert found == ["prompts too long for", "their ends were cut"]
 
 
 def test_contaminated_items_that_are_kept_are_said_aloud(summary):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import judged, measured
+from harness.report.artefact import artefacts, reference_of
 from harness.report.cautions import warnings
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
@@ -58,11 +59,11 @@ def _recommendation(summary: Summary) -> Values | None:
 
 
 def _comparisons(summary: Summary) -> Values | None:
-    if summary.analysis is None or not summary.standings:
+    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
         return None
     volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
     return {
-        "contrasts": list(summary.contrasts.itertuples(index=False)),
+        "contrasts": summary.contrasts.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],
         "floor": Plane(summary.analysis, []).floor,
     }
@@ -104,6 +105,10 @@ def _cost(summary: Summary) -> Values:
 
 def _provenance(summary: Summary) -> Values:
     return {"margin": MARGIN, "where": _where(summary.rows)}
+
+
+def _families(summary: Summary) -> Values:
+    return _heat(summary) | {"artefacts": artefacts(summary), "artefact_reference": reference_of(summary)}
 
 
 def _heat(summary: Summary) -> Values:
@@ -150,7 +155,7 @@ SECTIONS = (
     Section("comparisons", "Comparisons", _comparisons),
     Section("stages", "Stages", _stages),
     Section("tuning", "Tuning", _trials),
-    Section("families", "Families and channels", _heat),
+    Section("families", "Families and channels", _families),
     Section("curves", "Learning and forgetting"),
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),
