@@ -18,9 +18,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
-from harness.heldout import HeldOut, read_held_out, test_files
+from harness.heldout import HeldOut, read_held_out
 from harness.near import components, components_of, near_to, telling_sets
-from harness.opening import stem_of
+from harness.opening import stem_of, test_files
 from harness.records import Record, read_records
 
 LEAST_TRAIN = 10

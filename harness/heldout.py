@@ -12,7 +12,7 @@ from harness.errors import PlanError, raise_faults
 from harness.fields import CHOICES, LETTERS, RULES
 from harness.itemfile import ItemFile, read_item_file
 from harness.itemrow import TYPES, Doc
-from harness.opening import stem_of
+from harness.opening import stem_of, test_files
 from harness.records import Record, choice_prompt, read_records, record_id
 from harness.sidecar import read_sidecar
 from harness.sources import NOT_DATA, READERS, read_rows
@@ -31,11 +31,6 @@ class HeldOut:
     """Its conversations: nothing like them is trained, and their held-out loss is measured."""
     items: ItemFile | None = None
     """How it is asked, where it is a file of items."""
-
-
-def test_files(text: str) -> list[str]:
-    """The files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
-    return [text] if Path(text).expanduser().exists() else [part.strip() for part in text.split("+")]
 
 
 def read_held_out(text: str, accept: str, notes: list[str]) -> list[HeldOut]:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.bundled import ROOT, embedded, for_own_models
 from harness.early import early_faults
 from harness.errors import PlanError, raise_faults
+from harness.opening import test_files
 from harness.plan_faults import faults_of_plan
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
@@ -139,6 +140,11 @@ class Plan:
     def tests(self) -> list[str | None]:
         """A test file for each data file, or None."""
         return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
+
+    @property
+    def test_paths(self) -> list[str]:
+        """Every test file of every data file."""
+        return [file for test in self.tests if test for file in test_files(test)]
 
     @property
     def recipe_texts(self) -> list[str]:

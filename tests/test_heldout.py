@@ -10,6 +10,7 @@ import pytest
 from harness.data import load_dataset
 from harness.domain import stage_tasks
 from harness.errors import PlanError
+from harness.plan import Plan
 from harness.tasks import load_suite
 from harness.template import ChatTemplate
 from tests.test_data import rows
@@ -91,6 +92,11 @@ def test_faults_of_all_test_files_come_together(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(PlanError, match="two files called t"):
         load_dataset(data, test="+".join([save(tmp_path, "t.jsonl", CHAT), save(tmp_path / "other", "t.jsonl", CHAT)]))
+
+
+def test_every_test_file_is_looked_for_before_anything_loads():
+    plan = Plan(data="a.json,b.json", test="t.jsonl+u.jsonl,v.jsonl")
+    assert plan.test_paths == ["t.jsonl", "u.jsonl", "v.jsonl"]
 
 
 def test_a_plus_in_a_files_name_is_no_separator(tmp_path):
