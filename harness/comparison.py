@@ -15,6 +15,7 @@ from harness import PROTOCOL
 from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
+from harness.constant import constant_rows
 from harness.contamination import RULE
 from harness.doing import doing, spoken
 from harness.engines.pace import pace
@@ -86,7 +87,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
     for left_out in kept.notes if not quiet else ():
         print(f"lethe: {left_out}", file=sys.stderr)
-    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning))
+    constant = constant_rows(material, evaluation.keys, store)
+    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
 
 
@@ -186,6 +188,7 @@ def _record(
     specs: list[RunSpec],
     kept: Kept,
     tuning: Tuning,
+    constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
     plan, dataset = portable(kept.added_to(material.plan)), material.dataset
@@ -222,7 +225,8 @@ def _record(
                 "evals": evaluation.keys,
             }
             for spec in specs
-        ],
+        ]
+        + constant,
     }
 
 

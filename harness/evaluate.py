@@ -137,17 +137,24 @@ class Evaluator:
         rows: list[dict[str, Any]] = []
         with undisturbed(model):
             if self.tasks:
-                named = {task.told.name: task for task in self.tasks}
-                asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
                 with answering(self.backend, model, self.codec, journal=journal, **self._options) as lm:
-                    results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
-                for name, samples in results["samples"].items():
-                    rows += _task_rows(named[name], samples)
+                    rows += self._answered(lm)
             if drift:
                 for group, one in self._drift.items():
                     rows += self._drift_rows(group, one, model, journal)
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
         return frame.astype(dict(ITEM_COLUMNS))
+
+    def score_answers(self, lm: Any) -> pd.DataFrame:
+        """The same of what any lm-eval model answers, without drift."""
+        frame = pd.DataFrame(self._answered(lm), columns=list(ITEM_COLUMNS)).assign(fraction=1.0, alpha=1.0)
+        return frame.astype(dict(ITEM_COLUMNS))
+
+    def _answered(self, lm: Any) -> list[dict[str, Any]]:
+        named = {task.told.name: task for task in self.tasks}
+        asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
+        results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+        return [row for name, samples in results["samples"].items() for row in _task_rows(named[name], samples)]
 
     def general_only(self) -> Evaluator:
         """The same on the general tasks alone, without drift."""

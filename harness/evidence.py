@@ -18,7 +18,7 @@ import pandas as pd
 from harness.errors import PlanError
 from harness.exact import add_relations, asked_of, figures_of
 from harness.measures import HEADLINE_CHANNELS
-from harness.store import NAMES, SCHEMA_VERSION, Comparison, read_json, write_atomic
+from harness.store import NAMES, SCHEMA_VERSION, WITHOUT_MODEL, Comparison, read_json, write_atomic
 
 LAYOUT = 2
 """Of a file of evidence. Files without one are older and lack the exact figures."""
@@ -41,6 +41,8 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
+        if run["role"] in WITHOUT_MODEL:
+            continue
         row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
         own = by_run.get((run["row"], run["seed"]), scores.head(0))
         if run["status"] != "done":

@@ -17,7 +17,7 @@ from harness.material import Material
 from harness.plan import Plan, split_recipes
 from harness.recipes import parse_recipe
 from harness.specs import RunSpec, spec_of
-from harness.store import RunStore
+from harness.store import WITHOUT_MODEL, RunStore
 
 RETRIED = ("failed", "out_of_memory", None)
 """Statuses that another `lethe compare` tries again; the others are answers."""
@@ -61,6 +61,7 @@ def kept_rows(
     """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
+    entries = [entry for entry in entries if entry["role"] not in WITHOUT_MODEL]  # made anew each time
     kept: list[RunSpec] = []
     left_out: list[str] = []
     for entry in entries:

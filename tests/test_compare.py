@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -60,6 +61,17 @@ def test_leaves_everything_that_was_promised(outcome):
     for name in ("report.html", "table.md", "table.csv", "table.tex", "comparison.json"):
         assert (folder / name).stat().st_size > 100
     assert list((folder / "plots").glob("*.svg")) and list((folder / "plots").glob("*.png"))
+
+
+def test_a_constant_answer_stands_in_the_table_and_splits_the_gain(outcome):
+    """No model is behind it: it is scored on the domain's test items by their own scorers, and costs nothing."""
+    table = outcome[1].report.table.set_index("row")
+    line = table.loc["constant answer"]
+    assert line["role"] == "constant" and np.isfinite(line["gain"]) and np.isnan(line["retention"])
+    assert line["gain knowledge"] <= 0 and line["gain form"] + line["gain knowledge"] == pytest.approx(line["gain"])
+    trained = table.loc["sft"]
+    assert trained["gain form"] + trained["gain knowledge"] == pytest.approx(trained["gain"])
+    assert not any("constant answer" in warning for warning in outcome[1].report.warnings)
 
 
 def test_base_and_zero_budget_read_exactly_zero(outcome):
@@ -115,7 +127,7 @@ def test_fewer_recipes_leave_the_other_rows_in_the_report(outcome, files, tiny_p
     rows = {row["row"] for row in json.loads((outcome[1].folder / "comparison.json").read_text())["rows"]}
     record = json.loads((carried_out(options(files, tiny_path, outcome[0], recipes="sft")) / "comparison.json").read_text())
     assert {row["row"] for row in record["rows"]} == rows > {"sft"}
-    assert set(record["plan"]["recipes"].split()) == rows - {"base", "zero budget"}
+    assert set(record["plan"]["recipes"].split()) == rows - {"base", "zero budget", "constant answer"}
 
 
 def test_a_row_that_was_trained_otherwise_is_left_out_and_named(outcome, files, tiny_path, tmp_path):

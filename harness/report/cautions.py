@@ -14,6 +14,7 @@ import numpy as np
 from harness.report.format import number, points, rough, share
 from harness.report.rows import Row, dig
 from harness.report.summary import Summary
+from harness.store import WITHOUT_MODEL
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
@@ -181,7 +182,7 @@ def _chance(summary: Summary) -> list[Caution]:
     found = []
     for line in summary.analysis.measures.query("near_chance").to_dict("records"):
         level = f"{number(100 * line['base'])} % against {number(100 * line['chance'])} %, n = {line['items']:,}"
-        text = f"The base answers {line['task']} at chance ({level}): nothing there can be forgotten or retained"
+        text = f"The base answers {line['task']} at chance or too near to tell ({level}): what is lost there cannot be told"
         found.append(Caution(f"{text}; left out of retention."))
     return found
 
@@ -222,7 +223,8 @@ def _people(summary: Summary) -> list[Caution]:
 def _missing(summary: Summary) -> list[Caution]:
     """Items without a score."""
     assert summary.analysis is not None
-    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0}
+    asked = {row.name for row in summary.rows if row.role not in WITHOUT_MODEL}
+    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
     if not lost:
         return []
     named = _names([f"{row} {n:,}" for row, n in lost.items()])

@@ -27,7 +27,19 @@ def page(summary: Summary, plots: list[Plot]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("number", "points", "signed", "share", "bare", "si", "interval", "with_interval", "p_value", "visible")
+    names = (
+        "number",
+        "points",
+        "signed",
+        "share",
+        "bare",
+        "si",
+        "interval",
+        "with_interval",
+        "p_value",
+        "holm_value",
+        "visible",
+    )
     environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty, "data_block": _data_block}
     common = _common(summary, plots)
     parts = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.report.cautions import Caution
 from harness.report.claims import does_not_forget
-from harness.report.format import points, rough, visible
+from harness.report.format import duration, points, rough, visible
 from harness.report.meters import other_meter
 from harness.report.recommend import (
     Advice,
@@ -44,7 +44,7 @@ class Verdict:
     @property
     def separated(self) -> bool:
         """Whether the choice stands apart from any other recipe."""
-        return self.advice is not None and self.advice.refusal is None
+        return self.advice is not None and self.advice.refusal is None and self.advice.seeds > 1
 
 
 def verdict_of(summary: Summary) -> Verdict:
@@ -64,11 +64,25 @@ def verdict_of(summary: Summary) -> Verdict:
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
         return Verdict(sentence, rule, details=_failed(summary), advice=advice)
     sentence = advice_sentence(summary, advice)
-    if advice.row is not None and advice.refusal:
+    if advice.seeds <= 1 and len(done) > 1:
+        sentence = f"{one_seed(summary)} Of these trained models the rule takes {sentence}" if advice.row else sentence
+    elif advice.row is not None and advice.refusal:
         sentence = f"The evidence does not separate the recipes. Of equals the rule takes {sentence}"
         sentence += _resolution(summary, advice)
     details = _details(summary, advice)
     return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
+
+
+def one_seed(summary: Summary, wanted: int = 3) -> str:
+    """What a table of one seed says of its recipes, and what more seeds would cost."""
+    done = [row for row in summary.recipes if row.done]
+    runs = [max(0, wanted - len(row.seeds)) for row in done]
+    seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
+    price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
+    return (
+        "One seed: the recipes are not compared. Another training of one may differ by more than two of them do here, and the"
+        f" intervals are over items only. SEEDS={wanted} would add {sum(runs):,} runs{price}."
+    )
 
 
 def _resolution(summary: Summary, advice: Advice) -> str:

@@ -59,11 +59,11 @@ def _recommendation(summary: Summary) -> Values | None:
 
 
 def _comparisons(summary: Summary) -> Values | None:
-    if summary.analysis is None or not summary.standings:
+    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
         return None
     volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
     return {
-        "contrasts": list(summary.contrasts.itertuples(index=False)),
+        "contrasts": summary.contrasts.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],
         "floor": Plane(summary.analysis, []).floor,
     }
