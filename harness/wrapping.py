@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.contract import Method, Run, Weights
+from harness.hooks import ask
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports, and which warns of kernels that we do not use
 
@@ -130,7 +131,7 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     folds: dict[str, Fold] = {}
     for method in sorted(methods, key=lambda m: list(PLACES).index(m.adds)):
         with run.rng(f"wrap {type(method).__name__}"):
-            model = method.trainable(model, run)
+            model = ask(method, "trainable", model, run)
         for parameter in added:
             parameter.requires_grad_(True)
         added = [p for p in model.parameters() if p.requires_grad and id(p) not in own]

@@ -23,6 +23,7 @@ class Dora(Method):
     adds, folds = "linear", True
     unsharded = "a layer's norms are taken of its whole weight"
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # as for LoRA, whose rate the paper keeps
 
     def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):

@@ -27,11 +27,10 @@ class Expand(Method):
     off = None
     adds = "blocks"
     search = {"blocks": (1, 4)}
+    bounds = {"blocks": "[1, inf)"}
     lr_scale = 3.0  # a guess: whole blocks, as in full fine-tuning, but from zero; the paper's 2e-4 is a pre-training rate
 
     def __init__(self, blocks: int = 1):
-        if blocks < 1:
-            raise ValueError(f"expand adds at least one block, not {blocks}")
         self.blocks = blocks
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:

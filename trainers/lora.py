@@ -24,6 +24,7 @@ class Lora(Method):
     off = None
     adds, folds = "linear", True
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)
 
     def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):

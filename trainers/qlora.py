@@ -31,6 +31,7 @@ class Qlora(Method):
     adds, folds = "linear", True
     unlike_base = "its linear layers are quantised to 4 bits"
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # as for lora; the paper's 2e-4 at 7 B is more than that
     unsharded = "4-bit weights cannot be partitioned"
 
