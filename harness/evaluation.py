@@ -20,7 +20,7 @@ from harness.drawn import without
 from harness.drift import Base
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
-from harness.held_out import Family, check_families
+from harness.held_out import Family, check_families, held_out_texts
 from harness.journal import Journal
 from harness.material import Material
 from harness.model import copied, own_weights
@@ -270,6 +270,7 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
     drift = {"domain": material.encode(dataset.test[:DRIFT], "domain")}
     if material.general_dev:
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
+    drift["held_out"] = material.encode(held_out_texts(tasks), "general")
     options |= {"base": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 

@@ -20,11 +20,13 @@ from typing import Any
 
 from harness.contamination import Found, question
 from harness.near import words
-from harness.records import Record
+from harness.records import Record, Turn, record_id
 from harness.store import key_of
 
 WORDING, TEMPLATES = 0.1, 0.2
 FREQUENT, LEAST_WORDS = 0.05, 3
+TEXTS = 150
+"""Items of held-out families whose questions and right answers are texts to measure drift on."""
 MOST_RECORDS = 20_000
 """Records of the pool that are looked through for templates, drawn by content."""
 
@@ -119,3 +121,32 @@ def _same_source(task: Any, source: str) -> bool:
     if Path(source).is_file():
         return Path(source).resolve() in [Path(place).resolve() for place in places]
     return bool(source) and source.partition(":")[0] in places
+
+
+def held_out_texts(tasks: Sequence[Any]) -> list[Record]:
+    """Items of the held-out families as conversations, drawn by content, as many of each task.
+
+    Each is what is asked, and the right answer. Items without a question (pairs of sentences, texts) have nothing to answer
+    and are left out.
+    """
+    own = [task for task in tasks if task.group == "general" and task.seen is False]
+    records: dict[str, Record] = {}
+    for task in own:
+        found = [record for doc in task.task.eval_docs if (record := _conversation(task.task, doc))]
+        drawn = sorted(found, key=lambda record: record.id)[: max(1, TEXTS // len(own))]
+        records |= {record.id: record for record in drawn}
+    return list(records.values())
+
+
+def _conversation(task: Any, doc: Any) -> Record | None:
+    """An item's question and its right answer; None where it has not both."""
+    asked, answer = task.doc_to_text(doc), task.doc_to_target(doc)
+    if task.OUTPUT_TYPE == "multiple_choice" and isinstance(answer, int):
+        choices = task.doc_to_choice(doc)
+        answer = choices[answer] if 0 <= answer < len(choices) else ""
+    if isinstance(answer, (list, tuple)):
+        answer = answer[0] if answer else ""
+    if not isinstance(asked, str) or not asked.strip() or not str(answer).strip():
+        return None
+    turns = (Turn("user", asked), Turn("assistant", str(answer).strip()))
+    return Record(record_id(turns), turns, "an item of a held-out family")

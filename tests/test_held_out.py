@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.contamination import Found
-from harness.held_out import check_families, shared_frames
+from harness.held_out import TEXTS, check_families, held_out_texts, shared_frames
 from harness.near import words
 from harness.records import Record, Turn
 
@@ -72,3 +72,22 @@ def test_frames_leave_open_what_few_items_hold():
     asked, said = ([words(text) for text in texts] for texts in (CAPITALS, ["What is the capital of Old Rome?"]))
     assert shared_frames(asked, said) == 1
     assert shared_frames(asked, [words("What is the capital letter?")]) == 0
+
+
+def test_texts_of_held_out_families_are_their_questions_with_right_answers():
+    def of(name: str, kind: str, targets: list, seen: bool = False, choices: tuple = ()):
+        own = SimpleNamespace(
+            doc_to_text=lambda doc: doc and f"{name} {doc}?",
+            doc_to_target=lambda doc: targets[doc - 1] if doc else "x",
+            doc_to_choice=lambda doc: list(choices),
+            eval_docs=list(range(len(targets) + 1)),
+            OUTPUT_TYPE=kind,
+        )
+        return SimpleNamespace(name=name, family=name, group="general", suite="", seen=seen, task=own)
+
+    tasks = [of("say", "generate_until", [["a", "b"], "c"]), of("pick", "multiple_choice", [1], choices=("no", "yes"))]
+    tasks.append(of("known", "generate_until", ["z"], seen=True))
+    told = {(record.messages[0].content, record.messages[1].content) for record in held_out_texts(tasks)}
+    assert told == {("say 1?", "a"), ("say 2?", "c"), ("pick 1?", "yes")}, "no seen family, nothing without a question"
+    many = held_out_texts([of(f"t{i}", "generate_until", [str(j) for j in range(200)]) for i in range(3)])
+    assert len(many) == TEXTS
