@@ -1,10 +1,9 @@
 """DoRA (peft): low-rank adapters on a weight's direction, and its magnitude apart."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import low_rank
 
 
 class Dora(Method):
@@ -30,9 +29,4 @@ class Dora(Method):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
-
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
-        settings = {"lora_dropout": self.dropout, "target_modules": targets, "use_dora": True}
-        return get_peft_model(model, LoraConfig(r=self.r, lora_alpha=self.alpha, **settings), autocast_adapter_dtype=False)
+        return low_rank(model, self.targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, use_dora=True)

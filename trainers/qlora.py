@@ -1,11 +1,11 @@
 """QLoRA: low-rank adapters (peft) over a base whose linear layers are quantised to 4 bits (bitsandbytes)."""
 
-import warnings
 from typing import Any
 
 from torch import nn
 
 from harness.contract import Method, Run, blocks_of
+from harness.toolbox import low_rank
 
 BLOCK = 64
 """Weights that share a scale; bitsandbytes 0.50 on a CPU dequantises wrongly, silently, where a row is no multiple of it."""
@@ -39,14 +39,9 @@ class Qlora(Method):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
-
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
         if not next(model.parameters()).is_meta:  # where only priced: as plain linear layers
             quantise(model)
-        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
-        config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        return low_rank(model, self.targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout)
 
 
 def quantise(model: Any) -> None:
