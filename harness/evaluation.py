@@ -15,7 +15,7 @@ from harness.backends import check_backend
 from harness.contamination import Found, search
 from harness.contract import Weights
 from harness.doing import counted, doing
-from harness.domain import Kinds, domain_tasks, read_asked
+from harness.domain import Kinds, domain_tasks, read_asked, stage_tasks
 from harness.drawn import without
 from harness.drift import Base
 from harness.errors import PlanError, raise_faults
@@ -165,8 +165,7 @@ def domain_of(material: Material) -> list[EvalTask]:
     """The domain's test records as tasks, those of each stage apart."""
     tasks: list[EvalTask] = []
     for stage in material.stages:
-        asked = read_asked(material.plan.domain_metric, [record.kind for record in stage.test])
-        tasks += domain_tasks(stage.test, material.template, stage.cluster_of, stage.name, asked)
+        tasks += stage_tasks(stage, material.template, material.plan.domain_metric)
     return tasks
 
 
@@ -258,7 +257,8 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
         dev = _dev_tasks(material, None if kind == "dev" else PATH)
         asked = [task for task in dev if kind != "retention" or task.group == "general"]
         return Evaluator(asked, template, material.base.tokenizer, **options)
-    drift = {"domain": material.encode(dataset.test[:DRIFT], "domain")}
+    answered = [record for record in dataset.test if record.text or record.answer >= 0]
+    drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
     if material.general_dev:
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
     options |= {"base": base, "drift_examples": drift, "limit": plan.limit}

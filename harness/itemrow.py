@@ -87,6 +87,8 @@ class Item:
         row = self.row
         instructed = row.has("instruction_id_list")
         given = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
+        if not isinstance(given, str):
+            given = given if given is None else json_type(given)
         if given is not None and given not in TYPES:
             row.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
         if given in TYPES:
@@ -170,7 +172,7 @@ class Item:
         if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:
             self.row.fault("'instruction_id_list' and 'kwargs' are no two lists of one length; give each instruction its own")
             return {}
-        if unknown := [name for name in names if name not in constraints.known()]:
+        if unknown := [name for name in names if not isinstance(name, str) or name not in constraints.known()]:
             known = ", ".join(sorted(constraints.known()))
             self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {known}")
         return {"instructions": names, "settings": [one or {} for one in settings], "targets": ["; ".join(map(str, names))]}
