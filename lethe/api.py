@@ -75,7 +75,7 @@ def compare(  # noqa: PLR0913
         quiet: Show no progress.
         data: data file, bundled name, or hub data set; several joined by commas are trained on in turn (default:
             finance.json).
-        test: test file, or one for each data file; default: split from the data.
+        test: test files of the data, joined by +; those of several data files by commas; default: split from the data.
         model: hub id or folder; default: the embedded base.
         general: pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none.
         recipes: methods joined by +, separated by spaces; base and zero-budget control are always added (default: sft
