@@ -100,8 +100,8 @@ def compare(  # noqa: PLR0913
         learning_rate: of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3.
         mode: sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)
             (default: sft).
-        pack_length: tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts
-            are cut), else off.
+        pack_length: tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt
+            (longer texts are cut) and on a CPU where packing is exact, else padded.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more FLOPs, the same losses;
             default: off, or by gpu.
         kernels: norms, rotary embedding, SwiGLU: plain, or liger (pip install 'lethe[liger]'); default: liger on GPUs,
