@@ -20,6 +20,7 @@ from harness.drawn import without
 from harness.drift import Base
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
+from harness.held_out import Family, check_families, held_out_texts
 from harness.journal import Journal
 from harness.material import Material
 from harness.model import copied, own_weights
@@ -178,7 +179,7 @@ def load_tasks(material: Material) -> list[EvalTask]:
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    return _clean(tasks, material.contaminated)
+    return _seen(_clean(tasks, material.contaminated), material.families)
 
 
 def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
@@ -193,7 +194,8 @@ def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTas
 
 
 def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
-    """(the material that knows and notes which suite items stand in training data, the tasks less those it excludes)."""
+    """(the material that knows and notes which suite items stand in training data and which families are not held out from its
+    pool, the tasks less the items it excludes)."""
     data = material.training_data
     trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
     sources = {
@@ -201,8 +203,15 @@ def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Ma
         "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
     }
     found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    notes = (*material.notes, *(one.note for one in found))
-    return replace(material, contaminated=found, notes=notes), _clean(tasks, found)
+    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
+    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
+    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+
+
+def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
+    """The tasks, those of a family that was found in the pool as seen."""
+    seen = {family.family for family in families if family.seen}
+    return [replace(task, seen=True) if task.group == "general" and task.family in seen else task for task in tasks]
 
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
@@ -261,6 +270,7 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
     drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
     if material.general_dev:
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
+    drift["held_out"] = material.encode(held_out_texts(tasks), "general")
     options |= {"base": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 

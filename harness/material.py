@@ -17,6 +17,7 @@ from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
 from harness.doing import doing
 from harness.errors import PlanError, raise_faults
+from harness.held_out import Family
 from harness.kernels import kernels_of
 from harness.machine import meter_of, resolve_machine, resolve_workers, scoring_of
 from harness.model import BaseModel, architecture_of, open_base
@@ -61,6 +62,8 @@ class Material:
     notes: tuple[str, ...]
     contaminated: tuple[Found, ...] = ()
     """Suite items whose wording stands in what is trained on; what they exclude is not evaluated."""
+    families: tuple[Family, ...] = ()
+    """What the general families have in common with the general pool."""
 
     @property
     def training(self) -> Training:
