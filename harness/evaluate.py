@@ -188,6 +188,11 @@ class Evaluator:
         for one in self._drift.values():
             one.check()
 
+    def remember_base(self) -> None:
+        """Keep what drift needs of the base, for processes that inherit this evaluator."""
+        for one in self._drift.values():
+            one.remember()
+
     def _truncated(self) -> dict[str, tuple[int, int]]:
         """Task -> (items whose prompt is cut, items), for tasks that have any; nothing where no base is at hand."""
         if self.base is None:

@@ -72,7 +72,8 @@ class Plan:
     )
     pack_length: int | None = option(
         None,
-        "tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts are cut), else off",
+        "tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt (longer texts are cut)"
+        " and on a CPU where packing is exact, else padded",
     )
     gradient_checkpointing: bool | None = option(
         None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
