@@ -162,7 +162,7 @@ def empty_batch(shape: Shape, device: torch.device) -> Batch:
 
 
 def with_mask(batch: Batch, work: Callable[[torch.Tensor], T]) -> T:
-    """`work` with the batch's mask; with one that has values where the batch's has none (meta device) and they are asked for."""
+    """`work` with the batch's mask; with one that has values where that has none (meta device) and they are asked for."""
     try:
         return work(batch.mask)
     except RuntimeError:  # an architecture that looks whether anything is padding
