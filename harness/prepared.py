@@ -13,8 +13,12 @@ from typing import Any
 
 from harness.drawn import remember
 from harness.lm import Codec, EvaluatedModel, encode_pairs, render
+from harness.named import named_chance
 from harness.store import key_of
 from harness.tasks import EvalTask
+
+PICKED = ("exact_match", "numeric")
+"""Metrics of generated answers that whoever picks the right one of the named things gets in full."""
 
 
 class Prepared:
@@ -64,7 +68,18 @@ class Prepared:
         return set(sorted(self.docs, key=lambda place: key_of([seed, self.ids[place]]))[:n])
 
     def chance(self, place: int) -> float:
-        return 1 / self.choices[place] if self.told.chance is None else self.told.chance
+        """Score of a guess: as the item says, as the task says, or of picking one of the things that a prompt names."""
+        doc = self.docs[place]
+        given = doc.get("chance") if isinstance(doc, Mapping) else None
+        if isinstance(given, (int, float)):
+            return float(given)
+        if self.told.chance is None:
+            return 1 / self.choices[place]
+        if self.told.chance or self.told.group != "general" or self.told.metric.partition(",")[0] not in PICKED:
+            return self.told.chance
+        targets = doc.get("targets") if isinstance(doc, Mapping) else None
+        target = targets or [self.task.doc_to_target(doc)]
+        return named_chance(str(self.task.doc_to_text(doc)), [str(text) for text in target])
 
     def sizes(self, lm: EvaluatedModel) -> list[int]:
         """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
