@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import Counter
 
 import pytest
@@ -59,7 +60,7 @@ def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    monkeypatch.setattr("trainers.qlora.quantise", lambda model: None)
+    monkeypatch.setattr(sys.modules[methods()["qlora"].__module__], "quantise", lambda model: None)
     rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
     trained(rehearsal, tmp_path / "rehearsal")
     rehearsal.price("full", False)
