@@ -13,9 +13,12 @@ from harness.numbers import numbers
 from harness.records import Record
 from harness.scoring import Asked
 from harness.tasks import EvalTask, as_eval_task
+from harness.thoughts import split_thoughts
 
 LEAST_ITEMS = 20
 MOST_KINDS = 12
+THOUGHTS = 1024
+"""Tokens more for answers that begin with thoughts: a guess."""
 UNREADABLE = 0.1
 """Share of answers that may hold no number (no choice) where a metric that needs one is asked for."""
 
@@ -40,13 +43,14 @@ def domain_tasks(
     answered = [record for record in records if _place(record) > 0]
     asked, faults = asked or {}, list[str]()
     for kind, part in _kinds(answered).items():
-        targets = [record.messages[_place(record)].content for record in part]
+        targets = [_target(record) for record in part]
         picked = scoring.pick_metric(targets, [record.choices for record in part])
         wanted = asked.get(kind, asked.get("", Asked(picked)))
         metric = wanted.metric
         faults += _unfit(metric, kind or name, targets, part)
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
         limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
+        limit += THOUGHTS if template.thinking else 0
         title = "_".join(filter(None, (name, kind if kind != metric else "", metric)))
         why = "picked from the data" if wanted == Asked(picked) else "as domain_metric asks"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
@@ -86,12 +90,17 @@ def _place(record: Record) -> int:
     return max((i for i, turn in enumerate(record.messages) if turn.role == "assistant"), default=-1)
 
 
+def _target(record: Record) -> str:
+    """The last answer, as it is scored: without thoughts."""
+    return split_thoughts(record.messages[_place(record)].content)[1]
+
+
 def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
     place = _place(record)
     return {
         "id": record.id,
         "prompt": template.prompt(record.messages[:place]),
-        "targets": [record.messages[place].content],
+        "targets": [_target(record)],
         "choices": list(record.choices or ()),
         "cluster": cluster_of.get(record.id, record.id),
     }
@@ -107,7 +116,7 @@ def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
     named = named if len(named) <= MOST_KINDS else set()
     groups: dict[str, list[Record]] = {}
     for record in records:
-        form = scoring.pick_metric([record.messages[_place(record)].content], [record.choices])
+        form = scoring.pick_metric([_target(record)], [record.choices])
         groups.setdefault(record.kind if record.kind and record.kind in named else form, []).append(record)
     small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
     if small and len(groups) > 1:

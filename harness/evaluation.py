@@ -276,5 +276,5 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     """Dev records of the domain, and of general ability where there is a pool; at most so many of each."""
     template, clusters = material.template, material.dataset.cluster_of
     tasks = domain_tasks(material.dataset.dev[:most], template, clusters, "dev", read_asked(material.plan.domain_metric))
-    general = domain_tasks(material.general_dev[:most], template, clusters, name="general_dev")
+    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]
