@@ -4,10 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
-OPTIONS := data test model general recipes suites limit backend domain_metric contamination rules answer_format probe budget meter seeds tune name plan learning_rate batch_size mode pack_length gradient_checkpointing kernels compile final_only max_length warmup decay weight_decay checkpoints checkpoint_every require micro_tokens gpu gpus_per_run devices deepspeed device threads workers ray precision scoring out tensorboard
-upper = $(shell echo $(1) | tr a-z_ A-Z_)
-# DATA=finance.json becomes --data 'finance.json', and so for every option above
-FLAGS = $(foreach o,$(OPTIONS),$(if $($(call upper,$(o))),--$(subst _,-,$(o)) '$($(call upper,$(o)))'))
+# Every option of harness/plan.py (a test holds this list to it), and PLAN: DATA=finance.json becomes --data 'finance.json'
+OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
+	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
+	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
+	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT TENSORBOARD
+quoted = '$(subst ','\'',$(1))'
+flag = $(shell echo $(1) | tr A-Z_ a-z-)
+FLAGS = $(foreach o,$(OPTIONS),$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o)))))
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,13 +23,15 @@ plan: $(VENV)/ready  ## print what compare would run and what it would cost
 	@$(BIN)/lethe plan $(FLAGS)
 
 report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=finance
-	@$(BIN)/lethe report $(NAME) $(if $(OUT),--out '$(OUT)')
+	@$(BIN)/lethe report $(call quoted,$(NAME)) $(if $(OUT),--out $(call quoted,$(OUT)))
 
 check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted baseline? make check [PLAN=... ONLY=... ACCEPT=1]
-	@$(BIN)/lethe check $(PLAN) $(if $(ONLY),--only '$(ONLY)') $(if $(ACCEPT),--accept) $(if $(JUNIT),--junit '$(JUNIT)')
+	@$(BIN)/lethe check $(if $(PLAN),$(call quoted,$(PLAN))) $(foreach o,ONLY JUNIT OUT,$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o))))) $(if $(ACCEPT),--accept)
 
-docs: $(VENV)/ready  ## rebuild docs/methods.md from the methods' docstrings
+docs: $(VENV)/ready  ## rebuild docs/methods.md, docs/formats.md and lethe/api.py from the code
 	$(BIN)/python -m harness.docs
+	$(BIN)/python -m harness.formats_page
+	$(BIN)/python -m harness.python_api
 
 test: $(VENV)/ready-dev  ## the fast tests
 	$(PYTEST) -m "not slow"
@@ -64,13 +70,12 @@ claims: $(VENV)/ready-dev  ## measure what others claim of the methods: docs/cla
 clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
-$(VENV)/ready: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e .
-	touch $@
+$(VENV)/ready: pyproject.toml constraints.txt install.sh
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' .
+	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' '.[dev]'
+	@touch $@
 
 .PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean

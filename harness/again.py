@@ -6,19 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from harness.errors import PlanError
-from harness.plan import ROOT, Plan, make_plan
-from harness.store import read_json
+from harness.bundled import ROOT
+from harness.errors import raise_faults
+from harness.plan import Plan, make_plan
+from harness.question import differing_fields
 
 PLACES = ("data", "test", "model", "general")
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    """comparison.json of a folder. Raises PlanError where there is none."""
-    record = read_json(folder / "comparison.json")
-    if record is None:
-        raise PlanError(f"{folder} holds no comparison.json; give the folder that `lethe compare` wrote, as results/<name>")
-    return record
 
 
 def plan_of(record: dict[str, Any], **changes: Any) -> Plan:
@@ -37,11 +30,6 @@ def _found(place: str) -> str:
 
 def refuse_another_question(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raises PlanError naming every field in which what would run differs from what ran."""
-    differing = [
-        f"{name} was {then.get(name)!r}, here it is {now.get(name)!r}"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    ]
-    if differing:
-        cure = "give the files and the version of Lethe that it was made with"
-        raise PlanError(*(f"{folder} cannot be made again: {one}; {cure}" for one in differing))
+    cure = "give the files and the version of Lethe that it was made with"
+    found = [difference.told("here it is") for difference in differing_fields(then, now)]
+    raise_faults([f"{folder} cannot be made again: {difference}; {cure}" for difference in found])

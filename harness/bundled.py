@@ -9,7 +9,10 @@ from typing import Any
 
 from harness.errors import PlanError
 
-SUITES = Path(__file__).resolve().parents[1] / "suites"
+ROOT = Path(__file__).resolve().parents[1]
+"""What holds this package, and beside it what comes with it: a checkout, or the folder that a wheel was installed in."""
+SUITES = ROOT / "suites"
+TRAINERS = ROOT / "trainers"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 Every metric is compared with the baseline's, item by item, by the bootstrap of harness/stats.py. All are in points: scores
 times 100, losses and drift in hundredths of a nat. Recipes fail by being worse; the base and the controls by differing at all.
+On the machine of the baseline an unchanged tree reads exactly 0 everywhere, so there every other number is at least "changed".
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from harness import PROTOCOL
 from harness.errors import PlanError, raise_faults
 from harness.evidence import SECONDARY, table_of
+from harness.exact import differences, same_bits
+from harness.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
+from harness.measures import quantities_of
+from harness.question import differing_fields
 from harness.stats import Analysis, Estimate, analyse
 
-TOLERANCE = 2.0
-"""Points. A guess: twice what "does not forget" allows (`MARGIN`), for a gate sees fewer items than a comparison."""
-FEWEST = 10
-"""Paired items below which nothing is decided: the bootstrap of a handful has no width to speak of."""
+NEVER_ZERO = ("kl_to_base", "nll")
+"""Measures that no trained model brings to exactly 0."""
 REPS = 2000
-UNKNOWN = Estimate()
 NOW, THEN = "now: ", "then: "
-CRASHED = ("failed", "out_of_memory", "stopped", None)
+CRASHED = ("failed", "out_of_memory", None)
 """Statuses that say nothing of the method: the check is to be repeated. The others are answers, without scores."""
-ORDER = ("regression", "error", "inconclusive", "pass")
-EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4}
+ORDER = ("regression", "error", "inconclusive", "changed", "pass")
+EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4, "changed": 5}
 """Exit codes of `lethe check`; 3 is usage."""
 
 
@@ -39,32 +40,10 @@ class Policy:
     baseline: dict[str, Any]
     """Accepted evidence."""
     floors: dict[str, dict[str, float]]
-    """row -> metric -> noise floor in points, see `floors_of`."""
+    """row -> metric -> noise floor in points, see harness/baseline.py."""
     tolerance: float = TOLERANCE
     only: tuple[str, ...] = ()
     """Recipes to be checked; all of the baseline's where empty."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One metric of one row."""
-
-    row: str
-    metric: str
-    outcome: str
-    """pass | regression | inconclusive | error"""
-    sentence: str
-    change: Estimate = UNKNOWN
-    """Now less then, in points as measured."""
-    tolerance: float = np.nan
-    sign: int = 0
-    """1 where more is better, -1 where less is, 0 where any difference counts."""
-
-    @property
-    def reach(self) -> float:
-        """The worst change that the interval does not exclude, in points for the worse."""
-        down, up = -self.change.low, self.change.high
-        return {1: down, -1: up}.get(self.sign, max(down, up))
 
 
 @dataclass(frozen=True)
@@ -90,44 +69,84 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
     """Judge each row and metric of the baseline; what the evidence lacks of them fails. Raises PlanError where the two
     cannot be compared at all."""
     _refuse_incomparable(evidence, policy)
-    rows = {name: told for name, told in policy.baseline["rows"].items() if told["role"] != "recipe" or _asked(name, policy)}
-    findings = [lack for name in rows for lack in _lacks(name, evidence, policy.baseline)]
+    baseline = policy.baseline
+    rows = [name for name, told in baseline["rows"].items() if told["role"] != "recipe" or _asked(name, policy)]
+    findings = [lack for name in rows for lack in _lacks(name, evidence, baseline)]
     lacking = {(lack.row, lack.metric) for lack in findings}
     whole = [name for name in rows if (name, "run") not in lacking]
+    for name in whole:
+        findings += _exact_findings(name, evidence, baseline)
     if whole:
-        both = analysis_of(policy.baseline, evidence, whole)
-        for name in whole:
-            same = rows[name]["role"] != "recipe"
-            for metric, (quantity, sign) in metrics_of(both, same).items():
-                if both.estimate(quantity, THEN + name).known:
-                    tolerance = max(policy.tolerance, policy.floors.get(name, {}).get(metric, 0.0))
-                    findings.append(_judged(name, metric, _points(both, quantity, name), sign, tolerance))
+        findings += _score_findings(whole, evidence, policy)
     return Verdict(tuple(findings), tuple(_notes(evidence, policy)))
 
 
-def judge(change: Estimate, sign: int, tolerance: float) -> str:
-    """The rule. `sign`: 1 where more is better, -1 where less is, 0 where any difference counts.
+def _exact_findings(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
+    """A finding for each group of exact figures that differs; one that passes where none does."""
+    found = []
+    for difference in differences(name, baseline, evidence):
+        outcome = "changed" if difference.only_bits and baseline["rows"][name]["role"] == "recipe" else "regression"
+        found.append(Finding(name, f"exact/{difference.group}", outcome, difference.sentence))
+    return found or [Finding(name, "exact", "pass", "what was asked, trained on and spent is the same")]
 
-    A regression lies beyond the tolerance with its whole interval; an estimate beyond it with a part of it is inconclusive.
-    """
-    towards = sign or (-1 if change.value > 0 else 1)
-    value, ends = towards * change.value, sorted((towards * change.low, towards * change.high))
-    if not change.known:
-        return "regression"
-    if value >= -tolerance:
-        return "pass"
-    return "regression" if ends[1] < -tolerance and change.n >= FEWEST else "inconclusive"
+
+def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -> list[Finding]:
+    """A finding for each metric of these rows."""
+    both = analysis_of(policy.baseline, evidence, rows)
+    exact = same_bits(policy.baseline, evidence)
+    weights = {name: quantity.weights for name, quantity in quantities_of(both.measures).items()}
+    found = []
+    for name in rows:
+        recipe = policy.baseline["rows"][name]["role"] == "recipe"
+        for metric, (quantity, sign) in metrics_of(both, same=not recipe).items():
+            before = both.estimate(quantity, THEN + name)
+            if not before.known:
+                continue
+            change, floor = _points(both, quantity, name), policy.floors.get(name, {}).get(metric, 0.0)
+            rule = Rule(
+                sign,
+                _tolerance(policy, floor, recipe, exact),
+                floor,
+                had(both, quantity, weights[quantity], THEN + name) if sign == 1 else np.nan,
+                exact,
+                recipe and _vanished(both, metric, quantity, name),
+            )
+            found.append(judged(name, metric, change, rule))
+    return found
+
+
+def _tolerance(policy: Policy, floor: float, recipe: bool, exact: bool) -> float:
+    """Points for the worse that pass: none of an untrained row where the bits must agree, no noise floor there either."""
+    if exact:
+        return policy.tolerance if recipe else 0.0
+    return max(policy.tolerance, min(floor, MOST_FLOOR))
+
+
+def _vanished(analysis: Analysis, metric: str, quantity: str, row: str) -> bool:
+    """Whether a measure that no training brings to 0 is exactly 0 now and was not."""
+    if metric.partition("/")[0] not in NEVER_ZERO:
+        return False
+    return analysis.estimate(quantity, NOW + row).value == 0 != analysis.estimate(quantity, THEN + row).value
 
 
 def analysis_of(baseline: dict[str, Any], evidence: dict[str, Any], rows: list[str]) -> Analysis:
-    """Both sides of these rows in one table, under the base as it was then."""
+    """Both sides of these rows in one table, under the base as it was then, at the seeds that the baseline has."""
     base = base_of(baseline)
-    then, now = table_of(baseline, THEN), table_of(evidence, NOW)
+    then, now = table_of(baseline, THEN), table_of(_at_seeds_of(baseline, evidence), NOW)
     table = pd.concat([then, now], ignore_index=True)
     wanted = {side + row for side in (THEN, NOW) for row in (*rows, base)}
     measures = set(zip(then["task"], then["metric"], strict=True))
     known = np.array([pair in measures for pair in zip(table["task"], table["metric"], strict=True)])
     return analyse(table[known & table["row"].isin(wanted)].reset_index(drop=True), THEN + base, reps=REPS)
+
+
+def _at_seeds_of(baseline: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    """The evidence less the rows and seeds that the baseline has not: what is left is paired seed by seed."""
+    rows = {}
+    for name, told in evidence["rows"].items():
+        known = baseline["rows"].get(name, {"seeds": {}})["seeds"]
+        rows[name] = told | {"seeds": {seed: run for seed, run in told["seeds"].items() if seed in known}}
+    return evidence | {"rows": rows}
 
 
 def base_of(evidence: dict[str, Any]) -> str:
@@ -148,41 +167,8 @@ def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[str, i
     return {name: (quantity, 0 if same else sign) for name, (quantity, sign) in found.items() if quantity in analysis.point}
 
 
-def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, dict[str, float]]:
-    """Noise floor of each recipe's metrics: how far two honest checks of so many seeds may be apart when only the seeds differ.
-
-    t(0.975, k - 1) s sqrt(2 / seeds) points, s the standard deviation between the k seeds of the evidence.
-    """
-    base = base_of(evidence)
-    analysis = analyse(table_of(evidence), base, reps=2)
-    floors: dict[str, dict[str, float]] = {}
-    for name, row in evidence["rows"].items():
-        if row["role"] != "recipe" or name not in analysis.rows:
-            continue
-        place = analysis.rows.index(name)
-        for metric, (quantity, _) in metrics_of(analysis).items():
-            own = analysis.by_seed[quantity][:, place] * (100 if quantity.startswith("level:") else 1)
-            own = own[np.isfinite(own)]
-            if len(own) > 1:
-                spread = student.ppf(0.975, len(own) - 1) * own.std(ddof=1) * np.sqrt(2 / seeds)
-                floors.setdefault(name, {})[metric] = round(float(spread), 3)
-    return floors
-
-
-def _judged(row: str, metric: str, change: Estimate, sign: int, tolerance: float) -> Finding:
-    outcome = judge(change, sign, tolerance)
-    side = {1: "fell", -1: "rose"}.get(sign, "differs")
-    shown = f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}] points, tolerance {tolerance:.2f}"
-    sentence = {
-        "pass": f"within tolerance: {shown}",
-        "regression": f"{side} beyond the tolerance: {shown}" if change.known else "has no value now",
-        "inconclusive": f"{side}, but {change.n} items do not tell whether beyond the tolerance: {shown}",
-    }[outcome]
-    return Finding(row, metric, outcome, sentence, change, tolerance, sign)
-
-
 def _points(analysis: Analysis, quantity: str, row: str) -> Estimate:
-    """Now less then."""
+    """Current minus baseline."""
     found = analysis.difference(quantity, NOW + row, THEN + row)
     if not quantity.startswith("level:"):
         return found
@@ -248,12 +234,22 @@ def _asked(name: str, policy: Policy) -> bool:
 
 
 def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
-    """What else differs from the baseline: a reader wants to know before looking for a cause."""
+    """What else a reader wants to know before looking for a cause: what differs from the baseline, and what is not judged."""
     then, now = policy.baseline, evidence
-    notes = [
-        f"{key} was {then['question'].get(key)!r}, now {now['question'].get(key)!r}"
-        for key in sorted({*then["question"], *now["question"]})
-        if then["question"].get(key) != now["question"].get(key)
-    ]
+    notes = [f"differs from the baseline: {found}" for found in differing_fields(then["question"], now["question"])]
     new = [name for name in now["rows"] if name not in then["rows"]]
-    return notes + ([f"not in the baseline, not judged: {', '.join(new)}"] if new else [])
+    notes += [f"not in the baseline, not judged: {', '.join(new)}"] if new else []
+    if not same_bits(then, now):
+        notes.append(
+            "measured on another machine, on a GPU or under another question: noise floors apply, "
+            f"up to {MOST_FLOOR:g} points; more seeds narrow them"
+        )
+    if not general_families(then):
+        notes.append("the baseline has no general task above chance: what is forgotten cannot be seen")
+    return notes
+
+
+def general_families(evidence: dict[str, Any]) -> list[str]:
+    """General families that the base answers above chance, so that they can be forgotten."""
+    measures = analyse(table_of(evidence, seeds=1), base_of(evidence), reps=2).measures
+    return sorted(measures.loc[measures["kept"], "family"].unique())

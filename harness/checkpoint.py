@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,9 +16,6 @@ from torch import Tensor
 from harness.contract import Method
 from harness.files import replacing
 from harness.masters import Masters
-
-if TYPE_CHECKING:
-    from harness.run import TrainingRun
 
 STATE = "state.safetensors"
 
@@ -38,26 +35,48 @@ class Progress:
     """What the report must say of how it was trained."""
 
 
-class Checkpoints:
-    """When to save where the training stands: at most a twentieth of the time goes there, so of a large model more rarely."""
+class SavingEngine(Protocol):
+    """What saving needs of the engine that computes the run (harness/parallel)."""
 
-    def __init__(self, run: TrainingRun, folder: Path, every: float):
-        self.run, self.folder, self.every, self.pause = run, folder, every, every
+    def agreed(self, thing: bool) -> bool:
+        """What the first rank gives here."""
+        ...
+
+    def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+        """A checkpoint of the run as it stands; whole or not at all."""
+        ...
+
+
+class Checkpoints:
+    """When to save where the training stands: at most a twentieth of the time goes there, so of a large model more rarely.
+
+    `record` gives what a resumed run must know beside tensors. `every`: seconds between checkpoints at least; 0: each step.
+    """
+
+    def __init__(
+        self,
+        engine: SavingEngine,
+        methods: Sequence[Method],
+        record: Callable[[Progress], dict[str, Any]],
+        folder: Path,
+        every: float,
+    ):
+        self.engine = engine
+        self.methods = methods
+        self.record = record
+        self.folder = folder
+        self.every = every
+        self.pause = every
         self.saved = time.monotonic()
 
     def save_if_due(self, progress: Progress) -> None:
-        if not self.run.engine.agreed(time.monotonic() - self.saved > self.pause):
+        """Save where enough time has passed on the first rank."""
+        if not self.engine.agreed(time.monotonic() - self.saved > self.pause):
             return
         begin = time.monotonic()
-        self.run.engine.save(self.folder, self.run.methods, _record(self.run, progress))
+        self.engine.save(self.folder, self.methods, self.record(progress))
         self.saved = time.monotonic()
         self.pause = max(self.every, 19 * (self.saved - begin)) if self.every else 0.0
-
-
-def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
-    where = {"steps": progress.steps, "epochs": progress.epochs, "begun": progress.begun, "stage": run.stage}
-    where |= {"notes": progress.notes}
-    return where | {"ledger": run.ledger.record(), "room": run.room}
 
 
 def save_checkpoint(

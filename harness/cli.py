@@ -8,40 +8,60 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import os
+import re
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.errors import PlanError
+from harness.faults import handled
 from harness.plan import Plan
+
+LOADING = "loading torch, transformers and lm-eval"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence, where argparse would print every option first."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        known = [option for action in self._options() for option in action.option_strings]
+        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        hint = f"did you mean {near[0]}?" if near else f"`{self.prog} --help` says what there is"
+        raise PlanError(f"{message}; {hint}")
+
+    def _options(self) -> list[argparse.Action]:
+        """The options of this command and of the commands below it."""
+        found = list(self._actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [own for parser in action.choices.values() for own in parser._actions]
+        return found
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one `lethe` command; returns its exit code."""
+    """Run one `lethe` command; returns its exit code. Whatever goes wrong is said in a sentence (harness/faults.py)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    misused = 3 if arguments[:1] == ["check"] else 2
     try:
-        options = vars(_parser().parse_args(arguments))
-    except SystemExit as error:  # argparse has said why
-        return misused if error.code else 0
+        return handled(lambda: _run(arguments), misused=3 if arguments[:1] == ["check"] else 2)
+    except SystemExit as error:  # argparse has printed its help
+        return int(error.code or 0)
+
+
+def _run(arguments: list[str]) -> int:
+    options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        return COMMANDS[command](options)
-    except PlanError as error:
-        for fault in error.faults:
-            print(f"lethe: {fault}", file=sys.stderr)
-        return misused
-    except KeyboardInterrupt:
-        print("lethe: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    return COMMANDS[command](options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
+    parser = Parser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("compare", "run a comparison and write its report"),
@@ -94,9 +114,9 @@ def _add_published(commands: Any) -> None:
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
     export.add_argument("--out", default="results", help="folder of results and of the run store")
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
-    reproduce.add_argument("folder", type=Path, help="results/<name>, with comparison.json and table.csv")
+    reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
-    reproduce.add_argument("--out", type=Path, default=Path("results/reproduced"), help="folder of the new runs and results")
+    reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
     publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
@@ -157,11 +177,25 @@ def _data(options: dict[str, Any]) -> int:
 
 
 def _compare(options: dict[str, Any]) -> int:
-    from harness.comparison import compare
-    from harness.report import show
+    from harness.doing import doing, spoken
+    from harness.plan import make_plan
+    from harness.unchanged import remember, unchanged
 
-    outcome = compare(options.pop("plan"), **options)
+    plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
+    begun = time.time()
+    if made := unchanged(plan):
+        print(made.shown, end="")
+        print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
+        return 0
+    with spoken():
+        doing(LOADING)
+        from harness.comparison import run
+        from harness.report import show, shown
+
+        outcome = run(plan)
     show(outcome.report.summary)
+    if not outcome.failed:
+        remember(plan, outcome.folder, shown(outcome.report.summary), begun)
     for failure in outcome.failed:
         print(f"lethe: {failure}", file=sys.stderr)
     print(f"report: {outcome.folder / 'report.html'}")
@@ -169,10 +203,15 @@ def _compare(options: dict[str, Any]) -> int:
 
 
 def _plan(options: dict[str, Any]) -> int:
-    from harness.cost import print_cost
+    from harness.doing import doing, spoken
     from harness.plan import make_plan
 
-    print_cost(make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"]))
+    plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
+    with spoken():
+        doing(LOADING)
+        from harness.cost import print_cost
+
+        print_cost(plan)
     return 0
 
 
@@ -185,12 +224,12 @@ def _recipes(_: dict[str, Any]) -> int:
 
 def _report(options: dict[str, Any]) -> int:
     from harness.report import show, write_report
-    from harness.store import RunStore, place
+    from harness.results import open_results
 
-    folder = place(options["out"]) / options["name"]
-    if not (folder / "comparison.json").exists():
-        raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
-    show(write_report(folder, RunStore(place(options["out"]) / "runs")).summary)
+    results, name = open_results(options["out"]), options["name"]
+    results.record(name)
+    folder = results.folder(name)
+    show(write_report(folder, results.store).summary)
     print(f"report: {folder / 'report.html'}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,22 +15,24 @@ from harness import PROTOCOL
 from harness.answer_format import read_format
 from harness.backends import check_backend
 from harness.catalogue import papers
+from harness.constant import constant_rows
 from harness.contamination import RULE
-from harness.engines.ranks import pace
-from harness.errors import PlanError
+from harness.doing import doing, spoken
+from harness.engines.pace import pace
+from harness.evaluate import headline
 from harness.evaluation import EvaluationPlan, load_tasks, without_contamination, without_retention_items
+from harness.kept import Kept, answered, kept_rows
 from harness.material import Material, gather
 from harness.plan import Plan, make_plan, portable
 from harness.progress import Progress
 from harness.quality import template
+from harness.question import free_name, given_name
+from harness.results import open_results
 from harness.rules import read_rules
 from harness.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
 from harness.store import SCHEMA_VERSION, RunStore, key_of, place, read_json, write_json
 from harness.tune import Tuning, select, trial_specs, trials_of
 from harness.where import where
-
-RETRIED = ("failed", "out_of_memory", "stopped", None)
-"""Statuses that another `lethe compare` tries again; the others are answers."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,17 @@ class Outcome:
 
 def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -> Outcome:
     """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
+    return run(make_plan(options, plan_file), quiet)
+
+
+def run(plan: Plan, quiet: bool = False) -> Outcome:
+    """The same for a plan that is made already."""
     from harness.report import write_report
 
-    folder, failed = carry_out(make_plan(options, plan_file), quiet)
-    return Outcome(folder, write_report(folder, RunStore(folder.parent / "runs")), failed)
+    with spoken(quiet):
+        folder, failed = carry_out(plan, quiet)
+        doing("writing the report: intervals, plots, page")
+        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -56,14 +66,16 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     from harness.engines import run_all
 
     material, evaluation, allowed = prepare(plan)
+    material, note = named(material, plan.name)
+    if note and not quiet:
+        print(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
-    store = RunStore(place(plan.out) / "runs")
-    folder = place(plan.out) / str(plan.name)
-    _refuse_other_question(folder, material)
+    results = open_results(plan.out)
+    store, folder = results.store, results.folder(str(plan.name))
 
     def run(specs: list[RunSpec]) -> None:
-        missing = [spec for spec in specs if not _answered(spec, store, evaluation)]
-        with Progress(missing, plan, quiet) as progress:
+        missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
+        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
     trials = trials_of(material, allowed)
@@ -71,8 +83,23 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning = select(material, trials, store, evaluation.keys.get("dev"))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
-    write_json(folder / "comparison.json", _record(folder, material, evaluation, specs, tuning))
+    earlier = read_json(folder / "comparison.json") or {}
+    kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+    for left_out in kept.notes if not quiet else ():
+        print(f"lethe: {left_out}", file=sys.stderr)
+    constant = constant_rows(material, evaluation.keys, store)
+    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
+
+
+def named(material: Material, given: str | None) -> tuple[Material, str | None]:
+    """The material under the name of its results, and what to say of it.
+
+    A name that the user gave is refused where it holds another question; one that Lethe chose gives way to the next free one.
+    """
+    root, question = open_results(material.plan.out).root, question_of(material)
+    name = given_name(root, given, question) if given else free_name(root, str(material.plan.name), question)
+    return dataclasses.replace(material, plan=dataclasses.replace(material.plan, name=name.text)), name.note
 
 
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
@@ -86,7 +113,9 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
         read_rules(plan.rules)
     check_backend(plan.backend)
     material = gather(plan)
+    doing("reading the suites")
     tasks = load_tasks(material)
+    doing("looking for suite items that stand in the training data")
     material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
     return material, EvaluationPlan.make(material, tasks), _allowed(material)
 
@@ -94,6 +123,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 def _allowed(material: Material) -> float:
     """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
     plan = material.plan
+    doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
     asked = {
@@ -110,14 +140,19 @@ def _allowed(material: Material) -> float:
     return allowed_amount(flops) * kept["seconds_a_flop"]
 
 
-def _answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
-    """Whether the store holds the run and its present evaluations."""
-    folder = store.run(spec.key)
-    if folder.status in RETRIED:
-        return False
-    if folder.status != "done":
-        return True
-    return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
+def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The order in which runs are made: the base, the recipes, and then the controls, which everybody expects to read 0.
+
+    So the first rows to end are those that all others are read against.
+    """
+    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+
+
+def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
+    """Mean scores of a finished run, to be shown; None where it has no final scores."""
+    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
+    return None if scores is None else headline(scores)
 
 
 def question_of(material: Material) -> dict[str, Any]:
@@ -146,27 +181,18 @@ def question_of(material: Material) -> dict[str, Any]:
     }
 
 
-def _refuse_other_question(folder: Path, material: Material) -> None:
-    """A name holds one question; another one is refused, naming the fields that differ."""
-    earlier = read_json(folder / "comparison.json")
-    if earlier is None:
-        return
-    now = question_of(material)
-    differing = [
-        f"{key} was {earlier['question'].get(key)!r}, now {now[key]!r}"
-        for key in now
-        if earlier["question"].get(key) != now[key]
-    ]
-    if differing:
-        raise PlanError(f"{folder} holds another comparison: {'; '.join(differing)}; give another name, or remove the folder")
-
-
 def _record(
-    folder: Path, material: Material, evaluation: EvaluationPlan, specs: list[RunSpec], tuning: Tuning
+    earlier: dict[str, Any],
+    material: Material,
+    evaluation: EvaluationPlan,
+    specs: list[RunSpec],
+    kept: Kept,
+    tuning: Tuning,
+    constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """comparison.json, as docs/design.md has it."""
-    plan, dataset = portable(material.plan), material.dataset
-    earlier = read_json(folder / "comparison.json") or {}
+    plan, dataset = portable(kept.added_to(material.plan)), material.dataset
+    specs = [*specs, *kept.specs]
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": PROTOCOL,
@@ -184,9 +210,9 @@ def _record(
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
         "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
-        "notes": [*material.notes, *evaluation.notes, *tuning.notes],
+        "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
         "where": where(),
-        "trials": tuning.record,
+        "trials": [*tuning.record, *kept.trials],
         "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
         "rows": [
             {
@@ -199,7 +225,8 @@ def _record(
                 "evals": evaluation.keys,
             }
             for spec in specs
-        ],
+        ]
+        + constant,
     }
 
 
@@ -214,6 +241,6 @@ def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan)
         record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
         if record["status"] != "done":
             failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
-        elif not _answered(spec, store, evaluation):
+        elif not answered(spec, store, evaluation):
             failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")
     return failures

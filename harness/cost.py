@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cluster import describe
-from harness.comparison import prepare
+from harness.comparison import named, prepare
 from harness.gpus import MFU, find_gpu
 from harness.material import Material
 from harness.plan import Plan
@@ -61,6 +61,7 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
 def print_cost(plan: Plan) -> None:
     """The table of `lethe plan`."""
     material, evaluation, allowed = prepare(plan)
+    material, note = named(material, plan.name)
     trials = trial_specs(material, trials_of(material, allowed))
     specs = [*trials[1:], *run_specs(material, allowed)]
     console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
@@ -84,8 +85,8 @@ def print_cost(plan: Plan) -> None:
         told, at_once = describe(plan)
         console.print(told)
     console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
-    for note in (*material.notes, *evaluation.notes):
-        console.print(f"note: {note}")
+    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
+        console.print(f"note: {text}")
 
 
 def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
-from harness.near import components, near_pairs, telling_sets
-from harness.records import Record, Turn, read_records
+from harness.near import components, components_of, near_to, telling_sets
+from harness.records import Record, read_records
 
 LEAST_TRAIN = 10
 FEW_TEST = 200
@@ -52,8 +52,9 @@ def load_dataset(
     Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
     more than a sixth and a third.
     """
-    records, held_out = read_all(source, test, accept=accept)
     notes: list[str] = []
+    unread: list[str] = []
+    records, held_out = read_all(source, test, accept=accept, notes=unread)
     groups = Groups([*records, *held_out])
     if test:
         records = without_test(records, held_out, groups, Path(test).name, notes)
@@ -66,6 +67,7 @@ def load_dataset(
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
     notes[:0] = counts(source, test, parts)
+    notes += unread
     notes += duplicates([*records, *held_out], cluster_of)
     train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
     name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
@@ -122,12 +124,12 @@ def _dealt(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
         yield from (record for record in records if record is not None)
 
 
-def read_all(*sources: str | None, accept: str) -> list[list[Record]]:
-    """The records of each source, none for None; the faults of all together."""
+def read_all(*sources: str | None, accept: str, notes: list[str]) -> list[list[Record]]:
+    """The records of each source, none for None; the faults of all together. What the report must say goes to `notes`."""
     read, faults = [], list[str]()
     for source in sources:
         try:
-            read.append(read_records(source, accept) if source else [])
+            read.append(read_records(source, accept, notes) if source else [])
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
@@ -139,7 +141,8 @@ def fingerprint(*parts: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for place, part in enumerate(parts):
         for record in part:
-            digest.update(repr((place, record.id, [(m.role, m.content) for m in record.messages])).encode())
+            turns = [(m.role, m.content) if m.trained else (m.role, m.content, "untrained") for m in record.messages]
+            digest.update(repr((place, record.id, turns)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -204,10 +207,10 @@ def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[st
 def without_test(records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]) -> list[Record]:
     """The records that repeat nothing in the test file; the others are counted in a note."""
     ids = {r.id for r in held_out}
-    answered = {key for r in held_out for key in answered_keys(r)}
+    answered = {key for r in held_out for key in said_keys(r)[0]}
     near = groups.near(ids)
     exact = [r for r in records if r.id in ids]
-    same = [r for r in records if r.id not in ids and answered & set(answered_keys(r))]
+    same = [r for r in records if r.id not in ids and not answered.isdisjoint(said_keys(r)[0])]
     dropped = ids | {r.id for r in same}
     alike = [r for r in records if r.id in near and r.id not in dropped]
     gone = dropped | {r.id for r in alike}
@@ -218,21 +221,23 @@ def without_test(records: list[Record], held_out: list[Record], groups: Groups, 
     return [r for r in records if r.id not in gone]
 
 
-def loose(turns: Sequence[Turn]) -> str:
-    """What is said, whatever its case and spacing; the system prompt aside."""
-    said = [(t.role, " ".join(t.content.casefold().split())) for t in turns if t.role != "system"]
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+def said_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
+    """(a key for each assistant turn: the conversation up to and with it; one for what is asked: all before the last answer).
 
-
-def answered_keys(record: Record) -> list[str]:
-    """One key for each assistant turn: the conversation up to and with it."""
-    return [loose(record.messages[: i + 1]) for i, t in enumerate(record.messages) if t.role == "assistant"]
-
-
-def asked_keys(record: Record) -> list[str]:
-    """What is asked, the conversation before the last answer; nothing where the record is a plain text."""
-    last = max((i for i, t in enumerate(record.messages) if t.role == "assistant"), default=-1)
-    return [f"asks {loose(record.messages[:last])}"] if last >= 0 else []
+    What is said counts, whatever its case and spacing; the system prompt does not. A plain text asks nothing.
+    """
+    digest = hashlib.sha256()
+    answered: list[bytes] = []
+    asked: list[bytes] = []
+    last = record.answer
+    for place, turn in enumerate(record.messages):
+        if place == last:
+            asked.append(b"asks" + digest.digest()[:8])
+        if turn.role != "system":
+            digest.update(repr((turn.role, " ".join(turn.content.casefold().split()))).encode())
+        if turn.role == "assistant":
+            answered.append(digest.digest()[:8])
+    return answered, asked
 
 
 class Groups:
@@ -240,20 +245,12 @@ class Groups:
 
     def __init__(self, records: Sequence[Record]):
         self.records = list({r.id: r for r in records}.values())
-        self.sets = telling_sets({r.id: "\n".join(m.content for m in r.messages) for r in self.records})
-        self.pairs = list(near_pairs(list(self.sets)))
+        self.sets = telling_sets((r.id, "\n".join(m.content for m in r.messages)) for r in self.records)
 
     def near(self, ids: set[str]) -> set[str]:
         """The records whose text is almost that of one of these, these included."""
-        found = set(ids)
-        for members in self.sets.values():
-            if ids.intersection(members):
-                found.update(members)
-        for one, other in self.pairs:
-            for this, that in ((one, other), (other, one)):
-                if ids.intersection(self.sets[this]):
-                    found.update(self.sets[that])
-        return found
+        chosen = {place for place, names in enumerate(self.sets.names) if not ids.isdisjoint(names)}
+        return ids.union(*(self.sets.names[place] for place in near_to(self.sets, chosen)))
 
     def clusters(self) -> dict[str, str]:
         """Record id -> the smallest id of its cluster."""
@@ -261,10 +258,13 @@ class Groups:
 
     def links(self) -> Iterator[list[str]]:
         """Lists of records that belong together."""
-        same: dict[str, list[str]] = defaultdict(list)
+        first: dict[bytes, str] = {}
         for record in self.records:
-            for key in {*asked_keys(record), *answered_keys(record)}:
-                same[key].append(record.id)
-        yield from same.values()
-        yield from self.sets.values()
-        yield from ([self.sets[one][0], self.sets[other][0]] for one, other in self.pairs)
+            answered, asked = said_keys(record)
+            for key in {*asked, *answered}:
+                other = first.setdefault(key, record.id)
+                if other != record.id:
+                    yield [other, record.id]
+        yield from self.sets.names
+        for group in components_of(self.sets):
+            yield [self.sets.names[place][0] for place in group]

@@ -99,7 +99,7 @@ def contradictions(records: Iterable[Record]) -> list[list[Record]]:
     different = {record.id: record for record in records}
     asked, answers = {}, {}
     for name, record in different.items():
-        last = max(place for place, turn in enumerate(record.messages) if turn.role == "assistant")
+        last = record.answer
         asked[name] = "\n".join(turn.content for turn in record.messages[:last] if turn.role != "system")
         answers[name] = words(record.messages[last].content) or [record.messages[last].content.strip()]
     groups: dict[str, list[str]] = defaultdict(list)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from pathlib import Path
 
+from harness.bundled import ROOT
 from harness.catalogue import Entry, axis_names, catalogue
 from harness.contract import Method
+from harness.recipe_text import bundled_methods
 from harness.recipes import ALONE, CHAINED
 
-PATH = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+PATH = ROOT / "docs" / "methods.md"
 HEAD = """# Methods
 
 Written by `make docs` from the docstrings in `trainers/`; change those, not this. `lethe recipes` prints the same in short.
@@ -86,7 +87,7 @@ def settings_table(entry: Entry) -> str:
 
 def methods_page() -> str:
     """The whole page: the project's own methods."""
-    entries = [entry for entry in catalogue() if entry.method.__module__.startswith("trainers.")]
+    entries = [entry for entry in catalogue() if entry.name in bundled_methods()]
     return HEAD + combination(entries) + "\n" + "\n".join(section(entry) for entry in entries)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import scoring
@@ -23,36 +24,99 @@ UNREADABLE = 0.1
 """Share of answers that may hold no number (no choice) where a metric that needs one is asked for."""
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """How records are put into tasks: decided once, on the test records, so that dev items are measured like test items."""
+
+    named: frozenset[str]
+    """The kinds that have a task of their own; other records go by the form of their answer."""
+    task_of: Mapping[str, str]
+    """Kind or form -> the kind whose task it is in; "" is a task of what is rare."""
+    metrics: Mapping[str, Asked]
+    """Kind -> what its answers are measured by."""
+
+    @classmethod
+    def of(cls, records: Sequence[Record], asked: Mapping[str, Asked] | None = None) -> Kinds:
+        """The kinds of these records, at least 20 each where there are as many; rarer ones go by the form of their answer, then
+        together. The metric is picked from the answers, unless `asked` names one."""
+        records = [record for record in records if record.answer > 0]
+        counts = Counter(record.kind for record in records if record.kind)
+        named = frozenset(kind for kind, n in counts.items() if n >= LEAST_ITEMS)
+        named = named if len(named) <= MOST_KINDS else frozenset()
+        labels = [_label(record, named) for record in records]
+        task_of = _joined(Counter(labels))
+        metrics = {}
+        for kind in set(task_of.values()):
+            part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
+            picked = scoring.pick_metric([target_of(r) for r in part], [r.choices for r in part])
+            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", Asked(picked)))
+        return cls(named, task_of, metrics)
+
+    def split(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+        """Answered records by kind; those of a kind that was not there when kinds were decided are left out."""
+        groups: dict[str, list[Record]] = {}
+        for record in records:
+            kind = self.task_of.get(_label(record, self.named)) if record.answer > 0 else None
+            if kind is not None:
+                groups.setdefault(kind, []).append(record)
+        return dict(sorted(groups.items()))
+
+    def title(self, name: str, kind: str) -> str:
+        """A task's name: `domain_report_rouge_l`."""
+        metric = self.metrics[kind].metric
+        return "_".join(filter(None, (name, kind if kind != metric else "", metric)))
+
+
+def _label(record: Record, named: frozenset[str]) -> str:
+    """A record's kind where it has a task, else the form of its answer (letter, number, label, text)."""
+    if record.kind and record.kind in named:
+        return record.kind
+    return scoring.pick_metric([target_of(record)], [record.choices])
+
+
+def _joined(counts: Mapping[str, int]) -> dict[str, str]:
+    """Which task each label is in: rare ones together, or in the largest where they are too few for one."""
+    task_of = {label: label for label in counts}
+    small = [label for label, n in counts.items() if n < LEAST_ITEMS]
+    if small and len(counts) > 1:
+        large = {label: n for label, n in counts.items() if label not in small}
+        enough = sum(counts[label] for label in small) >= LEAST_ITEMS or not large
+        home = "" if enough else max(large, key=lambda label: large[label])
+        task_of |= dict.fromkeys(small, home)
+    return task_of
+
+
 def domain_tasks(
     records: Sequence[Record],
     template: Any,
     cluster_of: Mapping[str, str],
     name: str = "domain",
     asked: Mapping[str, Asked] | None = None,
+    kinds: Kinds | None = None,
 ) -> list[EvalTask]:
     """The test records as generation tasks: the last answer is the target, all before it the prompt.
 
     One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
     is picked from the answers, unless `asked` names one for the kind, or under "" for all others. (The held-out loss of the
-    same records is measured with the drift.) Plain texts make one task more: bits per byte, lower is better.
+    same records is measured with the drift.) Plain texts make one task more: bits per byte, lower is better. `kinds`: those of
+    the test records, where these are others (dev) that must be measured alike.
     """
     tasks = []
     if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
         title = f"{name}_bits_per_byte"
         tasks.append(replace(as_eval_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
-    answered = [record for record in records if _place(record) > 0]
-    asked, faults = asked or {}, list[str]()
-    for kind, part in _kinds(answered).items():
-        targets = [_target(record) for record in part]
-        picked = scoring.pick_metric(targets, [record.choices for record in part])
-        wanted = asked.get(kind, asked.get("", Asked(picked)))
+    faults: list[str] = []
+    decided = kinds or Kinds.of(records, asked)
+    for kind, part in decided.split(records).items():
+        targets = [target_of(record) for record in part]
+        wanted = decided.metrics[kind]
         metric = wanted.metric
-        faults += _unfit(metric, kind or name, targets, part)
+        faults += _unfit(metric, kind or name, targets, part) if kinds is None else []
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
         limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
         limit += THOUGHTS if template.thinking else 0
-        title = "_".join(filter(None, (name, kind if kind != metric else "", metric)))
-        why = "picked from the data" if wanted == Asked(picked) else "as domain_metric asks"
+        title = decided.title(name, kind)
+        why = "as domain_metric asks" if asked and (kind in asked or "" in asked) else "picked from the data"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
         note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}{how}, {why}."
         task = ItemTask(title, metric, docs, rendered=True, limit=limit)
@@ -85,22 +149,17 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
     return [f"domain_metric '{metric}' does not fit {kind}: {bad:,} of {len(targets):,} answers {what}"] if too_many else []
 
 
-def _place(record: Record) -> int:
-    """Where the last assistant turn stands; -1 where none does."""
-    return max((i for i, turn in enumerate(record.messages) if turn.role == "assistant"), default=-1)
-
-
-def _target(record: Record) -> str:
+def target_of(record: Record) -> str:
     """The last answer, as it is scored: without thoughts."""
-    return split_thoughts(record.messages[_place(record)].content)[1]
+    return split_thoughts(record.messages[record.answer].content)[1]
 
 
 def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
-    place = _place(record)
+    place = record.answer
     return {
         "id": record.id,
         "prompt": template.prompt(record.messages[:place]),
-        "targets": [_target(record)],
+        "targets": [target_of(record)],
         "choices": list(record.choices or ()),
         "cluster": cluster_of.get(record.id, record.id),
     }
@@ -108,19 +167,3 @@ def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[s
 
 def _text_doc(record: Record, cluster_of: Mapping[str, str]) -> dict[str, Any]:
     return {"id": record.id, "prompt": "", "targets": [record.text], "cluster": cluster_of.get(record.id, record.id)}
-
-
-def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by kind, at least 20 each where there are as many; rarer ones go by the form of their answer, then together."""
-    named = {kind for kind in {r.kind for r in records} if kind and sum(r.kind == kind for r in records) >= LEAST_ITEMS}
-    named = named if len(named) <= MOST_KINDS else set()
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        form = scoring.pick_metric([_target(record)], [record.choices])
-        groups.setdefault(record.kind if record.kind and record.kind in named else form, []).append(record)
-    small = [kind for kind, part in groups.items() if len(part) < LEAST_ITEMS]
-    if small and len(groups) > 1:
-        rest = [record for kind in small for record in groups.pop(kind)]
-        home = "" if len(rest) >= LEAST_ITEMS or not groups else max(groups, key=lambda kind: len(groups[kind]))
-        groups.setdefault(home, []).extend(rest)
-    return dict(sorted(groups.items()))

@@ -3,16 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from lethe.errors import PlanError
 
-class PlanError(Exception):
-    """What the user asked cannot be done as asked.
-
-    Each fault is one sentence that names the rule, the value given and the cure.
-    """
-
-    def __init__(self, *faults: str):
-        self.faults = list(faults)
-        super().__init__("\n".join(faults))
+__all__ = ["PlanError", "faults_of", "raise_faults"]
 
 
 def faults_of(check: Callable[..., Any], *arguments: Any) -> list[str]:

@@ -26,6 +26,7 @@ from harness import PROTOCOL, calibration, quality
 from harness.backends import answering
 from harness.codec import Codec
 from harness.contract import Example
+from harness.doing import counted
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Base, Drift
 from harness.errors import PlanError
@@ -62,7 +63,8 @@ class Evaluator:
         if twice:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in twice))
         self.codec = Codec(tokenizer, template)
-        self.tasks = [Prepared(task, self.codec) for task in tasks]
+        items = sum(task.items for task in tasks)
+        self.tasks = [Prepared(task, self.codec) for task in counted(tasks, f"rendering {items:,} items, task by task")]
         self._drawn: list[str] = []
         if limit:
             long = [task for task in self.tasks if len(task.docs) > limit]
@@ -141,17 +143,24 @@ class Evaluator:
         rows: list[dict[str, Any]] = []
         with undisturbed(model):
             if self.tasks:
-                named = {task.told.name: task for task in self.tasks}
-                asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
                 with answering(self.backend, model, self.codec, journal=journal, **self._options) as lm:
-                    results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
-                for name, samples in results["samples"].items():
-                    rows += _task_rows(named[name], samples)
+                    rows += self._answered(lm)
             if drift:
                 for group, one in self._drift.items():
                     rows += self._drift_rows(group, one, model, journal)
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
         return frame.astype(dict(ITEM_COLUMNS))
+
+    def score_answers(self, lm: Any) -> pd.DataFrame:
+        """The same of what any lm-eval model answers, without drift."""
+        frame = pd.DataFrame(self._answered(lm), columns=list(ITEM_COLUMNS)).assign(fraction=1.0, alpha=1.0)
+        return frame.astype(dict(ITEM_COLUMNS))
+
+    def _answered(self, lm: Any) -> list[dict[str, Any]]:
+        named = {task.told.name: task for task in self.tasks}
+        asked: Any = {"tasks": named, "groups": {}, "group_map": {}}
+        results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+        return [row for name, samples in results["samples"].items() for row in _task_rows(named[name], samples)]
 
     def general_only(self) -> Evaluator:
         """The same on the general tasks alone, without drift."""

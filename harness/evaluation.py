@@ -14,7 +14,8 @@ from torch import nn
 from harness.backends import check_backend
 from harness.contamination import Found, search
 from harness.contract import Weights
-from harness.domain import domain_tasks, read_asked
+from harness.doing import counted, doing
+from harness.domain import Kinds, domain_tasks, read_asked
 from harness.drawn import without
 from harness.drift import Base
 from harness.errors import PlanError, raise_faults
@@ -60,12 +61,14 @@ class EvaluationPlan:
         kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
         evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        doing("checking held-out losses against the model's own")
         evaluators["final"].check()
         evaluators["curve"] = evaluators["final"].sample(**CURVE)
         evaluators["quality"] = _outputs(evaluators["final"], material, base)
         probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
         runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
+        doing("looking for prompts that are longer than the model's context")
         notes = list(evaluators["final"].notes)
         if material.plan.scoring != "float32":
             notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
@@ -73,7 +76,7 @@ class EvaluationPlan:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
-        keys = {kind: evaluator.key for kind, evaluator in evaluators.items()} | probed
+        keys = {kind: one.key for kind, one in counted(evaluators.items(), "hashing what is asked")} | probed
         return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
 
     def open(self, material: Material) -> Evaluation:
@@ -158,13 +161,18 @@ class Evaluation:
         return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
 
 
-def load_tasks(material: Material) -> list[EvalTask]:
-    """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
+def domain_of(material: Material) -> list[EvalTask]:
+    """The domain's test records as tasks, those of each stage apart."""
     tasks: list[EvalTask] = []
-    faults: list[str] = []
     for stage in material.stages:
         asked = read_asked(material.plan.domain_metric, [record.kind for record in stage.test])
         tasks += domain_tasks(stage.test, material.template, stage.cluster_of, stage.name, asked)
+    return tasks
+
+
+def load_tasks(material: Material) -> list[EvalTask]:
+    """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
+    tasks, faults = domain_of(material), list[str]()
     for suite in material.plan.suite_names:
         try:
             tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
@@ -273,8 +281,14 @@ def _probe_key(material: Material, final: Evaluator) -> str:
 
 
 def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
-    """Dev records of the domain, and of general ability where there is a pool; at most so many of each."""
-    template, clusters = material.template, material.dataset.cluster_of
-    tasks = domain_tasks(material.dataset.dev[:most], template, clusters, "dev", read_asked(material.plan.domain_metric))
+    """Dev records of the domain, measured as its test records are, and of general ability where there is a pool; at most so
+    many of each."""
+    template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    dev = {record.id for record in material.dataset.dev[:most]}
+    for stage in material.stages:
+        kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
+        own = [record for record in stage.dev if record.id in dev]
+        name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
+        tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
     general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

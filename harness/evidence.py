@@ -1,10 +1,10 @@
 """Evidence: what a comparison measured, item by item, as one JSON from which a verdict can be drawn anywhere. No torch.
 
-    schema_version, protocol, question {}, where {}
+    layout, schema_version, protocol, question {}, where {}, device
     measures  {name: {task, metric, family, group, seen, channel, primary, higher_better, chance, items [], clusters []}}
-    rows      {row: {role, track, seeds {seed: {status, reason, scores {name of a measure: [score of each item, or null]}}}}}
+    rows      {row: {role, track, seeds {seed: {status, reason, exact {}, scores {measure: [score of each item, or null]}}}}}
 
-Scores are rounded to four decimals, the same on both sides of every comparison.
+Scores are rounded to four decimals, the same on both sides of every comparison. `exact`: see harness/exact.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError
+from harness.exact import add_relations, asked_of, figures_of
 from harness.measures import HEADLINE_CHANNELS
-from harness.store import NAMES, SCHEMA_VERSION, Comparison, read_json, write_atomic
+from harness.store import NAMES, SCHEMA_VERSION, WITHOUT_MODEL, Comparison, read_json, write_atomic
 
+LAYOUT = 2
+"""Of a file of evidence. Files without one are older and lack the exact figures."""
 SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
 """Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
+ASKED = ("final", "quality")
+"""Evaluations of a check whose questions are compared exactly."""
 FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
 BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
 
@@ -36,17 +41,32 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
+        if run["role"] in WITHOUT_MODEL:
+            continue
         row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
         own = by_run.get((run["row"], run["seed"]), scores.head(0))
-        told = run.get("status_record") or {}
+        if run["status"] != "done":
+            own = own.head(0)  # scores of a run that did not end are no evidence
         row["seeds"][str(run["seed"])] = {
             "status": run["status"],
-            "reason": told.get("reason"),
+            "reason": (run.get("status_record") or {}).get("reason"),
+            "exact": figures_of(run, _asked(comparison, run)),
             "scores": {str(name): _listed(part, measures[str(name)]["items"]) for name, part in own.groupby("name", sort=True)},
         }
+    add_relations(rows)
     where = next((run["run"]["where"] for run in comparison.runs if run["run"]), {})
-    head = {"schema_version": SCHEMA_VERSION, "protocol": record["protocol"], "question": record["question"], "where": where}
-    return head | {"measures": measures, "rows": rows}
+    head = {"layout": LAYOUT, "schema_version": SCHEMA_VERSION, "protocol": record["protocol"], "question": record["question"]}
+    return head | {"where": where, "device": record["plan"]["device"], "measures": measures, "rows": rows}
+
+
+def _asked(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
+    """Task -> hash of what the run's evaluations asked it, from the stored texts."""
+    asked: dict[str, str] = {}
+    for kind in ASKED:
+        table = comparison.store.run(run["key"]).table(kind, run["evals"][kind], ["task", "item", "prompt", "target"])
+        if table is not None:
+            asked |= asked_of(table.to_pandas())
+    return asked
 
 
 def _measure(part: pd.DataFrame) -> dict[str, Any]:
@@ -93,8 +113,11 @@ def read_evidence(path: Path) -> dict[str, Any]:
     missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in found]
     if missing:
         raise PlanError(f"evidence '{path}' lacks {', '.join(missing)}: it is not what `lethe check` writes")
-    if found["schema_version"] != SCHEMA_VERSION:
-        raise PlanError(f"evidence '{path}' has schema {found['schema_version']}, this is {SCHEMA_VERSION}: measure it again")
+    layout = found.get("layout", 1)
+    if layout != LAYOUT or found["schema_version"] != SCHEMA_VERSION:
+        known = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"
+        text = f"evidence '{path}' has layout {layout}, schema {found['schema_version']}, and this version reads {known}"
+        raise PlanError(f"{text}: renew a baseline with `lethe check --accept`, measure other evidence again")
     return found
 
 

@@ -69,8 +69,9 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:
-    """The record's pieces: one sequence where the template is prefix-stable on it, else one an answer."""
+    """The record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is trained."""
     answers = [place for place, turn in enumerate(record.messages) if turn.role == "assistant"]
+    trained = [record.messages[place].trained for place in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
     seen["thoughts"] += sum(split_thoughts(record.messages[place].content)[0] is not None for place in answers)
@@ -78,9 +79,10 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]
     if steps[-1].stable:
-        return [Pieces(record.id, texts[-1], [place % 3 > 0 for place in range(len(texts[-1]))])]
+        return [Pieces(record.id, texts[-1], [on for answer in trained for on in (False, answer, answer)])]
     seen["unstable"] += 1
-    return [Pieces(record.id, pieces, [place >= len(pieces) - 2 for place in range(len(pieces))]) for pieces in texts]
+    apart = [pieces for pieces, on in zip(texts, trained, strict=True) if on]
+    return [Pieces(record.id, pieces, [False] * (len(pieces) - 2) + [True, True]) for pieces in apart]
 
 
 def check_return(template: Any, texts: Sequence[str], tokens: Sequence[Sequence[int]], source: str) -> None:

@@ -93,8 +93,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
             evaluator.forget()
             _train(spec, material, folder, evaluator, events, join)
         if not evaluator.complete:
-            events({"phase": "evaluating"})
-            evaluator.score(read_weights(_weights_path(folder)))
+            evaluator.score(read_weights(_weights_path(folder)), events)
         if not evaluation.keep:
             shutil.rmtree(folder.path / "weights", ignore_errors=True)
     except (Lost, Cramped):
@@ -194,6 +193,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
         "seed": spec.seed,
         "learning_rate": spec.training.learning_rate,
         "training": spec.question.get("training"),
+        "examples": {part: spec.question[part] for part in ("data", "general") if spec.question.get(part)},
         "budget": {"text": material.plan.budget, "meter": spec.meter, "amount": spec.allowed},
         "model": {"name": portable(material.plan).model, "hash": base.hash, "parameters": base.parameters},
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}
@@ -269,7 +269,7 @@ class Scoring:
             scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
-    def score(self, weights: Weights) -> None:
+    def score(self, weights: Weights, events: Events) -> None:
         """Every evaluation of the finished run that the store lacks. The curve's last point is part of the final scores."""
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
@@ -277,6 +277,7 @@ class Scoring:
             if kind == "path":
                 final = self.folder.scores("final", self.evaluation.keys["final"])
                 self._append("curve", self.evaluation.evaluator("curve").part_of(final), 1.0)
+            events({"phase": "evaluating", "what": kind})
             special = {"path": self._path, "stages": self._stages, "probe": self._probe}
             scores = special[kind](weights) if kind in special else self._score(kind, weights)
             self.folder.write_scores(kind, self.evaluation.keys[kind], scores)

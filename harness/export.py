@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.again import plan_of, record_of
+from harness.again import plan_of
 from harness.comparison import prepare
 from harness.contract import Weights
 from harness.engines.local import run_all
@@ -19,9 +18,11 @@ from harness.material import Material
 from harness.model import load_model, read_weights, save_model, weights_hash
 from harness.recipes import parse_recipe
 from harness.report.card import card
+from harness.report.cautions import cautions
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table
-from harness.report.verdict import NEAR_BEST, verdicts
+from harness.report.verdict import verdict_of
+from harness.results import Results, open_results
 from harness.specs import spec_of
 from harness.store import RunFolder, RunStore, read_comparison, replacing
 
@@ -33,37 +34,37 @@ MOST = 0.01
 
 def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain: bool = False, out: str = "results") -> str:
     """Write the checkpoint to `to`; gives a sentence on what it is. Raises PlanError where it cannot be had or verified."""
-    folder, store, target = Path(out) / name, RunStore(Path(out) / "runs"), Path(to)
-    record = record_of(folder)
+    results, target = open_results(out), Path(to)
+    record, store = results.record(name), results.store
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PlanError(f"'{to}' is there already: give --to a new folder")
-    summary = summarise(read_comparison(folder, store), reps=2000)
+    summary = summarise(read_comparison(results.folder(name), store))
     row = recipe or winner(summary)
     entry = _entry(record, store, row, seed)
-    material, evaluation, allowed = prepare(plan_of(record, recipes=entry["recipe"]))
+    material, evaluation, allowed = prepare(plan_of(record, recipes=entry["recipe"], out=out))
     if not parse_recipe(entry["recipe"]).folds:
         raise PlanError(
             f"{row} cannot be exported: what it adds does not fold into the base's weights, so transformers cannot load it"
         )
-    weights = _weights(entry, store, material, evaluation, allowed, retrain)
+    weights = _weights(entry, results, material, evaluation, allowed, retrain)
     with replacing(target) as fresh:
         save_model(material.base, weights, fresh)
         checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
         line = full_table(summary).set_index("row", drop=False).loc[row].to_dict()
+        told = [caution.text for caution in cautions(summary) if not caution.rows or row in caution.rows]
         named = {str(column): value for column, value in line.items()}
-        (fresh / "README.md").write_text(card(record, named, checked), encoding="utf-8")
+        (fresh / "README.md").write_text(card(record, named, checked, told), encoding="utf-8")
     return f"{row}, seed {seed}: {target}. {checked}"
 
 
 def winner(summary: Summary) -> str:
-    """The recipe that the verdicts are about; of two tracks' the one that keeps more, where it gains nearly as much."""
-    leaders = [verdict.row for verdict in verdicts(summary) if verdict.row]
-    if not leaders:
-        names = ", ".join(row.name for row in summary.recipes if row.done)
-        raise PlanError(f"the verdict names no winner; choose one with --recipe: {names}")
-    best = max(summary.estimate("gain", row).value for row in leaders)
-    near = [row for row in leaders if summary.estimate("gain", row).value >= NEAR_BEST * best]
-    return max(near, key=lambda row: summary.estimate("change", row).value)
+    """The recipe that the verdict chooses. Raises PlanError where it chooses none, or one that stands apart from no other."""
+    verdict = verdict_of(summary)
+    refusal = verdict.advice.refusal if verdict.advice else verdict.sentence.rstrip(".")
+    if verdict.row and not refusal:
+        return verdict.row
+    names = ", ".join(row.name for row in summary.recipes if row.done)
+    raise PlanError(f"the report chooses no recipe: {refusal}; choose one yourself with --recipe: {names}")
 
 
 def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
@@ -82,16 +83,17 @@ def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict
 
 
 def _weights(
-    entry: dict[str, Any], store: RunStore, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
+    entry: dict[str, Any], results: Results, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
 ) -> Weights:
     """As kept, or trained again where that is asked; bit for bit what was scored."""
-    folder = store.run(entry["key"])
+    folder = results.store.run(entry["key"])
     path = folder.path / "weights" / "model.safetensors"
     wanted = folder.read("run")["happened"]["weights_hash"]
     if path.exists():
         weights = read_weights(path)
     elif retrain:
-        weights = _trained_again(entry, material, evaluation, allowed, folder.path.parent)
+        with results.scratch("export") as place:
+            weights = _trained_again(entry, material, evaluation, allowed, RunStore(place))
     else:
         seconds = folder.read("ledger")["seconds"]
         raise PlanError(
@@ -111,7 +113,7 @@ def _weights(
 
 
 def _trained_again(
-    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, beside: Path
+    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, own: RunStore
 ) -> Weights:
     """Train the run in a store of its own; nothing is scored on the way."""
     spec = spec_of(material, entry["row"], "recipe", parse_recipe(entry["recipe"]), entry["seed"], allowed)
@@ -121,13 +123,11 @@ def _trained_again(
             f"{entry['row']} cannot be trained again: its question was {entry['key']}, here it is {spec.key}; the method's"
             " source, torch or the data differ from when it ran (`run.json` has all of them)"
         )
-    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=".export.") as place:
-        own = RunStore(Path(place))
-        run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, lambda *_: None)
-        status = own.run(spec.key).read("status") or {}
-        if status.get("status") != "done":
-            raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")
-        return read_weights(own.run(spec.key).path / "weights" / "model.safetensors")
+    run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, lambda *_: None)
+    status = own.run(spec.key).read("status") or {}
+    if status.get("status") != "done":
+        raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")
+    return read_weights(own.run(spec.key).path / "weights" / "model.safetensors")
 
 
 def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:

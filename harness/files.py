@@ -88,6 +88,9 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
+    except json.JSONDecodeError as error:
+        error.add_note(f"in {path}")
+        raise
 
 
 def names(folder: Path) -> list[str]:

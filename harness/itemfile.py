@@ -1,6 +1,7 @@
-"""JSONL files of evaluation items, read and checked.
+"""Files of evaluation items, read and checked.
 
-A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" | "phenomenon" | "cluster"?}.
+A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" | "phenomenon" | "cluster"?}, and what else
+harness/fields.py says of records and items.
 `type` says how it is scored; without one, and without one in the sidecar (harness/sidecar.py), the fields tell it:
 
     choice        choices: the likelihood of each choice's text as the assistant's answer
@@ -16,17 +17,20 @@ A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import constraints, scoring
 from harness.errors import PlanError, raise_faults
-from harness.itemrow import Doc, Row
+from harness.fields import KNOWN
+from harness.itemrow import Doc, Item
+from harness.row import FAULTS_SHOWN, Row, shortened, unread_note
 from harness.sidecar import Scorer, Sidecar, load_scorer, read_sidecar
+from harness.sources import read_rows
 from harness.store import key_of
 
-FAULTS_SHOWN = 20
 LEAST_CLUSTERS = 10
 
 
@@ -48,10 +52,11 @@ class ItemFile:
 
 
 def read_item_file(path: Path) -> ItemFile:
-    """A JSONL file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
+    """A file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
-    found = ItemFile(read_items(path, sidecar, scorer), sidecar, scorer)
+    notes: list[str] = []
+    found = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
     if "instructions" in found.kinds:
         _runnable(found, path)
     if sidecar.shots:
@@ -59,25 +64,29 @@ def read_item_file(path: Path) -> ItemFile:
     return found
 
 
-def read_items(path: Path, sidecar: Sidecar | None = None, scorer: Scorer | None = None) -> dict[str, list[Doc]]:
-    """A file's items by kind, in order. Raises PlanError with all faults."""
+def read_items(
+    path: Path, sidecar: Sidecar | None = None, scorer: Scorer | None = None, notes: list[str] | None = None
+) -> dict[str, list[Doc]]:
+    """A file's items by kind, in order; what the report must say is added to `notes`. Raises PlanError with all faults."""
     sidecar, faults = sidecar or Sidecar(), list[str]()
     docs: dict[str, list[Doc]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            row = Row(f"{path.name} line {number}", line, faults, sidecar, scorer)
-            if (read := row.read()) is not None:
-                docs.setdefault(read[0], []).append(read[1] | {"id": str(row.row.get("id", ""))})
+    unread: Counter[str] = Counter()
+    for where, value in read_rows(str(path), faults, None if scorer else KNOWN):
+        row = Row.open(where, value, faults)
+        read = Item(row, sidecar, scorer).read(unread) if row else None
+        if row and read:
+            kind, doc = read
+            docs.setdefault(kind, []).append(doc | {"id": str(row.original.get("id", ""))})
     if not docs and not faults:
         faults.append(f"{path} holds no items; give it at least one")
-    if len(faults) > FAULTS_SHOWN:
-        faults = [*faults[:FAULTS_SHOWN], f"and {len(faults) - FAULTS_SHOWN:,} more faults in {path.name}"]
-    raise_faults(faults)
+    raise_faults(shortened(faults, path.name))
+    if notes is not None:
+        notes += unread_note(path.name, unread)
     if "" in docs:  # answers to generate, no type given: one metric for all of them
         kind = scoring.pick_metric([doc["targets"][0] for doc in docs[""]])
         docs[kind] = [*docs.get(kind, []), *docs.pop("")]
-    for found in docs.values():
-        _clusters(found)
+    for part in docs.values():
+        _clusters(part)
     return docs
 
 

@@ -1,18 +1,19 @@
-"""One line of a JSONL suite, read and checked."""
+"""One item of a suite, read and checked: a row of a file as what is asked of a model and how it is scored."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections import Counter
 from typing import Any
 
 from harness import constraints
+from harness.choices import has_options, read_choice, read_options
 from harness.errors import PlanError
+from harness.fields import ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
 from harness.numbers import read_tolerance, read_unit
-from harness.records import json_type
-from harness.rules import KINDS as RULES
+from harness.row import Row, json_type, listed
 from harness.rules import parse_rules
 from harness.sidecar import Scorer, Sidecar
+from harness.turns import read_history, read_system
 
 TYPES = {
     "choice": "choice", "pair": "pair", "text": "text", "continuation": "continuation",
@@ -20,167 +21,172 @@ TYPES = {
     "constraint": "rules", "python": "python",
 }  # fmt: skip
 """Type -> kind of task; a constraint in IFEval's form is of the kind `instructions`."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NAMES = [
+    *("question", "context", "id", *ANSWERS, *CHOICES, SYSTEMS[0], HISTORIES[0]),
+    *(name for field in TABLE if field.place is Place.ITEM for name in field.names),
+]
+"""What a row may have: other names that are nearly one of these are refused."""
+BESIDE_TEXT = {
+    *("text", "id", *CLUSTERS, *KINDS),
+    *("url", "source", "title", "meta", "metadata", "timestamp", "date", "lang", "language", "license"),
+}
+"""What may stand beside the text of an item that does not say its type."""
 Doc = dict[str, Any]
 
 
-class Row:
-    """Reads one line; what is wrong with it goes to `faults`."""
+class Item:
+    """Reads one row as an item."""
 
-    def __init__(self, where: str, line: str, faults: list[str], sidecar: Sidecar, scorer: Scorer | None) -> None:
-        self.where, self.faults, self.sidecar, self.scorer = where, faults, sidecar, scorer
-        try:
-            self.row: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            self.row = {}
-            self.fault(f"is not JSON ({error.msg} at place {error.pos + 1}); write one object a line")
-            return
-        if not isinstance(self.row, dict):
-            self.fault(f"is {json_type(self.row)}; write an object with named fields")
-            self.row = {}
+    def __init__(self, row: Row, sidecar: Sidecar, scorer: Scorer | None) -> None:
+        self.row, self.sidecar, self.scorer = row, sidecar, scorer
 
-    def fault(self, text: str) -> None:
-        self.faults.append(f"{self.where}: {text}")
-
-    def read(self) -> tuple[str, Doc] | None:
+    def read(self, unread: Counter[str]) -> tuple[str, Doc] | None:
         """(kind, item); the kind is "" where the metric is still to be picked. None where the row has faults."""
-        if not self.row:
-            return None
-        before = len(self.faults)
+        row = self.row
+        before = len(row.faults)
         kind = self._kind()
-        if kind == "text":
-            found = {"prompt": "", "targets": [self._text("text")]}
-        elif kind in ("choice", "pair"):
-            choices = self._choices()
-            index = self._index(choices)
-            found = {"prompt": self._prompt(), "choices": choices, "answer": index, "targets": choices[index : index + 1]}
-        elif kind in ("rules", "instructions"):
-            found = {"prompt": self._prompt(), "targets": [""]} | (self._rules() if kind == "rules" else self._instructions())
-        elif kind == "python":
-            found = self._python()
-        else:
-            found = {"prompt": self._prompt(), "targets": self._targets(), "reasoned": "solution" in self.row}
-            found |= {"solution": self.row["solution"]} if isinstance(self.row.get("solution"), str) else {}
-            found |= self._measure() if kind in ("", "numeric") else {}
-            found |= {"rewrites": self._rewrites()} if "rewrites" in self.row else {}
-        names = ("cluster", "subject", "phenomenon")
-        cluster = next((str(self.row[name]) for name in names if self.row.get(name)), "")
-        return None if len(self.faults) > before else (kind, found | {"cluster": cluster, "subject": cluster})
+        if kind is None:
+            return None
+        doc = self._parts(kind)
+        earlier = [*read_system(row), *read_history(row)]
+        if earlier and kind in ("pair", "text", "continuation"):
+            row.fault(f"is a {kind}, which is read without a chat, but has a system prompt or history; drop it")
+        clusters = [str(row.values[name]) for name in CLUSTERS if row.values.get(name)]
+        row.read.update(CLUSTERS)
+        if kind != "python":  # the user's scorer may read any field
+            row.check_fields(NAMES, unread)
+        if len(row.faults) > before:
+            return None
+        cluster = clusters[0] if clusters else ""
+        told = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
+        return kind, doc | told | {"cluster": cluster, "subject": cluster}
 
-    def _kind(self) -> str:
-        instructed = "instruction_id_list" in self.row
-        given = self.row.get("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
+    def _parts(self, kind: str) -> Doc:
+        """What the kind asks for: prompt, accepted answers, options, rules."""
+        if kind == "text":
+            return {"prompt": "", "targets": [self.row.text("text")]}
+        if kind in ("choice", "pair"):
+            return self._choice()
+        if kind == "rules":
+            return {"prompt": self._prompt(), "targets": [""]} | self._rules()
+        if kind == "instructions":
+            return {"prompt": self._prompt(), "targets": [""]} | self._instructions()
+        if kind == "python":
+            return self._python()
+        doc: Doc = {"prompt": self._prompt(), "targets": self._targets(), "reasoned": "solution" in self.row.values}
+        if isinstance(solution := self.row.value("solution"), str):
+            doc["solution"] = solution
+        if kind in ("", "numeric"):
+            doc |= self._measure()
+        if self.row.has("rewrites"):
+            doc["rewrites"] = self._rewrites()
+        return doc
+
+    def _kind(self) -> str | None:
+        """The kind of task, as the row or its sidecar says, else by the fields that each must have; None: it is none."""
+        row = self.row
+        instructed = row.has("instruction_id_list")
+        given = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
         if given is not None and given not in TYPES:
-            self.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
+            row.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
         if given in TYPES:
             return "instructions" if given == "constraint" and instructed else TYPES[str(given)]
-        if instructed or any(rule in self.row for rule in RULES):
-            return "instructions" if instructed else "rules"
-        if "text" in self.row and "question" not in self.row:
+        if instructed:
+            return "instructions"
+        if row.first(RULES):
+            return "rules"
+        if row.has("question"):
+            if not has_options(row):
+                return ""
+            return "choice" if row.values["question"] else "pair"
+        # Nothing is asked. A text is told by its text alone: beside anything else it may be a column of another form.
+        others = [name for name in row.values if name not in BESIDE_TEXT]
+        if row.has("text") and not others:
             return "text"
-        if "choices" not in self.row:
-            return ""
-        return "choice" if self.row.get("question") else "pair"
+        cure = "; or give the type text, where the field 'text' is what is to be read" if row.has("text") else ""
+        row.fault(f"no 'question'; add it, as text (it has {listed(row.values)}){cure}")
+        return None
 
     def _prompt(self) -> str:
-        question = self._text("question", empty="choices" in self.row)
-        context = self._text("context", empty=True) if self.row.get("context") is not None else ""
-        return "\n".join(filter(None, (question, context)))
+        row = self.row
+        question = row.text("question", optional=has_options(row) and row.has("question"))
+        return "\n".join(filter(None, (question, row.text("context", optional=True))))
 
-    def _text(self, field: str, empty: bool = False) -> str:
-        value = self.row.get(field)
-        if not isinstance(value, str):
-            fields = ", ".join(f"'{name}'" for name in self.row)
-            self.fault(f"'{field}' is {json_type(value)}; write it as text (the row has {fields})")
-        elif not value.strip() and not empty:
-            self.fault(f"'{field}' is empty; fill it or remove the row")
-        else:
-            return value
-        return ""
+    def _choice(self) -> Doc:
+        row = self.row
+        prompt = self._prompt() if row.has("question") else ""
+        options = read_options(row)
+        if options is None:
+            return {}
+        place, choices = read_choice(row, options), list(options.texts)
+        return {"prompt": prompt, "choices": choices, "answer": place, "targets": choices[place : place + 1]}
 
     def _rewrites(self) -> list[str]:
         """The question in other words."""
-        value = self.row["rewrites"]
+        value = self.row.value("rewrites")
         if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
-            self.fault(f"'rewrites' is {json_type(value)}; write a list of the question's other wordings, as texts")
+            self.row.fault(f"'rewrites' is {json_type(value)}; write a list of the question's other wordings, as texts")
             return []
         return value
-
-    def _choices(self) -> list[str]:
-        value = self.row.get("choices")
-        texts = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
-        if not texts or not 2 <= len(value) <= len(LETTERS):
-            self.fault(f"'choices' is {json_type(value)}; write a list of 2 to {len(LETTERS)} non-empty texts")
-            return []
-        return value
-
-    def _index(self, choices: Sequence[str]) -> int:
-        """The right choice, given as a letter, an index from 0, or its text."""
-        value = self.row.get("answer")
-        if isinstance(value, str) and value not in LETTERS[: len(choices)] and choices.count(value) == 1:
-            return choices.index(value)
-        index = LETTERS.find(value) if isinstance(value, str) and len(value) == 1 else value
-        if choices and (type(index) is not int or not 0 <= index < len(choices)):
-            last = LETTERS[len(choices) - 1]
-            self.fault(f"'answer' is {value!r}; give a letter from A to {last}, an index from 0, or a choice's text")
-            return 0
-        return index if isinstance(index, int) else 0
 
     def _targets(self) -> list[str]:
         """The accepted answers, as texts."""
-        value = self.row.get("answer")
+        value = self.row.value("answer")
         values = value if isinstance(value, list) and value else [value]
-        good = [str(v) for v in values if isinstance(v, (str, int, float)) and str(v).strip()]
+        good = [str(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).strip()]
+        good = [self.row.checked("'answer'", text) for text in good]
         if len(good) < len(values):
-            self.fault(f"'answer' is {json_type(value)}; give a text, a number, or a list of accepted texts")
+            self.row.fault(f"'answer' is {json_type(value)}; give a text, a number, or a list of accepted texts")
         return good
 
     def _measure(self) -> Doc:
         """Tolerance and unit, where they are given."""
-        found = {
-            "tolerance": self.row.get("tolerance", self.sidecar.tolerance),
-            "unit": self.row.get("unit", self.sidecar.unit),
-        }
+        row = self.row
+        tolerance = row.value("tolerance") if row.has("tolerance") else self.sidecar.tolerance
+        unit = row.value("unit") if row.has("unit") else self.sidecar.unit
         try:
-            read_tolerance(found["tolerance"])
-            read_unit(found["unit"])
+            read_tolerance(tolerance)
+            read_unit(unit)
         except ValueError as error:
-            self.fault(str(error))
-        return {name: value for name, value in found.items() if value}
+            row.fault(str(error))
+        return {name: value for name, value in (("tolerance", tolerance), ("unit", unit)) if value}
 
     def _rules(self) -> Doc:
         """The row's own rules and the sidecar's."""
-        own = [{"name": kind, kind: self.row[kind]} for kind in RULES if kind in self.row]
+        row = self.row
+        own = [{"name": kind, kind: row.value(kind)} for kind in RULES if row.has(kind)]
         if not own and not self.sidecar.rules:
-            self.fault(f"a constraint has no rule; give one of {', '.join(RULES)}, or instruction_id_list and kwargs")
+            row.fault(f"a constraint has no rule; give one of {', '.join(RULES)}, or instruction_id_list and kwargs")
         try:
-            parse_rules(own, self.where)
+            parse_rules(own, row.where)
         except PlanError as error:
-            self.faults += error.faults
-        told = "; ".join(f"{name} {rule[name]}" for rule in own for name in (rule["name"],))
+            row.faults += error.faults
+        told = "; ".join(f"{rule['name']} {rule[rule['name']]}" for rule in own)
         return {"rules": [*own, *self.sidecar.rules], "targets": [told]}
 
     def _instructions(self) -> Doc:
         """IFEval's instructions and their settings."""
-        names, settings = self.row.get("instruction_id_list"), self.row.get("kwargs")
+        names, settings = self.row.value("instruction_id_list"), self.row.value("kwargs")
         if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:
-            self.fault("'instruction_id_list' and 'kwargs' are not two lists of the same length; give each instruction its own")
+            self.row.fault("'instruction_id_list' and 'kwargs' are no two lists of one length; give each instruction its own")
             return {}
         if unknown := [name for name in names if name not in constraints.known()]:
-            self.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {', '.join(sorted(constraints.known()))}")
+            known = ", ".join(sorted(constraints.known()))
+            self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {known}")
         return {"instructions": names, "settings": [one or {} for one in settings], "targets": ["; ".join(map(str, names))]}
 
     def _python(self) -> Doc:
         """The row as its scorer sees it; the scorer is tried on it."""
-        prompt = self._prompt()
+        prompt, row = self._prompt(), self.row
         if self.scorer is None:
-            self.fault("'type' is python; name its function in the sidecar: scorer = \"file.py:function\"")
+            row.fault("'type' is python; name its function in the sidecar: scorer = \"file.py:function\"")
             return {}
         try:
-            metrics = self.scorer.try_on(self.row, self.where)
+            metrics = self.scorer.try_on(row.original, row.where)
         except PlanError as error:
-            self.faults += error.faults
+            row.faults += error.faults
             return {}
-        shown = self.row.get("answer")
+        shown = row.original.get("answer")
         shown = [str(v) for v in (shown if isinstance(shown, list) else [shown]) if v is not None]
-        return {"prompt": prompt, "targets": shown or [""], "row": self.row, "metrics": metrics, "source": self.scorer.source}
+        source = self.scorer.source
+        return {"prompt": prompt, "targets": shown or [""], "row": row.original, "metrics": metrics, "source": source}

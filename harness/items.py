@@ -102,7 +102,10 @@ class ItemTask(Task):
         turns = [
             {"role": role, "content": text} for pair in examples for role, text in zip(("user", "assistant"), pair, strict=True)
         ]
-        return options["chat_template"]([*turns, {"role": "user", "content": doc["prompt"]}])
+        earlier = [{"role": role, "content": text} for role, text in doc.get("before", ())]
+        system = [turn for turn in earlier if turn["role"] == "system"]
+        history = [turn for turn in earlier if turn["role"] != "system"]
+        return options["chat_template"]([*system, *turns, *history, {"role": "user", "content": doc["prompt"]}])
 
     def construct_requests(self, doc: Doc, ctx: str, **options: Any) -> list[Instance]:
         if self.kind == "text":

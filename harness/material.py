@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from harness.budget import Budget, parse_budget
+from harness.budget_text import Budget, parse_budget
 from harness.bundled import embedded
 from harness.contamination import Found
 from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
+from harness.doing import doing
 from harness.errors import PlanError, raise_faults
 from harness.examples import check_known
-from harness.gpus import find_gpu
 from harness.kernels import kernels_of
+from harness.machine import meter_of, resolve_machine, resolve_workers, scoring_of
 from harness.model import BaseModel, architecture_of, open_base
 from harness.packing import check_packing, encode_texts
 from harness.plan import Plan, resolve_places
@@ -27,7 +27,6 @@ from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records
-from harness.sharding import devices_of
 from harness.template import ChatTemplate
 from harness.thoughts import split_thoughts
 
@@ -37,10 +36,6 @@ CURES = {
     "stages": "needs two stages; give DATA=first.json,second.json",
 }
 """What a recipe may need of a plan, and how to have it."""
-
-
-SCORED = 16
-"""Bytes of GPU memory for each parameter at which models are scored in fp32: two of them, and as much again to work in."""
 
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
@@ -104,7 +99,7 @@ def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source
 
 def gather(plan: Plan) -> Material:
     """Load and check everything. Raises one PlanError with all faults."""
-    plan = _resolve_machine(resolve_places(plan))
+    plan = resolve_machine(resolve_places(plan))
     faults: list[str] = []
 
     def attempt(action: Any, *arguments: Any, **options: Any) -> Any:
@@ -116,13 +111,14 @@ def gather(plan: Plan) -> Material:
 
     budget = attempt(parse_budget, plan.budget)
     recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
+    doing(f"reading and hashing the model {plan.model}")
     base = attempt(open_base, plan.model)
     text = plan.mode == "cpt"
+    doing(f"reading {plan.data}, and looking for records that are alike")
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
-    general = attempt(read_records, plan.general, "both" if text else "chat") if plan.general else []
-    if budget and budget.unit != "epochs" and plan.meter not in (None, budget.unit):
-        faults.append(f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one")
-    if budget and plan.gpus_per_run < 1 and _meter(plan, budget) == "seconds":
+    unread: list[str] = []
+    general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
+    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
     kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
@@ -136,6 +132,7 @@ def gather(plan: Plan) -> Material:
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
+    doing(f"tokenising {len(dataset.train) + len(pool):,} records")
     domain = [
         dataclasses.replace(example, stage=number) if number > 1 else example
         for number, stage in enumerate(stages, 1)
@@ -145,7 +142,7 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
     chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
-    notes = [*dataset.notes, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
+    notes = [*dataset.notes, *unread, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(
@@ -159,58 +156,15 @@ def _thinks(records: Sequence[Record]) -> bool:
     return 10 * sum(split_thoughts(answer)[0] is not None for answer in answers) >= max(1, len(answers))
 
 
-def _resolve_machine(plan: Plan) -> Plan:
-    """Device, precision, seeds and workers of this machine."""
-    device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PlanError(f"device '{device}' is asked for but torch sees no GPU here; use device cpu")
-    gpu = device.startswith("cuda")
-    precision = plan.precision or ("bfloat16" if gpu or plan.gpu or _fast_bf16() else "float32")
-    seeds = plan.seeds or (3 if gpu else 1)
-    held = plan.ranks
-    if gpu and not plan.ray and held > (seen := torch.cuda.device_count()):
-        cure = "ask for at most so many, or spread a run over several nodes with --ray (docs/cluster.md)"
-        raise PlanError(f"gpus_per_run is {held} but torch sees {seen} GPUs here; {cure}")
-    named = devices_of(plan.devices) if plan.devices else []
-    if gpu and named and max(named) >= (seen := torch.cuda.device_count()):
-        raise PlanError(f"devices names GPU {max(named)} but torch sees {seen} GPUs here, from 0; name some of these")
-    runs = len(named) // held if named else 1
-    here = None if plan.ray else runs if gpu else max(1, (os.cpu_count() or 1) // (plan.threads * held))
-    workers = plan.workers or here  # on a cluster None: all that fit
-    return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
-
-
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """The binding meter, tokens an example and a packed row (plain text is packed), and what models are scored in."""
+    """The meter, tokens an example and a packed row (plain text is packed), what models are scored in, runs at once."""
     packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
     lengths = {
         "max_length": min(base.max_length, plan.max_length or 2048),
         "pack_length": packed and min(packed, base.max_length),
     }
-    scoring = plan.scoring or ("float32" if _gpu_memory(plan) >= SCORED * base.parameters else "bfloat16")
-    return dataclasses.replace(plan, meter=_meter(plan, budget), scoring=scoring, **lengths)
-
-
-def _gpu_memory(plan: Plan) -> float:
-    """Bytes of the GPU that a run has, as named or as seen; infinite where it has none."""
-    if plan.gpu:
-        whole = find_gpu(plan.gpu).memory
-    elif str(plan.device).startswith("cuda"):
-        whole = torch.cuda.get_device_properties(plan.device).total_memory
-    else:
-        return math.inf
-    return whole * min(1.0, plan.gpus_per_run)
-
-
-def _fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
-
-
-def _meter(plan: Plan, budget: Budget) -> str:
-    """What binds: as asked, else seconds on a GPU and FLOPs on a CPU."""
-    default = "seconds" if (plan.device or "").startswith("cuda") else "flops"
-    return plan.meter or (budget.unit if budget.unit != "epochs" else default)
+    plan = resolve_workers(plan, base.parameters)
+    return dataclasses.replace(plan, meter=meter_of(plan, budget), scoring=scoring_of(plan, base.parameters), **lengths)
 
 
 def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:

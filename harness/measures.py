@@ -10,8 +10,13 @@ import pandas as pd
 from harness.bootstrap import BLOCK
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
-NEAR_CHANCE = 0.1
-"""A task the base answers by less than this above chance can neither be forgotten nor retained."""
+ABOVE_CHANCE = 0.1
+"""A family enters retention where the lower end of the 95 % interval of the base's chance-corrected score is above this: what
+stands at chance can neither be forgotten nor retained. A guess: ten points to lose, for sure."""
+HELD_OUT_TEXTS = "held_out_texts"
+"""The task of texts of held-out families, on which the distance from the base and the loss are measured."""
+Z = 1.959964
+"""Standard deviations of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Quantity:
     """A headline number: weights over measures, and what of each measure is averaged."""
 
     kind: str
-    """`points` (tuned − base, × 100), `change` (the same, chance-corrected), `retention` (%), `level` (the mean itself)."""
+    """`points` (tuned minus base, × 100), `form` and `knowledge` (its two parts), `change` (points, chance-corrected),
+    `retention` (%, a ratio of means), `level` (the mean itself)."""
     weights: np.ndarray
     """(M,), zero where the measure does not enter."""
 
@@ -35,12 +41,64 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     table["items"] = table["items"].fillna(0).astype(int)
     table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
-    away = (table["base"] - table["chance"]) * np.where(table["higher_better"] | (table["chance"] == 0), 1, -1)
     general = table["headline"] & (table["group"] == "general")
-    table["near_chance"] = general & (away < NEAR_CHANCE)
+    table["above_chance"] = _above_chance(scores[scores["row"] == base], table, general)
+    table["near_chance"] = general & ~(table["above_chance"] > ABOVE_CHANCE)
     pairs = pd.Series(list(zip(table["task"], table["metric"], strict=True)), index=table.index)
-    table["kept"] = general & (~table["near_chance"] & table["base"].notna() if kept is None else pairs.isin(kept))
+    table["kept"] = general & (~table["near_chance"] if kept is None else pairs.isin(kept))
     return table
+
+
+def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Scores on the scale where chance is 0 and a perfect answer is 1.
+
+    Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rising, falling = (scores - chance) / (1 - chance), np.where(chance > 0, (chance - scores) / chance, np.nan)
+    return np.where(higher, rising, falling)
+
+
+def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
+    """Lower end of the 95 % interval of the base's chance-corrected score in each measure's family, by row of `table`.
+
+    Infinite where there is no chance level. A family is the mean of its tasks, and its items resample by cluster.
+    """
+    found = pd.Series(np.nan, index=table.index)
+    own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
+    for _, part in table[general].groupby("family"):
+        no_chance = ~part["higher_better"] & (part["chance"] == 0)
+        found[part.index[no_chance]] = np.inf
+        scaled = part[~no_chance]
+        if len(scaled):
+            told = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
+            items = own[["task", "metric", "item", "cluster", "score"]].merge(told.assign(tasks=len(scaled)))
+            level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
+            value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
+            found[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
+    return found
+
+
+def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
+    """Lower end of the 95 % interval of a mean over tasks, from `task`, `cluster`, `item` and `value` (at most 1) of each item.
+
+    Wilson's interval, which holds where all answers are right, with as many items as would give the standard error that
+    clusters give. `value` is chance-corrected, so the interval is taken on the share of the way from the `worst` value to 1.
+    """
+    if items.empty:
+        return np.nan
+    tasks = items.groupby("task")["value"]
+    mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
+    place = items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
+    sums = ((items["value"] - tasks.transform("mean")) / size).groupby(place.to_numpy()).sum()
+    many = len(sums)
+    variance = float((sums**2).sum()) * many / max(many - 1, 1)
+    low = min(worst, float(items["value"].min()))
+    share = (mean - low) / (1 - low)
+    spread = variance / (1 - low) ** 2
+    n = share * (1 - share) / spread if spread > 0 and 0 < share < 1 else many
+    centre, half = share + Z**2 / (2 * n), Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
+    return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
 
 
 def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
@@ -86,50 +144,103 @@ def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.nd
     return weights
 
 
-def quantities_of(measures: pd.DataFrame) -> dict[str, Quantity]:
+def quantities_of(measures: pd.DataFrame, floor: bool = False) -> dict[str, Quantity]:
     """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
 
-    `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1.
+    `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1. Where no
+    family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
+    by which gain has its parts of form and knowledge.
     """
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
     found = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
-    scopes = {"": kept, ":seen": kept & seen, ":held_out": kept & ~seen}
-    scopes |= {f":family:{name}": kept & (measures["family"] == name) for name in measures.loc[kept, "family"].unique()}
-    scopes |= {f":channel:{name}": kept & (measures["channel"] == name) for name in measures.loc[kept, "channel"].unique()}
+    parts = domain & measures["higher_better"]
+    if floor and (parts == domain).all():
+        found |= {f"gain:{part}": Quantity(part, found["gain"].weights) for part in ("form", "knowledge")}
+    general = measures["headline"] & (measures["group"] == "general")
+    changed = kept if kept.any() else general
+    scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
+    for column in ("family", "channel"):
+        scopes |= {f":{column}:{name}": changed & (measures[column] == name) for name in measures.loc[changed, column].unique()}
     for scope, mask in scopes.items():
-        weights = _macro(measures, mask)
-        found |= {f"retention{scope}": Quantity("retention", weights), f"change{scope}": Quantity("change", weights)}
+        found[f"change{scope}"] = Quantity("change", _macro(measures, mask))
+        if kept.any():
+            found[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
     found["general"] = Quantity("level", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
         found[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
-    for (metric, group), _ in measures.groupby(["metric", "group"]):
-        mask = (measures["metric"] == metric) & (measures["group"] == group)
-        found[f"level:{metric}:{group}"] = Quantity("level", _macro(measures, mask, by="task"))
+    found |= _levels(measures)
     return {name: quantity for name, quantity in found.items() if quantity.weights.any()}
 
 
+def _levels(measures: pd.DataFrame) -> dict[str, Quantity]:
+    """`level:<metric>:<group>`, the mean over a group's tasks; texts of held-out families are a group of their own,
+    `level:<metric>:held_out`, since those of `general` are the pool's, which methods may draw on."""
+    group = measures["group"].astype(object).mask(measures["task"] == HELD_OUT_TEXTS, "held_out")
+    found = {}
+    for metric, name in sorted(set(zip(measures["metric"], group, strict=True))):
+        inside = (measures["metric"] == metric) & (group == name)
+        found[f"level:{metric}:{name}"] = Quantity("level", _macro(measures, inside, by="task"))
+    return found
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How scores of each measure are read, (M,)."""
+
+    sign: np.ndarray
+    chance: np.ndarray
+    span: np.ndarray
+    inverted: np.ndarray
+    """Lower is better, without a chance level: its score is the base's over its own."""
+
+    @classmethod
+    def of(cls, measures: pd.DataFrame) -> _Scale:
+        higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
+        span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+        return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
+
+    def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
+        """What each kind of quantity averages, (B, R, M); of retention the numerator."""
+        moved = 100 * self.sign * (after - before)
+        parts = {"points": moved, "change": moved / self.span, "level": after}
+        ability = np.where(self.inverted, before / after - 1, moved / self.span / 100)
+        parts["retention"] = 100 * ability
+        if floor is not None:
+            parts["form"] = 100 * (np.minimum(after, floor) - np.minimum(before, floor))
+            parts["knowledge"] = moved - parts["form"]
+        return parts
+
+    def ability(self, before: np.ndarray) -> np.ndarray:
+        """What there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
+        return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
+
+
 def evaluated(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray
+    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, floor: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory."""
-    higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
-    sign, inverted = np.where(higher, 1.0, -1.0), ~higher & (chance == 0)
-    span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
+
+    Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it
+    falls where the change in points does and a family the base is weak in counts as little as it has to lose.
+    `floor`: which row is the constant answer. Of a row's gain its `form` is what it has in common with that.
+    """
+    scale = _Scale.of(measures)
     values = {name: np.empty(tuned.shape[1::-1]).T for name in quantities}
     for begin in range(0, len(tuned), BLOCK):
         block = slice(begin, begin + BLOCK)
         after, before = tuned[block], start[block]
         with np.errstate(invalid="ignore", divide="ignore"):
-            moved = 100 * sign * (after - before)
-            kept = np.where(inverted, before / after, (after - chance) / (before - chance))
-            parts = {"points": moved, "change": moved / span, "retention": 100 * (kept - 1), "level": after}
+            parts = scale.parts(after, before, None if floor is None else after[:, floor : floor + 1])
+            ability = scale.ability(before)
             for name, q in quantities.items():
                 use = q.weights > 0
                 part, weights = parts[q.kind][..., use], q.weights[use]
                 if q.kind == "level":  # over the tasks where a row has it: repetition needs an answer of some length
                     known = np.isfinite(part)
                     values[name][block] = np.where(known, part, 0.0) @ weights / (known @ weights)
+                elif q.kind == "retention":
+                    values[name][block] = 100.0 + part @ weights / (ability[..., use] @ weights)
                 else:
-                    values[name][block] = part @ weights + (100.0 if q.kind == "retention" else 0.0)
+                    values[name][block] = part @ weights
     return values

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError, raise_faults
+from harness.question import differing_fields
 from harness.store import RunFolder, RunStore, read_json, replacing, write_json
 
 LEFT = ("weights", "models", "checkpoint", "lock", "tensorboard")
@@ -63,8 +64,8 @@ def _record(folder: Path) -> dict[str, Any]:
 def _unlike(one: Path, first: dict[str, Any], other: Path, second: dict[str, Any]) -> list[str]:
     """A fault for each field in which two comparisons ask another question, or another evaluation."""
     pairs = [(name, first.get(name), second.get(name)) for name in WHOLE]
-    ask, asks = first.get("question") or {}, second.get("question") or {}
-    pairs += [(name, ask.get(name), asks.get(name)) for name in sorted({*ask, *asks})]
+    questions = (record.get("question") or {} for record in (first, second))
+    pairs += [(found.name, found.then, found.now) for found in differing_fields(*questions)]
     pairs += [(f"evaluation '{kind}' (suites, prompts, limit)", *keys) for kind, keys in _evaluations(first, second).items()]
     return [
         f"{name} differs: {a!r} in {one}, {b!r} in {other}; what is compared must share it" for name, a, b in pairs if a != b

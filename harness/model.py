@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Weights
 from harness.errors import PlanError
-from harness.files import replacing
+from harness.files import is_local, read_bytes, replacing
 from harness.packing import inputs_of
 
 
@@ -218,7 +218,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 
 
 def read_weights(path: Path) -> Weights:
-    """What `save_weights` wrote."""
-    from safetensors.torch import load_file
+    """What `save_weights` wrote, on whatever file system."""
+    from safetensors.torch import load, load_file
 
-    return load_file(path)
+    return load_file(path) if is_local(path) else load(read_bytes(path))

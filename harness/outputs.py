@@ -213,8 +213,8 @@ def _open(task: Prepared, place: int, known: Mapping[str, Record], template: Any
 
 def _reworded(record: Record, template: Any) -> list[str]:
     """The prompt of a domain record with its last question reworded."""
-    place = max(i for i, turn in enumerate(record.messages) if turn.role == "assistant")
-    if not place or record.messages[place - 1].role != "user":
+    place = record.answer
+    if place < 1 or record.messages[place - 1].role != "user":
         return []
     before, last = record.messages[: place - 1], record.messages[place - 1]
     return [template.prompt((*before, Turn("user", text))) for text in rewrites(last.content)]

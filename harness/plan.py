@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.bundled import embedded, for_own_models
+from harness.bundled import ROOT, embedded, for_own_models
+from harness.early import early_faults
 from harness.errors import PlanError, raise_faults
 from harness.plan_faults import faults_of_plan
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def option(default: Any, text: str) -> Any:
@@ -119,7 +120,8 @@ class Plan:
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
     )
     require: str | None = option(
-        None, "limits of the report's recommendation, as retention=95 seconds=600 memory=16GB: any of them"
+        None,
+        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
     )
     checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
     keep: float = option(20.0, "GB of full weights kept under results/runs")
@@ -199,7 +201,7 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
             faults.append(f"{key} takes {wanted}, not {given[key]!r}")
             given[key] = fields[key].default
     plan = Plan(**given)
-    raise_faults(faults + faults_of_plan(plan))
+    raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
     return plan
 
 
@@ -234,6 +236,15 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
     return str(bundled), test or (str(beside) if beside.exists() else None)
 
 
+def _default_name(plan: Plan) -> str:
+    """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
+    stem = "+".join(Path(source).stem for source in plan.sources)
+    if plan.model is not None:
+        model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
+        stem = f"{stem}-{model}"
+    return re.sub(r"[^\w.+-]+", "-", stem).strip(".-") or "comparison"
+
+
 def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
@@ -248,6 +259,5 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.suites is None:
         changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
     if plan.name is None:
-        stem = "+".join(Path(source).stem for source in plan.sources)
-        changes["name"] = stem if plan.model is None else f"{stem}-{Path(plan.model).name}"
+        changes["name"] = _default_name(plan)
     return dataclasses.replace(plan, **changes)

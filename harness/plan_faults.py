@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING
 
+from harness.bounds import Bound, bound_fault
 from harness.errors import faults_of
 from harness.gpus import find_gpu
 from harness.limits import parse_limits
+from harness.question import RESERVED
 from harness.scoring import read_metrics
 from harness.sharding import devices_of, zero_of
 
 if TYPE_CHECKING:
     from harness.plan import Plan
 
-POSITIVE = (
-    "batch_size",
-    "clip",
-    "gpus_per_run",
-    "learning_rate",
-    "limit",
-    "max_length",
-    "micro_tokens",
-    "pack_length",
-    "seeds",
-    "threads",
-    "workers",
-)
-CHOICES = {
+BOUNDS: dict[str, Bound] = {
+    "batch_size": "[1, inf)",
+    "checkpoint_every": "[0, inf]",
+    "clip": "(0, inf)",
+    "gpus_per_run": "(0, inf)",
+    "keep": "[0, inf]",
+    "learning_rate": "(0, inf)",
+    "limit": "[1, inf)",
+    "max_length": "[1, inf)",
+    "micro_tokens": "[1, inf)",
+    "pack_length": "[1, inf)",
+    "seeds": "[1, 1000]",
+    "threads": "[1, inf)",
+    "tune": "[0, 1000]",
+    "warmup": "[0, 1)",
+    "weight_decay": "[0, inf)",
+    "workers": "[1, inf)",
     "mode": ("sft", "cpt"),
     "backend": ("hf", "vllm"),
     "meter": ("flops", "seconds", "tokens", "steps"),
@@ -36,21 +43,17 @@ CHOICES = {
     "decay": ("cosine", "linear", "constant"),
     "kernels": ("liger", "plain"),
 }
+"""What each option may be (harness/bounds.py); None, where nothing is given, is no matter of theirs."""
+DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+LONGEST_NAME = 200
+"""Bytes; file systems allow 255, and names of files are made of it."""
 
 
 def faults_of_plan(plan: Plan) -> list[str]:
     """What is wrong with a plan by itself, before anything is loaded."""
-    faults = [
-        f"{key} must be above 0, not {value}" for key in POSITIVE if (value := getattr(plan, key)) is not None and value <= 0
-    ]
-    if not 0 <= plan.warmup < 1:
-        faults.append(f"warmup is a share of the budget from 0 to below 1, not {plan.warmup}")
-    for key in ("weight_decay", "keep", "tune", "checkpoint_every"):
-        if getattr(plan, key) < 0:
-            faults.append(f"{key} must be 0 or more, not {getattr(plan, key)}")
-    for key, known in CHOICES.items():
-        if getattr(plan, key) not in (None, *known):
-            faults.append(f"{key} is {', '.join(known[:-1])} or {known[-1]}, not '{getattr(plan, key)}'")
+    faults = [fault for key, bound in BOUNDS.items() if (fault := bound_fault(key, getattr(plan, key), bound))]
+    if plan.name is not None:
+        faults += name_faults(plan.name)
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:
@@ -77,11 +80,26 @@ def faults_of_plan(plan: Plan) -> list[str]:
     return faults
 
 
+def name_faults(name: str) -> list[str]:
+    """What is wrong with a comparison's name, which is its folder's too."""
+    if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+        return [f"name {name!r} is to be the name of a folder under `out`: no slash, no dot at its start, nothing that hides"]
+    if name in RESERVED:
+        return [f"name '{name}' is taken: {name}/ under `out` holds what all comparisons share; give another"]
+    if len(name.encode()) > LONGEST_NAME:
+        return [f"name of {len(name.encode()):,} bytes is too long for a folder: {LONGEST_NAME} at most; give a shorter one"]
+    return []
+
+
 def device_faults(plan: Plan) -> list[str]:
     """What is wrong with how runs are computed and spread over devices."""
+    if not math.isfinite(plan.gpus_per_run):
+        return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
     found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
     faults = [fault for faults in found.values() for fault in faults]
+    if plan.device is not None and not DEVICE.fullmatch(plan.device):
+        faults.append(f"device is cpu or cuda, not '{plan.device}'")
     if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
         faults.append(f"gpus_per_run is {plan.ranks} but devices names {named}: name more, or ask for fewer")
     if plan.devices is not None and plan.ray:

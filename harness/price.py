@@ -9,6 +9,7 @@ attention).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,48 @@ PROBES = (Shape(1, 8, 2), Shape(2, 8, 4), Shape(1, 16, 2), Shape(1, 16, 8), Shap
 
 
 def price_of(model: nn.Module, *, backward: bool) -> Price:
-    """Measure a model's price on the meta device, with its present set of trained parameters."""
+    """Measure a model's price on the meta device, with its present set of trained parameters.
+
+    Models of one structure have one price, so each structure is measured once per process.
+    """
+    key = structure_of(model, backward)
+    if key not in _measured:
+        _measured[key] = measure_price(model, backward=backward)
+    return _measured[key]
+
+
+_measured: dict[Any, Price] = {}
+"""Prices by `structure_of`."""
+
+
+def structure_of(model: nn.Module, backward: bool) -> Any:
+    """Return a hash of all that a pass over the model can cost: its modules' classes, settings and shapes, and what trains.
+
+    Settings are the plain values among a module's attributes (`top_k`, `use_dora`); `training` is left out, since dropout
+    multiplies no matrices. A model that runs code of its own (hooks, a forward replaced on an instance) is like no other.
+    """
+    config = getattr(model, "config", None)
+    parts: list[Any] = [backward, config.to_dict() if config is not None else None]
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            return object()
+        settings = [(key, value) for key, value in sorted(vars(module).items()) if key != "training" and _is_plain(value)]
+        own = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
+        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, own))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, or a collection of them: such have a `repr` that tells all of them."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def measure_price(model: nn.Module, *, backward: bool) -> Price:
+    """Count passes over `PROBES` and fit the price; raises RuntimeError where it does not reproduce them."""
     counted = [count_flops(model, shape, backward=backward) for shape in PROBES]
     price = fit(counted)
     for shape, flops in zip(PROBES, counted, strict=True):

@@ -6,32 +6,35 @@ that is installed nowhere is named by its file and class: `my/idea.py:Idea(stren
 
 from __future__ import annotations
 
-import ast
-import difflib
 import hashlib
 import inspect
-import re
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations
 from pathlib import Path
-from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any, get_args
 
 from harness.contract import Method, overrides
 from harness.errors import PlanError
+from harness.recipe_text import (
+    FILE,
+    Setting,
+    bundled_methods,
+    check_known,
+    installed_methods,
+    read_terms,
+    setting_faults,
+)
 from harness.wrapping import CHAINED_PLACES, PLACES
 
 CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
 ALONE = {"order": "the order of the examples"}
 """Axes that one method may fill -> what it chooses."""
-FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
-"""A method named by its file and class."""
 
 
 @dataclass(frozen=True)
@@ -85,48 +88,71 @@ PLAIN = Recipe("", (), (), (), None)
 @cache
 def methods() -> dict[str, type[Method]]:
     """Every method that can be used, by name."""
-    import trainers
-
-    found: dict[str, type[Method]] = {}
-    for info in iter_modules(trainers.__path__):
-        wanted = info.name.replace("_", "")
-        module = import_module(f"trainers.{info.name}")
-        classes = [c for n, c in vars(module).items() if n.lower() == wanted and inspect.isclass(c) and issubclass(c, Method)]
-        if not classes:
-            raise TypeError(f"trainers/{info.name}.py must define a Method class named like the file")
-        found[info.name] = classes[0]
-    for point in entry_points(group="lethe.methods"):
+    found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
+    for point in installed_methods():
         if point.name in found:
             raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
-        found[point.name] = point.load()
+        found[point.name] = _installed(point)
     return found
 
 
 def find_method(name: str) -> type[Method]:
     """The method of this name, or the class that `path/to/file.py:Class` names."""
+    check_known(name)
     if file := FILE.fullmatch(name):
         return _from_file(str(Path(file[1]).resolve()), file[2])
-    known = methods()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
-        raise PlanError(f"there is no method '{name}'; {hint}")
-    return known[name]
+    return methods()[name]
+
+
+def _bundled(name: str, path: Path) -> type[Method]:
+    """The class in a file of `trainers/` that is named like the file.
+
+    Files are found beside this package and loaded under names of their own, so that a `trainers` package of somebody else's,
+    wherever it stands on the import path, is neither taken for ours nor hidden by ours.
+    """
+    module = _load(path, f"lethe.trainers.{name}")
+    wanted = name.replace("_", "")
+    for title, value in vars(module).items():
+        if title.lower() == wanted and inspect.isclass(value) and issubclass(value, Method):
+            return value
+    raise TypeError(f"trainers/{name}.py must define a Method class named like the file")
+
+
+def _installed(point: EntryPoint) -> type[Method]:
+    """The method of another package. Raises PlanError where it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:  # whatever the package's code raises
+        cure = "mend or uninstall that package"
+        raise PlanError(
+            f"method '{point.name}' of {point.value} cannot be loaded: {type(error).__name__}: {error}; {cure}"
+        ) from error
 
 
 @cache
 def _from_file(path: str, name: str) -> type[Method]:
-    if not Path(path).is_file():
-        raise PlanError(f"there is no file {path} to take method {name} from; check the path")
-    title = f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
-    spec = spec_from_file_location(title, path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[title] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        module = _load(Path(path), f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
+    except Exception as error:  # whatever the user's file raises
+        raise PlanError(f"{path} cannot be loaded: {type(error).__name__}: {error}; mend it") from error
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise PlanError(f"{path} defines no Method named {name}; write `class {name}(Method)` there")
     return found
+
+
+def _load(path: Path, name: str) -> ModuleType:
+    """The module in a file, under a name of its own."""
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -179,13 +205,6 @@ def unsharded(recipe: Recipe, stages: bool) -> str:
     return ""
 
 
-def with_settings(text: str, settings: dict[tuple[str, str], Any]) -> str:
-    """The recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
-    terms = [(name, given | {s: v for (m, s), v in settings.items() if m == name}) for name, given in read_terms(text)]
-    inside = [", ".join(f"{setting}={value!r}" for setting, value in given.items()) for _, given in terms]
-    return "+".join(name + (f"({settings})" if settings else "") for (name, _), settings in zip(terms, inside, strict=True))
-
-
 Built = tuple[str, Method, dict[str, Any]]
 """(name, method, settings)."""
 
@@ -211,68 +230,31 @@ def _conflict(one: Built, other: Built, moved: bool) -> str:
     return ""
 
 
-def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """[(method, settings as given)] in written order."""
-    files = {f"file_{i}_": file[0] for i, file in enumerate(FILE.finditer(text))}
-    code = text.strip()
-    for stand_in, file in files.items():
-        code = code.replace(file, stand_in, 1)
-    try:
-        node: ast.expr = ast.parse(code, mode="eval").body
-    except SyntaxError:
-        raise PlanError(f"recipe '{text}' is not understood: write method+method, with settings as mix(ratio=0.3)") from None
-    terms: list[tuple[str, dict[str, Any]]] = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        terms.insert(0, _term(text, node.right))
-        node = node.left
-    return [(files.get(name, name), given) for name, given in (_term(text, node), *terms)]
-
-
-def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
-    if isinstance(node, ast.Name):
-        return node.id, {}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-        return node.func.id, {k.arg or "**": _value(text, k.value) for k in node.keywords}
-    raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a method; write name or name(setting=value)")
-
-
-def _value(text: str, node: ast.expr) -> Any:
-    if isinstance(node, ast.Name):
-        return node.id  # scale=quantile means the word
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a plain value") from None
-
-
 def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
     try:
         method = find_method(name)
     except PlanError as error:
         raise PlanError(*(f"'{text}': {fault}" for fault in error.faults)) from None
-    defaults = defaults_of(method)
-    faults = []
-    for setting, value in given.items():
-        if setting not in defaults:
-            faults.append(f"'{text}': {name} has no setting '{setting}'; it has {', '.join([*defaults, 'lr'])}")
-            continue
-        wanted = get_args(inspect.signature(method).parameters[setting].annotation) or (type(defaults[setting]),)
-        if wanted == (float,) and type(value) is int:
-            given[setting] = float(value)
-        elif type(value) not in wanted:
-            faults.append(f"'{text}': {name}({setting}=...) takes {' or '.join(t.__name__ for t in wanted)}, not {value!r}")
+    settings = settings_of(method)
+    faults = setting_faults(text, name, given, settings)
     if faults:
         raise PlanError(*faults)
-    settings = defaults | given
+    chosen = {setting: known.default for setting, known in settings.items()} | given
     try:
-        return method(**settings), settings
+        return method(**chosen), chosen
     except ValueError as error:
         raise PlanError(f"'{text}': {error}") from None
 
 
+def settings_of(method: type[Method]) -> dict[str, Setting]:
+    """A method's settings: the keywords of its constructor."""
+    parameters = inspect.signature(method).parameters.values()
+    return {p.name: Setting(p.default, get_args(p.annotation) or (type(p.default),)) for p in parameters}
+
+
 def defaults_of(method: type[Method]) -> dict[str, Any]:
     """A method's settings with their defaults."""
-    return {p.name: p.default for p in inspect.signature(method).parameters.values()}
+    return {name: setting.default for name, setting in settings_of(method).items()}
 
 
 def _canonical(built: list[Built]) -> list[Built]:

@@ -1,13 +1,7 @@
 """Records: what the user's file holds, read from any known form into chat messages. No torch here.
 
-A record's form is told by its fields, so one file may mix forms; fields that no form knows are ignored:
-
-    messages | conversations      chat; every assistant turn is trained
-    instruction, input?, output   Alpaca
-    prompt, completion | response
-    question, context?, choices?, answer
-    system?                       in any form: the system prompt of that record
-    text                          plain text, for continued pre-training (`accept`)
+A record's form is told by the fields that it must have (`FORMS`), so one file may mix forms; a record that is whole in two
+forms is refused. harness/fields.py has every field's meaning; what is not read is counted and named once.
 
 Whatever is wrong is reported once, together: file, record, field, cure.
 """
@@ -16,35 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from harness.choices import Options, has_options, read_choice, read_options
 from harness.errors import PlanError
+from harness.fields import ANSWERS, CHATS, CHOICES, HISTORIES, KINDS, LETTERS, SYSTEMS, nearest
+from harness.row import Row, listed, shortened, unread_note
 from harness.sources import read_rows
+from harness.turns import FIRST_WORDS, Turn, read_chat, read_history, read_system, with_thoughts
 
-FAULTS_SHOWN = 20
-ROLES = {"system": "system"} | dict.fromkeys(("user", "human"), "user") | dict.fromkeys(("assistant", "gpt"), "assistant")
-KINDS = ("kind", "type", "category", "subject")
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHOOSE = "Answer this multiple-choice question with the letter of the correct option."
 CHOOSE_ZH = "请回答下面的单项选择题，只输出正确选项的字母。"
 HAN = re.compile("[\u4e00-\u9fff]")
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One message: `role` is system, user or assistant; or `text`, alone in its record."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One training or test conversation."""
 
@@ -63,227 +48,186 @@ class Record:
         """A plain text, which is no conversation; "" for a conversation."""
         return self.messages[0].content if self.messages[0].role == "text" else ""
 
+    @property
+    def answer(self) -> int:
+        """Where the last answer that is trained stands; -1 where none does."""
+        places = [place for place, turn in enumerate(self.messages) if turn.role == "assistant" and turn.trained]
+        return places[-1] if places else -1
+
 
 def record_id(messages: tuple[Turn, ...]) -> str:
     """Name a conversation by its content; line ends, outer blanks and Unicode composition do not count."""
-    plain = [[m.role, unicodedata.normalize("NFC", "\n".join(m.content.splitlines()).strip())] for m in messages]
+    plain = [
+        [m.role, unicodedata.normalize("NFC", "\n".join(m.content.splitlines()).strip()), *([] if m.trained else [0])]
+        for m in messages
+    ]
     return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def read_records(source: str, accept: str = "chat") -> list[Record]:
-    """All records of a file or hub data set, in order; all faults in one `PlanError`. `accept`: chat, text or both."""
+def read_records(source: str, accept: str = "chat", notes: list[str] | None = None) -> list[Record]:
+    """All records of a file or hub data set, in order; all faults in one `PlanError`.
+
+    `accept`: chat, text or both. What the report must say of the file is added to `notes`.
+    """
     faults: list[str] = []
-    rows = read_rows(source, faults)
-    records = [Reader(where, row, faults, accept).record() for where, row in rows]
-    if not rows and not faults:
+    records: list[Record] = []
+    unread: Counter[str] = Counter()
+    number = 0
+    for where, value in read_rows(source, faults):
+        number += 1
+        record = read_record(where, value, faults, unread, accept)
+        if record is not None:
+            records.append(record)
+    if not number and not faults:
         faults.append(f"{source} holds no records; give it at least one")
-    if len(faults) > FAULTS_SHOWN:
-        faults = [*faults[:FAULTS_SHOWN], f"and {len(faults) - FAULTS_SHOWN:,} more faults in {source}"]
     if faults:
-        raise PlanError(*faults)
-    return [record for record in records if record is not None]
+        raise PlanError(*shortened(faults, source))
+    if notes is not None:
+        notes += notes_of(source, unread)
+    return records
 
 
-def missing(value: Any) -> bool:
-    """Absent, null or NaN: csv and parquet have no other way to leave a field out."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def notes_of(source: str, unread: Counter[str]) -> list[str]:
+    """Sentences on what a file holds and nobody read."""
+    name = re.split("[/:]", source)[-1]
+    first_words = unread.pop(FIRST_WORDS, 0)
+    notes = unread_note(name, unread)
+    if first_words:
+        what = "begin with the assistant: what it says before a question is left out"
+        notes.append(f"{name}: {first_words:,} conversations {what}.")
+    return notes
+
+
+def read_record(where: str, value: Any, faults: list[str], unread: Counter[str], accept: str = "chat") -> Record | None:
+    """One row as a record, or None where it has faults."""
+    before = len(faults)
+    row = Row.open(where, value, faults)
+    if row is None:
+        return None
+    form = form_of(row, accept)
+    if form is None:
+        return None
+    reader = Reader(row, unread, accept)
+    turns = form.read(reader)
+    kinds = [text for name in KINDS if isinstance(text := row.values.get(name), str) and text.strip()]
+    row.read.update(KINDS)
+    row.check_fields([*form.names, *SYSTEMS[:1], *HISTORIES[:1]], unread)
+    if len(faults) == before and form is not TEXT and not any(turn.role == "assistant" and turn.trained for turn in turns):
+        row.fault("trains no turn of the assistant; leave it out, or give one of its turns weight 1")
+    if len(faults) > before:
+        return None
+    messages = tuple(turns)
+    return Record(record_id(messages), messages, where, reader.choices, kinds[0] if kinds else None)
 
 
 @dataclass
 class Reader:
-    """Reads one row; what is wrong with it goes to `faults`."""
+    """What the forms read with: the row, and what is told beside its turns."""
 
-    where: str
-    row: Any
-    faults: list[str]
+    row: Row
+    unread: Counter[str]
     accept: str
-
-    def record(self) -> Record | None:
-        """The row as a record, or None where it has faults."""
-        before = len(self.faults)
-        if not isinstance(self.row, dict):
-            self.fault(f"is {json_type(self.row)}; write an object with named fields")
-            return None
-        self.row = {key: value for key, value in self.row.items() if not missing(value)}
-        form = next((FORMS[field] for field in FORMS if field in self.row), None)
-        if self.accept == "text":
-            form = plain
-        if form is None:
-            self.fault(f"has no known fields (it has {listed(self.row)}); {ACCEPTED}")
-            return None
-        turns, choices = form(self)
-        if len(self.faults) > before:
-            return None
-        messages = tuple(turns)
-        kinds = (self.row[name] for name in KINDS if isinstance(self.row.get(name), str) and self.row[name].strip())
-        return Record(record_id(messages), messages, self.where, choices, next(kinds, None))
-
-    def fault(self, text: str) -> None:
-        self.faults.append(f"{self.where}: {text}")
-
-    def text(self, field: str, optional: bool = False) -> str:
-        """A field's text; "" where it is optional and missing or blank."""
-        if field not in self.row:
-            if not optional:
-                self.fault(f"no '{field}'; add it, as text (it has {listed(self.row)})")
-            return ""
-        return self.checked(f"'{field}'", self.row[field], optional)
-
-    def checked(self, name: str, value: Any, optional: bool = False) -> str:
-        """The value, if it is text a tokenizer can take."""
-        if not isinstance(value, str):
-            self.fault(f"{name} is {json_type(value)}, not text; write it as a string")
-        elif not value.strip():
-            if not optional:
-                self.fault(f"{name} is empty; fill it or remove the record")
-        elif "\0" in value:
-            self.fault(f"{name} has a NUL character at place {value.index(chr(0)) + 1}; remove it")
-        elif found := re.search("[\ud800-\udfff]", value):
-            code = f"U+{ord(found[0]):04X}"
-            self.fault(f"{name} has half a surrogate pair ({code}) at place {found.start() + 1}; write the whole character")
-        else:
-            return value
-        return ""
-
-    def system(self) -> list[Turn]:
-        text = self.text("system", optional=True)
-        return [Turn("system", text)] if text else []
+    choices: tuple[str, ...] | None = None
 
     def single(self, prompt: str, answer: str) -> list[Turn]:
-        return [*self.system(), Turn("user", prompt), Turn("assistant", answer)]
+        """A question and its answer, behind the system prompt and earlier turns."""
+        thoughts = self.row.text("reasoning_content", optional=True) if self.row.has("reasoning_content") else ""
+        answered = Turn("assistant", with_thoughts(thoughts, answer))
+        return [*read_system(self.row), *read_history(self.row), Turn("user", prompt), answered]
+
+    def required(self, names: Sequence[str]) -> str:
+        """The text of the one of these fields that the row has; the first is named where it has none."""
+        return self.row.text(self.row.first(names) or names[0])
 
 
-Parsed = tuple[list[Turn], tuple[str, ...] | None]
+@dataclass(frozen=True)
+class Form:
+    """A way to write a record: the fields it must have, any name of each, and those it may have."""
+
+    needs: tuple[tuple[str, ...], ...]
+    may: tuple[str, ...]
+    read: Callable[[Reader], list[Turn]] = field(compare=False)
+
+    @property
+    def names(self) -> list[str]:
+        return [*(name for names in self.needs for name in names), *self.may]
+
+    def missing(self, row: Row) -> int:
+        """How many of the fields that it must have a row lacks."""
+        return sum(row.first(names) is None for names in self.needs)
 
 
-def alpaca(reader: Reader) -> Parsed:
+def _chat(reader: Reader) -> list[Turn]:
+    return read_chat(reader.row, reader.unread)
+
+
+def _alpaca(reader: Reader) -> list[Turn]:
     """instruction, then input on a new line where there is one -> output."""
-    parts = reader.text("instruction"), reader.text("input", optional=True)
-    return reader.single("\n".join(filter(None, parts)), reader.text("output")), None
+    parts = reader.required(("instruction",)), reader.row.any_text(("input", "context"))
+    return reader.single("\n".join(filter(None, parts)), reader.required(("output", "response")))
 
 
-def completion(reader: Reader) -> Parsed:
+def _completion(reader: Reader) -> list[Turn]:
     """prompt -> completion (or response)."""
-    answer = "response" if "response" in reader.row and "completion" not in reader.row else "completion"
-    return reader.single(reader.text("prompt"), reader.text(answer)), None
+    return reader.single(reader.required(("prompt", "query")), reader.required(("completion", "response")))
 
 
-def plain(reader: Reader) -> Parsed:
+def _question(reader: Reader) -> list[Turn]:
+    """question, then context on a new line where there is one (as Alpaca's input follows its instruction) -> answer."""
+    row = reader.row
+    prompt = "\n".join(filter(None, (reader.required(("question",)), row.any_text(("context", "input")))))
+    if not has_options(row):
+        return reader.single(prompt, reader.required(("answer", "response")))
+    options = read_options(row)
+    if options is None:
+        return []
+    reader.choices = options.texts
+    return reader.single(choice_prompt(prompt, options), LETTERS[read_choice(row, options)])
+
+
+def choice_prompt(question: str, options: Options) -> str:
+    """How training asks a multiple-choice question: by lettered options, for a letter."""
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options.texts, strict=False)]
+    first = CHOOSE_ZH if len(HAN.findall(question)) > 0.3 * len(question) else CHOOSE
+    return "\n".join([first, question, *lines])
+
+
+def _plain(reader: Reader) -> list[Turn]:
     """Text without a question."""
     if reader.accept == "chat":
-        reader.fault(f"plain text ('text') is for continued pre-training; give mode cpt, or {ACCEPTED}")
-        return [], None
-    return [Turn("text", reader.text("text"))], None
+        reader.row.fault(f"plain text ('text') is for continued pre-training; give mode cpt, or {ACCEPTED}")
+        return []
+    return [Turn("text", reader.row.text("text"))]
 
 
-def chat(reader: Reader) -> Parsed:
-    """messages [{role, content}] or conversations [{from, value}]; a system prompt may stand first or in `system`."""
-    field = "messages" if "messages" in reader.row else "conversations"
-    entries = reader.row[field]
-    if not isinstance(entries, list) or not entries:
-        reader.fault(f"'{field}' is {json_type(entries)}; write a list of messages, each with a role and its text")
-        return [], None
-    turns = reader.system()
-    for place, entry in enumerate(entries, 1):
-        if (turn := message(reader, f"'{field}' {place}", entry)) is None:
-            continue
-        if turn.role != "system":
-            turns.append(turn)
-        elif place > 1 or turns:
-            where = "after the first message" if place > 1 else "beside the field 'system'"
-            reader.fault(f"'{field}' {place} is a system message {where}; keep one, as the first message")
-        elif turn.content:
-            turns.append(turn)
-    present = {t.role for t in turns}
-    known = {ROLES.get(str(role_of(e)).lower()) for e in entries}  # a turn with a fault of its own is not missing too
-    for role in ("user", "assistant"):
-        if role not in present | known:
-            reader.fault(f"'{field}' has no {role} message; add one or remove the record")
-    return turns, None
-
-
-def role_of(entry: Any) -> Any:
-    return entry.get("role", entry.get("from")) if isinstance(entry, dict) else None
-
-
-def message(reader: Reader, name: str, entry: Any) -> Turn | None:
-    """One entry of a chat, or None where it has a fault."""
-    if not isinstance(entry, dict):
-        reader.fault(f"{name} is {json_type(entry)}; write an object with 'role' and 'content'")
-        return None
-    given = role_of(entry)
-    role = ROLES.get(given.lower()) if isinstance(given, str) else None
-    if role is None:
-        reader.fault(f"{name} has the role {given!r}; use one of {', '.join(ROLES)}")
-        return None
-    field = "content" if "content" in entry or "value" not in entry else "value"
-    before = len(reader.faults)
-    text = reader.checked(f"{name} {field}", entry.get(field), optional=role == "system")
-    return Turn(role, text) if len(reader.faults) == before else None
-
-
-def question(reader: Reader) -> Parsed:
-    """question, then context on a new line where there is one (as Alpaca's input follows its instruction) -> answer."""
-    prompt = "\n".join(filter(None, (reader.text("question"), reader.text("context", optional=True))))
-    if "choices" not in reader.row:
-        return reader.single(prompt, reader.text("answer")), None
-    options = choices_of(reader)
-    if not options:
-        return [], None
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
-    first = CHOOSE_ZH if len(HAN.findall(prompt)) > 0.3 * len(prompt) else CHOOSE
-    return reader.single("\n".join([first, prompt, *lines]), chosen(reader, options)), options
-
-
-def choices_of(reader: Reader) -> tuple[str, ...]:
-    """The options, from a list or (in csv) its JSON; () where they have a fault."""
-    value = reader.row["choices"]
-    if isinstance(value, str):
-        with suppress(json.JSONDecodeError):
-            value = json.loads(value)
-    if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
-        size = f"a list of {len(value)}" if isinstance(value, list) else json_type(value)
-        reader.fault(f"'choices' is {size}; write a list of 2 to {len(LETTERS)} texts")
-        return ()
-    before = len(reader.faults)
-    options = tuple(reader.checked(f"'choices' {place}", option) for place, option in enumerate(value, 1))
-    return options if len(reader.faults) == before else ()
-
-
-def chosen(reader: Reader, options: tuple[str, ...]) -> str:
-    """The letter of the answer, given as letter, index from 0 or text; a letter wins ("C" may be an option's text too)."""
-    value = reader.row.get("answer")
-    letters = LETTERS[: len(options)]
-    if isinstance(value, int) and not isinstance(value, bool):
-        readings = {value} & set(range(len(options)))
-    elif not (given := reader.text("answer").strip()):
-        return ""
-    elif len(given) == 1 and given in letters:
-        return given
-    else:
-        readings = {i for i, option in enumerate(options) if given in (str(i), option.strip())}
-    if len(readings) == 1:
-        return LETTERS[readings.pop()]
-    what = "could be " + " or ".join(LETTERS[i] for i in sorted(readings)) if readings else "is none of the choices"
-    reader.fault(f"'answer' {value!r} {what}; give a letter from A to {letters[-1]}")
-    return ""
-
-
-FORMS: dict[str, Callable[[Reader], Parsed]] = {
-    "messages": chat, "conversations": chat, "instruction": alpaca, "prompt": completion, "question": question,
-    "output": alpaca, "completion": completion, "response": completion, "answer": question, "text": plain,
-}  # fmt: skip
-"""Field -> form, the telling fields first: a record without its question still gets the right error."""
+CHAT = Form((CHATS,), (), _chat)
+ALPACA = Form((("instruction",), ("output", "response")), ("input", "context"), _alpaca)
+COMPLETION = Form((("prompt", "query"), ("completion", "response")), (), _completion)
+QUESTION = Form((("question",), (*ANSWERS, "response")), (*CHOICES, "context", "input"), _question)
+TEXT = Form((("text",),), (), _plain)
+FORMS = (CHAT, ALPACA, COMPLETION, QUESTION)
 ACCEPTED = "use instruction/input/output, messages, conversations, prompt/completion or question/choices/answer"
 
 
-def listed(row: dict[Any, Any]) -> str:
-    return ", ".join(f"'{key}'" for key in list(row)[:8]) or "none"
-
-
-def json_type(value: Any) -> str:
-    """A value's type in the words of JSON, short values shown."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    if isinstance(value, (list, dict)) and not value:
-        return f"{names[type(value)]} without entries"
-    return f"the number {value}" if type(value) in (int, float) else names.get(type(value), type(value).__name__)
+def form_of(row: Row, accept: str) -> Form | None:
+    """The form that a row is whole in, else the one that it comes closest to; None, and a fault, where there is no one."""
+    if accept == "text":
+        return TEXT
+    whole = [form for form in FORMS if not form.missing(row)]
+    if len(whole) > 1:
+        named = " and ".join("/".join(row.first(names) or "" for names in form.needs) for form in whole)
+        row.fault(f"is whole in two forms ({named}), and only one can be read; drop the fields of the other")
+        return None
+    if whole:
+        return whole[0]
+    begun = [form for form in FORMS if form.missing(row) < len(form.needs)]
+    begun.sort(key=lambda form: row.first(form.needs[0]) is None)  # a record without its answer is told by its question
+    if row.has("text") and (accept == "both" or not begun):
+        return TEXT
+    if begun:
+        return begun[0]
+    names = [name for form in FORMS for name in form.names]
+    near = next(((name, known) for name in row.values if (known := nearest(name, names))), None)
+    meant = f"did you mean '{near[1]}' by '{near[0]}'? " if near else ""
+    row.fault(f"has no known fields (it has {listed(row.values)}); {meant}{ACCEPTED}")
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.again import plan_of, record_of, refuse_another_question
+from harness.again import plan_of, refuse_another_question
 from harness.errors import PlanError
+from harness.files import read_bytes
 from harness.plan import split_recipes
 from harness.report.format import MISSING, number, visible
+from harness.results import open_results, results_of
 from harness.store import RunStore, read_comparison, read_json
 
 COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
@@ -36,22 +38,23 @@ class Difference:
     now: Any
 
 
-def reproduce(folder: Path, out: Path, only: str | None = None, quiet: bool = False) -> int:
+def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = False) -> int:
     """Run it in a store of its own under `out`, print what differs; 0 where every value is the published one, else 1."""
     from harness.comparison import carry_out, prepare, question_of
     from harness.report import write_report
 
-    record, published = record_of(folder), published_table(folder)
+    results, name = results_of(folder)
+    place = results.folder(name)
+    record, published = results.record(name), published_table(place)
     rows = tuple(split_recipes(only or ""))
     if unknown := [row for row in rows if row not in published.index]:
         raise PlanError(f"the table has no row {', '.join(unknown)}; it has {', '.join(published.index)}")
     changes = {"recipes": " ".join(rows)} if rows else {}
-    plan = plan_of(record, out=str(out), tensorboard=None, **changes)
-    refuse_another_question(record["question"], question_of(prepare(plan)[0]), folder)
+    plan = plan_of(record, out=out, tensorboard=None, **changes)
+    refuse_another_question(record["question"], question_of(prepare(plan)[0]), place)
     again, failed = carry_out(plan, quiet)
-    store = RunStore(out / "runs")
-    table = write_report(again, store).table.set_index("row")
-    versions = differing_versions(where_of(record, folder), where_of(read_json(again / "comparison.json"), again))
+    table = write_report(again, open_results(out).store).table.set_index("row")
+    versions = differing_versions(where_of(record, place), where_of(read_json(again / "comparison.json"), again))
     kept = [row for row in published.index if row in table.index or not rows]
     apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]
     found = differences(published.loc[kept].drop(columns=apart), table)
@@ -62,7 +65,7 @@ def reproduce(folder: Path, out: Path, only: str | None = None, quiet: bool = Fa
 def published_table(folder: Path) -> pd.DataFrame:
     """table.csv, by row."""
     try:
-        return pd.read_csv(folder / "table.csv").set_index("row")
+        return pd.read_csv(BytesIO(read_bytes(folder / "table.csv"))).set_index("row")
     except FileNotFoundError:
         raise PlanError(f"{folder} holds no table.csv to hold against; `lethe report` writes it") from None
 

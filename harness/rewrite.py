@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.sources import read_text
+from harness.opening import read_text
 from harness.store import write_atomic
 
 More = Sequence[Mapping[str, Any]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.opening import stem_of
 from harness.rules import parse_rules
 
 Scores = Mapping[str, float]
@@ -50,7 +51,7 @@ class Sidecar:
 
 def read_sidecar(path: Path) -> Sidecar:
     """The sidecar of a JSONL file; all defaults where there is none. Raises PlanError with all faults."""
-    file = path.with_suffix(".toml")
+    file = path.with_name(f"{stem_of(path)}.toml")
     if not file.exists():
         return Sidecar()
     try:

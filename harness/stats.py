@@ -43,7 +43,13 @@ class Estimate:
     n: int = 0
     """Paired items behind it."""
     p: float = np.nan
-    """Two-sided bootstrap p of no difference, where this is one."""
+    """Two-sided bootstrap p of no difference, where this is one between recipes of several seeds each."""
+    least_p: float = np.nan
+    """The smallest p that so many draws can give: a p that is equal to it is a bound, not a value."""
+
+    @property
+    def p_is_bound(self) -> bool:
+        return bool(self.p <= self.least_p)
 
     @property
     def known(self) -> bool:
@@ -72,6 +78,15 @@ class Analysis:
     item_draws: dict[str, np.ndarray] = field(repr=False)
     """quantity -> (S, B, R): each seed's own value as items are drawn anew, alike for all seeds."""
     counts: dict[str, np.ndarray] = field(repr=False)
+    answered: dict[str, np.ndarray] = field(repr=False)
+    """`level:` quantity -> (R,) share of a row's answers that have it: one too short to repeat anything has no repetition."""
+
+    def compares(self, *rows: str) -> bool:
+        """Whether these rows may be told apart: each has several seeds. One seed says nothing about another training.
+
+        The base is not trained, so it has none to repeat.
+        """
+        return all(self.seeds.get(row, 0) > 1 for row in rows if row != self.rows[0])
 
     def estimate(self, name: str, row: str) -> Estimate:
         if row not in self.rows or name not in self.point:
@@ -80,15 +95,19 @@ class Analysis:
         own, draws, twice = self.by_seed[name][:, r], self.replicates[name][:, r], counted_twice(self.item_draws[name][..., r])
         return estimate_of(self.point[name][r], own, draws, self.counts[name][r], twice)
 
+    def share(self, name: str, row: str) -> float:
+        """Share of a row's answers that a level is over; NaN where it is not known."""
+        return float(self.answered[name][self.rows.index(row)]) if row in self.rows and name in self.answered else np.nan
+
     def difference(self, name: str, row: str, reference: str) -> Estimate:
-        """`row` minus `reference`, from the same draws."""
+        """`row` minus `reference`, from the same draws; with a p only where both have several seeds."""
         if row not in self.rows or reference not in self.rows or name not in self.point:
             return Estimate()
         a, b = self.rows.index(row), self.rows.index(reference)
         point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
         twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
         own, draws = (part[:, a] - part[:, b] for part in (own, draws))
-        return estimate_of(point[a] - point[b], own, draws, min(n[a], n[b]), twice, test=True)
+        return estimate_of(point[a] - point[b], own, draws, min(n[a], n[b]), twice, test=self.compares(row, reference))
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
         """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
@@ -111,11 +130,17 @@ class Analysis:
 
 
 def analyse(
-    scores: pd.DataFrame, base: str, reps: int = 10_000, seed: int = 0, kept: set[tuple[str, str]] | None = None
+    scores: pd.DataFrame,
+    base: str,
+    reps: int = 10_000,
+    seed: int = 0,
+    kept: set[tuple[str, str]] | None = None,
+    constant: str | None = None,
 ) -> Analysis:
     """All quantities of a table of item scores with `row` and `seed`; `base` names the untouched model's row.
 
-    `kept`: the (task, metric) pairs that enter retention, where another table has decided that.
+    `kept`: the (task, metric) pairs that enter retention, where another table has decided that. `constant`: the row that always
+    gives the same answer, by which gain is split into form and knowledge.
     """
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
     measures = measures_of(scores, base, kept)
@@ -125,23 +150,30 @@ def analyse(
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
     available = total[2] > 0
-    quantities = quantities_of(measures)
+    floor = rows.index(constant) if constant in rows else None
+    quantities = quantities_of(measures, floor is not None)
     moved, start = seed_means(total[:1], total[1:2], total[2:], available)
-    point = evaluated(quantities, measures, *over_seeds(moved, start, available, np.ones((1, n_seeds))))
-    draws = evaluated(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)))
-    by_seed = _by_seed(quantities, measures, start + moved, start, available)
+    point = evaluated(quantities, measures, *over_seeds(moved, start, available, np.ones((1, n_seeds))), floor)
+    draws = evaluated(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)), floor)
+    by_seed = _by_seed(quantities, measures, start + moved, start, available, floor)
     again = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
-    item_draws = _by_seed(quantities, measures, *again, available)
+    item_draws = _by_seed(quantities, measures, *again, available, floor)
     items = total[2].sum(1) / np.maximum(available.sum(1), 1)
     counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
     seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
     missing, first = _missing(measures, total[2], available, rows), {name: value[0] for name, value in point.items()}
     by_seed = {name: values[:, 0] for name, values in by_seed.items()}
-    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, item_draws, counts)
+    answered = _answered(scores, quantities, measures, rows)
+    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, item_draws, counts, answered)
 
 
 def _by_seed(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, available: np.ndarray
+    quantities: dict[str, Quantity],
+    measures: pd.DataFrame,
+    tuned: np.ndarray,
+    start: np.ndarray,
+    available: np.ndarray,
+    floor: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Each quantity of each seed alone, (S, B, R), from mean scores (B, R, S, M); a row with one seed (the base) has that."""
     n_seeds = available.shape[1]
@@ -150,10 +182,23 @@ def _by_seed(
     for s in range(n_seeds):
         place = np.where(alone, only, s)[None, :, None]
         known = np.take_along_axis(available[None], place, 2)
-        part = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
-        for name, values in evaluated(quantities, measures, *part).items():
+        after, before = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
+        for name, values in evaluated(quantities, measures, after, before, floor).items():
             found[name][s] = values
     return found
+
+
+def _answered(
+    scores: pd.DataFrame, quantities: dict[str, Quantity], measures: pd.DataFrame, rows: list[str]
+) -> dict[str, np.ndarray]:
+    """(R,) share of the answers behind each level that have a score."""
+    told = scores.assign(known=scores["score"].notna()).groupby(["task", "metric", "row"], observed=True)["known"]
+    known, every = (part.unstack("row").reindex(columns=rows) for part in (told.sum(), told.size()))
+    places = pd.MultiIndex.from_frame(measures[["task", "metric"]])
+    known, every = (part.reindex(places).to_numpy(float) for part in (known, every))
+    levels = {name: q.weights > 0 for name, q in quantities.items() if name.startswith("level:")}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: np.nansum(known[use], 0) / np.nansum(every[use], 0) for name, use in levels.items()}
 
 
 def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, rows: list[str]) -> dict[str, int]:
@@ -179,5 +224,6 @@ def estimate_of(
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (tail + 1) / (len(draws) + 1)) if test else np.nan
-    return Estimate(float(value), float(low), float(high), se, int(n), float(p))
+    least = 2 / (len(draws) + 1)
+    p, least = (min(1.0, (tail + 1) * least), least) if test else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high), se, int(n), float(p), float(least))

@@ -40,6 +40,8 @@ __all__ = ["Comparison", "RunFolder", "RunStore", "among", "key_of", "read_compa
 __all__ += ["place", "read_json", "replacing", "write_atomic", "write_json"]  # where a store's files are dealt with
 
 SCHEMA_VERSION = 1
+WITHOUT_MODEL = ("constant", "guess")
+"""Roles of rows that no model is behind: they answer the domain's test items only, and cost nothing."""
 ENDED = ("done", "failed", "diverged", "out_of_memory", "overdrawn", "stopped")
 
 ITEM_COLUMNS = {

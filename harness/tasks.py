@@ -18,11 +18,15 @@ from harness.errors import PlanError
 from harness.itemfile import ItemFile, read_item_file
 from harness.itemrow import Doc
 from harness.items import WITHOUT_CHAT, ItemTask, output_type, token_limit
+from harness.opening import stem_of, suffix_of
 from harness.sidecar import read_sidecar
+from harness.sources import READERS
 
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
 ROOM = {"instructions": 1280, "rules": 128}
 """Tokens to answer with where the answers cannot tell: lm-eval's own for IFEval, a short paragraph for patterns."""
+LINES = (".jsonl", ".ndjson")
+"""Endings of the files that a folder's suites are."""
 FEWSHOT_SEED = 1234
 """lm-eval's own: few-shot examples are those its command line would draw."""
 
@@ -70,12 +74,12 @@ def _load_suite(name: str, count: Callable[[str], int] | None, group: str, suite
     if name in suites:
         return _load_folder(suites[name].path("tasks") or suites[name].folder, group, count)
     path = Path(name)
-    if path.suffix == ".jsonl" and path.is_file():
+    if suffix_of(path) in READERS and path.exists() and not path.is_dir():
         return load_jsonl(path, group, count)
     if path.is_dir():
         return _load_folder(path, group, count)
     if path.exists() or path.suffix or "/" in name:
-        raise PlanError(f"suite '{name}' is no folder and no .jsonl file; {_accepted(suites)}")
+        raise PlanError(f"suite '{name}' is no folder and no file that is read ({', '.join(READERS)}); {_accepted(suites)}")
     return load_named(name, group, suites)
 
 
@@ -83,10 +87,12 @@ def _load_folder(path: Path, group: str, count: Callable[[str], int] | None) -> 
     """lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
     if any(path.rglob("*.yaml")):
         return load_yaml(path, group)
-    if files := sorted(path.glob("*.jsonl")):
+    if files := sorted(file for file in path.iterdir() if suffix_of(file) in LINES):
         examples = {read_sidecar(file).examples for file in files}
         return [task for file in files if file.name not in examples for task in load_jsonl(file, group, count)]
-    raise PlanError(f"suite '{path}' is a folder with neither .yaml nor .jsonl files in it; put some there")
+    others = sorted(file.name for file in path.iterdir() if suffix_of(file) in READERS)
+    cure = f"name {others[0]} itself" if others else "put some there"
+    raise PlanError(f"suite '{path}' is a folder with neither .yaml nor .jsonl files in it; {cure}")
 
 
 def _accepted(suites: Mapping[str, Suite]) -> str:
@@ -172,11 +178,11 @@ def wrap(task: Any, group: str = "general", family: str | None = None, told: Map
 
 
 def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] | None = None) -> list[EvalTask]:
-    """A JSONL file as one task for each kind of item in it."""
-    file = read_item_file(path)
+    """A file of items as one task for each kind of item in it."""
+    file, stem = read_item_file(path), stem_of(path)
     tasks = []
     for kind, docs in file.kinds.items():
-        name = path.stem if len(file.kinds) == 1 else f"{path.stem}_{kind}"
+        name = stem if len(file.kinds) == 1 else f"{stem}_{kind}"
         limit = _room(kind, docs, file, count)
         options: dict[str, Any] = {
             "limit": limit,
@@ -184,7 +190,7 @@ def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] |
             "scorer": file.scorer if kind == "python" else None,
         }
         task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
-        told = as_eval_task(task, file.sidecar.family or path.stem, group, " ".join([*_how(task, limit, file), *file.notes]))
+        told = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *file.notes]))
         tasks.append(replace(told, seen=None if group == "domain" else file.sidecar.seen))
         file.notes = []
     return tasks

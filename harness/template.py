@@ -17,7 +17,7 @@ answer is an example of its own, behind the prompt the model would see for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
@@ -288,7 +288,7 @@ class ChatTemplate:
         """
         turns = list(messages)
         if self.drops_thoughts:
-            turns = [Turn(m.role, split_thoughts(m.content)[1]) if m.role == "assistant" else m for m in turns]
+            turns = [replace(m, content=split_thoughts(m.content)[1]) if m.role == "assistant" else m for m in turns]
         if self._system_first or not turns or turns[0].role != "system":
             return turns
         self.note("The chat template takes no system message: system texts stand in front of the first user message.")

@@ -56,7 +56,8 @@ def train(
     """
     engine, progress = run.engine, _set_up(run, folder)
     log = _open_log(folder / "log.jsonl", progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
-    checkpoints = Checkpoints(run, folder / "checkpoint", checkpoint_every)
+    record = partial(_record, run)
+    checkpoints = Checkpoints(engine, run.methods, record, folder / "checkpoint", checkpoint_every)
     looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         while True:
@@ -94,6 +95,19 @@ def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]
     progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
     stage = {"stage": run.stage} if len(run.ends) > 1 else {}
     return {"step": progress.steps, "spent": run.ledger.fraction} | entry | stage
+
+
+def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
+    """What a resumed run must know of where this one stands, beside tensors."""
+    return {
+        "steps": progress.steps,
+        "epochs": progress.epochs,
+        "begun": progress.begun,
+        "stage": run.stage,
+        "notes": progress.notes,
+        "ledger": run.ledger.record(),
+        "room": run.room,
+    }
 
 
 def _demand_finite(entry: dict[str, Any]) -> None:

@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.catalogue import axis_names
+from harness.contract import overrides
 from harness.material import Material
-from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe, read_terms, with_settings
-from harness.report.claims import preferred
+from harness.recipe_text import read_terms, with_settings
+from harness.recipes import PLAIN, Recipe, defaults_of, find_method, parse_recipe
+from harness.report.claims import LEARNS, Reference, preferred, reference_of
 from harness.specs import RunSpec, rate_of, spec_of
-from harness.stats import MARGIN, analyse
+from harness.stats import analyse
 from harness.store import RunStore, key_of
 
 RULE = (
-    f"the highest domain score whose general score is at most {MARGIN:g} point below the base's; where none is,"
-    " the highest general score"
+    "the one that gains most of those that lose at most as much general score a point gained as plain fine-tuning's best trial"
+    f" does; a trial counts that gains at least {LEARNS:.0%} of what plain fine-tuning gains at most; where none loses so"
+    " little, the least loss a point gained; where none gains so much, the highest gain"
 )
 """How a setting is selected, on dev items."""
 RATE = 10.0
@@ -126,18 +130,24 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     keys = {spec.row: spec.key for spec in (base_on_dev(material), *(trial.spec for trial in trials))}
     analysis = analyse(scores_of(keys, store, dev_key), "base", reps=1)
     chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {RULE}."]
+    names = [trial.spec.row for trial in trials]
+    gain, change = ({name: analysis.estimate(quantity, name).value for name in names} for quantity in ("gain", "change"))
+    reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials])
     for row in dict.fromkeys(trial.row for trial in trials):
         own = [trial for trial in trials if trial.row == row]
         names = [trial.spec.row for trial in own]
-        best = choose(*([analysis.estimate(quantity, name).value for name in names] for quantity in ("gain", "change")))
+        best = choose([gain[name] for name in names], [change[name] for name in names], reference)
         if best is None:
             notes.append(f"{row}: no trial ended with a score, so it ran untuned.")
         else:
             chosen[row] = own[best].spec.recipe
             notes += at_edge(row, own, best)
+            if not gain[names[best]] >= reference.gain:
+                notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
         for place, trial in enumerate(own):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
             entry |= {"seed": SEED, "key": trial.spec.key, "evals": {"dev": dev_key}, "selected": place == best}
+            entry |= {"plain": is_plain(trial)}
             record.append(entry)
     return Tuning(chosen, record, notes)
 
@@ -153,9 +163,15 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
     return pd.concat(frames, ignore_index=True)
 
 
-def choose(gain: Sequence[float], change: Sequence[float]) -> int | None:
+def is_plain(trial: Trial) -> bool:
+    """Whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
+    methods = parse_recipe(trial.spec.recipe).methods
+    return not any(overrides(method, hook) for method in methods for hook in axis_names())
+
+
+def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:
     """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known."""
-    return next(iter(preferred(gain, change)), None)
+    return next(iter(preferred(gain, change, reference)), None)
 
 
 def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:

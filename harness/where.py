@@ -12,11 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.bundled import ROOT
+
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @cache

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
 from harness import PROTOCOL
+from harness.evidence import LAYOUT
+from harness.exact import add_relations
 
 ITEMS = 200
 MEASURES = {  # name: (family, group, channel, metric, primary)
@@ -25,27 +28,53 @@ def measure_of(name: str) -> dict:
     return fixed | {"seen": None, "primary": primary, "higher_better": primary, "chance": 0.0, "items": ids, "clusters": ids}
 
 
-def evidence(seeds: int = 1, **lost: float) -> dict:
+def evidence(seeds: int = 1, processor: str = "one", **lost: float) -> dict:
     """A base right on nine of ten, and `sft` and `ewc` after it; `lost`: share of right general answers that a row loses."""
     rows = {}
     for row in ("base", "zero budget", "sft", "ewc"):
         role = {"base": "base", "zero budget": "control"}.get(row, "recipe")
         own = range(seeds if role == "recipe" else 1)
         runs = {
-            str(seed): {"status": "done", "reason": None, "scores": scores_of(row, seed, lost.get(row, 0.0))} for seed in own
+            str(seed): {
+                "status": "done",
+                "reason": None,
+                "exact": figures(row, seed, lost.get(row, 0.0)),
+                "scores": scores_of(row, seed, lost.get(row, 0.0)),
+            }
+            for seed in own
         }
         rows[row] = {"role": role, "track": "free", "seeds": runs}
+    add_relations(rows)
+    machine = {"processor": processor, "cpu_capability": "AVX2"}
     head = {
+        "layout": LAYOUT,
         "schema_version": 1,
         "protocol": PROTOCOL,
-        "question": {"model": "ab", "data": "cd"},
-        "where": {"git": {"commit": "12"}},
+        "question": {"model": "ab", "data": "cd", "threads": 1},
+        "device": "cpu",
+        "where": {"git": {"commit": "12"}, "machine": machine, "packages": {"torch": "2"}},
     }
     return head | {"measures": {name: measure_of(name) for name in MEASURES}, "rows": rows}
 
 
+def elsewhere(**lost: float) -> dict:
+    """The same evidence, measured on another machine: noise floors apply, and bits may differ."""
+    return evidence(processor="another", **lost)
+
+
+def figures(row: str, seed: int, lost: float) -> dict[str, Any]:
+    """Exact figures as `figures_of` leaves them."""
+    trained = row in ("sft", "ewc")
+    found = {"seed": seed, "model": "ab", "weights": f"{row} {seed} {lost}" if trained else "ab"}
+    found |= {f"asked/{name.partition('/')[0]}": "12ab" for name in MEASURES}
+    if not trained:
+        return found
+    found |= {"training/learning_rate": 1e-3, "examples/data": "34cd", "ledger/meter": "flops", "ledger/steps": 50}
+    return found | {"ledger/train flops": 1.5e12, "ledger/train tokens": 9000, "ledger/domain tokens": 9000}
+
+
 def scores_of(row: str, seed: int, lost: float) -> dict:
-    rng = np.random.default_rng([len(row), seed])
+    rng = np.random.default_rng([*(row if row in ("sft", "ewc") else "base").encode(), seed])
     found = {}
     for name, (_, group, channel, _, _) in MEASURES.items():
         right = (np.arange(ITEMS) % 10 > 0).astype(float)

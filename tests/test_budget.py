@@ -8,10 +8,11 @@ from collections import Counter
 import pytest
 import torch
 
-from harness.budget import Ledger, parse_budget
+from harness.budget import Ledger
+from harness.budget_text import parse_budget
 from harness.errors import PlanError
 from harness.model import empty_model
-from harness.price import Shape, count_flops, price_of
+from harness.price import Shape, count_flops, price_of, structure_of
 from harness.recipes import methods
 from tests.training import make_run, trained
 
@@ -156,3 +157,29 @@ def test_a_charge_waits_for_the_gpu_at_both_ends(monkeypatch):
     with Ledger("seconds", 1.0).charge("train", 1.0, Counter(), torch.device("cuda:1")):
         order.append("work")
     assert order == [torch.device("cuda:1"), "work", torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("recipe", ["lora", "lora(r=4)", "dora", "adapter", "moe", "prefix", "freeze", "expand"])
+def test_models_of_one_structure_are_priced_once_and_others_apart(recipe, base):
+    plain = structure_of(make_run(base, "lora(r=3)").empty(), True)
+    empty = make_run(base, recipe).empty()
+    again = structure_of(make_run(base, recipe).empty(), True)
+    assert structure_of(empty, True) == again != plain
+    assert structure_of(empty, False) != again
+    next(p for p in empty.parameters() if p.requires_grad).requires_grad_(False)
+    assert structure_of(empty, True) != again  # what rests costs less
+
+
+def test_settings_that_no_shape_shows_are_priced_apart(base):
+    empty = make_run(base, "lora").empty()
+    keys = set()
+    for top in (1, 2):
+        empty.base_model.top_k = top  # so many experts per token, say
+        keys.add(structure_of(empty, True))
+    assert len(keys) == 2
+
+
+def test_a_model_with_code_of_its_own_is_never_taken_for_another(base):
+    empty = make_run(base, "lora").empty()
+    empty.get_output_embeddings().register_forward_hook(lambda *_: None)
+    assert structure_of(empty, True) != structure_of(empty, True)

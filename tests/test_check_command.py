@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.baseline import digest, read_policy, write_baseline
 from harness.check import Policy, decide
 from harness.cli import main
 from harness.evidence import legible, read_evidence, write_evidence
-from harness.gate import read_gate, read_policy, write_baseline
+from harness.exact import add_relations
+from harness.gate import read_gate
 from tests.gate_evidence import drop, evidence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr("harness.check.REPS", 400)
+    monkeypatch.setattr("harness.check.REPS", 200)
 
 
 @pytest.fixture
@@ -69,10 +72,67 @@ def test_what_is_accepted_has_noise_and_ended_well(accepted, capsys):
         assert text in capsys.readouterr().err
 
 
+def accept(plan: Path, found: dict) -> int:
+    path = plan.with_name("accepted.json")
+    write_evidence(path, found)
+    return main(["check", str(plan), "--accept", "--evidence", str(path)])
+
+
+def said(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_acceptance_says_the_noise_floors(accepted, capsys):
+    """Those above five points are an error of the baseline, kept in its page too."""
+    still = evidence(seeds=3)
+    for row in ("sft", "ewc"):
+        for seed, run in still["rows"][row]["seeds"].items():
+            run["scores"] = {
+                name: [*scores[int(seed) :], *scores[: int(seed)]]
+                for name, scores in evidence()["rows"][row]["seeds"]["0"]["scores"].items()
+            }
+    assert accept(accepted, still) == 0
+    quiet = said(capsys)
+    noisy = copy.deepcopy(still)
+    for seed, run in noisy["rows"]["sft"]["seeds"].items():
+        run["scores"]["finance/exact_match"] = [int(i < 60 + 60 * int(seed)) for i in range(200)]
+    assert accept(accepted, noisy) == 0
+    loud = said(capsys)
+    assert "noise floors in points" in quiet and "ERROR" not in quiet
+    assert "ERROR of the baseline: 2 of 7 noise floors are above 5 points (domain " in loud
+    assert "warning: the noise floor is more than can be lost: domain" in loud
+    assert any("noise floors are above" in fault for fault in json.loads(accepted.with_suffix(".json").read_text())["faults"])
+
+
+def test_acceptance_warns_of_what_it_cannot_see(accepted, capsys):
+    bad = evidence(seeds=3)
+    for run in bad["rows"]["base"]["seeds"].values():
+        run["scores"] |= {name: [0] * 200 for name in ("facts/exact_match", "grammar/acc")}
+    for run in bad["rows"]["sft"]["seeds"].values():
+        run["exact"]["weights"] = "the same"
+    add_relations(bad["rows"])
+    assert accept(accepted, bad) == 0
+    text = said(capsys)
+    assert "no general task is answered above chance" in text
+    assert "sft: seeds 0 and 1, 0 and 2, 1 and 2 ended in the same weights" in text
+    assert "zero budget does not score as the base does" in text
+
+
+def test_an_older_baseline_is_refused_in_one_sentence(accepted, capsys):
+    old = {key: value for key, value in evidence().items() if key != "layout"}
+    write_evidence(accepted.with_suffix(".items.json"), old)
+    record = json.loads(accepted.with_suffix(".json").read_text())
+    accepted.with_suffix(".json").write_text(json.dumps(record | {"items_sha256": digest(accepted.with_suffix(".items.json"))}))
+    assert replay(accepted, evidence()) == 3
+    text = " ".join(capsys.readouterr().err.split())
+    assert "has layout 1" in text and "renew a baseline with `lethe check --accept`" in text
+
+
 @pytest.mark.parametrize(
     ("table", "text"),
     [
         ("tolerance = -1", "points from 0"),
+        ("tolerance = nan", "points from 0"),
         ("noise_seeds = 1", "one seed shows no noise"),
         ("tolerence = 2", "no option 'tolerence'"),
     ],
@@ -118,5 +178,5 @@ def test_a_replay_needs_no_torch(accepted):
 
 def test_the_policy_is_what_was_accepted(accepted):
     policy = read_policy(read_gate(accepted))
-    assert policy.tolerance == 2.5 and policy.floors["sft"]["domain"] > 0
+    assert policy.tolerance == 2.5 and policy.floors["sft"]["domain"] == policy.floors["ewc"]["domain"] > 0
     assert list(policy.baseline["rows"]["sft"]["seeds"]) == ["0"]

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -62,6 +63,17 @@ def test_leaves_everything_that_was_promised(outcome):
     assert list((folder / "plots").glob("*.svg")) and list((folder / "plots").glob("*.png"))
 
 
+def test_a_constant_answer_stands_in_the_table_and_splits_the_gain(outcome):
+    """No model is behind it: it is scored on the domain's test items by their own scorers, and costs nothing."""
+    table = outcome[1].report.table.set_index("row")
+    line = table.loc["constant answer"]
+    assert line["role"] == "constant" and np.isfinite(line["gain"]) and np.isnan(line["retention"])
+    assert line["gain knowledge"] <= 0 and line["gain form"] + line["gain knowledge"] == pytest.approx(line["gain"])
+    trained = table.loc["sft"]
+    assert trained["gain form"] + trained["gain knowledge"] == pytest.approx(trained["gain"])
+    assert not any("constant answer" in warning for warning in outcome[1].report.warnings)
+
+
 def test_base_and_zero_budget_read_exactly_zero(outcome):
     table = outcome[1].report.table.set_index("row")
     for row in ("base", "zero budget"):
@@ -106,9 +118,25 @@ def test_one_more_recipe_trains_that_recipe_only(outcome, files, tiny_path):
     assert len(now) == len(trained) + 1 and trained.items() <= now.items()
 
 
-def test_another_question_under_the_same_name_is_refused(outcome, files, tiny_path):
+def test_another_question_under_a_name_that_the_user_gave_is_refused(outcome, files, tiny_path):
     with pytest.raises(PlanError, match="budget was '1epochs', now '2epochs'"):
-        compare(quiet=True, **options(files, tiny_path, outcome[0], budget="2epochs"))
+        compare(quiet=True, **options(files, tiny_path, outcome[0], budget="2epochs", name=outcome[1].folder.name))
+
+
+def test_fewer_recipes_leave_the_other_rows_in_the_report(outcome, files, tiny_path):
+    rows = {row["row"] for row in json.loads((outcome[1].folder / "comparison.json").read_text())["rows"]}
+    record = json.loads((carried_out(options(files, tiny_path, outcome[0], recipes="sft")) / "comparison.json").read_text())
+    assert {row["row"] for row in record["rows"]} == rows > {"sft"}
+    assert set(record["plan"]["recipes"].split()) == rows - {"base", "zero budget", "constant answer"}
+
+
+def test_a_row_that_was_trained_otherwise_is_left_out_and_named(outcome, files, tiny_path, tmp_path):
+    out = shutil.copytree(outcome[0], tmp_path / "results")
+    record = json.loads(
+        (carried_out(options(files, tiny_path, out, recipes="sft", warmup=0.2)) / "comparison.json").read_text()
+    )
+    assert "mix" not in {row["row"] for row in record["rows"]}
+    assert any("otherwise than the other rows" in note and "mix" in note for note in record["notes"])
 
 
 def test_what_goes_wrong_is_a_row_and_the_rest_goes_on(files, tiny_path, tmp_path):

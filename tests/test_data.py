@@ -2,13 +2,15 @@
 
 import json
 import random
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from harness.data import Dataset, Groups, fingerprint, load_dataset, share, split
+from harness.data import Dataset, Groups, fingerprint, load_dataset, said_keys, share, split
 from harness.errors import PlanError
-from harness.near import near_pairs, shingles
+from harness.near import GramSets, components_of, near_to, telling_sets
 from harness.records import Record, Turn, record_id
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -125,7 +127,7 @@ def test_chinese_is_compared_by_characters():
     long = "甲公司本年度应确认的递延所得税资产金额以及当期所得税费用分别是多少万元人民币请根据上述资料计算并且说明理由"
     assert together(record(long), record(long.replace("说明理由", "说明原由")))
     assert not together(record(long), record(long[:20] + "乙" + long[20:30] + "丙" + long[30:40] + "丁" + long[40:]))
-    assert len(shingles("甲公司本年度应确认\n是")) == 6
+    assert len(telling_sets([("a", "甲公司本年度应确认\n是")]).grams) == 6
 
 
 def test_conversations_with_an_answered_beginning_in_common_stay_together():
@@ -142,13 +144,49 @@ def test_boilerplate_makes_nothing_alike():
     assert len(set(groups.clusters().values())) == 60
 
 
-def test_near_pairs_finds_what_brute_force_finds():
-    base = [frozenset(random.Random(i).sample(range(10**6), 60)) for i in range(60)]
-    sets = [frozenset(sorted(s)[k:]) | frozenset(range(k // 2)) for s in base for k in (0, 2, 4, 6, 10)]
-    wanted = {frozenset((a, b)) for a in sets for b in sets if a != b and len(a & b) >= 0.85 * len(a | b)}
-    found = [frozenset(pair) for pair in near_pairs(sets)]
-    assert len(found) == len(set(found)) and set(found) <= wanted
-    assert len(found) == len(wanted) > 100
+def gram_sets(sets: list[set[int]]) -> GramSets:
+    grams = np.concatenate([np.array(sorted(one), np.uint32) for one in sets])
+    return GramSets([[str(i)] for i in range(len(sets))], grams, np.cumsum([0, *map(len, sets)]))
+
+
+def test_components_and_neighbours_are_those_of_brute_force():
+    base = [set(random.Random(i).sample(range(10**6), 60)) for i in range(60)]
+    sets = [set(sorted(s)[k:]) | set(range(k // 2)) for s in base for k in (0, 2, 4, 6, 10)]
+    near = {i: {j for j, b in enumerate(sets) if len(a & b) >= 0.85 * len(a | b)} for i, a in enumerate(sets)}
+    found = gram_sets(sets)
+    wanted = set()
+    for start in near:
+        group = {start}
+        while (more := set().union(*(near[i] for i in group))) != group:
+            group = more
+        wanted.add(frozenset(group))
+    assert {frozenset(group) for group in components_of(found)} == {group for group in wanted if len(group) > 1}
+    assert len(wanted) < 200
+    for chosen in ({0}, {1, 17, 33}, set(range(40))):
+        assert near_to(found, chosen) == set().union(*(near[i] for i in chosen))
+
+
+def test_a_large_cluster_is_compared_once_a_record(monkeypatch):
+    """Not once a pair: 400 sets of 100 grams, each with two of its own."""
+    compared = []
+    alike = GramSets.alike
+
+    def counted(self: GramSets, one: int, others: np.ndarray, similar: float) -> np.ndarray:
+        compared.append(len(others))
+        return alike(self, one, others, similar)
+
+    monkeypatch.setattr(GramSets, "alike", counted)
+    sets = gram_sets([set(range(98)) | {1000 + i, 2000 + i} for i in range(400)])
+    assert [len(group) for group in components_of(sets)] == [400]
+    assert 399 <= sum(compared) < 4 * 400
+
+
+def test_a_long_conversation_is_read_once_a_turn():
+    """Each turn is hashed once, however many answers follow it."""
+    turns = tuple(Turn(("user", "assistant")[i % 2], f"turn {i}") for i in range(3000))
+    begin = time.process_time()
+    answered, asked = said_keys(Record("x", turns, "here"))
+    assert time.process_time() - begin < 1 and len(set(answered)) == 1500 and len(asked) == 1
 
 
 def test_a_test_file_is_the_test_and_training_forgets_it(tmp_path):

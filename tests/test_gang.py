@@ -13,7 +13,7 @@ from harness.cluster import Asked, connect, describe, places
 from harness.comparison import prepare
 from harness.engines import run_all
 from harness.engines.gang import Gang, interface
-from harness.engines.ranks import pace
+from harness.engines.pace import pace
 from harness.errors import PlanError
 from harness.gradients import Cramped
 from harness.lease import Lost

@@ -111,7 +111,7 @@ def test_a_python_scorer_beside_the_file(tmp_path):
 
 def test_a_scorer_that_fails_stops_the_plan(tmp_path):
     (tmp_path / "judge.py").write_text("def wrong(output, row):\n    return row['missing']\n")
-    with pytest.raises(PlanError, match=r"own.jsonl line 1: scorer judge.py:wrong fails .*KeyError"):
+    with pytest.raises(PlanError, match=r"own.jsonl record 1 \(line 1\): scorer judge.py:wrong fails .*KeyError"):
         load_suite(suite(tmp_path, [{"question": "q"}], 'scorer = "judge.py:wrong"'))
     with pytest.raises(PlanError, match="is not found"):
         load_suite(suite(tmp_path, [{"question": "q"}], 'scorer = "none.py:f"'))

@@ -152,6 +152,6 @@ def test_virtual_tokens_are_not_packed_and_added_parts_not_saved_as_models(files
 def test_models_are_scored_in_fp32_where_the_gpu_has_room_for_it(files, tiny_path, monkeypatch):
     found = [gather(plan(files, tiny_path, **more)).plan.scoring for more in ({}, {"gpu": "4090"}, {"scoring": "bfloat16"})]
     assert found == ["float32", "float32", "bfloat16"]
-    monkeypatch.setattr("harness.material.SCORED", 1e9)
+    monkeypatch.setattr("harness.machine.SCORED", 1e9)
     found = [gather(plan(files, tiny_path, **more)).plan.scoring for more in ({}, {"gpu": "4090"})]
     assert found == ["float32", "bfloat16"], "without a GPU it is fp32 whatever the size"

@@ -17,7 +17,7 @@ def faults(options, file=None) -> str:
 
 def test_all_faults_at_once():
     text = faults({"batch_size": 0, "meter": "joules", "warmup": 1.5, "recieps": "sft"})
-    assert all(word in text for word in ("batch_size must be above 0", "joules", "warmup", "did you mean 'recipes'?"))
+    assert all(word in text for word in ("batch_size must be 1 or more", "joules", "warmup", "did you mean 'recipes'?"))
 
 
 def test_toml_file_and_flags_win_over_it(tmp_path):
@@ -103,3 +103,69 @@ def test_checkpoints_and_decay_are_checked():
             make_plan({"checkpoints": wrong})
     with pytest.raises(PlanError, match="decay is cosine, linear or constant, not 'step'"):
         make_plan({"decay": "step"})
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("learning_rate", NAN, "learning_rate must be above 0, not nan"),
+        ("learning_rate", INFINITE, "learning_rate must be above 0, not inf"),
+        ("clip", NAN, "clip must be above 0"),
+        ("clip", INFINITE, "clip must be above 0"),
+        ("weight_decay", NAN, "weight_decay must be 0 or more"),
+        ("weight_decay", INFINITE, "weight_decay must be 0 or more"),
+        ("warmup", NAN, "warmup must be from 0 to below 1"),
+        ("keep", NAN, "keep must be 0 or more"),
+        ("checkpoint_every", NAN, "checkpoint_every must be 0 or more"),
+        ("gpus_per_run", NAN, "gpus_per_run must be above 0"),
+        ("gpus_per_run", INFINITE, "gpus_per_run must be above 0"),
+        ("seeds", 1_000_000, "seeds must be from 1 to 1000"),
+        ("tune", 1_000_000, "tune must be from 0 to 1000"),
+        ("device", "tpu", "device is cpu or cuda, not 'tpu'"),
+        ("name", "../../x", "name '../../x' is to be the name of a folder"),
+        ("name", "/tmp/x", "is to be the name of a folder"),
+        ("name", ".", "is to be the name of a folder"),
+        ("name", "", "is to be the name of a folder"),
+        ("name", "a\\b", "is to be the name of a folder"),
+        ("name", "a\x1b[2J", "is to be the name of a folder"),
+        ("name", "runs", "name 'runs' is taken"),
+        ("name", "n" * 300, "too long"),
+        ("require", "seconds=" + "9" * 400, "no finite number"),
+    ],
+)
+def test_numbers_and_names_that_nothing_can_be_done_with(option, value, words):
+    assert words in faults({option: value})
+
+
+def test_numbers_at_their_ends_are_taken():
+    plan = make_plan({"device": "cuda:1", "keep": INFINITE, "name": "ünser Modell-1.5b", "weight_decay": 0.0, "seeds": 1000})
+    assert plan.name == "ünser Modell-1.5b"
+
+
+@pytest.mark.parametrize("budget", ["1e999epochs", "1e999flops", "9e300Psteps", "1e9epochs"])
+def test_a_budget_that_never_ends_is_refused(budget):
+    from harness.budget import parse_budget
+
+    with pytest.raises(PlanError, match="budget"):
+        parse_budget(budget)
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside", "said"),
+    [
+        ("(0, inf)", [1e-9, 1e300], [0, -1, NAN, INFINITE], "above 0"),
+        ("[0, 1]", [0, 1, 0.5], [-1e-9, 1.1, NAN], "from 0 to 1"),
+        ("[0, 1)", [0, 0.99], [1, NAN], "from 0 to below 1"),
+        ("(0, 1]", [0.1, 1], [0, 1.1], "above 0 and up to 1"),
+        ("[2, inf)", [2], [1, INFINITE], "2 or more"),
+        ("[0, inf]", [INFINITE], [NAN, -1], "0 or more"),
+    ],
+)
+def test_intervals(interval, inside, outside, said):
+    from harness.bounds import read_interval
+
+    read = read_interval(interval)
+    assert all(value in read for value in inside) and not any(value in read for value in outside) and str(read) == said

@@ -122,7 +122,8 @@ def test_choice_answers_that_name_no_choice(tmp_path, answer, why):
         ({"messages": CHAT[:2]}, ["no assistant message"]),
         ({"messages": [CHAT[1], {"role": "assistant", "content": ""}]}, ["'messages' 2 content is empty"]),
         ({"messages": CHAT[2:3]}, ["no user message"]),
-        ({"messages": [*CHAT, {"role": "tool", "content": "x"}]}, ["'messages' 6", "'tool'", "human"]),
+        ({"messages": [*CHAT, {"role": "tool", "content": "x"}]}, ["'messages' 6", "'tool'", "tools are not rendered"]),
+        ({"messages": [*CHAT, {"role": "narrator", "content": "x"}]}, ["'messages' 6", "'narrator'", "human"]),
         ({"messages": [*CHAT, {"role": "assistant", "content": ""}]}, ["'messages' 6 content is empty"]),
         ({"messages": [*CHAT[1:], CHAT[0]]}, ["'messages' 5", "system message after the first"]),
         ({"messages": CHAT, "system": "T"}, ["beside the field 'system'"]),
@@ -162,7 +163,8 @@ def refused(path: Path | str) -> str:
         ("", "is empty"),
         ("[]", "no records"),
         ('[{"a": 1},\n {"b" 2}]', "line 2 column 7"),
-        ('{"a": 1}\n{"a": 2}', ".jsonl: rename"),
+        ('{"a": 1}\n{"a": 2', "line 2 column 8"),
+        ('[{"a": 1}] []', "extra data after the list"),
         ('{"a": 1}', "an object with a"),
         ("3", "a single value"),
     ],
@@ -226,8 +228,8 @@ def test_missing_files_get_the_nearest_name(tmp_path):
 
 
 def test_unknown_endings_and_bytes(tmp_path):
-    (tmp_path / "d.tsv").write_text("x")
-    assert "known endings are .json, .jsonl, .csv, .parquet, .txt" in refused(tmp_path / "d.tsv")
+    (tmp_path / "d.xml").write_text("x")
+    assert "known endings are .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .txt" in refused(tmp_path / "d.xml")
     (tmp_path / "d.json").write_bytes(b'[\n"\xff"]')
     assert "byte 4 (line 2) is not UTF-8" in refused(tmp_path / "d.json")
 

@@ -232,6 +232,19 @@ def test_what_the_base_knew_can_be_forgotten_too():
     assert found.rows[0].forgetting.value == pytest.approx(40) and found.rows[0].backward.value == pytest.approx(-30)
 
 
+def test_brackets_stand_at_the_number_they_belong_to():
+    """A loss of 40 points reads as a loss: the interval of the change stands at the change, none at the score."""
+    final = items("base", "a", 90) + items("base", "b", 0) + items("sft", "a", 50) + items("sft", "b", 90)
+    found = read_stages(RECORD, pd.DataFrame(final), pd.DataFrame(items("sft", "a", 80, 1)), "base", 100)
+    last = stage_table(found).iloc[-1]
+    assert (last["a"], last["b"]) == ("50.0", "90.0")
+    assert last["a: gain (points)"].startswith("−40.0 [−") and last["b: gain (points)"].startswith("+90.0 [+")
+    gain = found.rows[0].gains[-1][0]
+    assert gain.low < -39 < gain.high < 0 and gain.value == pytest.approx(-40)
+    assert {domain: gain.value for domain, gain in found.gains("sft").items()} == pytest.approx({"a": -40, "b": 90})
+    assert "low" not in stage_numbers(found).columns
+
+
 def test_a_row_without_scores_between_has_no_transfer():
     final = items("base", "a", 20) + items("base", "b", 30) + items("sft", "a", 50) + items("sft", "b", 90)
     found = read_stages(RECORD, pd.DataFrame(final), pd.DataFrame(columns=["row", "stage"]), "base", 100)

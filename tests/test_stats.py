@@ -81,12 +81,12 @@ def test_interval_agrees_with_scipy_bootstrap():
 
 
 def test_retention_is_corrected_for_chance_family_by_family():
-    one = table({"base": [1, 1, 1, 1], "x": [1, 1, 1, 0]}, "one")
-    two = table({"base": [1, 1, 1, 0], "x": [1, 1, 0, 0]}, "two", chance=0.25, channel="generation")
+    one = table({"base": [1, 1, 1, 1] * 9, "x": [1, 1, 1, 0] * 9}, "one")
+    two = table({"base": [1, 1, 1, 0] * 9, "x": [1, 1, 0, 0] * 9}, "two", chance=0.25, channel="generation")
     found = stats.analyse(pd.concat([one, two]), "base", reps=20)
     assert found.estimate("retention:family:one", "x").value == pytest.approx(75)
     assert found.estimate("retention:family:two", "x").value == pytest.approx(100 * (0.5 - 0.25) / (0.75 - 0.25))
-    assert found.estimate("retention", "x").value == pytest.approx((75 + 50) / 2)
+    assert found.estimate("retention", "x").value == pytest.approx(100 * (0.75 + 0.25 / 0.75) / (1 + 0.5 / 0.75))
     assert found.estimate("change:channel:generation", "x").value == pytest.approx(-100 * 0.25 / 0.75)
 
 
@@ -152,14 +152,15 @@ def test_a_level_counts_answers_where_the_base_has_none():
 
 
 def test_draws_are_shared_so_equal_rows_never_differ():
-    scores = table({"base": coin(300, 0.8, 1), "x": coin(300, 0.6, 2), "y": coin(300, 0.6, 2)})
+    rows = {row: [coin(300, 0.6, 2)] * 2 for row in "xy"}
+    scores = table({"base": coin(300, 0.8, 1)} | rows)
     difference = stats.analyse(scores, "base", reps=200).difference("change", "x", "y")
     assert (difference.low, difference.high, difference.p) == (0, 0, 1)
 
 
 def test_p_of_a_difference_agrees_with_the_paired_t_test():
     x, y = coin(500, 0.60, 8), coin(500, 0.66, 9)
-    scores = table({"base": np.ones(500), "x": x, "y": y})
+    scores = table({"base": np.ones(500), "x": [x, x], "y": [y, y]})
     assert stats.analyse(scores, "base").difference("change", "x", "y").p == pytest.approx(
         reference.ttest_rel(x, y).pvalue, abs=0.015
     )
@@ -200,12 +201,6 @@ def test_holm_agrees_with_statsmodels():
     p = [0.01, 0.04, 0.03, 0.005, 0.5]
     assert claims.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
     assert np.isnan(claims.holm([0.01, np.nan, 0.04])[1]) and claims.holm([0.01, np.nan, 0.04])[0] == 0.02
-
-
-def test_mcnemar_agrees_with_statsmodels():
-    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
-    assert claims.mcnemar(14, 4) == pytest.approx(tables.mcnemar([[50, 14], [4, 30]], exact=True).pvalue)
-    assert claims.mcnemar(0, 0) == 1
 
 
 def test_does_not_forget_needs_the_lower_end_not_a_large_p():

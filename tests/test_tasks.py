@@ -132,9 +132,9 @@ def test_all_faults_are_told_at_once(tmp_path):
     Path(path).write_text(Path(path).read_text() + "{not json\n")
     with pytest.raises(PlanError) as error:
         load_suite(path)
-    assert [f"bad.jsonl line {n}:" in fault for n, fault in enumerate(error.value.faults, 1)] == [True] * 7
+    assert [f"bad.jsonl record {n} (line {n}):" in fault for n, fault in enumerate(error.value.faults, 1)] == [True] * 7
     for fault, field in zip(
-        error.value.faults, ("'answer'", "'answer' is 'C'", "'question'", "'choices'", "'type' is 'guess'"), strict=False
+        error.value.faults, ("'answer'", "'answer' 'C' is none", "'question'", "'choices'", "'type' is 'guess'"), strict=False
     ):
         assert field in fault
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,30 +12,54 @@ import pytest
 from harness.comparison import compare
 from harness.recipes import methods, parse_recipe
 from harness.report import claims
-from harness.stats import MARGIN
+from harness.report.claims import Reference
 from harness.store import RunStore, read_comparison
-from harness.tune import Axis, Trial, at_edge, axes_of, choose, points
+from harness.tune import Axis, Trial, at_edge, axes_of, choose, is_plain, points
 from tests.comparisons import carried_out, mtimes, options
 
 NAN = math.nan
 
 
+PLAIN = Reference(gain=10, price=1.5)
+"""Plain fine-tuning's best trial gains 20 points at most, and loses 1.5 points of general score a point gained at best."""
+
+
 @pytest.mark.parametrize("gain, change, chosen", [
-    ([5, 9, 7], [0, -8, -0.5], 2),  # the best gain forgets too much
-    ([5, 9, 7], [0, -MARGIN, -0.5], 1),  # at most a point is allowed
-    ([5, 9, 7], [-4, -8, -3], 2),  # none keeps enough: the one that keeps most
-    ([NAN, 2, 1], [0, 0, 0], 1),  # a trial that ended badly is never chosen
-    ([3, 3, 3], [-0.5, 0, 0], 1),  # of equals the one that keeps more, then the first
+    ([25, 16, 12], [-40, -8, -4], 1),  # the highest gain loses more a point than plain fine-tuning
+    ([25, 16, 9], [-37.5, -8, 0], 0),  # as much is allowed
+    ([9, 16], [-0.5, -8], 1),  # what loses nothing because it learns nothing is never taken for that
+    ([0.5, -0.1, 11], [0, 0, -16], 2),
+    ([25, 16, 12], [-60, -30, -30], 1),  # none is that cheap: the least loss a point gained
+    ([4, 9, 8], [0, -9, 0], 1),  # none learned: the highest gain
+    ([NAN, 20, 11], [0, 0, 0], 1),  # a trial that ended badly is never chosen
+    ([12, 12, 12], [-0.5, 0, 0], 1),  # of equals the one that keeps more, then the first
     ([5, 9, 7], [NAN, NAN, NAN], 1),  # no general dev items at all: the domain decides
-    ([5, 9, 7], [NAN, NAN, -30], 2),
     ([NAN, NAN], [NAN, NAN], None),
 ])  # fmt: skip
 def test_the_rule(gain, change, chosen):
-    assert choose(gain, change) == chosen
+    assert choose(gain, change, PLAIN) == chosen
 
 
-def test_the_margin_is_the_verdicts():
-    assert claims.MARGIN is MARGIN
+def test_the_rate_that_learns_nothing_is_not_chosen():
+    """Of these trials the old rule (at most a point below the base) took the first, a quarter of the usual rate."""
+    gain, change = {"sft": [0.4, 21, 24], "mix": [0.6, 8, 16]}, {"sft": [-0.2, -36, -50], "mix": [0.1, -2, -8]}
+    flat = [[value for row in ("sft", "mix") for value in table[row]] for table in (gain, change)]
+    reference = claims.reference_of(*flat, [True] * 3 + [False] * 3)
+    assert (reference.gain, reference.price) == (12, pytest.approx(36 / 21))
+    assert [choose(gain[row], change[row], reference) for row in ("sft", "mix")] == [1, 2]
+
+
+def test_without_plain_fine_tuning_a_recipe_is_held_to_its_own_price():
+    reference = claims.reference_of([0.3, 10, 20], [0, -2, -10], [False] * 3)
+    assert reference.gain == 10 and math.isnan(reference.price)
+    assert choose([0.3, 10, 20], [0, -2, -10], reference) == 1
+
+
+def test_plain_is_what_no_method_changes():
+    def trial(text: str) -> Trial:
+        return Trial("row", {}, SimpleNamespace(recipe=text))  # type: ignore[arg-type]
+
+    assert [is_plain(trial(text)) for text in ("sft", "sft(lr=0.01)", "low_lr", "lora", "mix")] == [True, True] + [False] * 3
 
 
 def test_ranges_of_a_decade_are_logarithmic_and_whole_settings_whole():
@@ -63,7 +88,7 @@ def test_a_recipe_searches_all_its_methods_and_keeps_what_its_text_fixes():
 
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_every_search_range_names_a_setting_and_its_ends_are_allowed(name):
-    from harness.recipes import with_settings
+    from harness.recipe_text import with_settings
 
     axes = axes_of(parse_recipe(name), 1e-3)[1:]
     for ends in itertools.product((0.0, 1.0), repeat=len(axes)):
@@ -124,7 +149,7 @@ def test_the_report_shows_the_cloud_its_price_and_what_was_not_tuned(tuned):
     assert len(trials) == 4 and trials["gain"].notna().all() and (trials["flops"] > 0).all()
     assert table.loc["sft", "tuning flops"] == pytest.approx(2 * table.loc["sft", "flops"], rel=0.02)
     html = (outcome.folder / "report.html").read_text()
-    assert all(recipe in html for recipe in trials["recipe"]) and "at most 1 point below" in html
+    assert all(recipe in html for recipe in trials["recipe"]) and "a point gained as plain fine-tuning" in html
     assert (outcome.folder / "trials.csv").exists()
 
 

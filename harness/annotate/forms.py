@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
 from harness.report.format import visible
-from harness.store import Comparison, RunStore, key_of, read_comparison, read_texts, write_atomic, write_json
+from harness.results import open_results
+from harness.store import Comparison, key_of, read_comparison, read_texts, write_atomic, write_json
 
 SCALES = {
     "correctness": "Is what it says right? (1: wrong, 5: entirely right)",
@@ -38,10 +39,10 @@ def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, ou
         [f"annotators must be at least 1, not {annotators}"] * (annotators < 1)
         + [f"items must be at least {LEAST}, not {items}: fewer judged outputs tell nothing"] * (items < LEAST)
     )
-    folder = Path(out) / name
-    if not (folder / "comparison.json").exists():
-        raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
-    outputs = choose(read_comparison(folder, RunStore(Path(out) / "runs")), items)
+    results = open_results(out)
+    results.record(name)
+    folder = results.folder(name)
+    outputs = choose(read_comparison(folder, results.store), items)
     if not outputs:
         raise PlanError(f"{folder} holds no generated answers of finished runs; give SUITES or data with answers to generate")
     form = key_of([list(SCALES), outputs])

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from harness.annotate.forms import SCALES
-from harness.errors import PlanError, raise_faults
+from harness.errors import raise_faults
+from harness.results import open_results
 from harness.store import read_json, write_json
 
 OVERALL = "overall"
@@ -21,10 +22,8 @@ OVERALL = "overall"
 
 def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dict[str, Any]:
     """Read filled forms and store what they say as results/<name>/people.json. Raises PlanError with all faults."""
-    folder = Path(out) / name
-    record = read_json(folder / "comparison.json")
-    if record is None:
-        raise PlanError(f"{folder} holds no comparison.json; run `lethe compare` first, or give --out")
+    results = open_results(out)
+    folder, record = results.folder(name), results.record(name)
     filled, form = _read(folder / "people", files)
     base = next((row["row"] for row in record["rows"] if row["role"] == "base"), "base")
     ratings = pd.DataFrame(

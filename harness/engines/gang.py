@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from harness import PROTOCOL
 from harness.cluster import Asked
 from harness.engines.ranks import Place
 from harness.engines.worker import steady
 from harness.gradients import Cramped
 from harness.lease import Lost
+from harness.where import where
 
 GRACE = 30.0
 """Seconds that ranks have to end after the first of them did: Ray notices within this time that a node is gone (a guess)."""
@@ -52,6 +56,20 @@ def interface(address: str) -> str | None:
     """The network interface with this address."""
     found = psutil.net_if_addrs().items()
     return next((name for name, addresses in found if any(one.address == address for one in addresses)), None)
+
+
+def driver_environment() -> dict[str, Any]:
+    """What must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
+    return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
+
+
+def enter_environment(driver: dict[str, Any]) -> None:
+    """Work in the driver's folder; raise RuntimeError where a version here is not the driver's."""
+    os.chdir(driver["folder"])
+    different = {name: value for name, value in driver_environment().items() if value != driver[name]}
+    if different:
+        wanted = ", ".join(f"{name} {value} (driver: {driver[name]})" for name, value in different.items())
+        raise RuntimeError(f"{socket.gethostname()} has {wanted}; install the same on every node")
 
 
 class Gang:

@@ -16,14 +16,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.engines.local import device_slots
 from harness.engines.worker import forkserver, settle, steady
 from harness.environment import VISIBLE
-from harness.errors import PlanError
 from harness.evaluation import Evaluation, EvaluationPlan
 from harness.material import Material
 from harness.plan import Plan
-from harness.specs import RunSpec, seconds_a_flop, sharding_of
+from harness.specs import RunSpec, sharding_of
 from harness.store import RunStore
 
 Send = Callable[[dict[str, Any]], None]
@@ -197,29 +195,3 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
     except Cramped as error:
         store.run(spec.key).write("room", {"room": error.room, "notes": error.notes})
         raise
-
-
-def pace(material: Material) -> float:
-    """Device-seconds a FLOP of plain fine-tuning: a few steps in as many processes as a run of the plan has, where runs are.
-
-    Never in this process, which would go on holding a GPU's memory.
-    """
-    plan, found = material.plan, []
-    if plan.ray:
-        from harness.engines.ray import pace as on_cluster
-
-        return on_cluster(material)
-    (slot,) = device_slots(plan, 1)
-    if reason := launch(_calibrate, plan.ranks, (material,), lambda event: found.append(event["pace"]), plan.threads, slot):
-        raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
-    return found[0]
-
-
-def calibrate(place: Place, material: Material) -> float:
-    """The pace, as one rank sees it, or the only process."""
-    plan = material.plan
-    return seconds_a_flop(material, place.join(plan.device or "cpu", sharding_of(plan)) if plan.has_ranks else None)
-
-
-def _calibrate(place: Place, send: Send, material: Material) -> None:
-    send({"pace": calibrate(place, material)})

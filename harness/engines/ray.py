@@ -6,7 +6,6 @@ must see the store, the model, the suites and the working folder where the drive
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -14,21 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from harness import PROTOCOL
 from harness.cluster import Asked, connect, nodes_of, places
 from harness.engines import Events
-from harness.engines.gang import Gang
-from harness.engines.ranks import Place, calibrate, take_part, trains_together
+from harness.engines.gang import Gang, driver_environment, enter_environment
+from harness.engines.ranks import Place, take_part, trains_together
 from harness.engines.worker import settle, work
-from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan
 from harness.material import Material
 from harness.specs import RunSpec
 from harness.store import RunStore
-from harness.where import where
 
 RETRIES = 3
 """How often a run whose worker was lost is tried again: a run that ends its own worker must not do so for ever."""
@@ -137,7 +132,7 @@ class _Queue:
     def start(self, spec: RunSpec) -> Gang:
         """A run's processes: made anew for each, and tried again here, where the number of times is bounded and shown."""
         asked = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
-        return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, _driver())
+        return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, driver_environment())
 
     def tell(self) -> None:
         """Pass on what runs have said since the last look."""
@@ -173,45 +168,12 @@ class _Queue:
         self.waiting.insert(0, spec)
 
 
-def pace(material: Material) -> float:
-    """Device-seconds a FLOP of plain fine-tuning on the cluster, in as many processes as a run has."""
-    ray = connect(str(material.plan.ray))
-    try:
-        asked = Asked.of(material.plan)
-        places(asked, nodes_of(ray))
-        return ray.get(Gang(ray, asked, _pace, material, _driver()).parts)[0]
-    except ray.exceptions.RayError as error:
-        raise PlanError(f"plain fine-tuning cannot be timed: {str(error).splitlines()[0]}") from error
-    finally:
-        ray.shutdown()
-
-
-def _driver() -> dict[str, Any]:
-    """What must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
-    return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
-
-
-def _enter(driver: dict[str, Any]) -> None:
-    """Work where the driver does, with what it has."""
-    os.chdir(driver["folder"])
-    other = {name: found for name, found in _driver().items() if found != driver[name]}
-    if other:
-        wanted = ", ".join(f"{name} {found} (driver: {driver[name]})" for name, found in other.items())
-        raise RuntimeError(f"{socket.gethostname()} has {wanted}; install the same on every node")
-
-
-def _pace(place: Place, material: Material, driver: dict[str, Any]) -> float:
-    """In each process of a calibration."""
-    _enter(driver)
-    return calibrate(place, material)
-
-
 def _work(
     place: Place, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
 ) -> bool:
     """In each of the run's own processes, somewhere on the cluster; whether it came to an answer."""
     host, told, held = socket.gethostname(), 0.0, None
-    _enter(driver)
+    enter_environment(driver)
 
     def send(event: dict[str, Any]) -> None:
         nonlocal told, held

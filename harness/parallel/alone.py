@@ -10,21 +10,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.checkpoint import STATE, restore_methods, restore_training, save_checkpoint
-from harness.contract import Batch, Method, Step, Weights
+from harness.contract import Batch, Example, Method, Step, Weights
 from harness.masters import Masters
 from harness.wrapping import Wrapped
 
 if TYPE_CHECKING:
     from harness.budget import Ledger
-    from harness.run import TrainingRun
 
 T = TypeVar("T")
+
+
+class ModelInTraining(Protocol):
+    """What an engine needs of the run that it computes (`harness.run.TrainingRun`)."""
+
+    model: Any
+
+    def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        """Micro-batches of these examples."""
+        ...
+
+    def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The examples of each micro-batch."""
+        ...
+
+    def nll(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(logits, token losses) at supervised places, `(S, V)` and `(S,)`."""
+        ...
 
 
 class Alone:
@@ -72,13 +89,13 @@ class Alone:
         """Each rank's share of a step's examples."""
         return [step]
 
-    def batches(self, run: TrainingRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
+    def batches(self, run: ModelInTraining, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """This rank's micro-batches: (batch, does it count, is it the last)."""
         batches = list(run.batches(self.deal(step)[self.rank]))
         for place, batch in enumerate(batches, 1):
             yield batch, True, place == len(batches)
 
-    def nll(self, run: TrainingRun, batch: Batch) -> tuple[Tensor, Tensor]:
+    def nll(self, run: ModelInTraining, batch: Batch) -> tuple[Tensor, Tensor]:
         """`run.nll` of the model in training."""
         return run.nll(run.model, batch)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,10 @@ from torch import Tensor, nn
 from harness.checkpoint import restore_masters, write_progress, write_state
 from harness.contract import Batch, Method, Step, Weights
 from harness.masters import Masters
+from harness.parallel.alone import ModelInTraining
 from harness.parallel.together import Together
 from harness.store import replacing
 from harness.wrapping import Wrapped
-
-if TYPE_CHECKING:
-    from harness.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Zero(Together):
         """DeepSpeed keeps its tensors where they are; sharding leaves the room."""
         return nullcontext()
 
-    def batches(self, run: TrainingRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
+    def batches(self, run: ModelInTraining, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """As many on every rank, since all of them take part in each pass: a rank with fewer runs one again for nothing."""
         shares = self.deal(step)
         wanted = max(len(run.groups(share)) for share in shares)
@@ -103,7 +101,7 @@ class Zero(Together):
             counts = place < len(own)
             yield own[place] if counts else filler, counts, place == wanted - 1
 
-    def nll(self, run: TrainingRun, batch: Batch) -> tuple[Tensor, Tensor]:
+    def nll(self, run: ModelInTraining, batch: Batch) -> tuple[Tensor, Tensor]:
         return run.nll(self.deep, batch)
 
     def backward(self, loss: Tensor, last: bool) -> None:

@@ -9,16 +9,17 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from harness.report.appendix import appendix_latex, appendix_markdown, bibtex
+from harness.report.cautions import Caution, cautions
 from harness.report.page import page
 from harness.report.plots import draw
 from harness.report.stages import STAGES, stage_numbers, stage_table
 from harness.report.summary import Summary, summarise
 from harness.report.tables import full_table, latex, markdown, reading_table, records
-from harness.report.terminal import show
-from harness.report.verdict import Verdict, verdicts, warnings
+from harness.report.terminal import show, shown
+from harness.report.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
 from harness.store import RunStore, read_comparison, write_atomic
 
-__all__ = ["Report", "Summary", "show", "summarise", "write_report"]
+__all__ = ["Report", "Summary", "show", "shown", "summarise", "write_report"]
 
 
 EXTRA = ("quality", "calibration", "items", "flips", "kinds", "compliance", "broken", "classes")
@@ -32,10 +33,15 @@ class Report:
     folder: Path
     table: pd.DataFrame
     """One line a row: table.csv."""
-    verdicts: list[Verdict]
-    warnings: list[str]
+    verdict: Verdict
+    cautions: list[Caution]
     files: list[Path]
     summary: Summary
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing the table."""
+        return [caution.text for caution in self.cautions]
 
     @property
     def all_well(self) -> bool:
@@ -48,15 +54,17 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
     summary = summarise(read_comparison(folder, store), reps)
     table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
+    verdict, warned = verdict_of(summary), cautions(summary)
     staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
     files: dict[str, str | bytes] = {
         "table.csv": table.to_csv(index=False),
         "table.json": records(table),
-        "table.md": markdown(reading) + staged,
+        "table.md": markdown(reading) + staged + verdict_markdown(verdict, warned),
         "table.tex": latex(reading),
         "appendix.md": appendix_markdown(summary),
         "appendix.tex": appendix_latex(summary),
         "report.html": page(summary, plots),
+        "verdict.json": verdict_record(verdict, warned),
     }
     if references := bibtex(summary):
         files["references.bib"] = references
@@ -69,4 +77,4 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():
         write_atomic(folder / name, content)
-    return Report(folder, table, verdicts(summary), warnings(summary), [folder / name for name in files], summary)
+    return Report(folder, table, verdict, warned, [folder / name for name in files], summary)

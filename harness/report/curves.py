@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from harness.stats import Analysis, Estimate, analyse, estimate_of
 
 MATCHED = 0.9
 """Retention is read off where a curve first reaches this share of the gain the compared rows all reach."""
-COLUMNS = ["row", "at", "gain", "gain_low", "gain_high", "retention", "retention_low", "retention_high", "n"]
+READ = ("gain", "change", "retention")
+COLUMNS = ["row", "at", *(f"{name}{end}" for name in READ for end in ("", "_low", "_high")), "n"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Curves:
     """Along the curves over the budget."""
     matched_path: Matched
     """Along the lines from the base to the tuned models."""
+    spent: Analysis | None = field(default=None, repr=False)
+    """What `budget` was read from: a row `point_name(row, at)` for each of its points, and the base."""
 
 
 def read_curves(
@@ -49,7 +52,7 @@ def read_curves(
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
     way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
-    return Curves(budget, way, _matched(budget, draws), _matched(way, along))
+    return Curves(budget, way, _matched(budget, draws), _matched(way, along), draws)
 
 
 def _way(
@@ -82,9 +85,9 @@ def point_name(row: str, at: float) -> str:
 
 def _line(found: Analysis, row: str, at: float) -> list:
     name = point_name(row, at) if at else found.rows[0]
-    gain, retention = found.estimate("gain", name), found.estimate("retention", name)
-    numbers = [x for e in (gain, retention) for x in (e.value, e.low, e.high)]
-    return [row, at, *numbers, gain.n + retention.n]
+    gain, change, retention = (found.estimate(quantity, name) for quantity in READ)
+    numbers = [x for e in (gain, change, retention) for x in (e.value, e.low, e.high)]
+    return [row, at, *numbers, gain.n + change.n]
 
 
 def _matched(points: pd.DataFrame, found: Analysis | None) -> Matched:

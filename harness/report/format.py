@@ -50,6 +50,13 @@ def share(value: float | None) -> str:
     return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{number(round(seconds))} s"
+    return f"{number(round(seconds / 60))} min" if seconds < 5400 else f"{number(seconds / 3600, 2)} h"
+
+
 def bare(value: float | None) -> str:
     """As an input field holds it: no separators, nothing where there is none."""
     return "" if value is None else f"{value:.12g}"
@@ -88,6 +95,13 @@ def p_value(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
+    """Holm's p of one of so many pairs. Where the draws could not give a smaller p it is a bound: `< 0.0002 × 12`."""
+    if difference.p_is_bound and math.isfinite(holm):
+        return f"< {number(difference.least_p, 2)} × {pairs}"
+    return p_value(holm)
 
 
 def visible(value: object, longest: int | None = LONGEST) -> str:

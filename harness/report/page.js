@@ -25,7 +25,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
         const numbers = isFinite(x) && isFinite(y);
         return (down ? -1 : 1) * (numbers ? x - y : x.localeCompare(y));
       };
-      table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
+      const rows = [...table.tBodies[0].rows];
+      const fixed = rows.filter((row) => row.classList.contains("reference")); // no recipes: ranked nowhere
+      table.tBodies[0].append(...fixed, ...rows.filter((row) => !fixed.includes(row)).sort(order));
     });
   });
 }
@@ -43,37 +45,26 @@ if (at("main-table")) {
   update();
 }
 
-// The same rule and sentence as harness/report/recommend.py.
-if (at("choices")) {
-  const { choices } = data("choices");
-  const limit = (id) => (at(id).value === "" ? null : Number(at(id).value));
-  const under = (value, most) => most === null || (value !== null && value <= most);
-  const sentence = (found, least, seconds, memory) => {
-    const broken = (c) => [
-      ...(least === null || (c.kept !== null && c.kept >= least) ? [] : ["retention"]),
-      ...(under(c.seconds, seconds) ? [] : ["time"]),
-      ...(under(c.memory, memory) ? [] : ["memory"]),
-    ];
-    const fit = found.filter((c) => c.gains && !broken(c).length).sort((a, b) => b.gain - a.gain);
-    const out = found.filter((c) => !fit.includes(c)).map((c) => `${c.name} (${broken(c).join(", ") || "no gain for sure"})`);
-    const left = out.length ? ` Out: ${out.join(", ")}.` : "";
-    if (!fit.length) return `No recipe keeps these limits.${left}`;
-    const best = fit[0];
-    const alike = fit.slice(1).filter((c) => best.alike.includes(c.name)).map((c) => c.name);
-    const level = alike.length ? ` Not separated from it in gain: ${alike.join(", ")}.` : "";
-    return `${best.name} ${best.says}${best.costs && ` (${best.costs})`}.${level}${left}`;
-  };
+// Leaves out the rows that break a limit; which recipe is taken and every sentence are made by harness/report/recommend.py.
+if (at("limits")) {
+  const rows = [...at("choices").tBodies[0].rows];
+  const limit = (name) => (at(`limit-${name}`).value === "" ? null : Number(at(`limit-${name}`).value));
+  const known = (row, name) => (row.dataset[name] === "" ? NaN : Number(row.dataset[name]));
   const update = () => {
-    const memory = limit("limit-memory");
-    for (const place of at("advice").querySelectorAll("dd"))
-      place.textContent = sentence(
-        choices.filter((c) => c.track === place.dataset.track),
-        limit("limit-retention"), limit("limit-seconds"), memory === null ? null : memory * 1e9,
+    const [loss, retention, seconds, memory] = ["loss", "retention", "seconds", "memory"].map(limit);
+    for (const row of rows)
+      row.hidden = !(
+        (loss === null || known(row, "loss") <= loss) &&
+        (retention === null || known(row, "retention") >= retention) &&
+        (seconds === null || known(row, "seconds") <= seconds) &&
+        (memory === null || known(row, "memory") <= memory * 1e9)
       );
+    at("limits-shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} recipes keep them`;
   };
   at("limits").hidden = false;
   at("limits").addEventListener("input", update);
   at("limits").addEventListener("submit", (event) => event.preventDefault());
+  update();
 }
 
 if (at("explorer")) {

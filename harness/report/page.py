@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness.report import format as shown
 from harness.report.ink import Plot, marks
+from harness.report.meters import budget_line
 from harness.report.rows import TRACKS
 from harness.report.sections import SECTIONS
 from harness.report.summary import Summary
@@ -26,7 +27,19 @@ def page(summary: Summary, plots: list[Plot]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("number", "points", "signed", "share", "bare", "si", "interval", "with_interval", "p_value", "visible")
+    names = (
+        "number",
+        "points",
+        "signed",
+        "share",
+        "bare",
+        "si",
+        "interval",
+        "with_interval",
+        "p_value",
+        "holm_value",
+        "visible",
+    )
     environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty, "data_block": _data_block}
     common = _common(summary, plots)
     parts = []
@@ -49,6 +62,7 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
     """What every section's template may use."""
     return {
         "summary": summary,
+        "budget": budget_line(summary),
         "record": summary.record,
         **{name: summary.record.get(name) or {} for name in ("model", "plan", "data")},
         "rows": summary.rows,

@@ -33,14 +33,14 @@ def draw(summary: Summary) -> list[Plot]:
 def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     found = {}
     for row in summary.rows:
-        gain, kept = summary.estimate("gain", row.name), summary.estimate("retention", row.name)
-        if row.done and row.role in ("base", "recipe") and gain.known and kept.known:
-            found[row.name] = (gain.value, kept.value)
+        gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
+        if row.done and row.role in ("base", "recipe") and gain.known and change.known:
+            found[row.name] = (gain.value, change.value)
     return found
 
 
 def tradeoff(summary: Summary) -> Plot | None:
-    """Retention against gain, with intervals, each track's Pareto front, and the ways from the base."""
+    """General change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
     found = _placed(summary)
     if len(found) < 2:
         return None
@@ -50,9 +50,9 @@ def tradeoff(summary: Summary) -> Plot | None:
     for name, (x, y) in found.items():
         look = looks.get(name, {"color": INK, "marker": "*"})
         size = 6.5 if name in looks else 11
-        gain, kept = summary.estimate("gain", name), summary.estimate("retention", name)
+        gain, change = summary.estimate("gain", name), summary.estimate("change", name)
         axes.errorbar(
-            x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - kept.low], [kept.high - y]],
+            x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - change.low], [change.high - y]],
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
     fronts: list[tuple[float, float]] = []
@@ -61,22 +61,28 @@ def tradeoff(summary: Summary) -> Plot | None:
         fronts += front
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
-    axes.set_ylabel("general ability kept, % of the base")
+    axes.set_ylabel("change of the general score, points")
     named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
     note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
     place_labels(axes, named, found.values())
-    told = "; ".join(f"{n}: gain {points(x)} {summary.gain_unit}, retention {points(y)} %" for n, (x, y) in found.items())
-    return Plot("tradeoff", "General ability kept against domain gain", told, drawn)
+    told = "; ".join(
+        f"{n}: gain {points(x)} {summary.gain_unit}, general change {points(y)} points, kept {_kept(summary, n)}"
+        for n, (x, y) in found.items()
+    )
+    return Plot("tradeoff", "Change of the general score against domain gain", told, drawn)
+
+
+def _kept(summary: Summary, row: str) -> str:
+    kept = summary.estimate("retention", row)
+    return f"{points(kept.value)} %" if kept.known else "in per cent not defined"
 
 
 def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> None:
     way = summary.curves.path
     for name, part in way.groupby("row", sort=False):
-        axes.plot(
-            part["gain"], part["retention"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1
-        )
+        axes.plot(part["gain"], part["change"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
 
 
 def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
@@ -117,7 +123,7 @@ def curves(summary: Summary) -> Plot | None:
         return None
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
     looks = marks([row.name for row in summary.recipes])
-    for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "retention", "kept, %")):
+    for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
         for name, part in table.groupby("row", sort=False):
             look = looks.get(str(name), {"color": INK, "marker": "*"})
             axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
@@ -131,7 +137,7 @@ def curves(summary: Summary) -> Plot | None:
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
-        f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, retention {points(p['retention'])} %"
+        f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
         for p in last.to_dict("records")
     )
     return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)

@@ -52,6 +52,11 @@ def base_of(rows: list[Row]) -> str:
     return next((row.name for row in rows if row.role == "base"), "base")
 
 
+def constant_of(rows: list[Row]) -> str | None:
+    """The row of the constant answer, where there is one."""
+    return next((row.name for row in rows if row.role == "constant" and row.done), None)
+
+
 def dig(value: Any, *names: str) -> Any:
     """A value deep in nested dictionaries, or None."""
     for name in names:
@@ -63,7 +68,7 @@ def rows_of(runs: Iterable[dict[str, Any]]) -> list[Row]:
     grouped: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         grouped.setdefault(run["row"], []).append(run)
-    order = {"base": 0, "control": 1, "untrained": 1}
+    order = {"base": 0, "constant": 1, "guess": 1, "control": 1, "untrained": 1}
     rows = [_row(name, entries) for name, entries in grouped.items()]
     return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
 

@@ -26,9 +26,9 @@ from harness.store import key_of, read_json, replacing
 HERE = Path(__file__).parent
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
-DOWNLOADS = ("report.html", "table.csv", "table.md", "table.tex", "comparison.json")
-COLUMNS = ("gain", "retention", "retention seen", "retention held out")
-PLAIN = ("kl_to_base general", "rep3_word general", "flops", "device seconds", "seeds")
+DOWNLOADS = ("report.html", "verdict.json", "table.csv", "table.md", "table.tex", "comparison.json")
+COLUMNS = ("gain", "change", "retention", "retention seen", "retention held out")
+PLAIN = ("kl_to_base general", "rep3_word general", "epochs", "flops", "device seconds", "seeds")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,20 @@ class Published:
     record: dict[str, Any]
     lines: list[dict[str, Any]]
     """Rows of table.csv."""
+    verdict: dict[str, Any]
+    """verdict.json; empty where an older version wrote the report."""
     place: str
     """Its folder in the site, under files/."""
+
+    @property
+    def chosen(self) -> str | None:
+        """The recipe that its report chooses; None where `lethe export` would refuse it too."""
+        return None if self.verdict.get("refusal") else self.verdict.get("row")
+
+    def warnings(self, row: str) -> list[str]:
+        """What its report warns of, of the whole comparison and of this row."""
+        found = self.verdict.get("warnings") or []
+        return [warning["text"] for warning in found if not warning["rows"] or row in warning["rows"]]
 
     @property
     def board(self) -> tuple[str, str, str]:
@@ -92,13 +104,9 @@ class Board:
 
     @property
     def leader(self) -> dict[str, Any]:
-        """The line that keeps most in the newest section, for the index."""
-        lines = [
-            entry.line
-            for entry in self.sections[0].entries
-            if entry.line["role"] == "recipe" and entry.line["status"] == "done"
-        ]
-        return max(lines, key=lambda line: _value(line, "change"), default={})
+        """The line that the newest comparison's verdict chooses, for the index; empty where it chooses none."""
+        newest = self.sections[0].newest
+        return next((line for line in newest.lines if line["row"] == newest.chosen), {})
 
 
 def publish(folders: Sequence[Path], to: Path) -> Path:
@@ -172,7 +180,8 @@ def _read(folder: Path) -> Published:
     lines = pd.read_csv(folder / "table.csv").astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     place = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
-    return Published(folder, record, [{str(k): v for k, v in line.items()} for line in lines], place)
+    told = [{str(k): v for k, v in line.items()} for line in lines]
+    return Published(folder, record, told, read_json(folder / "verdict.json") or {}, place)
 
 
 def _files(one: Published, target: Path) -> None:
@@ -183,7 +192,8 @@ def _files(one: Published, target: Path) -> None:
             (target / name).write_bytes((one.folder / name).read_bytes())
     for line in one.lines:
         if line["role"] == "recipe" and line["status"] == "done":
-            (target / "cards" / f"{slug(line['row'])}.md").write_text(card(one.record, line), encoding="utf-8")
+            text = card(one.record, line, warnings=one.warnings(line["row"]))
+            (target / "cards" / f"{slug(line['row'])}.md").write_text(text, encoding="utf-8")
 
 
 def _leaderboard(boards: list[Board]) -> pd.DataFrame:

@@ -19,8 +19,9 @@ from harness.report.format import MISSING, points, signed, with_interval
 from harness.stats import Analysis, Estimate, analyse, estimate_of
 
 STAGES = (
-    "Score on each domain after each stage, in points of the raw score; brackets: 95 % intervals of its change from the base. "
-    "Backward transfer: what later stages did to earlier domains. Forgetting: what was lost of an earlier domain's best."
+    "After each stage: the score on each domain, in points of the raw score, and its change from the base (gain) with the 95 % "
+    "interval of that change. Backward transfer: what later stages did to earlier domains. Forgetting: what was lost of an "
+    "earlier domain's best."
 )
 
 
@@ -30,7 +31,9 @@ class Staged:
 
     name: str
     scores: list[list[Estimate]]
-    """[i - 1][j]: R after stages 1 to T, with the intervals of the change from the base."""
+    """[i - 1][j]: R after stages 1 to T; no interval, that is the change's."""
+    gains: list[list[Estimate]]
+    """[i - 1][j]: its change from the base, with the interval of that change."""
     backward: Estimate
     forgetting: Estimate
 
@@ -43,6 +46,11 @@ class Stages:
     base: list[Estimate]
     """R[0]: no interval, everything is paired with it."""
     rows: list[Staged]
+
+    def gains(self, row: str) -> dict[str, Estimate]:
+        """Each domain's own gain at the end, by which a mean that hides a loss is seen; empty for a row without scores."""
+        found = next((line.gains[-1] for line in self.rows if line.name == row), [])
+        return dict(zip(self.domains, found, strict=False))
 
 
 def read_stages(record: dict[str, Any], final: pd.DataFrame, between: pd.DataFrame, base: str, reps: int) -> Stages | None:
@@ -76,21 +84,19 @@ def _level(found: Analysis) -> float:
 
 def _row(name: str, found: Sequence[Analysis], levels: Sequence[float]) -> Staged:
     last = len(found)
-    scores = [
-        [_shifted(one.estimate("gain", _key(name, stage)), level) for one, level in zip(found, levels, strict=True)]
-        for stage in range(1, last + 1)
-    ]
+    gains = [[one.estimate("gain", _key(name, stage)) for one in found] for stage in range(1, last + 1)]
+    scores = [[Estimate(level + gain.value, n=gain.n) for level, gain in zip(levels, line, strict=True)] for line in gains]
     moved, lost, n = [], [], []
     for number, one in enumerate(found[:-1], 1):
-        gains = [_gain(one, _key(name, stage)) for stage in range(1, last + 1)]
-        best = np.maximum.reduce([np.zeros_like(gains[0]), *gains[:-1]])
-        moved.append(gains[-1] - gains[number - 1])
-        lost.append(best - gains[-1])
-        n.append(scores[-1][number - 1].n)
+        way = [_gain(one, _key(name, stage)) for stage in range(1, last + 1)]
+        best = np.maximum.reduce([np.zeros_like(way[0]), *way[:-1]])
+        moved.append(way[-1] - way[number - 1])
+        lost.append(best - way[-1])
+        n.append(gains[-1][number - 1].n)
     draws = 1 + len(found[0].by_seed["gain"])
     parts = (np.mean(moved, 0), np.mean(lost, 0))
     backward, forgetting = (estimate_of(float(part[0]), part[1:draws], part[draws:], min(n)) for part in parts)
-    return Staged(name, scores, backward, forgetting)
+    return Staged(name, scores, gains, backward, forgetting)
 
 
 def _gain(found: Analysis, key: str) -> np.ndarray:
@@ -101,17 +107,19 @@ def _gain(found: Analysis, key: str) -> np.ndarray:
     return np.concatenate([found.point["gain"][[place]], found.by_seed["gain"][:, place], found.replicates["gain"][:, place]])
 
 
-def _shifted(estimate: Estimate, by: float) -> Estimate:
-    return Estimate(estimate.value + by, estimate.low + by, estimate.high + by, estimate.se, estimate.n)
-
-
 def stage_table(stages: Stages) -> pd.DataFrame:
-    """One line a row and stage, formatted; the transfer stands on a row's last line."""
-    lines = [{"row": "base", "after": MISSING} | dict(zip(stages.domains, map(_points, stages.base), strict=True))]
+    """One line a row and stage, formatted; the transfer stands on a row's last line.
+
+    A score and its change have a column each, so that brackets stand at the number they belong to.
+    """
+    start = {domain: points(score.value) for domain, score in zip(stages.domains, stages.base, strict=True)}
+    lines = [{"row": "base", "after": MISSING} | start]
     for row in stages.rows:
-        for number, scores in enumerate(row.scores, 1):
+        for number, (scores, gains) in enumerate(zip(row.scores, row.gains, strict=True), 1):
             line = {"row": row.name, "after": stages.domains[number - 1]}
-            lines.append(line | dict(zip(stages.domains, map(with_interval, scores), strict=True)))
+            for domain, score, gain in zip(stages.domains, scores, gains, strict=True):
+                line |= {domain: points(score.value), f"{domain}: gain (points)": _signed(gain)}
+            lines.append(line)
         lines[-1] |= {
             "backward transfer (points)": _signed(row.backward),
             "forgetting (points)": with_interval(row.forgetting),
@@ -129,15 +137,13 @@ def stage_numbers(stages: Stages) -> pd.DataFrame:
             for name, estimate in (("backward transfer", row.backward), ("forgetting", row.forgetting))
             for end, field in (("", "value"), (" low", "low"), (" high", "high"))
         }
-        for number, scores in enumerate([stages.base, *row.scores]):
-            for domain, score in zip(stages.domains, scores, strict=True):
+        none = [Estimate(0.0, 0.0, 0.0, n=score.n) for score in stages.base]
+        for number, (scores, gains) in enumerate(zip([stages.base, *row.scores], [none, *row.gains], strict=True)):
+            for domain, score, gain in zip(stages.domains, scores, gains, strict=True):
                 line = {"row": row.name, "stage": number, "domain": domain, "score": score.value}
-                lines.append(line | {"low": score.low, "high": score.high, "n": score.n} | rest)
+                line |= {"gain": gain.value, "gain low": gain.low, "gain high": gain.high, "n": gain.n}
+                lines.append(line | rest)
     return pd.DataFrame(lines)
-
-
-def _points(estimate: Estimate) -> str:
-    return points(estimate.value)
 
 
 def _signed(estimate: Estimate) -> str:

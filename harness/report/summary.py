@@ -19,7 +19,8 @@ from harness.report.frontier import Plane, Standing, standings
 from harness.report.items import flip_table, item_table
 from harness.report.kinds import kind_table
 from harness.report.quality import domain_phrases, quality_table
-from harness.report.rows import TRACKS, Row, base_of, dig, rows_of
+from harness.report.recommend import Advice, advise
+from harness.report.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
 from harness.report.stages import Stages, read_stages
 from harness.report.tokens import token_tables
 from harness.report.trials import read_trials
@@ -69,6 +70,16 @@ class Summary:
         found = dig(self.people, "rows", row, *(["change"] if change else []), scale) or {}
         numbers = [np.nan if (value := found.get(name)) is None else float(value) for name in ("value", "low", "high")]
         return Estimate(*numbers, n=int(found.get("n") or 0))
+
+    @property
+    def constant(self) -> str | None:
+        """The row that always gives the commonest training answer, where there is one."""
+        return constant_of(self.rows)
+
+    @property
+    def compared(self) -> list[Row]:
+        """The finished recipes that may be told apart: those of several seeds. One seed says nothing about another training."""
+        return [row for row in self.recipes if row.done and self.analysis and self.analysis.compares(row.name)]
 
     @property
     def recipes(self) -> list[Row]:
@@ -173,16 +184,22 @@ class Summary:
         return [plain[name] for name in REFERENCES if name in plain]
 
     @cached_property
+    def advice(self) -> Advice:
+        """What the rule chooses among all recipes, under the plan's limits (harness/report/recommend.py)."""
+        return advise(self)
+
+    @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """Each finished recipe against each reference: differences in points, Holm's p, McNemar's counts."""
+        """Each finished recipe against each reference: differences in points, Holm's p (of recipes with several seeds), and the
+        items that only one of two models answered right."""
         pairs = [(row.name, ref) for row in self.recipes if row.done for ref in self.references if row.name != ref]
         lines = []
         for row, ref in pairs:
             change, gain = self.difference("change", row, ref), self.difference("gain", row, ref)
             lines.append({"row": row, "reference": ref, "change": change, "gain": gain, "p": change.p})
             lines[-1] |= flips(self, row, ref)
-        table = pd.DataFrame(lines, columns=["row", "reference", "change", "gain", "p", "lost", "won", "mcnemar"])
-        return table.assign(holm=claims.holm(table["p"].to_list()))
+        table = pd.DataFrame(lines, columns=["row", "reference", "change", "gain", "p", "lost", "won"])
+        return table.assign(holm=claims.holm(table["p"].to_list()), pairs=int(table["p"].notna().sum()))
 
     def contrast(self, row: str, reference: str) -> pd.Series | None:
         found = self.contrasts[(self.contrasts["row"] == row) & (self.contrasts["reference"] == reference)]
@@ -211,10 +228,11 @@ class Summary:
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
-        """Row -> where it stands in its track, as probabilities."""
+        """Row -> where it stands among the rows of its track that are compared, as probabilities."""
         if self.analysis is None:
             return {}
-        tracks = [[row.name for row in self.track(track) if row.done] for track in TRACKS]
+        compared = [row.name for row in self.compared]
+        tracks = [[row.name for row in self.track(track) if row.name in compared] for track in TRACKS]
         tracks = [[name for name in names if name in self.analysis.rows] for names in tracks]
         return {row: found for names in tracks for row, found in standings(self.analysis, self.base, names).items()}
 
@@ -232,7 +250,7 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     base, everything = base_of(rows), tables[0]
     tables = [_without_calibration(table) for table in tables]
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
-    analysis = analyse(tables[0], base, reps=reps) if scored else None
+    analysis = analyse(tables[0], base, reps=reps, constant=constant_of(rows)) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
     stages = read_stages(comparison.record, tables[0], _done(comparison.stages, done), base, min(reps, 2000))
@@ -242,16 +260,15 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
 
 
 def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
-    """Items only the reference (`lost`) or only the row (`won`) answered right, with the exact test: one seed, 0/1 scores."""
-    empty = {"lost": np.nan, "won": np.nan, "mcnemar": np.nan}
+    """Items only the reference (`lost`) or only the row (`won`) answered right: of one seed each, where scores are 0 or 1."""
+    empty = {"lost": np.nan, "won": np.nan}
     if summary.analysis is None or max(summary.analysis.seeds.get(name, 0) for name in (row, reference)) != 1:
         return empty
     wide = summary.binary
     if row not in wide or reference not in wide:
         return empty
     pair = wide[[row, reference]].dropna()
-    lost, won = int((pair[row] < pair[reference]).sum()), int((pair[row] > pair[reference]).sum())
-    return {"lost": lost, "won": won, "mcnemar": claims.mcnemar(lost, won)}
+    return {"lost": int((pair[row] < pair[reference]).sum()), "won": int((pair[row] > pair[reference]).sum())}
 
 
 def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:

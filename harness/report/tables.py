@@ -9,13 +9,17 @@ from typing import Any
 import pandas as pd
 
 from harness.report.compliance import compliance
-from harness.report.format import MISSING, number, p_value, points, si, with_interval
+from harness.report.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.frontier import Rank, Standing
 from harness.report.rows import Row
 from harness.report.summary import Summary
 from harness.stats import Estimate
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
+PARTIAL = ("rep3_word",)
+"""Of these the share of answers that are long enough to have one stands beside."""
+GROUPS = {"general": "general", "held_out": "held out", "domain": "domain"}
+"""Last part of a level's name -> what it is called; `general` is read on texts of the pool where it is drift."""
 SCOPES = {"retention": "", "retention seen": ":seen", "retention held out": ":held_out"}
 
 
@@ -26,7 +30,10 @@ def full_table(summary: Summary) -> pd.DataFrame:
 
 def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
-    line |= _spread("gain", summary.estimate("gain", row.name))
+    for part in ("gain", "gain:form", "gain:knowledge"):
+        line |= _spread(part.replace(":", " "), summary.estimate(part, row.name))
+    for domain, gain in domain_gains(summary, row).items():
+        line |= _spread(f"gain {domain}", gain)
     for name, scope in SCOPES.items():
         line |= _spread(name, summary.estimate(f"retention{scope}", row.name))
     change = summary.estimate("change", row.name)
@@ -54,6 +61,11 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     return line
 
 
+def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
+    """Each domain's own gain, where a plan trains on several in turn."""
+    return summary.stages.gains(row.name) if summary.stages else {}
+
+
 def _spread(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
 
@@ -64,8 +76,10 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
         found = summary.contrast(row, reference)
         change = found["change"] if found is not None else Estimate()
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
-        for name in ("p", "holm p", "mcnemar p"):
+        for name in ("p", "holm p"):
             line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+        line[f"least p vs {reference}"] = change.least_p
+    line["chosen probability"] = summary.advice.shares.get(row, 0.0) if summary.advice.shares else math.nan
     return line | _standing(summary.standings.get(row)) | _matched(summary, row)
 
 
@@ -86,13 +100,18 @@ def _matched(summary: Summary, row: str) -> dict[str, float]:
 
 
 def quality(summary: Summary, row: str) -> dict[str, Estimate]:
-    """Repetition, drift and missing stops on general prompts first, domain prompts second, where measured."""
+    """Repetition, drift and missing stops on general prompts first, domain prompts last, where measured.
+
+    The distance from the base on general texts is on texts like the pool's; that on texts of held-out families stands beside.
+    """
     found = {}
     for metric in QUALITY:
-        for group in ("general", "domain"):
+        for group, called in GROUPS.items():
             name = f"level:{metric}:{group}"
             if summary.analysis and name in summary.analysis.point:
-                found[f"{metric} {group}"] = summary.estimate(name, row)
+                found[f"{metric} {called}"] = summary.estimate(name, row)
+                if metric in PARTIAL:
+                    found[f"{metric} {called} share"] = Estimate(summary.analysis.share(name, row))
     return found
 
 
@@ -137,6 +156,9 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst = summary.worst_family(row.name) if row.done else None
     line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
+    if summary.constant:
+        line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
+    line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     for name, scope in SCOPES.items():
         line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
     worst_change = summary.estimate(f"change:family:{worst}", row.name)
@@ -144,7 +166,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
     for reference in summary.references:
         found = summary.contrast(row.name, reference)
-        line[f"Holm p, ΔR vs {reference}"] = p_value(found["holm"]) if found is not None else MISSING
+        line[f"Holm p, ΔR vs {reference}"] = _holm(found)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
     if len(summary.compliance):
         kept = compliance(summary, row.name)
@@ -158,6 +180,10 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     gain = summary.estimate("gain", row.name)
     line["n (domain, general)"] = f"{gain.n:,}, {change.n:,}" if change.known or gain.known else MISSING
     return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
+
+
+def _holm(found: pd.Series | None) -> str:
+    return MISSING if found is None else holm_value(found["holm"], found["change"], found["pairs"])
 
 
 def memory(row: Row) -> str:

@@ -2,61 +2,91 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.format import p_value, points, rough, visible
-from harness.report.recommend import choices, limits_of, recommend
-from harness.report.rows import TRACKS, Row
+from harness.report.cautions import warnings
+from harness.report.format import number, points, rough, si, visible
+from harness.report.meters import budget_line, other_meter
+from harness.report.rows import Row
 from harness.report.summary import Summary
-from harness.report.verdict import verdicts, warnings
+from harness.report.tables import costs
+from harness.report.verdict import verdict_of
 from harness.stats import Estimate
 
-NARROW = 76
-"""Columns below which the terminal shows the row, its gain and what it kept only."""
+KEPT = 120
+"""Columns of the text that is kept."""
+WIDTHS = {
+    "row": 0,
+    "gain": 0,
+    "ΔR, points": 0,
+    "kept %": 76,
+    "epochs": 84,
+    "seconds": 84,
+    "FLOPs": 104,
+    "worst family": 104,
+    "track": 104,
+    "status": 0,
+}
+"""Column -> from how many columns of the terminal it is shown."""
+TEXTS = ("row", "track", "worst family", "status")
 
 
 def show(summary: Summary, console: Console | None = None) -> None:
-    """Print verdicts, table and warnings; no colours, bold and dim only repeat what words say."""
+    """Print verdict, table and warnings; no colours, bold and dim only repeat what words say."""
     console = console or Console()
-    for verdict in verdicts(summary):
-        console.print(Text.assemble((f"{TRACKS[verdict.track].capitalize()}: ", "bold"), visible(verdict.sentence)))
-    limits, asked = limits_of(summary)
-    for track, sentence in recommend(choices(summary), limits) if asked else []:
-        console.print(Text.assemble((f"Recommended {TRACKS[track]}: ", "bold"), visible(sentence)))
-    console.print(_table(summary, console.width < NARROW))
+    verdict = verdict_of(summary)
+    console.print(Text(visible(verdict.sentence), style="bold"))
+    for line in (verdict.sureness, verdict.rule, other_meter(summary).sentence):
+        if line:
+            console.print(Text(visible(line), style="dim"))
+    if budget := budget_line(summary):
+        console.print(Text(f"{budget[0].upper()}{budget[1:]}."))
+    console.print(_table(summary, console.width))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
 
 
-def _table(summary: Summary, narrow: bool) -> Table:
-    reference = next(iter(summary.references), None)
-    names = ["row", "track", "gain", "kept %", "worst family", f"p vs {reference}" if reference else "p", "status"]
-    shown = [i for i, name in enumerate(names) if not narrow or name in ("row", "gain", "kept %", "status")]
+def shown(summary: Summary) -> str:
+    """What `show` prints, as plain text."""
+    stream = StringIO()
+    show(summary, Console(file=stream, width=KEPT))
+    return stream.getvalue()
+
+
+def _table(summary: Summary, width: int) -> Table:
+    shown = [name for name, least in WIDTHS.items() if width >= least]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for i in shown:
-        number = i in (2, 3, 5)
-        table.add_column(names[i], justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for name in shown:
+        text = name in TEXTS
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in summary.rows:
-        cells = _cells(summary, row, reference)
-        table.add_row(*(cells[i] for i in shown))
+        cells = _cells(summary, row)
+        table.add_row(*(cells[name] for name in shown))
     return table
 
 
-def _cells(summary: Summary, row: Row, reference: str | None) -> list[Text]:
-    worst = summary.worst_family(row.name) if row.done and row.role == "recipe" else None
-    lost = summary.estimate(f"change:family:{worst}", row.name)
-    contrast = summary.contrast(row.name, reference) if reference else None
-    texts = [
-        visible(row.name),
-        row.track if row.role == "recipe" else "",
-        _cell(summary.estimate("gain", row.name)),
-        _cell(summary.estimate("retention", row.name)),
-        f"{visible(worst)} {points(lost.value)}" if worst else "",
-        p_value(contrast["holm"]) if contrast is not None else "",
-    ]
-    return [*map(Text, texts), Text(row.status, style="" if row.status == "done" else "bold")]
+def _cells(summary: Summary, row: Row) -> dict[str, Text]:
+    recipe = row.role == "recipe"
+    worst = summary.worst_family(row.name) if row.done and recipe else None
+    lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
+    kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+    texts = {
+        "row": visible(row.name),
+        "gain": _cell(summary.estimate("gain", row.name)),
+        "ΔR, points": _cell(change),
+        "kept %": _cell(kept) if kept.known or not change.known else "points only",
+        "epochs": number(cost["epochs"], 2) if recipe else "",
+        "seconds": number(cost["device seconds"], 2) if recipe else "",
+        "FLOPs": si(cost["flops"]) if recipe else "",
+        "worst family": f"{visible(worst)} {points(lost.value)}" if worst else "",
+        "track": row.track if recipe else row.role,
+    }
+    status = Text(row.status, style="" if row.status == "done" else "bold")
+    return {name: Text(text) for name, text in texts.items()} | {"status": status}
 
 
 def _cell(estimate: Estimate) -> str:

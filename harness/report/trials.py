@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report.claims import expected_best, preferred
+from harness.report.claims import expected_best, preferred, reference_of
 from harness.stats import Estimate, analyse
 
 QUANTITIES = ("gain", "change")
-COLUMNS = ["row", "recipe", "selected", "status"]
+COLUMNS = ["row", "recipe", "plain", "selected", "status"]
 COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
 
 
@@ -23,7 +23,7 @@ def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, 
     lines = []
     for trial in trials:
         known = {name: found.estimate(name, trial["trial"]) if found else Estimate() for name in QUANTITIES}
-        line = {name: trial[name] for name in ("row", "recipe", "selected", "status", "key")}
+        line = {name: trial[name] for name in ("row", "recipe", "plain", "selected", "status", "key")}
         for name, estimate in known.items():
             line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
         ledger = trial["ledger"] or {}
@@ -35,8 +35,9 @@ def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, 
 def by_trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
     lines = []
+    reference = reference_of(*(trials[name].to_list() for name in ("gain", "change", "plain")))
     for row, own in trials.groupby("row", sort=False):
-        order = preferred(own["gain"].to_list(), own["change"].to_list())
+        order = preferred(own["gain"].to_list(), own["change"].to_list(), reference)
         ranked = own.iloc[order]
         counts = sorted({2**i for i in range(len(order).bit_length()) if 2**i <= len(order)} | {len(order)} - {0})
         found = [(n, *(expected_best(ranked[name].to_list(), n) for name in QUANTITIES)) for n in counts]

@@ -1,224 +1,174 @@
-"""The verdict: one sentence a track, said only as firmly as the evidence allows, and what warns against it."""
+"""The verdict: what the one rule chooses, said only as firmly as the evidence allows."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.report.cautions import Caution
 from harness.report.claims import does_not_forget
-from harness.report.format import number, points, rough
-from harness.report.rows import TRACKS, Row
+from harness.report.format import duration, points, rough, visible
+from harness.report.meters import other_meter
+from harness.report.recommend import (
+    Advice,
+    advice_sentence,
+    describe,
+    limits_of,
+    out_sentence,
+    rule_sentence,
+    separated,
+    sureness,
+    track_advice,
+)
 from harness.report.summary import Summary
 from harness.stats import MARGIN
-
-FEW = {"gain": ("domain", 200), "change": ("general", 100)}
-"""Below these many items the report warns loudly; below a thousand it says so."""
-FEW_JUDGED = 50
-"""The same for prompts whose outputs people judged."""
-ENOUGH = 1000
-NEAR_BEST = 0.75
-"""The sentence is about the recipe that keeps most among those with at least this share of the best gain."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One track's verdict."""
+    """The answer to "which recipe?", over the rows of both tracks."""
 
-    track: str
     sentence: str
+    rule: str
+    """The rule that gave it, in one sentence."""
+    sureness: str = ""
+    """How often the rule would take the same recipe again."""
     details: tuple[str, ...] = ()
     row: str | None = None
-    """The recipe the sentence is about."""
-    separated: bool = False
+    """The recipe chosen; None where there is none."""
+    advice: Advice | None = None
+
+    @property
+    def separated(self) -> bool:
+        """Whether the choice stands apart from any other recipe."""
+        return self.advice is not None and self.advice.refusal is None and self.advice.seeds > 1
 
 
-def verdicts(summary: Summary) -> list[Verdict]:
-    """A verdict for each track that has recipes."""
-    return [_verdict(summary, track) for track in TRACKS if summary.track(track)]
-
-
-def _verdict(summary: Summary, track: str) -> Verdict:
-    done = [row for row in summary.track(track) if row.done]
+def verdict_of(summary: Summary) -> Verdict:
+    """The verdict of a comparison."""
+    limits = limits_of(summary)
+    rule = rule_sentence(limits)
+    done = [row for row in summary.recipes if row.done]
     if not done:
-        return Verdict(track, "No recipe of this track ended: there is nothing to judge.")
+        return Verdict("No recipe ended: there is nothing to judge.", rule)
+    if not any(summary.estimate("gain", row.name).known for row in done):
+        return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
+    advice = summary.advice
+    if all("no gain for sure" in advice.out.get(row.name, ()) for row in done):
+        sentence = "No recipe gained measurably in the domain, so there is no price to compare."
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
     if not any(summary.estimate("retention", row.name).known for row in done):
-        return Verdict(track, "Retention could not be measured: no general family the base answers above chance has scores.")
-    gained = [row for row in done if summary.estimate("gain", row.name).low > 0]
-    if not gained:
-        return Verdict(
-            track, "No recipe gained measurably in the domain, so there is no price to compare.", _notes(summary, done)
-        )
-    best = max(summary.estimate("gain", row.name).value for row in gained)
-    near = [row for row in gained if summary.estimate("gain", row.name).value >= NEAR_BEST * best]
-    leader = max(near, key=lambda row: summary.estimate("change", row.name).value)
-    return _sentence(summary, track, leader, done)
+        sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
+    sentence = advice_sentence(summary, advice)
+    if advice.seeds <= 1 and len(done) > 1:
+        sentence = f"{one_seed(summary)} Of these trained models the rule takes {sentence}" if advice.row else sentence
+    elif advice.row is not None and advice.refusal:
+        sentence = f"The evidence does not separate the recipes. Of equals the rule takes {sentence}"
+        sentence += _resolution(summary, advice)
+    details = _details(summary, advice)
+    return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
 
 
-def _sentence(summary: Summary, track: str, leader: Row, done: list[Row]) -> Verdict:
-    reference = _reference(summary, leader, done)
-    keeps = f"{leader.name} keeps {_keeps(summary, leader.name)} of general ability and gains {_gains(summary, leader.name)}"
-    details = _details(summary, leader, done)
-    if reference is None:
-        return Verdict(track, f"{keeps}; it is the only recipe that ended, so nothing is compared.", details, leader.name)
-    difference = summary.difference("change", leader.name, reference)
-    found = summary.contrast(leader.name, reference)
-    if found is None:  # the leader is a reference itself: then the table has the pair the other way round, if at all
-        found = summary.contrast(reference, leader.name)
-    p = found["holm"] if found is not None else difference.p
-    if p < 0.05:
-        other = f"{_plain(reference)} keeps {_keeps(summary, reference)} and gains {_gains(summary, reference)}"
-        return Verdict(track, f"{keeps}; {other}.", _price(summary, leader.name, reference) + details, leader.name, True)
-    sentence = (
-        f"The evidence does not separate the methods: {keeps}, {_plain(reference)} keeps {_keeps(summary, reference)}"
-        f" and gains {_gains(summary, reference)}; on general items a difference below"
-        f" {points(difference.detectable)} points could not be relied on to show (n = {difference.n:,})."
+def one_seed(summary: Summary, wanted: int = 3) -> str:
+    """What a table of one seed says of its recipes, and what more seeds would cost."""
+    done = [row for row in summary.recipes if row.done]
+    runs = [max(0, wanted - len(row.seeds)) for row in done]
+    seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
+    price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
+    return (
+        "One seed: the recipes are not compared. Another training of one may differ by more than two of them do here, and the"
+        f" intervals are over items only. SEEDS={wanted} would add {sum(runs):,} runs{price}."
     )
-    return Verdict(track, sentence, details, leader.name)
 
 
-def _price(summary: Summary, leader: str, reference: str) -> tuple[str, ...]:
-    """What keeping more cost in gain, where the interval excludes nothing."""
-    gain = summary.difference("gain", leader, reference)
-    if not gain.high < 0:
-        return ()
-    return (f"It gains less than {_plain(reference)}: {rough(gain, summary.gain_unit)}.",)
+def _resolution(summary: Summary, advice: Advice) -> str:
+    """What difference this evaluation could have shown."""
+    assert advice.row is not None
+    others = [*advice.others, *advice.out]
+    known = [summary.difference("change", advice.row, name) for name in others]
+    known = [found for found in known if np.isfinite(found.detectable)]
+    if not known:
+        return ""
+    coarse = max(known, key=lambda found: found.detectable)
+    return (
+        f" On general items a difference below {points(coarse.detectable)} points could not be relied on to show"
+        f" (n = {coarse.n:,})."
+    )
 
 
-def _reference(summary: Summary, leader: Row, done: list[Row]) -> str | None:
-    """Plain SFT, else `low_lr`, else the runner-up."""
-    named = [name for name in summary.references if name != leader.name]
-    plain = [name for name in named if name.split("(")[0] == "sft"]
-    others = [row.name for row in done if row.name != leader.name]
-    runner_up = sorted(others, key=lambda name: -summary.estimate("change", name).value)
-    if leader.name in summary.references and runner_up:
-        return runner_up[0]
-    return next(iter(plain + named + runner_up), None)
-
-
-def _details(summary: Summary, leader: Row, done: list[Row]) -> tuple[str, ...]:
-    change = summary.estimate("change", leader.name)
+def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     lines = []
+    if advice.row is not None:
+        lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
+        lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
+    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
+    return tuple(line for line in lines if line)
+
+
+def _forgetting(summary: Summary, row: str) -> str:
+    change = summary.estimate("change", row)
     if does_not_forget(change):
-        lines.append(
-            f"{leader.name} does not forget: its general score changed by {rough(change, 'points')},"
-            f" less than {MARGIN:g} point lost at worst."
-        )
-    elif change.high < 0:
-        lines.append(f"{leader.name} still forgets: {rough(change, 'points')} of the general score.")
-    else:
-        lines.append(
-            f"Whether {leader.name} forgets is open: {rough(change, 'points')};"
-            f" “does not forget” needs the lower end above −{MARGIN:g}."
-        )
-    worst = summary.worst_family(leader.name)
-    if worst:
-        lines.append(
-            f"Its worst family is {worst}: {rough(summary.estimate(f'change:family:{worst}', leader.name), 'points')}."
-        )
-    alike = [row.name for row in done if row is not leader and _alike(summary, leader.name, row.name)]
-    if alike:
-        lines.append(f"Not separated from it on general ability: {', '.join(alike)}.")
-    return (*lines, *_notes(summary, done))
+        return f"{row} does not forget: less than {MARGIN:g} point of the general score is lost at worst."
+    if change.high < 0:
+        return f"{row} still forgets."
+    return f"Whether {row} forgets is open: “does not forget” needs the lower end above −{MARGIN:g}."
 
 
-def _alike(summary: Summary, one: str, other: str) -> bool:
-    difference = summary.difference("change", one, other)
-    return difference.known and difference.low <= 0 <= difference.high
+def _worst(summary: Summary, row: str) -> str:
+    family = summary.worst_family(row)
+    if not family:
+        return ""
+    return f"Its worst family is {family}: {rough(summary.estimate(f'change:family:{family}', row), 'points')}."
 
 
-def _notes(summary: Summary, done: list[Row]) -> tuple[str, ...]:
-    bad = [row.name for row in summary.track(done[0].track) if not row.done]
-    return (f"Without numbers, see what failed: {', '.join(bad)}.",) if bad else ()
+def _domains(summary: Summary, row: str) -> list[str]:
+    """The gain in each domain of a sequence: their mean may hide that one was lost again."""
+    gains = summary.stages.gains(row) if summary.stages else {}
+    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
+    return [f"Gain in each domain of the sequence: {', '.join(told)}."] if told else []
 
 
-def _keeps(summary: Summary, row: str) -> str:
-    return rough(summary.estimate("retention", row), "%")
+def _against_plain(summary: Summary, row: str) -> str:
+    """Plain fine-tuning beside it: what the choice costs in gain and saves in forgetting."""
+    plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
+    if plain is None:
+        return ""
+    return f"Plain fine-tuning ({plain}) {describe(summary, plain)}."
 
 
-def _gains(summary: Summary, row: str) -> str:
-    return rough(summary.estimate("gain", row), summary.gain_unit)
-
-
-def _plain(name: str) -> str:
-    return {"sft": "plain SFT", "low_lr": "SFT at a low learning rate"}.get(name, name)
-
-
-def warnings(summary: Summary) -> list[str]:
-    """What a reader must know before believing the table, worst first."""
-    if summary.analysis is None:
-        return ["The base model has no scores, so nothing can be said about gain or retention."]
-    return [
-        *_control(summary),
-        *_counts(summary),
-        *_people(summary),
-        *_chance(summary),
-        *_missing(summary),
-        *_fairness(summary),
-    ]
-
-
-def _control(summary: Summary) -> list[str]:
-    lines = []
-    for row in summary.rows:
-        known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == "control" else []
-        if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in known):
-            lines.append(
-                f"The zero-budget control ({row.name}) differs from the base:"
-                " the measuring itself is at fault, believe nothing below."
-            )
-    return lines
-
-
-def _counts(summary: Summary) -> list[str]:
-    lines = []
-    for quantity, (group, few) in FEW.items():
-        n = max((summary.estimate(quantity, row.name).n for row in summary.rows), default=0)
-        coarse = _coarsest(summary, quantity)
-        seen = f" The comparisons here resolve {points(coarse)} points at best." if np.isfinite(coarse) else ""
-        if n < few:
-            lines.append(f"Only {n:,} {group} items, fewer than {few}: differences of ten points and more can be chance.{seen}")
-        elif n < ENOUGH:
-            lines.append(f"{n:,} {group} items; a thousand or more are wanted for small differences.{seen}")
-    return lines
-
-
-def _people(summary: Summary) -> list[str]:
-    """People's ratings of too few outputs."""
-    judged = [summary.rating(row.name, summary.scales[-1]).n for row in summary.rows] if summary.scales else []
-    if not judged or max(judged) >= FEW_JUDGED:
-        return []
-    return [f"Only {max(judged):,} prompts were judged by people, fewer than {FEW_JUDGED}: only large differences can be seen."]
-
-
-def _coarsest(summary: Summary, quantity: str) -> float:
-    found = [summary.estimate(quantity, row.name).detectable for row in summary.recipes]
-    known = [value for value in found if np.isfinite(value) and value > 0]
-    return min(known) if known else np.nan
-
-
-def _chance(summary: Summary) -> list[str]:
+def _alike(summary: Summary, advice: Advice) -> str:
     assert summary.analysis is not None
-    near = summary.analysis.measures.query("near_chance")
-    return [
-        f"The base answers {line['task']} at chance ({number(100 * line['base'])} % against {number(100 * line['chance'])} %,"
-        f" n = {line['items']:,}): nothing there can be forgotten or retained; left out of retention."
-        for line in near.to_dict("records")
-    ]
+    alike = [name for name in advice.others if advice.row and not separated(summary.analysis, advice.row, name)]
+    return f"Not separated from it in gain or general score: {', '.join(alike)}." if alike else ""
 
 
-def _missing(summary: Summary) -> list[str]:
-    assert summary.analysis is not None
-    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0}
-    if not lost:
-        return []
-    named = ", ".join(f"{row} {n:,}" for row, n in lost.items())
-    return [f"Items without a score, left out in pairs with the base: {named}."]
+def _failed(summary: Summary) -> tuple[str, ...]:
+    bad = [row.name for row in summary.recipes if not row.done]
+    return (f"Without numbers, see what failed: {', '.join(map(visible, bad))}.",) if bad else ()
 
 
-def _fairness(summary: Summary) -> list[str]:
-    assert summary.analysis is not None
-    lines = [summary.analysis.covers()[0].upper() + summary.analysis.covers()[1:] + "."]
-    if summary.trials.empty:
-        lines.append("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")
-    return lines
+def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
+    """verdict.json: what the page says first, for cards, leaderboards and scripts."""
+    record = {
+        "row": verdict.row,
+        "separated": verdict.separated,
+        "refusal": verdict.advice.refusal if verdict.advice else verdict.sentence,
+        "again": verdict.advice.again if verdict.advice and verdict.advice.shares else None,
+        "sentence": verdict.sentence,
+        "rule": verdict.rule,
+        "sureness": verdict.sureness,
+        "details": list(verdict.details),
+        "warnings": [{"text": caution.text, "rows": list(caution.rows)} for caution in cautions],
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def verdict_markdown(verdict: Verdict, cautions: Sequence[Caution]) -> str:
+    """The same under the table of table.md."""
+    lines = [verdict.sentence, verdict.sureness, verdict.rule, "Before believing it:"]
+    told = "\n\n".join(visible(line, None) for line in lines if line)
+    return f"\n{told}\n\n" + "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)

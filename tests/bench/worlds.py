@@ -37,6 +37,11 @@ class World:
     clean: Summary | None
     """Without the records planted as wrong, where that is known."""
 
+    @property
+    def seeds(self) -> int:
+        """Seeds of a recipe: the fewest that any has."""
+        return min((len(row.seeds) for row in self.main.recipes if row.done), default=0)
+
     def has(self, recipe: str) -> bool:
         return any(row.name == recipe for row in self.main.rows)
 

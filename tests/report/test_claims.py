@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report.claims import expected_best, preferred
+from harness.report.claims import expected_best, preferred, reference_of
 from harness.report.trials import by_trials
 from harness.stats import Estimate
 from tests.bench.claims import CLAIMS, verdict
@@ -35,7 +35,14 @@ def world(summary) -> World:
     ],
 )
 def test_the_interval_decides_whether_a_claim_holds(found, word):
-    assert verdict(dataclasses.replace(CLAIMS[0], bound=3.0), found) == word
+    assert verdict(dataclasses.replace(CLAIMS[0], bound=3.0), found, seeds=3) == word
+
+
+def test_one_seed_judges_no_claim_but_what_a_method_costs(summary_of):
+    method, cost = (next(c for c in CLAIMS if c.seeded is seeded) for seeded in (True, False))
+    assert verdict(method, Estimate(90, 89, 91), 1) == verdict(method, 90.0, 1) == "**one seed: not judged**"
+    assert verdict(cost, 1e9, 1) == "**holds**" and verdict(method, Estimate(), 1) == "not measured"
+    assert world(summary_of()).seeds == 1
 
 
 def test_loss_avoided_is_the_share_of_plain_fine_tunings_loss(summary_of):
@@ -56,18 +63,19 @@ GAIN, CHANGE = [5.0, 9.0, 7.0, math.nan, 3.0], [0.0, -8.0, -0.5, 0.0, -3.0]
 
 
 def test_the_expected_best_is_the_mean_over_all_subsets():
-    order = preferred(GAIN, CHANGE)
-    assert order == [2, 0, 4, 1]
+    reference = reference_of(GAIN, CHANGE, [True] * 5)
+    order = preferred(GAIN, CHANGE, reference)
+    assert (reference.gain, order) == (4.5, [0, 2, 1, 4])
     for drawn in range(1, len(order) + 1):
         subsets = itertools.combinations(order, drawn)
-        chosen = [preferred([GAIN[i] for i in s], [CHANGE[i] for i in s])[0] for s in subsets]
+        chosen = [preferred([GAIN[i] for i in s], [CHANGE[i] for i in s], reference)[0] for s in subsets]
         by_hand = np.mean([GAIN[s[c]] for s, c in zip(itertools.combinations(order, drawn), chosen, strict=True)])
         assert expected_best([GAIN[i] for i in order], drawn) == pytest.approx(by_hand)
 
 
 def test_fewer_trials_stand_in_the_report():
-    table = pd.DataFrame({"row": "sft", "gain": GAIN, "change": CHANGE})
+    table = pd.DataFrame({"row": "sft", "gain": GAIN, "change": CHANGE, "plain": True})
     (line,) = by_trials(table)
     assert [n for n, *_ in line["expected"]] == [1, 2, 4]
-    assert line["expected"][-1] == (4, 7.0, -0.5)
+    assert line["expected"][-1] == (4, 5.0, 0.0)
     assert line["expected"][0][1] == pytest.approx(6.0)

@@ -1,74 +1,121 @@
-"""The recommendation keeps every limit, and says why the others are out."""
+"""What the report says of the rule's choice: one answer everywhere, with how sure it is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 
+import numpy as np
 import pytest
 from fake_store import ROWS
 
 from harness.errors import PlanError
+from harness.export import winner
 from harness.limits import Limits, parse_limits
 from harness.plan import make_plan
-from harness.report.recommend import Choice, broken, choices, limits_of, recommend
+from harness.report import verdict_of
+from harness.report.recommend import NOBODY, advise, choices, limits_of, rule_sentence, sureness, track_advice
+from harness.report.tables import full_table
 
-PLAIN = Choice("a", "free", 20.0, True, 96.0, 60.0, 1e9, "gains 20 points and keeps 97 %", "60 s, 1.00 GB", ())
-SAFE = replace(PLAIN, name="b", gain=15.0, kept=99.0, alike=())
-
-
-def said(found: list[Choice], **limits: float) -> str:
-    ((_, sentence),) = recommend(found, Limits(**limits))
-    return sentence
+FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix", "mix+lora")}
 
 
-def test_without_limits_the_highest_gain():
-    assert said([SAFE, PLAIN]) == "a gains 20 points and keeps 97 % (60 s, 1.00 GB)."
+def test_one_answer_to_one_question(report):
+    """Verdict, table, files and export name one recipe."""
+    row = report.verdict.row
+    record = json.loads((report.folder / "verdict.json").read_text())
+    taken = report.table.set_index("row")["chosen probability"]
+    assert row == record["row"] == winner(report.summary) == taken.idxmax() == advise(report.summary).row
+    assert record["again"] == pytest.approx(taken[row]) and record["rule"] == rule_sentence(Limits(loss=5))
+    for name in ("report.html", "table.md"):
+        text = (report.folder / name).read_text()
+        assert record["rule"] in text and record["sureness"] in text
 
 
-def test_the_lower_end_of_retention_counts():
-    assert said([SAFE, PLAIN], retention=98).startswith("b ") and "Out: a (retention)." in said([SAFE, PLAIN], retention=98)
+def test_shares_are_of_all_draws(report):
+    advice = advise(report.summary)
+    assert sum(advice.shares.values()) == pytest.approx(1) and advice.again == advice.shares[advice.row] > 0.5
 
 
-@pytest.mark.parametrize(
-    ("limits", "why"), [({"seconds": 59}, "time"), ({"memory": 9e8}, "memory"), ({"retention": 97}, "retention")]
-)
-def test_each_limit_excludes(limits: dict, why: str):
-    assert broken(PLAIN, Limits(**limits)) == [why]
-    assert said([PLAIN], **limits) == f"No recipe keeps these limits. Out: a ({why})."
+def test_an_unsure_choice_says_so(summary_of):
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix")})
+    edge = -summary.estimate("change", "mix").low
+    advice = advise(summary, Limits(loss=round(edge + 0.1, 3)))
+    assert advice.row == "mix" and 0.02 < advice.shares[NOBODY] < 0.98 and 0.02 < advice.again < 0.98
+    assert f"again in {100 * advice.again:.1f} % of joint draws (" in sureness(advice) and "over items only" in sureness(advice)
 
 
-def test_what_was_not_measured_keeps_no_limit_on_it():
-    unknown = replace(PLAIN, memory=float("nan"))
-    assert broken(unknown, Limits(memory=1e12)) == ["memory"] and broken(unknown, Limits()) == []
+def test_seeds_are_told(summary_of):
+    assert "One seed" in sureness(advise(summary_of(rows=FEW)))
+    two = {name: ROWS[name] for name in ("base", "sft", "mix+lora")}
+    assert "One seed" not in sureness(advise(summary_of(rows=two, seeds=(0, 1))))
 
 
-def test_no_sure_gain_is_no_recommendation():
-    assert said([replace(PLAIN, gains=False)]) == "No recipe keeps these limits. Out: a (no gain for sure)."
+def test_where_no_recipe_keeps_the_limits_none_is_chosen_and_export_refuses(summary_of):
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "lora")}, curves=True)
+    verdict = verdict_of(summary)
+    assert verdict.row is None and verdict.sentence.startswith("No recipe gains for sure and loses at most 5 points")
+    assert "most is kept by lora" in verdict.sentence and "Out: sft (loss), lora (loss)." in verdict.details
+    with pytest.raises(PlanError, match=r"no recipe gains for sure and loses .* choose one yourself with --recipe: sft, lora"):
+        winner(summary)
 
 
-def test_gains_that_are_not_separated_are_named():
-    assert "Not separated from it in gain: b." in said([replace(PLAIN, alike=("b",)), SAFE])
+def test_where_nothing_is_separated_export_refuses(summary_of):
+    twins = {"base": ROWS["base"], "a": ("recipe", "free", 0.4, 0.01), "b": ("recipe", "free", 0.4, 0.01)}
+    summary = summary_of(rows=twins, seeds=(0, 1, 2, 3))
+    assert verdict_of(summary).row in ("a", "b") and not verdict_of(summary).separated
+    assert verdict_of(summary).sentence.startswith("The evidence does not separate the recipes.")
+    with pytest.raises(PlanError, match="separated from no other recipe"):
+        winner(summary)
 
 
-def test_choices_of_a_comparison(summary_of):
-    found = {choice.name: choice for choice in choices(summary_of(rows={k: ROWS[k] for k in ("base", "sft", "lora", "mix")}))}
-    assert set(found) == {"sft", "lora", "mix"} and found["lora"].seconds == 41 and found["sft"].memory == 812_000_000
-    assert found["sft"].costs == "41 s, 812 MB" and "mix" not in found["sft"].alike  # of another track
+def test_the_only_recipe_is_exported_where_it_keeps_the_limits(summary_of):
+    assert winner(summary_of(rows={"base": ROWS["base"], "mix+lora": ROWS["mix+lora"]})) == "mix+lora"
+
+
+def test_where_nothing_gained_none_is_chosen(summary_of):
+    idle = {name: (*ROWS[name][:2], 0.0, 0.0) for name in ("base", "zero budget", "sft")}
+    with pytest.raises(PlanError, match="choose one yourself with --recipe: sft"):
+        winner(summary_of(rows=idle))
+
+
+def test_a_choice_of_general_data_names_the_choice_without(summary_of):
+    rows = {name: ROWS[name] for name in ("base", "sft", "mix")} | {"careful": ("recipe", "free", 0.3, 0.01)}
+    summary = summary_of(rows=rows, items=1.0)
+    summary.record["plan"]["require"] = "loss=10"
+    assert verdict_of(summary).row == "mix" and "the same rule takes careful" in track_advice(summary, summary.advice)
+
+
+def test_where_no_family_stands_above_chance_nothing_is_chosen(summary_of):
+    summary = summary_of(rows=FEW)
+    for name in [name for name in summary.analysis.point if name.startswith("retention")]:
+        del summary.analysis.point[name]
+    assert verdict_of(summary).row is None and verdict_of(summary).sentence.startswith("Forgetting could not be measured")
+    assert advise(summary).row is None
+
+
+def test_choices_of_the_page_are_sorted_and_whole(summary_of):
+    summary = summary_of(rows=FEW)
+    found = choices(summary)
+    gains = [summary.estimate("gain", choice.row.name).value for choice in found]
+    assert len(found) == 4 and gains == sorted(gains, reverse=True) and found[0].seconds == 41
+    assert found[0].loss == -summary.estimate("change", found[0].row.name).low
+    assert sum(choice.taken for choice in found) <= 1 + 1e-9
 
 
 def test_limits_of_the_plan_are_used(summary_of):
-    summary = summary_of(rows={k: ROWS[k] for k in ("base", "sft")})
-    assert limits_of(summary) == (Limits(retention=95), False)
+    summary = summary_of(rows=FEW)
+    assert limits_of(summary) == Limits(loss=5)
     summary.record["plan"]["require"] = "memory=1GB"
-    assert limits_of(summary) == (Limits(memory=1e9), True)
+    assert limits_of(summary) == Limits(memory=1e9) and np.isfinite(full_table(summary)["chosen probability"]).any()
+    assert "takes at most 1 GB of memory" in rule_sentence(limits_of(summary))
 
 
 def test_limits_are_read():
-    assert parse_limits("retention=95 seconds=600 memory=16GB") == Limits(95, 600, 16e9)
+    assert parse_limits("loss=5 retention=95 seconds=600 memory=16GB") == Limits(5, 95, 600, 16e9)
     assert parse_limits("memory=500mb") == Limits(memory=5e8) and parse_limits("") == Limits()
 
 
-@pytest.mark.parametrize("text", ["keep=3", "retention", "seconds=1 seconds=2", "seconds=5GB", "retention=-1"])
+@pytest.mark.parametrize("text", ["keep=3", "retention", "seconds=1 seconds=2", "seconds=5GB", "retention=-1", "loss=x"])
 def test_faulty_limits_are_refused_by_the_plan(text: str):
-    with pytest.raises(PlanError, match="require takes retention=PERCENT"):
+    with pytest.raises(PlanError, match="require takes loss=POINTS, retention=PERCENT"):
         make_plan({"require": text})

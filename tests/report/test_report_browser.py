@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.limits import Limits
-from harness.report.recommend import choices, recommend
+from harness.report.recommend import choices
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -26,12 +25,16 @@ FRAME = """<!doctype html><title>probe</title><pre id=out></pre>
  const found = {{}};
  const sorted = d.querySelectorAll("#main-table thead button")[3];
  sorted.click();
- found.first = d.querySelector("#main-table tbody tr").cells[0].textContent.trim();
+ found.first = d.querySelector("#main-table tbody tr:not(.reference)").cells[0].textContent.trim();
  found.sort = sorted.parentElement.getAttribute("aria-sort");
+ found.top = d.querySelector("#main-table tbody tr").cells[0].textContent.trim();
+ const scroller = at("table-scroll");
+ found.sideways = scroller.scrollWidth - scroller.clientWidth;
  set("table-track", "general");
  found.rows = [...d.querySelectorAll("#main-table tbody tr")].filter((r) => !r.hidden).map((r) => r.cells[1].textContent);
- set("limit-retention", "60"); set("limit-seconds", "41.5");
- found.advice = [...d.querySelectorAll("#advice dd")].map((x) => x.textContent);
+ set("limit-loss", ""); set("limit-retention", "60"); set("limit-seconds", "41.5");
+ found.fitting = [...d.querySelectorAll("#choices tbody tr")].filter((r) => !r.hidden).map((r) => r.cells[0].innerText.trim());
+ found.counted = at("limits-shown").textContent;
  set("search", "nothing has this text");
  found.none = at("found").textContent;
  set("search", "OWNED <\\/script>");
@@ -69,8 +72,11 @@ def test_page_in_chromium(report, tmp_path: Path, width: int):
     assert (found["scripts"], found["images"]) == (1, 0)
     assert found["scroll"] <= found["client"] and found["wide"] == [] and found["nameless"] == []
     assert found["first"].endswith(("sft", "replay")) and found["sort"] == "descending"  # by gain, highest first
+    assert found["top"] == "base", "what is no recipe is ranked nowhere"
+    assert width < 1280 or found["sideways"] <= 1, "the headline table fits"
     assert set(found["rows"]) == {"base", "control", "general"}
-    limits = Limits(retention=60, seconds=41.5)
-    assert found["advice"] == [sentence for _, sentence in recommend(choices(report.summary), limits)]
+    fitting = [one for one in choices(report.summary) if one.kept >= 60 and one.seconds <= 41.5]
+    assert [name.split()[-1] for name in found["fitting"]] == [one.row.name for one in fitting]
+    assert found["counted"] == f"{len(fitting)} of {len(choices(report.summary))} recipes keep them"
     assert found["none"].startswith("0 of ") and found["hostile"].startswith("2 of 2 shown")
     assert found["answers"] >= 2 and found["texts"] == 1

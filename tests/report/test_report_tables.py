@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_terminal_says_the_same(report: Report):
     stream = io.StringIO()
     show(report.summary, Console(file=stream, width=100))
     text = stream.getvalue()
-    assert "mix+lora keeps" in text and "out of memory" in text
+    assert "mix+lora gains" in text and "out of memory" in text
     assert all(row in text for row in ROWS) and max(map(len, text.splitlines())) <= 100
 
 
@@ -118,11 +119,9 @@ def test_the_terminal_says_nothing_by_colour(report: Report, monkeypatch: pytest
             for code in found.split(";")} <= {"0", "1", "2", ""}  # fmt: skip
 
 
-def test_the_terminal_recommends_where_the_plan_sets_limits(report: Report, monkeypatch: pytest.MonkeyPatch):
-    assert "Recommended" not in shown(report, width=100)
-    monkeypatch.setitem(report.summary.record["plan"], "require", "retention=60")
+def test_the_terminal_states_the_rule_and_how_sure_the_choice_is(report: Report):
     text = " ".join(shown(report, width=100).split())
-    assert "Recommended without general data: " in text and "(retention)" in text
+    assert report.verdict.rule in text and report.verdict.sureness in text
 
 
 @pytest.mark.slow
@@ -147,7 +146,8 @@ def test_two_seeds_are_told(tmp_path: Path):
     summary = summarise(read_comparison(folder, store), reps=200)
     assert summary.analysis and summary.analysis.covers().startswith("2 seeds")
     assert summary.analysis.seeds == {"base": 1, "sft": 2, "lora": 2}
-    assert summary.contrast("lora", "sft")["mcnemar"] != summary.contrast("lora", "sft")["mcnemar"]  # NaN: one seed only
+    contrast = summary.contrast("lora", "sft")
+    assert contrast is not None and math.isnan(contrast["lost"]) and 0 < contrast["p"] <= 1  # counted of one seed only
 
 
 def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):

@@ -152,3 +152,26 @@ def test_it_works_without_torch_and_without_a_run_store(tmp_path):
         "sys.exit(code or bool({'torch', 'transformers', 'lm_eval'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_leader_is_the_recipe_that_the_report_chooses(tmp_path):
+    """Not what keeps most: one rule answers everywhere, and where it chooses none neither does the leaderboard."""
+    folder = published(tmp_path / "a", rows=("base", "sft", "ewc"))
+    assert ">none<" in (publish([folder], tmp_path / "old").read_text())
+    verdict = {
+        "row": "ewc",
+        "refusal": None,
+        "sentence": "ewc gains 50 points.",
+        "sureness": "again in 90 %",
+        "rule": "The rule.",
+    }
+    warned = {"warnings": [{"text": "Collapse: loops.", "rows": ["ewc"]}, {"text": "One seed.", "rows": []}]}
+    (folder / "verdict.json").write_text(json.dumps(verdict | warned))
+    index = publish([folder], tmp_path / "site").read_text()
+    assert ">ewc<" in index and "the rule chooses" in index
+    (text,) = boards(tmp_path / "site")
+    assert "ewc gains 50 points. again in 90 %" in text and "The rule." in text and "Collapse: loops." in text
+    cards = {path.name: path.read_text() for path in (tmp_path / "site").rglob("cards/*.md")}
+    assert "Collapse: loops." in cards["ewc.md"] and "Collapse" not in cards["sft.md"] and "One seed." in cards["sft.md"]
+    (folder / "verdict.json").write_text(json.dumps(verdict | warned | {"refusal": "separated from no other"}))
+    assert ">none<" in publish([folder], tmp_path / "again").read_text()

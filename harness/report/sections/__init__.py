@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report import judged, measured
+from harness.report.artefact import artefacts, reference_of
+from harness.report.cautions import warnings
 from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
+from harness.report.meters import NAMES, other_meter
 from harness.report.plots import heat_grid
-from harness.report.recommend import choices, embedded, limits_of, recommend
+from harness.report.recommend import choices, limits_of, rule_sentence
 from harness.report.rows import TRACKS, Row
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Summary
-from harness.report.tables import costs, memory, quality, tuning
+from harness.report.tables import costs, domain_gains, memory, quality, tuning
 from harness.report.trials import by_trials
-from harness.report.verdict import NEAR_BEST, verdicts, warnings
-from harness.stats import MARGIN
+from harness.report.verdict import verdict_of
+from harness.stats import MARGIN, Estimate
 
 Values = dict[str, Any]
 
@@ -34,26 +37,33 @@ class Section:
 
 
 def _verdict(summary: Summary) -> Values:
-    return {"verdicts": verdicts(summary), "warnings": warnings(summary), "notes": _notes(summary)}
+    return {"verdict": verdict_of(summary), "warnings": warnings(summary), "notes": _notes(summary)}
 
 
 def _table(summary: Summary) -> Values:
-    return {"tuning": {row.name: tuning(summary, row) for row in summary.rows}}
+    return {
+        "tuning": {row.name: tuning(summary, row) for row in summary.rows},
+        "costs": {row.name: costs(row) for row in summary.rows},
+        "chosen": summary.advice.shares,
+        "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
+        "domains": summary.stages.domains if summary.stages else [],
+        "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
+        "none_known": Estimate(),
+    }
 
 
 def _recommendation(summary: Summary) -> Values | None:
-    limits, asked = limits_of(summary)
-    found = choices(summary)
-    told = {"limits": limits, "asked": asked, "recommended": recommend(found, limits)}
-    return told | {"choices": embedded(found, limits)} if found else None
+    limits, found = limits_of(summary), choices(summary)
+    asked = bool((summary.record.get("plan") or {}).get("require"))
+    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found} if found else None
 
 
 def _comparisons(summary: Summary) -> Values | None:
-    if summary.analysis is None or not summary.standings:
+    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
         return None
     volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
     return {
-        "contrasts": list(summary.contrasts.itertuples(index=False)),
+        "contrasts": summary.contrasts.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],
         "floor": Plane(summary.analysis, []).floor,
     }
@@ -88,11 +98,17 @@ def _cost(summary: Summary) -> Values:
         "costs": {row.name: costs(row) for row in summary.rows},
         "memory": {row.name: memory(row) for row in summary.rows},
         "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
+        "meter": other_meter(summary),
+        "meter_names": NAMES,
     }
 
 
 def _provenance(summary: Summary) -> Values:
-    return {"near_best": NEAR_BEST, "margin": MARGIN, "where": _where(summary.rows)}
+    return {"margin": MARGIN, "where": _where(summary.rows)}
+
+
+def _families(summary: Summary) -> Values:
+    return _heat(summary) | {"artefacts": artefacts(summary), "artefact_reference": reference_of(summary)}
 
 
 def _heat(summary: Summary) -> Values:
@@ -133,13 +149,13 @@ def _where(rows: list[Row]) -> list[Values]:
 
 SECTIONS = (
     Section("verdict", "Verdict", _verdict),
-    Section("recommendation", "Recommendation", _recommendation),
-    Section("tradeoff", "Gain and retention"),
     Section("table", "Table", _table),
+    Section("tradeoff", "Gain and retention"),
+    Section("recommendation", "The rule, and other limits", _recommendation),
     Section("comparisons", "Comparisons", _comparisons),
     Section("stages", "Stages", _stages),
     Section("tuning", "Tuning", _trials),
-    Section("families", "Families and channels", _heat),
+    Section("families", "Families and channels", _families),
     Section("curves", "Learning and forgetting"),
     Section("training", "What was trained on"),
     Section("quality", "Output quality", _quality),

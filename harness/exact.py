@@ -1,0 +1,179 @@
+"""Figures of a run that have no noise: what was asked of it, what it trained on, what it cost, and which runs are the same.
+
+Two checks of one question agree on every one of them, so they have no tolerance: a difference is a finding, however small.
+Pure functions of JSON and tables. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+ROUNDING = 1e-9
+"""Relative difference of two prices that their fit (a least-squares solution) may have on two processors."""
+SAMPLED = ("generation", "dev")
+"""Accounts that charge as many tokens as a model says, which another processor's rounding may change."""
+ALWAYS = ("seed", "asked", "same weights as", "same scores as")
+"""Groups of figures that are compared whatever the two checks were asked: without them nothing is paired."""
+BITS = ("weights", "scores")
+"""Groups that agree on one machine only. A difference says that something changed, and not that it is worse."""
+SHOWN = 3
+"""Differing figures of one group that a sentence spells out."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A group of exact figures that is not what it was."""
+
+    seed: str
+    group: str
+    sentence: str
+
+    @property
+    def only_bits(self) -> bool:
+        """Whether other bits are all that differs: the question and its price are the same."""
+        return self.group in BITS
+
+
+def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
+    """The exact figures of one run: `entry` as `read_comparison` gives it, `asked`: task -> hash of what it asked.
+
+    A figure's group is its name up to the first `/`.
+    """
+    run, ledger = entry.get("run") or {}, entry.get("ledger") or {}
+    question = run.get("asked", {})
+    figures = {"seed": question.get("seed"), "model": question.get("model", {}).get("hash")}
+    figures["weights"] = run.get("happened", {}).get("weights_hash")
+    figures |= {f"asked/{task}": digest for task, digest in asked.items()}
+    figures |= {f"training/{name}": value for name, value in (question.get("training") or {}).items()}
+    figures |= {f"examples/{name}": value for name, value in (question.get("examples") or {}).items()}
+    if ledger:
+        figures |= {f"ledger/{name}": ledger.get(name) for name in ("meter", "allowed", "steps")}
+        figures |= {f"ledger/{source} tokens": count for source, count in ledger.get("tokens", {}).items()}
+    for account, spent in ledger.get("accounts", {}).items():
+        figures |= {f"ledger/{account} {name}": spent[name] for name in ("flops", "tokens", "calls")}
+    return {name: value for name, value in sorted(figures.items()) if value is not None}
+
+
+def asked_of(table: pd.DataFrame) -> dict[str, str]:
+    """Task -> hash of what it asked: its items with their prompts and targets, in any order and whatever was answered."""
+    lines = table.sort_values(["prompt", "target"], na_position="last").drop_duplicates(["task", "item"]).astype(object)
+    hashes = {}
+    for task, part in lines.where(lines.notna(), None).groupby("task", sort=True):
+        items = sorted(json.dumps(line) for line in part[["item", "prompt", "target"]].to_numpy().tolist())
+        hashes[str(task)] = _digest(items)
+    return hashes
+
+
+def add_relations(rows: dict[str, Any]) -> None:
+    """Write into each run's figures which other runs ended in the same weights, and which have the same scores throughout.
+
+    Runs that were different and are the same now were scored by a wrong model, trained from a wrong seed or not trained at all.
+    """
+    runs = [(f"{row}, seed {seed}", run) for row, told in rows.items() for seed, run in told["seeds"].items()]
+    prints = {
+        "same weights as": [run["exact"].get("weights") for _, run in runs],
+        "same scores as": [_digest(run["scores"]) if run["scores"] else None for _, run in runs],
+    }
+    for relation, values in prints.items():
+        for (name, run), value in zip(runs, values, strict=True):
+            others = [other for (other, _), its in zip(runs, values, strict=True) if its == value and other != name]
+            run["exact"][relation] = others if value is not None else []
+
+
+def machine_of(evidence: dict[str, Any]) -> dict[str, Any] | None:
+    """What the bits of a result depend on beside the code; None where that is not known, or a GPU computed."""
+    where = evidence.get("where") or {}
+    machine = where.get("machine") or {}
+    known = {name: machine.get(name) for name in ("processor", "cpu_capability")}
+    known["torch"] = (where.get("packages") or {}).get("torch")
+    known["threads"] = evidence["question"].get("threads")
+    known["device"] = evidence.get("device")
+    on_cpu = str(known["device"]).startswith("cpu")
+    return known if on_cpu and all(value is not None for value in known.values()) else None
+
+
+def same_bits(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether an unchanged tree must give the same bits in both: one question on one machine."""
+    return machine_of(then) is not None and machine_of(then) == machine_of(now) and same_question(then, now)
+
+
+def same_question(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    return then["question"] == now["question"]
+
+
+def differences(row: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[Difference]:
+    """Each group of figures of a row's runs in which two pieces of evidence differ and may not."""
+    bits, question = same_bits(then, now), same_question(then, now)
+    present = then["rows"].keys() & now["rows"].keys()
+    old_runs, new_runs = then["rows"][row]["seeds"], now["rows"][row]["seeds"]
+    for seed in sorted(old_runs.keys() & new_runs.keys(), key=int):
+        old, new = old_runs[seed], new_runs[seed]
+        by_group: dict[str, list[str]] = {}
+        for name in sorted(old["exact"].keys() | new["exact"].keys()):
+            group, value, other = name.partition("/")[0], old["exact"].get(name), new["exact"].get(name)
+            added = group == "asked" and name not in old["exact"]  # a task that the baseline has not: nothing to compare
+            if added or not _compared(group, bits, question, old["exact"]):
+                continue
+            if group.startswith("same "):
+                said = _relation(value or [], other or [], present, then["rows"][row]["role"])
+            else:
+                said = "" if _equal(value, other) else f"{name.partition('/')[2] or 'it'} was {value!r}, is {other!r}"
+            if said:
+                by_group.setdefault(group, []).append(said)
+        if bits and (changed := _changed_scores(then, now, old["scores"], new["scores"])):
+            by_group["scores"] = [changed]
+        for group, said in by_group.items():
+            more = f", and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
+            yield Difference(seed, group, f"seed {seed}: {'; '.join(said[:SHOWN])}{more}")
+
+
+def _compared(group: str, bits: bool, question: bool, figures: dict[str, Any]) -> bool:
+    """Whether a group of figures must agree between two checks."""
+    if group in ALWAYS:
+        return True
+    if group in BITS:
+        return bits
+    if group == "ledger":
+        if figures.get("ledger/meter") == "seconds":
+            return False  # as many steps as the machine was fast
+        sampled = any(name.startswith(tuple(f"ledger/{account} " for account in SAMPLED)) for name in figures)
+        return question and (bits or not sampled)
+    return question
+
+
+def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: str) -> str:
+    """What is wrong with the runs that this one equals; a check of some rows has no others to be equal to."""
+    rows = {name: name.rpartition(", seed ")[0] for name in (*then, *now)}
+    gained = [name for name in now if name not in then and rows[name] in present]
+    if gained:
+        return f"the same as {', '.join(gained)} now, which it was not"
+    lost = [name for name in then if name not in now and rows[name] in present]
+    return f"no longer the same as {', '.join(lost)}" if lost and role != "recipe" else ""
+
+
+def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, list], new: dict[str, list]) -> str:
+    """How many item scores differ between two runs; empty where none does."""
+    changed = total = 0
+    for name, scores in old.items():
+        measure = now["measures"].get(name, {"items": []})
+        own = dict(zip(measure["items"], new.get(name, []), strict=False))
+        total += len(scores)
+        changed += sum(own.get(item) != score for item, score in zip(then["measures"][name]["items"], scores, strict=True))
+    return f"{changed:,} of {total:,} item scores differ" if changed else ""
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equal, numbers within `ROUNDING`."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
+    return math.isclose(one, other, rel_tol=ROUNDING) if numbers else one == other
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -1,0 +1,215 @@
+"""The fields of data files: one table of names, what each means, and whether it is read or refused. No torch here.
+
+DATA, TEST and SUITES share it, and `make docs` writes docs/formats.md's list from it. A field that is not in the table is
+not read; each file's unread fields are counted and named once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Place(StrEnum):
+    """Where a field stands."""
+
+    RECORD = "record"
+    TURN = "turn"
+    ITEM = "item"
+
+
+def given(value: Any) -> bool:
+    """Whether a value says anything: blank texts, empty lists, empty objects and null do not."""
+    if value is None or value != value:
+        return False
+    if isinstance(value, str):
+        return value.strip() not in ("", "[]", "{}", "null")
+    return not (isinstance(value, (list, dict)) and not value)
+
+
+def judges(value: Any) -> bool:
+    """Whether a label says that an answer is good or bad: true or false, 0 or 1."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "false", "0", "1", "desirable", "undesirable")
+    return isinstance(value, (bool, int, float)) and value in (0, 1)
+
+
+def weighs(value: Any) -> bool:
+    """Whether a weight is another one than 1."""
+    return given(value) and number_of(value) != 1
+
+
+def number_of(value: Any) -> float | None:
+    """A value as a number, also from a csv cell; None where it is none."""
+    if isinstance(value, str):
+        words = {"true": 1.0, "false": 0.0}
+        text = value.strip().lower()
+        if text in words:
+            return words[text]
+        try:
+            return float(text)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, (bool, int, float)) else None
+
+
+@dataclass(frozen=True)
+class Field:
+    """One meaning, under all the names that files give it."""
+
+    place: Place
+    names: tuple[str, ...]
+    meaning: str
+    """What it is, where it is read; what is wrong and the cure, where it is refused."""
+    refused: Callable[[Any], bool] | None = None
+    """Which values are refused; None: the field is read."""
+
+
+R, T, I = Place.RECORD, Place.TURN, Place.ITEM  # noqa: E741
+CHATS = ("messages", "conversations")
+SYSTEMS = ("system", "system_prompt", "system_message")
+HISTORIES = ("history", "conversation_history", "chat_history")
+CHOICES = ("choices", "options")
+ANSWERS = ("answer", "answer_idx", "answer_index", "answerKey", "answer_key")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+SUPERVISED = ("weight", "train", "loss", "loss_weight", "loss_mask")
+KINDS = ("kind", "type", "category", "subject")
+CLUSTERS = ("cluster", "subject", "phenomenon")
+RULES = ("required", "forbidden", "schema", "bounds")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+TABLE = (
+    Field(R, CHATS, "the turns of a chat: a list of objects with `role` and `content`, or `from` and `value`"),
+    Field(R, ("instruction",), "the task; trained with `output` or `response`"),
+    Field(R, ("input", "context"), "what the task or question is about: stands on a line below it"),
+    Field(R, ("prompt", "query"), "what the user says; trained with `completion` or `response`"),
+    Field(R, ("question",), "what is asked; with `answer` or `response`, or with `choices` and `answer`"),
+    Field(R, ("output", "completion", "response"), "the answer that is trained"),
+    Field(R, ("text",), "plain text, for continued pre-training; as a suite's item only where nothing else stands beside it"),
+    Field(
+        R,
+        CHOICES,
+        'the options of a multiple-choice question: a list of texts, {"A": text, ...}, {"text": [...], "label": [...]}'
+        ' or [{"key": "A", "value": text}, ...]',
+    ),
+    Field(R, tuple("ABCDE"), "the options, one a column, beside `question`"),
+    Field(
+        R,
+        ANSWERS,
+        "the answer; beside options a letter (`B`, `(B)`, `B.`), an index from 0, a key or an option's text; two that disagree"
+        " are refused",
+    ),
+    Field(R, SYSTEMS, "the record's system prompt"),
+    Field(R, HISTORIES, "earlier turns, [[question, answer], ...] or a list of messages; their answers are trained too"),
+    Field(R, ("reasoning_content",), "the thoughts before the answer: written as <think> in front of it"),
+    Field(R, KINDS, "what the record's kind is called: test records of one kind are one task"),
+    Field(R, ("id",), "a name of your own"),
+    Field(
+        R,
+        ("chosen", "rejected", "chosen_response", "rejected_response", "rejected_responses", "kto_tag"),
+        "is preference data, and only one right answer a record is trained here; write a file of the chosen answers alone",
+        given,
+    ),
+    Field(
+        R,
+        ("label",),
+        "says whether an answer is good or bad (preference data, as for KTO), and all answers are trained here as right ones;"
+        " keep the records with a good answer and drop the field (drop it too where it is no judgement)",
+        judges,
+    ),
+    Field(
+        R,
+        (*SUPERVISED, "mask", "sample_weight"),
+        "weighs a whole record, and all records are trained alike here; drop the records of weight 0 and the field",
+        weighs,
+    ),
+    Field(
+        R,
+        ("image", "images", "audio", "audios", "video", "videos"),
+        "is not text, and models of text alone are trained here; leave such records out",
+        given,
+    ),
+    Field(
+        R,
+        ("tools", "functions", "tool_calls", "function_call"),
+        "are tools, which are not rendered here: a record would be trained without what it calls; leave such records out",
+        given,
+    ),
+    Field(T, ("role", "from"), "who speaks: system, user or assistant, under any of their usual names"),
+    Field(T, ("content", "value"), "what is said: a text, or a list of parts of type text"),
+    Field(T, THOUGHTS, "an assistant's thoughts: written as <think> in front of its answer"),
+    Field(T, SUPERVISED, "0 or false: the assistant's turn is read but not trained; 1 or true: trained, as by default"),
+    Field(
+        T,
+        ("mask", "train_detail", "training_detail"),
+        "is used in opposite ways by different tools; write `weight` 0 on turns that are not to be trained",
+        given,
+    ),
+    Field(
+        T,
+        ("image", "images", "audio", "audios", "video", "videos"),
+        "is not text, and models of text alone are trained here; leave such records out",
+        given,
+    ),
+    Field(
+        T,
+        ("tool_calls", "function_call", "tool_call_id", "tools", "functions"),
+        "is a tool's call, which is not rendered here: the turn would be trained without it; leave such records out",
+        given,
+    ),
+    Field(I, ("type",), "how the item is scored (docs/suites.md)"),
+    Field(I, ("tolerance", "unit"), "of numeric answers"),
+    Field(I, ("rewrites",), "the question in other words"),
+    Field(I, ("solution",), "how the answer is found: given in few-shot examples"),
+    Field(I, RULES, "rules that the output must keep"),
+    Field(I, ("instruction_id_list", "kwargs"), "IFEval's instructions and their settings"),
+    Field(I, CLUSTERS, "items of one cluster resample together"),
+)
+"""Every field that is read or refused."""
+
+APART = re.compile(r"(option|choice|opt|op|ans|ending)[_ ]?([a-f]|\d)|correct_answer|incorrect_answers|distractor\d?", re.I)
+"""Names of single options, which would be dropped: write `choices` instead."""
+APART_CURE = "is one of several options a field; write them as `choices`, a list of texts"
+READ = frozenset(name for field in TABLE if not field.refused for name in field.names)
+KNOWN = frozenset(name for field in TABLE for name in field.names)
+"""What a column must be called to be converted from parquet."""
+
+
+def refusals(place: Place, values: dict[str, Any]) -> list[str]:
+    """What stands in a record or turn that changes what it means and is not read, a sentence each."""
+    faults = []
+    for field in TABLE:
+        if field.place is place and field.refused:
+            bad = [name for name in field.names if name in values and field.refused(values[name])]
+            if bad:
+                named = " and ".join(f"'{name}'" for name in bad)
+                faults.append(f"{named} {field.meaning}")
+    return faults
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The known name that a field's name was meant to be: the same but for case, blanks and signs, or one letter off."""
+    plain = _plain(name)
+    for known in names:
+        if plain == _plain(known):
+            return known
+    return next((known for known in names if len(known) > 4 and _one_letter_off(plain, _plain(known))), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def _one_letter_off(one: str, other: str) -> bool:
+    """Whether a letter more, less, changed, or two exchanged, makes one the other."""
+    if abs(len(one) - len(other)) > 1 or one == other:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    if len(one) != len(other):
+        longer, shorter = (one, other) if len(one) > len(other) else (other, one)
+        return longer[start + 1 :] == shorter[start:]
+    swapped = one[start : start + 2] == other[start : start + 2][::-1] and one[start + 2 :] == other[start + 2 :]
+    return swapped or one[start + 1 :] == other[start + 1 :]

@@ -1,0 +1,145 @@
+"""JSON read as far as it is needed: one value after another, each with its place, without the whole file in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from harness.errors import PlanError
+
+CHUNK = 1 << 20
+LONGEST_NUMBER = 4000
+"""Digits of a whole number that Python reads; it refuses more than 4,300."""
+
+
+class Repeated(dict[str, Any]):
+    """An object in which a key stands twice."""
+
+    twice: str = ""
+
+
+class LongNumber(str):
+    """A whole number of so many digits that it is kept as text."""
+
+
+class Unreadable(str):
+    """A value that cannot be had from its file; the text says why."""
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        values = Repeated(values)
+        names = [name for name, _ in pairs]
+        values.twice = next(name for name in names if names.count(name) > 1)
+    return values
+
+
+def _whole(digits: str) -> Any:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else LongNumber(digits)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole)
+TOO_DEEP = "is nested too deeply to be read; flatten it"
+
+
+def parse(text: str) -> Any:
+    """A JSON text's value. Raises ValueError, whose message says where and what; keys that repeat and long numbers are kept."""
+    try:
+        return DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+class JsonText:
+    """The text of a JSON file, read value by value."""
+
+    def __init__(self, name: str, stream: TextIO):
+        self.name, self.stream = name, stream
+        self.buffer, self.at = "", 0
+        self.dropped, self.lines, self.column = 0, 0, 0
+        """Characters and line ends that are no longer in the buffer, and characters since the last of these line ends."""
+
+    @property
+    def place(self) -> int:
+        """Characters of the file before the next one."""
+        return self.dropped + self.at
+
+    def peek(self) -> str:
+        """The next character that is not blank; "" at the end."""
+        while True:
+            while self.at < len(self.buffer):
+                if not self.buffer[self.at].isspace():
+                    return self.buffer[self.at]
+                self.at += 1
+            if not self._more():
+                return ""
+
+    def take(self, *wanted: str) -> str:
+        """Go past the next character, which must be one of these."""
+        character = self.peek()
+        if character not in wanted:
+            raise self.fault(f"expected {' or '.join(wanted)}, found {character or 'the end of the file'}", self.at)
+        self.at += 1
+        return character
+
+    def value(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.buffer, self.at)
+            except json.JSONDecodeError as error:
+                position = error.pos - self.at
+                if self._more():
+                    continue
+                raise self.fault(error.msg, position) from None
+            except RecursionError:
+                raise self.fault(TOO_DEEP, self.at) from None
+            if end == len(self.buffer) and self._more():  # a number may go on
+                continue
+            self.at = end
+            return value
+
+    def values(self) -> Iterator[Any]:
+        """The values of a list that begins here."""
+        self.take("[")
+        if self.peek() == "]":
+            self.at += 1
+            return
+        while True:
+            yield self.value()
+            if self.take(",", "]") == "]":
+                return
+
+    def fields(self) -> Iterator[str]:
+        """The keys of an object that begins here; whoever asks reads each one's value before the next."""
+        self.take("{")
+        if self.peek() == "}":
+            self.at += 1
+            return
+        while True:
+            key = str(self.value())
+            self.take(":")
+            yield key
+            if self.take(",", "}") == "}":
+                return
+
+    def fault(self, what: str, position: int) -> PlanError:
+        """What is wrong at a place of the buffer, with its line and column."""
+        before = self.buffer[:position]
+        line = self.lines + before.count("\n") + 1
+        column = position - before.rfind("\n") if "\n" in before else self.column + position + 1
+        return PlanError(f"{self.name} line {line:,} column {column:,}: {what}; mend the syntax there")
+
+    def _more(self) -> bool:
+        """Read on, at least as much as is still to be understood: a long value is then read a few times, not often."""
+        gone = self.buffer[: self.at]
+        self.dropped += len(gone)
+        self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)
+        self.lines += gone.count("\n")
+        kept = self.buffer[self.at :]
+        new = self.stream.read(max(CHUNK, len(kept)))
+        self.buffer, self.at = kept + new, 0
+        return bool(new)

@@ -1,0 +1,177 @@
+"""Files opened as text, whatever they are packed or encoded in; what is no file of data is refused in words. No torch here."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import difflib
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from harness.errors import PlanError
+
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Endings after the real one: finance.jsonl.gz."""
+MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte-order marks and the encodings they tell."""
+FOREIGN = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the data; run `git lfs pull`"),
+    (b"PK\x03\x04", "is a zip archive; unpack it and name the file in it"),
+    (b"%PDF", "is a PDF; give its records as .jsonl or .csv"),
+    (b"\xd0\xcf\x11\xe0", "is an Office file; save it as .csv"),
+    (b"PAR1", "is a parquet file; give it the ending .parquet"),
+    (b"ARROW1", "is an Arrow file; write it as .parquet"),
+    (b"<!doctype html", "is a web page; download the file itself"),
+    (b"<html", "is a web page; download the file itself"),
+)
+"""How files begin that are no text, or not the text that was meant."""
+
+
+def suffix_of(path: Path) -> str:
+    """A file's ending in small letters, what it is packed in aside: ".jsonl" of d.jsonl.gz."""
+    inner = Path(path.stem) if path.suffix.lower() in PACKED else path
+    return inner.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without its ending and what it is packed in."""
+    return Path(path.stem).stem if path.suffix.lower() in PACKED else path.stem
+
+
+def check_file(path: Path, source: str) -> None:
+    """Refuse what is no regular file: a folder, a pipe, a device, or nothing."""
+    try:
+        if path.is_dir():
+            raise PlanError(f"{source} is a folder; name a file in it, or a hub data set")
+        if not path.exists():
+            raise PlanError(absent(path, source))
+        if not path.is_file():
+            raise PlanError(f"{source} is a pipe or a device, which can be read only once; write it to a file and name that")
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{source[:100]!r} cannot be read ({_reason(error)}); check the path") from None
+
+
+def absent(path: Path, source: str) -> str:
+    """Says that a file is not there, with the names that come close."""
+    if not path.parent.is_dir():
+        return f"{source} does not exist, nor does its folder {path.parent}; check the path"
+    near = difflib.get_close_matches(path.name, (p.name for p in path.parent.iterdir()), cutoff=0.5)
+    return f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked. Faults of reading and unpacking become PlanErrors."""
+    try:
+        with path.open("rb") as raw:
+            start = raw.read(8)
+            raw.seek(0)
+            packed = next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
+            if path.suffix.lower() in PACKED and not packed:
+                ending = path.suffix.lower()
+                raise PlanError(f"{path.name} ends in '{ending}' but is not packed; take the ending off or pack it again")
+            with _unpacked(raw, packed) as stream:
+                yield stream
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+        raise PlanError(f"{path.name} is damaged or cut off ({_reason(error)}); download or pack it again") from None
+    except OSError as error:
+        raise PlanError(f"{path.name} cannot be read ({_reason(error)}); check its rights, or write it again") from None
+
+
+def _unpacked(raw: IO[bytes], packed: str) -> Any:
+    if packed == "gz":
+        return gzip.GzipFile(fileobj=raw)
+    if packed == "bz2":
+        return bz2.BZ2File(raw)
+    if packed == "xz":
+        return lzma.LZMAFile(raw)
+    if packed == "zst":
+        import pyarrow
+
+        return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd")
+    return raw
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding that a file's first bytes tell: by a mark, by the zeros of UTF-16, else UTF-8."""
+    for mark, name in MARKS:
+        if start.startswith(mark):
+            return name
+    if len(start) > 3 and start[1] == 0 < start[0] and start[3] == 0 < start[2]:
+        return "utf-16-le"
+    if len(start) > 3 and start[0] == 0 < start[1] and start[2] == 0 < start[3]:
+        return "utf-16-be"
+    return "utf-8"
+
+
+@contextmanager
+def opened_text(path: Path, newline: str = "\n") -> Iterator[TextIO]:
+    """The file as text, its byte-order mark aside; `newline` as for `open`. Raises PlanError where it is none."""
+    with opened(path) as stream:
+        buffered = io.BufferedReader(_Plain(stream), 1 << 20)
+        start = buffered.peek(64)[:64]
+        for magic, what in FOREIGN:
+            if start.lower().startswith(magic.lower()):
+                raise PlanError(f"{path.name} {what}")
+        encoding = encoding_of(start)
+        text = io.TextIOWrapper(buffered, encoding=encoding, newline=newline)
+        try:
+            yield text
+        except UnicodeError as error:
+            raise PlanError(_misread(path, encoding, error)) from None
+
+
+class _Plain(io.RawIOBase):
+    """Any stream of bytes, as `io.BufferedReader` wants one."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
+    """Where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
+    if encoding not in ("utf-8", "utf-8-sig"):
+        return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
+    place = 0
+    with opened(path) as stream:
+        for number, line in enumerate(io.BufferedReader(_Plain(stream)), 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as fault:
+                where = f"byte {place + fault.start + 1:,} (line {number:,})"
+                return f"{path.name}: {where} is not UTF-8; save the file as UTF-8"
+            place += len(line)
+    return f"{path.name} is not UTF-8; save the file as UTF-8"
+
+
+def read_text(path: Path) -> str:
+    """The whole file as text."""
+    with opened_text(path, newline="") as stream:
+        return stream.read()
+
+
+def _reason(error: BaseException) -> str:
+    """An error's first line, without the path that it repeats."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]

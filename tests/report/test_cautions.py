@@ -1,0 +1,120 @@
+"""Warnings: each rule says its fault where it is planted, and nothing where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pandas as pd
+import pytest
+from fake_store import ROWS
+from rich.console import Console
+
+from harness.records import Record, Turn
+from harness.report import show, write_report
+from harness.report.card import card
+from harness.report.cautions import COUNTED, cautions, warnings
+from harness.report.tables import full_table
+from harness.template import ChatTemplate
+
+FEW = {name: ROWS[name] for name in ("base", "sft", "mix+lora")}
+
+
+@pytest.fixture
+def summary(summary_of):
+    return summary_of(rows=FEW)
+
+
+def level(summary, metric: str, **levels: float) -> None:
+    """Plant a level of a metric on general prompts: estimate and draws."""
+    analysis = summary.analysis
+    for row, value in levels.items():
+        place = analysis.rows.index(row)
+        for source in (analysis.point, analysis.replicates, analysis.by_seed):
+            source[f"level:{metric}:general"][..., place] = value
+    summary.known.clear()
+
+
+def about(summary, word: str) -> list[str]:
+    return [text for text in warnings(summary) if word in text]
+
+
+def test_collapse_into_loops_is_said_aloud(summary):
+    """The Chinese legal case: rep-3 from 0.59 to 0.98, while the table said that all was kept."""
+    assert not about(summary, "Collapse")
+    level(summary, "rep3_word", base=0.59, sft=0.98)
+    (text,) = about(summary, "repeat themselves")
+    assert (
+        text == "Collapse: answers to general prompts repeat themselves (share of repeated 3-grams): sft 0.980; the base 0.590."
+    )
+    assert cautions(summary)[0].rows == ("sft",)
+
+
+def test_a_base_that_repeats_itself_as_much_is_no_collapse(summary):
+    level(summary, "rep3_word", base=0.95, sft=0.98)
+    assert not about(summary, "Collapse")
+
+
+def test_answers_without_a_stop_are_said_aloud(summary):
+    level(summary, "no_stop", base=0.02, sft=1.0, **{"mix+lora": 0.25})
+    (text,) = about(summary, "without a stop")
+    assert "sft > 99.9 %, mix+lora 25.0 %; the base 2.0 %" in text
+
+
+def test_empty_answers_are_said_aloud(summary):
+    scores = summary.scores
+    part = scores[scores["metric"] == "no_stop"].assign(metric="length_tokens", score=5.0)
+    part.loc[(part["row"] == "sft") & (part["group"] == "domain"), "score"] = 0.0
+    planted = dataclasses.replace(summary, scores=pd.concat([scores, part]))
+    (text,) = about(planted, "are empty")
+    assert text.startswith("Collapse: answers to domain prompts are empty (share of answers): sft > 99.9 %")
+
+
+def test_kept_that_hides_a_loss_is_said_aloud(summary):
+    """Four families fall, a weak fifth rises: kept read 117 % beside a change of -17.6 points."""
+    place = summary.analysis.rows.index("sft")
+    for source in (summary.analysis.point, summary.analysis.replicates, summary.analysis.by_seed):
+        source["retention"][..., place] = 117.0
+    summary.known.clear()
+    (text,) = about(summary, "believe the points")
+    assert text.startswith("sft: kept reads 117 % [117, 117] while the general score changed by −")
+
+
+def test_cut_prompts_and_lost_answers_are_said_aloud(summary):
+    long = "59 of 100 domain records had prompts too long for 256 tokens: cut from the left (at most 90 lost)."
+    few = "facts: 1 of 200 prompts are longer than the model's context and lose their beginning."
+    lost = "4 of 1,000 domain answers do not come back from their tokens, as 'é': no model can say them."
+    summary.record["notes"], summary.record["data"]["notes"] = [long, few], [lost, "12 of 4,000 records are copies."]
+    assert about(summary, "Not whole") == [f"Not whole, 59.0 %: {long}", f"Not whole, 0.4 %: {lost}"]
+
+
+def test_what_encoding_notes_is_what_the_warning_reads(base):
+    """The words of the real notes: where they change, prompts that were cut would pass in silence."""
+    template = ChatTemplate(base.tokenizer)
+    records = [Record("r", (Turn("user", "why " * 200), Turn("assistant", answer)), "x") for answer in ("yes", "no " * 200)]
+    template.encode_all(records, max_length=32)
+    found = [phrase for phrase in COUNTED if any(phrase in note for note in template.notes)]
+    assert found == ["prompts too long for", "their ends were cut"]
+
+
+def test_contaminated_items_that_are_kept_are_said_aloud(summary):
+    one = {"task": "facts", "items": 200, "places": {"domain": [1, 2, 3], "general": [3, 4]}, "excluded": 4}
+    summary.record["contamination"] = {"found": [one]}
+    assert not about(summary, "stands in training data")
+    one["excluded"] = 0
+    assert about(summary, "the wording of 4 of 200 items stands in training data")
+
+
+def test_the_same_warnings_stand_everywhere(summary_of, tmp_path):
+    summary = summary_of(rows=FEW)
+    report = write_report(tmp_path / "finance", summary.store, reps=100)
+    stream = io.StringIO()
+    show(report.summary, Console(file=stream, width=1000))
+    page, table = ((report.folder / name).read_text() for name in ("report.html", "table.md"))
+    line = full_table(report.summary).set_index("row", drop=False).loc["sft"].to_dict()
+    told = card(
+        summary.record | {"data": {"name": "d", "train": 1, "fingerprint": "f"}, "question": {}}, line, "", report.warnings
+    )
+    assert len(report.warnings) >= 3
+    for text in report.warnings:
+        assert text in stream.getvalue() and text in table and text in told and text in page
