@@ -6,7 +6,7 @@ python=$1 venv=$2 what=$3
 log=$venv/install.log
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "install: Lethe needs Python 3.11 or later, and '$python' is $("$python" --version 2>&1 || echo 'not there'): make PYTHON=python3.12" >&2
+    echo "install: Lethe needs Python 3.11 or later, and '$python' is $("$python" --version 2>/dev/null || echo 'not there'): make PYTHON=python3.12" >&2
     exit 1
 fi
 if [ ! -x "$venv/bin/python" ]; then

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,8 @@ class Interval:
         return above and below
 
     def __str__(self) -> str:
+        if self.low == float("-inf"):
+            return "any number" if self.high == float("inf") else f"{'at most' if self.high_closed else 'below'} {self.high:g}"
         if self.high == float("inf"):
             return f"{self.low:g} or more" if self.low_closed else f"above {self.low:g}"
         above = f"from {self.low:g}" if self.low_closed else f"above {self.low:g}"
@@ -55,5 +58,6 @@ def bound_fault(name: str, value: Any, bound: Bound) -> str:
             return f"{name} is {listed} or {bound[-1]}, not {value!r}" if listed else f"{name} is {bound[0]}, not {value!r}"
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and value not in read_interval(bound):
-        return f"{name} must be {read_interval(bound)}, not {value}"
+        finite = "" if math.isfinite(value) or read_interval(bound).high_closed else " and finite"
+        return f"{name} must be {read_interval(bound)}{finite}, not {value}"
     return ""

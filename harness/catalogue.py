@@ -13,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.contract import Method, overrides
-from harness.recipes import defaults_of, methods, parse_recipe
+from harness.recipe_text import bundled_methods
+from harness.recipes import broken_methods, defaults_of, methods, parse_recipe
 
 WIDTH = 150
 """Columns of the listing where the output is no terminal."""
-GENERIC = "the tests that every method gets"
-"""What is checked of a method that says nothing more."""
+GENERIC = "the laws of every method, which this project's tests run"
+"""What is checked of a method of this project that says nothing more."""
+UNCHECKED = "nothing here: `lethe recipes --check` runs the laws of every method"
+"""What is checked of a method of somebody else's that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Entry:
 
     @property
     def verified(self) -> str:
-        return self.method.verified or GENERIC
+        return self.method.verified or (GENERIC if self.name in bundled_methods() else UNCHECKED)
 
 
 def balanced(text: str) -> str:
@@ -114,4 +117,6 @@ def show_catalogue(console: Console | None = None) -> None:
         table.add_row(Text(entry.name, style="bold"), *map(Text, (*cells, entry.verified)))
     console.print(table)
     console.print("\nA recipe joins methods by +, with settings in parentheses: lora(r=4, lr=1e-3)+nlirg. Any method takes lr.")
+    for fault in broken_methods():
+        console.print(Text(f"! {fault}"))
     console.print("A method of your own: path/to/file.py:Class, or an entry point of the group lethe.methods.")

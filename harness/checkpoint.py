@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.contract import Method
 from harness.files import replacing
+from harness.hooks import ask
 from harness.masters import Masters
 
 STATE = "state.safetensors"
@@ -106,7 +107,11 @@ def write_progress(folder: Path, progress: dict[str, Any]) -> None:
 
 def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
     """What methods learned, by method and name."""
-    return {f"method/{index}/{name}": tensor for index, method in enumerate(methods) for name, tensor in method.state().items()}
+    return {
+        f"method/{index}/{name}": tensor
+        for index, method in enumerate(methods)
+        for name, tensor in ask(method, "state").items()
+    }
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """The `lethe` command: argument parsing, nothing else.
 
 Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2 what was asked cannot be done · 130 interrupted.
-`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive.
+`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive · 5 changed.
+`lethe recipes --check`: 1 a law does not hold.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
                 **alone,
             )
     _add_data(commands)
-    commands.add_parser("recipes", help="list the methods that recipes are made of")
+    recipes = commands.add_parser("recipes", help="list the methods that recipes are made of, or hold one's own to their laws")
+    recipes.add_argument(
+        "--check", metavar="FILE", help="run the laws of every method on those of FILE (or FILE:Class, or a name)"
+    )
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
@@ -215,7 +219,11 @@ def _plan(options: dict[str, Any]) -> int:
     return 0
 
 
-def _recipes(_: dict[str, Any]) -> int:
+def _recipes(options: dict[str, Any]) -> int:
+    if options["check"]:
+        from harness.laws import check_laws
+
+        return check_laws(options["check"])
     from harness.catalogue import show_catalogue
 
     show_catalogue()

@@ -71,6 +71,15 @@ class Batch:
         return flags[self.rows]
 
 
+NEEDS = {
+    "general_data": "a pool of general examples to train on or calibrate with",
+    "base_logits": "the base's logits beside the trained model's (`run.base_logits`)",
+    "dev_scores": "scores on general dev items while it trains (`run.dev_scores`)",
+    "line": "a way back to the base's weights, or to points between (`finish` goes there)",
+    "stages": "more than one data file, trained on in turn",
+}
+"""What a method may ask for in `needs`, and what it means."""
+
 T = TypeVar("T")
 Step = list[Example]
 """The examples of one optimizer step."""
@@ -181,35 +190,41 @@ class Run(ABC):
 
 
 class Method:
-    """One idea, one file. Override only the hooks the idea needs; settings are the constructor's keywords.
+    """One idea, one file. Override only the hooks the idea needs.
 
-    Class facts: `paper` (source, equation, BibTeX), `off` (settings at which it is plain fine-tuning bit for bit, None where
-    there is none), `search` (setting -> range, for tuning), `lr_scale` (its learning rate over full fine-tuning's),
-    `renorm` (token weights are divided by their sum; False: by the number of tokens whose weighted loss is not 0),
-    `needs` (subset of {"general_data", "base_logits", "dev_scores", "line"}; general data sets the track; `line`: its `finish`
-    may go to the base's weights or between), `base_source` (the rows on which it asks for `run.base_logits`, to price a step
-    before it is made), `unsharded` (why it does not work where each process holds but a part of the weights, as under ZeRO-2
-    and ZeRO-3; empty where it does),
-    `decoupled` (its pull is a plain step of its own, outside clipping and the optimizer's moments),
-    `verified` (what was checked beyond the tests every method gets: which figure or law; empty: those tests only).
-    For `trainable`: `adds` (where its parameters stand: `linear`, `feed_forward`, `blocks` or `tokens`; empty: it chooses among
-    the base's own), `folds` (what it adds folds into plain weights; else what is evaluated is wrapped too), `unlike_base`
-    (why the freshly wrapped model is not the base, so that no line leads there; empty where it is).
+    Settings are the constructor's keywords, each with a default.
     """
 
     paper: ClassVar[str] = ""
+    """Source and equation in words, then its BibTeX."""
     verified: ClassVar[str] = ""
+    """What was checked beyond the laws that every method is held to: which figure or law. Empty: nothing more."""
     off: ClassVar[dict[str, Any] | None] = {}
+    """Settings at which it is plain fine-tuning bit for bit; None where there are none."""
     search: ClassVar[dict[str, tuple[float, float]]] = {}
+    """Setting -> range, for tuning."""
+    bounds: ClassVar[dict[str, str | tuple[str, ...]]] = {}
+    """Setting -> what it may be: an interval as "[0, 1]" or "(0, inf)", or a tuple of words (harness/bounds.py)."""
+    plain: ClassVar[bool] = False
+    """Whether it fills no hook on purpose."""
     lr_scale: float = 1.0
+    """Its learning rate over full fine-tuning's."""
     renorm: bool = True
+    """Whether token weights are divided by their sum; else by the number of tokens whose weighted loss is not 0."""
     needs: frozenset[str] = frozenset()
+    """Names of `NEEDS`. General data sets the track."""
     base_source: str = "domain"
+    """The source of the rows on which it asks for `run.base_logits`: a step is priced before it is made."""
     unsharded: ClassVar[str] = ""
+    """Why it does not work where each process holds a part of the weights only (ZeRO-2, ZeRO-3); empty where it does."""
     decoupled: ClassVar[bool] = False
+    """Whether its pull is a plain step of its own, outside clipping and the optimizer's moments."""
     adds: ClassVar[str] = ""
+    """Where its parameters stand: `linear`, `feed_forward`, `blocks` or `tokens`; empty: it chooses among the base's own."""
     folds: ClassVar[bool] = False
+    """Whether what it adds folds into plain weights; else what is evaluated is wrapped too."""
     unlike_base: ClassVar[str] = ""
+    """Why the freshly wrapped model is not the base, so that no line leads there; empty where it is."""
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
         """RECORDS, chained: drop, order or rewrite the domain examples before batching."""
@@ -302,6 +317,10 @@ class Method:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
+
+
+HOOKS = tuple(name for name, value in vars(Method).items() if callable(value) and not name.startswith("_"))
+"""Every hook's name."""
 
 
 def overrides(method: Method, hook: str) -> bool:

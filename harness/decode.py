@@ -1,9 +1,8 @@
 """Decoding with continuous batching on a key-value cache.
 
 Prompts are right-padded and run without a mask, except where several share a row (attention is causal, so the fast kernels
-apply); what follows them is run on their key-value cache, with a mask over the padding. Both use nothing but the public
-forward of a Hugging Face causal model. Models for which padding inside a cache is not harmless (recurrent layers, sliding
-windows) get batches of equal length.
+apply); what follows them is run on their key-value cache, with a mask over the padding in front. Both use nothing but the
+public forward of a Hugging Face causal model. Which models can be decoded so is found by trying (harness/capabilities.py).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.memory import Prefix, extend, prefill
-from harness.shared import Ids, device_of, innermost, rows_of, width_of
+from harness.shared import Ids, device_of, rows_of, width_of
 
 PASSES = 4
 """Prompts of one part, in caches full: fewer would leave the cache idle at the end of each more often."""
@@ -44,15 +43,6 @@ def batched(
         head += more
     if group:
         yield group
-
-
-def padding_harmless(model: Any) -> bool:
-    """Whether a cache may hold padding under a mask: full attention everywhere."""
-    config = innermost(model).config.get_text_config()  # type: ignore[union-attr]
-    kinds = getattr(config, "layer_types", None)
-    if kinds is None:
-        kinds = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
-    return set(kinds) == {"full_attention"} and not getattr(innermost(model), "_is_stateful", False)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------------
@@ -102,12 +92,11 @@ def continuations(
     prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
     batch at a time (continuous batching).
     """
-    equal = not padding_harmless(model)
-    waiting, batch = deque(_order(prompts, equal)), _Batch(prompts, stops, device_of(model))
+    waiting, batch = deque(_order(prompts)), _Batch(prompts, stops, device_of(model))
     while True:
         while batch.loose:
-            entering = _admitted(prompts, waiting, batch.staying, room or budget, equal)
-            batch.change(_enter(model, prompts, entering, budget, 0 if equal else longest), choose)
+            entering = _admitted(prompts, waiting, batch.staying, room or budget)
+            batch.change(_enter(model, prompts, entering, budget, longest), choose)
             if not batch.rows:
                 return batch.outputs
         batch.latest = choose(batch.extended(model))
@@ -129,8 +118,9 @@ class _Batch:
 
     @property
     def loose(self) -> bool:
-        """Whether a quarter of the rows has ended."""
-        return 4 * len(self.ended) >= len(self.rows)
+        """Whether a quarter of the rows has ended, or rows that have ended hold the cache wider than the others need."""
+        widest = max((self.prompts[row].room for row in self.rows), default=0)
+        return 4 * len(self.ended) >= len(self.rows) or bool(self.ended and self.prefix and self.prefix.width >= widest)
 
     @property
     def staying(self) -> list[int]:
@@ -141,10 +131,10 @@ class _Batch:
         kept = torch.tensor([i for i, row in enumerate(self.rows) if row not in self.ended], device=self.latest.device).long()
         held = [(self.prefix, kept)] if self.prefix and len(kept) else []
         self.rows, self.ended, self.latest = self.staying, set(), self.latest[kept]
+        held += [(part, torch.arange(len(part.mask), device=kept.device)) for part in entered.parts]
+        self.prefix = Prefix.join(held) if held else None
         if not entered.rows:
-            self.prefix = self.prefix.select(kept) if self.prefix and held else None
             return
-        self.prefix = Prefix.join(held + [(part, torch.arange(len(part.mask), device=kept.device)) for part in entered.parts])
         self.say(entered.rows, first := torch.cat([*map(choose, entered.logits)]))
         self.rows, self.latest = self.rows + entered.rows, torch.cat([self.latest, first])
 
@@ -164,11 +154,11 @@ class _Batch:
         return extend(model, self.prefix, step, torch.ones_like(step), all_rows)
 
 
-def parts(model: Any, prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
+def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
     """Prompts by number, those decoded best together next to each other, in parts that fill the cache `PASSES` times."""
     part: list[int] = []
     full = 0
-    for number in _order(prompts, not padding_harmless(model)):
+    for number in _order(prompts):
         if part and full + prompts[number].room > PASSES * room:
             yield part
             part, full = [], 0
@@ -178,28 +168,19 @@ def parts(model: Any, prompts: Sequence[Prompt], room: int) -> Iterator[list[int
         yield part
 
 
-def _order(prompts: Sequence[Prompt], equal: bool) -> list[int]:
-    """Long answers first; where a batch must be of equal length, long prompts first."""
-
-    def sizes(number: int) -> tuple[int, int]:
-        length, limit = len(prompts[number].tokens), prompts[number].limit
-        return (length, limit) if equal else (limit, length)
-
-    return sorted(range(len(prompts)), key=sizes, reverse=True)
+def _order(prompts: Sequence[Prompt]) -> list[int]:
+    """Long answers first, and long prompts among them."""
+    return sorted(range(len(prompts)), key=lambda n: (prompts[n].limit, len(prompts[n].tokens)), reverse=True)
 
 
-def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int, equal: bool) -> list[int]:
+def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int) -> list[int]:
     """Those who may join the batch: as many as the room allows, one at least where it is empty."""
     taken: list[int] = []
-    if equal and rows:
-        return taken
     widest = max((prompts[row].room for row in rows), default=0)
     while waiting:
-        one = prompts[waiting[0]]
-        widest = max(widest, one.room)
+        widest = max(widest, prompts[waiting[0]].room)
         full = (len(rows) + len(taken) + 1) * widest > room
-        unequal = equal and taken and len(one.tokens) != len(prompts[taken[0]].tokens)
-        if (full and (rows or taken)) or unequal:
+        if full and (rows or taken):
             break
         taken.append(waiting.popleft())
     return taken

@@ -21,6 +21,7 @@ from harness.checkpoint import Progress
 from harness.contract import Weights
 from harness.evaluation import Evaluation
 from harness.gradients import Cramped
+from harness.hooks import ask
 from harness.journal import Journal
 from harness.lease import Lost, leased
 from harness.material import Material
@@ -158,7 +159,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         "weights_hash": weights_hash(weights),
         "evaluation_seconds": scoring.seconds,
         "models": list(spec.models),
-        "notes": [*progress.notes, *(note for method in run.methods for note in method.notes())],
+        "notes": [*progress.notes, *(note for method in run.methods for note in ask(method, "notes"))],
     }
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
     folder.write("run", record | {"where": where()})

@@ -20,7 +20,7 @@ from harness.errors import PlanError, raise_faults
 from harness.evidence import evidence_of, read_evidence, write_evidence
 from harness.judge import TOLERANCE
 from harness.results import Results, open_results
-from harness.store import read_comparison, write_atomic
+from harness.store import place, read_comparison, write_atomic
 
 NOISE_SEEDS = 3
 """Seeds of each recipe that `--accept` runs to measure the noise floor."""
@@ -43,7 +43,7 @@ def check(
         raise PlanError("--accept renews the whole baseline: leave --only away")
     policy = None if accept else read_policy(gate, names)
     if evidence:
-        found = read_evidence(Path(evidence))
+        found = read_evidence(place(evidence))
     else:
         found = measure(gate, open_results(out), max(gate.seeds, gate.noise_seeds) if accept else gate.seeds, names)
         write_evidence(open_results(out).root / "check" / "evidence.json", found)
@@ -54,7 +54,7 @@ def check(
     verdict = decide(found, policy)
     show(verdict)
     if junit:
-        write_atomic(Path(junit), junit_report(verdict))
+        write_atomic(place(junit), junit_report(verdict))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as stream:
             stream.write(step_summary(verdict))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.checkpoint import Progress
 from harness.contract import Batch, Step
+from harness.hooks import ask
 from harness.run import TrainingRun
 from harness.sums import StepSums
 
@@ -96,19 +97,19 @@ def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
     weighters = run.filled("token_weights")
     with torch.no_grad():
         for method in weighters:
-            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
+            weights = weights * ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
         weighted = weights * nll.detach()
         if weighters:
             sums.weigh(nll.detach(), weights)
         by_sum = all(method.renorm for method in weighters)
         normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
         for method in run.filled("share"):
-            weights = weights * method.share(batch)
+            weights = weights * ask(method, "share", batch)
         sums.add(nll.detach(), weights, normaliser)
     loss = (weights * nll).sum()
     penalties = run.filled("penalty")
     if penalties:
-        extra = sum_of(method.penalty(logits, batch, run) for method in penalties).sum()
+        extra = sum_of(ask(method, "penalty", logits, batch, run) for method in penalties).sum()
         # The step divides everything by its normaliser; a penalty is a mean over tokens, so it is multiplied by the mean
         # weight first (as known so far in the step; exact with one micro-batch, and where nothing weighs tokens).
         loss = loss + extra * (sums.normaliser / sums.supervised)

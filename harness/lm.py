@@ -17,14 +17,16 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from harness import decode, likelihood
+from harness.capabilities import capabilities_of, continuations
 from harness.codec import Codec, encode_pairs
 from harness.decode import Prompt
 from harness.journal import Journal
 from harness.likelihood import Continuation
+from harness.loading import context_length
 from harness.placing import token_budget_of, while_memory_runs_out
 from harness.records import Turn
 from harness.rendered import Rendered
-from harness.shared import Ids, device_of, longest_shared
+from harness.shared import Ids, device_of
 
 CACHE_PASSES = {"cpu": 12}
 """Forward passes' worth of tokens the cache holds while decoding: a core decodes about 100 short rows fastest."""
@@ -77,7 +79,7 @@ class EvaluatedModel(TemplateLM):
 
     @cached_property
     def _longest(self) -> int:
-        return longest_shared(self.model)
+        return capabilities_of(self.model).longest_shared
 
     @property
     def eot_token_id(self) -> int:
@@ -161,12 +163,10 @@ class EvaluatedModel(TemplateLM):
         """Part by part, so that the journal can keep what is done."""
         fixed = self.stops, self.token_budget, self.room
         said: dict[int, list[int]] = {}
-        for part in decode.parts(self.model, prompts, self.room):
+        for part in decode.parts(prompts, self.room):
             asking = [prompts[number] for number in part]
             named = ["generation", sorted(fixed[0]), *fixed[1:], [[prompts[n].tokens, *plans[n]] for n in part]]
-            answers = self.journal.once(
-                named, lambda asking=asking: decode.continuations(self.model, asking, *fixed, longest=self._longest)
-            )
+            answers = self.journal.once(named, lambda asking=asking: continuations(self.model, asking, *fixed))
             said |= zip(part, answers, strict=True)
         return said
 
@@ -194,11 +194,3 @@ def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: boo
     if add_generation_prompt:
         return template.skipping.prompt(turns)
     return template.skipping.prompt(turns[:-1], opening=turns[-1].content)
-
-
-def context_length(config: Any, tokenizer: Any) -> int:
-    """Tokens the model can attend to."""
-    names = ("max_position_embeddings", "n_positions", "n_ctx")
-    text = config.get_text_config()
-    limit = next((getattr(text, name) for name in names if getattr(text, name, None)), None)
-    return int(limit or min(tokenizer.model_max_length, 2048))

@@ -25,6 +25,7 @@ from harness.packing import check_packing, encode_texts
 from harness.plan import Plan, resolve_places
 from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
+from harness.recipe_trial import recipe_faults
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records
 from harness.template import ChatTemplate
@@ -124,7 +125,7 @@ def gather(plan: Plan) -> Material:
     kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
-    raise_faults(faults)
+    raise_faults(faults or recipe_faults(base, recipes))
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
     if plan.pack_length:
@@ -142,7 +143,15 @@ def gather(plan: Plan) -> Material:
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
     chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
-    notes = [*dataset.notes, *unread, *template.notes, *left_out, *_not_the_base(chosen), *_not_saved(plan, chosen)]
+    notes = [
+        *base.notes,
+        *dataset.notes,
+        *unread,
+        *template.notes,
+        *left_out,
+        *_not_the_base(chosen),
+        *_not_saved(plan, chosen),
+    ]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(

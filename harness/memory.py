@@ -1,4 +1,8 @@
-"""What a model remembers of prompts: a key-value cache whose rows come, go and grow in place."""
+"""What a model remembers of prompts: a key-value cache whose rows come, go and grow in place.
+
+Rows end at one place, padding in front, as transformers' own batches do: what reads a distance off places (local attention,
+ALiBi) then finds the right one. Every layer remembers everything, whatever its window, and masks hide what is too far.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from harness.model import head_at
-from harness.shared import Ids, Row, innermost, padded, read, takes_positions
+from harness.shared import Ids, Row, has_virtual_tokens, innermost, padded, read, takes_positions
 
 SLACK = 32
 """Tokens of room that a cache layer takes beyond what it holds, at least; else a quarter more."""
@@ -68,7 +72,12 @@ class Prefix:
 
     cache: Any
     mask: Tensor
-    """(B, T) 1 at real tokens (virtual ones in front included), 0 at padding."""
+    """(B, T) 1 at real tokens (virtual ones included), 0 at padding."""
+
+    @property
+    def width(self) -> int:
+        """Places in use."""
+        return self.mask.shape[1]
 
     def select(self, rows: Tensor) -> Prefix:
         """Keep, repeat or reorder rows, in place."""
@@ -78,22 +87,24 @@ class Prefix:
 
     @staticmethod
     def join(parts: Sequence[tuple[Prefix, Tensor]]) -> Prefix:
-        """These rows of each part in one cache, their real tokens moved to the front; the first part's cache is reused."""
+        """These rows of each part in one cache, their real tokens moved to its end; the first part's cache is reused."""
         masks = [part.mask[rows] for part, rows in parts]
         sizes = torch.cat([mask.sum(1) for mask in masks])
         width = int(sizes.max())
-        orders = [mask.argsort(dim=1, descending=True, stable=True) for mask in masks]
+        orders = [_to_the_end(mask, width) for mask in masks]
         wanted = [(rows, order) for (_, rows), order in zip(parts, orders, strict=True)]
         for layers in zip(*(part.cache.layers for part, _ in parts), strict=True):
             for name in STATES:
-                if isinstance(layers[0], Growing):
-                    rooms = [layer.rooms[name] for layer in layers]
-                    layers[0].take(name, _gathered(rooms, wanted, with_slack(width)), width)
-                else:  # it may hold fewer tokens; where there is such a layer, rows are equally long and never padded
-                    chosen = [getattr(layer, name)[rows] for layer, (rows, _) in zip(layers, wanted, strict=True)]
-                    setattr(layers[0], name, torch.cat(chosen))
-        mask = (torch.arange(width, device=sizes.device) < sizes[:, None]).long()
+                rooms = [layer.rooms[name] for layer in layers]
+                layers[0].take(name, _gathered(rooms, wanted, with_slack(width)), width)
+        mask = (torch.arange(width, device=sizes.device) >= width - sizes[:, None]).long()
         return Prefix(parts[0][0].cache, mask)
+
+
+def _to_the_end(mask: Tensor, width: int) -> Tensor:
+    """(B, width) places of each row's tokens in a (B, T) mask: padding first, then the real ones in order."""
+    order = mask.argsort(dim=1, stable=True)[:, -width:]
+    return F.pad(order, (width - order.shape[1], 0))
 
 
 def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]], width: int) -> Tensor:
@@ -116,14 +127,17 @@ def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = 
     Prompts come in the rows' order, each as often as `copies` says (once).
     """
     last = [np.array([places[-1] for places in row.places.values()]) for row in rows]
-    logits, out = read(model, rows, last, use_cache=True)
+    memory = {} if has_virtual_tokens(model) else {"past_key_values": DynamicCache()}
+    logits, out = read(model, rows, last, use_cache=True, **memory)
     cache, device = out.past_key_values, logits.device
     texts = [(number, text, places) for number, row in enumerate(rows) for text, places in row.places.items()]
     times = torch.tensor([(copies or {}).get(text, 1) for _, text, _ in texts], device=device)
     again = torch.arange(len(texts), device=device).repeat_interleave(times)
     if len(texts) > len(rows):
         _separate(cache, [number for number, _, _ in texts], [places for _, _, places in texts])
-    cache.layers = [Growing(layer) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if not all(type(layer) is DynamicLayer for layer in cache.layers):
+        raise TypeError(f"{type(model).__name__} remembers more than keys and values")
+    cache.layers = [Growing(layer) for layer in cache.layers]
     _, mask = padded([text for _, text, _ in texts], device)
     virtual = cache.get_seq_length() - mask.shape[1]  # remembered before the prompt: prefix tuning and the like
     prefix = Prefix(cache, F.pad(mask, (virtual, 0), value=1))

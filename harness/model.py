@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Weights
-from harness.errors import PlanError
+from harness.errors import raise_faults
 from harness.files import is_local, read_bytes, replacing
+from harness.loading import config_of, context_length, load_model, load_tokenizer, value_faults, vocabulary_faults
+from harness.model_files import check_files
 from harness.packing import inputs_of
 
 
@@ -39,6 +41,8 @@ class BaseModel:
     """Unique parameters, tied ones once."""
     max_length: int
     """Longest sequence in tokens."""
+    notes: tuple[str, ...] = ()
+    """What the report must say of it."""
     _held: dict[torch.dtype, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def hold(self, *dtypes: torch.dtype) -> None:
@@ -60,37 +64,26 @@ class BaseModel:
 
 
 def open_base(path: str) -> BaseModel:
-    """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be trained."""
-    from transformers import AutoTokenizer
+    """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be used as it is."""
+    from harness.capabilities import capabilities_of, forward_faults
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = load_model(path, torch.float32)
-    except (OSError, ValueError) as error:
-        hint = "give a folder with a Hugging Face checkpoint, or a hub id when online"
-        raise PlanError(f"model '{path}' cannot be loaded: {str(error).splitlines()[0]}; {hint}") from error
-    if tokenizer.eos_token_id is None:
-        raise PlanError(f"model '{path}': its tokenizer names no eos token, so answers could not end; set eos_token")
-    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    check_files(path)
+    config_of(path)
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, torch.float32)
+    faults = [*value_faults(model), *vocabulary_faults(model, tokenizer)] or list(forward_faults(model))
+    raise_faults([f"model '{path}': {fault}" for fault in faults])
+    able = capabilities_of(model)
     parameters = sum(p.numel() for p in model.parameters())
-    return BaseModel(path, tokenizer, weights_hash(plain_weights(model)), parameters, int(min(limit, 1_000_000)))
-
-
-def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
-    """The causal language model at `path`, in eval mode."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    return model.to(device).eval()
+    limit = context_length(model.config, tokenizer)
+    return BaseModel(
+        path, tokenizer, weights_hash(own_weights(model) | kept_buffers(model)), parameters, limit, tuple(able.notes)
+    )
 
 
 def architecture_of(path: str) -> str:
     """What transformers calls the kind of model at `path`: `qwen3`, `llama` ..."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(path).model_type
+    return config_of(path).model_type
 
 
 def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Parameter] = ()) -> Any:
@@ -105,9 +98,9 @@ def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Param
 
 def empty_model(path: str) -> Any:
     """The same architecture without weights (meta device, eager attention): priced, never run."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(path)
+    config = config_of(path)
     config.use_cache = False
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.bfloat16)
@@ -182,6 +175,12 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 def own_weights(model: nn.Module) -> Weights:
     """An unwrapped model's weights by name, not copied: to be read only; tied weights once."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def kept_buffers(model: nn.Module) -> Weights:
+    """What a checkpoint holds beside parameters, by name: biases of routers, say."""
+    stored = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in stored}
 
 
 def plain_weights(model: nn.Module) -> Weights:

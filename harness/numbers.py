@@ -1,7 +1,7 @@
 """Numbers in texts: found, read with their units, and compared.
 
-Signs, thousands separators, currencies, percent and million are understood. What a number counts in (kg, hours, euros) matters
-only where an item declares its unit.
+Signs, thousands separators, currencies, percent and million are understood, and Chinese numerals (harness/numerals.py).
+What a number counts in (kg, hours, euros) matters only where an item declares its unit.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+from harness.numerals import in_digits
+
 _FACTORS = {
     "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6,
-    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "千": 1e3, "万": 1e4, "亿": 1e8,
+    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "百": 1e2, "千": 1e3, "万": 1e4, "萬": 1e4, "十万": 1e5, "百万": 1e6,
+    "千万": 1e7, "亿": 1e8, "億": 1e8, "十亿": 1e9, "百亿": 1e10, "千亿": 1e11, "万亿": 1e12, "‰": 1e-3, "‱": 1e-4,
 }  # fmt: skip
 _NUMBER = re.compile(
     r"(?P<open>\(\s*)?(?P<sign>(?<![\w)%])[-+\u2212])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])"
@@ -36,10 +39,15 @@ class Number:
     """Half of the last decimal written, 0 for whole numbers: 3.1 stands for 3.05 to 3.15."""
 
 
+def normal(text: str) -> str:
+    """The text with full-width forms as plain ones and Chinese numerals as digits."""
+    return in_digits(unicodedata.normalize("NFKC", text))
+
+
 def numbers(text: str) -> list[Number]:
     """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
     found = []
-    for match in _NUMBER.finditer(unicodedata.normalize("NFKC", text)):
+    for match in _NUMBER.finditer(normal(text)):
         factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
         value, width = _read(match)
         found.append(Number(value, factor, width))
@@ -58,7 +66,7 @@ def _read(match: re.Match[str]) -> tuple[float, float]:
 
 def is_number(text: str) -> bool:
     """Whether the whole text is one number, with currency and unit at most."""
-    match = _NUMBER.fullmatch(unicodedata.normalize("NFKC", text).strip().rstrip("."))
+    match = _NUMBER.fullmatch(normal(text).strip().rstrip(".。"))
     return match is not None
 
 
@@ -137,7 +145,7 @@ def _suffix(unit: str) -> re.Pattern[str]:
 
 def _quantities(text: str, unit: str) -> list[tuple[float, float, tuple[str, float] | None]]:
     """(value with its scale, half of its last decimal, unit named) of each number."""
-    text = unicodedata.normalize("NFKC", text)
+    text = normal(text)
     after = _suffix(unit)
     found = []
     for match in _NUMBER.finditer(text):

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from harness import PROTOCOL, likelihood, quality, scoring
-from harness.decode import Prompt, continuations, most_likely, sampled
+from harness.capabilities import continuations
+from harness.decode import Prompt, most_likely, sampled
 from harness.drift import Base
 from harness.evaluate import Evaluator, undisturbed
 from harness.journal import Journal

@@ -15,7 +15,7 @@ from torch import nn
 
 from harness.contract import blocks_of
 from harness.model import copied
-from harness.shared import device_of
+from harness.shared import device_of, vocabulary
 
 WORK = 0.25
 """Share of a GPU's memory that is left to what scoring computes: caches, activations, logits (a guess)."""
@@ -120,10 +120,6 @@ def token_budget_of(model: Any) -> int:
 def places_of(model: Any) -> int:
     """Places of the head in one pass, whose logits are no more than `LOGITS`."""
     return max(1, LOGITS // (4 * vocabulary(model)))
-
-
-def vocabulary(model: Any) -> int:
-    return model.get_output_embeddings().weight.shape[0]
 
 
 def while_memory_runs_out(work: Callable[[int], T], budget: int) -> T:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from harness.contract import Batch, Example
+from harness.shared import innermost
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
     from harness.model import logits_at
 
     batch = empty_batch(shape, next(model.parameters()).device)
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
-        logits = logits_at(model, batch, attention_mask=batch.mask)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward), autocast_anywhere():
+        logits = logits_at(model, batch, attention_mask=real_mask(batch))
         if backward:
             logits.sum().backward()
             model.zero_grad()
@@ -151,6 +152,26 @@ def empty_batch(shape: Shape, device: torch.device) -> Batch:
     tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
     places = torch.zeros(shape.places, dtype=torch.long, device=device)
     return Batch(tokens, torch.ones_like(tokens), places, places, ())
+
+
+def real_mask(batch: Batch) -> torch.Tensor:
+    """(B, T) ones with values even where the batch has none (meta device): architectures look whether anything is padding."""
+    return torch.ones(batch.tokens.shape, dtype=torch.long)
+
+
+@contextmanager
+def autocast_anywhere() -> Iterator[None]:
+    """Inside, `torch.autocast` does nothing on the meta device, where torch refuses it even to switch it off (as peft does)."""
+    real: Any = torch.autocast
+
+    def autocast(device_type: str, *args: Any, **options: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if device_type == "meta" else real(device_type, *args, **options)
+
+    torch.autocast = autocast  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        torch.autocast = real  # type: ignore[misc]
 
 
 @dataclass
@@ -165,22 +186,29 @@ class Work:
 def executed(model: Any, price: Price) -> Iterator[Work]:
     """Counts every forward of `model` inside, whoever calls it, at its forward `price`; with a key-value cache or without.
 
-    q new tokens of a row that attend to K of the cache and themselves cost a * q + c * q * K, and b a place of the head.
+    q new tokens of a row that attend to K of the cache and themselves cost a * q + c * q * K, and b a place of the head. Trials
+    of what the model can do are not its work (`uncounted`).
     """
     work = Work()
 
     def forward(_: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        rows, new = (args[0] if args else inputs["input_ids"]).shape
+        if _paused:
+            return
+        tokens = args[0] if args else inputs.get("input_ids")
+        rows, new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[:2]
         cache = inputs.get("past_key_values")
         seen = new + (cache.get_seq_length() if cache is not None else 0)
         work.flops += rows * (price.token * new + price.square * new * seen + price.row)
         work.tokens += rows * new
 
     def head(_: nn.Module, __: Any, logits: torch.Tensor) -> None:
-        work.flops += price.place * (logits.numel() // logits.shape[-1])
+        if not _paused:
+            work.flops += price.place * (logits.numel() // logits.shape[-1])
 
     handles = [
-        model.register_forward_pre_hook(forward, with_kwargs=True),
+        innermost(model).register_forward_pre_hook(
+            forward, with_kwargs=True
+        ),  # peft reads a prompt, and decoding the rest, by it
         model.get_output_embeddings().register_forward_hook(head),
     ]
     try:
@@ -188,3 +216,16 @@ def executed(model: Any, price: Price) -> Iterator[Work]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+_paused: list[None] = []
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Inside, no forward is counted by any `executed`."""
+    _paused.append(None)
+    try:
+        yield
+    finally:
+        _paused.pop()

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 import re
+import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from harness.bounds import Bound, bound_fault
 from harness.bundled import TRAINERS
 from harness.errors import PlanError, faults_of
 
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""
+RATES = "(0, inf)"
+"""What a learning rate may be."""
+LARGEST = 2**63
+"""What an integer may be, either way."""
+FINITE = "(-inf, inf)"
+"""What a number may be of which its method says nothing."""
 PLAIN_TYPES: dict[str, type] = {"bool": bool, "float": float, "int": int, "str": str, "None": type(None)}
 """What a setting may be, by the name in its annotation."""
 
@@ -31,6 +40,8 @@ class Setting:
     default: Any
     types: tuple[type, ...]
     """What it may be: as annotated where several are, else the type of its default."""
+    bound: Bound | None = None
+    """Which values, as the method's `bounds` say; None: any, but finite where it is a number."""
 
 
 Settings = Mapping[str, Setting]
@@ -53,6 +64,8 @@ def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
     """[(method, settings as given)] in written order. Raises PlanError where the text is no recipe."""
     files = {f"file_{i}_": file[0] for i, file in enumerate(FILE.finditer(text))}
     code = text.strip()
+    if _has_comment(code):
+        raise PlanError(f"recipe '{text}' holds a comment, which no row's name can; leave out # and what follows")
     for stand_in, file in files.items():
         code = code.replace(file, stand_in, 1)
     try:
@@ -66,11 +79,22 @@ def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [(files.get(name, name), given) for name, given in (_term(text, node), *terms)]
 
 
+def _has_comment(code: str) -> bool:
+    """Whether a part of the text would be passed over."""
+    try:
+        return any(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(code).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return False  # said when it is parsed
+
+
 def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
     if isinstance(node, ast.Name):
         return node.id, {}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-        return node.func.id, {k.arg or "**": _value(text, k.value) for k in node.keywords}
+        names = [keyword.arg or "**" for keyword in node.keywords]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise PlanError(f"recipe '{text}': {node.func.id} is given {', '.join(repeated)} more than once; keep one")
+        return node.func.id, {name: _value(text, keyword.value) for name, keyword in zip(names, node.keywords, strict=True)}
     raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a method; write name or name(setting=value)")
 
 
@@ -78,9 +102,12 @@ def _value(text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return node.id  # scale=quantile means the word
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except ValueError:
         raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a plain value") from None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise PlanError(f"recipe '{text}' holds a number of {len(str(value)):,} digits, which is none that computes")
+    return value
 
 
 def with_settings(text: str, settings: Mapping[tuple[str, str], Any]) -> str:
@@ -109,6 +136,20 @@ def recipe_faults(text: str) -> list[str]:
         if settings is not None:
             own = {setting: value for setting, value in given.items() if setting != "lr"}
             faults += setting_faults(text, name, own, settings)
+    return faults + rate_faults(text, terms)
+
+
+def rate_faults(text: str, terms: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What is wrong with the learning rates given in a recipe."""
+    rates = [(name, given["lr"]) for name, given in terms if "lr" in given]
+    faults = []
+    for name, rate in rates:
+        if not isinstance(rate, int | float) or isinstance(rate, bool):
+            faults.append(f"'{text}': {name}(lr=...) takes a number, not {rate!r}")
+        elif fault := bound_fault("lr", rate, RATES):
+            faults.append(f"'{text}': {fault}")
+    if len(rates) > 1:
+        faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
     return faults
 
 
@@ -136,10 +177,12 @@ def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settin
             continue
         wanted = settings[setting].types
         if wanted == (float,) and type(value) is int:
-            given[setting] = float(value)
-        elif type(value) not in wanted:
+            value = given[setting] = float(value)
+        if type(value) not in wanted:
             names = " or ".join(kind.__name__ for kind in wanted)
             faults.append(f"'{text}': {name}({setting}=...) takes {names}, not {value!r}")
+        elif fault := bound_fault(setting, value, settings[setting].bound or FINITE):
+            faults.append(f"'{text}': {name}: {fault}")
     return faults
 
 
@@ -164,10 +207,18 @@ def _settings_in(path: Path, name: str) -> Settings | None:
     if len(classes) != 1 or [ast.unparse(base) for base in classes[0].bases] != ["Method"]:
         return None  # what it inherits is not written here
     made = [node for node in classes[0].body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    return _parameters(made[0].args) if made else {}
+    bounds = [
+        node.value
+        for node in classes[0].body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["bounds"]
+    ]
+    try:
+        return _parameters(made[0].args, ast.literal_eval(bounds[0]) if bounds else {}) if made else {}
+    except ValueError:
+        return None
 
 
-def _parameters(arguments: ast.arguments) -> Settings | None:
+def _parameters(arguments: ast.arguments, bounds: Mapping[str, Bound]) -> Settings | None:
     """A constructor's keywords; None where they are not plainly written."""
     if arguments.vararg or arguments.kwarg or arguments.posonlyargs:
         return None
@@ -181,7 +232,7 @@ def _parameters(arguments: ast.arguments) -> Settings | None:
     except ValueError:
         return None
     return {
-        argument.arg: Setting(value, _types(argument.annotation) or (type(value),))
+        argument.arg: Setting(value, _types(argument.annotation) or (type(value),), bounds.get(argument.arg))
         for (argument, _), value in zip(pairs, values, strict=True)
     }
 

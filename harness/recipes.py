@@ -19,13 +19,15 @@ from types import ModuleType
 from typing import Any, get_args
 
 from harness.contract import Method, overrides
-from harness.errors import PlanError
+from harness.errors import PlanError, faults_of, raise_faults
+from harness.method_faults import class_faults, need_faults
 from harness.recipe_text import (
     FILE,
     Setting,
     bundled_methods,
     check_known,
     installed_methods,
+    rate_faults,
     read_terms,
     setting_faults,
 )
@@ -87,13 +89,17 @@ PLAIN = Recipe("", (), (), (), None)
 
 @cache
 def methods() -> dict[str, type[Method]]:
-    """Every method that can be used, by name."""
+    """Every method that can be used, by name; one of another package that cannot is told by `broken_methods`."""
     found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
     for point in installed_methods():
-        if point.name in found:
-            raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
-        found[point.name] = _installed(point)
+        if not faults_of(_installed, point):
+            found[point.name] = _installed(point)
     return found
+
+
+def broken_methods() -> list[str]:
+    """What is wrong with methods of other packages; a recipe that does not name them is not concerned."""
+    return [fault for point in installed_methods() for fault in faults_of(_installed, point)]
 
 
 def find_method(name: str) -> type[Method]:
@@ -101,7 +107,10 @@ def find_method(name: str) -> type[Method]:
     check_known(name)
     if file := FILE.fullmatch(name):
         return _from_file(str(Path(file[1]).resolve()), file[2])
-    return methods()[name]
+    known = methods()
+    if name in known:
+        return known[name]
+    return next(_installed(point) for point in installed_methods() if point.name == name)  # raises: it is broken
 
 
 def _bundled(name: str, path: Path) -> type[Method]:
@@ -118,15 +127,20 @@ def _bundled(name: str, path: Path) -> type[Method]:
     raise TypeError(f"trainers/{name}.py must define a Method class named like the file")
 
 
+@cache
 def _installed(point: EntryPoint) -> type[Method]:
-    """The method of another package. Raises PlanError where it cannot be imported."""
+    """The method of another package. Raises PlanError where it cannot be used."""
+    if point.name in bundled_methods():
+        raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
     try:
-        return point.load()
+        found = point.load()
     except Exception as error:  # whatever the package's code raises
         cure = "mend or uninstall that package"
         raise PlanError(
             f"method '{point.name}' of {point.value} cannot be loaded: {type(error).__name__}: {error}; {cure}"
         ) from error
+    raise_faults([f"method '{point.name}' of {point.value}: {fault}" for fault in class_faults(found)])
+    return found
 
 
 @cache
@@ -138,6 +152,7 @@ def _from_file(path: str, name: str) -> type[Method]:
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise PlanError(f"{path} defines no Method named {name}; write `class {name}(Method)` there")
+    raise_faults([f"{path}: {fault}" for fault in class_faults(found)])
     return found
 
 
@@ -161,18 +176,16 @@ def parse_recipe(text: str) -> Recipe:
         return PLAIN
     faults: list[str] = []
     built: list[Built] = []
-    rates: list[float] = []
-    for name, given in read_terms(text):
-        if "lr" in given:
-            rates.append(float(given.pop("lr")))
+    terms = read_terms(text)
+    faults += rate_faults(text, terms)
+    rates = [given.pop("lr") for _, given in terms if "lr" in given]
+    for name, given in terms:
         try:
             built.append((name.rpartition(":")[2], *_build(text, name, given)))
         except PlanError as error:
             faults += error.faults
     names = [name for name, _, _ in built]
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
-    if len(rates) > 1:
-        faults.append(f"'{text}': lr is given {len(rates)} times; keep one")
     moved = any(method.folds for _, method, _ in built)
     pairs = combinations(built, 2)
     faults += [f"'{text}': {fault}; keep one" for one, other in pairs if (fault := _conflict(one, other, moved))]
@@ -180,7 +193,7 @@ def parse_recipe(text: str) -> Recipe:
         raise PlanError(*faults)
     ordered = _canonical(built)
     parts = [tuple(part) for part in zip(*ordered, strict=True)]
-    return Recipe(text, parts[1], parts[0], parts[2], rates[0] if rates else None)
+    return Recipe(text, parts[1], parts[0], parts[2], float(rates[0]) if rates else None)
 
 
 def unlike_base(recipe: Recipe) -> str:
@@ -241,15 +254,20 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         raise PlanError(*faults)
     chosen = {setting: known.default for setting, known in settings.items()} | given
     try:
-        return method(**chosen), chosen
+        made = method(**chosen)
     except ValueError as error:
         raise PlanError(f"'{text}': {error}") from None
+    except Exception as error:  # whatever a method's own code raises
+        raise PlanError(f"'{text}': {name} cannot be made: {type(error).__name__}: {error}; mend its constructor") from error
+    raise_faults([f"'{text}': {name}: {fault}" for fault in need_faults(made)])
+    return made, chosen
 
 
 def settings_of(method: type[Method]) -> dict[str, Setting]:
     """A method's settings: the keywords of its constructor."""
     parameters = inspect.signature(method).parameters.values()
-    return {p.name: Setting(p.default, get_args(p.annotation) or (type(p.default),)) for p in parameters}
+    bounds = method.bounds
+    return {p.name: Setting(p.default, get_args(p.annotation) or (type(p.default),), bounds.get(p.name)) for p in parameters}
 
 
 def defaults_of(method: type[Method]) -> dict[str, Any]:

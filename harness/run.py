@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.budget import Ledger
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.hooks import ask, ask_stream
 from harness.kernels import use_liger
 from harness.model import BaseModel, collate, empty_model, micro_batches, nll, own_weights
 from harness.near import first_alike
@@ -227,19 +228,19 @@ class TrainingRun(Run):
         """Every optimizer step's examples of the stage, for ever: epochs, shuffled or ordered, then the DATA hooks."""
         examples = list(self.domain)
         for method in self.filled("records"):
-            examples = method.records(examples, self)
+            examples = ask(method, "records", examples, self)
         steps = self._epochs(examples)
         for method in self.filled("stream"):
-            steps = method.stream(steps, self)
+            steps = ask_stream(method, steps, self)
         for method in self.filled("split"):
-            steps = chain.from_iterable(map(partial(method.split, run=self), steps))
+            steps = chain.from_iterable(map(partial(_split, method, self), steps))
         return steps
 
     def _epochs(self, examples: list[Example]) -> Iterator[Step]:
         generator = self.generator("order")
         ordering = next(iter(self.filled("order")), Method())
         while examples:
-            ordered = ordering.order(examples, self, generator)
+            ordered = ask(ordering, "order", examples, self, generator)
             for first in range(0, len(ordered), self.batch_size):
                 yield ordered[first : first + self.batch_size]
 
@@ -260,7 +261,7 @@ class TrainingRun(Run):
         begin = (0.0, *self.ends)[self.stage - 1]
         fraction = (fraction - begin) / (self.ends[self.stage - 1] - begin)
         fraction = min(max(fraction, 0.0), 1.0)
-        return self.training.rate(fraction) * math.prod(m.rate(fraction) for m in self.filled("rate"))
+        return self.training.rate(fraction) * math.prod(ask(m, "rate", fraction) for m in self.filled("rate"))
 
     def wrap(self, model: nn.Module) -> Wrapped:
         """The fresh base as the recipe trains it. What is added (and stays) begins at values that `start` then holds too."""
@@ -276,7 +277,7 @@ class TrainingRun(Run):
             return
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad or name in self._resting}
         plain = self.wrapped.names
-        self._resting = frozenset(n for n in trained if any(m.rests(plain[n], self.budget_spent) for m in resters))
+        self._resting = frozenset(n for n in trained if any(ask(m, "rests", plain[n], self.budget_spent) for m in resters))
         for name, parameter in trained.items():
             parameter.requires_grad_(name not in self._resting)
 
@@ -326,6 +327,10 @@ class TrainingRun(Run):
             if self._frozen is None:
                 self._frozen = self.load().requires_grad_(False)
             yield self._frozen
+
+
+def _split(method: Method, run: Run, step: Step) -> list[Step]:
+    return ask(method, "split", step, run)
 
 
 @cache

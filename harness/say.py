@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from harness.capabilities import continuations
 from harness.contract import Example
-from harness.decode import Prompt, continuations, sampled
+from harness.decode import Prompt, sampled
 from harness.records import Turn
 from harness.shared import Ids
 from harness.template import ChatTemplate

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.numbers import is_number, numeric, read_tolerance
 
-CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+CJK = r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:[.,]\d+)*")
 _ARTICLES = {"a", "an", "the"}
 _SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
@@ -72,17 +72,26 @@ def rouge_l(output: str, target: str) -> float:
 
 # --- choices -----------------------------------------------------------------------------------------------------
 
-_NAMED = r"\**\s*(?i:is|:|：|是|为|应为)?[\s*]*[(（]?([A-Z])(?![A-Za-z])"
-_ANSWER, _OPTION = re.compile(f"(?i:answer|答案){_NAMED}"), re.compile(f"(?i:option|choice|选项|选){_NAMED}")
-_LEADING = re.compile(r"[\s*]*[(（]?([A-Z])\s*(?:[)）.:：、,，\n*]|$)")
+_OPEN = r"[\s*:\"'“”‘’「」『』【】\[\](]*"
+"""What may stand between a word and the letter that it announces, full-width forms read as plain ones."""
+_LETTER = rf"{_OPEN}([A-Z])(?![A-Za-z])"
+_IS = r"(?i:is|应该是|应当是|应是|应为|应选|应该选|就是|即|是|为|為|选择|选)?"
+_ANSWER = re.compile(rf"(?:(?i:answer)|(?<!错误)答案){_OPEN}{_IS}{_LETTER}")
+_CHOSEN = re.compile(rf"(?<![不非别])(?:选项(?=[\s:]*[是为])|选择的?|选的?(?!项)){_OPEN}[是为]?{_LETTER}")
+_RIGHT = re.compile(r"(?<![A-Za-z])([A-Z])\s*(?:选项|项)?\s*(?:是|为)?(?:正确|对)(?:的|$|[^\w])")
+_NOT_WRONG = r"(?!\s*(?:是|为)?(?:错|不正确|不对|不符|(?i:is wrong|is incorrect)))"
+_OPTION = re.compile(rf"(?:(?i:option|choice)|选项){_OPEN}{_LETTER}{_NOT_WRONG}")
+_LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]|选?项{_NOT_WRONG}|$)")
 
 
 def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
-    """Index of the choice an answer names: by letter ("B", "(B) ...", "the answer is B") or by its text."""
+    """Index of the choice an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
     for index, choice in enumerate(choices):
         if normalise(text) == normalise(choice):
             return index
-    match = _LEADING.match(text) or _ANSWER.search(text) or _OPTION.search(text)
+    plain = unicodedata.normalize("NFKC", text)
+    ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
+    match = next((found for way in ways if (found := way(plain))), None)
     if match is None:
         return None
     index = ord(match[1]) - ord("A")

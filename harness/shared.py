@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.model import head_at
-from harness.packing import ATTENTION
 
 Ids = tuple[int, ...]
 
@@ -24,9 +23,10 @@ LONGEST = 2048
 """Tokens of a row that several texts share: its mask is their square."""
 REACH = 2
 """Attending to `REACH * hidden size` tokens is taken to cost what all else costs a token: FLOPs say 6, a CPU core about 2."""
-KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
-SPANS = ("sliding_window", "attention_chunk_size", "window_size")
-"""Under what names configurations have the length that local attention sees."""
+SPANS = ("window", "chunk", "span", "local")
+"""What stands in the names of a configuration's entries that say how far local attention sees ..."""
+COUNTS = ("layer", "expert", "head", "pattern")
+"""... and in those of other entries with such words, which count something."""
 
 
 class Row:
@@ -139,6 +139,11 @@ def head_dtype(model: Any) -> torch.dtype:
     return model.get_output_embeddings().weight.dtype
 
 
+def vocabulary(model: Any) -> int:
+    """Tokens that the model knows."""
+    return model.get_output_embeddings().weight.shape[0]
+
+
 def width_of(model: Any) -> int:
     return int(model.config.get_text_config().hidden_size)
 
@@ -153,22 +158,33 @@ def _parameters(kind: type[nn.Module]) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
+def has_virtual_tokens(model: Any) -> bool:
+    """Whether trained tokens stand in front of every text."""
+    peft = getattr(model, "active_peft_config", None)
+    return peft is not None and peft.is_prompt_learning
+
+
 @torch.no_grad()
 def longest_shared(model: Any) -> int:
     """Tokens that a row of several texts may have; 0 where the model cannot be told what a token sees.
 
-    Local attention sees everything in a row that is no longer than its span. What the configuration promises is tried out:
-    two texts in one row must have the logits that they have alone.
+    That is tried out: two texts in one row must have the logits that they have alone. Local attention sees everything in a row
+    that is no longer than its span, which only the configuration tells.
     """
-    config = innermost(model).config.get_text_config()  # type: ignore[union-attr]
-    peft = getattr(model, "active_peft_config", None)
-    virtual = peft is not None and peft.is_prompt_learning
-    attends = getattr(config, "_attn_implementation", None) in ("sdpa", "eager", ATTENTION)
-    local = set(getattr(config, "layer_types", None) or ()) <= KINDS
-    if virtual or not attends or not local or getattr(innermost(model), "_is_stateful", False) or not takes_positions(model):
+    if has_virtual_tokens(model):
         return 0
-    spans = [span for name in SPANS if isinstance(span := getattr(config, name, None), int) and span > 0]
-    return min([LONGEST, *spans]) if _keeps_apart(model) else 0
+    try:
+        apart = _keeps_apart(model)
+    except Exception:  # it does not take such masks or positions, and says so in its own way
+        return 0
+    return min([LONGEST, *_spans(innermost(model).config)]) if apart else 0
+
+
+def _spans(config: Any) -> list[int]:
+    """How far the model's local attention sees, as far as its configuration says."""
+    entries = config.get_text_config().to_dict()
+    named = {k: v for k, v in entries.items() if any(word in k for word in SPANS) and not any(word in k for word in COUNTS)}
+    return [value for value in named.values() if isinstance(value, int) and not isinstance(value, bool) and value > 0]
 
 
 def _keeps_apart(model: Any) -> bool:
@@ -178,5 +194,10 @@ def _keeps_apart(model: Any) -> bool:
     expected, _ = read(model, alone, [np.arange(len(row.tokens)) for row in alone], use_cache=False)
     order = np.concatenate([together[0].places[text] for row in alone for text in row.places])
     found, _ = read(model, together, [order], use_cache=False)
-    rounding = 1e-4 if head_dtype(model) == torch.float32 else 0.1
+    return same_logits(found, expected, head_dtype(model))
+
+
+def same_logits(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two ways to compute logits agree to the rounding of this precision (thresholds are guesses)."""
+    rounding = 1e-4 if dtype == torch.float32 else 0.1
     return bool((found - expected).abs().max() <= rounding * expected.std())

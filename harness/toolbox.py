@@ -1,10 +1,11 @@
-"""What several methods share: blended streams, endless passes, the diagonal Fisher, orders by difficulty."""
+"""What several methods share: low-rank adapters, blended streams, endless passes, the diagonal Fisher, orders by difficulty."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,21 @@ from torch import nn
 from harness.contract import Example, Run, Step, Weights
 
 T = TypeVar("T")
+
+
+def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
+    """The model with peft's low-rank adapters; `targets`: `all-linear`, or names of layers joined by commas.
+
+    Factors are in the model's precision: with fp32 masters, like every other trained weight. `settings`: of peft's LoraConfig.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # what does not fold, or has no layer, is refused by trying it (harness/recipe_trial.py)
+        return get_peft_model(model, LoraConfig(target_modules=named, **settings), autocast_adapter_dtype=False)
 
 
 def blend(

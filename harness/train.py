@@ -20,6 +20,7 @@ from harness.checkpoint import Checkpoints, Progress, read_progress
 from harness.contract import Step, Weights
 from harness.files import read_json
 from harness.gradients import gradients, smaller, sum_of
+from harness.hooks import ask
 from harness.kernels import compile_blocks
 from harness.model import save_weights
 from harness.packing import check_packing
@@ -84,7 +85,7 @@ def train(
             progress.begun = progress.steps
     weights = engine.gather()()
     for method in run.filled("finish") if engine.rank == 0 else ():
-        weights = run.start | method.finish(weights, run)  # what it knows nothing of is as it began
+        weights = run.start | ask(method, "finish", weights, run)  # what it knows nothing of is as it began
     return weights, progress
 
 
@@ -159,7 +160,7 @@ def _stopper(run: TrainingRun) -> str:
     stoppers = run.filled("stop")
     if not stoppers:
         return ""
-    found = run.engine.first(run.ledger, lambda: next((m for m in stoppers if m.stop(run)), None))
+    found = run.engine.first(run.ledger, lambda: next((m for m in stoppers if ask(m, "stop", run)), None))
     return run.engine.agreed(type(found).__name__.lower() if found else "")
 
 
@@ -241,11 +242,11 @@ def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[st
         "tokens": sum(map(len, step)),
         "seconds": time.perf_counter() - begin,
         **cut,
-        **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in m.log().items()},
+        **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in ask(m, "log").items()},
     }
 
 
 def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
     """The sum of the pulls of one kind, as one function; None where there is none."""
     pulls = [method for method in run.filled("pull") if method.decoupled is decoupled]
-    return (lambda name, theta, start: sum_of(m.pull(name, theta, start) for m in pulls)) if pulls else None
+    return (lambda name, theta, start: sum_of(ask(m, "pull", name, theta, start) for m in pulls)) if pulls else None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.contract import Method, Run, Weights
+from harness.hooks import ask
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports, and which warns of kernels that we do not use
 
@@ -34,8 +35,9 @@ CHAINED_PLACES = frozenset({"linear", "feed_forward"})
 class Fold:
     """A low-rank layer of peft as a function of its factors, in fp32; nothing is merged in place.
 
-    W = W0 + s B A. With a magnitude m (DoRA): W = m / ||V|| V, V = W0 + s B A, norms over each output's weights. There m is
-    taken relative to what it began as (in the computing precision), so that the start is W0 to the last bit.
+    W = W0 + s B A; of experts held in one weight, each with factors of its own. With a magnitude m (DoRA): W = m / ||V|| V,
+    V = W0 + s B A, norms over each output's weights. There m is taken relative to what it began as (in the computing
+    precision), so that the start is W0 to the last bit.
     """
 
     layer: Any
@@ -50,23 +52,39 @@ class Fold:
     @classmethod
     def of(cls, layer: Any) -> Fold:
         name = layer.active_adapters[0]
+        if name not in layer.lora_A:
+            raise ValueError(f"{type(layer.get_base_layer()).__name__} layers do not fold; name linear layers")
         factors = [layer.lora_A[name].weight, layer.lora_B[name].weight]
         if layer.use_dora[name]:
             factors.append(layer.lora_magnitude_vector[name].weight)
         magnitude = factors[2].detach().float().clone() if len(factors) == 3 else None
-        return cls(layer, tuple(factors), dequantised(layer.get_base_layer().weight), magnitude)
+        weight = getattr(layer.get_base_layer(), _weight_name(layer))
+        return cls(layer, tuple(factors), dequantised(weight), magnitude)
 
     def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
         """The effective weight where the base has `start`; differentiable in the factors."""
         origin = start if self.quantised is None else self.quantised.to(start.device)
-        delta = self.layer.scaling[self.layer.active_adapters[0]] * (factors[1] @ factors[0])
-        weight = origin + (delta.T if self.layer.fan_in_fan_out else delta)
+        weight = origin + self.layer.scaling[self.layer.active_adapters[0]] * self._product(*factors[:2])
         if self.magnitude is None:
             return weight
         inputs = 0 if self.layer.fan_in_fan_out else 1
         scale = factors[2] / self.magnitude.to(weight.device)
         ratio = scale * torch.linalg.norm(origin, dim=inputs) / torch.linalg.norm(weight, dim=inputs)
         return ratio.unsqueeze(inputs) * weight
+
+    def _product(self, down: Tensor, up: Tensor) -> Tensor:
+        """B A in the form of W0. E experts: A (r E, in), B (out, r E), rows of A by expert, columns of B by place in it."""
+        experts = getattr(self.layer, "num_experts", 1)
+        if experts == 1:
+            return (up @ down).T if self.layer.fan_in_fan_out else up @ down
+        parts = up.reshape(len(up), -1, experts), down.reshape(experts, -1, down.shape[1])
+        outwards = self.layer._did_swap_in_out_features  # W0 is (E, out, in), else (E, in, out)
+        return torch.einsum("ore,eri->eoi" if outwards else "ore,eri->eio", *parts)
+
+
+def _weight_name(layer: Any) -> str:
+    """What a low-rank layer changes of the layer in it: its weight, or a named parameter (of experts)."""
+    return getattr(layer, "parameter_name", "weight")
 
 
 def dequantised(weight: Tensor) -> Tensor | None:
@@ -130,7 +148,7 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     folds: dict[str, Fold] = {}
     for method in sorted(methods, key=lambda m: list(PLACES).index(m.adds)):
         with run.rng(f"wrap {type(method).__name__}"):
-            model = method.trainable(model, run)
+            model = ask(method, "trainable", model, run)
         for parameter in added:
             parameter.requires_grad_(True)
         added = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
@@ -154,7 +172,7 @@ def _folds(model: nn.Module) -> dict[str, Fold]:
     from peft.tuners.lora import LoraLayer
 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    return {f"{_plain(name)}.weight": Fold.of(layer) for name, layer in layers.items() if layer.active_adapters}
+    return {f"{_plain(name)}.{_weight_name(layer)}": Fold.of(layer) for name, layer in layers.items() if layer.active_adapters}
 
 
 def _plain(name: str) -> str:

@@ -22,7 +22,7 @@ from tests.training import small_files
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHERS = """    with torch.no_grad():
         for method in weighters:
-            weights = weights * method.token_weights(nll.detach(), logits.detach(), batch).float()
+            weights = weights * ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
 """
 FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows and metrics that must fail)
     "replay switched off": (
@@ -51,7 +51,7 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
         "harness/gradients.py",
         WEIGHERS,
         """    for method in weighters:
-        weights = weights * method.token_weights(nll, logits, batch).float()
+        weights = weights * ask(method, "token_weights", nll, logits, batch).float()
     with torch.no_grad():
 """,
         {("nlirg", "nll/domain")},

@@ -182,18 +182,6 @@ def test_batches_change_nothing(pair):
     assert alone == decode.continuations(model, prompts, codec.stops, 5000)
 
 
-def test_models_whose_cache_bears_no_padding_get_equal_lengths(pair, monkeypatch):
-    model, codec = pair
-    prompts = [Prompt(ids, 6, lambda _: False) for ids in codec.encode(chats(codec, 8))]
-    expected = decode.continuations(model, prompts, codec.stops, 5000)
-    widths = []
-    real = shared.padded
-    monkeypatch.setattr(shared, "padded", lambda rows, device: widths.append({len(r) for r in rows}) or real(rows, device))
-    monkeypatch.setattr(decode, "padding_harmless", lambda _: False)
-    assert decode.continuations(model, prompts, codec.stops, 5000) == expected
-    assert all(len(lengths) == 1 for lengths in widths)
-
-
 def test_sliding_windows_decode_as_transformers_does():
     from transformers import MistralConfig, MistralForCausalLM
 

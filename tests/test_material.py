@@ -93,7 +93,7 @@ def test_budget_and_meter_that_disagree(files, tiny_path):
 
 
 def test_a_model_that_is_not_there(files, tiny_path):
-    with pytest.raises(PlanError, match="give a folder with a Hugging Face checkpoint"):
+    with pytest.raises(PlanError, match="give the folder of a Hugging Face checkpoint"):
         gather(plan(files, str(files / "nowhere")))
 
 

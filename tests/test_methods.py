@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -13,16 +12,13 @@ import torch.nn.functional as F
 
 from harness.contract import Batch
 from harness.errors import PlanError
-from harness.model import logits_at, weights_hash
+from harness.laws import LAWS, Workshop, goes_with_every_method
+from harness.model import weights_hash
 from harness.recipes import CHAINED, methods, overrides, parse_recipe
 from tests.training import examples, make_run, trained
 
 NAMES = sorted(methods())
 PAIRS = list(itertools.combinations(NAMES, 2))
-
-
-def recipe_off(name: str) -> str:
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in (methods()[name].off or {}).items())})"
 
 
 def allowed_pair(pair: tuple[str, str]) -> bool:
@@ -33,37 +29,10 @@ def allowed_pair(pair: tuple[str, str]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("law", [law for law in LAWS if law is not goes_with_every_method], ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_states_its_source(name):
-    assert re.search(r"@\w+\{", methods()[name].paper), f"{name}.paper needs a BibTeX entry"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trains_stays_finite_and_inside_the_budget(name, base, tmp_path):
-    run = make_run(base, name, meter="flops", allowed=2e9)
-    weights, progress = trained(run, tmp_path)
-    assert progress.steps > 0 and all(tensor.isfinite().all() for tensor in weights.values())
-    assert -0.01 < run.ledger.record()["overshoot"] <= 0.01
-    assert weights_hash(weights) != base.hash
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_switched_off_is_plain_fine_tuning_bit_for_bit(name, base, tmp_path):
-    if methods()[name].off is None:  # adapters: freshly wrapped, the logits are the base's
-        run = make_run(base, name)
-        (batch,) = list(run.batches(examples(3)))[:1]
-        same = torch.equal(logits_at(run.wrap(run.load()).model, batch), logits_at(run.load(), batch))
-        assert same is not bool(methods()[name].unlike_base)
-        return
-    off, _ = trained(make_run(base, recipe_off(name)), tmp_path / "off")
-    plain, _ = trained(make_run(base, ""), tmp_path / "plain")
-    assert weights_hash(off) == weights_hash(plain)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_same_seed_same_bits_other_seed_other_bits(name, base, tmp_path):
-    first, second, other = (trained(make_run(base, name, seed=seed), tmp_path / str(i))[0] for i, seed in enumerate((1, 1, 2)))
-    assert weights_hash(first) == weights_hash(second) != weights_hash(other)
+def test_every_method_keeps_the_laws(name, law, base, tmp_path):
+    law(name, Workshop(base, tmp_path))
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if not allowed_pair(p)], ids="+".join)

@@ -20,7 +20,9 @@ def test_all_faults_at_once():
     assert all(word in text for word in ("batch_size must be 1 or more", "joules", "warmup", "did you mean 'recipes'?"))
 
 
-def test_toml_file_and_flags_win_over_it(tmp_path):
+def test_toml_file_and_flags_win_over_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("[]")
     (tmp_path / "plan.toml").write_text('data = "a.json"\nrecipes = ["sft", "mix(ratio=0.3)"]\nbudget = "1epochs"\nclip = 2\n')
     plan = make_plan({"budget": "2epochs"}, str(tmp_path / "plan.toml"))
     assert (plan.data, plan.recipe_texts, plan.budget, plan.clip) == ("a.json", ["sft", "mix(ratio=0.3)"], "2epochs", 2.0)
@@ -70,7 +72,7 @@ def test_a_model_of_ones_own_gets_no_embedded_pool():
         ("mix(ration=0.3)", "mix has no setting 'ration'"),
         ("mix(ratio='much')", "takes float, not 'much'"),
         ("lora(r=True)", "takes int, not True"),
-        ("mix(ratio=1.5)", "ratio is a share"),
+        ("mix(ratio=1.5)", "ratio must be from 0 to below 1"),
         ("mix(0.3)", "write name or name(setting=value)"),
         ("mix+", "not understood"),
         ("mix(ratio=__import__('os'))", "not a plain value"),
@@ -111,8 +113,8 @@ NAN, INFINITE = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("learning_rate", NAN, "learning_rate must be above 0, not nan"),
-        ("learning_rate", INFINITE, "learning_rate must be above 0, not inf"),
+        ("learning_rate", NAN, "learning_rate must be above 0 and finite, not nan"),
+        ("learning_rate", INFINITE, "learning_rate must be above 0 and finite, not inf"),
         ("clip", NAN, "clip must be above 0"),
         ("clip", INFINITE, "clip must be above 0"),
         ("weight_decay", NAN, "weight_decay must be 0 or more"),
@@ -147,7 +149,7 @@ def test_numbers_at_their_ends_are_taken():
 
 @pytest.mark.parametrize("budget", ["1e999epochs", "1e999flops", "9e300Psteps", "1e9epochs"])
 def test_a_budget_that_never_ends_is_refused(budget):
-    from harness.budget import parse_budget
+    from harness.budget_text import parse_budget
 
     with pytest.raises(PlanError, match="budget"):
         parse_budget(budget)

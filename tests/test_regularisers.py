@@ -11,7 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.errors import PlanError
 from harness.price import Shape
+from harness.recipes import parse_recipe
 from harness.store import RunFolder
 from harness.toolbox import diagonal_fisher
 from tests.training import examples, make_run, trained
@@ -74,10 +76,10 @@ def test_kl_gradient_is_beta_times_the_difference_of_distributions(recipe, rows,
 
 
 def test_kl_refuses_what_it_cannot_mean():
-    with pytest.raises(ValueError, match="domain or general, not 'both'"):
-        make_method("kl", on="both")
-    with pytest.raises(ValueError, match="beta is 0 or more"):
-        make_method("kl", beta=-0.1)
+    with pytest.raises(PlanError, match="domain or general, not 'both'"):
+        parse_recipe("kl(on=both)")
+    with pytest.raises(PlanError, match="beta must be 0 or more"):
+        parse_recipe("kl(beta=-0.1)")
 
 
 def make_method(name: str, **settings):

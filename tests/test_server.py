@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harness.comparison import prepare
+from harness.errors import PlanError
 from harness.evaluation import EvaluationPlan, load_tasks
 from harness.execute import execute
 from harness.model import collate, copied, plain_weights, weights_hash
@@ -82,7 +83,7 @@ def test_a_held_model_is_not_sent_along_nor_taken_for_another(asked):
     assert base.original(torch.float32) is base.original(torch.float32)
     assert len(pickle.dumps(base)) < 4 * base.parameters
     other = replace(base, path="elsewhere")
-    with pytest.raises(OSError):
+    with pytest.raises(PlanError, match="elsewhere"):
         other.load(torch.float32)
 
 

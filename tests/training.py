@@ -6,26 +6,13 @@ import json
 import random
 from pathlib import Path
 
-import torch
-
 from harness.budget import Ledger
-from harness.contract import Example
-from harness.model import BaseModel, collate, nll
+from harness.laws import examples, mean_probability
+from harness.model import BaseModel
 from harness.protocol import Training, TrainingData
 from harness.recipes import parse_recipe
 from harness.run import TrainingRun
 from harness.train import train
-
-
-def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ...]:
-    """n sequences of 8 to 24 tokens whose second half is supervised."""
-    rng = random.Random(f"{seed}/{source}")
-    made = []
-    for i in range(n):
-        length = rng.randrange(8, 25)
-        tokens = tuple(rng.randrange(4, 200) for _ in range(length))
-        made.append(Example(f"{source}-{i}", tokens, tuple(place >= length // 2 for place in range(length)), source))
-    return tuple(made)
 
 
 def small_files(folder: Path, n: int = 160) -> dict[str, str]:
@@ -57,13 +44,6 @@ def make_run(
     run = TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
     run.open_dev = lambda: mean_probability
     return run
-
-
-def mean_probability(model) -> dict[str, float]:
-    """Stands for scores on dev items: the mean probability of the supervised tokens of four sequences."""
-    batch = collate(examples(4, "dev"), next(model.parameters()).device)
-    with torch.no_grad():
-        return {"retention": float(torch.exp(-nll(model, batch)[0]).mean())}
 
 
 def trained(run: TrainingRun, folder: Path, **options):

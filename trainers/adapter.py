@@ -39,11 +39,10 @@ class Adapter(Method):
     off = None
     adds = "feed_forward"
     search = {"reduction": (2, 16)}
+    bounds = {"reduction": "[1, inf)"}
     lr_scale = 10.0  # a guess: as for low-rank adapters, whose up-projection begins at zero too
 
     def __init__(self, reduction: int = 4):
-        if reduction < 1:
-            raise ValueError(f"reduction divides the width, so it is 1 or more, not {reduction}")
         self.reduction = reduction
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:

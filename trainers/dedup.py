@@ -19,10 +19,9 @@ class Dedup(Method):
     verified = "finds the planted near-duplicates; keeps the first of each cluster"
     off = {"threshold": 2.0}
     search = {"threshold": (0.85, 0.95)}
+    bounds = {"threshold": "[0.85, inf)"}
 
     def __init__(self, threshold: float = 0.85):
-        if threshold < 0.85:
-            raise ValueError(f"threshold is a similarity of 0.85 or more (candidates are found from there on), not {threshold}")
         self.threshold = threshold
         self.dropped_, self.read_ = 0, 0
 

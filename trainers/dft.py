@@ -20,11 +20,10 @@ class Dft(Method):
     )
     off = {"strength": 0.0}
     search = {"strength": (0.25, 1.0)}
+    bounds = {"norm": ("renorm", "faithful"), "strength": "[0, 1]"}
     verified = "weights by hand; the gradient is that of -p."
 
     def __init__(self, norm: str = "renorm", strength: float = 1.0):
-        if norm not in ("renorm", "faithful"):
-            raise ValueError(f"norm is renorm or faithful, not '{norm}'")
         self.norm, self.strength = norm, strength
         self.renorm = norm == "renorm"
 

@@ -21,6 +21,7 @@ class Distill(Method):
     verified = "its formula at T = 3; 0 at the base, positive elsewhere, its gradient leads back"
     off = {"alpha": 0.0}
     search = {"alpha": (0.1, 0.9)}
+    bounds = {"alpha": "[0, 1]", "temperature": "(0, inf)"}
 
     def __init__(self, alpha: float = 0.5, temperature: float = 2.0):
         self.alpha, self.temperature = alpha, temperature

@@ -1,10 +1,9 @@
 """DoRA (peft): low-rank adapters on a weight's direction, and its magnitude apart."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import low_rank
 
 
 class Dora(Method):
@@ -23,15 +22,11 @@ class Dora(Method):
     adds, folds = "linear", True
     unsharded = "a layer's norms are taken of its whole weight"
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # as for LoRA, whose rate the paper keeps
 
     def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
-
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
-        settings = {"lora_dropout": self.dropout, "target_modules": targets, "use_dora": True}
-        return get_peft_model(model, LoraConfig(r=self.r, lora_alpha=self.alpha, **settings), autocast_adapter_dtype=False)
+        return low_rank(model, self.targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, use_dora=True)

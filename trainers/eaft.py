@@ -21,15 +21,12 @@ class Eaft(Method):
     )
     off = {"power": 0.0}
     search = {"power": (0.25, 2.0)}
+    bounds = {"power": "[0, inf)", "norm": ("renorm", "faithful")}
     verified = "weights by hand: 1 on a uniform distribution, near 0 on a certain one."
 
     TOP = 20
 
     def __init__(self, power: float = 1.0, norm: str = "renorm"):
-        if norm not in ("renorm", "faithful"):
-            raise ValueError(f"norm is renorm or faithful, not '{norm}'")
-        if power < 0:
-            raise ValueError(f"power is 0 or more, not {power}")
         self.power, self.norm = power, norm
         self.renorm = norm == "renorm"
 

@@ -25,11 +25,10 @@ class EarlyStop(Method):
     verified = "stops at the first breach and gives the weights before it; every evaluation charged"
     off = {"evaluations": 0}
     search = {"epsilon": (0.5, 5.0)}
+    bounds = {"epsilon": "[0, inf)", "evaluations": "[0, inf)"}
     unsharded = "it scores the whole model on the way, and keeps its weights"
 
     def __init__(self, epsilon: float = 1.0, evaluations: int = 10):
-        if epsilon < 0 or evaluations < 0:
-            raise ValueError(f"epsilon and evaluations are 0 or more, not {epsilon:g} and {evaluations}")
         self.epsilon, self.evaluations = epsilon, evaluations
         self.needs = frozenset({"general_data", "dev_scores", "line"}) if evaluations else frozenset()
         self.least_ = 0.0

@@ -26,10 +26,9 @@ class Ewc(Method):
     )
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
+    bounds = {"strength": "[0, inf)", "samples": "[1, inf)", "fisher": ("true", "empirical")}
 
     def __init__(self, strength: float = 1.0, samples: int = 256, fisher: str = "true"):
-        if fisher not in ("true", "empirical"):
-            raise ValueError(f"fisher is true or empirical, not '{fisher}'")
         self.strength, self.samples, self.fisher = strength, samples, fisher
         self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.fisher_: Weights = {}

@@ -25,10 +25,9 @@ class EwcOnline(Method):
     verified = "one stage is EWC bit for bit; decay and anchor by hand over stages"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
+    bounds = {"strength": "[0, inf)", "gamma": "[0, 1]", "samples": "[1, inf)"}
 
     def __init__(self, strength: float = 1.0, gamma: float = 0.95, samples: int = 256):
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma is what a stage leaves of the Fisher, from 0 to 1, not {gamma}")
         self.strength, self.gamma, self.samples = strength, gamma, samples
         self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.fisher_: Weights = {}

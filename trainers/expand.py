@@ -1,14 +1,15 @@
 """Block expansion (LLaMA Pro): copied blocks that begin as the identity; only they train."""
 
 import copy
-from typing import Any
 
 from torch import nn
 
 from harness.contract import Method, Run, blocks_of
 
-OUTPUTS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h", "fc_out", "fc2")
-"""What transformers calls the last projection of a block's attention and of its feed-forward layer."""
+OUTPUTS = (
+    "o_proj", "out_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h", "fc_out", "fc2", "w2", "output_linear",
+)  # fmt: skip
+"""What transformers calls the last projection of a block's attention, and of its feed-forward layers: of each expert too."""
 
 
 class Expand(Method):
@@ -27,11 +28,10 @@ class Expand(Method):
     off = None
     adds = "blocks"
     search = {"blocks": (1, 4)}
+    bounds = {"blocks": "[1, inf)"}
     lr_scale = 3.0  # a guess: whole blocks, as in full fine-tuning, but from zero; the paper's 2e-4 is a pre-training rate
 
     def __init__(self, blocks: int = 1):
-        if blocks < 1:
-            raise ValueError(f"expand adds at least one block, not {blocks}")
         self.blocks = blocks
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
@@ -55,11 +55,17 @@ class Expand(Method):
 
 
 def _identity(block: nn.Module) -> nn.Module:
-    """A trainable copy whose two branches add nothing yet."""
+    """A trainable copy whose branches add nothing yet: every output projection is 0, those of experts too."""
     new = copy.deepcopy(block).requires_grad_(True)
-    outputs: list[Any] = [module for name, module in new.named_modules() if name.split(".")[-1] in OUTPUTS]
-    if len(outputs) != 2:
-        raise ValueError(f"{type(block).__name__} has {len(outputs)} output projections named {', '.join(OUTPUTS)}, not 2")
-    for parameter in (parameter for module in outputs for parameter in module.parameters()):
+    outputs = {name: parameter for name, parameter in new.named_parameters() if _is_output(name)}
+    if len({name.partition(".")[0] for name in outputs}) < 2:
+        raise ValueError(f"{type(block).__name__} has no two branches with output projections named {', '.join(OUTPUTS)}")
+    for parameter in outputs.values():
         nn.init.zeros_(parameter)
     return new
+
+
+def _is_output(name: str) -> bool:
+    """Whether a parameter is an output projection's: a layer's weight or bias, or experts held in one weight."""
+    parts = [part.removesuffix("_bias") for part in name.split(".")]
+    return any(part in OUTPUTS for part in parts[-2:])

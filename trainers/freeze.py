@@ -24,10 +24,9 @@ class Freeze(Method):
     verified = "Which weights train, by trace; `important` takes the block with the larger gradient."
     off = {"layers": 0}
     search = {"layers": (1, 4)}
+    bounds = {"layers": "[0, inf)", "which": ("bottom", "top", "important"), "batches": "[1, inf)"}
 
     def __init__(self, layers: int = 1, which: str = "bottom", batches: int = 8):
-        if which not in ("bottom", "top", "important"):
-            raise ValueError(f"freeze's which is bottom, top or important, not '{which}'")
         if layers < (0 if which == "bottom" else 1):
             raise ValueError(f"freeze(which={which}) needs at least one layer, not {layers}")
         self.layers, self.which, self.batches = layers, which, batches

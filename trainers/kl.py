@@ -31,14 +31,9 @@ class Kl(Method):
     )
     off = {"beta": 0.0}
     search = {"beta": (0.01, 1.0)}
+    bounds = {"beta": "[0, inf)", "on": ("domain", "general"), "ratio": "(0, 1)"}
 
     def __init__(self, beta: float = 0.1, on: str = "domain", ratio: float = 0.15):
-        if on not in ("domain", "general"):
-            raise ValueError(f"on is domain or general, not '{on}'")
-        if not 0 < ratio < 1:
-            raise ValueError(f"ratio is a share of each step above 0 and below 1, not {ratio}")
-        if beta < 0:
-            raise ValueError(f"beta is 0 or more, not {beta}: below 0 it would drive the model from the base")
         self.beta, self.on, self.ratio = beta, on, ratio
         self.base_source = "domain" if on == "domain" else "anchor"
         self.needs = frozenset()

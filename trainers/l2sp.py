@@ -22,6 +22,7 @@ class L2sp(Method):
     verified = "steps on two parameters by hand; holds the weights at the base"
     off = {"strength": 0.0}
     search = {"strength": (1.0, 1000.0)}
+    bounds = {"strength": "[0, inf)"}
     decoupled = True
 
     def __init__(self, strength: float = 100.0):

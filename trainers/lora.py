@@ -1,10 +1,9 @@
 """Low-rank adapters (peft): W = W0 + (alpha / r) B A, B = 0 at the start; only A and B train."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import low_rank
 
 
 class Lora(Method):
@@ -24,16 +23,11 @@ class Lora(Method):
     off = None
     adds, folds = "linear", True
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # LoRA's best rate is about ten times full fine-tuning's (METHODS; arXiv:2602.04998)
 
     def __init__(self, r: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str = "all-linear"):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
-
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
-        config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
-        # bf16 factors with fp32 masters, like every other trained weight
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        return low_rank(model, self.targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout)

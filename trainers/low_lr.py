@@ -13,6 +13,7 @@ class LowLr(Method):
     verified = "the rate is plain fine-tuning's over factor"
     off = {"factor": 1.0}
     search = {"factor": (3.0, 30.0)}
+    bounds = {"factor": "(0, inf)"}
 
     def __init__(self, factor: float = 10.0):
         self.factor = factor

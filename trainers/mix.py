@@ -28,11 +28,12 @@ class Mix(Method):
     verified = "ratio exact over 1,000 steps, its schedule over the budget; domain order kept"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
+    bounds = {"ratio": "[0, 1)"}
 
     def __init__(self, ratio: float = 0.15, schedule: str = ""):
         self.first, self.last = _ends(schedule) if schedule else (ratio, ratio)
         if not (0 <= self.first < 1 and 0 <= self.last < 1):
-            raise ValueError(f"ratio is a share of each step from 0 to below 1, not {schedule or ratio}")
+            raise ValueError(f"ratio is a share of each step from 0 to below 1, not {schedule}")
         self.needs = frozenset({"general_data"}) if self.first or self.last else frozenset()
         self.spent_: list[float] = []
         """The spent fraction each step was drawn at: a resumed run draws its past steps as they were."""

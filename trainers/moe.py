@@ -46,13 +46,12 @@ class Moe(Method):
     off = None
     adds = "linear"
     search = {"experts": (2, 8), "r": (2, 16), "balance": (0.0, 0.1)}
+    bounds = {"experts": "[1, inf)", "r": "[1, inf)", "alpha": "[1, inf)", "balance": "[0, inf)"}
     lr_scale = 10.0  # as for lora
 
     def __init__(
         self, experts: int = 4, r: int = 4, alpha: int = 8, balance: float = 0.0, targets: str = "gate_proj,up_proj,down_proj"
     ):
-        if experts < 1 or r < 1:
-            raise ValueError(f"moe needs at least one expert of rank 1, not {experts} of rank {r}")
         self.experts, self.r, self.alpha, self.balance, self.targets = experts, r, alpha, balance, targets
         self._layers: list[Mixture] = []
 

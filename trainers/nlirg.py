@@ -41,6 +41,20 @@ class Nlirg(Method):
     )
     off = {"strength": 0.0}
     search = {"strength": (0.25, 1.0)}
+    bounds = {
+        "k": "(0, inf)",
+        "x0": "[0, inf)",
+        "threshold": "[0, inf)",
+        "deadline": "(0, inf)",
+        "minimum": "[0, inf)",
+        "maximum": "[0, inf)",
+        "norm": ("renorm", "faithful"),
+        "variant": ("reference", "article"),
+        "strength": "[0, 1]",
+        "scale": ("nats", "quantile"),
+        "samples": "[1, inf)",
+        "token_batch": "[0, inf)",
+    }
 
     CENTRE = 6.2  # nats: the right branch's half-weight point, part of the definition
     QUANTILES = (0.70, 0.88, 0.975, 0.9999)  # of x0, threshold, centre, deadline
@@ -61,16 +75,9 @@ class Nlirg(Method):
         token_batch: int | str = 0,
         shuffled: bool = False,
     ):
-        for name, value, accepted in (
-            ("norm", norm, ("renorm", "faithful")),
-            ("variant", variant, ("reference", "article")),
-            ("scale", scale, ("nats", "quantile")),
-        ):
-            if value not in accepted:
-                raise ValueError(f"{name} is {accepted[0]} or {accepted[1]}, not '{value}'")
-        if not 0 <= minimum <= maximum:
-            raise ValueError(f"minimum is 0 or more and at most maximum, not {minimum} and {maximum}")
-        if token_batch != "auto" and (isinstance(token_batch, str) or token_batch < 0):
+        if minimum > maximum:
+            raise ValueError(f"minimum is at most maximum, not {minimum} and {maximum}")
+        if isinstance(token_batch, str) and token_batch != "auto":
             raise ValueError(f"token_batch is a number of tokens, 0 for whole answers, or auto, not {token_batch!r}")
         self.k, self.x0, self.threshold, self.deadline = k, x0, threshold, deadline
         self.minimum, self.maximum = minimum, maximum

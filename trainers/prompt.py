@@ -24,11 +24,10 @@ class Prompt(Method):
     adds = "tokens"
     unlike_base = "tokens that stand before every text are attended to, whatever their values"
     search = {"tokens": (5, 50)}
+    bounds = {"tokens": "[1, inf)"}
     lr_scale = 100.0  # 2e-3 at 1 B parameters: the middle of the 1e-3 to 5e-3 in use; a guess for other sizes
 
     def __init__(self, tokens: int = 20):
-        if tokens < 1:
-            raise ValueError(f"prompt needs at least one virtual token, not {tokens}")
         self.tokens = tokens
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:

@@ -1,11 +1,11 @@
 """QLoRA: low-rank adapters (peft) over a base whose linear layers are quantised to 4 bits (bitsandbytes)."""
 
-import warnings
 from typing import Any
 
 from torch import nn
 
 from harness.contract import Method, Run, blocks_of
+from harness.toolbox import low_rank
 
 BLOCK = 64
 """Weights that share a scale; bitsandbytes 0.50 on a CPU dequantises wrongly, silently, where a row is no multiple of it."""
@@ -31,6 +31,7 @@ class Qlora(Method):
     adds, folds = "linear", True
     unlike_base = "its linear layers are quantised to 4 bits"
     search = {"r": (4, 16)}
+    bounds = {"r": "[1, inf)", "alpha": "[1, inf)", "dropout": "[0, 1)"}
     lr_scale = 10.0  # as for lora; the paper's 2e-4 at 7 B is more than that
     unsharded = "4-bit weights cannot be partitioned"
 
@@ -38,14 +39,9 @@ class Qlora(Method):
         self.r, self.alpha, self.dropout, self.targets = r, alpha, dropout, targets
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import LoraConfig, get_peft_model
-
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
         if not next(model.parameters()).is_meta:  # where only priced: as plain linear layers
             quantise(model)
-        targets = self.targets if self.targets == "all-linear" else self.targets.split(",")
-        config = LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        return low_rank(model, self.targets, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout)
 
 
 def quantise(model: Any) -> None:

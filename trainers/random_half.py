@@ -23,10 +23,9 @@ class RandomHalf(Method):
     verified = "Half of every kind of matrix is frozen."
     off = {"frozen": 0.0}
     search = {"frozen": (0.25, 0.75)}
+    bounds = {"frozen": "[0, 1)"}
 
     def __init__(self, frozen: float = 0.5):
-        if not 0 <= frozen < 1:
-            raise ValueError(f"frozen is the part of the matrices that is frozen, from 0 to below 1, not {frozen}")
         self.frozen = frozen
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:

@@ -26,12 +26,11 @@ class Replay(Method):
     verified = "ratio exact over 1,000 steps; draws from its buffer only; every k-th step; the shuffled control"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
+    bounds = {"size": "[1, inf)", "ratio": "[0, 1)", "every": "[1, inf)"}
 
     def __init__(self, size: int = 256, ratio: float = 0.15, every: int = 1, shuffled: bool = False):
         if not 0 <= ratio * every < 1:
             raise ValueError(f"ratio * every is the share of a rehearsing step, from 0 to below 1, not {ratio * every:g}")
-        if size < 1 or every < 1:
-            raise ValueError(f"size and every are 1 or more, not {size} and {every}")
         self.size, self.ratio, self.every, self.shuffled = size, ratio, every, shuffled
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
         self.drawn_, self.buffer_ = 0, 0

@@ -29,14 +29,15 @@ class ReplaySelf(Method):
     verified = "what is said is what the base says; charged as executed"
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
+    bounds = {
+        "size": "[1, inf)",
+        "ratio": "[0, 1)",
+        "length": "[1, inf)",
+        "start": ("bos", "prompts"),
+        "temperature": "(0, inf)",
+    }
 
     def __init__(self, size: int = 256, ratio: float = 0.15, length: int = 64, start: str = "bos", temperature: float = 1.0):
-        if not 0 <= ratio < 1:
-            raise ValueError(f"ratio is a share of each step from 0 to below 1, not {ratio}")
-        if start not in ("bos", "prompts"):
-            raise ValueError(f"start is bos or prompts, not '{start}'")
-        if size < 1 or length < 1 or temperature <= 0:
-            raise ValueError(f"size, length and temperature are above 0, not {size}, {length} and {temperature}")
         self.size, self.ratio, self.length, self.start, self.temperature = size, ratio, length, start, temperature
         self.needs = frozenset({"general_data"}) if ratio and start == "prompts" else frozenset()
         self.text_: list[Example] = []

@@ -11,4 +11,5 @@ class Sft(Method):
         "@article{ouyang2022instructgpt, title={Training language models to follow instructions with human "
         "feedback}, author={Ouyang, Long and others}, journal={arXiv:2203.02155}, year={2022}}"
     )
+    plain = True
     verified = "packed and padded training agree; the pinned cross-entropy is the model's own loss"

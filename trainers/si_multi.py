@@ -23,11 +23,10 @@ class SiMulti(Method):
     verified = "importance over stages on two parameters by hand"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
+    bounds = {"strength": "[0, inf)", "xi": "(0, inf)"}
     needs = frozenset({"stages"})
 
     def __init__(self, strength: float = 1.0, xi: float = 0.1):
-        if xi <= 0:
-            raise ValueError(f"xi is above 0, not {xi}")
         self.strength, self.xi = strength, xi
         self.stage_ = 0
         self.omega_: Weights = {}

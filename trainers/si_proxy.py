@@ -26,10 +26,9 @@ class SiProxy(Method):
     verified = "importance and pull on two parameters by hand; never negative"
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
+    bounds = {"strength": "[0, inf)", "steps": "[1, inf)", "step_size": "(0, inf)", "xi": "(0, inf)"}
 
     def __init__(self, strength: float = 1.0, steps: int = 30, step_size: float = 1e-4, xi: float = 0.1):
-        if steps < 1 or xi <= 0:
-            raise ValueError(f"steps is 1 or more and xi above 0, not {steps} and {xi}")
         self.strength, self.steps, self.step_size, self.xi = strength, steps, step_size, xi
         self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.importance_: Weights = {}

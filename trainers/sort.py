@@ -24,14 +24,9 @@ class Sort(Method):
     )
     verified = "epochs run by the base's loss; entropy and loss from the logits of one place"
     off = {"order": "random"}
+    bounds = {"order": ("easy", "hard", "mixed", "random"), "by": ("loss", "similarity"), "strata": "[2, inf)"}
 
     def __init__(self, order: str = "mixed", by: str = "loss", strata: int = 8):
-        if order not in ("easy", "hard", "mixed", "random"):
-            raise ValueError(f"order is easy, hard, mixed or random, not '{order}'")
-        if by not in ("loss", "similarity"):
-            raise ValueError(f"by is loss or similarity, not '{by}'")
-        if strata < 2:
-            raise ValueError(f"strata are 2 or more, not {strata}")
         self.how, self.by, self.strata = order, by, strata
         self.difficulty_ = torch.zeros(0)
 

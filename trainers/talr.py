@@ -20,11 +20,10 @@ class Talr(Method):
     )
     off = {"strength": 0.0}
     search = {"scale": (0.5, 4.0)}
+    bounds = {"scale": "(0, inf)", "floor": "[0, 1]", "strength": "[0, 1]"}
     verified = "weights by hand."
 
     def __init__(self, scale: float = 1.0, floor: float = 0.01, strength: float = 1.0):
-        if scale <= 0 or not 0 <= floor <= 1:
-            raise ValueError(f"scale is above 0 and floor from 0 to 1, not {scale} and {floor}")
         self.scale, self.floor, self.strength = scale, floor, strength
 
     def token_weights(self, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:

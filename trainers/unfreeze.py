@@ -20,11 +20,10 @@ class Unfreeze(Method):
     verified = "Which weights train, by trace at every step; the first stage's steps cost less."
     off = {"until": 0.0, "slower": 1.0}
     search = {"until": (0.1, 0.7), "slower": (2.0, 30.0)}
+    bounds = {"layers": "[1, inf)", "until": "[0, 1)", "slower": "(0, inf)"}
     unsharded = "what is trained changes on the way, and a sharded optimizer fixes it at the start"
 
     def __init__(self, layers: int = 1, until: float = 0.3, slower: float = 10.0):
-        if layers < 1 or not 0 <= until < 1:
-            raise ValueError(f"layers is 1 or more and until a share of the budget below 1, not {layers} and {until}")
         self.layers, self.until, self.slower = layers, until, slower
         self.low_: frozenset[str] = frozenset()
 

@@ -20,6 +20,7 @@ class Wd(Method):
     verified = "equals AdamW's own decay; steps on two parameters by hand"
     off = {"decay": 0.0}
     search = {"decay": (0.01, 10.0)}
+    bounds = {"decay": "[0, inf)"}
     decoupled = True
 
     def __init__(self, decay: float = 0.1):

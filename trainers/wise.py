@@ -14,6 +14,7 @@ class Wise(Method):
     verified = "alpha 0 is the base's hash, 1 the tuned weights, 0.5 their mean"
     off = {"alpha": 1.0}
     search = {"alpha": (0.1, 0.9)}
+    bounds = {"alpha": "[0, 1]"}
     needs = frozenset({"line"})
 
     def __init__(self, alpha: float = 0.5):

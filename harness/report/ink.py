@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from harness.report.fonts import LACKING, OWN, fallbacks, lacking
 from harness.report.format import visible
 
 COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
@@ -26,7 +29,7 @@ INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
 """Inline on the page these (and the blue) become the page's own colours, light or dark."""
 _PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
 _STYLE: dict[str, Any] = {
-    "svg.hashsalt": "lethe", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
+    "svg.hashsalt": "lethe", "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "axes.labelcolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.5, "axes.axisbelow": True, "xtick.major.size": 0,
@@ -47,9 +50,13 @@ class Plot:
     def file(self, kind: str) -> bytes:
         """The figure as an `svg` or `png` file."""
         buffer = io.BytesIO()
-        with style({"svg.fonttype": "path"}):
+        boxes = bool(lacking(text.get_text() for text in self.figure.findobj(Text)))
+        with style({"svg.fonttype": "none" if boxes else "path"}):
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
+            note = self.figure.text(0, -0.02, LACKING, fontsize=7, va="top", wrap=True) if boxes and kind == "png" else None
             self.figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            if note is not None:
+                note.remove()
         return buffer.getvalue()
 
     def inline(self) -> str:
@@ -75,9 +82,10 @@ class Plot:
 @contextmanager
 def style(more: dict[str, Any] | None = None) -> Iterator[None]:
     """The report's look, whatever the user's matplotlib settings are."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a plot that lacks one says so itself
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE | (more or {}))  # type: ignore[arg-type]
+        matplotlib.rcParams.update(_STYLE | {"font.family": [OWN, *fallbacks()]} | (more or {}))  # type: ignore[arg-type]
         yield
 
 
