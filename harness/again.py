@@ -19,7 +19,8 @@ def plan_of(record: dict[str, Any], **changes: Any) -> Plan:
     options = record["plan"] | changes
     for name in PLACES:
         if options.get(name):
-            options[name] = ",".join(_found(part) for part in str(options[name]).split(","))
+            parts = [part.split("+") if name == "test" else [part] for part in str(options[name]).split(",")]
+            options[name] = ",".join("+".join(map(_found, names)) for names in parts)
     known = {field.name for field in dataclasses.fields(Plan)}
     return make_plan({name: value for name, value in options.items() if name in known or value})
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from harness.check import THEN, Policy, analysis_of, base_of, general_families, metrics_of
+from harness.check import THEN, Policy, analysis_of, base_of, baseline_faults, general_families, metrics_of
 from harness.errors import PlanError, raise_faults
 from harness.evidence import legible, read_evidence, table_of, write_evidence
 from harness.judge import MOST_FLOOR, had
@@ -73,7 +73,9 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
         )
     rows = record["metrics"].items()
     floors = {row: {name: told["floor"] for name, told in metrics.items()} for row, metrics in rows}
-    return Policy(read_evidence(gate.items), floors, gate.tolerance, only)
+    policy = Policy(read_evidence(gate.items), floors, gate.tolerance, only)
+    raise_faults(baseline_faults(policy))
+    return policy
 
 
 def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:

@@ -208,22 +208,27 @@ def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any
     return found
 
 
-def _refuse_incomparable(evidence: dict[str, Any], policy: Policy) -> None:
+def baseline_faults(policy: Policy) -> list[str]:
+    """What makes a baseline unfit for a check, known before anything is measured."""
     baseline = policy.baseline
-    faults = [
-        f"{side} of protocol {found['protocol']}, this is protocol {PROTOCOL}: scores compare within one only; {cure}"
-        for side, found, cure in (
-            ("the baseline is", baseline, "renew it with `lethe check --accept`"),
-            ("the evidence is", evidence, "measure it again with `lethe check`"),
-        )
-        if found["protocol"] != PROTOCOL
-    ]
+    faults = []
+    if baseline["protocol"] != PROTOCOL:
+        rule = f"this is protocol {PROTOCOL}: scores compare within one only"
+        faults.append(f"the baseline is of protocol {baseline['protocol']}, {rule}; renew it with `lethe check --accept`")
     known = [name for name, row in baseline["rows"].items() if row["role"] == "recipe"]
     faults += [
         f"the baseline has no row '{name}'; it has {', '.join(known)}: choose among these, or renew it with --accept"
         for name in policy.only
         if name not in known
     ]
+    return faults
+
+
+def _refuse_incomparable(evidence: dict[str, Any], policy: Policy) -> None:
+    faults = baseline_faults(policy)
+    if evidence["protocol"] != PROTOCOL:
+        rule = f"this is protocol {PROTOCOL}: scores compare within one only"
+        faults.append(f"the evidence is of protocol {evidence['protocol']}, {rule}; measure it again with `lethe check`")
     raise_faults(faults)
     if not any(row["role"] == "base" for row in evidence["rows"].values()):
         raise PlanError("the evidence has no row of the base model; measure it again with `lethe check`")

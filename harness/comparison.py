@@ -210,6 +210,7 @@ def _record(
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
         "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
+        "families": [family.record() for family in material.families],
         "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
         "where": where(),
         "trials": [*tuning.record, *kept.trials],

@@ -31,10 +31,13 @@ CANDIDATES, TRIED = 20, 150
 
 
 def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore) -> list[dict[str, Any]]:
-    """The rows as comparison.json keeps them, their scores stored where the store lacks them; none where texts are read.
+    """The rows as comparison.json keeps them, their scores stored where the store lacks them; none where a domain's task asks
+    for likelihoods (texts, test files with options): an answer has none.
 
     `evals`: the keys of the comparison's evaluations.
     """
+    if any(task.task.OUTPUT_TYPE != "generate_until" for task in domain_of(material)):
+        return []
     answers, choices = training_answers(material), _has_choices(material)
     entries = []
     for role, row in ROWS.items():

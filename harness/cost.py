@@ -10,18 +10,22 @@ from rich.table import Table
 
 from harness.cluster import describe
 from harness.comparison import named, prepare
+from harness.doing import doing
+from harness.evaluation import EvaluationPlan
 from harness.gpus import MFU, find_gpu
 from harness.material import Material
+from harness.pacing import spoken_time
 from harness.plan import Plan
-from harness.recipes import parse_recipe
-from harness.run import SHORT
+from harness.recipes import PLAIN, parse_recipe
+from harness.segments import SHORT
 from harness.sizing import Sizer, Way
 from harness.specs import RunSpec, run_specs, training_run
 from harness.stats import DISCORDANT, detectable
+from harness.timing import Scored, paces, scored
 from harness.tune import trial_specs, trials_of
 
-PACE = {"cpu": 5e-12, "cuda": 4e-15}
-"""Seconds a FLOP where no GPU is named: rough guesses (a CPU core at 200 GFLOP/s; a recent GPU at 250 TFLOP/s)."""
+PACE = 4e-15
+"""Seconds per FLOP of a GPU that is not named: a rough guess (a recent one at 250 TFLOP/s). CPUs are timed."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,22 @@ class Cost:
 
     flops: float
     seconds: float
-    """Of all its devices together."""
+    """Of training, of all its devices together."""
+    scoring: float | None
+    """Seconds of its evaluations; None where they are not timed."""
     memory: float
     """Bytes on each device (harness/sizing.py); on a CPU with the base's fp32 weights, which a GPU leaves to the host."""
 
 
-def cost_of(material: Material, spec: RunSpec) -> Cost:
-    """Price a run: its budget in FLOPs, device-seconds at a rough pace, memory."""
+def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | None) -> Cost:
+    """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, memory."""
     plan, parameters = material.plan, material.base.parameters
     cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
     host = 0.0 if cuda else 4.0 * parameters
+    scoring = scored.seconds(spec) if scored else None
     if spec.role == "base":
-        return Cost(0.0, 0.0, max(host, 4.0 * parameters))
+        return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
     run = training_run(material, spec)
-    pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE["cuda" if cuda else "cpu"]
     if spec.meter == "flops":
         flops = spec.allowed
     elif spec.meter == "seconds":
@@ -53,9 +59,9 @@ def cost_of(material: Material, spec: RunSpec) -> Cost:
         price, tokens = run.step_price(step)
         flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
     longest = max(map(len, material.training_data.domain))
-    length = plan.pack_length or longest
-    sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, length, bool(plan.pack_length))
-    return Cost(flops, flops * pace, host + sizer.size(Way.of(plan), squares=not cuda and longest <= SHORT).bytes)
+    packed = spec.training.pack_length
+    sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, packed or longest, bool(packed))
+    return Cost(flops, flops * pace, scoring, host + sizer.size(Way.of(plan), squares=not cuda and longest <= SHORT).bytes)
 
 
 def print_cost(plan: Plan) -> None:
@@ -72,21 +78,40 @@ def print_cost(plan: Plan) -> None:
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
     _print_suites(console, evaluation.summary)
-    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", "device-seconds, rough", "GB a device")
-    costs = [cost_of(material, spec) for spec in specs]
+    costs, timed = _costs(material, evaluation, specs)
+    seconds = "training, s" if timed else "training, device-seconds, rough"
+    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device")
     for spec, cost in zip(specs, costs, strict=True):
         budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
-        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", f"{cost.memory / 1e9:.2f}")
+        scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
+        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
-    total = sum(cost.seconds for cost in costs)
+    total = sum(cost.seconds + (cost.scoring or 0.0) for cost in costs)
     at_once = plan.workers
     if plan.ray:
         told, at_once = describe(plan)
         console.print(told)
-    console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
+    if timed:
+        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.seconds + (cost.scoring or 0.0) for cost in costs)))
+        console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
+    else:
+        console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
     for text in (*([note] if note else []), *material.notes, *evaluation.notes):
         console.print(f"note: {text}")
+
+
+def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
+    """The price of each run, and whether training and evaluation were timed here: where runs compute on this CPU."""
+    plan = material.plan
+    timed = plan.device == "cpu" and not plan.gpu and not plan.ray and plan.backend == "hf"
+    if not timed:
+        pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE
+        return [cost_of(material, spec, pace, None) for spec in specs], False
+    found = paces(material, specs)
+    scores = scored(evaluation.open(material))
+    doing("")
+    return [cost_of(material, spec, found.get(spec.recipe, found[PLAIN.text]), scores) for spec in specs], True
 
 
 def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:

@@ -18,7 +18,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
+from harness.heldout import HeldOut, read_held_out
 from harness.near import components, components_of, near_to, telling_sets
+from harness.opening import stem_of, test_files
 from harness.records import Record, read_records
 
 LEAST_TRAIN = 10
@@ -42,6 +44,8 @@ class Dataset:
     """Hash of all three parts, their order and content; file names do not count."""
     cluster_of: dict[str, str]
     """Record id -> its cluster (the smallest id in it): records of one cluster resample together."""
+    tests: tuple[HeldOut, ...] = ()
+    """The test files, where any are named: how their records are asked."""
 
 
 def load_dataset(
@@ -54,10 +58,11 @@ def load_dataset(
     """
     notes: list[str] = []
     unread: list[str] = []
-    records, held_out = read_all(source, test, accept=accept, notes=unread)
+    records, tests = read_all(source, test, accept, unread)
+    held_out = [record for file in tests for record in file.records]
     groups = Groups([*records, *held_out])
     if test:
-        records = without_test(records, held_out, groups, Path(test).name, notes)
+        records = without_test(records, held_out, groups, tested_in(test), notes)
     cluster_of = groups.clusters()
     wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
     wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
@@ -70,8 +75,9 @@ def load_dataset(
     notes += unread
     notes += duplicates([*records, *held_out], cluster_of)
     train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
-    name = Path(source).stem if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
-    return Dataset(name, source, train, dev, tested, tuple(notes), fingerprint(train, dev, tested), cluster_of)
+    name = stem_of(Path(source)) if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
+    marks = fingerprint(train, dev, tested)
+    return Dataset(name, source, train, dev, tested, tuple(notes), marks, cluster_of, tuple(tests))
 
 
 def load_stages(sources: Sequence[str], tests: Sequence[str | None], *, accept: str = "chat") -> list[Dataset]:
@@ -124,16 +130,26 @@ def _dealt(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
         yield from (record for record in records if record is not None)
 
 
-def read_all(*sources: str | None, accept: str, notes: list[str]) -> list[list[Record]]:
-    """The records of each source, none for None; the faults of all together. What the report must say goes to `notes`."""
-    read, faults = [], list[str]()
-    for source in sources:
-        try:
-            read.append(read_records(source, accept, notes) if source else [])
-        except PlanError as error:
-            faults += error.faults
+def read_all(source: str, test: str | None, accept: str, notes: list[str]) -> tuple[list[Record], list[HeldOut]]:
+    """The records of a source and its test files, none for None; the faults of all together. Notes go to `notes`."""
+    records: list[Record] = []
+    tests: list[HeldOut] = []
+    faults: list[str] = []
+    try:
+        records = read_records(source, accept, notes)
+    except PlanError as error:
+        faults += error.faults
+    try:
+        tests = read_held_out(test, accept, notes) if test else []
+    except PlanError as error:
+        faults += error.faults
     raise_faults(faults)
-    return read
+    return records, tests
+
+
+def tested_in(test: str) -> str:
+    """The names of the test files, as a sentence has them."""
+    return " and ".join(Path(file).name for file in test_files(test))
 
 
 def fingerprint(*parts: Sequence[Record]) -> str:
@@ -177,7 +193,7 @@ def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -
 def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> list[str]:
     """How many records went where, and what a small test set means."""
     train, dev, tested = (len(parts[side]) for side in ("train", "dev", "test"))
-    where = f"all of {Path(test).name}" if test else "split by a hash of their content"
+    where = f"all of {tested_in(test)}" if test else "split by a hash of their content"
     notes = [f"{Path(source).name}: {train:,} records to train, {dev:,} dev; {tested:,} test, {where}."]
     if tested < FEW_TEST:
         notes.append(f"Only {tested:,} test records: the smallest gain that can be told from chance will be large.")

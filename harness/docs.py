@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
+from harness.bounds import Bound, read_interval
 from harness.bundled import ROOT
 from harness.catalogue import Entry, axis_names, catalogue
 from harness.contract import Method
@@ -75,14 +76,21 @@ def section(entry: Entry) -> str:
 
 
 def settings_table(entry: Entry) -> str:
-    """Settings with default, searched range, and the value that switches the method off."""
-    lines = ["| setting | default | searched | off |", "|---|---|---|---|"]
+    """Settings with default, what they may be, searched range, and the value that switches the method off."""
+    lines = ["| setting | default | may be | searched | off |", "|---|---|---|---|---|"]
     for setting, default in entry.settings.items():
         low, high = entry.method.search.get(setting, ("", ""))
         searched = f"{low:g} to {high:g}" if isinstance(low, (int, float)) else ""
         off = f"`{entry.method.off[setting]!r}`" if entry.method.off and setting in entry.method.off else ""
-        lines.append(f"| `{setting}` | `{default!r}` | {searched} | {off} |")
+        bound = entry.method.bounds.get(setting, "")
+        allowed = described(bound) if bound else ""
+        lines.append(f"| `{setting}` | `{default!r}` | {allowed} | {searched} | {off} |")
     return "\n".join(lines)
+
+
+def described(bound: Bound) -> str:
+    """What a setting may be, in words."""
+    return ", ".join(f"`{word}`" for word in bound) if isinstance(bound, tuple) else str(read_interval(bound))
 
 
 def methods_page() -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import scoring
+from harness.data import Dataset
 from harness.errors import PlanError, raise_faults
 from harness.items import ItemTask, token_limit
 from harness.numbers import numbers
 from harness.records import Record
 from harness.scoring import Asked
-from harness.tasks import EvalTask, as_eval_task
+from harness.tasks import EvalTask, as_eval_task, item_tasks
 from harness.thoughts import split_thoughts
 
 LEAST_ITEMS = 20
@@ -84,6 +85,29 @@ def _joined(counts: Mapping[str, int]) -> dict[str, str]:
         home = "" if enough else max(large, key=lambda label: large[label])
         task_of |= dict.fromkeys(small, home)
     return task_of
+
+
+def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[EvalTask]:
+    """The tasks of a data file's test part, each test file a part of its own; `metric` as `domain_metric` asks.
+
+    Files of items are asked and scored as they are under SUITES, but multiple choice by generated letters where `metric` names
+    one for all records.
+    """
+    asked = read_asked(metric, [record.kind for record in dataset.test])
+    if not dataset.tests:
+        return domain_tasks(dataset.test, template, dataset.cluster_of, dataset.name, asked)
+    tasks: list[EvalTask] = []
+    for file in dataset.tests:
+        name = dataset.name if len(dataset.tests) == 1 else f"{dataset.name}_{file.name}"
+        if file.items is None or ("" in asked and set(file.items.kinds) == {"choice"}):
+            tasks += domain_tasks(file.records, template, dataset.cluster_of, name, asked)
+            continue
+        made = item_tasks(file.items, name, "domain", lambda text: len(template.tokenizer(text)["input_ids"]))
+        for task in made:
+            for doc in task.task.docs:
+                doc["cluster"] = dataset.cluster_of.get(doc["cluster"], doc["cluster"])
+        tasks += [replace(task, family=task.name, suite=dataset.name) for task in made]
+    return tasks
 
 
 def domain_tasks(

@@ -65,6 +65,14 @@ class Drift:
         """The same on the first n examples."""
         return Drift(self.base, self.examples[:n], self._decode, self._budget)
 
+    def remember(self) -> None:
+        """Keep the base's log-probabilities now; not where they are too large to be kept."""
+        base = self.base()
+        if not self._keeps:
+            return
+        for batch in batched(self.examples, len, self._budget or token_budget_of(base), _places, places_of(base)):
+            self._of_base(base, collate(batch, device_of(base)))
+
     def measure(self, model: nn.Module, journal: Journal | None = None) -> list[tuple[Example, dict[str, float]]]:
         """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers.
 
@@ -92,6 +100,7 @@ class Drift:
         nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
         return self._items(batch, nll, divergence(self._of_base(base, batch), tuned))
 
+    @torch.no_grad()
     def _of_base(self, base: nn.Module, batch: Batch) -> Tensor:
         """(S, V) log-probabilities of the base on a batch."""
         if batch.examples in self._known:

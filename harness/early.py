@@ -36,7 +36,7 @@ def early_faults(plan: Plan) -> list[str]:
     for source in plan.sources:
         if not (bundled / source).is_file():
             faults += absent(source)
-    for source in [*plan.tests, plan.general]:
+    for source in [*plan.test_paths, plan.general]:
         if source is not None:
             faults += absent(source)
     if plan.model is not None:

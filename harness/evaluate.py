@@ -32,6 +32,7 @@ from harness.drift import Base, Drift
 from harness.errors import PlanError
 from harness.journal import Journal
 from harness.lm import EvaluatedModel, Generated
+from harness.measures import HELD_OUT_TEXTS
 from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
 from harness.tasks import EvalTask
@@ -55,7 +56,8 @@ class Evaluator:
         backend: str = "hf",
         scoring: str = "float32",
     ) -> None:
-        """`drift_examples`: group -> held-out examples whose loss and drift are measured against `base`.
+        """`drift_examples`: `domain`, `general` (the pool's) or `held_out` (of families held out) -> examples whose loss and
+        drift are measured against `base`.
         `cluster_of`: example id -> cluster. `max_length`: the model's context, read from its config if not given.
         `limit`: items of each task at most, drawn by content. `backend`: hf or vllm (harness/backends.py). `scoring`: what
         models are scored in."""
@@ -184,13 +186,18 @@ class Evaluator:
     def part_of(self, scores: pd.DataFrame) -> pd.DataFrame:
         """This evaluation's rows of one that asked the same and more."""
         asked = {(task.told.name, task.ids[place]) for task in self.tasks for place in task.docs}
-        asked |= {(f"{group}_held_out", example.id) for group, one in self._drift.items() for example in one.examples}
+        asked |= {(_drift_task(group), example.id) for group, one in self._drift.items() for example in one.examples}
         return scores[[pair in asked for pair in zip(scores["task"], scores["item"], strict=True)]]
 
     def check(self) -> None:
         """Raises RuntimeError where held-out losses are not the model's own."""
         for one in self._drift.values():
             one.check()
+
+    def remember_base(self) -> None:
+        """Keep what drift needs of the base, for processes that inherit this evaluator."""
+        for one in self._drift.values():
+            one.remember()
 
     def _truncated(self) -> dict[str, tuple[int, int]]:
         """Task -> (items whose prompt is cut, items), for tasks that have any; nothing where no base is at hand."""
@@ -207,7 +214,8 @@ class Evaluator:
         return found
 
     def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[dict[str, Any]]:
-        fixed = {"task": f"{group}_held_out", "family": f"{group}_held_out", "group": group, "seen": None}
+        name = _drift_task(group)
+        fixed = {"task": name, "family": name} | DRIFT_GROUPS[group]
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
         return [
             fixed | {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
@@ -215,6 +223,18 @@ class Evaluator:
             for example, values in drift.measure(model, journal)
             for metric, value in values.items()
         ]  # fmt: skip
+
+
+DRIFT_GROUPS: dict[str, dict[str, Any]] = {
+    "domain": {"group": "domain", "seen": None},
+    "general": {"group": "general", "seen": True},
+    "held_out": {"group": "general", "seen": False},
+}
+"""What texts whose drift is measured are of: records of the pool are of families that methods may draw on."""
+
+
+def _drift_task(group: str) -> str:
+    return HELD_OUT_TEXTS if group == "held_out" else f"{group}_held_out"
 
 
 def headline(scores: pd.DataFrame) -> dict[str, float]:

@@ -15,11 +15,12 @@ from harness.backends import check_backend
 from harness.contamination import Found, search
 from harness.contract import Weights
 from harness.doing import counted, doing
-from harness.domain import Kinds, domain_tasks, read_asked
+from harness.domain import Kinds, domain_tasks, read_asked, stage_tasks
 from harness.drawn import without
 from harness.drift import Base
 from harness.errors import PlanError, raise_faults
 from harness.evaluate import Evaluator, headline
+from harness.held_out import Family, check_families, held_out_texts
 from harness.journal import Journal
 from harness.material import Material
 from harness.model import copied, own_weights
@@ -32,10 +33,12 @@ from harness.specs import fingerprint
 from harness.store import key_of
 from harness.tasks import EvalTask, load_suite
 
-CURVE = {"domain": 150, "general": 300, "drift": 50}
+CURVE = {"domain": 100, "general": 200, "drift": 50}
 """Items scored at each fraction of the budget, and held-out records whose loss is measured (validation loss)."""
-PATH = 120
+PATH = 80
 """Dev records of each group scored along the line from the base."""
+DECIDED = 120
+"""General dev records that a method may decide by."""
 DRIFT = 300
 """Held-out records of each group whose loss and drift are measured."""
 
@@ -97,6 +100,9 @@ class Evaluation:
         self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
         for kind in self.keys:
             self.evaluator(kind)
+        if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
+            for kind in ("final", "curve"):
+                self.evaluator(kind).remember_base()
         return self
 
     @property
@@ -165,8 +171,7 @@ def domain_of(material: Material) -> list[EvalTask]:
     """The domain's test records as tasks, those of each stage apart."""
     tasks: list[EvalTask] = []
     for stage in material.stages:
-        asked = read_asked(material.plan.domain_metric, [record.kind for record in stage.test])
-        tasks += domain_tasks(stage.test, material.template, stage.cluster_of, stage.name, asked)
+        tasks += stage_tasks(stage, material.template, material.plan.domain_metric)
     return tasks
 
 
@@ -179,7 +184,7 @@ def load_tasks(material: Material) -> list[EvalTask]:
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    return _clean(tasks, material.contaminated)
+    return _seen(_clean(tasks, material.contaminated), material.families)
 
 
 def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
@@ -194,7 +199,8 @@ def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTas
 
 
 def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
-    """(the material that knows and notes which suite items stand in training data, the tasks less those it excludes)."""
+    """(the material that knows and notes which suite items stand in training data and which families are not held out from its
+    pool, the tasks less the items it excludes)."""
     data = material.training_data
     trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
     sources = {
@@ -202,8 +208,15 @@ def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Ma
         "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
     }
     found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    notes = (*material.notes, *(one.note for one in found))
-    return replace(material, contaminated=found, notes=notes), _clean(tasks, found)
+    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
+    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
+    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+
+
+def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
+    """The tasks, those of a family that was found in the pool as seen."""
+    seen = {family.family for family in families if family.seen}
+    return [replace(task, seen=True) if task.group == "general" and task.family in seen else task for task in tasks]
 
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
@@ -255,12 +268,14 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
     if kind != "final":
-        dev = _dev_tasks(material, None if kind == "dev" else PATH)
+        dev = _dev_tasks(material, {"dev": None, "retention": DECIDED}.get(kind, PATH))
         asked = [task for task in dev if kind != "retention" or task.group == "general"]
         return Evaluator(asked, template, material.base.tokenizer, **options)
-    drift = {"domain": material.encode(dataset.test[:DRIFT], "domain")}
+    answered = [record for record in dataset.test if record.text or record.answer >= 0]
+    drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
     if material.general_dev:
         drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
+    drift["held_out"] = material.encode(held_out_texts(tasks), "general")
     options |= {"base": base, "drift_examples": drift, "limit": plan.limit}
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 

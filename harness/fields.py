@@ -163,6 +163,7 @@ TABLE = (
     Field(I, ("type",), "how the item is scored (docs/suites.md)"),
     Field(I, ("tolerance", "unit"), "of numeric answers"),
     Field(I, ("rewrites",), "the question in other words"),
+    Field(I, ("chance",), "the score of a guess, from 0 to below 1"),
     Field(I, ("solution",), "how the answer is found: given in few-shot examples"),
     Field(I, RULES, "rules that the output must keep"),
     Field(I, ("instruction_id_list", "kwargs"), "IFEval's instructions and their settings"),

@@ -35,6 +35,11 @@ Speakers of a chat are {roles}. Tools are refused. What an assistant says before
 is left out and counted. A suite's rows are told by `question` (docs/suites.md); a row is a plain text only where `text` stands
 with nothing else but {beside}, or where its type says so.
 
+`TEST=a.jsonl+b.jsonl` gives a domain several test files, whose tasks all count in gain; with several data files,
+commas part the tests of one from those of the next. A test file any of whose rows has options, a type of docs/suites.md,
+a rule or a list of right answers, or that has a sidecar, is asked and scored as the same file is under `SUITES`
+(`DOMAIN_METRIC=choice`: by generated letters); others as the data's own records are, their last answer generated.
+
 """
 TITLES = {
     Place.RECORD: "## Fields of a record, and of a suite's row",

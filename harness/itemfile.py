@@ -26,6 +26,7 @@ from harness import constraints, scoring
 from harness.errors import PlanError, raise_faults
 from harness.fields import KNOWN
 from harness.itemrow import Doc, Item
+from harness.opening import check_file
 from harness.row import FAULTS_SHOWN, Row, shortened, unread_note
 from harness.sidecar import Scorer, Sidecar, load_scorer, read_sidecar
 from harness.sources import read_rows
@@ -53,6 +54,7 @@ class ItemFile:
 
 def read_item_file(path: Path) -> ItemFile:
     """A file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
+    check_file(path, str(path))
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
     notes: list[str] = []

@@ -51,6 +51,7 @@ class Item:
         earlier = [*read_system(row), *read_history(row)]
         if earlier and kind in ("pair", "text", "continuation"):
             row.fault(f"is a {kind}, which is read without a chat, but has a system prompt or history; drop it")
+        row.read.add("chance")
         clusters = [str(row.values[name]) for name in CLUSTERS if row.values.get(name)]
         row.read.update(CLUSTERS)
         if kind != "python":  # the user's scorer may read any field
@@ -58,8 +59,19 @@ class Item:
         if len(row.faults) > before:
             return None
         cluster = clusters[0] if clusters else ""
+        chance = self._chance()
         told = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
-        return kind, doc | told | {"cluster": cluster, "subject": cluster}
+        return kind, doc | told | chance | {"cluster": cluster, "subject": cluster}
+
+    def _chance(self) -> Doc:
+        """Score of a guess, where the row says it."""
+        value = self.row.value("chance")
+        if value is None:
+            return {}
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
+            self.row.fault(f"'chance' is {value!r}; give the score of a guess, from 0 to below 1")
+            return {}
+        return {"chance": float(value)}
 
     def _parts(self, kind: str) -> Doc:
         """What the kind asks for: prompt, accepted answers, options, rules."""
@@ -87,6 +99,8 @@ class Item:
         row = self.row
         instructed = row.has("instruction_id_list")
         given = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
+        if not isinstance(given, str):
+            given = given if given is None else json_type(given)
         if given is not None and given not in TYPES:
             row.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
         if given in TYPES:
@@ -170,7 +184,7 @@ class Item:
         if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:
             self.row.fault("'instruction_id_list' and 'kwargs' are no two lists of one length; give each instruction its own")
             return {}
-        if unknown := [name for name in names if name not in constraints.known()]:
+        if unknown := [name for name in names if not isinstance(name, str) or name not in constraints.known()]:
             known = ", ".join(sorted(constraints.known()))
             self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {known}")
         return {"instructions": names, "settings": [one or {} for one in settings], "targets": ["; ".join(map(str, names))]}

@@ -18,10 +18,11 @@ from harness.data import Dataset, joined, load_stages
 from harness.doing import doing
 from harness.errors import PlanError, raise_faults
 from harness.examples import check_known
+from harness.held_out import Family
 from harness.kernels import kernels_of
 from harness.machine import meter_of, resolve_machine, resolve_workers, scoring_of
 from harness.model import BaseModel, architecture_of, open_base
-from harness.packing import check_packing, encode_texts
+from harness.packing import attention_span, check_packing, encode_texts, reads_rows_of
 from harness.plan import Plan, resolve_places
 from harness.plan_faults import device_faults
 from harness.protocol import Training, TrainingData
@@ -38,6 +39,8 @@ CURES = {
 }
 """What a recipe may need of a plan, and how to have it."""
 
+PACKED = 2048
+"""Tokens of a packed row, where nothing else is asked for."""
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 
@@ -63,6 +66,8 @@ class Material:
     notes: tuple[str, ...]
     contaminated: tuple[Found, ...] = ()
     """Suite items whose wording stands in what is trained on; what they exclude is not evaluated."""
+    families: tuple[Family, ...] = ()
+    """What the general families have in common with the general pool."""
 
     @property
     def training(self) -> Training:
@@ -90,6 +95,7 @@ def default_rate(parameters: int) -> float:
 
 def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
     """Conversations through the chat template, cut to `max_length`; plain texts in pieces of `pack_length`, whole."""
+    doing(f"tokenising {len(records):,} {source} records")
     assert plan.max_length is not None
     chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
     found = template.encode_all(chats, source, max_length=plan.max_length) if chats else []
@@ -128,12 +134,10 @@ def gather(plan: Plan) -> Material:
     raise_faults(faults or recipe_faults(base, recipes))
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
-    if plan.pack_length:
-        check_packing(base.load(torch.float32))
+    plan = _packed_where_exact(plan, base)
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
-    doing(f"tokenising {len(dataset.train) + len(pool):,} records")
     domain = [
         dataclasses.replace(example, stage=number) if number > 1 else example
         for number, stage in enumerate(stages, 1)
@@ -142,7 +146,7 @@ def gather(plan: Plan) -> Material:
     pool_examples = encode(plan, template, pool, "general")
     data = TrainingData(tuple(domain), tuple(pool_examples))
     has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
-    chosen, left_out = _usable(recipes, has, bool(plan.pack_length))
+    chosen, left_out = _usable(recipes, has, text)
     notes = [
         *base.notes,
         *dataset.notes,
@@ -166,14 +170,36 @@ def _thinks(records: Sequence[Record]) -> bool:
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """The meter, tokens an example and a packed row (plain text is packed), what models are scored in, runs at once."""
-    packed = plan.pack_length or (2048 if plan.mode == "cpt" else None)
-    lengths = {
-        "max_length": min(base.max_length, plan.max_length or 2048),
-        "pack_length": packed and min(packed, base.max_length),
-    }
+    """The meter, tokens an example and a packed row of plain texts, what models are scored in, runs at once."""
+    packed = min(plan.pack_length or PACKED, base.max_length) if plan.mode == "cpt" else plan.pack_length
+    lengths = {"max_length": min(base.max_length, plan.max_length or 2048), "pack_length": packed}
     plan = resolve_workers(plan, base.parameters)
     return dataclasses.replace(plan, meter=meter_of(plan, budget), scoring=scoring_of(plan, base.parameters), **lengths)
+
+
+def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
+    """The plan with the length of packed rows, after a trial of the model that packs.
+
+    Conversations are packed by default on a CPU, where FLOPs are charged, padding included; on a GPU seconds are. A model that
+    shows packed texts to each other, or attends over less than the longest example, is not packed unless that is asked for.
+    Raises PlanError where it was.
+    """
+    assert plan.max_length is not None
+    asked = plan.pack_length is not None
+    if plan.pack_length == 0 or (not asked and (plan.device != "cpu" or plan.gpu or plan.compile)):
+        return plan
+    model = base.load(torch.float32)
+    try:
+        check_packing(model)
+    except (PlanError, ValueError, TypeError, RuntimeError, AttributeError, KeyError):
+        if asked:
+            raise
+        return plan
+    if not asked and attention_span(model) < plan.max_length:
+        return plan
+    length = plan.pack_length or PACKED
+    fits = length <= base.max_length or reads_rows_of(model, length)  # a row may be longer than what its documents see
+    return dataclasses.replace(plan, pack_length=length if fits else base.max_length)
 
 
 def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:
@@ -205,14 +231,14 @@ def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
     return [f"No models of {kept} are saved: what they add does not fold into the base's own weights."]
 
 
-def _usable(recipes: Iterable[Recipe], has: dict[str, bool], packed: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that need what this plan has not, or cannot be packed."""
+def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes that can run, and notes on those that need what this plan has not; `texts`: it trains on plain texts."""
     chosen, notes = [], []
     for recipe in recipes:
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
         if missing:
             notes.append(f"{recipe.text} is left out: it {missing[0]} to include it")
-        elif packed and any(method.adds == "tokens" for method in recipe.methods):
+        elif texts and not recipe.packs:
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:
             chosen.append(recipe)

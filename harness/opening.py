@@ -51,6 +51,11 @@ def stem_of(path: Path) -> str:
     return Path(path.stem).stem if path.suffix.lower() in PACKED else path.stem
 
 
+def test_files(text: str) -> list[str]:
+    """The files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
+    return [text] if "+" not in text or Path(text).expanduser().exists() else [part.strip() for part in text.split("+")]
+
+
 def check_file(path: Path, source: str) -> None:
     """Refuse what is no regular file: a folder, a pipe, a device, or nothing."""
     try:

@@ -2,7 +2,8 @@
 
 A packed batch is one row, (1, T), of whole examples. Attention runs over each example by itself, with positions from 0, so
 nothing leaks and no work is done between documents: the cost is the sum of their squared lengths, as it is charged. On a GPU
-one kernel does all documents of a row, elsewhere they are done one after the other.
+one kernel does all documents of a row; on a CPU short documents of like length are done at once (harness/segments.py), long
+ones one after the other.
 (From positions that begin again transformers makes a block mask over the whole row, which costs its square; with any mask
 passed beside them it makes none, and documents see each other.)
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from itertools import accumulate
+from math import inf
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from harness.contract import Batch, Example
 from harness.errors import PlanError
 from harness.records import Record
+from harness.segments import attend_in_segments, in_segments
 from harness.tokens import Tokens
 
 ATTENTION = "within_documents"
@@ -103,6 +106,8 @@ def attend_within(
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
     if ends is not None and has_one_kernel(query) and not options.get("dropout"):
         return attend_at_once(query, key, value, ends, max(documents), options.get("scaling")), None
+    if in_segments(documents, query.device.type) and not options.get("dropout"):
+        return attend_in_segments(query, key, value, documents, options.get("scaling") or query.shape[-1] ** -0.5), None
     parts = zip(*(tensor.split(documents, dim=2) for tensor in (query, key, value)), strict=True)
     return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in parts], dim=1), None
 
@@ -124,6 +129,31 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
     found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
     assert isinstance(found, Tensor)
     return found[None]
+
+
+def attention_span(model: Any) -> float:
+    """Tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
+    config = model.config.get_text_config()
+    names = ("sliding_window", "attention_chunk_size", "window_size")
+    return min((span for name in names if isinstance(span := getattr(config, name, None), int) and span > 0), default=inf)
+
+
+def reads_rows_of(model: Any, tokens: int) -> bool:
+    """Return whether the model reads so many tokens in a row as it reads few, though its context is shorter.
+
+    Positions begin again with each document, so most models do; some check the length of the row.
+    """
+    from harness.model import logits_at
+
+    use_packing(model)
+    documents = [Example(str(i), (5, 6 + i % 3, *[7, 8, 9] * 4), (False, *[True] * 13)) for i in range(tokens // 14)]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            few, many = (logits_at(model, pack(some, device))[-13:] for some in (documents[-2:], documents))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return bool((few - many).abs().max() <= 1e-3 * few.std())
 
 
 def use_packing(model: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.bundled import ROOT, embedded, for_own_models
 from harness.early import early_faults
 from harness.errors import PlanError, raise_faults
+from harness.opening import test_files
 from harness.plan_faults import faults_of_plan
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
@@ -30,7 +31,9 @@ class Plan:
     data: str = option(
         "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
     )
-    test: str | None = option(None, "test file, or one for each data file; default: split from the data")
+    test: str | None = option(
+        None, "test files of the data, joined by +; those of several data files by commas; default: split from the data"
+    )
     model: str | None = option(None, "hub id or folder; default: the embedded base")
     general: str | None = option(
         None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
@@ -69,7 +72,8 @@ class Plan:
     )
     pack_length: int | None = option(
         None,
-        "tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts are cut), else off",
+        "tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt (longer texts are cut)"
+        " and on a CPU where packing is exact, else padded",
     )
     gradient_checkpointing: bool | None = option(
         None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
@@ -137,6 +141,11 @@ class Plan:
     def tests(self) -> list[str | None]:
         """A test file for each data file, or None."""
         return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
+
+    @property
+    def test_paths(self) -> list[str]:
+        """Every test file of every data file."""
+        return [file for test in self.tests if test for file in test_files(test)]
 
     @property
     def recipe_texts(self) -> list[str]:

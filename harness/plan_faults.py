@@ -27,7 +27,7 @@ BOUNDS: dict[str, Bound] = {
     "limit": "[1, inf)",
     "max_length": "[1, inf)",
     "micro_tokens": "[1, inf)",
-    "pack_length": "[1, inf)",
+    "pack_length": "[0, inf)",
     "seeds": "[1, 1000]",
     "threads": "[1, inf)",
     "tune": "[0, 1000]",

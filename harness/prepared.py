@@ -14,9 +14,13 @@ from typing import Any
 from harness.codec import Codec, encode_pairs
 from harness.drawn import remember
 from harness.lm import EvaluatedModel, render
+from harness.named import named_chance
 from harness.rendered import Rendered
 from harness.store import key_of
 from harness.tasks import EvalTask
+
+PICKED = ("exact_match", "numeric")
+"""Metrics of generated answers that whoever picks the right one of the named things gets in full."""
 
 
 class Prepared:
@@ -66,7 +70,18 @@ class Prepared:
         return set(sorted(self.docs, key=lambda place: key_of([seed, self.ids[place]]))[:n])
 
     def chance(self, place: int) -> float:
-        return 1 / self.choices[place] if self.told.chance is None else self.told.chance
+        """Score of a guess: as the item says, as the task says, or of picking one of the things that a prompt names."""
+        doc = self.docs[place]
+        given = doc.get("chance") if isinstance(doc, Mapping) else None
+        if isinstance(given, (int, float)):
+            return float(given)
+        if self.told.chance is None:
+            return 1 / self.choices[place]
+        if self.told.chance or self.told.group != "general" or self.told.metric.partition(",")[0] not in PICKED:
+            return self.told.chance
+        targets = doc.get("targets") if isinstance(doc, Mapping) else None
+        target = targets or [self.task.doc_to_target(doc)]
+        return named_chance(str(self.task.doc_to_text(doc)), [str(text) for text in target])
 
     def spelling(self, codec: Codec) -> int:
         """Items with a special token spelled out in a prompt or choice."""

@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from harness.contract import Batch, Example
+from harness.segments import executed_lengths
 from harness.shared import innermost
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a batch costs by: rows B, padded tokens a row T, head places S, and where packed the lengths of its documents."""
+    """What a batch costs by: rows B, padded tokens a row T, head places S, and where packed what its documents attend over."""
 
     rows: int
     width: int
@@ -34,7 +35,7 @@ class Shape:
     @classmethod
     def of(cls, batch: Batch) -> Shape:
         rows, width = batch.tokens.shape
-        return cls(rows, width, len(batch.places), batch.documents)
+        return cls(rows, width, len(batch.places), executed_lengths(batch.documents, batch.tokens.device.type))
 
     @classmethod
     def padded(cls, examples: Sequence[Example]) -> Shape:
@@ -42,10 +43,11 @@ class Shape:
         return cls(len(examples), max(map(len, examples)), sum(sum(example.supervised[1:]) for example in examples))
 
     @classmethod
-    def packed(cls, examples: Sequence[Example]) -> Shape:
-        """Of the packed batch that these examples will make."""
+    def packed(cls, examples: Sequence[Example], device: str = "cpu") -> Shape:
+        """Of the packed batch that these examples will make on a device of this type."""
         lengths = tuple(map(len, examples))
-        return cls(1, sum(lengths), sum(sum(example.supervised[1:]) for example in examples), lengths)
+        places = sum(sum(example.supervised[1:]) for example in examples)
+        return cls(1, sum(lengths), places, executed_lengths(lengths, device))
 
     @property
     def squares(self) -> int:

@@ -90,7 +90,8 @@ class Progress:
 
     def state(self) -> str:
         """All that is under way, in one line."""
-        return "; ".join([f"{self.ended} of {self.total} runs ended", *self.now.values(), self.left()])
+        busy = list(self.now.values()) or ["the base and the evaluations are made ready, once for all runs"]
+        return "; ".join([f"{self.ended} of {self.total} runs ended", *busy, self.left()])
 
     def left(self) -> str:
         """Time left for the whole comparison."""

@@ -72,6 +72,11 @@ class Recipe:
         return all(method.folds or not method.adds for method in self.methods)
 
     @property
+    def packs(self) -> bool:
+        """Whether its examples may stand end to end in one row: virtual tokens stand once a row."""
+        return all(method.adds != "tokens" for method in self.methods)
+
+    @property
     def question(self) -> list[dict[str, Any]]:
         """What names this recipe in a run's key: settings, and the hash of each method's own source."""
         return [

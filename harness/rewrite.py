@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
+from harness.jsontext import DECODER, parse
 from harness.opening import read_text
+from harness.sources import delimiter_of
 from harness.store import write_atomic
 
 More = Sequence[Mapping[str, Any]]
@@ -49,36 +51,42 @@ def write_json(path: Path, places: Sequence[int], more: More | None, known: set[
     """Each record keeps its text; what stands around the list stays too."""
     text = read_text(path)
     begin = list_start(text)
-    spans, at = [], begin
-    decode = json.JSONDecoder().raw_decode
-    while text[at := blank(text, at)] != "]":
+    spans: list[str] = []
+    at = blank(text, max(begin, 0))
+    while text[at : at + 1] not in ("]", ""):
         if text[at] == ",":
             at = blank(text, at + 1)
-        value, end = decode(text, at)
+        value, end = DECODER.raw_decode(text, at)
         refuse_known(path, known, set(value))
         spans.append(text[at:end])
-        at = end
+        at = blank(text, end)
     records = [with_fields(spans[place], more[i] if more else {}) for i, place in enumerate(places)]
+    if begin < 0:
+        return "".join(record + "\n" for record in records)
     return text[:begin] + "\n" + ",\n".join(records) + "\n" + text[at:]
 
 
 def list_start(text: str) -> int:
-    """The place after the `[` of the list of records, which may be an object's `data`."""
+    """The place after the `[` of the list of records, which may be an object's `data`; -1: one object after another."""
     at = blank(text, 0)
     if text[at] == "[":
         return at + 1
-    decode = json.JSONDecoder().raw_decode
-    while True:  # a key and its value, until the key is `data`; the reader has found it there
-        key, at = decode(text, blank(text, at + 1))
+    while True:  # a key and its value, until the key is `data`
+        at = blank(text, at + 1)
+        if text[at] == "}":
+            return -1
+        key, at = DECODER.raw_decode(text, at)
         at = blank(text, blank(text, at) + 1)  # past the colon
-        if key == "data":
+        if key == "data" and text[at] == "[":
             return at + 1
-        at = blank(text, decode(text, at)[1])
+        at = blank(text, DECODER.raw_decode(text, at)[1])
+        if text[at] == "}":
+            return -1
 
 
 def blank(text: str, at: int) -> int:
     """The first place from here on that holds no white space."""
-    while text[at].isspace():
+    while at < len(text) and text[at].isspace():
         at += 1
     return at
 
@@ -93,14 +101,15 @@ def with_fields(record: str, fields: Mapping[str, Any]) -> str:
 def write_jsonl(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
     lines = [line.rstrip("\r") for line in read_text(path).split("\n") if line.strip()]
     for line in lines if known else []:
-        refuse_known(path, known, set(json.loads(line)))
+        refuse_known(path, known, set(parse(line)))
     return "".join(with_fields(lines[place], more[i] if more else {}) + "\n" for i, place in enumerate(places))
 
 
 def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
     """Each row keeps its lines, quoting included; more fields are more columns at its end."""
     lines = list(io.StringIO(read_text(path), newline=""))
-    reader = csv.reader(lines, strict=True)
+    delimiter = delimiter_of(lines[0], path)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows, begin = [], 0
     for cells in reader:
         if cells:  # a blank line is no row
@@ -108,14 +117,18 @@ def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[s
         begin = reader.line_num
     refuse_known(path, known, set(rows[0][0]))
 
-    def extended(row: str, cells: Sequence[Any]) -> str:
+    def extended(place: int, cells: Sequence[Any]) -> str:
+        own, row = rows[place]
         out = io.StringIO()
-        csv.writer(out, lineterminator="").writerow(cells)
+        csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
         body = row.rstrip("\r\n")
-        return body + ("," + out.getvalue() if cells else "") + (row[len(body) :] or "\n")
+        # A short row is filled up first, or what is added would stand in the columns that it leaves out.
+        added = delimiter * (len(rows[0][0]) - len(own) + 1) + out.getvalue() if cells else ""
+        return body + added + (row[len(body) :] or end)
 
-    header = extended(rows[0][1], list(more[0]) if more else [])
-    return header + "".join(extended(rows[1 + p][1], list(more[i].values()) if more else []) for i, p in enumerate(places))
+    end = rows[0][1][len(rows[0][1].rstrip("\r\n")) :] or "\n"
+    header = extended(0, list(more[0]) if more else [])
+    return header + "".join(extended(1 + p, list(more[i].values()) if more else []) for i, p in enumerate(places))
 
 
 def write_parquet(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> bytes:
@@ -133,6 +146,7 @@ def write_parquet(path: Path, places: Sequence[int], more: More | None, known: s
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[int], More | None, set[str]], str | bytes]] = {
-    ".json": write_json, ".jsonl": write_jsonl, ".csv": write_csv, ".parquet": write_parquet,
+    ".json": write_json, ".jsonl": write_jsonl, ".ndjson": write_jsonl, ".csv": write_csv, ".tsv": write_csv,
+    ".parquet": write_parquet,
 }  # fmt: skip
 """File ending -> writer."""

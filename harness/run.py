@@ -26,10 +26,9 @@ from harness.price import Price, Shape, executed, price_of
 from harness.protocol import Training, TrainingData, stage_ends, token_classes
 from harness.reading import read, token_scores
 from harness.say import Speaker
+from harness.segments import SHORT
 from harness.wrapping import Silenced, Wrapped, wrap
 
-SHORT = 512
-"""Tokens: below this, plain attention beats the fused kernel on a CPU, whose backward is slow (measured: 1.1 to 2 times)."""
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
@@ -205,7 +204,7 @@ class TrainingRun(Run):
         return pack(group, self.device) if self.training.pack_length else collate(group, self.device)
 
     def _shape(self, group: Sequence[Example]) -> Shape:
-        return Shape.packed(group) if self.training.pack_length else Shape.padded(group)
+        return Shape.packed(group, self.device.type) if self.training.pack_length else Shape.padded(group)
 
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
         """The micro-batches of these examples."""

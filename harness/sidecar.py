@@ -56,7 +56,7 @@ def read_sidecar(path: Path) -> Sidecar:
         return Sidecar()
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{file} is not TOML: {error}") from None
     known = {f.name: type(getattr(Sidecar(), f.name)) for f in fields(Sidecar)}
     faults = []

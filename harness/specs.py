@@ -82,7 +82,8 @@ def spec_of(
     plan, data = material.plan, material.training_data
     reported = not kinds
     kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
-    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe))
+    packed = material.training.pack_length if recipe.packs else None
+    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe), pack_length=packed)
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base" and len(material.stages) > 1:
         question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
@@ -155,11 +156,11 @@ def allowed_amount(material: Material) -> float:
     return flops if meter == "flops" else flops * seconds_a_flop(material)
 
 
-def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
-    """Pace of plain fine-tuning on this device: a short calibration of the same optimizer step."""
+def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
+    """Pace of a recipe (plain fine-tuning) on this device: a few of its optimizer steps, and what it prepares."""
     from harness.train import train
 
-    spec = spec_of(material, "plain", "recipe", PLAIN, 0, 8.0)
+    spec = spec_of(material, "plain", "recipe", recipe, 0, float(steps))
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
     run.engine = engine or run.engine
     with tempfile.TemporaryDirectory() as folder:

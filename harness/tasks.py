@@ -179,8 +179,13 @@ def wrap(task: Any, group: str = "general", family: str | None = None, told: Map
 
 def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] | None = None) -> list[EvalTask]:
     """A file of items as one task for each kind of item in it."""
-    file, stem = read_item_file(path), stem_of(path)
+    return item_tasks(read_item_file(path), stem_of(path), group, count)
+
+
+def item_tasks(file: ItemFile, stem: str, group: str, count: Callable[[str], int] | None = None) -> list[EvalTask]:
+    """A task for each kind of item in a file that has been read."""
     tasks = []
+    notes = [*file.notes]
     for kind, docs in file.kinds.items():
         name = stem if len(file.kinds) == 1 else f"{stem}_{kind}"
         limit = _room(kind, docs, file, count)
@@ -190,9 +195,9 @@ def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] |
             "scorer": file.scorer if kind == "python" else None,
         }
         task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
-        told = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *file.notes]))
+        told = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *notes]))
         tasks.append(replace(told, seen=None if group == "domain" else file.sidecar.seen))
-        file.notes = []
+        notes = []
     return tasks
 
 

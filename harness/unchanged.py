@@ -105,7 +105,7 @@ def _inputs(plan: Plan) -> list[Path] | None:
     """The files and folders that a plan reads; None where one of them may be on the hub, which can change unseen."""
     plan = resolve_places(plan)
     home = embedded()
-    named = [*plan.sources, *(test for test in plan.tests if test), plan.model, plan.general, home.general_dev, plan.rules]
+    named = [*plan.sources, *plan.test_paths, plan.model, plan.general, home.general_dev, plan.rules]
     if plan.deepspeed and plan.deepspeed.endswith(".json"):
         named.append(plan.deepspeed)
     if plan.answer_format and plan.answer_format.endswith(".json"):

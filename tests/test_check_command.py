@@ -128,6 +128,15 @@ def test_an_older_baseline_is_refused_in_one_sentence(accepted, capsys):
     assert "has layout 1" in text and "renew a baseline with `lethe check --accept`" in text
 
 
+def test_an_unfit_baseline_is_refused_before_anything_is_measured(accepted, monkeypatch, capsys):
+    monkeypatch.setattr("harness.gate.measure", lambda *_: pytest.fail("it measures"))
+    assert main(["check", str(accepted), "--only", "lora"]) == 3
+    assert "the baseline has no row 'lora'" in capsys.readouterr().err
+    monkeypatch.setattr("harness.check.PROTOCOL", 99)
+    assert main(["check", str(accepted)]) == 3
+    assert "the baseline is of protocol" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("table", "text"),
     [

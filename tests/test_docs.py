@@ -8,6 +8,7 @@ from harness.catalogue import balanced
 from harness.docs import PATH, methods_page, plain
 from harness.recipe_text import bundled_methods
 from harness.recipes import defaults_of, methods
+from tests.bench.readme import README, written
 
 OURS = {name: method for name, method in methods().items() if name in bundled_methods()}
 
@@ -30,3 +31,8 @@ def test_text_is_not_read_as_markup():
 
 def test_a_bibtex_entry_ends_with_its_own_brace():
     assert balanced("@a{k, title={{LoRA}: low}, year={2021}}. More {x}.") == "@a{k, title={{LoRA}: low}, year={2021}}"
+
+
+def test_the_readmes_table_is_the_published_one():
+    text = README.read_text(encoding="utf-8")
+    assert written(text) == text, "run `python -m tests.bench.readme`"

@@ -8,7 +8,7 @@ import pytest
 from test_stats import coin, table
 
 from harness import stats
-from harness.measures import ABOVE_CHANCE
+from harness.measures import ABOVE_CHANCE, HELD_OUT_TEXTS
 
 
 def exactly(share: float, n: int) -> np.ndarray:
@@ -135,6 +135,19 @@ def test_gain_is_form_up_to_what_a_constant_answer_gets(base, constant, tuned, f
 def test_gain_has_no_parts_without_a_constant_answer():
     scores = table({"base": exactly(0.1, 50), "x": exactly(0.5, 50)}, "t", group="domain")
     assert not stats.analyse(scores, "base", reps=5).estimate("gain:form", "x").known
+
+
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+
+def test_distance_from_the_base_on_the_pools_texts_and_on_held_out_ones_are_two_numbers():
+    told = {"metric": "kl_to_base", "primary": False, "channel": "drift", "higher_better": False}
+    pool = table({"base": [0.0] * 4, "x": [0.1] * 4}, "general_held_out", seen=True, **told)
+    other = table({"base": [0.0] * 4, "x": [0.9] * 4}, HELD_OUT_TEXTS, seen=False, **told)
+    able = table({"base": exactly(1, 30), "x": exactly(1, 30)}, "c")
+    found = stats.analyse(pd.concat([pool, other, able]), "base", reps=20)
+    values = [found.estimate(f"level:kl_to_base:{group}", "x").value for group in ("general", "held_out")]
+    assert values == pytest.approx([0.1, 0.9])
 
 
 # --- repetition ------------------------------------------------------------------------------------------------------

@@ -136,10 +136,31 @@ def test_what_does_not_begin_as_the_base_gets_an_untrained_row(files, tiny_path)
     assert any("qlora does not begin as the base: its linear layers are quantised" in note for note in material.notes)
 
 
-def test_virtual_tokens_are_not_packed_and_added_parts_not_saved_as_models(files, tiny_path):
-    material = gather(plan(files, tiny_path, recipes="sft prefix adapter", pack_length=128, checkpoints="1"))
-    assert [recipe.text for recipe in material.recipes] == ["sft", "adapter"]
-    assert any("prefix is left out: its virtual tokens stand once a row" in note for note in material.notes)
+def test_conversations_are_packed_by_default_but_not_behind_virtual_tokens(files, tiny_path):
+    material = gather(plan(files, tiny_path, recipes="sft prefix"))
+    assert material.plan.pack_length == 2048
+    packed = {spec.row: spec.training.pack_length for spec in run_specs(material, 1e9) if spec.role == "recipe"}
+    assert packed == {"sft": material.plan.pack_length, "prefix": None}
+    assert gather(plan(files, tiny_path, pack_length=0)).plan.pack_length == 0
+    assert gather(plan(files, tiny_path, compile=True)).plan.pack_length is None
+
+
+def test_models_that_cannot_be_packed_are_padded(files, tiny_path, monkeypatch):
+    monkeypatch.setattr("harness.material.attention_span", lambda _: 8)
+    assert gather(plan(files, tiny_path)).plan.pack_length is None
+    monkeypatch.undo()
+
+    def refuse(_):
+        raise PlanError("they see each other")
+
+    monkeypatch.setattr("harness.material.check_packing", refuse)
+    assert gather(plan(files, tiny_path)).plan.pack_length is None
+    with pytest.raises(PlanError, match="see each other"):
+        gather(plan(files, tiny_path, pack_length=128))
+
+
+def test_added_parts_are_not_saved_as_models(files, tiny_path):
+    material = gather(plan(files, tiny_path, recipes="sft adapter", checkpoints="1"))
     assert any(note.startswith("No models of adapter are saved") for note in material.notes)
     assert {spec.row: spec.models for spec in run_specs(material, 1e9)} == {
         "base": (),

@@ -187,7 +187,8 @@ def test_a_packed_step_is_charged_what_it_executes(base, recipe):
 def test_attention_is_priced_by_the_documents_lengths():
     several = sized(7, 3, 5)
     assert Shape.of(pack(several)) == Shape.packed(several)
-    assert Shape.packed(several).squares == 49 + 9 + 25 and Shape.padded(several).squares == 3 * 49
+    assert Shape.packed(several, "cuda").squares == 49 + 9 + 25 and Shape.padded(several).squares == 3 * 49
+    assert Shape.packed(several).squares == 49 + 2 * 25, "on a CPU 3 and 5 share a segment, padding included"
 
 
 def test_checkpointing_recomputes_is_charged_and_changes_nothing_else(base, tmp_path):

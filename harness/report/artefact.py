@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.bootstrap import counted_twice
 from harness.report.rows import Row
-from harness.stats import Analysis, Estimate, estimate_of
+from harness.stats import Analysis, Estimate, counted_twice, estimate_of
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary

@@ -17,7 +17,7 @@ RESULTS = {  # column of table.csv: (data, what it is)
     "retention": ("general", "general ability kept, % of the base's"),
     "retention seen": ("general", "general ability kept on seen families, %"),
     "retention held out": ("general", "general ability kept on held-out families, %"),
-    "kl_to_base general": ("general", "KL to the base on general text, nats a token"),
+    "kl_to_base general": ("general", "KL to the base on general text like the pool's, nats a token"),
     "rep3_word general": ("general", "share of repeated word 3-grams on general prompts"),
 }
 

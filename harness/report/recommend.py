@@ -231,7 +231,7 @@ def sureness(advice: Advice) -> str:
     told = f"The rule takes {own} again in {share(advice.again)} of joint draws"
     told += f" ({', '.join(others)})." if others else "."
     if advice.seeds <= 1:
-        told += " One seed: the draws are over items only, and another training may choose another recipe."
+        told += " One seed: the draws are over items only."
     return told
 
 

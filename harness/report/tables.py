@@ -20,7 +20,7 @@ PARTIAL = ("rep3_word",)
 """Of these the share of answers that are long enough to have one stands beside."""
 GROUPS = {"general": "general", "held_out": "held out", "domain": "domain"}
 """Last part of a level's name -> what it is called; `general` is read on texts of the pool where it is drift."""
-SCOPES = {"retention": "", "retention seen": ":seen", "retention held out": ":held_out"}
+SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
 
 
 def full_table(summary: Summary) -> pd.DataFrame:
@@ -34,10 +34,10 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
         line |= _spread(part.replace(":", " "), summary.estimate(part, row.name))
     for domain, gain in domain_gains(summary, row).items():
         line |= _spread(f"gain {domain}", gain)
-    for name, scope in SCOPES.items():
-        line |= _spread(name, summary.estimate(f"retention{scope}", row.name))
+    for kind in ("change", "retention"):
+        for name, scope in SCOPES.items():
+            line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
     change = summary.estimate("change", row.name)
-    line |= _spread("change", change)
     line["mde"] = change.detectable
     worst = summary.worst_family(row.name) if row.done else None
     line["worst family"] = worst
@@ -159,11 +159,12 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     if summary.constant:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
     line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
+    line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
     for name, scope in SCOPES.items():
-        line[f"{name} (%)"] = with_interval(summary.estimate(f"retention{scope}", row.name))
+        kept = summary.estimate(f"retention{scope}", row.name)
+        line[f"retention{name} (%)"] = with_interval(kept) if kept.known or not change.known else "points only"
     worst_change = summary.estimate(f"change:family:{worst}", row.name)
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
-    line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
     for reference in summary.references:
         found = summary.contrast(row.name, reference)
         line[f"Holm p, ΔR vs {reference}"] = _holm(found)

@@ -64,24 +64,24 @@ def verdict_of(summary: Summary) -> Verdict:
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
         return Verdict(sentence, rule, details=_failed(summary), advice=advice)
     sentence = advice_sentence(summary, advice)
-    if advice.seeds <= 1 and len(done) > 1:
-        sentence = f"{one_seed(summary)} Of these trained models the rule takes {sentence}" if advice.row else sentence
+    if advice.row is not None and advice.seeds <= 1 and len(done) > 1:
+        sentence = f"One seed: the recipes are not compared. Of these trained models, over items only: {sentence}"
     elif advice.row is not None and advice.refusal:
-        sentence = f"The evidence does not separate the recipes. Of equals the rule takes {sentence}"
+        sentence = f"The evidence does not separate the recipes. Of equals, by the rule: {sentence}"
         sentence += _resolution(summary, advice)
     details = _details(summary, advice)
     return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
 
 
 def one_seed(summary: Summary, wanted: int = 3) -> str:
-    """What a table of one seed says of its recipes, and what more seeds would cost."""
+    """Why recipes of one seed are not compared, and what more seeds would cost."""
     done = [row for row in summary.recipes if row.done]
     runs = [max(0, wanted - len(row.seeds)) for row in done]
     seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
     price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
     return (
-        "One seed: the recipes are not compared. Another training of one may differ by more than two of them do here, and the"
-        f" intervals are over items only. SEEDS={wanted} would add {sum(runs):,} runs{price}."
+        "Another training of one recipe may differ by more than two recipes do here, and the intervals are over items only."
+        f" SEEDS={wanted} would add {sum(runs):,} runs{price}."
     )
 
 
@@ -101,7 +101,9 @@ def _resolution(summary: Summary, advice: Advice) -> str:
 
 
 def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
-    lines = []
+    lines = [one_seed(summary)] if advice.seeds <= 1 and len(advice.others) + len(advice.out) > 0 else []
+    if advice.row is not None and advice.refusal:
+        lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
     if advice.row is not None:
         lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
         lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]

@@ -212,7 +212,7 @@ def measure(case: Case) -> dict[str, Any]:
         run, plain = (run_of(case, base, device, again) for again in (case.checkpointing, False))
         step = list(run.data.domain[: run.batch_size])
         price = plain.price("train", True)
-        flops = sum(price.of(Shape.packed(group)) for group in run.groups(step)) / sum(map(len, step))
+        flops = sum(price.of(Shape.packed(group, "cuda")) for group in run.groups(step)) / sum(map(len, step))
         tokens, seconds = {"ours": ours, "trl": trl}[case.side](case, run)
     found = {"tokens_a_second": tokens / seconds, "flops_a_token": flops, "memory": peak_memory(run.device)}
     return found | {"kernels": run.training.kernels, "micro": run.room}
