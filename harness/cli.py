@@ -231,11 +231,13 @@ def _recipes(options: dict[str, Any]) -> int:
 
 
 def _report(options: dict[str, Any]) -> int:
-    from harness.report import show, write_report
     from harness.results import open_results
 
     results, name = open_results(options["out"]), options["name"]
-    results.record(name)
+    results.record(name)  # refused before the report's libraries are imported
+
+    from harness.report import show, write_report
+
     folder = results.folder(name)
     show(write_report(folder, results.store).summary)
     print(f"report: {folder / 'report.html'}")
@@ -261,6 +263,10 @@ def _check(options: dict[str, Any]) -> int:
 
 
 def _export(options: dict[str, Any]) -> int:
+    from harness.results import open_results
+
+    open_results(options["out"]).record(options["name"])  # refused before torch is imported
+
     from harness.export import export
 
     print(export(**options))

@@ -66,12 +66,13 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     from harness.engines import run_all
 
     material, evaluation, allowed = prepare(plan)
+    said = print if not quiet else _silent
     material, note = named(material, plan.name)
-    if note and not quiet:
-        print(f"lethe: {note}", file=sys.stderr)
+    if note:
+        said(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
     results = open_results(plan.out)
-    store, folder = results.store, results.folder(str(plan.name))
+    store = results.store
 
     def run(specs: list[RunSpec]) -> None:
         missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
@@ -83,13 +84,20 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning = select(material, trials, store, evaluation.keys.get("dev"))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
+    # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
+    material, note = named(material, None)
+    folder = results.folder(str(material.plan.name))
     earlier = read_json(folder / "comparison.json") or {}
     kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
-    for left_out in kept.notes if not quiet else ():
-        print(f"lethe: {left_out}", file=sys.stderr)
+    for sentence in [*([note] if note else []), *kept.notes]:
+        said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
     write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Print nothing."""
 
 
 def named(material: Material, given: str | None) -> tuple[Material, str | None]:

@@ -17,6 +17,7 @@ from harness.answer_format import read_format
 from harness.budget_text import parse_budget
 from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
+from harness.model_files import check_files
 from harness.recipe_text import all_recipe_faults
 from harness.rules import read_rules
 
@@ -73,12 +74,8 @@ def absent(source: str) -> list[str]:
 
 def _model_faults(model: str) -> list[str]:
     path = Path(model).expanduser()
-    if path.is_dir():
-        if (path / "config.json").exists():
-            return []
-        return [f"model '{model}' is a folder without config.json; give one that `save_pretrained` wrote"]
     if path.exists():
-        return [f"model '{model}' is a file; give the folder of a Hugging Face checkpoint, or a hub id"]
+        return faults_of(check_files, model)
     if not HUB_ID.fullmatch(model) or model.startswith("."):
         return [f"model '{model}' does not exist; give the folder of a Hugging Face checkpoint, or a hub id"]
     return []

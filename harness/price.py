@@ -10,17 +10,20 @@ attention).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from harness.contract import Batch, Example
+from harness.errors import PlanError
 from harness.segments import executed_lengths
 from harness.shared import innermost
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -141,12 +144,16 @@ def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
     from harness.model import logits_at
 
     batch = empty_batch(shape, next(model.parameters()).device)
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward), autocast_anywhere():
-        logits = logits_at(model, batch, attention_mask=real_mask(batch))
-        if backward:
-            logits.sum().backward()
-            model.zero_grad()
-    return counter.get_total_flops()
+
+    def counted(mask: torch.Tensor) -> int:
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward), autocast_anywhere():
+            logits = logits_at(model, batch, attention_mask=mask)
+            if backward:
+                logits.sum().backward()
+                model.zero_grad()
+        return counter.get_total_flops()
+
+    return with_mask(batch, counted)
 
 
 def empty_batch(shape: Shape, device: torch.device) -> Batch:
@@ -156,9 +163,20 @@ def empty_batch(shape: Shape, device: torch.device) -> Batch:
     return Batch(tokens, torch.ones_like(tokens), places, places, ())
 
 
-def real_mask(batch: Batch) -> torch.Tensor:
-    """(B, T) ones with values even where the batch has none (meta device): architectures look whether anything is padding."""
-    return torch.ones(batch.tokens.shape, dtype=torch.long)
+def with_mask(batch: Batch, work: Callable[[torch.Tensor], T]) -> T:
+    """`work` with the batch's mask; with one that has values where that has none (meta device) and they are asked for."""
+    try:
+        return work(batch.mask)
+    except RuntimeError:  # an architecture that looks whether anything is padding
+        if not batch.mask.is_meta:
+            raise
+    try:
+        return work(torch.ones(batch.tokens.shape, dtype=torch.long))
+    except RuntimeError as error:
+        cause = " ".join(str(error).split())
+        raise PlanError(
+            f"what this architecture computes cannot be counted without weights ({cause}); give another one"
+        ) from error
 
 
 @contextmanager
@@ -208,9 +226,7 @@ def executed(model: Any, price: Price) -> Iterator[Work]:
             work.flops += price.place * (logits.numel() // logits.shape[-1])
 
     handles = [
-        innermost(model).register_forward_pre_hook(
-            forward, with_kwargs=True
-        ),  # peft reads a prompt, and decoding the rest, by it
+        innermost(model).register_forward_pre_hook(forward, with_kwargs=True),  # peft and decoding both call it
         model.get_output_embeddings().register_forward_hook(head),
     ]
     try:

@@ -73,7 +73,7 @@ class Progress:
             self._print(f"{self.ended:3d} of {self.total}  {name:24}  {self._scores(spec)}; {self.left()}")
 
     def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         said()
 
     def _scores(self, spec: RunSpec) -> str:

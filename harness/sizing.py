@@ -27,7 +27,7 @@ from harness.errors import PlanError
 from harness.gpus import RESERVE, Gpu, find_gpu
 from harness.model import BaseModel, empty_model, logits_at
 from harness.plan import Plan
-from harness.price import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, real_mask
+from harness.price import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, with_mask
 from harness.protocol import Training, TrainingData
 from harness.recipes import Recipe
 from harness.run import TrainingRun
@@ -143,10 +143,14 @@ def saved_bytes(model: Any, shape: Shape, width: int) -> int:
         return tensor
 
     batch = empty_batch(shape, next(model.parameters()).device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere():
-        logits = logits_at(model, batch, attention_mask=real_mask(batch))
-        loss = nn.functional.cross_entropy(logits, batch.labels, reduction="none").sum()
-    del loss
+
+    def passed(mask: Tensor) -> None:
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere():
+            logits = logits_at(model, batch, attention_mask=mask)
+            nn.functional.cross_entropy(logits, batch.labels, reduction="none").sum()
+
+    with_mask(batch, passed)
     return sum(t.numel() * (width if t.dtype == torch.bfloat16 else t.element_size()) for t in kept.values())
 
 

@@ -75,7 +75,7 @@ def compare(  # noqa: PLR0913
         quiet: Show no progress.
         data: data file, bundled name, or hub data set; several joined by commas are trained on in turn (default:
             finance.json).
-        test: test file, or one for each data file; default: split from the data.
+        test: test files of the data, joined by +; those of several data files by commas; default: split from the data.
         model: hub id or folder; default: the embedded base.
         general: pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none.
         recipes: methods joined by +, separated by spaces; base and zero-budget control are always added (default: sft
@@ -100,8 +100,8 @@ def compare(  # noqa: PLR0913
         learning_rate: of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3.
         mode: sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)
             (default: sft).
-        pack_length: tokens a packed row, examples end to end without padding; default: 2048 in mode cpt (longer texts
-            are cut), else off.
+        pack_length: tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt
+            (longer texts are cut) and on a CPU where packing is exact, else padded.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more FLOPs, the same losses;
             default: off, or by gpu.
         kernels: norms, rotary embedding, SwiGLU: plain, or liger (pip install 'lethe[liger]'); default: liger on GPUs,

@@ -206,7 +206,7 @@ class Subject:
     def forward(self) -> str:
         from harness.capabilities import forward_faults
 
-        return next(forward_faults(self.model), "yes")
+        return next((f"refused: {fault}" for fault in forward_faults(self.model)), "yes")
 
     def stored(self) -> str:
         from harness.model import own_weights, weights_hash

@@ -141,3 +141,14 @@ def test_decoding_under_an_adapter_is_counted_whole(base):
     with executed(model, full_price(base.path, False)) as work, FlopCounterMode(display=False) as counter:
         continuations(model, prompts, frozenset(), 200)
     assert work.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+@pytest.mark.slow
+def test_every_architecture_of_the_table_is_right_or_refused():
+    """What is trained, stored, folded and decoded agrees; refusals are sentences, and nothing fails in another way."""
+    from tests.architectures import KINDS, checked
+
+    found = {name: checked(name) for name in KINDS}
+    wrong = {name: said for name, said in found.items() if any(word.startswith("no:") for word in said.values())}
+    assert not wrong
+    assert sum(said["sft"] == "yes" for said in found.values()) >= 45

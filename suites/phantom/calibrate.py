@@ -128,12 +128,13 @@ def forgetting_gates(summary, rate):
 
 
 def _retention(summary, row, seed):
-    """Retention of one seed, per cent: families of tasks that count, chance-corrected."""
+    """Retention of one seed, per cent: a ratio of means over families of tasks that count, chance-corrected."""
     kept = summary.analysis.measures.query("kept").set_index(["task", "metric"])
     own = primary(summary, row, "general").query("seed == @seed").groupby(["task", "metric"])["score"].mean()
     table = kept.join(own.rename("tuned"), how="inner")
-    ratio = (table["tuned"] - table["chance"]) / (table["base"] - table["chance"])
-    return float(100 * ratio.groupby(table["family"]).mean().mean())
+    after, before = ((table[name] - table["chance"]) / (1 - table["chance"]) for name in ("tuned", "base"))
+    kept, able = (part.groupby(table["family"]).mean().mean() for part in (after, before))
+    return float(100 * kept / able)
 
 
 def limit_gates(summary, rate):
