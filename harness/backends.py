@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from harness.codec import Codec
 from harness.decode import Prompt
 from harness.errors import PlanError
 from harness.likelihood import Continuation
-from harness.lm import Codec, EvaluatedModel
+from harness.lm import EvaluatedModel
 from harness.shared import head_dtype
 
 MEMORY = 0.6
@@ -73,7 +74,7 @@ class VllmModel(EvaluatedModel):
         return [tuple(next(scored)) if one.tokens else (0.0, True) for one in asked]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
-        stops = sorted(self.codec.stops)
+        stops = sorted(self.stops)
         settings = [self._sampling(limit, until) for limit, until in plans]
         asked = [list(prompt.tokens) for prompt in prompts]
 
@@ -91,7 +92,7 @@ class VllmModel(EvaluatedModel):
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
         ids, texts = self.codec.endings(until)
-        stops = sorted(self.codec.stops | ids)
+        stops = sorted(self.stops | ids)
         return SamplingParams(temperature=0, max_tokens=limit, stop=texts, stop_token_ids=stops, ignore_eos=True)
 
     def close(self) -> None:

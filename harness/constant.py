@@ -14,10 +14,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from harness import PROTOCOL, scoring
-from harness.domain import Kinds, read_asked
+from harness.codec import Codec
+from harness.domain import Kinds, read_asked, target_of
 from harness.evaluate import Evaluator
 from harness.evaluation import domain_of
-from harness.lm import Codec, Generated
+from harness.lm import Generated
 from harness.material import Material
 from harness.records import Record
 from harness.scoring import Asked
@@ -72,7 +73,7 @@ def training_answers(material: Material) -> dict[str, str]:
 
 def best_constant(records: Sequence[Record], asked: Asked) -> str:
     """The answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
-    answers = [record.messages[record.answer].content for record in records]
+    answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]
     counts = Counter(answers)
     candidates = sorted(counts, key=lambda text: (-counts[text], text))[:CANDIDATES]

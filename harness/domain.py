@@ -15,9 +15,12 @@ from harness.numbers import numbers
 from harness.records import Record
 from harness.scoring import Asked
 from harness.tasks import EvalTask, as_eval_task, item_tasks
+from harness.thoughts import split_thoughts
 
 LEAST_ITEMS = 20
 MOST_KINDS = 12
+THOUGHTS = 1024
+"""Tokens more for answers that begin with thoughts: a guess."""
 UNREADABLE = 0.1
 """Share of answers that may hold no number (no choice) where a metric that needs one is asked for."""
 
@@ -46,7 +49,7 @@ class Kinds:
         metrics = {}
         for kind in set(task_of.values()):
             part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
-            picked = scoring.pick_metric([r.messages[r.answer].content for r in part], [r.choices for r in part])
+            picked = scoring.pick_metric([target_of(r) for r in part], [r.choices for r in part])
             metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", Asked(picked)))
         return cls(named, task_of, metrics)
 
@@ -69,7 +72,7 @@ def _label(record: Record, named: frozenset[str]) -> str:
     """A record's kind where it has a task, else the form of its answer (letter, number, label, text)."""
     if record.kind and record.kind in named:
         return record.kind
-    return scoring.pick_metric([record.messages[record.answer].content], [record.choices])
+    return scoring.pick_metric([target_of(record)], [record.choices])
 
 
 def _joined(counts: Mapping[str, int]) -> dict[str, str]:
@@ -129,12 +132,13 @@ def domain_tasks(
     faults: list[str] = []
     decided = kinds or Kinds.of(records, asked)
     for kind, part in decided.split(records).items():
-        targets = [record.messages[record.answer].content for record in part]
+        targets = [target_of(record) for record in part]
         wanted = decided.metrics[kind]
         metric = wanted.metric
         faults += _unfit(metric, kind or name, targets, part) if kinds is None else []
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
         limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
+        limit += THOUGHTS if template.thinking else 0
         title = decided.title(name, kind)
         why = "as domain_metric asks" if asked and (kind in asked or "" in asked) else "picked from the data"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
@@ -169,12 +173,17 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
     return [f"domain_metric '{metric}' does not fit {kind}: {bad:,} of {len(targets):,} answers {what}"] if too_many else []
 
 
+def target_of(record: Record) -> str:
+    """The last answer, as it is scored: without thoughts."""
+    return split_thoughts(record.messages[record.answer].content)[1]
+
+
 def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
     place = record.answer
     return {
         "id": record.id,
         "prompt": template.prompt(record.messages[:place]),
-        "targets": [record.messages[place].content],
+        "targets": [target_of(record)],
         "choices": list(record.choices or ()),
         "cluster": cluster_of.get(record.id, record.id),
     }

@@ -24,13 +24,14 @@ from torch import nn
 
 from harness import PROTOCOL, calibration, quality
 from harness.backends import answering
+from harness.codec import Codec
 from harness.contract import Example
 from harness.doing import counted
 from harness.drift import METRICS as DRIFT_METRICS
 from harness.drift import Base, Drift
 from harness.errors import PlanError
 from harness.journal import Journal
-from harness.lm import Codec, EvaluatedModel, Generated
+from harness.lm import EvaluatedModel, Generated
 from harness.measures import HELD_OUT_TEXTS
 from harness.prepared import Prepared
 from harness.store import ITEM_COLUMNS, key_of
@@ -121,7 +122,12 @@ class Evaluator:
             f"{name}: {n:,} of {total:,} prompts are longer than the model's context and lose their beginning."
             for name, (n, total) in self._truncated().items()
         ]
-        return [task.told.note for task in self.tasks if task.told.note] + self._drawn + cut
+        spelled = [
+            f"{task.told.name}: {n:,} of {len(task.docs):,} items spell out a special token in their text: it is read as text."
+            for task in self.tasks
+            if (n := task.spelling(self.codec))
+        ]
+        return [task.told.note for task in self.tasks if task.told.note] + self._drawn + spelled + cut
 
     def score(
         self,

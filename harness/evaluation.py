@@ -305,5 +305,5 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
         own = [record for record in stage.dev if record.id in dev]
         name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
         tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
-    general = domain_tasks(material.general_dev[:most], template, clusters, name="general_dev")
+    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

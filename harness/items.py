@@ -95,7 +95,9 @@ class ItemTask(Task):
         examples = [
             (shot["prompt"], shot.get("solution") or shot["targets"][0]) for shot in (self.shots(doc) if self.shots else ())
         ]
-        if self.rendered or not options.get("apply_chat_template"):
+        if self.rendered:
+            return doc["prompt"]
+        if not options.get("apply_chat_template"):
             return "".join(f"{asked}{_gap(asked, answer)}{answer}\n\n" for asked, answer in examples) + doc["prompt"]
         turns = [
             {"role": role, "content": text} for pair in examples for role, text in zip(("user", "assistant"), pair, strict=True)

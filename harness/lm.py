@@ -1,13 +1,13 @@
 """Our lm-eval model: one loaded Hugging Face model, scored as lm-eval's own HFLM would score it, but faster.
 
-Equal to HFLM item by item (tests/test_lm.py), except for BOS where HFLM would differ from training: text scored as a whole
-never has it twice, a plain prompt to a model whose template begins with BOS has it where the tokenizer adds none, and a
-chat prompt has it where the template writes it and nowhere else.
+On plain texts it equals HFLM item by item (tests/test_lm.py), except for BOS and EOS where HFLM would differ from training:
+a text never has BOS twice, has it where the model's template begins so though the tokenizer adds none, and has no EOS that
+the tokenizer would add. Chats have the tokens of training, whatever HFLM would make of their text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +18,14 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from harness import decode, likelihood
 from harness.capabilities import capabilities_of, continuations
+from harness.codec import Codec, encode_pairs
 from harness.decode import Prompt
 from harness.journal import Journal
 from harness.likelihood import Continuation
 from harness.loading import context_length
 from harness.placing import token_budget_of, while_memory_runs_out
 from harness.records import Turn
+from harness.rendered import Rendered
 from harness.shared import Ids, device_of
 
 CACHE_PASSES = {"cpu": 12}
@@ -46,73 +48,6 @@ class Generated(str):
         return new
 
 
-class Codec:
-    """Text to tokens and back, remembered: every run of a comparison is asked the same texts."""
-
-    def __init__(self, tokenizer: Any, template: Any) -> None:
-        self.tokenizer = tokenizer
-        self.template = template
-        self.stops = frozenset(template.stop_ids) | {tokenizer.eos_token_id}
-        bos = tokenizer.bos_token_id
-        self.prefix: int = tokenizer.eos_token_id if bos is None else bos
-        """What stands before a text that has no prompt."""
-        self._prefix_text = tokenizer.decode([self.prefix])
-        opening = template.encode_prompt((Turn("user", "x"),))[0]
-        self._openings = {self._prefix_text, tokenizer.decode([opening])} - {"", "x"}
-        """What a text begins with that needs no BOS: it has one, or the template's prompts have none."""
-        self._adds_bos = opening == bos and tokenizer("x")["input_ids"][:1] != [bos]
-        self._known: dict[tuple[str, bool], Ids] = {}
-        self._enders: dict[tuple[str, ...], Callable[[list[int]], bool]] = {}
-        self._pieces: list[str] = []
-
-    def encode(self, texts: Sequence[str], whole: bool = True) -> list[Ids]:
-        """Token ids of each text. `whole`: it begins a sequence, so BOS belongs in front, once."""
-        new = list(dict.fromkeys(text for text in texts if (text, whole) not in self._known))
-        opened = {text: not whole or text.startswith(tuple(self._openings)) for text in new}
-        for special in (False, True):
-            part = [text for text in new if opened[text] is not special]
-            if part:
-                for text, ids in zip(
-                    part, self.tokenizer(part, add_special_tokens=special, verbose=False)["input_ids"], strict=False
-                ):
-                    lead = (self.prefix,) if special and self._adds_bos else ()
-                    self._known[text, whole] = (*lead, *ids)
-        return [self._known[text, whole] for text in texts]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
-
-    def ender(self, until: tuple[str, ...]) -> Callable[[list[int]], bool]:
-        """Tells, after each new token, whether one of the `until` texts is complete."""
-        if until not in self._enders:
-            self._enders[until] = self._make_ender(until)
-        return self._enders[until]
-
-    def endings(self, until: Sequence[str]) -> tuple[set[int], list[str]]:
-        """`until` as tokens, where it names special ones (decoding leaves them out), and as the texts that remain."""
-        special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return {special[text] for text in until if text in special}, [text for text in until if text and text not in special]
-
-    def _make_ender(self, until: tuple[str, ...]) -> Callable[[list[int]], bool]:
-        ids, texts = self.endings(until)
-        if not texts:
-            return lambda tokens: tokens[-1] in ids
-        # decoding is slow, so it waits for a token that could end a text: one with its last character, or half a character
-        self._pieces = self._pieces or self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
-        ends = {text[-1] for text in texts} | {"\ufffd"}
-        suspects = {i for i, piece in enumerate(self._pieces) if not piece.strip() or not ends.isdisjoint(piece)}
-
-        def ended(tokens: list[int]) -> bool:
-            if tokens[-1] in ids:
-                return True
-            if tokens[-1] not in suspects:
-                return False
-            text = self.decode(tokens)
-            return any(stop in text for stop in texts)
-
-        return ended
-
-
 class EvaluatedModel(TemplateLM):
     """A loaded model as lm-eval asks it."""
 
@@ -131,6 +66,7 @@ class EvaluatedModel(TemplateLM):
         super().__init__()
         self.model = model
         self.codec = codec
+        self.stops: frozenset[int] = codec.stops | codec.template.stops(model)
         self.journal = journal or Journal()
         self._device = device_of(model)
         self.token_budget = token_budget or token_budget_of(model)
@@ -168,8 +104,7 @@ class EvaluatedModel(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(nats, would greedy decoding say it) of each (context, continuation)."""
         asked: list[Any] = [request.args for request in requests]
-        pairs = encode_pairs(self.codec, asked)
-        return self._score([self.fitted(*pair) for pair in pairs])
+        return self._score([self.fitted(*pair) for pair in encode_pairs(self.codec, asked)])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Nats of whole texts, in disjoint windows as long as the context."""
@@ -206,11 +141,14 @@ class EvaluatedModel(TemplateLM):
         plans = [self.plan(settings) for _, settings in asked]
         contexts = self.codec.encode([context for context, _ in asked])
         prompts = [
-            Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until))
-            for ids, (limit, until) in zip(contexts, plans, strict=False)
+            Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until, self.codec.inside(context)))
+            for (context, _), ids, (limit, until) in zip(asked, contexts, plans, strict=True)
         ]
         outputs = self._continued(prompts, plans)
-        return [self._text(outputs[number], prompts[number], until) for number, (_, until) in enumerate(plans)]
+        return [
+            self._text(outputs[number], prompts[number], until, context)
+            for number, ((context, _), (_, until)) in enumerate(zip(asked, plans, strict=True))
+        ]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """The tokens said to each prompt, by its number."""
@@ -223,7 +161,7 @@ class EvaluatedModel(TemplateLM):
 
     def _said(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """Part by part, so that the journal can keep what is done."""
-        fixed = self.codec.stops, self.token_budget, self.room
+        fixed = self.stops, self.token_budget, self.room
         said: dict[int, list[int]] = {}
         for part in decode.parts(prompts, self.room):
             asking = [prompts[number] for number in part]
@@ -239,38 +177,20 @@ class EvaluatedModel(TemplateLM):
         limit = min(int(given["max_gen_toks"]), self.max_length // 2)
         return limit, tuple([until] if isinstance(until, str) else until)
 
-    def _text(self, output: list[int], prompt: Prompt, until: tuple[str, ...]) -> Generated:
-        stopped = output[-1] in self.codec.stops or prompt.ended(output)
-        special = self.codec.stops.union(self.codec.tokenizer.all_special_ids)
+    def _text(self, output: list[int], prompt: Prompt, until: tuple[str, ...], context: str) -> Generated:
+        stopped = output[-1] in self.stops or prompt.ended(output)
+        special = self.stops.union(self.codec.tokenizer.all_special_ids)
         tokens = tuple(output[:-1] if stopped and output[-1] in special else output)
-        text = postprocess_generated_text(self.codec.decode(tokens), list(until), None)
+        text = postprocess_generated_text(self.codec.read(tokens, context), list(until), None)
         return Generated(text, tokens, stopped)
 
 
-def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
-    """Tokens of each (context, continuation), cut where the context's own tokens end; blanks move to the continuation."""
-    moved = []
-    for context, continuation in pairs:
-        bare = context.rstrip()
-        moved.append((bare, context[len(bare) :] + continuation))
-    contexts = iter(codec.encode([context for context, _ in moved if context]))
-    wholes = iter(codec.encode([context + continuation for context, continuation in moved if context]))
-    alone = iter(codec.encode([continuation for context, continuation in moved if not context], whole=False))
-    found = []
-    for context, _ in moved:
-        if context:
-            ids = next(contexts)
-            found.append((ids, next(wholes)[len(ids) :]))
-        else:
-            ids = next(alone)
-            doubled = ids[:1] == (codec.prefix,)
-            found.append(((codec.prefix,), ids[1:] if doubled else ids))
-    return found
+def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: bool = True) -> Rendered:
+    """A suite's chat as the model is prompted with it, thoughts skipped.
 
-
-def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """A chat as the model is prompted with it; without a generation prompt the last message is left open, to be continued."""
+    Without a generation prompt the last message is how the answer begins.
+    """
+    turns = [Turn(message["role"], message["content"]) for message in chat]
     if add_generation_prompt:
-        return template.prompt(tuple(Turn(m["role"], m["content"]) for m in chat))
-    settings = {"add_generation_prompt": False, "continue_final_message": True}
-    return template.tokenizer.apply_chat_template(chat, tokenize=False, **settings)
+        return template.skipping.prompt(turns)
+    return template.skipping.prompt(turns[:-1], opening=turns[-1].content)

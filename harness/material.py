@@ -17,6 +17,7 @@ from harness.contract import Example
 from harness.data import Dataset, joined, load_stages
 from harness.doing import doing
 from harness.errors import PlanError, raise_faults
+from harness.examples import check_known
 from harness.held_out import Family
 from harness.kernels import kernels_of
 from harness.machine import meter_of, resolve_machine, resolve_workers, scoring_of
@@ -29,6 +30,7 @@ from harness.recipe_trial import recipe_faults
 from harness.recipes import Recipe, parse_recipe, unsharded
 from harness.records import Record, read_records
 from harness.template import ChatTemplate
+from harness.thoughts import split_thoughts
 
 CURES = {
     "general_data": "needs general data; give GENERAL=file",
@@ -97,7 +99,9 @@ def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source
     assert plan.max_length is not None
     chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
     found = template.encode_all(chats, source, max_length=plan.max_length) if chats else []
-    return found + (encode_texts(template.tokenizer, texts, source, plan.pack_length or plan.max_length) if texts else [])
+    pieces = encode_texts(template.tokenizer, texts, source, plan.pack_length or plan.max_length) if texts else []
+    check_known(template, pieces, source)
+    return found + pieces
 
 
 def gather(plan: Plan) -> Material:
@@ -131,9 +135,9 @@ def gather(plan: Plan) -> Material:
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
     plan = _packed_where_exact(plan, base)
-    template = ChatTemplate(base.tokenizer)
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
+    template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
     domain = [
         dataclasses.replace(example, stage=number) if number > 1 else example
         for number, stage in enumerate(stages, 1)
@@ -157,6 +161,12 @@ def gather(plan: Plan) -> Material:
     return Material(
         plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
     )
+
+
+def _thinks(records: Sequence[Record]) -> bool:
+    """Whether answers are to begin with thoughts: where at least a tenth of those trained do. Fewer are left out."""
+    answers = [turn.content for record in records for turn in record.messages if turn.role == "assistant"]
+    return 10 * sum(split_thoughts(answer)[0] is not None for answer in answers) >= max(1, len(answers))
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:

@@ -67,6 +67,7 @@ class Outputs:
     def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
         """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
         self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
+        self._stops = evaluator.codec.stops
         self.limit, self.scoring = min(LIMIT, max_length // 2), evaluator.scoring
 
     @property
@@ -88,6 +89,7 @@ class Outputs:
         fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
         with undisturbed(model), undisturbed(self.base()):
             texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
+            self._stops = self.codec.template.stops(model)
             found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
             texts = [p.text for p in fewer]
             drawn = once(["sampled", texts], lambda: self._answers(model, texts, sampled(TEMPERATURE)))
@@ -115,7 +117,7 @@ class Outputs:
         def said(budget: int) -> list[list[int]]:
             torch.manual_seed(SEED)
             lm.token_budget = budget
-            return continuations(model, prompts, self.codec.stops, budget, lm.room, choose)
+            return continuations(model, prompts, self._stops, budget, lm.room, choose)
 
         return while_memory_runs_out(said, lm.token_budget) if prompts else []
 
@@ -124,9 +126,9 @@ class Outputs:
         bits = self._base_bits(prompts, answers)
         rows = []
         for prompt, answer, one in zip(prompts, answers, bits, strict=True):
-            stopped = answer[-1] in self.codec.stops
+            stopped = answer[-1] in self._stops
             tokens = answer[:-1] if stopped else answer
-            text = self.codec.decode(tokens)
+            text = self.codec.read(tokens, prompt.text)
             values = quality.measure(text, tokens, stopped) | {"base_bits_per_byte": one}
             for metric, value in values.items():
                 row = _row(prompt, decoding, metric, value)
@@ -137,7 +139,7 @@ class Outputs:
 
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
         """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
-        said = [[token for token in answer if token not in self.codec.stops] for answer in answers]
+        said = [[token for token in answer if token not in self._stops] for answer in answers]
         sizes = [len(self.codec.decode(tokens).encode()) for tokens in said]
         known = [i for i, size in enumerate(sizes) if size]
         asked = [Continuation(self._encoded(prompts[i].text), tuple(said[i])) for i in known]
@@ -152,7 +154,7 @@ class Outputs:
         return sum(one == first for one in rest) / len(rest)
 
     def _read(self, prompt: Open, tokens: Sequence[int]) -> Any:
-        text = self.codec.decode([token for token in tokens if token not in self.codec.stops])
+        text = self.codec.read([token for token in tokens if token not in self._stops], prompt.text)
         return read_answer(prompt.metric, text, prompt.choices)
 
 

@@ -23,6 +23,7 @@ from harness.contract import Batch, Example
 from harness.errors import PlanError
 from harness.records import Record
 from harness.segments import attend_in_segments, in_segments
+from harness.tokens import Tokens
 
 ATTENTION = "within_documents"
 """The attention's name among transformers' implementations."""
@@ -32,13 +33,12 @@ def encode_texts(tokenizer: Any, records: Sequence[Record], source: str, room: i
     """Plain texts as examples of at most `room` tokens: a text is cut, never shortened, and ends with the end token.
 
     A piece begins, unsupervised, with the token before its own (the first with what the evaluation puts before a text: BOS,
-    else the end token), so that every token of every text is a target exactly once.
+    else the end token), so that every token of every text is a target exactly once. Control tokens that a text spells out
+    are text.
     """
     before = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    texts = [record.text for record in records]
-    encoded = (
-        tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
-    )
+    tokens_of = Tokens(tokenizer)
+    encoded = tokens_of.encode([tokens_of.spell(record.text) for record in records])
     examples = []
     for record, ids in zip(records, encoded, strict=True):
         tokens = (before, *ids, tokenizer.eos_token_id)

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from harness.codec import Codec, encode_pairs
 from harness.drawn import remember
-from harness.lm import Codec, EvaluatedModel, encode_pairs, render
+from harness.lm import EvaluatedModel, render
 from harness.named import named_chance
+from harness.rendered import Rendered
 from harness.store import key_of
 from harness.tasks import EvalTask
 
@@ -80,6 +82,17 @@ class Prepared:
         targets = doc.get("targets") if isinstance(doc, Mapping) else None
         target = targets or [self.task.doc_to_target(doc)]
         return named_chance(str(self.task.doc_to_text(doc)), [str(text) for text in target])
+
+    def spelling(self, codec: Codec) -> int:
+        """Items with a special token spelled out in a prompt or choice."""
+        found = set()
+        for instance in self.instances:
+            context, *rest = instance.args
+            turns = [turn.content for turn in context.turns] if isinstance(context, Rendered) else [context]
+            texts = [text for text in (*turns, *rest) if isinstance(text, str)]
+            if any(codec.tokens.spells(text) for text in texts):
+                found.add(instance.doc_id)
+        return len(found)
 
     def sizes(self, lm: EvaluatedModel) -> list[int]:
         """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""

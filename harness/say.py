@@ -25,7 +25,7 @@ class Speaker:
         template = ChatTemplate(tokenizer)
         self.model, self.longest, self.micro_tokens = model, longest, micro_tokens
         self.choose = sampled(temperature)
-        self.stops = frozenset(template.stop_ids) | {tokenizer.eos_token_id}
+        self.stops = template.stops(model)
         self.start: int = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         one, other = (template.encode_prompt((Turn("user", text),)) for text in ("x", "y"))
         self.asking = tuple(token for token in _common(one, other) if token != self.start)

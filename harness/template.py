@@ -1,13 +1,13 @@
-"""ChatTemplate: conversations into tokens, the same for training as for generation.
+"""ChatTemplate: the one way from conversations to tokens, for training, prompts, choices and generations.
 
-The tokenizer's own template is rendered once and tokenised without adding special tokens: a BOS stands only where the
-template writes one, as in `apply_chat_template(tokenize=True)`. Supervised are the assistant's answers and the token that
-closes each of them, nothing after it.
+The tokenizer's own template is rendered and cut where a generation would begin and end: prompt, answer, stop, what leads to
+the next answer, and so on. Each piece becomes tokens behind its left neighbour (harness/tokens.py), so that for every
+conversation, as training, evaluation and decoding read it,
 
-A conversation is cut into pieces where a generation would begin and end: prompt, answer, what leads to the next answer,
-and so on. Each piece is tokenised on its own and the tokens are joined, so that the prompt's tokens are exactly those a
-generation would start from: an answer's first letters never merge into the prompt's last token. (The left neighbour is
-shown to tokenizers that mark where words begin, or they would write such a mark in mid-text.)
+    trained tokens = prompt tokens + answer tokens + stop,    tokens of a choice = tokens of that answer.
+
+No special tokens are added: BOS stands where the template writes it, as in `apply_chat_template(tokenize=True)`. Supervised
+are the assistant's answers and the token that closes each of them, nothing after it.
 
 A template is prefix-stable on a conversation when rendering a shorter part of it gives a prefix of the whole. Then the
 whole is one example, all answers supervised. Where it is not (templates that drop the thoughts of earlier turns), every
@@ -16,59 +16,156 @@ answer is an example of its own, behind the prompt the model would see for it.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
 
 from harness.contract import Example
-from harness.errors import PlanError, raise_faults
+from harness.errors import PlanError
+from harness.examples import encode_records
 from harness.records import Record, Turn
+from harness.rendered import Rendered
+from harness.thoughts import NONE, OPEN, after_prompt, ending_of, is_open, split_thoughts
+from harness.tokens import Tokens
 
 PLAIN = (
-    "{{ bos }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}"
+    "{{ start }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}"
     "{% else %}{{ m['content'] }}{{ '\\n\\n' }}{% endif %}{% endfor %}"
 )
 """For tokenizers without a template: system, user and an empty line after each, then the answer and the end token."""
 TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
 """Put before templates that write today's date: the same prompt on any day (the date Llama 3 falls back to)."""
+ASKED, ANSWERED = Turn("user", "Lethe asked, No. 1"), Turn("assistant", 'Lethe\'s "Answer" & <No.> 1')
+"""What a template is tried on."""
+Ids = tuple[int, ...]
 
 
-Piece = tuple[str, bool]
-"""A stretch of a conversation, and whether it is supervised: an answer, with its stop token, of a turn that is trained."""
+@dataclass(frozen=True)
+class Written:
+    """One answer of a conversation as the template writes it. User's texts have guards."""
+
+    prompt: str
+    answer: str
+    """Without its stop."""
+    whole: str
+    """All up to and with the stop."""
+    foreign: bool = False
+    """Whether the template writes the answer's turn otherwise than it begins one: the answer stands as in the record."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An answer, or the prompt for one, and what stands before it: prompt, answer, stop, prompt, and so on to a prompt."""
+
+    lead: list[str]
+    answer: str
+    stable: bool
+    """Whether the answers before it stand in the prompt as they were answered; if not, the lead is one piece."""
+    foreign: bool
 
 
 class ChatTemplate:
     """A tokenizer's chat template, checked, or a plain form where it has none."""
 
     def __init__(self, tokenizer: Any, *, thinking: bool = False):
-        """`tokenizer` is a Hugging Face one; `thinking` lets a template that can open answers with thoughts do so."""
-        self.tokenizer, self._thinking = tokenizer, thinking
+        """`tokenizer` is a Hugging Face one; `thinking` lets answers begin with thoughts where the template knows of any."""
+        self.tokenizer, self.thinking = tokenizer, thinking
         self._notes: dict[str, None] = {}
         self.eos_id, self.pad_id = self._ends()
-        self._special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-        longest_first = sorted(self._special, key=len, reverse=True)
-        self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._bos = ""
+        self.tokens = Tokens(tokenizer)
         self._source = self._template()
+        self._knows_thoughts = "think" in self._source
+        try:
+            self.tokens = Tokens(tokenizer, self._render([ASKED, ANSWERED]) + self._render([ASKED], generate=True))
+            self.stop_text, self._stop_rendered, self.stop_ids = self._stop()
+            self._header = self._missing_header()
+        except TemplateError as error:
+            cure = "take a tokenizer whose template does, or remove chat_template to ask in the plain form"
+            raise PlanError(f"the chat template does not take a question and its answer ({error}); {cure}") from error
         self._system_first = self._takes_system()
-        self._stop_text, self._stop_rendered, self.stop_ids = self._stop()
+        self._check_history()
 
     @property
     def notes(self) -> list[str]:
         """What the report must say: about the template, and about each set of records encoded so far."""
         return list(self._notes)
 
-    def prompt(self, messages: Iterable[Turn]) -> str:
-        """The text a generation starts from."""
-        return self._render(self._fitting(list(messages)), generate=True)
+    def note(self, text: str) -> None:
+        """Say something in the report, once."""
+        self._notes[text] = None
+
+    @cached_property
+    def skipping(self) -> ChatTemplate:
+        """The same template with thoughts skipped: what suites are asked with, whose answers have none."""
+        return ChatTemplate(self.tokenizer) if self.thinking else self
+
+    # -- prompts, choices, examples ------------------------------------------------------------------------------------
+
+    def prompt(self, messages: Iterable[Turn], opening: str = "") -> Rendered:
+        """The text a generation starts from. `opening`: how the answer begins."""
+        turns = tuple(messages)
+        try:
+            text = self._prompt(self._fitting(turns))
+        except TemplateError as error:
+            roles = ", ".join(turn.role for turn in turns)
+            raise PlanError(f"the chat template refuses a prompt of {roles} ({error}); mend its turns or remove it") from error
+        return Rendered(self.tokens.plain(text), turns, opening, self.thinking)
 
     def encode_prompt(self, messages: Iterable[Turn]) -> list[int]:
         """The tokens a generation starts from."""
-        return self._tokens([self.prompt(messages)])[0]
+        return list(self.prompt_tokens([self.prompt(messages)])[0])
+
+    def prompt_tokens(self, prompts: Sequence[Rendered]) -> list[Ids]:
+        """The tokens of rendered prompts."""
+        pieces = [self._of(prompt).pieces_of(prompt) for prompt in prompts]
+        return [_flat(ids) for ids in self.tokens.join(pieces)]
+
+    def choice_tokens(self, pairs: Sequence[tuple[Rendered, str]]) -> list[tuple[Ids, Ids]]:
+        """(prompt, answer) of each rendered prompt and answer, as training has them, the stop aside.
+
+        Where a prompt opens its answer, the two are cut behind the last token that they share.
+        """
+        whole = [self._of(prompt).pieces_of(prompt, answer) for prompt, answer in pairs]
+        opened = [prompt for prompt, _ in pairs if prompt.opening]
+        begun = iter(self.prompt_tokens(opened))
+        found = []
+        for (prompt, _), (*lead, answer) in zip(pairs, self.tokens.join(whole), strict=True):
+            asked = _flat(lead)
+            tokens = (*asked, *answer)
+            size = len(_common(next(begun), tokens[:-1])) if prompt.opening else len(asked)
+            found.append((tokens[:size], tokens[size:]))
+        return found
+
+    def pieces_of(self, prompt: Rendered, answer: str | None = None) -> list[str]:
+        """A rendered prompt, with the answer's beginning where it gives one; with `answer`: the whole answer behind it."""
+        said = prompt.opening.strip() if answer is None else prompt.opening + answer
+        if not said and answer is None:
+            return self.steps(prompt.turns)[-1].lead
+        step = self.steps([*prompt.turns, Turn("assistant", said)])[-1]
+        if answer is not None:
+            return [*step.lead, step.answer]
+        begun, found, _ = step.answer.rpartition(self.tokens.spell(said))
+        return [*step.lead, begun + found]
+
+    def steps(self, messages: Sequence[Turn]) -> list[Step]:
+        """Every answer of a conversation in its place, and the prompt at its end where nobody answers."""
+        turns = self._fitting(messages)
+        places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+        if not places or places[-1] < len(turns) - 1:
+            places.append(len(turns))
+        steps, pieces, before, stable = list[Step](), list[str](), "", True
+        for place in places:
+            written = self._written(turns, place) if place < len(turns) else Written(self._prompt(turns), "", "")
+            stable = stable and written.prompt.startswith(before)
+            lead = [*pieces, written.prompt[len(before) :]] if stable else [written.prompt]
+            steps.append(Step(lead, written.answer, stable, written.foreign))
+            pieces, before = [*lead, written.answer, self.stop_text], written.whole
+            stable = stable and self._stop_rendered
+        return steps
 
     def encode(self, record: Record, source: str = "domain", *, max_length: int) -> list[Example]:
         """One record's examples; for many, `encode_all` is faster and notes what it cut."""
@@ -76,31 +173,32 @@ class ChatTemplate:
 
     def encode_all(self, records: Sequence[Record], source: str = "domain", *, max_length: int) -> list[Example]:
         """The examples of all records, in order. What was cut or unusual is counted in `notes`."""
-        if max_length < 8:
-            raise PlanError(f"max_length {max_length} leaves no room for prompt and answer; give at least 8 tokens")
-        seen: Counter[str] = Counter()
-        faults: list[str] = []
-        sequences: list[tuple[str, list[Piece]]] = []
-        for record in records:
-            try:
-                sequences += self._sequences(record, seen)
-            except TemplateError as error:
-                faults.append(f"{record.origin}: the chat template refuses it ({error}); mend its turns or remove it")
-        if len(faults) > 20:
-            faults[20:] = [f"and {len(faults) - 20:,} more records the chat template refuses"]
-        raise_faults(faults)
-        joined = self._join([pieces for _, pieces in sequences])
-        examples = []
-        for (name, _), (tokens, supervised) in zip(sequences, joined, strict=True):
-            tokens, supervised = fit(tokens, supervised, max_length, self.tokenizer.bos_token_id, seen)
-            examples.append(Example(name, tuple(tokens), tuple(supervised), source))
-        self._count(seen, len(records), len(examples), source, max_length)
-        return examples
+        return encode_records(self, records, source, max_length)
 
-    # -- what the tokenizer is like ------------------------------------------------------------------------------------
+    @property
+    def drops_thoughts(self) -> bool:
+        """Whether answers are trained without the thoughts that they have in the data."""
+        return self._knows_thoughts and not self.thinking
 
-    def _note(self, text: str) -> None:
-        self._notes[text] = None
+    @property
+    def opens_thoughts(self) -> bool:
+        """Whether answers begin inside a thought."""
+        return self._knows_thoughts and is_open(ending_of(self._prompt([ASKED])))
+
+    def stops(self, model: Any) -> frozenset[int]:
+        """The ids that end a generation: the template's, the tokenizer's, and those of the model's generation_config.
+
+        Of these only tokens that are no text: a configuration that names none gives a default, which may be any token.
+        """
+        named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+        return frozenset(self.stop_ids) | {one for one in ids if one in self.tokenizer.added_tokens_decoder}
+
+    # -- what the template is like -------------------------------------------------------------------------------------
+
+    def _of(self, prompt: Rendered) -> ChatTemplate:
+        """Who rendered a prompt: this template, or the one that skips thoughts."""
+        return self if prompt.thinking == self.thinking else self.skipping
 
     def _ends(self) -> tuple[int, int]:
         """The end and padding tokens; both must be known before anything is generated or batched."""
@@ -108,7 +206,7 @@ class ChatTemplate:
         if eos is None:
             raise PlanError("the tokenizer has no end token (eos_token is null); set it in tokenizer_config.json")
         if pad is None:
-            self._note(f"The tokenizer has no padding token: its end token {self.tokenizer.eos_token} pads, masked.")
+            self.note(f"The tokenizer has no padding token: its end token {self.tokenizer.eos_token} pads, masked.")
         return int(eos), int(eos if pad is None else pad)
 
     def _template(self) -> str:
@@ -117,161 +215,116 @@ class ChatTemplate:
         if isinstance(source, dict):
             source = source.get("default")
         if not source:
-            self._note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
-            if self.tokenizer.bos_token_id in self.tokenizer("a")["input_ids"][:1]:
-                self._bos = self.tokenizer.bos_token
+            self.note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
             return PLAIN
-        if "enable_thinking" in source and not self._thinking:
-            self._note("The chat template can open answers with thoughts: these are switched off.")
+        if "enable_thinking" in source and not self.thinking:
+            self.note("The chat template can open answers with thoughts: these are switched off.")
         if "strftime_now" in source:
-            self._note("The chat template writes today's date: 26 Jul 2024 is written instead, on every day.")
+            self.note("The chat template writes today's date: 26 Jul 2024 is written instead, on every day.")
             return TODAY + source
         return source
 
     def _takes_system(self) -> bool:
         """Whether a system message is accepted and shown."""
-        probe = [Turn("system", "lethe-system"), Turn("user", "lethe-user")]
         try:
-            return "lethe-system" in self._render(probe, generate=True)
+            return "lethe-system" in self._render([Turn("system", "lethe-system"), ASKED], generate=True)
         except TemplateError:
             return False
 
+    def _check_history(self) -> None:
+        """Say so where a template shows no turn but the last."""
+        try:
+            if ASKED.content not in self._render([ASKED, ANSWERED, Turn("user", "And again?")], generate=True):
+                self.note("The chat template shows the last question only: prompts have no earlier turns.")
+        except TemplateError:
+            return  # records of several turns are refused one by one
+
     def _stop(self) -> tuple[str, bool, list[int]]:
         """What closes an answer: its text, whether the template writes it, and the ids that end a generation."""
-        text = self._render([Turn("user", "lethe-user"), Turn("assistant", "lethe-answer")])
-        closing = text.rpartition("lethe-answer")[2]
-        if found := self._special_text.search(closing):
-            ids = dict.fromkeys([self._special[found[0]], self.eos_id])
-            return closing[: found.end()], True, list(ids)
-        self._note(f"The chat template closes answers with no special token: {self.tokenizer.eos_token} is added.")
+        _, found, closing = self._render([ASKED, ANSWERED]).rpartition(ANSWERED.content)
+        if not found:
+            cure = "take a tokenizer whose template leaves answers alone, or remove chat_template to ask in the plain form"
+            raise PlanError(f"the chat template does not write an answer as it stands ('{ANSWERED.content}'); {cure}")
+        self._closing = closing
+        if name := self.tokens.names.search(closing):
+            ids = dict.fromkeys([self.tokens.control[name[0]], self.eos_id])
+            return closing[: name.end()], True, list(ids)
+        self.note(f"The chat template closes answers with no special token: {self.tokenizer.eos_token} is added.")
         return str(self.tokenizer.eos_token), False, [self.eos_id]
 
-    def _render(self, messages: list[Turn], generate: bool = False) -> str:
-        said = [{"role": m.role, "content": m.content} for m in messages]
-        names = {"bos": self._bos, "enable_thinking": self._thinking, "add_generation_prompt": generate}
-        return self.tokenizer.apply_chat_template(said, chat_template=self._source, tokenize=False, **names)
+    def _missing_header(self) -> str:
+        """What the template writes before an answer and leaves out of its prompts: it belongs to them. Mostly nothing.
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        Thoughts that are skipped stand in prompts likewise, unless answers are to begin with thoughts. Blanks at the
+        header's end belong to the answer.
+        """
+        prompt = self._render([ASKED], generate=True)
+        whole = self._render([ASKED, ANSWERED])
+        if not whole.startswith(prompt) or is_open(ending_of(prompt)):
+            return ""
+        header = whole[len(prompt) :].partition(ANSWERED.content)[0]
+        if self.thinking:
+            header = header.partition(OPEN)[0]
+        header = header.rstrip(" ")
+        if not header.strip():
+            return ""
+        self.note(f"The chat template's prompts leave out {header.strip()!r}, which it writes before answers: it is added.")
+        return header
 
-    # -- from a record to pieces ---------------------------------------------------------------------------------------
+    # -- from a conversation to text -----------------------------------------------------------------------------------
 
-    def _fitting(self, messages: list[Turn]) -> list[Turn]:
-        """The messages as the template takes them: a system text it has no place for goes before the first user's."""
-        if self._system_first or messages[0].role != "system":
-            return messages
-        self._note("The chat template takes no system message: system texts stand in front of the first user message.")
-        system, rest = messages[0].content, messages[1:]
-        first = next(i for i, m in enumerate(rest) if m.role == "user")
+    def _render(self, messages: Sequence[Turn], generate: bool = False) -> str:
+        said = [{"role": m.role, "content": self.tokens.spell(m.content)} for m in messages]
+        names = {"start": self.tokens.start_text, "enable_thinking": self.thinking, "add_generation_prompt": generate}
+        try:
+            return self.tokenizer.apply_chat_template(said, chat_template=self._source, tokenize=False, **names)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # what a template does with texts it is not made for
+            raise TemplateError(str(error)) from error
+
+    def _fitting(self, messages: Sequence[Turn]) -> list[Turn]:
+        """The messages as the template takes them: without thoughts that are skipped.
+
+        A system text it has no place for goes before the first user's.
+        """
+        turns = list(messages)
+        if self.drops_thoughts:
+            turns = [replace(m, content=split_thoughts(m.content)[1]) if m.role == "assistant" else m for m in turns]
+        if self._system_first or not turns or turns[0].role != "system":
+            return turns
+        self.note("The chat template takes no system message: system texts stand in front of the first user message.")
+        system, rest = turns[0].content, turns[1:]
+        first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
+        if first is None:
+            return [Turn("user", system), *rest]
         return [*rest[:first], Turn("user", f"{system}\n\n{rest[first].content}"), *rest[first + 1 :]]
 
-    def _sequences(self, record: Record, seen: Counter[str]) -> list[tuple[str, list[Piece]]]:
-        """The record's id and pieces: one sequence where the template is prefix-stable on it, else one an answer."""
-        messages = self._fitting(list(record.messages))
-        seen["special"] += any(self._special_text.search(m.content) for m in messages)
-        seen["unanswered"] += messages[-1].role != "assistant"
-        whole, apart, before, stable = list[Piece](), [], "", True
-        for place in (i for i, m in enumerate(messages) if m.role == "assistant"):
-            prompt = self._render(messages[:place], generate=True)
-            body, rendered = self._answer(prompt, messages, place)
-            seen["foreign"] += rendered is None
-            stable = stable and prompt.startswith(before)
-            answer = (body + self._stop_text, messages[place].trained)
-            whole += [(prompt[len(before) :], False), answer]
-            if messages[place].trained:
-                apart.append((record.id, [(prompt, False), answer]))
-            before = rendered or prompt + body + self._stop_text
-        if stable:
-            return [(record.id, whole)]
-        seen["unstable"] += 1
-        return apart
+    def _prompt(self, turns: Sequence[Turn]) -> str:
+        """All before an answer, with guards. A thought that the template opens is closed again where none is wanted."""
+        text = self._render(turns, generate=True) + self._header
+        ending = ending_of(text) if self._knows_thoughts and not self.thinking else ""
+        return text[: len(text) - len(ending)] + NONE if is_open(ending) else text
 
-    def _answer(self, prompt: str, messages: list[Turn], place: int) -> tuple[str, str | None]:
-        """The answer as the template writes it, without its stop, and all that is written so far.
-
-        Where that does not begin with the prompt it is None, and the answer is as it stands in the record.
-        """
-        text = self._render(messages[: place + 1])
-        if not text.startswith(prompt):
-            return messages[place].content, None
-        answer = text[len(prompt) :]
-        end = answer.rfind(self._stop_text) if self._stop_rendered else -1
-        if end >= 0:
-            return answer[:end], prompt + answer[: end + len(self._stop_text)]
-        return answer.rstrip("\n"), prompt + answer.rstrip("\n")
-
-    # -- from pieces to tokens -----------------------------------------------------------------------------------------
-
-    def _join(self, sequences: list[list[Piece]]) -> list[tuple[list[int], list[bool]]]:
-        """Token ids and which are supervised. Batched: every piece alone, and every piece behind its left neighbour."""
-        alone = [text for pieces in sequences for text, _ in pieces]
-        behind = [one + two for pieces in sequences for (one, _), (two, _) in pairwise(pieces)]
-        texts = dict.fromkeys(alone + behind)
-        ids = dict(zip(texts, self._tokens(list(texts)), strict=True))
-        joined = []
-        for pieces in sequences:
-            tokens, supervised, left = list[int](), list[bool](), ""
-            for text, answer in pieces:
-                new = self._behind(left, text, ids)
-                tokens += new
-                supervised += [answer] * len(new)
-                left = text
-            joined.append((tokens, supervised))
-        return joined
-
-    def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:
-        """The tokens of a text that follows `left`, whose tokens are already fixed.
-
-        Where the two merge across the seam, a line break stands in for `left`: text after it is in mid-text too.
-        """
-        for anchor in (left, "\n") if left else ():
-            missing = [t for t in (anchor, anchor + text) if t not in ids]
-            ids.update(zip(missing, self._tokens(missing), strict=True))
-            if ids[anchor + text][: len(ids[anchor])] == ids[anchor]:
-                return ids[anchor + text][len(ids[anchor]) :]
-        return ids[text]
-
-    def _count(self, seen: Counter[str], n: int, examples: int, source: str, room: int) -> None:
-        """Turn the counters of one call into notes."""
-        of = f"of {n:,} {source} records"
-        cut = f"of {examples:,} {source} examples" if seen["unstable"] else of
-        apart = f"are one example an answer ({examples:,} examples in all): the chat template changes earlier turns"
-        foreign = f"answers in {n:,} {source} records do not begin as the chat template begins one: written as they stand"
-        ends = f"were longer than {room:,} tokens: their ends were cut (at most {seen['ends most']:,} tokens lost)"
-        prompts = f"had prompts too long for {room:,} tokens: cut from the left (at most {seen['prompts most']:,} lost)"
-        for what, text in {
-            "unstable": f"{of} {apart}",
-            "foreign": foreign,
-            "special": f"{of} spell out a special token in their text: it is read as that token",
-            "unanswered": f"{of} end in turns that nobody answers: these are not trained",
-            "prompts": f"{cut} {prompts}",
-            "ends": f"{cut} {ends}",
-        }.items():
-            if seen[what]:
-                self._note(f"{seen[what]:,} {text}.")
+    def _written(self, turns: Sequence[Turn], place: int) -> Written:
+        """The answer at `place` as the template writes it behind its prompt."""
+        prompt = self._prompt(turns[:place])
+        ending = ending_of(prompt) if self._knows_thoughts else ""
+        stem = prompt[: len(prompt) - len(ending)]
+        text = self._render(turns[: place + 1])
+        foreign = not (text.startswith(stem) and text.endswith(self._closing))
+        answer = text[len(stem) : len(text) - len(self._closing)]
+        if foreign:
+            answer = self.tokens.spell(turns[place].content)
+        if self._knows_thoughts:
+            thoughts, _ = split_thoughts(turns[place].content)
+            answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking)
+        stop = self.stop_text if self._stop_rendered or foreign else ""
+        return Written(prompt, answer, prompt + answer + stop, foreign)
 
 
-def fit(
-    tokens: list[int], supervised: list[bool], room: int, bos: int | None, seen: Counter[str]
-) -> tuple[list[int], list[bool]]:
-    """At most `room` tokens that keep the first answer, or as much of it as fits half the room.
+def _flat(pieces: Sequence[Sequence[int]]) -> Ids:
+    return tuple(token for piece in pieces for token in piece)
 
-    What is too long loses its end (the stop token with it: a cut answer never learns to stop). Only where the prompt
-    leaves the first answer no such place does the prompt lose its beginning, a BOS excepted.
-    """
-    start = supervised.index(True)
-    answer = next((i for i, s in enumerate(supervised[start:]) if not s), len(supervised) - start)
-    left = start + min(answer, room // 2) - room
-    if left > 0:
-        keep = int(tokens[0] == bos)
-        tokens, supervised = tokens[:keep] + tokens[left + keep :], supervised[:keep] + supervised[left + keep :]
-        seen["prompts"] += 1
-        seen["prompts most"] = max(seen["prompts most"], left)
-    if len(tokens) > room:
-        last = max(i for i in range(room) if supervised[i]) + 1
-        seen["ends"] += 1
-        seen["ends most"] = max(seen["ends most"], len(tokens) - last)
-        tokens, supervised = tokens[:last], supervised[:last]
-    return tokens, supervised
+
+def _common(one: Sequence[int], other: Sequence[int]) -> Ids:
+    """What both begin with."""
+    return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -90,16 +90,24 @@ def chats(codec: Codec, n: int) -> list[str]:
 
 
 def pairs(codec: Codec) -> list[tuple[str, str]]:
-    """Choices behind chat prompts, whole sentences, a context that ends in a blank, one too long."""
+    """Choices behind chat prompts, whole sentences, a prompt that opens its answer, one too long."""
     rng = random.Random(1)
     found = [(context, text(rng, rng.randrange(1, 6))) for context in chats(codec, 6) for _ in range(3)]
     found += [("", text(rng, 6)) for _ in range(4)]
     return [*found, (chats(codec, 1)[0] + "the ", "cat"), (chats(codec, 1)[0] + text(rng, 150), text(rng, 4))]
 
 
+def plain_pairs(bos: str) -> list[tuple[str, str]]:
+    """Continuations of plain texts that begin with BOS, with blanks on either side of the seam, and whole sentences."""
+    rng = random.Random(1)
+    found = [(f"{bos}{text(rng, 5)}:{end}", text(rng, rng.randrange(1, 6))) for end in (" ", "\n\n", "\n") for _ in range(4)]
+    found += [(bos + text(rng, 5), " " + text(rng, 3)) for _ in range(4)] + [("", text(rng, 6)) for _ in range(4)]
+    return [*found, (bos + text(rng, 150), " " + text(rng, 4))]
+
+
 def test_log_likelihoods_are_those_of_lm_eval(pair, reference):
     model, codec = pair
-    requests = asked("loglikelihood", *pairs(codec))
+    requests = asked("loglikelihood", *plain_pairs(codec.tokenizer.bos_token))
     ours = EvaluatedModel(model, codec, max_length=128).loglikelihood(requests)
     theirs = reference.loglikelihood(requests, disable_tqdm=True)
     assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-3)
@@ -130,9 +138,6 @@ def test_greedy_texts_are_those_of_lm_eval(pair, reference):
 
 
 KINDS = {
-    "choice": [
-        {"question": f"the {a} cat sat by", "choices": ["the house", "the old red house", "a dog"], "answer": 0} for a in "ab"
-    ],
     "pair": [
         {"question": "", "choices": [f"the cats by the {a} run", f"the cats by the {a} runs"], "answer": 0} for a in WORDS[:6]
     ],

@@ -181,7 +181,10 @@ def test_thoughts_are_trained_where_they_are_asked_for(bytes_only):
     on, off = chat(bytes_only, "qwen3", thinking=True), chat(bytes_only, "qwen3")
     assert segments(bytes_only, on.encode(thought, max_length=99)[0]) == [thought.messages[1].content + "<|im_end|>"]
     off.encode(thought, max_length=99)
-    assert "thoughts: these are switched off" in off.notes[0] and "do not begin as the chat template" in off.notes[1]
+    assert (
+        "thoughts: these are switched off" in off.notes[0]
+        and "begin with thoughts (<think>): these are left out" in off.notes[1]
+    )
 
 
 def test_a_template_without_system_puts_it_before_the_user(bytes_only):
@@ -209,11 +212,11 @@ def test_stop_ids(bytes_only, name, stops):
     assert bytes_only.convert_ids_to_tokens(chat(bytes_only, name).stop_ids) == stops
 
 
-def test_a_template_without_a_stop_gets_the_end_token(bytes_only):
+def test_a_template_without_a_stop_gets_the_end_token_where_an_answer_is_trained_and_not_in_prompts(bytes_only):
     template = chat(bytes_only, "bare")
-    example = template.encode(record(), max_length=200)[0]
-    assert segments(bytes_only, example) == ["because</s>", "\nYes. No</s>"]
-    assert whole(bytes_only, example).startswith("user: why?\nassistant: because</s>\nuser: and then?\nassistant: ")
+    one, two = template.encode(record(), max_length=200)
+    assert segments(bytes_only, one) == ["because</s>"] and segments(bytes_only, two) == ["\nYes. No</s>"]
+    assert whole(bytes_only, two).startswith("user: why?\nassistant: because\nuser: and then?\nassistant: ")
     assert any("</s> is added" in note for note in template.notes)
 
 
