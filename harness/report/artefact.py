@@ -12,15 +12,12 @@ so this is an upper reading of the artefact, and the protection of held-out fami
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.report.rows import Row
+from harness.report.summary import Summary
 from harness.stats import Analysis, Estimate, counted_twice, estimate_of
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 SEEN, HELD_OUT = "change:seen", "change:held_out"
 

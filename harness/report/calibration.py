@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.resample import draws, spread
+from harness.report.summary import Summary
 from harness.stats import Estimate
 
 BINS = 15
@@ -54,6 +55,11 @@ _MEASURES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, np.ndarray], n
     "nll_choice": ("nll_choice", _mean),
     "auroc": ("confidence", auroc),
 }
+
+
+def calibration_of(summary: Summary) -> pd.DataFrame:
+    """Return `calibration_table` of a comparison."""
+    return calibration_table(summary.scores, summary.base)
 
 
 def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:

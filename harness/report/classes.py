@@ -8,17 +8,15 @@ F1 stands beside it, with an interval over items drawn again (clusters), the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.report.resample import draws
+from harness.report.summary import Summary
 from harness.scoring import normalise
 from harness.stats import Estimate, estimate_of
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 COLUMNS = ["row", "task", "labels", "accuracy", "f1", "low", "high", "change", "change low", "change high", "n"]
 ACCURACIES = ("exact_match", "acc")

@@ -6,17 +6,15 @@ cover the choice of items, changes are against the base on the same items.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.report.resample import draws, estimated
+from harness.report.summary import Summary
 from harness.rules import Rule, parse_rules
 from harness.stats import Estimate, estimate_of
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 ALL = "all rules"
 KEYS = ["task", "item"]
@@ -87,7 +85,7 @@ def _number(kept: bool | None) -> float:
 
 def compliance(summary: Summary, row: str) -> Estimate:
     """The share of a row's outputs that keep all rules."""
-    table = summary.compliance
+    table = summary.computed(compliance_table)
     found = table[(table["row"] == row) & (table["rule"] == ALL)]
     if found.empty:
         return Estimate()

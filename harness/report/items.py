@@ -12,16 +12,14 @@ often are) too much is taken away, so the raw shares stand beside. Without choic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.report.resample import draws, ratio
+from harness.report.summary import Summary
 from harness.stats import estimate_of
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 KEYS = ["task", "metric", "item"]
 PROMPT = 300
@@ -45,7 +43,8 @@ def item_table(summary: Summary) -> pd.DataFrame:
 
 def most_forgotten(summary: Summary) -> pd.DataFrame:
     """The items that the base has right and every recipe has wrong, where there are two recipes or more."""
-    table, recipes = summary.items, _recipes(summary)
+    table = summary.computed(item_table)
+    recipes = _recipes(summary)
     if table.empty or len(recipes) < 2:
         return table.head(0)
     return table[table["lost_by"] == len(recipes)].sort_values(["family", *KEYS])

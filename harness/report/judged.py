@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.compliance import ALL
+from harness.report.classes import class_table
+from harness.report.compliance import ALL, broken_table, compliance_table
 from harness.report.summary import Summary
 
 MOST_SHOWN = 10
@@ -12,7 +13,8 @@ MOST_SHOWN = 10
 
 
 def rules(summary: Summary) -> dict[str, Any] | None:
-    table, broken = summary.compliance, summary.broken
+    table = summary.computed(compliance_table)
+    broken = summary.computed(broken_table)
     if table.empty:
         return None
     cells = {row: one.set_index("rule").to_dict("index") for row, one in table.groupby("row")}
@@ -25,7 +27,7 @@ def rules(summary: Summary) -> dict[str, Any] | None:
 
 
 def classes(summary: Summary) -> dict[str, Any] | None:
-    table = summary.classes
+    table = summary.computed(class_table)
     if table.empty:
         return None
     tasks = table.drop_duplicates("task").rename(columns={"task": "name"})[["name", "labels", "n"]].to_dict("records")

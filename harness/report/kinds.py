@@ -17,17 +17,15 @@ if at least 90 % of the bootstrap draws agree, else `unclear`; `none` where the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.report.resample import draws, ratio
+from harness.report.summary import Summary
 from harness.stats import Estimate, estimate_of
 from harness.store import among
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 BACK = 0.8
 """Share of a loss that must be back to call it recoverable; of a loss of form likelihood may show the rest, a fifth."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.calibration import TITLES
-from harness.report.items import most_forgotten
-from harness.report.quality import MEASURES, SETS
+from harness.report.calibration import TITLES, calibration_of
+from harness.report.items import flip_table, most_forgotten
+from harness.report.kinds import kind_table
+from harness.report.quality import MEASURES, SETS, phrases_of, quality_of
 from harness.report.summary import Summary
 
 KINDS = ("format", "recoverable", "true", "lost", "unclear", "none")
@@ -18,7 +19,7 @@ Values = dict[str, Any]
 
 
 def answers(summary: Summary) -> Values | None:
-    table = summary.quality
+    table = summary.computed(quality_of)
     sets = []
     for name, title in SETS.items():
         part = table[table["set"] == name]
@@ -26,12 +27,15 @@ def answers(summary: Summary) -> Values | None:
             measures = [measure for measure in MEASURES if measure.name in set(part["measure"])]
             cells = {row: one.set_index("measure").to_dict("index") for row, one in part.groupby("row")}
             sets.append({"id": name, "title": title, "measures": measures, "cells": cells, "prompts": part["prompts"].max()})
-    shown = sorted(summary.phrases if sets else (), key=[*map(tuple, summary.record.get("template") or [])].index)[:PHRASES]
+    # set phrases in the order of the record's template, the commonest first
+    order = [tuple(gram) for gram in summary.record.get("template") or []]
+    phrases = summary.computed(phrases_of) if sets else set()
+    shown = sorted(phrases, key=order.index)[:PHRASES]
     return {"sets": sets, "phrases": [" ".join(phrase) for phrase in shown]} if sets else None
 
 
 def calibration(summary: Summary) -> Values | None:
-    table = summary.calibration
+    table = summary.computed(calibration_of)
     keys = [(group, name) for group in sorted(set(table["group"]), reverse=True) for name in TITLES]
     cells = {row: one.set_index(["group", "measure"]).to_dict("index") for row, one in table.groupby("row")}
     titles = [f"{TITLES[name]}, {group}" for group, name in keys]
@@ -39,7 +43,7 @@ def calibration(summary: Summary) -> Values | None:
 
 
 def items(summary: Summary) -> Values | None:
-    lines = summary.flips.query("scope == 'all'").to_dict("records")
+    lines = summary.computed(flip_table).query("scope == 'all'").to_dict("records")
     if not lines:
         return None
     most = most_forgotten(summary)
@@ -54,7 +58,7 @@ def items(summary: Summary) -> Values | None:
 
 
 def kinds(summary: Summary) -> Values | None:
-    table = summary.kinds
+    table = summary.computed(kind_table)
     if table.empty:
         return None
     cells = {row: part.set_index("family").to_dict("index") for row, part in table.groupby("row")}

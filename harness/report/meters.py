@@ -9,19 +9,16 @@ training again, not what another comparison would find.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.report.curves import point_name
 from harness.report.format import number, share, si
-from harness.report.recommend import QUANTITIES, Advice, advice_of, candidates, limits_of
+from harness.report.recommend import QUANTITIES, Advice, advice_of, advise, candidates, limits_of
 from harness.report.rows import Row
 from harness.report.rule import Costs
+from harness.report.summary import Summary
 from harness.stats import Analysis, Estimate
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 NAMES = {"flops": "FLOPs", "seconds": "device-seconds", "tokens": "tokens", "steps": "steps"}
 
@@ -88,7 +85,7 @@ def other_meter(summary: Summary) -> OtherMeter:
     meter = "flops" if meter_of(summary) == "seconds" else "seconds"
     name, rows = NAMES[meter], candidates(summary)
     spent = {row.name: row.cost("ledger", meter) for row in rows}
-    found, chosen = summary.curves.spent, summary.advice.row
+    found, chosen = summary.curves.spent, summary.computed(advise).row
     if len(rows) < 2 or chosen is None:
         return OtherMeter(meter, "")
     if found is None or not all(_points(found, row.name) for row in rows):

@@ -14,7 +14,7 @@ from harness.report.format import points, signed, visible
 from harness.report.ink import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
 from harness.report.rows import TRACKS, Row
 from harness.report.summary import Summary
-from harness.report.tokens import weights, zones
+from harness.report.token_plots import weights, zones
 from harness.stats import MARGIN
 
 NAMED = 40

@@ -28,6 +28,7 @@ from harness.quality import (
     zlib_bits,
 )
 from harness.report.resample import draws, estimated, jackknifed
+from harness.report.summary import Summary
 from harness.stats import Estimate, estimate_of
 
 SETS = {
@@ -79,6 +80,16 @@ _CORPUS: dict[str, Callable[[Sequence[str], int], float]] = {
     "zlib_bits": zlib_bits,
 }
 COLUMNS = ["row", "set", "measure", "value", "low", "high", "change", "change low", "change high", "n", "prompts"]
+
+
+def quality_of(summary: Summary) -> pd.DataFrame:
+    """Return `quality_table` of a comparison."""
+    return quality_table(summary.answers, summary.computed(phrases_of), summary.base, summary.record)
+
+
+def phrases_of(summary: Summary) -> set[tuple[str, ...]]:
+    """Return `domain_phrases` of a comparison."""
+    return domain_phrases(summary.record, summary.texts(summary.base), summary.answers, summary.base)
 
 
 def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:

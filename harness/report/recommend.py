@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +11,8 @@ from harness.limits import STANDARD, Limits, parse_limits
 from harness.report import rule
 from harness.report.format import number, points, rough, share, si
 from harness.report.rows import TRACKS, Row
+from harness.report.summary import Summary
 from harness.stats import Analysis, Estimate
-
-if TYPE_CHECKING:
-    from harness.report.summary import Summary
 
 NOBODY = "no recipe"
 """Name of the choice where no recipe gains and keeps the limits."""
@@ -120,7 +117,7 @@ def choices(summary: Summary) -> list[Choice]:
     """The recipes that gain for sure, the highest gain first: what the page's fields choose from."""
     rows = [row for row in candidates(summary) if summary.estimate("gain", row.name).low > 0]
     rows.sort(key=lambda row: -summary.estimate("gain", row.name).value)
-    shares = summary.advice.shares
+    shares = summary.computed(advise).shares
     found = []
     for row in rows:
         loss, kept = -summary.estimate("change", row.name).low, summary.estimate("retention", row.name).low

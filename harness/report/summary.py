@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from harness.report import claims
-from harness.report.calibration import calibration_table
-from harness.report.classes import class_table
-from harness.report.compliance import broken_table, compliance_table
 from harness.report.curves import Curves, read_curves
 from harness.report.frontier import Plane, Standing, standings
-from harness.report.items import flip_table, item_table
-from harness.report.kinds import kind_table
-from harness.report.quality import domain_phrases, quality_table
-from harness.report.recommend import Advice, advise
 from harness.report.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
 from harness.report.stages import Stages, read_stages
-from harness.report.tokens import token_tables
 from harness.report.trials import read_trials
 from harness.stats import Analysis, Estimate, analyse
 from harness.store import Comparison, RunStore, among, read_texts
 
+T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
 """Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
 
@@ -54,6 +47,8 @@ class Summary:
     """What people's ratings came to."""
     known: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
     """Estimates asked for before: large tables are asked the same many times."""
+    made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
+    """What `computed` has computed."""
 
     @property
     def base(self) -> str:
@@ -110,55 +105,11 @@ class Summary:
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
 
-    @cached_property
-    def quality(self) -> pd.DataFrame:
-        """Measures of the free answers, a line each (harness/report/quality.py)."""
-        return quality_table(self.answers, self.phrases, self.base, self.record)
-
-    @cached_property
-    def phrases(self) -> set[tuple[str, ...]]:
-        """Set phrases of the domain (harness/report/quality.py)."""
-        return domain_phrases(self.record, self.texts(self.base), self.answers, self.base)
-
-    @cached_property
-    def calibration(self) -> pd.DataFrame:
-        """ECE and its like on choice items (harness/report/calibration.py)."""
-        return calibration_table(self.scores, self.base)
-
-    @cached_property
-    def items(self) -> pd.DataFrame:
-        """Every item with every row's score (harness/report/items.py)."""
-        return item_table(self)
-
-    @cached_property
-    def flips(self) -> pd.DataFrame:
-        """What each recipe forgot and learned, in all and by family and channel."""
-        return flip_table(self)
-
-    @cached_property
-    def kinds(self) -> pd.DataFrame:
-        """What kind of forgetting each recipe shows in each family (harness/report/kinds.py)."""
-        return kind_table(self)
-
-    @cached_property
-    def compliance(self) -> pd.DataFrame:
-        """How often each row keeps the rules (harness/report/compliance.py); empty without rules."""
-        return compliance_table(self)
-
-    @cached_property
-    def broken(self) -> pd.DataFrame:
-        """The outputs that break one."""
-        return broken_table(self)
-
-    @cached_property
-    def classes(self) -> pd.DataFrame:
-        """Macro-F1 of classification tasks (harness/report/classes.py)."""
-        return class_table(self)
-
-    @cached_property
-    def tokens(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """What was trained on by token loss, and what weights methods gave it (harness/report/tokens.py)."""
-        return token_tables(self)
+    def computed(self, make: Callable[[Summary], T]) -> T:
+        """Return `make(self)`, computed at the first call: a derived table is asked for in many places."""
+        if make not in self.made:
+            self.made[make] = make(self)
+        return self.made[make]
 
     @cached_property
     def gain_unit(self) -> str:
@@ -182,11 +133,6 @@ class Summary:
     def references(self) -> list[str]:
         plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
         return [plain[name] for name in REFERENCES if name in plain]
-
-    @cached_property
-    def advice(self) -> Advice:
-        """What the rule chooses among all recipes, under the plan's limits (harness/report/recommend.py)."""
-        return advise(self)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:

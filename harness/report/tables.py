@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.compliance import compliance
+from harness.report.compliance import compliance, compliance_table
 from harness.report.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.frontier import Rank, Standing
+from harness.report.recommend import advise
 from harness.report.rows import Row
 from harness.report.summary import Summary
 from harness.stats import Estimate
@@ -44,7 +45,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= _spread("worst family change", summary.estimate(f"change:family:{worst}", row.name))
     line |= _claims(summary, row.name)
     line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
-    line |= _spread("compliance", compliance(summary, row.name)) if len(summary.compliance) else {}
+    line |= _spread("compliance", compliance(summary, row.name)) if len(summary.computed(compliance_table)) else {}
     line |= {
         name: value
         for scale in summary.scales
@@ -79,7 +80,8 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
         for name in ("p", "holm p"):
             line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
         line[f"least p vs {reference}"] = change.least_p
-    line["chosen probability"] = summary.advice.shares.get(row, 0.0) if summary.advice.shares else math.nan
+    shares = summary.computed(advise).shares
+    line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
     return line | _standing(summary.standings.get(row)) | _matched(summary, row)
 
 
@@ -169,7 +171,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
         found = summary.contrast(row.name, reference)
         line[f"Holm p, ΔR vs {reference}"] = _holm(found)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
-    if len(summary.compliance):
+    if len(summary.computed(compliance_table)):
         kept = compliance(summary, row.name)
         line["rules kept (%)"] = with_interval(Estimate(100 * kept.value, 100 * kept.low, 100 * kept.high, n=kept.n))
     if summary.scales:

@@ -15,6 +15,7 @@ from harness.report.meters import other_meter
 from harness.report.recommend import (
     Advice,
     advice_sentence,
+    advise,
     describe,
     limits_of,
     out_sentence,
@@ -56,7 +57,7 @@ def verdict_of(summary: Summary) -> Verdict:
         return Verdict("No recipe ended: there is nothing to judge.", rule)
     if not any(summary.estimate("gain", row.name).known for row in done):
         return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
-    advice = summary.advice
+    advice = summary.computed(advise)
     if all("no gain for sure" in advice.out.get(row.name, ()) for row in done):
         sentence = "No recipe gained measurably in the domain, so there is no price to compare."
         return Verdict(sentence, rule, details=_failed(summary), advice=advice)

@@ -9,6 +9,7 @@ import pytest
 from harness.report import Report
 from harness.report.appendix import settings
 from harness.report.tables import records
+from harness.report.tokens import token_tables
 
 
 def text(report: Report, name: str) -> str:
@@ -46,7 +47,7 @@ def test_json_holds_the_numbers_of_the_table(report: Report):
 
 
 def test_weights_are_means_over_all_steps(report: Report):
-    _, table = report.summary.tokens
+    _, table = report.summary.computed(token_tables)
     assert set(table["row"]) == {"lora+nlirg"}
     assert table["weight"].tolist()[:2] == pytest.approx([0.2, 1.0]) and table["tokens"].tolist() == [0.5, 0.5, 0]
     assert table["weight"].isna().tolist() == [False, False, True]

@@ -82,7 +82,7 @@ def test_a_choice_of_general_data_names_the_choice_without(summary_of):
     rows = {name: ROWS[name] for name in ("base", "sft", "mix")} | {"careful": ("recipe", "free", 0.3, 0.01)}
     summary = summary_of(rows=rows, items=1.0)
     summary.record["plan"]["require"] = "loss=10"
-    assert verdict_of(summary).row == "mix" and "the same rule takes careful" in track_advice(summary, summary.advice)
+    assert verdict_of(summary).row == "mix" and "the same rule takes careful" in track_advice(summary, summary.computed(advise))
 
 
 def test_where_no_family_stands_above_chance_nothing_is_chosen(summary_of):

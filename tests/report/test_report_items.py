@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.report import Report
-from harness.report.items import item_flips, most_forgotten
+from harness.report.items import flip_table, item_flips, item_table, most_forgotten
 from harness.stats import analyse
 
 
@@ -47,7 +47,7 @@ def test_the_truth_of_a_know_or_guess_world_is_found(k):
 
 
 def test_items_all_recipes_lose(report: Report):
-    items = report.summary.items
+    items = report.summary.computed(item_table)
     recipes = [row.name for row in report.summary.recipes if row.done]
     most = most_forgotten(report.summary)
     assert len(most) and (most["base"] == 1).all() and (most[recipes] == 0).all(axis=None)
@@ -64,7 +64,7 @@ def test_a_task_where_lower_is_better_has_no_right_answers(summary_of):
 
 
 def test_counts_add_up_over_families(report: Report):
-    table = report.summary.flips
+    table = report.summary.computed(flip_table)
     whole = table[table["scope"] == "all"].set_index("row")
     parts = table[table["scope"].str.startswith("family:")].groupby("row")[["n", "n11", "n10", "n01", "n00"]].sum()
     pd.testing.assert_frame_equal(whole[parts.columns], parts.loc[whole.index])

@@ -8,7 +8,7 @@ import pytest
 from fake_store import build
 
 from harness.report import write_report
-from harness.report.kinds import kind_of
+from harness.report.kinds import kind_of, kind_table
 from harness.store import ITEM_COLUMNS, read_json, write_json
 
 
@@ -68,7 +68,7 @@ def comparison(tmp_path_factory):
 
 def test_planted_kinds_are_found(comparison):
     report = write_report(*comparison, reps=50)
-    found = report.summary.kinds.set_index("family")
+    found = report.summary.computed(kind_table).set_index("family")
     assert found["kind"].to_dict() == {"arithmetic": "recoverable", "chat": "true", "facts": "format", "grammar": "none"}
     assert found.loc["arithmetic", "recovered"] == 100 and found.loc["chat", "recovered"] < 20
     assert found.loc["facts", "known"] == 0 and found.loc["facts", "said"] < -30
@@ -86,5 +86,5 @@ def test_without_a_probe_a_loss_is_not_sorted_further(comparison):
     for entry in record["rows"]:
         entry["evals"].pop("probe")
     write_json(folder / "comparison.json", record)
-    found = write_report(folder, store, reps=50).summary.kinds.set_index("family")["kind"]
+    found = write_report(folder, store, reps=50).summary.computed(kind_table).set_index("family")["kind"]
     assert found[["arithmetic", "chat"]].to_list() == ["lost", "lost"] and found["facts"] == "format"

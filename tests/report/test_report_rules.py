@@ -8,8 +8,8 @@ import pytest
 from fake_store import build
 
 from harness.report import write_report
-from harness.report.classes import macro_f1
-from harness.report.compliance import compliance
+from harness.report.classes import class_table, macro_f1
+from harness.report.compliance import broken_table, compliance, compliance_table
 from harness.report.summary import summarise
 from harness.store import read_comparison, read_json, write_json
 
@@ -33,7 +33,7 @@ def answered(summary):
 def test_shares_are_of_the_outputs_a_rule_is_about(tmp_path):
     _, _, summary = told(tmp_path)
     outputs = answered(summary).query("primary and task == 'finance_answers'")
-    table = summary.compliance.set_index(["row", "rule"])
+    table = summary.computed(compliance_table).set_index(["row", "rule"])
     for row in ("base", "sft"):
         own = outputs[outputs["row"] == row]
         kept = ~own["output"].str.contains("I am sorry")
@@ -62,8 +62,8 @@ def test_offending_outputs_are_listed(tmp_path):
 
 def test_without_rules_there_is_no_section(tmp_path):
     folder, store, summary = told(tmp_path, rules=[])
-    assert summary.compliance.empty
-    assert summary.broken.empty
+    assert summary.computed(compliance_table).empty
+    assert summary.computed(broken_table).empty
     write_report(folder, store, reps=200)
     assert 'id="rules"' not in (folder / "report.html").read_text()
 
@@ -84,7 +84,7 @@ def test_macro_f1_is_sklearns():
 
 def test_tasks_of_labels_get_their_f1(tmp_path):
     _, _, summary = told(tmp_path, rules=[])
-    assert summary.classes.empty  # every item has an answer of its own there
+    assert summary.computed(class_table).empty  # every item has an answer of its own there
     scores = answered(summary)
     labels = scores["item"].str.extract(r"(\d+)$")[0].astype(int) % 3
     named = scores["task"].eq("finance_answers") & scores["primary"]
@@ -92,7 +92,7 @@ def test_tasks_of_labels_get_their_f1(tmp_path):
     scores.loc[named, "output"] = np.where(scores["score"][named] == 1, scores["target"][named], "I am sorry")
     summary.__dict__["texts"] = lambda row: scores[scores["row"] == row]
     del summary.__dict__["classes"]
-    table = summary.classes.set_index("row")
+    table = summary.computed(class_table).set_index("row")
     assert set(table["task"]) == {"finance_answers"}
     assert table.loc["sft", "labels"] == 3
     assert table.loc["sft", "f1"] > table.loc["base", "f1"]

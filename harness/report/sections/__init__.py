@@ -13,7 +13,7 @@ from harness.report.flips import explorer, read_flips
 from harness.report.frontier import Plane
 from harness.report.meters import NAMES, other_meter
 from harness.report.plots import heat_grid
-from harness.report.recommend import choices, limits_of, rule_sentence
+from harness.report.recommend import advise, choices, limits_of, rule_sentence
 from harness.report.rows import TRACKS, Row
 from harness.report.stages import STAGES, stage_table
 from harness.report.summary import Summary
@@ -44,7 +44,7 @@ def _table(summary: Summary) -> Values:
     return {
         "tuning": {row.name: tuning(summary, row) for row in summary.rows},
         "costs": {row.name: costs(row) for row in summary.rows},
-        "chosen": summary.advice.shares,
+        "chosen": summary.computed(advise).shares,
         "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
         "domains": summary.stages.domains if summary.stages else [],
         "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
