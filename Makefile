@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
-# Every option of harness/plan.py (a test holds this list to it), and PLAN: DATA=finance.json becomes --data 'finance.json'
+# Every option of harness/plan/plan.py (a test holds this list to it), and PLAN: DATA=finance.json becomes --data 'finance.json'
 OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
 	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
 	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
@@ -29,9 +29,9 @@ check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted ba
 	@$(BIN)/lethe check $(if $(PLAN),$(call quoted,$(PLAN))) $(foreach o,ONLY JUNIT OUT,$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o))))) $(if $(ACCEPT),--accept)
 
 docs: $(VENV)/ready  ## rebuild docs/methods.md, docs/formats.md and lethe/api.py from the code
-	$(BIN)/python -m harness.docs
-	$(BIN)/python -m harness.formats_page
-	$(BIN)/python -m harness.python_api
+	$(BIN)/python -m harness.recipes.methods_page
+	$(BIN)/python -m harness.files.formats_page
+	$(BIN)/python -m harness.plan.python_api
 
 test: $(VENV)/ready-dev  ## the fast tests
 	$(PYTEST) -m "not slow"

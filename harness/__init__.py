@@ -2,7 +2,4 @@
 
 from lethe import compare
 
-PROTOCOL = 3
-"""Raised whenever old and new scores may not share a table."""
-
 __all__ = ["PROTOCOL", "compare"]

@@ -144,7 +144,7 @@ class Run(ABC):
         """(n,) how hard `model` finds each example; charged as `reading`, one forward over all.
 
         `by`: `loss`, the mean token loss in nats, or `similarity`, how far that exceeds what the model's own entropy lets
-        expect (mean z_loss - z_entropy over its tokens, harness/reading.py).
+        expect (mean z_loss - z_entropy over its tokens, harness/decoding/difficulty.py).
         """
 
     @abstractmethod
@@ -204,7 +204,7 @@ class Method:
     search: ClassVar[dict[str, tuple[float, float]]] = {}
     """Setting -> range, for tuning."""
     bounds: ClassVar[dict[str, str | tuple[str, ...]]] = {}
-    """Setting -> what it may be: an interval as "[0, 1]" or "(0, inf)", or a tuple of words (harness/bounds.py)."""
+    """Setting -> what it may be: an interval as "[0, 1]" or "(0, inf)", or a tuple of words (harness/text/bounds.py)."""
     plain: ClassVar[bool] = False
     """Whether it fills no hook on purpose."""
     lr_scale: float = 1.0
@@ -331,3 +331,17 @@ def overrides(method: Method, hook: str) -> bool:
 def blocks_of(model: nn.Module) -> nn.ModuleList:
     """The model's transformer blocks, in order: its longest list of modules."""
     return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
+
+
+PLACES = {
+    "": "chooses among the base's own weights",
+    "linear": "adds to the linear layers",
+    "feed_forward": "adds behind the feed-forward layers",
+    "blocks": "adds blocks",
+    "tokens": "adds virtual tokens",
+}
+"""Where a method adds parameters (`Method.adds`), in the order of wrapping: what is added later is not wrapped in turn."""
+
+
+CHAINED_PLACES = frozenset({"linear", "feed_forward"})
+"""Places whose methods go together; every other method stands alone on this axis."""

@@ -26,7 +26,7 @@ def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # what does not fold, or has no layer, is refused by trying it (harness/recipe_trial.py)
+        )  # what does not fold, or has no layer, is refused by trying it (harness/setup/recipe_trial.py)
         return get_peft_model(model, LoraConfig(target_modules=named, **settings), autocast_adapter_dtype=False)
 
 

@@ -10,7 +10,7 @@ from lethe.place import take_own_harness
 def main() -> int:
     """Run one command; returns its exit code."""
     take_own_harness()
-    from harness.cli import main as run
+    from harness.commands.cli import main as run
 
     return run()
 

@@ -1,4 +1,4 @@
-"""The Python API. Written by `make docs` from the fields of harness/plan.py; change those, not this."""
+"""The Python API. Written by `make docs` from the fields of harness/plan/plan.py; change those, not this."""
 
 from __future__ import annotations
 

@@ -108,16 +108,16 @@ def inside(folder: str) -> int:
     asked = json.loads((place / "asked.json").read_text(encoding="utf-8"))
     sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
     take_own_harness()
-    from harness.faults import handled
+    from harness.commands.faults import handled
 
     def work() -> int:
-        from harness.plan import make_plan
+        from harness.plan.load import make_plan
 
         options = asked["options"]
         file, quiet = options.pop("plan", None), options.pop("quiet", False)
         plan = make_plan(options, file)
 
-        from harness.comparison import run  # imports torch: not before the plan is known to be sound
+        from harness.commands.compare import run
 
         outcome = run(plan, quiet)
         for failure in outcome.failed:

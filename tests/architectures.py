@@ -194,7 +194,7 @@ class Subject:
     """A model of one architecture on disk, as runs meet it."""
 
     def __init__(self, name: str, folder: Path):
-        from harness.model import BaseModel, weights_hash
+        from harness.models.base_model import BaseModel, weights_hash
 
         self.folder = folder
         self.model = build(name)
@@ -204,43 +204,44 @@ class Subject:
         self.base = BaseModel(str(folder / "model"), None, weights_hash(self.weights), count, 256)
 
     def forward(self) -> str:
-        from harness.capabilities import forward_faults
+        from harness.decoding.capabilities import forward_faults
 
         return next((f"refused: {fault}" for fault in forward_faults(self.model)), "yes")
 
     def stored(self) -> str:
-        from harness.model import own_weights, weights_hash
+        from harness.models.base_model import own_weights, weights_hash
 
         loaded = self.base.load(torch.float32)
         return "yes" if weights_hash(own_weights(loaded)) == self.base.hash else "no: other weights come back"
 
     def decoding(self) -> str:
-        from harness.capabilities import tried
+        from harness.decoding.capabilities import tried
 
         return tried(self.model).decoding
 
     def shared(self) -> str:
-        from harness.shared import longest_shared
+        from harness.decoding.prefix_tree import longest_shared
 
         return "yes" if longest_shared(self.model) else "no"
 
     def packed(self) -> str:
-        from harness.packing import check_packing
+        from harness.models.packed_attention import check_packing
 
         check_packing(self.base.load(torch.float32))
         return "yes"
 
     def priced(self) -> str:
-        from harness.model import empty_model
-        from harness.price import price_of
+        from harness.models.base_model import empty_model
+        from harness.models.flops import price_of
 
         price_of(empty_model(self.base.path), backward=True)
         return "yes"
 
     def trains(self, recipe: str) -> str:
         """Two steps; what is stored of the model must give the trained one's logits."""
-        from harness.model import collate, logits_at
-        from tests.training import examples, make_run, trained
+        from harness.models.batches import collate
+        from harness.models.forward import logits_at
+        from tests.support.training import examples, make_run, trained
 
         run = make_run(self.base, recipe, allowed=2)
         weights, _ = trained(run, self.folder / recipe)
@@ -299,7 +300,8 @@ TEXT = """# Architectures
 
 Written by `python -m tests.architectures`: transformers {transformers}, peft {peft}, torch {torch}, on a CPU. Every
 architecture is tried as a tiny random model (two layers, width 32, windows of 8 tokens). One that is not here is tried in the
-same way on its own weights when it is planned, and refused where it is not right (`harness/capabilities.py`). {count} are tried
+same way on its own weights when it is planned, and refused where it is not right (`harness/decoding/capabilities.py`). {count}
+are tried
 here, {whole} pass everything.
 
 {meaning}

@@ -62,7 +62,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def base(tiny_path: str):
-    from harness.model import open_base
+    from harness.decoding.open_model import open_base
 
     return open_base(tiny_path)
 

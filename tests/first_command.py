@@ -17,8 +17,10 @@ from unittest import mock
 import psutil
 import torch
 
-from harness import cli, comparison, engines, report, unchanged
-from harness.evaluation import EvaluationPlan
+from harness.commands import cli, compare, unchanged
+from harness.report import write
+from harness.setup.evaluations import EvaluationPlan
+from harness.workers import dispatch
 
 MACHINES: dict[str, dict[str, Any]] = {
     "as published": {"bf16": True},
@@ -63,15 +65,15 @@ def planned(arguments: list[str]) -> dict[str, Any]:
         return SimpleNamespace(summary=None, table=None)
 
     patches = [
-        mock.patch.object(comparison, "load_tasks", lambda _: []),
+        mock.patch.object(compare, "load_tasks", lambda _: []),
         mock.patch.object(EvaluationPlan, "make", lambda *_: EvaluationPlan(dict.fromkeys(kinds, "0"), [], (), False)),
-        mock.patch.object(comparison, "pace", lambda _: 1e-12),
-        mock.patch.object(comparison, "_failures", lambda *_: []),
-        mock.patch.object(comparison, "where", dict),
-        mock.patch.object(engines, "run_all", lambda *_: None),
-        mock.patch.object(report, "write_report", written),
-        mock.patch.object(report, "show", lambda _: None),
-        mock.patch.object(report, "shown", lambda _: ""),
+        mock.patch.object(compare, "pace", lambda _: 1e-12),
+        mock.patch.object(compare, "_failures", lambda *_: []),
+        mock.patch.object(compare, "where", dict),
+        mock.patch.object(dispatch, "run_all", lambda *_: None),
+        mock.patch.object(write, "write_report", written),
+        mock.patch.object(write, "show", lambda _: None),
+        mock.patch.object(write, "shown", lambda _: ""),
         mock.patch.object(unchanged, "remember", lambda *_: None),
         contextlib.redirect_stderr(told),
         contextlib.redirect_stdout(told),

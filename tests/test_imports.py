@@ -1,68 +1,138 @@
-"""Who may import whom (docs/design.md)."""
+"""The order of folders under harness/, and who may import whom (docs/architecture.md)."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = ("harness.quality", "harness.answer_format", "harness.rules", "harness.scoring")
-READ = tuple(f"harness.{name}" for name in ("store", "stats", "report", "errors", "limits"))
-"""Pure functions of texts, which the report may call."""
+HARNESS = ROOT / "harness"
+FOLDERS = [
+    "",
+    "text",
+    "store",
+    "stats",
+    "files",
+    "data",
+    "tokens",
+    "recipes",
+    "models",
+    "plan",
+    "decoding",
+    "training",
+    "tasks",
+    "evaluation",
+    "setup",
+    "runs",
+    "workers",
+    "report.summary",
+    "report.tables",
+    "report.figures",
+    "report.verdict",
+    "report.page",
+    "report",
+    "gate",
+    "commands.annotate",
+    "commands",
+]
+"""Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
+LIGHT = ("", "text", "store", "stats", "files", "plan", "report", "gate")
+"""Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
+LARGEST = 12
+"""Modules of one folder, at most."""
 
 
-def imports(path: Path, top_level: bool = False) -> set[str]:
-    """Modules a file imports; `top_level` leaves out what functions import when called."""
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file below the checkout."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def folder_of(path: Path) -> str:
+    """Return the dotted name of a file's folder, counted from harness/."""
+    return ".".join(path.parent.relative_to(HARNESS).parts)
+
+
+MODULES = {module_of(path): path for path in sorted(HARNESS.rglob("*.py"))}
+
+
+def imported(path: Path, top_level: bool = False) -> set[str]:
+    """Return the modules that a file imports, those for type checkers and inside functions included.
+
+    `top_level` leaves out what functions import when they are called.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level else list(ast.walk(tree))
-    found: set[str] = set()
-    for node in nodes:
+    names: set[str] = set()
+    for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-    return found
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                names.add(submodule if submodule in MODULES else node.module)
+    return names
+
+
+IMPORTS = {name: imported(path) & MODULES.keys() for name, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_folder_imports_only_from_folders_below_it(name):
+    own = FOLDERS.index(folder_of(MODULES[name]))
+    above = {other for other in IMPORTS[name] if FOLDERS.index(folder_of(MODULES[other])) > own}
+    assert not above
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Modules that import nothing, then those that import only such, and so on: none may be left over."""
+    left = {name: set(targets) - {name} for name, targets in IMPORTS.items()}
+    while free := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+def test_every_folder_is_small_and_opens_with_a_sentence():
+    sizes = Counter(folder_of(path) for path in MODULES.values() if path.name != "__init__.py")
+    assert {folder: size for folder, size in sizes.items() if size > LARGEST} == {}
+    for folder in FOLDERS:
+        opening = HARNESS / Path(*folder.split(".")) / "__init__.py"
+        tree = ast.parse(opening.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree)
+        assert folder == "" or len(tree.body) == 1, f"{opening} holds more than its sentence"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "trainers").glob("*.py")), ids=lambda p: p.name)
 def test_methods_import_the_contract_its_tools_and_nothing_else_of_ours(path):
-    ours = {name for name in imports(path) if name.split(".")[0] in ("harness", "trainers", "suites", "tests")}
+    ours = {name for name in imported(path) if name.split(".")[0] in ("harness", "trainers", "suites", "tests")}
     assert ours <= {"harness.contract", "harness.toolbox"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness").rglob("*.py")), ids=lambda p: p.name)
-def test_the_harness_names_no_method_and_no_suite(path):
-    named = {name for name in imports(path) if name.split(".")[0] in ("trainers", "suites", "tests")}
-    assert not named
+@pytest.mark.parametrize("name", MODULES)
+def test_the_harness_names_no_method_and_no_suite(name):
+    assert not {other for other in imported(MODULES[name]) if other.split(".")[0] in ("trainers", "suites", "tests")}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "report").rglob("*.py")), ids=lambda p: p.name)
-def test_the_report_reads_store_and_statistics_only(path):
-    ours = {name for name in imports(path) if name.startswith("harness")}
-    assert all(name.startswith((*READ, *TEXTS)) for name in ours), ours
-
-
-LIGHT = "bounds bundled recipe_text plan plan_faults cluster rules scoring numbers limits files lease store stats measures"
-LIGHT += " doing pacing errors cli records quality answer_format calibration rewrites again question results"
-LIGHT += " faults early budget_text unchanged"
-LIGHT += " announce baseline check evidence exact gate judge merge reproduce"
-LIGHT += " fields opening jsontext row sources choices turns itemrow itemfile rewrite near data"
-
-
-@pytest.mark.parametrize("name", LIGHT.split())
-def test_light_modules_do_not_import_torch(name):
-    assert not {module.split(".")[0] for module in imports(ROOT / "harness" / f"{name}.py", top_level=True)} & HEAVY
+@pytest.mark.parametrize("name", [name for name in MODULES if folder_of(MODULES[name]).split(".")[0] in LIGHT])
+def test_light_folders_do_not_import_torch(name):
+    if name in ("harness.contract", "harness.toolbox"):  # what plug-ins see is tensors
+        return
+    assert not {module.split(".")[0] for module in imported(MODULES[name], top_level=True)} & HEAVY
 
 
 @pytest.mark.parametrize(
-    "module",
-    ["harness.cli", "harness.report", "harness.plan", "harness.gate, harness.merge, harness.reproduce, harness.report.site"],
+    "modules",
+    [
+        "harness.commands.cli",
+        "harness.report.write",
+        "harness.commands.check, harness.commands.merge, harness.commands.reproduce",
+    ],
 )
-def test_importing_them_brings_no_torch(module):
-    code = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
+def test_importing_them_brings_no_torch(modules):
+    code = f"import sys, {modules}; sys.exit(bool({{'torch', 'transformers'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

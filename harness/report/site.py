@@ -19,11 +19,12 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
-from harness.report import format as shown
-from harness.report.card import card
-from harness.store import key_of, read_json, replacing
+from harness.report.summary import format as shown
+from harness.report.verdict.model_card import card
+from harness.store.files import read_json, replacing
+from harness.store.schema import key_of
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "site_pages"
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
 DOWNLOADS = ("report.html", "verdict.json", "table.csv", "table.md", "table.tex", "comparison.json")

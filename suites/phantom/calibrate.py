@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from harness.comparison import compare
-from harness.report.rows import dig
-from harness.report.summary import summarise
-from harness.store import RunStore, read_comparison
+from harness.commands.compare import compare
+from harness.report.summary.rows import dig
+from harness.report.summary.summary import summarise
+from harness.store.comparisons import read_comparison
+from harness.store.runs import RunStore
 from suites.phantom.repeated import Repeated, repeat
 
 HERE = Path(__file__).resolve().parent

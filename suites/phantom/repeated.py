@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.stats import analyse
-from harness.store import NAMES, RunStore, read_comparison
+from harness.stats.analysis import analyse
+from harness.store.comparisons import read_comparison
+from harness.store.runs import RunStore
+from harness.store.schema import NAMES
 from suites.phantom.words import stream
 
 QUANTITIES = ("change", "gain")

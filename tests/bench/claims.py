@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.bundled import embedded
-from harness.plan import make_plan
-from harness.report.format import number, points, rough, with_interval
-from harness.report.summary import Summary
-from harness.report.tables import markdown, reading_table
-from harness.stats import Estimate
+from harness.plan.load import make_plan
+from harness.report.summary.format import number, points, rough, with_interval
+from harness.report.summary.summary import Summary
+from harness.report.tables.main_table import markdown, reading_table
+from harness.stats.analysis import Estimate
 from tests.bench.worlds import FEW, World, apart, measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "claims.md"

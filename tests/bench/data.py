@@ -54,7 +54,7 @@ def conversation(turns: int) -> dict[str, Any]:
 
 def measure(path: str) -> dict[str, float]:
     """Seconds of this process, and its peak in MiB."""
-    from harness.data import load_dataset
+    from harness.data.split import load_dataset
 
     before = time.process_time()
     load_dataset(path)

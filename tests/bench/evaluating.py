@@ -26,11 +26,12 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
 from harness.bundled import embedded
-from harness.lm import Codec, EvaluatedModel
-from harness.model import load_model
-from harness.prepared import Prepared
-from harness.tasks import load_suite
-from harness.template import ChatTemplate
+from harness.evaluation.codec import Codec
+from harness.evaluation.lm_eval_model import EvaluatedModel
+from harness.evaluation.prepared_task import Prepared
+from harness.models.loading import load_model
+from harness.tasks.suites import load_suite
+from harness.tokens.chat_template import ChatTemplate
 
 BATCHES = (8, 16, 32, 64, 128)
 KINDS = {"multiple choice": "multiple_choice", "generation": "generate_until", "rolling": "loglikelihood_rolling"}

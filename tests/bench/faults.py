@@ -9,7 +9,7 @@ import torch
 from scipy.stats import rankdata
 
 from harness.bundled import embedded
-from harness.datatools import DataFile, contradictions
+from harness.commands.data import DataFile, contradictions
 
 
 def auroc(scores: torch.Tensor, positive: torch.Tensor) -> float:

@@ -8,7 +8,7 @@ same adapters, kernels and checkpointing. Documents lie end to end: with us each
 flash-attn is installed (`bfd`), and elsewhere cuts rows out of the stream of tokens (`wrapped`), its fastest without.
 
 Tokens a second are over all steps but the first two, the device synchronised before each reading of the clock. The fraction
-of the peak counts the FLOPs of the model by its shape (`harness/price.py`), without what checkpointing computes again.
+of the peak counts the FLOPs of the model by its shape (`harness/models/flops.py`), without what checkpointing computes again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from typing import Any
 
 import torch
 
-from harness.budget import Ledger, clock
+from harness.bundled import ROOT
 from harness.contract import Example
-from harness.environment import set_environment
-from harness.gpus import GPUS
-from harness.kernels import kernels_of
-from harness.model import BaseModel
-from harness.price import Shape
-from harness.protocol import Training, TrainingData
-from harness.recipes import parse_recipe
-from harness.run import TrainingRun
-from harness.train import train
-from harness.where import ROOT, peak_memory, where
+from harness.models.base_model import BaseModel
+from harness.models.device_memory import peak_memory
+from harness.models.flops import Shape
+from harness.models.kernels import kernels_of
+from harness.plan.gpus import GPUS
+from harness.recipes.recipe import parse_recipe
+from harness.store.provenance import where
+from harness.training.ledger import Ledger, clock
+from harness.training.loop import train
+from harness.training.protocol import Training, TrainingData
+from harness.training.run import TrainingRun
+from harness.workers.environment import set_environment
 
 SHAPES = {
     "0.6B": (151936, 1024, 3072, 28, 16, 8, 128, True),
@@ -59,7 +61,7 @@ NAMES = {
     "NVIDIA L40S": "l40s",
     "NVIDIA GeForce RTX 4090": "4090",
 }
-"""What CUDA calls a GPU -> its name in harness/gpus.py. The peak of any other one is not guessed."""
+"""What CUDA calls a GPU -> its name in harness/plan/gpus.py. The peak of any other one is not guessed."""
 MICRO, STEP = 8192, 32768
 SKIPPED = 2
 """Steps before the clock counts: memory is allocated and kernels are chosen in them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.report.format import MISSING, number
+from harness.report.summary.format import MISSING, number
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "results" / "published" / "finance" / "table.csv"

@@ -22,8 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.report import write_report
-from harness.store import ITEM_COLUMNS, RunStore, key_of, write_json
+from harness.report.write import write_report
+from harness.store.files import write_json
+from harness.store.runs import RunStore
+from harness.store.schema import ITEM_COLUMNS, key_of
 
 FAMILIES, CHANNELS = 20, ("generation", "choice", "likelihood")
 WORDS = ("the", "model", "said", "that", "quarterly", "value", "of", "company", "seven", "is", "above", "what", "was", "asked")

@@ -25,7 +25,7 @@ SIZES, TASKS, ITEMS, STEPS = (100, 1_000, 10_000), 10, 100, 60
 
 def items() -> pd.DataFrame:
     """1,000 items: two tasks of the domain, eight general ones, half of them seen."""
-    from harness.store import ITEM_COLUMNS
+    from harness.store.schema import ITEM_COLUMNS
 
     number = np.arange(TASKS * ITEMS)
     task = number // ITEMS
@@ -61,7 +61,8 @@ def log() -> str:
 
 def make(root: Path, runs: int) -> Path:
     """A store of so many runs, and the comparison's folder."""
-    from harness.store import key_of, write_json
+    from harness.store.files import write_json
+    from harness.store.schema import key_of
 
     rng, table, steps = np.random.default_rng(0), pa.Table.from_pandas(items(), preserve_index=False), log()
     place, luck = table.column_names.index("score"), rng.random(len(table))
@@ -91,8 +92,8 @@ def measure(folder: Path) -> dict[str, float]:
     import resource
     from functools import wraps
 
-    from harness import report
-    from harness.store import RunStore
+    from harness.report import write
+    from harness.store.runs import RunStore
 
     store, seconds = RunStore(folder.parent / "runs"), {}
 
@@ -107,12 +108,12 @@ def measure(folder: Path) -> dict[str, float]:
 
         return call
 
-    report.read_comparison = timed("read", report.read_comparison)  # type: ignore[attr-defined]
-    report.summarise = timed("compare", report.summarise)
+    write.read_comparison = timed("read", write.read_comparison)  # type: ignore[attr-defined]
+    write.summarise = timed("compare", write.summarise)
     found = store.keys()
     ended = timed("index", lambda: [store.run(key).status == "done" for key in found])()
     assert all(ended)
-    timed("report", report.write_report)(folder, store)
+    timed("report", write.write_report)(folder, store)
     seconds["report"] -= seconds["read"] + seconds["compare"]
     return seconds | {"all": sum(seconds.values()), "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

@@ -21,10 +21,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
-from harness.material import Material, gather
-from harness.plan import make_plan
-from harness.specs import RunSpec, run_specs, training_run
-from harness.train import train
+from harness.plan.load import make_plan
+from harness.setup.material import Material, gather
+from harness.setup.specs import RunSpec, run_specs, training_run
+from harness.training.loop import train
 
 
 def ours(material: Material, spec: RunSpec, steps: int) -> float:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from harness.bundled import embedded
-from harness.comparison import compare
-from harness.report.format import rough
-from harness.report.summary import Summary, summarise
-from harness.report.tables import costs
-from harness.stats import Estimate, estimate_of
-from harness.store import RunStore, read_comparison
+from harness.commands.compare import compare
+from harness.report.summary.format import rough
+from harness.report.summary.summary import Summary, summarise
+from harness.report.tables.main_table import costs
+from harness.stats.analysis import Estimate, estimate_of
+from harness.store.comparisons import read_comparison
+from harness.store.runs import RunStore
 
 RECIPES = """
     sft low_lr sort(order=easy) sort(order=mixed) sort(order=hard)

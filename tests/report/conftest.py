@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fake_store import build
 
-from harness.report import Report, write_report
-from harness.report.summary import Summary, summarise
-from harness.store import read_comparison
+from harness.report.summary.summary import Summary, summarise
+from harness.report.write import Report, write_report
+from harness.store.comparisons import read_comparison
 
 
 @pytest.fixture(scope="session")

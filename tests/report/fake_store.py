@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.store import ITEM_COLUMNS, RunStore, key_of, write_json
+from harness.store.files import write_json
+from harness.store.runs import RunStore
+from harness.store.schema import ITEM_COLUMNS, key_of
 
 HOSTILE = [
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",

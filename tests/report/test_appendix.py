@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from harness.report import Report
-from harness.report.appendix import settings
-from harness.report.tables import records
-from harness.report.tokens import token_tables
+from harness.report.tables.appendix import settings
+from harness.report.tables.main_table import records
+from harness.report.tables.tokens import token_tables
+from harness.report.write import Report
 
 
 def text(report: Report, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_store import ROWS
 
-from harness.report.artefact import artefacts, reference_of
+from harness.report.tables.artefact import artefacts, reference_of
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "mix", "replay")}
 

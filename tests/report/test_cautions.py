@@ -10,12 +10,14 @@ import pytest
 from fake_store import ROWS
 from rich.console import Console
 
-from harness.records import Record, Turn
-from harness.report import show, write_report
-from harness.report.card import card
-from harness.report.cautions import COUNTED, cautions, warnings
-from harness.report.tables import full_table
-from harness.template import ChatTemplate
+from harness.files.records import Record
+from harness.files.turns import Turn
+from harness.report.tables.main_table import full_table
+from harness.report.verdict.cautions import COUNTED, cautions, warnings
+from harness.report.verdict.model_card import card
+from harness.report.verdict.terminal import show
+from harness.report.write import write_report
+from harness.tokens.chat_template import ChatTemplate
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "mix+lora")}
 

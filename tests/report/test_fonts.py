@@ -8,15 +8,15 @@ import pytest
 from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.ft2font import FT2Font
 
-from harness.report import fonts
-from harness.report.ink import Plot, figure, style
+from harness.report.figures import fonts
+from harness.report.figures.style import Plot, figure, style
 
 
 @pytest.fixture
 def nothing_installed(monkeypatch):
     """As on a machine with matplotlib's own fonts only."""
     monkeypatch.setattr(fonts, "fallbacks", lambda: ())
-    monkeypatch.setattr("harness.report.ink.fallbacks", lambda: ())
+    monkeypatch.setattr("harness.report.figures.style.fallbacks", lambda: ())
 
 
 def labelled(text: str) -> Plot:

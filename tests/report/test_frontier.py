@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
-from harness import stats
-from harness.report import claims
-from harness.report.curves import read_curves
-from harness.report.frontier import Plane, exclusive, hypervolume, pareto_ranks, rank_in, ranks_of, standings
+from harness.report.summary.curves import read_curves
+from harness.stats import analysis, claims
+from harness.stats.frontier import Plane, exclusive, hypervolume, pareto_ranks, rank_in, ranks_of, standings
 
 SOME = np.random.default_rng(5).integers(0, 6, (2, 200, 7)).astype(float)
 
@@ -101,7 +100,7 @@ def test_what_only_a_row_dominates_is_what_is_lost_without_it():
 
 def test_the_probability_of_a_rank_is_that_of_the_difference():
     scores = world(np.random.default_rng(2), x=(0.60, 0.70), y=(0.57, 0.73))
-    found = stats.analyse(scores, "base", reps=4000)
+    found = analysis.analyse(scores, "base", reps=4000)
     known = standings(found, "base", ["x", "y"])
     for name, field in (("gain", "gain"), ("change", "change")):
         difference = found.difference(name, "x", "y")
@@ -112,7 +111,7 @@ def test_the_probability_of_a_rank_is_that_of_the_difference():
 
 def test_a_row_that_another_beats_is_not_on_the_front():
     scores = world(np.random.default_rng(3), good=(0.7, 0.9), bad=(0.4, 0.5))
-    known = standings(stats.analyse(scores, "base", reps=500), "base", ["good", "bad"])
+    known = standings(analysis.analyse(scores, "base", reps=500), "base", ["good", "bad"])
     assert (known["good"].pareto.first, known["bad"].pareto.first, known["bad"].pareto.middle) == (1, 0, 2)
     assert known["bad"].added.value == 0 and known["good"].added.low > 20
 
@@ -120,7 +119,7 @@ def test_a_row_that_another_beats_is_not_on_the_front():
 def test_joint_draws_have_the_intervals_of_the_table():
     seeds = np.random.default_rng(4).normal(0.7, 0.1, (3, 1)).repeat(80, 1)
     scores = table({"base": np.ones(80), "x": seeds}, "general")
-    found = stats.analyse(scores, "base", reps=1000)
+    found = analysis.analyse(scores, "base", reps=1000)
     estimate = found.estimate("change", "x")
     assert np.quantile(found.draws("change", ["x"]), [0.025, 0.975]) == pytest.approx([estimate.low, estimate.high])
 
@@ -135,7 +134,7 @@ TRUE = {0.25: (0.30, 0.95), 0.5: (0.5, 0.85), 1.0: (0.6, 0.70)}
 """Fraction -> true domain and general score of the row whose retention is asked."""
 
 
-def curves(rng: np.random.Generator, reps: int) -> tuple[stats.Analysis, stats.Estimate, float]:
+def curves(rng: np.random.Generator, reps: int) -> tuple[analysis.Analysis, analysis.Estimate, float]:
     """One simulated comparison: its analysis, the retention at matched gain of `x`, and the gain that was matched."""
     luck = {"domain": rng.random(400), "general": rng.random(400)}
 
@@ -147,7 +146,7 @@ def curves(rng: np.random.Generator, reps: int) -> tuple[stats.Analysis, stats.E
     base = scored("base", 1.0, 0.0, 1.0)
     way = pd.concat([scored(row, at, *pair) for row in ("x", "y") for at, pair in TRUE.items()])
     final = pd.concat([base, scored("x", 1.0, *TRUE[1.0]), scored("y", 1.0, *TRUE[1.0])])
-    found = stats.analyse(final, "base", reps=reps)
+    found = analysis.analyse(final, "base", reps=reps)
     read = read_curves(final, way, pd.DataFrame(columns=way.columns), found, "base", reps)
     return found, read.matched.rows["x"], read.matched.target
 

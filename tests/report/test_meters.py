@@ -10,9 +10,9 @@ import pytest
 from fake_store import ROWS
 from rich.console import Console
 
-from harness.report import show
-from harness.report.meters import _read, budget_line, other_meter
-from harness.report.recommend import advise
+from harness.report.summary.recommend import advise
+from harness.report.verdict.meters import _read, budget_line, other_meter
+from harness.report.verdict.terminal import show
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix")}
 

@@ -16,11 +16,13 @@ import pytest
 from fake_store import HOSTILE, ROWS, build
 from test_report_browser import BROWSER, QUIET
 
-from harness.annotate import export_forms, import_ratings, ratings
-from harness.annotate.forms import SCALES
+from harness.commands.annotate import ratings
+from harness.commands.annotate.forms import SCALES, export_forms
+from harness.commands.annotate.ratings import import_ratings
 from harness.errors import PlanError
-from harness.report import write_report
-from harness.store import RunStore, read_json, write_json
+from harness.report.write import write_report
+from harness.store.files import read_json, write_json
+from harness.store.runs import RunStore
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +77,14 @@ def test_every_prompt_is_judged_for_every_row_and_equal_answers_once(exported):
 
 
 def test_the_chat_template_is_not_shown():
-    from harness.annotate.forms import _without_template
+    from harness.commands.annotate.forms import _without_template
 
     prompts = ["<bos><s>user\nWhat is <b>?</s>\n<s>assistant\n", "<bos><s>user\nWhat was it?</s>\n<s>assistant\n"]
     assert list(_without_template(prompts).values()) == ["What is <b>?", "What was it?"]
 
 
 def test_what_a_model_wrote_is_shown_and_not_run(tmp_path):
-    from harness.annotate.forms import render
+    from harness.commands.annotate.forms import render
 
     outputs = [{"id": str(i), "prompt": text, "output": text, "target": text} for i, text in enumerate(HOSTILE)]
     page = render("finance", "0" * 16, 1, outputs)
@@ -204,7 +206,7 @@ PROBE = """<!doctype html><title>probe</title><pre id=out></pre><iframe id=f src
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_a_form_is_filled_in_and_saved_in_chromium(exported, tmp_path):
-    from harness.annotate.forms import render
+    from harness.commands.annotate.forms import render
 
     out, _ = exported
     key = key_of_form(out)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from fake_store import ROWS
 
+from harness.commands.export import winner
 from harness.errors import PlanError
-from harness.export import winner
-from harness.limits import Limits, parse_limits
-from harness.plan import make_plan
-from harness.report import verdict_of
-from harness.report.recommend import NOBODY, advise, choices, limits_of, rule_sentence, sureness, track_advice
-from harness.report.tables import full_table
+from harness.plan.load import make_plan
+from harness.plan.values import Limits, parse_limits
+from harness.report.summary.recommend import NOBODY, advise, choices, limits_of, rule_sentence, sureness, track_advice
+from harness.report.tables.main_table import full_table
+from harness.report.verdict.verdict import verdict_of
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix", "mix+lora")}
 

@@ -8,11 +8,12 @@ import pytest
 from fake_store import build
 from sklearn.metrics import roc_auc_score
 
-from harness.report import write_report
-from harness.report.calibration import auroc, calibration_table, ece
-from harness.report.quality import domain_phrases, quality_table
-from harness.report.resample import draws, estimated, jackknifed, ratio
-from harness.store import ITEM_COLUMNS, read_json, write_json
+from harness.report.tables.answer_quality import domain_phrases, quality_table
+from harness.report.tables.calibration import auroc, calibration_table, ece
+from harness.report.write import write_report
+from harness.stats.resample import draws, estimated, jackknifed, ratio
+from harness.store.files import read_json, write_json
+from harness.store.schema import ITEM_COLUMNS
 
 ONCE = np.ones((1, 4))
 GOOD = [

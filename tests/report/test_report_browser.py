@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.recommend import choices
+from harness.report.summary.recommend import choices
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report import Report
-from harness.report.items import flip_table, item_flips, item_table, most_forgotten
-from harness.stats import analyse
+from harness.report.tables.item_flips import flip_table, item_flips, item_table, most_forgotten
+from harness.report.write import Report
+from harness.stats.analysis import analyse
 
 
 def test_the_formula_by_hand():

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from fake_store import build
 
-from harness.report import write_report
-from harness.report.kinds import kind_of, kind_table
-from harness.store import ITEM_COLUMNS, read_json, write_json
+from harness.report.tables.forgetting_kinds import kind_of, kind_table
+from harness.report.write import write_report
+from harness.store.files import read_json, write_json
+from harness.store.schema import ITEM_COLUMNS
 
 
 def near(value: float) -> np.ndarray:

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from fake_store import FAILED, ROWS, build
 
-from harness.report import Report, flips, summarise
-from harness.report.flips import read_flips
-from harness.report.format import visible
-from harness.report.page import _data_block
-from harness.report.page import page as page_of
-from harness.report.sections import SECTIONS
-from harness.store import read_comparison
+from harness.report.page import explorer
+from harness.report.page.explorer import read_flips
+from harness.report.page.page import _data_block
+from harness.report.page.page import page as page_of
+from harness.report.page.sections import SECTIONS
+from harness.report.summary.format import visible
+from harness.report.summary.summary import summarise
+from harness.report.write import Report
+from harness.store.comparisons import read_comparison
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "path", "use"}
 ABSENT = {"stages", "tuning"}
@@ -179,7 +181,7 @@ def test_sample_of_forgotten_items_is_stated(html: str):
 
 def test_the_sample_is_cut_where_the_page_is_full_worst_families_first(report: Report, monkeypatch: pytest.MonkeyPatch):
     whole = read_flips(report.summary)
-    monkeypatch.setattr(flips, "TEXT_BUDGET", 30_000)
+    monkeypatch.setattr(explorer, "TEXT_BUDGET", 30_000)
     part = read_flips(report.summary)
     assert 0 < len(part.items) < len(whole.items) == whole.forgotten == part.forgotten
     assert part.items == whole.items[: len(part.items)]
@@ -195,5 +197,5 @@ def test_every_file_is_written(report: Report):
 
 
 def test_report_never_imports_torch():
-    code = "import sys, harness.report; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, harness.report.write; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from fake_store import build
 
-from harness.report import write_report
-from harness.report.classes import class_table, macro_f1
-from harness.report.compliance import broken_table, compliance, compliance_table
-from harness.report.summary import summarise
-from harness.store import read_comparison, read_json, write_json
+from harness.report.summary.summary import summarise
+from harness.report.tables.classes import class_table, macro_f1
+from harness.report.tables.compliance import broken_table, compliance, compliance_table
+from harness.report.write import write_report
+from harness.store.comparisons import read_comparison
+from harness.store.files import read_json, write_json
 
 RULES = [
     {"name": "no apology", "forbidden": ["I am sorry"]},

@@ -12,11 +12,14 @@ import pytest
 from fake_store import ROWS, build
 from rich.console import Console
 
-from harness.report import Report, format, show, summarise, write_report
-from harness.report.plots import draw, tradeoff
-from harness.report.tables import latex, markdown
-from harness.stats import Estimate
-from harness.store import read_comparison
+from harness.report.figures.plots import draw, tradeoff
+from harness.report.summary import format
+from harness.report.summary.summary import summarise
+from harness.report.tables.main_table import latex, markdown
+from harness.report.verdict.terminal import show
+from harness.report.write import Report, write_report
+from harness.stats.analysis import Estimate
+from harness.store.comparisons import read_comparison
 
 GOLDEN = Path(__file__).parent / "golden_table.md"
 
@@ -163,7 +166,7 @@ def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):
 
 
 def test_a_plot_of_very_many_rows_names_the_fronts_and_says_so(report: Report, monkeypatch):
-    monkeypatch.setattr("harness.report.plots.NAMED", 3)
+    monkeypatch.setattr("harness.report.figures.plots.NAMED", 3)
     plots = {plot.name: plot.inline() for plot in draw(report.summary)}
     placed = sum(row.done and row.role != "control" for row in report.summary.rows)
     told = re.search(r">named: (\d) of (\d+), the base and the fronts<", plots["tradeoff"])

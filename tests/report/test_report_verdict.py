@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fake_store import FAILED, ROWS, build
 
-from harness.report import write_report
-from harness.report.cautions import warnings
-from harness.report.verdict import verdict_of
-from harness.store import read_json, write_json
+from harness.report.verdict.cautions import warnings
+from harness.report.verdict.verdict import verdict_of
+from harness.report.write import write_report
+from harness.store.files import read_json, write_json
 
 SEVERAL = (0, 1, 2, 3)
 """Seeds: one compares nothing, and two hardly."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.limits import Limits
-from harness.report.rule import Costs, Margins, Scores, broken, chosen
+from harness.plan.values import Limits
+from harness.report.summary.rule import Costs, Margins, Scores, broken, chosen
 
 LOSS = Limits(loss=5)
 

@@ -15,8 +15,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from harness.errors import PlanError
-from harness.report.card import card
 from harness.report.site import publish, slug
+from harness.report.verdict.model_card import card
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = "sft<script>alert('1')</script>"
@@ -147,7 +147,7 @@ def test_the_card_is_read_back_by_the_hubs_own_library(tmp_path):
 def test_it_works_without_torch_and_without_a_run_store(tmp_path):
     shutil.copytree(published(tmp_path / "a"), tmp_path / "alone")
     code = (
-        "import sys; from harness.cli import main;"
+        "import sys; from harness.commands.cli import main;"
         f"code = main(['publish', {str(tmp_path / 'alone')!r}, '--to', {str(tmp_path / 'site')!r}]);"
         "sys.exit(code or bool({'torch', 'transformers', 'lm_eval'} & set(sys.modules)))"
     )

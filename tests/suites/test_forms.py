@@ -10,9 +10,9 @@ import json
 import pytest
 
 from harness.bundled import find_suites
-from harness.collection import Collection, _source
 from harness.errors import PlanError
-from harness.tasks import load_suite
+from harness.tasks.lm_eval_collection import Collection, _source
+from harness.tasks.suites import load_suite
 
 ASKED = {"question": "What is red?", "choices": ["grass", "blood", "snow", "coal"], "answer": "B"}
 LETTERED = {"A": "grass", "B": "blood", "C": "snow", "D": "coal"}

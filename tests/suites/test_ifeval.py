@@ -9,11 +9,11 @@ from pathlib import Path
 import nltk
 import pytest
 
-from harness import constraints
 from harness.bundled import find_suites
-from harness.collection import Collection, _source
-from harness.itemfile import read_item_file
-from harness.items import ItemTask
+from harness.files import instructions
+from harness.files.item_file import read_item_file
+from harness.tasks.item_task import ItemTask
+from harness.tasks.lm_eval_collection import Collection, _source
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/general/eval/ifeval.jsonl"
 ANSWER = "Sure!\n<<A title>>\n* one, two\n* three\nIs that ALL?"
@@ -62,7 +62,7 @@ def on_hub(rows):
 def lm_evals_own(rows):
     collection = Collection(find_suites()["standard"], None)
     task = collection._build("ifeval", {"custom_dataset": _source([collection._forms["ifeval"](row) for row in rows])})
-    constraints.steady()
+    instructions.steady()
     return task, list(task.eval_docs)
 
 
@@ -102,7 +102,9 @@ def test_what_cannot_be_scored_is_counted_by_reason_with_its_cure(tmp_path, monk
     def absent(*_):
         raise LookupError("punkt_tab")
 
-    monkeypatch.setattr(constraints._checkers().instructions_registry.instructions.instructions_util, "count_sentences", absent)
+    monkeypatch.setattr(
+        instructions._checkers().instructions_registry.instructions.instructions_util, "count_sentences", absent
+    )
     rows = [row(0, CASES[0]), row(1, SPLIT[1]), row(2, ("keywords:letter_frequency", {"letter": "!"}))]
     (tmp_path / "i.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     (note,) = read_item_file(tmp_path / "i.jsonl").notes
@@ -115,4 +117,4 @@ def test_all_of_the_real_file_can_be_scored_but_two():
     found = read_item_file(REAL)
     assert len(found.kinds["instructions"]) == 539
     assert {"ifeval-1122", "ifeval-1129"}.isdisjoint(doc["id"] for doc in found.kinds["instructions"])
-    assert found.notes == [f"ifeval.jsonl: 2 of 541 items are left out: {constraints.DRAWN}."]
+    assert found.notes == [f"ifeval.jsonl: 2 of 541 items are left out: {instructions.DRAWN}."]

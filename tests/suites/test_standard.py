@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from harness.bundled import find_suites, for_own_models
-from harness.collection import Collection
-from harness.drawn import drawn, gathered, without
 from harness.errors import PlanError
-from harness.evaluate import Evaluator, item_score
-from harness.plan import Plan, resolve_places
-from harness.rules import broken, parse_rules
-from harness.stats import detectable
-from harness.tasks import load_suite
-from harness.template import ChatTemplate
+from harness.evaluation.evaluator import Evaluator, item_score
+from harness.plan.load import resolve_places
+from harness.plan.plan import Plan
+from harness.stats.analysis import detectable
+from harness.tasks.lm_eval_collection import Collection
+from harness.tasks.subset import drawn, gathered, without
+from harness.tasks.suites import load_suite
+from harness.text.rules import broken, parse_rules
+from harness.tokens.chat_template import ChatTemplate
 
 SUITES = find_suites()
 QUESTION = {"question": "Which is red?", "choices": ["grass", "blood", "snow", "coal"], "answer": "B"}

@@ -1,0 +1,1 @@
+"""One module a `lethe` command, and the parsing of its arguments. Nobody imports this folder."""

@@ -1,0 +1,1 @@
+"""Blind rating forms for people, and the ratings read back."""

@@ -1,0 +1,142 @@
+"""`lethe annotate import`: filled forms become means with intervals, agreement, and a column of the comparison's table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.commands.annotate.forms import SCALES
+from harness.errors import raise_faults
+from harness.store.files import read_json, write_json
+from harness.store.results import open_results
+
+OVERALL = "overall"
+"""The mean of an output's scales."""
+
+
+def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dict[str, Any]:
+    """Read filled forms and store what they say as results/<name>/people.json. Raises PlanError with all faults."""
+    results = open_results(out)
+    folder, record = results.folder(name), results.record(name)
+    filled, form = _read(folder / "people", files)
+    base = next((row["row"] for row in record["rows"] if row["role"] == "base"), "base")
+    ratings = pd.DataFrame(
+        [
+            {"annotator": annotator, "id": one, "scale": scale, "value": value}
+            for annotator, given in filled.items()
+            for one, scales in given.items()
+            for scale, value in scales.items()
+            if value is not None
+        ],
+        columns=["annotator", "id", "scale", "value"],
+    )
+    found = {"form": form["form"], "annotators": list(filled), "agreement": agreement(ratings, list(filled))}
+    found |= {"rows": judged(ratings, form["outputs"], base), "ratings": filled}
+    write_json(folder / "people.json", found)
+    return found
+
+
+def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, dict[str, dict[str, int | None]]], dict[str, Any]]:
+    """Annotator -> output -> scale -> rating of all files, and the form they fill in."""
+    faults: list[str] = []
+    filled: dict[str, dict[str, dict[str, int | None]]] = {}
+    forms: dict[str, Any] = {}
+    for file in files:
+        try:
+            given = json.loads(Path(file).read_text(encoding="utf-8"))
+            annotator, form = str(given["annotator"]), str(given["form"])
+            answers = dict(given["ratings"])
+        except FileNotFoundError:
+            faults.append(f"{file} does not exist")
+            continue
+        except (ValueError, KeyError, TypeError):
+            faults.append(f"{file} is no saved form: give the files that the forms' Save button writes")
+            continue
+        key = read_json(folder / f"{form}.json") if form.isalnum() else None
+        if key is None:
+            faults.append(f"{file} fills in form {form!r}, which this comparison never exported; is it of another one?")
+        elif annotator in filled:
+            faults.append(f"{file} is annotator {annotator}'s, whose ratings another file has too; keep one of them")
+        else:
+            forms[form] = key
+            faults += _faults(file, answers, {one["id"] for one in key["outputs"]})
+            filled[annotator] = answers
+    if len(forms) > 1:
+        faults.append(f"the files fill in {len(forms)} different exports; import those of one at a time")
+    raise_faults(faults or ([] if forms else ["give at least one saved form"]))
+    return filled, next(iter(forms.values()))
+
+
+def _faults(file: str, answers: dict[str, Any], known: set[str]) -> list[str]:
+    """What is wrong with one annotator's ratings."""
+    if strange := sorted(set(answers) - known):
+        return [f"{file} rates {len(strange)} outputs that its form does not have, {strange[0]!r} the first"]
+    found = []
+    for one, scales in answers.items():
+        good = isinstance(scales, dict) and set(scales) <= set(SCALES)
+        if not good or any(value is not None and (type(value) is not int or not 1 <= value <= 5) for value in scales.values()):
+            found.append(f"{file}: the ratings of {one} are {scales!r}; use whole numbers from 1 to 5, or null")
+    return found
+
+
+def agreement(ratings: pd.DataFrame, annotators: Sequence[str]) -> dict[str, float | None]:
+    """Scale -> Krippendorff's alpha, ordinal: 1 perfect, 0 chance; None where fewer than two rated alike, or all the same."""
+    found: dict[str, float | None] = {}
+    for scale in SCALES:
+        part = ratings[ratings["scale"] == scale].pivot_table(index="annotator", columns="id", values="value")
+        found[scale] = alpha(part.reindex(list(annotators)).to_numpy(float))
+    return found
+
+
+def alpha(table: np.ndarray) -> float | None:
+    """Krippendorff's alpha of (annotators, outputs) ordinal ratings, NaN where there is none (Krippendorff 2011)."""
+    import krippendorff
+
+    paired = table[:, (~np.isnan(table)).sum(0) >= 2] if table.size else table
+    if not paired.size or len(np.unique(paired[~np.isnan(paired)])) < 2:
+        return None
+    return float(krippendorff.alpha(reliability_data=table, level_of_measurement="ordinal"))
+
+
+def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) -> dict[str, dict[str, Any]]:
+    """Row -> scale -> {value, low, high, n} and the same of its change against the base, prompt by prompt.
+
+    An output's rating is the mean over its annotators. Intervals are Student's t over clusters of prompts (95 %): they tell
+    what other prompts would do, not other annotators.
+    """
+    scales = [*SCALES, OVERALL]
+    said = ratings.pivot_table(index="id", columns="scale", values="value").reindex(columns=list(SCALES))
+    said[OVERALL] = said.mean(axis=1)
+    lines = [
+        {"row": row, "id": one["id"], "item": one["item"], "cluster": one["cluster"]} for one in outputs for row in one["rows"]
+    ]
+    table = pd.DataFrame(lines).join(said, on="id")
+    wide = table.pivot_table(index=["cluster", "item"], columns="row", values=scales, dropna=False)
+    found: dict[str, dict[str, Any]] = {}
+    for row in sorted(set(table["row"])):
+        levels = {scale: wide[scale, row] for scale in scales}
+        changes = {scale: levels[scale] - wide[scale, base] for scale in scales if (scale, base) in wide}
+        found[row] = {scale: mean_over_clusters(levels[scale]) for scale in scales}
+        found[row]["change"] = {scale: mean_over_clusters(change) for scale, change in changes.items()}
+    return found
+
+
+def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
+    """{value, low, high, n}: the mean over clusters (first index level) of their means, Student's t interval; n prompts."""
+    from scipy.stats import t as student
+
+    known = values.dropna()
+    means = known.groupby(level=0).mean().to_numpy(float)
+    if not len(means):
+        return {"value": None, "low": None, "high": None, "n": 0}
+    value, n = float(means.mean()), len(means)
+    if n < 2:
+        return {"value": value, "low": None, "high": None, "n": len(known)}
+    half = float(student.ppf(0.975, n - 1)) * float(means.std(ddof=1)) / math.sqrt(n)
+    return {"value": value, "low": value - half, "high": value + half, "n": len(known)}

@@ -1,0 +1,94 @@
+"""`lethe check`: measure what a plan says, hold it against the accepted baseline, say so. Needs torch only to measure.
+
+`PLAN.toml` holds the options of a comparison and a table `[check]` with `tolerance` and `noise_seeds`. Beside it lie the
+baseline's two files, both committed: `PLAN.json`, made to be read in a diff, and `PLAN.items.json`, the accepted evidence.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from harness.bundled import embedded
+from harness.errors import PlanError, raise_faults
+from harness.gate.announce import junit as junit_report
+from harness.gate.announce import show, show_acceptance, step_summary
+from harness.gate.baseline import Gate, read_policy, write_baseline
+from harness.gate.evidence import evidence_of, read_evidence, write_evidence
+from harness.gate.judge import TOLERANCE
+from harness.gate.verdict import decide
+from harness.store.comparisons import read_comparison
+from harness.store.files import place, write_atomic
+from harness.store.results import Results, open_results
+
+NOISE_SEEDS = 3
+"""Seeds of each recipe that `--accept` runs to measure the noise floor."""
+
+
+def check(
+    plan: str | None = None,
+    accept: bool = False,
+    evidence: str | None = None,
+    junit: str | None = None,
+    only: str | None = None,
+    out: str = "results",
+) -> int:
+    """The whole command; returns its exit code. `only`: recipes of the plan, separated by spaces."""
+    from harness.plan.plan import split_recipes
+
+    gate = read_gate(Path(plan) if plan else embedded().folder / "check.toml")
+    names = tuple(split_recipes(only or ""))
+    if accept and names:
+        raise PlanError("--accept renews the whole baseline: leave --only away")
+    policy = None if accept else read_policy(gate, names)
+    if evidence:
+        found = read_evidence(place(evidence))
+    else:
+        found = measure(gate, open_results(out), max(gate.seeds, gate.noise_seeds) if accept else gate.seeds, names)
+        write_evidence(open_results(out).root / "check" / "evidence.json", found)
+    if policy is None:
+        show_acceptance(write_baseline(gate, found))
+        print(f"accepted: {gate.baseline} and {gate.items.name}; commit both")
+        return 0
+    verdict = decide(found, policy)
+    show(verdict)
+    if junit:
+        write_atomic(place(junit), junit_report(verdict))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as stream:
+            stream.write(step_summary(verdict))
+    return verdict.exit_code
+
+
+def read_gate(file: Path) -> Gate:
+    """The plan of a check. Raises PlanError with all faults of its table `[check]`; its other options are checked when used."""
+    try:
+        options = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"plan '{file}' does not exist; docs/ci.md shows one") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"plan '{file}' is not TOML: {error}") from None
+    own = options.pop("check", {})
+    tolerance, seeds = own.pop("tolerance", TOLERANCE), own.pop("noise_seeds", NOISE_SEEDS)
+    faults = [f"[check] has no option '{name}'; it has tolerance and noise_seeds" for name in own]
+    faults += [f"{name} is the check's own: leave it out of {file}" for name in ("out", "name") if name in options]
+    if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 <= tolerance < float("inf"):
+        faults.append(f"tolerance is a number of points from 0, not {tolerance!r}")
+    if not isinstance(seeds, int) or seeds < 2:
+        faults.append(f"noise_seeds is 2 or more, not {seeds!r}: one seed shows no noise")
+    raise_faults(faults)
+    return Gate(file, options, float(tolerance), seeds)
+
+
+def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Evidence made anew in a store of its own: an old run would only tell what an old tree did."""
+    from harness.commands.compare import carry_out
+    from harness.plan.load import make_plan
+
+    recipes = {"recipes": " ".join(only)} if only else {}
+    with results.scratch("check") as place:
+        own = {"out": str(place), "name": "gate", "seeds": seeds, "final_only": True, "keep": 0.0}
+        folder = carry_out(make_plan(gate.options | recipes | own))[0]
+        return evidence_of(read_comparison(folder, open_results(place).store))

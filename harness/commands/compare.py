@@ -1,0 +1,256 @@
+"""The conductor: plan -> runs -> store -> report."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.data.contamination import RULE
+from harness.doing import doing, spoken
+from harness.evaluation.backends import check_backend
+from harness.evaluation.evaluator import headline
+from harness.plan.load import make_plan, portable
+from harness.plan.plan import Plan
+from harness.recipes.catalogue import papers
+from harness.runs.tune import Tuning, select, trial_specs, trials_of
+from harness.setup.constant_answers import constant_rows
+from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contamination, without_retention_items
+from harness.setup.kept import Kept, answered, kept_rows
+from harness.setup.material import Material, gather
+from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
+from harness.store.files import place, read_json, write_json
+from harness.store.provenance import where
+from harness.store.question import free_name, given_name
+from harness.store.results import open_results
+from harness.store.runs import RunStore
+from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
+from harness.text.rules import read_format, read_rules
+from harness.text.text_quality import template
+from harness.workers.pace import pace
+from harness.workers.progress import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison came to."""
+
+    folder: Path
+    report: Any
+    """What was written: the table (pandas), the verdicts, the files."""
+    failed: list[str]
+    """Rows that did not end well, with the reason."""
+
+
+def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -> Outcome:
+    """Make every run that the store lacks, then the report. Raises PlanError before anything runs."""
+    return run(make_plan(options, plan_file), quiet)
+
+
+def run(plan: Plan, quiet: bool = False) -> Outcome:
+    """The same for a plan that is made already."""
+    from harness.report.write import write_report
+
+    with spoken(quiet):
+        folder, failed = carry_out(plan, quiet)
+        doing("writing the report: intervals, plots, page")
+        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
+
+
+def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
+    """A comparison but for its report: (its folder, what did not end well)."""
+    from harness.workers.dispatch import run_all
+
+    material, evaluation, allowed = prepare(plan)
+    said = print if not quiet else _silent
+    material, note = named(material, plan.name)
+    if note:
+        said(f"lethe: {note}", file=sys.stderr)
+    plan = material.plan
+    results = open_results(plan.out)
+    store = results.store
+
+    def run(specs: list[RunSpec]) -> None:
+        missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
+        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
+            run_all(missing, material, evaluation, store, progress.event)
+
+    trials = trials_of(material, allowed)
+    run(trial_specs(material, trials))
+    tuning = select(material, trials, store, evaluation.keys.get("dev"))
+    specs = run_specs(material, allowed, tuning.chosen)
+    run(specs)
+    # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
+    material, note = named(material, None)
+    folder = results.folder(str(material.plan.name))
+    earlier = read_json(folder / "comparison.json") or {}
+    kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+    for sentence in [*([note] if note else []), *kept.notes]:
+        said(f"lethe: {sentence}", file=sys.stderr)
+    constant = constant_rows(material, evaluation.keys, store)
+    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    return folder, _failures(specs, store, evaluation)
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Print nothing."""
+
+
+def named(material: Material, given: str | None) -> tuple[Material, str | None]:
+    """The material under the name of its results, and what to say of it.
+
+    A name that the user gave is refused where it holds another question; one that Lethe chose gives way to the next free one.
+    """
+    root, question = open_results(material.plan.out).root, question_of(material)
+    name = given_name(root, given, question) if given else free_name(root, str(material.plan.name), question)
+    return dataclasses.replace(material, plan=dataclasses.replace(material.plan, name=name.text)), name.note
+
+
+def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
+    """Load, check and price everything that `plan` asks: (material, evaluations, the budget's amount).
+
+    Nothing runs but a calibration where seconds bind.
+    """
+    if plan.answer_format:
+        read_format(plan.answer_format)
+    if plan.rules:
+        read_rules(plan.rules)
+    check_backend(plan.backend)
+    material = gather(plan)
+    doing("reading the suites")
+    tasks = load_tasks(material)
+    doing("looking for suite items that stand in the training data")
+    material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
+    return material, EvaluationPlan.make(material, tasks), _allowed(material)
+
+
+def _allowed(material: Material) -> float:
+    """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
+    plan = material.plan
+    doing("pricing the budget")
+    if plan.meter != "seconds" or material.budget.unit != "epochs":
+        return allowed_amount(material)
+    asked = {
+        "model": material.base.hash,
+        "device": plan.device,
+        "threads": plan.threads,
+        "training": material.training.question,
+    }
+    asked |= ranks_of(plan)
+    path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
+    kept = read_json(path) or asked | {"seconds_a_flop": pace(material)}
+    write_json(path, kept)
+    flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
+    return allowed_amount(flops) * kept["seconds_a_flop"]
+
+
+def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The order in which runs are made: the base, the recipes, and then the controls, which everybody expects to read 0.
+
+    So the first rows to end are those that all others are read against.
+    """
+    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+
+
+def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
+    """Mean scores of a finished run, to be shown; None where it has no final scores."""
+    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
+    return None if scores is None else headline(scores)
+
+
+def question_of(material: Material) -> dict[str, Any]:
+    """What makes two comparisons the same one: rows may be added to it, these may not change."""
+    plan = material.plan
+    return {
+        "protocol": PROTOCOL,
+        "model": material.base.hash,
+        "data": material.dataset.fingerprint,
+        "budget": plan.budget,
+        "meter": plan.meter,
+        "mode": plan.mode,
+        "max_length": plan.max_length,
+        "pack_length": plan.pack_length,
+        "gradient_checkpointing": plan.gradient_checkpointing,
+        "ranks": plan.ranks if plan.ranks > 1 else None,
+        "kernels": None if plan.kernels == "plain" else plan.kernels,
+        "compile": plan.compile or None,
+        "deepspeed": sharding_of(plan),
+        "batch_size": plan.batch_size,
+        "precision": plan.precision,
+        "scoring": None if plan.scoring == "float32" else plan.scoring,
+        "threads": plan.threads,
+        "learning_rate": material.training.learning_rate,
+        "tune": plan.tune,
+    }
+
+
+def _record(
+    earlier: dict[str, Any],
+    material: Material,
+    evaluation: EvaluationPlan,
+    specs: list[RunSpec],
+    kept: Kept,
+    tuning: Tuning,
+    constant: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """comparison.json, as docs/design.md has it."""
+    plan, dataset = portable(kept.added_to(material.plan)), material.dataset
+    specs = [*specs, *kept.specs]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "name": plan.name,
+        "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
+        "question": question_of(material),
+        "plan": dataclasses.asdict(plan),
+        "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
+        "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
+        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
+        | ({"stages": [stage.name for stage in material.stages]} if len(material.stages) > 1 else {}),
+        "suites": evaluation.summary,
+        "template": template(_answers(material)),
+        "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
+        "rules": read_rules(plan.rules) if plan.rules else [],
+        "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
+        "families": [family.record() for family in material.families],
+        "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
+        "where": where(),
+        "trials": [*tuning.record, *kept.trials],
+        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
+        "rows": [
+            {
+                "row": spec.row,
+                "recipe": spec.recipe,
+                "role": spec.role,
+                "track": spec.track,
+                "seed": spec.seed,
+                "key": spec.key,
+                "evals": evaluation.keys,
+            }
+            for spec in specs
+        ]
+        + constant,
+    }
+
+
+def _answers(material: Material) -> list[str]:
+    """What the domain is trained to say."""
+    return [turn.content for record in material.dataset.train for turn in record.messages if turn.role == "assistant"]
+
+
+def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan) -> list[str]:
+    failures = []
+    for spec in specs:
+        record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
+        if record["status"] != "done":
+            failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
+        elif not answered(spec, store, evaluation):
+            failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")
+    return failures

@@ -1,0 +1,137 @@
+"""`lethe plan`: what would run, and what it would cost, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.commands.compare import named, prepare
+from harness.doing import doing
+from harness.models.short_documents import SHORT
+from harness.plan.gpus import MFU, find_gpu
+from harness.plan.plan import Plan
+from harness.recipes.recipe import PLAIN, parse_recipe
+from harness.runs.pacing import spoken_time
+from harness.runs.timing import Scored, paces, scored
+from harness.runs.tune import trial_specs, trials_of
+from harness.setup.evaluations import EvaluationPlan
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec, run_specs, training_run
+from harness.stats.analysis import DISCORDANT, detectable
+from harness.training.memory_estimate import Sizer, Way
+from harness.workers.ray_cluster import describe
+
+PACE = 4e-15
+"""Seconds per FLOP of a GPU that is not named: a rough guess (a recent one at 250 TFLOP/s). CPUs are timed."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run's price."""
+
+    flops: float
+    seconds: float
+    """Of training, of all its devices together."""
+    scoring: float | None
+    """Seconds of its evaluations; None where they are not timed."""
+    memory: float
+    """Bytes on each device (harness/training/memory_estimate.py); on a CPU with the base's fp32 weights, which a GPU leaves to
+    the host."""
+
+
+def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | None) -> Cost:
+    """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, memory."""
+    plan, parameters = material.plan, material.base.parameters
+    cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
+    host = 0.0 if cuda else 4.0 * parameters
+    scoring = scored.seconds(spec) if scored else None
+    if spec.role == "base":
+        return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
+    run = training_run(material, spec)
+    if spec.meter == "flops":
+        flops = spec.allowed
+    elif spec.meter == "seconds":
+        flops = spec.allowed / pace
+    else:
+        step = next(run.steps())
+        price, tokens = run.step_price(step)
+        flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
+    longest = max(map(len, material.training_data.domain))
+    packed = spec.training.pack_length
+    sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, packed or longest, bool(packed))
+    return Cost(flops, flops * pace, scoring, host + sizer.size(Way.of(plan), squares=not cuda and longest <= SHORT).bytes)
+
+
+def print_cost(plan: Plan) -> None:
+    """The table of `lethe plan`."""
+    material, evaluation, allowed = prepare(plan)
+    material, note = named(material, plan.name)
+    trials = trial_specs(material, trials_of(material, allowed))
+    specs = [*trials[1:], *run_specs(material, allowed)]
+    console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
+    pool = len(material.training_data.general)
+    console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters")
+    console.print(f"trained in {plan.precision} and scored in {plan.scoring} on {plan.device}")
+    console.print(_spread(plan))
+    console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
+    console.print(f"general examples: {pool:,}")
+    _print_suites(console, evaluation.summary)
+    costs, timed = _costs(material, evaluation, specs)
+    seconds = "training, s" if timed else "training, device-seconds, rough"
+    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device")
+    for spec, cost in zip(specs, costs, strict=True):
+        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
+        scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
+        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}")
+        table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
+    console.print(table)
+    total = sum(cost.seconds + (cost.scoring or 0.0) for cost in costs)
+    at_once = plan.workers
+    if plan.ray:
+        told, at_once = describe(plan)
+        console.print(told)
+    if timed:
+        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.seconds + (cost.scoring or 0.0) for cost in costs)))
+        console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
+    else:
+        console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
+    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
+        console.print(f"note: {text}")
+
+
+def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
+    """The price of each run, and whether training and evaluation were timed here: where runs compute on this CPU."""
+    plan = material.plan
+    timed = plan.device == "cpu" and not plan.gpu and not plan.ray and plan.backend == "hf"
+    if not timed:
+        pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE
+        return [cost_of(material, spec, pace, None) for spec in specs], False
+    found = paces(material, specs)
+    scores = scored(evaluation.open(material))
+    doing("")
+    return [cost_of(material, spec, found.get(spec.recipe, found[PLAIN.text]), scores) for spec in specs], True
+
+
+def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
+    """Items of each family and the change that so many can show."""
+    table = Table("suite", "family", "items", "detectable change, points")
+    for suite in suites:
+        for family, items in suite["families"].items():
+            table.add_row(suite["name"], family, f"{items:,}", f"{detectable([items]):.1f}")
+        if len(suite["families"]) > 1:
+            sizes = list(suite["families"].values())
+            table.add_row(suite["name"], "their mean", f"{sum(sizes):,}", f"{detectable(sizes):.1f}", style="bold")
+    console.print(table)
+    console.print(
+        f"detectable: with 80 % power at 5 %, where one item in {1 / DISCORDANT:.0f} is answered otherwise than by the base"
+    )
+
+
+def _spread(plan: Plan) -> str:
+    """How a run is spread and sized, in words."""
+    parts = [f"{plan.gpus_per_run:g} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
+    parts += ["checkpointing"] if plan.gradient_checkpointing else []
+    return ", ".join([*parts, plan.deepspeed or ("data parallel" if plan.ranks > 1 else "one process")])

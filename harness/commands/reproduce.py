@@ -1,0 +1,140 @@
+"""`lethe reproduce`: run a published comparison from its own record, and say what differs, value by value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.commands.recorded import plan_of, refuse_another_question
+from harness.errors import PlanError
+from harness.plan.plan import split_recipes
+from harness.report.summary.format import MISSING, number, visible
+from harness.store.comparisons import read_comparison
+from harness.store.files import read_bytes, read_json
+from harness.store.results import open_results, results_of
+from harness.store.runs import RunStore
+
+COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
+"""Columns that differ between any two runs: told apart, not counted."""
+NAMES = ("keys",)
+"""Columns that name the question: they differ where the code or torch does."""
+RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "retention at matched gain")
+"""Beginnings of columns that hold a row against the others: not the same where only some rows are run."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value of the table."""
+
+    row: str
+    column: str
+    published: Any
+    now: Any
+
+
+def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = False) -> int:
+    """Run it in a store of its own under `out`, print what differs; 0 where every value is the published one, else 1."""
+    from harness.commands.compare import carry_out, prepare, question_of
+    from harness.report.write import write_report
+
+    results, name = results_of(folder)
+    place = results.folder(name)
+    record, published = results.record(name), published_table(place)
+    rows = tuple(split_recipes(only or ""))
+    if unknown := [row for row in rows if row not in published.index]:
+        raise PlanError(f"the table has no row {', '.join(unknown)}; it has {', '.join(published.index)}")
+    changes = {"recipes": " ".join(rows)} if rows else {}
+    plan = plan_of(record, out=out, tensorboard=None, **changes)
+    refuse_another_question(record["question"], question_of(prepare(plan)[0]), place)
+    again, failed = carry_out(plan, quiet)
+    table = write_report(again, open_results(out).store).table.set_index("row")
+    versions = differing_versions(where_of(record, place), where_of(read_json(again / "comparison.json"), again))
+    kept = [row for row in published.index if row in table.index or not rows]
+    apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]
+    found = differences(published.loc[kept].drop(columns=apart), table)
+    show(found, versions, len(kept))
+    return int(bool(failed or [one for one in found if one.column not in COSTS]))
+
+
+def published_table(folder: Path) -> pd.DataFrame:
+    """table.csv, by row."""
+    try:
+        return pd.read_csv(BytesIO(read_bytes(folder / "table.csv"))).set_index("row")
+    except FileNotFoundError:
+        raise PlanError(f"{folder} holds no table.csv to hold against; `lethe report` writes it") from None
+
+
+def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
+    """Values that are not equal, in the published order; a row or column on one side only has a difference each."""
+    found = []
+    written = _as_written(now)
+    for row in published.index:
+        if row not in written.index:
+            found.append(Difference(str(row), "the whole row", "there", None))
+            continue
+        before, after = published.loc[row].to_dict(), written.loc[row].to_dict()
+        for column in [name for name in published.columns if name not in NAMES]:
+            then, value = before[column], after.get(column)
+            if then != value and not (pd.isna(then) and pd.isna(value)):
+                found.append(Difference(str(row), column, then, value))
+    return found
+
+
+def _as_written(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as its own table.csv would read."""
+    return pd.read_csv(StringIO(table.to_csv())).set_index("row")
+
+
+def where_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Commit, packages and machine of a comparison: of its record, else of the first of its runs that the store has."""
+    if record.get("where"):
+        return record["where"]
+    runs = read_comparison(folder, RunStore(folder.parent / "runs")).runs if (folder.parent / "runs").is_dir() else []
+    return next((run["run"]["where"] for run in runs if run["run"]), {})
+
+
+def differing_versions(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs of commit, packages and machine, a line each."""
+    if not then:
+        return ["its machine and versions were not recorded"]
+    flat = [
+        {f"{part} {name}": value for part, told in one.items() for name, value in (told or {}).items()} for one in (then, now)
+    ]
+    return [
+        f"{name}: {flat[0].get(name, 'not recorded')}, here {flat[1].get(name, 'not there')}"
+        for name in sorted({*flat[0], *flat[1]})
+        if flat[0].get(name) != flat[1].get(name)
+    ]
+
+
+def show(found: list[Difference], versions: list[str], rows: int, console: Console | None = None) -> None:
+    """Print it: the verdict, each value, then what of machine and versions differs."""
+    console = console or Console()
+    values = [one for one in found if one.column not in COSTS]
+    costs = [one for one in found if one.column in COSTS]
+    if values:
+        console.print(Text(f"{len(values)} values of {rows} rows differ from what was published:", style="bold"))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("row", "value", "published", "now"):
+            table.add_column(name)
+        for one in values:
+            table.add_row(*(Text(visible(cell)) for cell in (one.row, one.column, _said(one.published), _said(one.now))))
+        console.print(table)
+    else:
+        console.print(Text(f"Reproduced: every value of {rows} rows is the published one.", style="bold"))
+    console.print(f"Costs differ in {len(costs)} places (seconds, memory): these do between any two runs.")
+    for line in versions:
+        console.print(Text(f"differs: {visible(line)}", style="dim"))
+
+
+def _said(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return MISSING
+    return number(float(value), 6) if isinstance(value, int | float) else str(value)

@@ -1,0 +1,1 @@
+"""Reading and writing text fast: shared prefixes, caches, continuous batching."""

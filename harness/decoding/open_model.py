@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import torch
+
+from harness.errors import raise_faults
+from harness.models.base_model import BaseModel, kept_buffers, own_weights, weights_hash
+from harness.models.checkpoint_files import check_files
+from harness.models.loading import config_of, context_length, load_model, load_tokenizer, value_faults, vocabulary_faults
+
+
+def open_base(path: str) -> BaseModel:
+    """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be used as it is."""
+    from harness.decoding.capabilities import capabilities_of, forward_faults
+
+    check_files(path)
+    config_of(path)
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, torch.float32)
+    faults = [*value_faults(model), *vocabulary_faults(model, tokenizer)] or list(forward_faults(model))
+    raise_faults([f"model '{path}': {fault}" for fault in faults])
+    able = capabilities_of(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    limit = context_length(model.config, tokenizer)
+    return BaseModel(
+        path, tokenizer, weights_hash(own_weights(model) | kept_buffers(model)), parameters, limit, tuple(able.notes)
+    )

@@ -1,0 +1,1 @@
+"""Scoring a model: one path for every model."""

@@ -1,0 +1,234 @@
+"""Free answers to a fixed set of domain and general prompts: greedy, sampled, and to the same prompts reworded.
+
+Suites cut an answer where their scorer stops reading; here every model may say up to 128 tokens, so that what it says when
+it does not stop is seen too. The texts are stored: measures over several outputs are taken from them by the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from harness.decoding import likelihood
+from harness.decoding.capabilities import continuations
+from harness.decoding.generate import Prompt, most_likely, sampled
+from harness.decoding.likelihood import Continuation
+from harness.decoding.prefix_tree import Ids
+from harness.evaluation.drift import Base
+from harness.evaluation.evaluator import Evaluator, undisturbed
+from harness.evaluation.lm_eval_model import EvaluatedModel
+from harness.evaluation.prepared_task import Prepared
+from harness.files.records import Record
+from harness.files.turns import Turn
+from harness.models.placement import token_budget_of, while_memory_runs_out
+from harness.store.journal import Journal
+from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
+from harness.text import answer_metrics, text_quality
+from harness.text.numbers import numbers
+from harness.text.rewordings import rewrites
+
+PROMPTS = 48
+"""Prompts of each group, spread evenly over its generation tasks."""
+SAMPLED = 24
+"""How many of them are answered by sampling too."""
+REWORDED = 24
+"""How many domain prompts are asked reworded; a general task's items declare their own rewrites."""
+LIMIT = 128
+"""Tokens an answer may have."""
+TEMPERATURE = 0.7
+SEED = 20251
+"""Of the sampled answers, the same for every model."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """One prompt, and what a good answer to it would be."""
+
+    group: str
+    item: str
+    cluster: str
+    metric: str
+    """How its answer is read where two answers are compared."""
+    text: str
+    """As the model reads it, chat template included."""
+    target: str
+    choices: tuple[str, ...]
+    reworded: tuple[str, ...]
+    """The same prompt in other words, likewise; empty where none is known."""
+
+
+class Outputs:
+    """Asks models for free answers. `key` names the question, as an Evaluator's does."""
+
+    def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
+        """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
+        self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
+        self._stops = evaluator.codec.stops
+        self.limit, self.scoring = min(LIMIT, max_length // 2), evaluator.scoring
+
+    @property
+    def key(self) -> str:
+        """Hash of everything asked."""
+        asked = [[p.group, p.item, p.metric, p.text, p.target, p.reworded] for p in self.prompts]
+        decoding = {"limit": self.limit, "temperature": TEMPERATURE, "seed": SEED, "sampled": SAMPLED}
+        decoding |= {} if self.scoring == "float32" else {"scoring": self.scoring}
+        return key_of({"protocol": PROTOCOL, "prompts": asked, "decoding": decoding, "measures": list(METRICS)})
+
+    def score(
+        self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
+    ) -> pd.DataFrame:
+        """One row an output and metric, as `ITEM_COLUMNS` lays out; `task` is `<group>_greedy` or `<group>_sampled`.
+
+        What the journal knows is not computed again.
+        """
+        once = (journal or Journal()).once
+        fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
+        with undisturbed(model), undisturbed(self.base()):
+            texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
+            self._stops = self.codec.template.stops(model)
+            found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
+            texts = [p.text for p in fewer]
+            drawn = once(["sampled", texts], lambda: self._answers(model, texts, sampled(TEMPERATURE)))
+            plain, again = found[: len(self.prompts)], iter(found[len(self.prompts) :])
+            rows = self._rows("greedy", self.prompts, plain) + self._rows("sampled", fewer, drawn)
+        for prompt, answer in zip(self.prompts, plain, strict=True):
+            others = [next(again) for _ in prompt.reworded]
+            if others:
+                rows.append(_row(prompt, "greedy", "stability", self._stability(prompt, answer, others)))
+        frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
+        return frame.astype(dict(ITEM_COLUMNS))
+
+    def _of(self, group: str) -> list[Open]:
+        return [prompt for prompt in self.prompts if prompt.group == group]
+
+    def _encoded(self, text: str) -> Ids:
+        """The prompt's tokens, its beginning cut where it leaves no room for an answer."""
+        return self.codec.encode([text])[0][-(self.max_length - self.limit) :]
+
+    def _answers(self, model: nn.Module, texts: Sequence[str], choose: Any) -> list[list[int]]:
+        """The continuation of each prompt, up to a stop token or the limit."""
+        prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
+        lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
+
+        def said(budget: int) -> list[list[int]]:
+            torch.manual_seed(SEED)
+            lm.token_budget = budget
+            return continuations(model, prompts, self._stops, budget, lm.room, choose)
+
+        return while_memory_runs_out(said, lm.token_budget) if prompts else []
+
+    def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[dict[str, Any]]:
+        """Quality of each answer, and its text beside its length."""
+        bits = self._base_bits(prompts, answers)
+        rows = []
+        for prompt, answer, one in zip(prompts, answers, bits, strict=True):
+            stopped = answer[-1] in self._stops
+            tokens = answer[:-1] if stopped else answer
+            text = self.codec.read(tokens, prompt.text)
+            values = text_quality.measure(text, tokens, stopped) | {"base_bits_per_byte": one}
+            for metric, value in values.items():
+                row = _row(prompt, decoding, metric, value)
+                if metric == "length_tokens":
+                    row |= {"primary": True, "prompt": prompt.text, "output": text, "target": prompt.target}
+                rows.append(row)
+        return rows
+
+    def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
+        """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
+        said = [[token for token in answer if token not in self._stops] for answer in answers]
+        sizes = [len(self.codec.decode(tokens).encode()) for tokens in said]
+        known = [i for i, size in enumerate(sizes) if size]
+        asked = [Continuation(self._encoded(prompts[i].text), tuple(said[i])) for i in known]
+        base = self.base()
+        values = likelihood.score(base, asked, token_budget_of(base)) if asked else []
+        values = dict(zip(known, values, strict=True))
+        return [-values[i][0] / math.log(2) / sizes[i] if i in values else math.nan for i in range(len(answers))]
+
+    def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
+        """Share of rewordings whose answer reads the same."""
+        first, *rest = (self._read(prompt, tokens) for tokens in (answer, *others))
+        return sum(one == first for one in rest) / len(rest)
+
+    def _read(self, prompt: Open, tokens: Sequence[int]) -> Any:
+        text = self.codec.read([token for token in tokens if token not in self._stops], prompt.text)
+        return read_answer(prompt.metric, text, prompt.choices)
+
+
+METRICS: dict[str, bool | None] = text_quality.METRICS | {"base_bits_per_byte": False, "stability": True}
+"""Metric -> whether higher is better (None: neither)."""
+
+
+def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
+    """What an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
+    if metric == "letter" and (index := answer_metrics.choice_letter(text, choices)) is not None:
+        return index
+    if metric == "numeric" and (found := numbers(text)):
+        return round(found[-1].value * (found[-1].factor or 1.0), 9)
+    return answer_metrics.normalise(text)
+
+
+def _row(prompt: Open, decoding: str, metric: str, value: float) -> dict[str, Any]:
+    name = f"{prompt.group}_{decoding}"
+    row = {"task": name, "family": name, "group": prompt.group, "seen": None, "channel": "degeneration", "metric": metric}
+    row |= {"primary": False, "higher_better": METRICS[metric], "item": prompt.item, "cluster": prompt.cluster}
+    return row | {"score": value, "chance": 0.0}
+
+
+# --- the fixed prompts -------------------------------------------------------------------------------------------------
+
+
+def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template: Any) -> list[Open]:
+    """The prompts: drawn by content, as many from each generation task of a group; `records`: those the domain's come from."""
+    known = {record.id: record for record in records}
+    found = []
+    for group in ("domain", "general"):
+        part = [task for task in tasks if task.told.group == group and task.task.OUTPUT_TYPE == "generate_until"]
+        drawn = [sorted(task.drawn(PROMPTS, 0), key=lambda place, t=task: t.ids[place]) for task in part]
+        picked = [
+            (task, places[turn])
+            for turn in range(PROMPTS)
+            for task, places in zip(part, drawn, strict=True)
+            if turn < len(places)
+        ]
+        for number, (task, place) in enumerate(picked[:PROMPTS]):
+            found.append(_open(task, place, known if number < REWORDED else {}, template))
+    return found
+
+
+def _open(task: Prepared, place: int, known: Mapping[str, Record], template: Any) -> Open:
+    doc, instance = task.docs[place], next(one for one in task.instances if one.doc_id == place)
+    given = doc if isinstance(doc, Mapping) else {}
+    targets = given.get("targets") or task.task.doc_to_target(doc)
+    target = targets[0] if isinstance(targets, (list, tuple)) and targets else targets
+    record = known.get(str(given.get("id", ""))) if task.told.group == "domain" else None
+    reworded = _reworded(record, template) if record else _declared(task, given, instance.args[0], template)
+    return Open(
+        task.told.group, task.ids[place], str(given.get("cluster") or task.ids[place]), task.told.metric.partition(",")[0],
+        instance.args[0], str(target), tuple(given.get("choices") or ()), tuple(reworded),
+    )  # fmt: skip
+
+
+def _reworded(record: Record, template: Any) -> list[str]:
+    """The prompt of a domain record with its last question reworded."""
+    place = record.answer
+    if place < 1 or record.messages[place - 1].role != "user":
+        return []
+    before, last = record.messages[: place - 1], record.messages[place - 1]
+    return [template.prompt((*before, Turn("user", text))) for text in rewrites(last.content)]
+
+
+def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any) -> list[str]:
+    """The rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
+
+    def asked(text: str) -> str:
+        return template.prompt((Turn("user", text),)) if task.told.chat else text
+
+    if not doc.get("rewrites") or asked(task.task.doc_to_text(doc)) != prompt:
+        return []
+    return [asked(str(text)) for text in doc["rewrites"]]

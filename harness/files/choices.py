@@ -1,0 +1,130 @@
+"""Options of a multiple-choice question and which of them is right, in the ways that files write them. No torch here."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.files.fields import ANSWERS, CHOICES, LETTERS
+from harness.files.row import Row, json_type, structured
+
+COLUMNS = tuple("ABCDE")
+LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\].:、]|$)\s*")
+"""B, (B), B., B), [B], B: and their small and full-width forms."""
+KEY_NAMES, TEXT_NAMES = ("key", "label", "id", "letter"), ("value", "text", "content", "option")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options in the order they are asked in, and what the file calls each: its letter, or a key of its own."""
+
+    texts: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def has_options(row: Row) -> bool:
+    """Whether a row brings options to choose from."""
+    return row.first(CHOICES) is not None or all(row.has(name) for name in COLUMNS[:2])
+
+
+def read_options(row: Row) -> Options | None:
+    """The row's options; None, and a fault, where they cannot be read."""
+    names = [name for name in CHOICES if row.has(name)]
+    if not names:
+        columns = [name for name in COLUMNS if row.has(name)]
+        return _options(row, "A", {name: row.value(name) for name in columns})
+    read = [_options(row, name, structured(row.value(name))) for name in names]
+    if len(read) == 2 and all(read) and read[0] != read[1]:
+        row.fault("has 'choices' and 'options', which mean the same and differ; keep one")
+    return read[0]
+
+
+def _options(row: Row, name: str, value: Any) -> Options | None:
+    pairs = _pairs(value)
+    if pairs is None or not 2 <= len(pairs) <= len(LETTERS):
+        size = f"a list of {len(pairs)}" if pairs else json_type(value)
+        row.fault(f"'{name}' is {size}; write a list of 2 to {len(LETTERS)} texts")
+        return None
+    before = len(row.faults)
+    texts = tuple(row.checked(f"'{name}' {place}", text) for place, (_, text) in enumerate(pairs, 1))
+    if len(row.faults) > before:
+        return None
+    return Options(texts, tuple(key for key, _ in pairs))
+
+
+def _pairs(value: Any) -> list[tuple[str, Any]] | None:
+    """(key, text) of each option; letters in order where the file gives no keys. Keys that are letters are put in order."""
+    if isinstance(value, dict) and {"text", "label"} <= value.keys():
+        texts, labels = value["text"], value["label"]
+        if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
+            return None
+        pairs = [(str(label), text) for label, text in zip(labels, texts, strict=True)]
+    elif isinstance(value, dict):
+        pairs = [(str(key), text) for key, text in value.items() if text is not None]
+    elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        pairs = [(str(_named(entry, KEY_NAMES)), _named(entry, TEXT_NAMES)) for entry in value]
+    elif isinstance(value, list):
+        return list(zip(LETTERS, value, strict=False)) if len(value) <= len(LETTERS) else [("", text) for text in value]
+    else:
+        return None
+    if all(len(key) == 1 and key.upper() in LETTERS for key, _ in pairs):
+        pairs = sorted((key.upper(), text) for key, text in pairs) if _texts(pairs) else pairs
+    keys = {key for key, _ in pairs}
+    return pairs if len(keys) == len(pairs) else None
+
+
+def _texts(pairs: Sequence[tuple[str, Any]]) -> bool:
+    return all(isinstance(text, str) for _, text in pairs)
+
+
+def _named(entry: dict[str, Any], names: Sequence[str]) -> Any:
+    return next((entry[name] for name in names if name in entry), None)
+
+
+def read_choice(row: Row, options: Options) -> int:
+    """The place of the right option; 0, and a fault, where the row does not tell it, or tells two."""
+    names = [name for name in ANSWERS if row.has(name)]
+    places = {name: _place(row, name, options) for name in names or ("answer",)}
+    known = {name: place for name, place in places.items() if place is not None}
+    if len(set(known.values())) > 1:
+        said = " and ".join(f"'{name}' {row.values[name]!r}" for name in known)
+        row.fault(f"{said} name different options; mend one")
+    return next(iter(known.values()), 0)
+
+
+def _place(row: Row, name: str, options: Options) -> int | None:
+    """Where the right option stands, from one field: its letter or key first, then its index or text."""
+    value = row.value(name)
+    letters = LETTERS[: len(options.texts)]
+    places: set[int]
+    if isinstance(value, int) and not isinstance(value, bool):
+        places = {options.keys.index(str(value))} if str(value) in options.keys else {value} & set(range(len(letters)))
+    elif not (text := row.text(name).strip()):
+        return None
+    elif text in options.keys:
+        return options.keys.index(text)
+    else:
+        places = {i for i, option in enumerate(options.texts) if text == option.strip()}
+        if text.isdecimal() and not set(options.keys) & set("0123456789"):
+            places |= {int(text)} & set(range(len(letters)))
+        if not places:
+            places = lettered(text, options)
+    if len(places) == 1:
+        return places.pop()
+    what = "could be " + " or ".join(letters[i] for i in sorted(places)) if places else "is none of the choices"
+    row.fault(f"'{name}' {value!r} {what}; give a letter from A to {letters[-1]}, an index from 0, or an option's text")
+    return None
+
+
+def lettered(text: str, options: Options) -> set[int]:
+    """The option that "(B)", "B.", "b)" or "B. its text" names; none where it names none."""
+    plain = unicodedata.normalize("NFKC", text)
+    match = LETTER.match(plain)
+    if match is None or match[1].upper() not in options.keys:
+        return set()
+    place, rest = options.keys.index(match[1].upper()), plain[match.end() :].strip()
+    same = unicodedata.normalize("NFKC", options.texts[place]).strip()
+    return {place} if rest in ("", same) else set()

@@ -1,0 +1,150 @@
+"""Files of evaluation items, read and checked.
+
+A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" | "phenomenon" | "cluster"?}, and what else
+harness/files/fields.py says of records and items.
+`type` says how it is scored; without one, and without one in the sidecar (harness/files/sidecar.py), the fields tell it:
+
+    choice        choices: the likelihood of each choice's text as the assistant's answer
+    pair          an empty question and choices: whole sentences, without a chat
+    text          {"text"}: bits per byte
+    continuation  whether greedy decoding goes on from the question to the answer, without a chat; bits per byte beside
+    exact | numeric | f1 | rougeL   the answer (or any of a list) against what the model generates; numeric knows "tolerance"
+                  (0.5, or "1%") and "unit"; without a type one of these is picked from all answers of the file
+    constraint    {"instruction_id_list", "kwargs"} as IFEval has them, or any of "required", "forbidden", "schema", "bounds"
+                  as harness/text/rules.py has them
+    python        by the sidecar's scorer
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import PlanError, raise_faults
+from harness.files import instructions
+from harness.files.fields import KNOWN
+from harness.files.formats import read_rows
+from harness.files.item_row import Doc, Item
+from harness.files.row import FAULTS_SHOWN, Row, shortened, unread_note
+from harness.files.sidecar import Scorer, Sidecar, load_scorer, read_sidecar
+from harness.store.opening import check_file
+from harness.store.schema import key_of
+from harness.text import answer_metrics
+
+LEAST_CLUSTERS = 10
+
+
+@dataclass
+class ItemFile:
+    """The items of a file, by kind and in order."""
+
+    kinds: dict[str, list[Doc]]
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    scorer: Scorer | None = None
+    examples: list[Doc] = field(default_factory=list)
+    """What few-shot examples are drawn from."""
+    notes: list[str] = field(default_factory=list)
+
+    def shots(self, doc: Doc) -> list[Doc]:
+        """The examples before an item: fixed by the seed, of its own subject where there are any."""
+        own = [example for example in self.examples if example["subject"] == doc["subject"]]
+        return (own or self.examples)[: self.sidecar.shots]
+
+
+def read_item_file(path: Path) -> ItemFile:
+    """A file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
+    check_file(path, str(path))
+    sidecar = read_sidecar(path)
+    scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
+    notes: list[str] = []
+    found = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
+    if "instructions" in found.kinds:
+        _runnable(found, path)
+    if sidecar.shots:
+        _set_aside(found, path)
+    return found
+
+
+def read_items(
+    path: Path, sidecar: Sidecar | None = None, scorer: Scorer | None = None, notes: list[str] | None = None
+) -> dict[str, list[Doc]]:
+    """A file's items by kind, in order; what the report must say is added to `notes`. Raises PlanError with all faults."""
+    sidecar, faults = sidecar or Sidecar(), list[str]()
+    docs: dict[str, list[Doc]] = {}
+    unread: Counter[str] = Counter()
+    for where, value in read_rows(str(path), faults, None if scorer else KNOWN):
+        row = Row.open(where, value, faults)
+        read = Item(row, sidecar, scorer).read(unread) if row else None
+        if row and read:
+            kind, doc = read
+            docs.setdefault(kind, []).append(doc | {"id": str(row.original.get("id", ""))})
+    if not docs and not faults:
+        faults.append(f"{path} holds no items; give it at least one")
+    raise_faults(shortened(faults, path.name))
+    if notes is not None:
+        notes += unread_note(path.name, unread)
+    if "" in docs:  # answers to generate, no type given: one metric for all of them
+        kind = answer_metrics.pick_metric([doc["targets"][0] for doc in docs[""]])
+        docs[kind] = [*docs.get(kind, []), *docs.pop("")]
+    for part in docs.values():
+        _clusters(part)
+    return docs
+
+
+def _clusters(docs: list[Doc]) -> None:
+    """Few different names cluster nothing: each item then stands for itself."""
+    if len({doc["cluster"] for doc in docs}) < LEAST_CLUSTERS:
+        for doc in docs:
+            doc["cluster"] = ""
+
+
+def _runnable(file: ItemFile, path: Path) -> None:
+    """Leave out the items whose checkers cannot run here, and say so; refuse settings that no checker takes."""
+    kept, reasons, faults = [], list[str](), list[str]()
+    for doc in file.kinds["instructions"]:
+        try:
+            reason = instructions.unrunnable(doc)
+        except ValueError as error:
+            faults.append(f"{path.name} item '{doc['id']}': 'kwargs' do not fit its instructions ({error})")
+            continue
+        reasons.append(reason)
+        kept += [] if reason else [doc]
+    raise_faults(faults[:FAULTS_SHOWN])
+    told = instructions.left_out(path.name, reasons)
+    if not kept:
+        raise PlanError(f"no item can be scored here. {told[0]}")
+    file.kinds["instructions"] = kept
+    file.notes += told
+
+
+def _set_aside(file: ItemFile, path: Path) -> None:
+    """Find the few-shot examples, in an order drawn by content and seed."""
+    side = file.sidecar
+
+    def drawn(docs: Sequence[Doc]) -> list[Doc]:
+        return sorted(docs, key=lambda doc: key_of([side.seed, "shots", doc["prompt"], doc["targets"]]))
+
+    if {"pair", "text"} & file.kinds.keys():
+        raise PlanError(f"{path.name}: sentences and texts are read without a prompt; leave `shots` out")
+    if side.examples:
+        other = path.parent / side.examples
+        if not other.is_file():
+            raise PlanError(f"{path.with_suffix('.toml').name}: examples file '{side.examples}' is not beside it")
+        file.examples = drawn([doc for docs in read_items(other).values() for doc in docs])
+    else:
+        everything = drawn([doc for docs in file.kinds.values() for doc in docs])
+        file.examples = everything[: side.dev]
+        gone = {id(doc) for doc in file.examples}
+        file.kinds = {kind: [doc for doc in docs if id(doc) not in gone] for kind, docs in file.kinds.items()}
+        file.kinds = {kind: docs for kind, docs in file.kinds.items() if docs}
+        if not file.kinds:
+            raise PlanError(f"{path.with_suffix('.toml').name}: dev = {side.dev} leaves no item to evaluate; set fewer aside")
+        file.notes.append(f"{path.name}: {len(file.examples):,} items are set aside as few-shot examples.")
+    asked = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
+    file.examples = [doc for doc in file.examples if doc["prompt"] not in asked]
+    if len(file.examples) < side.shots:
+        raise PlanError(
+            f"{path.name}: {side.shots} shots, but only {len(file.examples)} examples that are not items themselves"
+        )

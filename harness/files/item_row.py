@@ -1,0 +1,206 @@
+"""One item of a suite, read and checked: a row of a file as what is asked of a model and how it is scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from harness.errors import PlanError
+from harness.files import instructions
+from harness.files.choices import has_options, read_choice, read_options
+from harness.files.fields import ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
+from harness.files.row import Row, json_type, listed
+from harness.files.sidecar import Scorer, Sidecar
+from harness.files.turns import read_history, read_system
+from harness.text.numbers import read_tolerance, read_unit
+from harness.text.rules import parse_rules
+
+TYPES = {
+    "choice": "choice", "pair": "pair", "text": "text", "continuation": "continuation",
+    "exact": "exact_match", "numeric": "numeric", "f1": "token_f1", "rougeL": "rouge_l",
+    "constraint": "rules", "python": "python",
+}  # fmt: skip
+"""Type -> kind of task; a constraint in IFEval's form is of the kind `instructions`."""
+NAMES = [
+    *("question", "context", "id", *ANSWERS, *CHOICES, SYSTEMS[0], HISTORIES[0]),
+    *(name for field in TABLE if field.place is Place.ITEM for name in field.names),
+]
+"""What a row may have: other names that are nearly one of these are refused."""
+BESIDE_TEXT = {
+    *("text", "id", *CLUSTERS, *KINDS),
+    *("url", "source", "title", "meta", "metadata", "timestamp", "date", "lang", "language", "license"),
+}
+"""What may stand beside the text of an item that does not say its type."""
+Doc = dict[str, Any]
+
+
+class Item:
+    """Reads one row as an item."""
+
+    def __init__(self, row: Row, sidecar: Sidecar, scorer: Scorer | None) -> None:
+        self.row, self.sidecar, self.scorer = row, sidecar, scorer
+
+    def read(self, unread: Counter[str]) -> tuple[str, Doc] | None:
+        """(kind, item); the kind is "" where the metric is still to be picked. None where the row has faults."""
+        row = self.row
+        before = len(row.faults)
+        kind = self._kind()
+        if kind is None:
+            return None
+        doc = self._parts(kind)
+        earlier = [*read_system(row), *read_history(row)]
+        if earlier and kind in ("pair", "text", "continuation"):
+            row.fault(f"is a {kind}, which is read without a chat, but has a system prompt or history; drop it")
+        row.read.add("chance")
+        clusters = [str(row.values[name]) for name in CLUSTERS if row.values.get(name)]
+        row.read.update(CLUSTERS)
+        if kind != "python":  # the user's scorer may read any field
+            row.check_fields(NAMES, unread)
+        if len(row.faults) > before:
+            return None
+        cluster = clusters[0] if clusters else ""
+        chance = self._chance()
+        told = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
+        return kind, doc | told | chance | {"cluster": cluster, "subject": cluster}
+
+    def _chance(self) -> Doc:
+        """Score of a guess, where the row says it."""
+        value = self.row.value("chance")
+        if value is None:
+            return {}
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
+            self.row.fault(f"'chance' is {value!r}; give the score of a guess, from 0 to below 1")
+            return {}
+        return {"chance": float(value)}
+
+    def _parts(self, kind: str) -> Doc:
+        """What the kind asks for: prompt, accepted answers, options, rules."""
+        if kind == "text":
+            return {"prompt": "", "targets": [self.row.text("text")]}
+        if kind in ("choice", "pair"):
+            return self._choice()
+        if kind == "rules":
+            return {"prompt": self._prompt(), "targets": [""]} | self._rules()
+        if kind == "instructions":
+            return {"prompt": self._prompt(), "targets": [""]} | self._instructions()
+        if kind == "python":
+            return self._python()
+        doc: Doc = {"prompt": self._prompt(), "targets": self._targets(), "reasoned": "solution" in self.row.values}
+        if isinstance(solution := self.row.value("solution"), str):
+            doc["solution"] = solution
+        if kind in ("", "numeric"):
+            doc |= self._measure()
+        if self.row.has("rewrites"):
+            doc["rewrites"] = self._rewrites()
+        return doc
+
+    def _kind(self) -> str | None:
+        """The kind of task, as the row or its sidecar says, else by the fields that each must have; None: it is none."""
+        row = self.row
+        instructed = row.has("instruction_id_list")
+        given = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
+        if not isinstance(given, str):
+            given = given if given is None else json_type(given)
+        if given is not None and given not in TYPES:
+            row.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
+        if given in TYPES:
+            return "instructions" if given == "constraint" and instructed else TYPES[str(given)]
+        if instructed:
+            return "instructions"
+        if row.first(RULES):
+            return "rules"
+        if row.has("question"):
+            if not has_options(row):
+                return ""
+            return "choice" if row.values["question"] else "pair"
+        # Nothing is asked. A text is told by its text alone: beside anything else it may be a column of another form.
+        others = [name for name in row.values if name not in BESIDE_TEXT]
+        if row.has("text") and not others:
+            return "text"
+        cure = "; or give the type text, where the field 'text' is what is to be read" if row.has("text") else ""
+        row.fault(f"no 'question'; add it, as text (it has {listed(row.values)}){cure}")
+        return None
+
+    def _prompt(self) -> str:
+        row = self.row
+        question = row.text("question", optional=has_options(row) and row.has("question"))
+        return "\n".join(filter(None, (question, row.text("context", optional=True))))
+
+    def _choice(self) -> Doc:
+        row = self.row
+        prompt = self._prompt() if row.has("question") else ""
+        options = read_options(row)
+        if options is None:
+            return {}
+        place, choices = read_choice(row, options), list(options.texts)
+        return {"prompt": prompt, "choices": choices, "answer": place, "targets": choices[place : place + 1]}
+
+    def _rewrites(self) -> list[str]:
+        """The question in other words."""
+        value = self.row.value("rewrites")
+        if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
+            self.row.fault(f"'rewrites' is {json_type(value)}; write a list of the question's other wordings, as texts")
+            return []
+        return value
+
+    def _targets(self) -> list[str]:
+        """The accepted answers, as texts."""
+        value = self.row.value("answer")
+        values = value if isinstance(value, list) and value else [value]
+        good = [str(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).strip()]
+        good = [self.row.checked("'answer'", text) for text in good]
+        if len(good) < len(values):
+            self.row.fault(f"'answer' is {json_type(value)}; give a text, a number, or a list of accepted texts")
+        return good
+
+    def _measure(self) -> Doc:
+        """Tolerance and unit, where they are given."""
+        row = self.row
+        tolerance = row.value("tolerance") if row.has("tolerance") else self.sidecar.tolerance
+        unit = row.value("unit") if row.has("unit") else self.sidecar.unit
+        try:
+            read_tolerance(tolerance)
+            read_unit(unit)
+        except ValueError as error:
+            row.fault(str(error))
+        return {name: value for name, value in (("tolerance", tolerance), ("unit", unit)) if value}
+
+    def _rules(self) -> Doc:
+        """The row's own rules and the sidecar's."""
+        row = self.row
+        own = [{"name": kind, kind: row.value(kind)} for kind in RULES if row.has(kind)]
+        if not own and not self.sidecar.rules:
+            row.fault(f"a constraint has no rule; give one of {', '.join(RULES)}, or instruction_id_list and kwargs")
+        try:
+            parse_rules(own, row.where)
+        except PlanError as error:
+            row.faults += error.faults
+        told = "; ".join(f"{rule['name']} {rule[rule['name']]}" for rule in own)
+        return {"rules": [*own, *self.sidecar.rules], "targets": [told]}
+
+    def _instructions(self) -> Doc:
+        """IFEval's instructions and their settings."""
+        names, settings = self.row.value("instruction_id_list"), self.row.value("kwargs")
+        if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:
+            self.row.fault("'instruction_id_list' and 'kwargs' are no two lists of one length; give each instruction its own")
+            return {}
+        if unknown := [name for name in names if not isinstance(name, str) or name not in instructions.known()]:
+            known = ", ".join(sorted(instructions.known()))
+            self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {known}")
+        return {"instructions": names, "settings": [one or {} for one in settings], "targets": ["; ".join(map(str, names))]}
+
+    def _python(self) -> Doc:
+        """The row as its scorer sees it; the scorer is tried on it."""
+        prompt, row = self._prompt(), self.row
+        if self.scorer is None:
+            row.fault("'type' is python; name its function in the sidecar: scorer = \"file.py:function\"")
+            return {}
+        try:
+            metrics = self.scorer.try_on(row.original, row.where)
+        except PlanError as error:
+            row.faults += error.faults
+            return {}
+        shown = row.original.get("answer")
+        shown = [str(v) for v in (shown if isinstance(shown, list) else [shown]) if v is not None]
+        source = self.scorer.source
+        return {"prompt": prompt, "targets": shown or [""], "row": row.original, "metrics": metrics, "source": source}

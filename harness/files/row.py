@@ -1,0 +1,160 @@
+"""One row of a data file being read: its values with what is wrong with them, for records and for items. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.files.fields import APART, APART_CURE, Place, given, nearest, refusals
+from harness.text.json_reader import LongNumber, Repeated, Unreadable, parse
+
+NAMES_SHOWN = 8
+FAULTS_SHOWN = 20
+
+
+@dataclass
+class Row:
+    """A row's named values; what is wrong goes to `faults`, and which fields were read is remembered."""
+
+    where: str
+    """Where it stands, as an error says it: "finance.json record 17"."""
+    values: dict[str, Any]
+    faults: list[str]
+    read: set[str] = field(default_factory=set)
+    original: dict[str, Any] = field(default_factory=dict)
+    """The row as it stands in the file."""
+
+    @classmethod
+    def open(cls, where: str, value: Any, faults: list[str]) -> Row | None:
+        """A row of an object with named fields, null and NaN left out; None, and a fault, where the value is none."""
+        row = cls(where, {}, faults)
+        if not isinstance(value, dict):
+            row.fault(f"is {json_type(value)}; write an object with named fields")
+            return None
+        if isinstance(value, Repeated):
+            row.fault(f"has the field '{value.twice}' twice; keep one")
+            return None
+        row.original = value
+        row.values = {str(name): cell for name, cell in value.items() if not missing(cell)}
+        return row
+
+    def fault(self, text: str) -> None:
+        self.faults.append(f"{self.where}: {printable(text)}")
+
+    def has(self, name: str) -> bool:
+        return name in self.values
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """The first of these fields that the row has."""
+        return next((name for name in names if name in self.values), None)
+
+    def value(self, name: str) -> Any:
+        """A field's value, None where it is missing; the field counts as read."""
+        self.read.add(name)
+        return self.values.get(name)
+
+    def text(self, name: str, optional: bool = False) -> str:
+        """A field's text; "" where it is optional and missing or blank."""
+        if name not in self.values:
+            if not optional:
+                self.fault(f"no '{name}'; add it, as text (it has {listed(self.values)})")
+            return ""
+        return self.checked(f"'{name}'", self.value(name), optional)
+
+    def any_text(self, names: Sequence[str]) -> str:
+        """The text of one of several fields that mean the same; two that differ are a fault. "" where there is none."""
+        texts = {name: self.text(name, optional=True) for name in names if name in self.values}
+        texts = {name: text for name, text in texts.items() if text}
+        if len(set(texts.values())) > 1:
+            self.fault(f"has {' and '.join(map(repr, texts))}, which mean the same and differ; keep one")
+        return next(iter(texts.values()), "")
+
+    def checked(self, name: str, value: Any, optional: bool = False) -> str:
+        """The value, if it is text a tokenizer can take."""
+        if not isinstance(value, str) or isinstance(value, (LongNumber, Unreadable)):
+            self.fault(f"{name} is {json_type(value)}, not text; write it as a string")
+        elif not value.strip():
+            if not optional:
+                self.fault(f"{name} is empty; fill it or remove the record")
+        elif "\0" in value:
+            self.fault(f"{name} has a NUL character at place {value.index(chr(0)) + 1}; remove it")
+        elif half := re.search("[\ud800-\udfff]", value):
+            code = f"U+{ord(half[0]):04X}"
+            self.fault(f"{name} has half a surrogate pair ({code}) at place {half.start() + 1}; write the whole character")
+        else:
+            return value
+        return ""
+
+    def check_fields(self, names: Iterable[str], unread: Counter[str]) -> None:
+        """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread."""
+        for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}):
+            self.fault(sentence)
+        for name, value in self.values.items():
+            if name in self.read or name == "id" or not given(value):
+                continue
+            near = nearest(name, [known for known in names if known not in self.values])
+            if near:
+                self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
+            elif APART.fullmatch(name) and "choices" in names:
+                self.fault(f"'{name}' {APART_CURE}")
+            else:
+                unread[name] += 1
+
+
+def missing(value: Any) -> bool:
+    """Absent, null or NaN: csv and parquet have no other way to leave a field out."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def structured(value: Any) -> Any:
+    """A list or object, also where a cell of csv or parquet holds its JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return parse(value)
+        except ValueError:
+            return value
+    return value
+
+
+def listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"'{name}'" for name in list(values)[:NAMES_SHOWN]) or "none"
+
+
+def json_type(value: Any) -> str:
+    """A value's type in the words of JSON, short values shown."""
+    if isinstance(value, LongNumber):
+        return f"a number of {len(value):,} digits"
+    if isinstance(value, Unreadable):
+        return f"a value that cannot be read ({value})"
+    if isinstance(value, (list, dict)) and not value:
+        return "a list without entries" if isinstance(value, list) else "an object without entries"
+    if type(value) in (int, float):
+        return f"the number {value}"
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return next((name for kind, name in names.items() if isinstance(value, kind)), type(value).__name__)
+
+
+def printable(text: str) -> str:
+    """Text that a terminal takes: control characters and halves of surrogate pairs spelled out."""
+    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
+
+
+def shortened(faults: list[str], source: str) -> list[str]:
+    """The first faults, and how many more there are."""
+    if len(faults) <= FAULTS_SHOWN:
+        return faults
+    return [*faults[:FAULTS_SHOWN], f"and {len(faults) - FAULTS_SHOWN:,} more faults in {source}"]
+
+
+def unread_note(name: str, unread: Counter[str]) -> list[str]:
+    """What a report says of the fields that nobody read; nothing where there are none."""
+    if not unread:
+        return []
+    names = [f"{printable(field)} ({number:,})" for field, number in unread.most_common()]
+    names[0] = names[0].replace(")", " records)")
+    shown = names[:FAULTS_SHOWN] + ([f"and {len(names) - FAULTS_SHOWN} more"] if len(names) > FAULTS_SHOWN else [])
+    return [f"{name}: fields not read: {', '.join(shown)}."]

@@ -1,0 +1,116 @@
+"""`<name>.toml` beside `<name>.jsonl`: what is the same for all items of the file, where the defaults do not say it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError, raise_faults
+from harness.store.opening import stem_of
+from harness.text.rules import parse_rules
+
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The settings of a JSONL suite; every one may be left out."""
+
+    type: str = ""
+    """How rows that do not say it themselves are scored."""
+    family: str = ""
+    """Default: the file's name."""
+    seen: bool = False
+    """Whether methods may draw on this family."""
+    shots: int = 0
+    """Few-shot examples before each item; those of its own subject where there are any."""
+    examples: str = ""
+    """A JSONL file of them, beside this one."""
+    dev: int = 0
+    """Without `examples`: so many items, drawn by content and `seed`, are the examples and are not evaluated."""
+    seed: int = 0
+    scorer: str = ""
+    """`file.py:function`, a scorer of one's own: (output, row) -> a number, true or false, or {metric: number}."""
+    tolerance: Any = 0
+    """Of `numeric`: 0.5, or "1%" of the answer."""
+    unit: str = ""
+    """Of `numeric`: what the answer is counted in, as kg or USD."""
+    max_tokens: int = 0
+    """Tokens to generate at most; default: a quarter more than the longest answer has."""
+    until: list[str] = field(default_factory=list)
+    """Texts that end an answer, besides the model's own stop tokens."""
+    rules: list[Any] = field(default_factory=list)
+    """Rules for every output, as harness/text/rules.py has them; for the type constraint."""
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """The sidecar of a JSONL file; all defaults where there is none. Raises PlanError with all faults."""
+    file = path.with_name(f"{stem_of(path)}.toml")
+    if not file.exists():
+        return Sidecar()
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{file} is not TOML: {error}") from None
+    known = {f.name: type(getattr(Sidecar(), f.name)) for f in fields(Sidecar)}
+    faults = []
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            faults.append(f"{file.name}: there is no '{name}'; " + (f"did you mean '{near[0]}'?" if near else ", ".join(known)))
+        elif name != "tolerance" and type(value) is not known[name]:
+            faults.append(f"{file.name}: '{name}' is {value!r}; give {known[name].__name__}")
+    raise_faults(faults)
+    found = Sidecar(**given)
+    if found.shots and not found.examples and found.dev < found.shots:
+        raise PlanError(f"{file.name}: {found.shots} shots need `examples` (a JSONL file), or `dev` of {found.shots} or more")
+    parse_rules(found.rules, f"{file.name} rules")
+    return found
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A user's Python function that scores one output."""
+
+    text: str
+    function: Callable[[str, dict[str, Any]], Any] = field(repr=False)
+    source: str
+    """Hash of its file: scores of another version are other scores."""
+
+    def scores(self, output: str, row: dict[str, Any]) -> dict[str, float]:
+        """{metric: number}; a plain number is the metric `score`."""
+        found = self.function(str(output), row)
+        named: Mapping[str, Any] = found if isinstance(found, Mapping) and found else {"score": found}
+        return {str(name): float(value) for name, value in named.items()}
+
+    def try_on(self, row: dict[str, Any], where: str) -> list[str]:
+        """The metrics it gives for an empty output. Raises PlanError where it fails: better now than after training."""
+        try:
+            return list(self.scores("", row))
+        except Exception as error:  # the user's own code
+            raise PlanError(
+                f"{where}: scorer {self.text} fails on an empty output ({type(error).__name__}: {error})"
+            ) from error
+
+
+def load_scorer(text: str, folder: Path) -> Scorer:
+    """The function that `file.py:function` names, the file beside the suite."""
+    name, _, wanted = text.partition(":")
+    file = folder / name
+    if not file.is_file() or not wanted:
+        raise PlanError(f"scorer '{text}' is not found in {folder}; give file.py:function, the file beside the suite")
+    spec = importlib.util.spec_from_file_location(f"lethe_scorer_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, wanted)
+    except Exception as error:
+        raise PlanError(f"scorer '{text}' cannot be loaded ({type(error).__name__}: {error})") from error
+    return Scorer(text, function, hashlib.sha256(file.read_bytes()).hexdigest()[:16])

@@ -1,0 +1,196 @@
+"""The turns of a conversation, in the ways that files write them: chats, earlier turns, system prompts. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from harness.files.fields import CHATS, HISTORIES, SUPERVISED, SYSTEMS, TABLE, THOUGHTS, Place, given, number_of, refusals
+from harness.files.row import Row, json_type, structured
+from harness.text.json_reader import Repeated
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "bing", "bard", "ai"), "assistant"),
+}
+"""What files call who speaks."""
+TOOL_ROLES = ("tool", "tools", "function", "functions", "ipython", "observation", "function_call", "tool_call", "tool_response")
+ROLE_NAMES = ("role", "from")
+CONTENT_NAMES = ("content", "value")
+TURN_NAMES = frozenset(name for field in TABLE if field.place is Place.TURN and not field.refused for name in field.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: `role` is system, user or assistant; or `text`, alone in its record."""
+
+    role: str
+    content: str
+    trained: bool = True
+    """Whether an assistant's turn is supervised; others never are."""
+
+
+def with_thoughts(thoughts: str, answer: str) -> str:
+    """An answer behind its thoughts, as models that think write both."""
+    return f"<think>\n{thoughts.strip()}\n</think>\n\n{answer}" if thoughts.strip() else answer
+
+
+def read_system(row: Row) -> list[Turn]:
+    """The record's system prompt, from a field of its own."""
+    text = row.any_text(SYSTEMS)
+    return [Turn("system", text)] if text else []
+
+
+def read_history(row: Row) -> list[Turn]:
+    """Earlier turns: [[question, answer], ...], or a list of messages."""
+    turns: list[Turn] = []
+    for name in HISTORIES:
+        if not row.has(name):
+            continue
+        entries = structured(row.value(name))
+        if not given(entries):
+            continue
+        if turns:
+            row.fault(f"has '{name}' beside another history; keep one")
+        if not isinstance(entries, list):
+            row.fault(f"'{name}' is {json_type(entries)}; write a list of [question, answer] or of messages")
+            continue
+        for place, entry in enumerate(entries, 1):
+            turns += _earlier(row, f"'{name}' {place}", entry)
+    return turns
+
+
+def _earlier(row: Row, name: str, entry: Any) -> list[Turn]:
+    """One entry of a history: a pair of texts, or a message."""
+    if isinstance(entry, list) and len(entry) == 2:
+        asked = row.checked(f"{name} question", entry[0])
+        answered = row.checked(f"{name} answer", entry[1])
+        return [Turn("user", asked), Turn("assistant", answered)]
+    if isinstance(entry, dict):
+        turn = read_message(row, name, entry, Counter())
+        if turn and turn.role == "system":
+            row.fault(f"{name} is a system message amid the history; write it as 'system'")
+        return [turn] if turn else []
+    row.fault(f"{name} is {json_type(entry)}; write [question, answer] or a message")
+    return []
+
+
+def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
+    """messages [{role, content}] or conversations [{from, value}]; a system prompt may stand first or in a field."""
+    field = row.first(CHATS) or CHATS[0]
+    entries = structured(row.value(field))
+    if not isinstance(entries, list) or not entries:
+        row.fault(f"'{field}' is {json_type(entries)}; write a list of messages, each with a role and its text")
+        return []
+    turns = [*read_system(row), *read_history(row)]
+    for place, entry in enumerate(entries, 1):
+        turn = read_message(row, f"'{field}' {place}", entry, unread)
+        if turn is None:
+            continue
+        if turn.role != "system":
+            turns.append(turn)
+        elif place > 1 or turns:
+            where = "after the first message" if place > 1 else "beside the field 'system'"
+            row.fault(f"'{field}' {place} is a system message {where}; keep one, as the first message")
+        elif turn.content:
+            turns.append(turn)
+    present = {turn.role for turn in turns}
+    known = {ROLES.get(str(role_of(entry)).lower()) for entry in entries}  # a turn with a fault of its own is not missing too
+    for role in ("user", "assistant"):
+        if role not in present | known:
+            row.fault(f"'{field}' has no {role} message; add one or remove the record")
+    return _from_first_question(turns, unread)
+
+
+FIRST_WORDS = "an assistant's turn before any question"
+"""What `unread` calls the turns with which many ShareGPT conversations begin."""
+
+
+def _from_first_question(turns: list[Turn], unread: Counter[str]) -> list[Turn]:
+    """The turns less answers before the first question: nothing asked for them, so they are neither read nor trained."""
+    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    if any(turn.role == "assistant" for turn in turns[:first]):
+        unread[FIRST_WORDS] += 1
+    return [turn for place, turn in enumerate(turns) if place >= first or turn.role == "system"]
+
+
+def role_of(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return None
+    return next((entry[name] for name in ROLE_NAMES if entry.get(name) is not None), None)
+
+
+def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn | None:
+    """One entry of a chat, or None where it has a fault. Fields of it that nobody reads are counted."""
+    if not isinstance(entry, dict):
+        row.fault(f"{name} is {json_type(entry)}; write an object with 'role' and 'content'")
+        return None
+    if isinstance(entry, Repeated):
+        row.fault(f"{name} has the field '{entry.twice}' twice; keep one")
+        return None
+    role = role_of(entry)
+    known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    if known is None:
+        if isinstance(role, str) and role.strip().lower() in TOOL_ROLES:
+            row.fault(f"{name} has the role {role!r}: tools are not rendered here; leave such records out")
+        else:
+            row.fault(f"{name} has the role {role!r}; use one of {', '.join(ROLES)}")
+        return None
+    before = len(row.faults)
+    for sentence in refusals(Place.TURN, entry):
+        row.fault(f"{name}: {sentence}")
+    text = _content(row, name, entry, optional=known == "system")
+    thoughts = _thoughts(row, name, entry, known)
+    trained = _trained(row, name, entry, known)
+    if len(row.faults) > before:
+        return None
+    for key, value in entry.items():
+        if key not in TURN_NAMES and given(value):
+            unread[f"{name.split()[0].strip(chr(39))}.{key}"] += 1
+    return Turn(known, with_thoughts(thoughts, text), trained)
+
+
+def _content(row: Row, name: str, entry: dict[str, Any], optional: bool) -> str:
+    """What is said: a text, or a list of parts that are all texts."""
+    field = next((key for key in CONTENT_NAMES if entry.get(key) is not None), None) or "content"
+    value = entry.get(field)
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        kinds = [str(part.get("type", "text")) for part in value]
+        other = next((kind for kind in kinds if kind not in ("text", "input_text", "output_text")), None)
+        if other:
+            row.fault(f"{name} {field} has a part of type {other!r}; models of text alone are trained here: leave it out")
+            return ""
+        value = "".join(str(part.get("text", "")) for part in value)
+    return row.checked(f"{name} {field}", value, optional)
+
+
+def _thoughts(row: Row, name: str, entry: dict[str, Any], role: str) -> str:
+    fields = [key for key in THOUGHTS if given(entry.get(key))]
+    if not fields:
+        return ""
+    if role != "assistant":
+        row.fault(f"{name} has '{fields[0]}', but only an assistant thinks; drop it")
+        return ""
+    texts = {row.checked(f"{name} {key}", entry[key]) for key in fields}
+    if len(texts) > 1:
+        row.fault(f"{name} has {' and '.join(map(repr, fields))}, which differ; keep one")
+    return texts.pop()
+
+
+def _trained(row: Row, name: str, entry: dict[str, Any], role: str) -> bool:
+    """Whether the turn is supervised: 0 or false in any of the fields that say so says no."""
+    trained = True
+    for key in SUPERVISED:
+        value = entry.get(key)
+        if value is None:
+            continue
+        number = number_of(value)
+        if number not in (0, 1):
+            row.fault(f"{name} has '{key}' {value!r}; turns are trained (1) or not (0), nothing between")
+        elif role != "assistant" and number == 1 and key != "weight":
+            row.fault(f"{name} has '{key}' {value!r}, but only the assistant's turns are trained; drop it there")
+        elif number == 0:
+            trained = role != "assistant" and trained
+    return trained

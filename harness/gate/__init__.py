@@ -1,0 +1,1 @@
+"""The gate for CI: evidence in, verdict out."""

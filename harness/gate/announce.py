@@ -1,0 +1,129 @@
+"""A verdict said to people (rich), to JUnit's readers (XML) and to GitHub's step summary (Markdown)."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.gate.baseline import Acceptance
+from harness.gate.judge import Finding
+from harness.gate.verdict import ORDER, Verdict
+from harness.report.summary.format import visible
+
+HEADLINES = ("general", "domain", "kl_to_base/general")
+"""Shown for every row, whatever became of them."""
+SAID = {
+    "pass": "Pass: nothing is worse than the baseline beyond its tolerance.",
+    "changed": "Changed: nothing is worse beyond its tolerance, but an unchanged tree reads exactly 0 here.",
+    "regression": "Regression: worse than the baseline, or something of it is missing or is not what was asked.",
+    "inconclusive": "Inconclusive: something looks worse and there are too few items to tell, or better than can be believed.",
+    "error": "Error: a run did not end, so the check could not be made.",
+}
+MARK = {"pass": "ok", "changed": "CHANGED", "regression": "WORSE", "inconclusive": "OPEN", "error": "ERROR"}
+MOST_CHANGED = 10
+"""Changed metrics that are listed, the largest first; the others are counted."""
+
+
+def show(verdict: Verdict, console: Console | None = None) -> None:
+    """Print the verdict and what it rests on; words carry all that colours do."""
+    console = console or Console()
+    console.print(Text(SAID[verdict.outcome], style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "row", "metric", "change", "interval", "tolerance"):
+        table.add_column(name, justify="right" if name in ("change", "tolerance") else "left")
+    for finding in shown(verdict):
+        cells = (MARK[finding.outcome], finding.row, finding.metric, *_numbers(finding))
+        table.add_row(*(Text(visible(cell)) for cell in cells), style="" if finding.outcome == "pass" else "bold")
+    console.print(table)
+    for finding in spoken(verdict):
+        text = f"{MARK[finding.outcome]} {finding.row}, {finding.metric}: {finding.sentence}"
+        console.print(Text(visible(text, None)))
+    console.print(counted(verdict))
+    for note in verdict.notes:
+        console.print(Text(f"note: {visible(note, None)}", style="dim"))
+
+
+def show_acceptance(acceptance: Acceptance, console: Console | None = None) -> None:
+    """Print the noise floors of a baseline and what is wrong with it."""
+    console = console or Console()
+    floors = sorted(acceptance.floors.items(), key=lambda pair: -pair[1])
+    listed = ", ".join(f"{visible(metric)} {floor:.1f}" for metric, floor in floors)
+    console.print(Text(f"noise floors in points, for checks on other machines: {listed}"))
+    for error in acceptance.errors:
+        console.print(Text(f"ERROR of the baseline: {visible(error, None)}", style="bold"))
+    for warning in acceptance.warnings:
+        console.print(Text(f"warning: {visible(warning, None)}"))
+
+
+def shown(verdict: Verdict) -> list[Finding]:
+    """What does not pass, worst first, then the headlines; of what only changed, the largest."""
+    known = [finding for finding in verdict.findings if finding.change.known]
+    changed = [finding for finding in known if finding.outcome == "changed" and finding.metric not in HEADLINES]
+    changed.sort(key=lambda finding: -abs(finding.change.value))
+    wanted = [finding for finding in known if finding.outcome not in ("pass", "changed") or finding.metric in HEADLINES]
+    return sorted(wanted + changed[:MOST_CHANGED], key=lambda finding: ORDER.index(finding.outcome))
+
+
+def spoken(verdict: Verdict) -> list[Finding]:
+    """What does not pass and has no number: a sentence says it."""
+    return [finding for finding in verdict.findings if not finding.change.known and finding.outcome != "pass"]
+
+
+def counted(verdict: Verdict) -> str:
+    """How many of what; and of how many passes a loss beyond the tolerance is not excluded."""
+    parts = [f"{verdict.count(outcome)} {outcome}" for outcome in ORDER if verdict.count(outcome)]
+    wide = sum(one.outcome in ("pass", "changed") and one.reach > one.tolerance for one in verdict.findings)
+    open_ = (
+        f" Of {wide} that do not fail the interval reaches beyond the tolerance: more items would tell more." if wide else ""
+    )
+    return f"{len(verdict.findings)} metrics: {', '.join(parts)}.{open_}"
+
+
+def _numbers(finding: Finding) -> tuple[str, str, str]:
+    change = finding.change
+    return f"{change.value:+z.2f}", f"[{change.low:+z.2f}, {change.high:+z.2f}]", f"{finding.tolerance:.2f}"
+
+
+def junit(verdict: Verdict) -> str:
+    """JUnit's XML: a suite, a case each row and metric. Inconclusive and changed cases are skipped: readers show them apart."""
+    counts = {"failures": ("regression",), "errors": ("error",), "skipped": ("inconclusive", "changed")}
+    attributes = {name: str(sum(map(verdict.count, outcomes))) for name, outcomes in counts.items()}
+    suite = ElementTree.Element("testsuite", {"name": "lethe check", "tests": str(len(verdict.findings)), **attributes})
+    tags = {"regression": "failure", "error": "error", "inconclusive": "skipped", "changed": "skipped"}
+    for finding in verdict.findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=visible(finding.row), name=visible(finding.metric))
+        if finding.outcome in tags:
+            ElementTree.SubElement(case, tags[finding.outcome], message=visible(finding.sentence))
+    whole = ElementTree.Element("testsuites")
+    whole.append(suite)
+    ElementTree.indent(whole)
+    return ElementTree.tostring(whole, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def step_summary(verdict: Verdict) -> str:
+    """Markdown for $GITHUB_STEP_SUMMARY."""
+    lines = [
+        f"### Lethe: {SAID[verdict.outcome]}",
+        "",
+        "| | row | metric | change | 95 % interval | tolerance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for finding in shown(verdict):
+        cells = (MARK[finding.outcome], finding.row, finding.metric, *_numbers(finding))
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    said = [
+        f"- {MARK[one.outcome]} **{_cell(one.row)}**, {_cell(one.metric)}: {_cell(one.sentence)}" for one in spoken(verdict)
+    ]
+    notes = [f"- {_cell(note)}" for note in verdict.notes]
+    return "\n".join([*lines, "", *said, "", counted(verdict), "", *notes]) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    plain = visible(text).replace("\n", " ")
+    for letter in "\\`*_[]|":
+        plain = plain.replace(letter, "\\" + letter)
+    return plain.replace("<", "&lt;")

@@ -1,0 +1,137 @@
+"""Evidence: what a comparison measured, item by item, as one JSON from which a verdict can be drawn anywhere. No torch.
+
+    layout, schema_version, protocol, question {}, where {}, device
+    measures  {name: {task, metric, family, group, seen, channel, primary, higher_better, chance, items [], clusters []}}
+    rows      {row: {role, track, seeds {seed: {status, reason, exact {}, scores {measure: [score of each item, or null]}}}}}
+
+Scores are rounded to four decimals, the same on both sides of every comparison. `exact`: see harness/gate/exact.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import PlanError
+from harness.gate.exact import add_relations, asked_of, figures_of
+from harness.stats.measures import HEADLINE_CHANNELS
+from harness.store.comparisons import Comparison
+from harness.store.files import read_json, write_atomic
+from harness.store.runs import WITHOUT_MODEL
+from harness.store.schema import NAMES, SCHEMA_VERSION
+
+LAYOUT = 2
+"""Of a file of evidence. Files without one are older and lack the exact figures."""
+SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
+"""Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
+ASKED = ("final", "quality")
+"""Evaluations of a check whose questions are compared exactly."""
+FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
+BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
+
+
+def evidence_of(comparison: Comparison) -> dict[str, Any]:
+    """The evidence of a finished comparison."""
+    record = comparison.record
+    scores = comparison.scores
+    chosen = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS) | scores["metric"].isin(SECONDARY)
+    scores = scores[chosen].astype(dict.fromkeys(NAMES, "str"))
+    scores = scores.assign(name=scores["task"] + "/" + scores["metric"])
+    measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
+    rows: dict[str, Any] = {}
+    by_run = dict(iter(scores.groupby(["row", "seed"])))
+    for run in comparison.runs:
+        if run["role"] in WITHOUT_MODEL:
+            continue
+        row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
+        own = by_run.get((run["row"], run["seed"]), scores.head(0))
+        if run["status"] != "done":
+            own = own.head(0)  # scores of a run that did not end are no evidence
+        row["seeds"][str(run["seed"])] = {
+            "status": run["status"],
+            "reason": (run.get("status_record") or {}).get("reason"),
+            "exact": figures_of(run, _asked(comparison, run)),
+            "scores": {str(name): _listed(part, measures[str(name)]["items"]) for name, part in own.groupby("name", sort=True)},
+        }
+    add_relations(rows)
+    where = next((run["run"]["where"] for run in comparison.runs if run["run"]), {})
+    head = {"layout": LAYOUT, "schema_version": SCHEMA_VERSION, "protocol": record["protocol"], "question": record["question"]}
+    return head | {"where": where, "device": record["plan"]["device"], "measures": measures, "rows": rows}
+
+
+def _asked(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
+    """Task -> hash of what the run's evaluations asked it, from the stored texts."""
+    asked: dict[str, str] = {}
+    for kind in ASKED:
+        table = comparison.store.run(run["key"]).table(kind, run["evals"][kind], ["task", "item", "prompt", "target"])
+        if table is not None:
+            asked |= asked_of(table.to_pandas())
+    return asked
+
+
+def _measure(part: pd.DataFrame) -> dict[str, Any]:
+    """What is known of a task's metric, and its items in the order of their names."""
+    first, items = part.iloc[0], part.drop_duplicates("item").sort_values("item")
+    known = {name: None if pd.isna(first[name]) else first[name] for name in FIXED}
+    known |= {name: bool(known[name]) for name in BOOLEAN if known[name] is not None}
+    chance = float(items["chance"].fillna(0.0).mean())
+    named = {"task": str(first["task"]), "metric": str(first["metric"]), "chance": round(chance, 6)}
+    return named | known | {"items": items["item"].tolist(), "clusters": items["cluster"].fillna(items["item"]).tolist()}
+
+
+def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
+    """Scores in the order of `items`; null where there is none."""
+    own = part.drop_duplicates("item").set_index("item")["score"].astype(float)
+    rounded = [round(own.get(item, float("nan")), 4) for item in items]
+    return [None if score != score else int(score) if float(score).is_integer() else score for score in rounded]
+
+
+def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
+    """Item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
+    parts = []
+    for row, told in evidence["rows"].items():
+        for seed, run in sorted(told["seeds"].items(), key=lambda one: int(one[0]))[:seeds]:
+            for name, scores in run["scores"].items():
+                measure = evidence["measures"][name]
+                same = {key: measure[key] for key in ("task", "metric", "chance", *FIXED)}
+                columns = {"item": measure["items"], "cluster": measure["clusters"], "score": pd.array(scores, dtype="Float64")}
+                parts.append(pd.DataFrame(columns).assign(row=prefix + row, seed=int(seed), **same))
+    if not parts:
+        raise PlanError("the evidence holds no scores at all: every run failed, see its `reason`")
+    table = pd.concat(parts, ignore_index=True)
+    return table.astype(BOOLEAN | {"score": "float64"})
+
+
+def read_evidence(path: Path) -> dict[str, Any]:
+    """Evidence from its file. Raises PlanError where that is none."""
+    try:
+        found = read_json(path)
+    except json.JSONDecodeError as error:
+        raise PlanError(f"evidence '{path}' is not JSON: {error}") from None
+    if found is None:
+        raise PlanError(f"evidence '{path}' does not exist; `lethe check` without --evidence measures it")
+    missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in found]
+    if missing:
+        raise PlanError(f"evidence '{path}' lacks {', '.join(missing)}: it is not what `lethe check` writes")
+    layout = found.get("layout", 1)
+    if layout != LAYOUT or found["schema_version"] != SCHEMA_VERSION:
+        known = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"
+        text = f"evidence '{path}' has layout {layout}, schema {found['schema_version']}, and this version reads {known}"
+        raise PlanError(f"{text}: renew a baseline with `lethe check --accept`, measure other evidence again")
+    return found
+
+
+def write_evidence(path: Path, evidence: dict[str, Any]) -> None:
+    write_atomic(path, legible(evidence) + "\n")
+
+
+def legible(value: Any, depth: int = 0) -> str:
+    """JSON with sorted keys and a line for each value: what holds no further mapping stands on one line."""
+    if isinstance(value, dict) and any(isinstance(one, dict | list) for one in value.values()):
+        indent = " " * (depth + 1)
+        lines = [f"{indent}{json.dumps(key, ensure_ascii=False)}: {legible(value[key], depth + 1)}" for key in sorted(value)]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)

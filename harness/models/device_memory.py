@@ -1,0 +1,93 @@
+"""Memory held by this process on a device, and its peak."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+if TYPE_CHECKING:
+    import torch
+
+if TYPE_CHECKING:
+    import torch
+
+if TYPE_CHECKING:
+    import torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PeakMemory:
+    """The most memory that a training held at once: of its GPU, or of the process where it trains on a CPU.
+
+    What a look at the model allocates is left out, and so is what it leaves behind (a loaded copy of the base): later peaks
+    are lower by that. Memory that a process freed and keeps for itself counts as left behind, so on a CPU later peaks may come
+    out too low; the first part, before any look, is exact, and the largest of all parts is given.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._most = self._left_behind = 0
+        self.device = device
+        reset_peak_memory(device)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is not training."""
+        self._most, before = self.bytes, held_memory(self.device)
+        try:
+            yield
+        finally:
+            self._left_behind += held_memory(self.device) - before
+            reset_peak_memory(self.device)
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        return max(self._most, peak_memory(self.device) - self._left_behind)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start measuring peak memory afresh, where the system allows."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # then the peak is that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes held at most since the last reset: of the GPU, or of this process for a CPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    if (found := _resident("VmHWM")) is not None:
+        return found
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes held now; 0 where the system does not say."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    return _resident("VmRSS") or 0
+
+
+def _resident(what: str) -> int | None:
+    """Bytes of this process by Linux's name for them; None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+    except (OSError, StopIteration):
+        return None

@@ -1,0 +1,100 @@
+"""Forward passes: head, logits, token losses, and what a loaded model accepts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.contract import Batch
+
+
+@contextmanager
+def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
+    """Inside, the head sees only the flat `places` of the last `width` positions (virtual tokens stand in front)."""
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = args[0][:, args[0].shape[1] - width :]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, places).unsqueeze(0), *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(keep)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
+    """(S, V) logits that predict the supervised tokens, fp32."""
+    if batch.documents:
+        options |= inputs_of(batch)
+    with head_at(model, batch.places, batch.tokens.shape[1]):
+        return model(input_ids=batch.tokens, use_cache=False, **options).logits[0].float()
+
+
+def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(S,) loss of each supervised token in nats, and the (S, V) logits, both fp32."""
+    logits = logits_at(model, batch)
+    return F.cross_entropy(logits, batch.labels, reduction="none"), logits
+
+
+def inputs_of(batch: Batch) -> dict[str, Any]:
+    """What a model must be told of a packed batch beside its tokens."""
+    positions = torch.cat([torch.arange(length) for length in batch.documents])
+    ends = torch.tensor([0, *accumulate(batch.documents)], dtype=torch.int32)
+    device = batch.tokens.device
+    return {"position_ids": positions[None].to(device), "documents": batch.documents, "ends": ends.to(device)}
+
+
+# --- which models may ---------------------------------------------------------------------------------------------
+
+
+def innermost(model: Any) -> nn.Module:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def device_of(model: Any) -> torch.device:
+    return next(model.parameters()).device
+
+
+def head_dtype(model: Any) -> torch.dtype:
+    """What the model computes in, apart from layers of a few bits."""
+    return model.get_output_embeddings().weight.dtype
+
+
+def vocabulary(model: Any) -> int:
+    """Tokens that the model knows."""
+    return model.get_output_embeddings().weight.shape[0]
+
+
+def width_of(model: Any) -> int:
+    return int(model.config.get_text_config().hidden_size)
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the model is told positions; those that are not (ALiBi) read them off the mask."""
+    return "position_ids" in _parameters(type(innermost(model)))
+
+
+@cache
+def _parameters(kind: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+def has_virtual_tokens(model: Any) -> bool:
+    """Whether trained tokens stand in front of every text."""
+    peft = getattr(model, "active_peft_config", None)
+    return peft is not None and peft.is_prompt_learning
+
+
+def same_logits(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two ways to compute logits agree to the rounding of this precision (thresholds are guesses)."""
+    rounding = 1e-4 if dtype == torch.float32 else 0.1
+    return bool((found - expected).abs().max() <= rounding * expected.std())

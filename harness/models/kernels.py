@@ -1,0 +1,94 @@
+"""The same model, sooner computed and equal to rounding: Liger's kernels in place of plain layers, or blocks compiled by torch.
+
+Liger's (Hsu et al. 2024, arXiv:2410.10989) are RMSNorm, rotary embedding and SwiGLU only: methods need the logits and each
+token's loss, so the head and the loss stay ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+
+from harness.contract import blocks_of
+from harness.errors import PlanError
+from harness.models.flops import Shape, empty_batch
+from harness.models.forward import logits_at
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+"""Those on which a test compares Liger's kernels with the plain layers."""
+ROTARY = "apply_rotary_pos_emb"
+
+
+def kernels_of(asked: str | None, device: str, architecture: str) -> str:
+    """`liger` or `plain`: as asked, else Liger's on a GPU where they are installed and fit.
+
+    Raises PlanError with all reasons where they are asked for and cannot be had.
+    """
+    faults = []
+    if not device.startswith("cuda"):
+        faults.append(f"they run on GPUs, not on {device}; drop kernels, or give device=cuda")
+    if find_spec("liger_kernel") is None:
+        faults.append("the package is not installed; pip install 'lethe[liger]'")
+    if architecture not in ARCHITECTURES:
+        faults.append(f"they are tried on {', '.join(ARCHITECTURES)}, not on {architecture}; drop kernels")
+    if asked == "liger" and faults:
+        raise PlanError(*(f"kernels=liger: {fault}" for fault in faults))
+    return asked or ("plain" if faults else "liger")
+
+
+def use_liger(model: Any) -> None:
+    """Give this model Liger's kernels, and no other one; parameters and their names stay.
+
+    Liger puts its layers into the architecture's own module, where every later model of the process would meet them (the empty
+    one that is priced, the one that is scored). That is undone, and the rotary embedding given to this model's attention alone.
+    """
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance  # type: ignore  # of the extra `liger`
+
+    home = vars(sys.modules[type(model).__module__])
+    before = dict(home)
+    parts = {"rope": True, "rms_norm": True, "swiglu": model.config.hidden_act in ("silu", "swish")}
+    try:
+        _apply_liger_kernel_to_instance(model, **parts, cross_entropy=False, fused_linear_cross_entropy=False)
+        rotate = home[ROTARY]
+    finally:
+        home.update(before)
+    for module in model.modules():
+        plain: Any = type(module).forward
+        if ROTARY in plain.__code__.co_names:
+            seen = plain.__globals__ | {ROTARY: rotate}
+            own = FunctionType(plain.__code__, seen, plain.__name__, plain.__defaults__, plain.__closure__)
+            own.__kwdefaults__ = plain.__kwdefaults__
+            module.forward = MethodType(own, module)
+
+
+def compile_blocks(model: Any, longest: int, room: int) -> None:
+    """Let torch compile each block's forward for any batch and length; only while it trains, so scores stay as they are.
+
+    Names of parameters, and hooks on blocks, stay as well. One row has code of its own, and so may sizes between the compiler's
+    thresholds: batches of every power of two are met here, where it costs no budget. `longest`: tokens of the longest example;
+    `room`: of a micro-batch.
+    """
+    torch._dynamo.config.recompile_limit = 64  # sizes, times blocks that differ in what trains; beyond it nothing is compiled
+    for block in blocks_of(model):
+        block.forward = _while_training(block)
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        most = max(2, room // longest)
+        for rows in (2, 1, *(2**n for n in range(2, most.bit_length())), most):
+            logits_at(model, empty_batch(Shape(rows, longest, 8), device)).sum().backward()
+            model.zero_grad()
+
+
+def _while_training(block: Any) -> Callable[..., Any]:
+    plain = block.forward
+    compiled = torch.compile(plain, dynamic=True)
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        return (compiled if block.training else plain)(*inputs, **named)
+
+    return forward

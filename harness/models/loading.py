@@ -1,0 +1,165 @@
+"""From a checkpoint to a model and a tokenizer: every weight comes from its files, and none is left over.
+
+transformers draws what it does not find at random, anew at each load; here that is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.errors import PlanError, raise_faults
+from harness.models.checkpoint_files import loading, one_line, some
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer at `path`. Raises PlanError where it cannot be loaded, or has no end token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **loading(path))
+        tokens = tokenizer("a b", add_special_tokens=False)["input_ids"]
+    except Exception as error:  # whatever a broken file makes of it
+        cure = "save the original tokenizer into the folder again"
+        raise PlanError(f"model '{path}': its tokenizer cannot be loaded ({one_line(error)}); {cure}") from error
+    if not tokens or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise PlanError(f"model '{path}': its tokenizer has no vocabulary; save the original tokenizer into the folder again")
+    if tokenizer.eos_token_id is None:
+        raise PlanError(f"model '{path}': its tokenizer names no eos token, so answers could not end; set eos_token")
+    return tokenizer
+
+
+def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+    """The causal language model at `path`, in eval mode, with every weight from its files and none left over.
+
+    Raises PlanError where the files and the architecture do not name the same weights: transformers would draw what is
+    missing at random, anew at each load.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    config = config_of(path)
+    try:
+        with _quiet():
+            options = {"config": config, "dtype": dtype, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options, **loading(path))
+            model, told = loaded
+    except torch.OutOfMemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        cure = "save it as safetensors, or give a whole download"
+        raise PlanError(f"model '{path}': its .bin files hold more than tensors, which is not run; {cure}") from error
+    except Exception as error:  # of as many kinds as there are broken files
+        kind = type(config).__name__.removesuffix("Config")
+        raise PlanError(f"model '{path}': its weights cannot be loaded as {kind} ({one_line(error)})") from error
+    raise_faults([f"model '{path}': {fault}" for fault in _key_faults(told)])
+    return model.to(device).eval()
+
+
+def config_of(path: str) -> Any:
+    """The configuration at `path`. Raises PlanError where it is of no causal language model that transformers has."""
+    from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, __version__
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        raw, _ = PreTrainedConfig.get_config_dict(path, **loading(path))
+        kind = raw.get("model_type")
+        if kind not in CONFIG_MAPPING:
+            own = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
+            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{own}")
+        config = AutoConfig.from_pretrained(path, **loading(path))
+    except (TypeError, ValueError, OSError, AttributeError, KeyError) as error:
+        raise PlanError(f"model '{path}': config.json cannot be used: {one_line(error)}; take the original one") from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        cure = "give a model that transformers loads as AutoModelForCausalLM"
+        raise PlanError(f"model '{path}': {config.model_type} is no causal language model; {cure}")
+    return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers does not print its table of keys: what is wrong with them is raised."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "position_ids", "causal_mask")
+"""Ends of keys that older versions stored though they follow from the configuration."""
+
+
+def _key_faults(told: dict[str, Any]) -> Iterator[str]:
+    """Weights that the files lack, have beside the architecture's own, or have in another shape."""
+    missing = sorted(told["missing_keys"])
+    unexpected = sorted(key for key in told["unexpected_keys"] if not key.endswith(BUFFERS))
+    between = {_between(key, set(missing)) for key in unexpected}
+    if missing and len(between) == 1 and None not in between:
+        yield f"the names of its weights have '{between.pop()}' in them ({some(unexpected)}); save the unwrapped model"
+    elif missing and unexpected:
+        wrong = f"it lacks {some(missing)}, and has no place for {some(unexpected)} of its files"
+        yield f"config.json and the weights are not of one architecture: {wrong}; give both of one model"
+    elif missing:
+        yield f"its files lack weights that the architecture needs: {some(missing)}; save or download the whole checkpoint"
+    elif unexpected:
+        cure = "give config.json and weights of one model"
+        yield f"its files hold weights that the architecture has no place for: {some(unexpected)}; {cure}"
+    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in told["mismatched_keys"])
+    if mismatched:
+        yield f"its weights have other shapes than config.json says: {some(mismatched)}; give both of one model"
+    if told.get("error_msgs"):
+        yield f"its weights cannot be read: {some(list(map(str, told['error_msgs'])))}"
+
+
+def _between(key: str, missing: set[str]) -> str | None:
+    """What stands in the name of a weight that would else be one of the `missing`: `module.`, `_orig_mod.` ..."""
+    parts = key.split(".")
+    for begin in range(len(parts)):
+        for end in range(begin + 1, len(parts)):
+            if ".".join(parts[:begin] + parts[end:]) in missing:
+                return ".".join(parts[begin:end]) + "."
+    return None
+
+
+def value_faults(model: nn.Module) -> Iterator[str]:
+    """Weights that are no numbers."""
+    bad = [
+        name for name, p in model.named_parameters() if p.numel() and not all(e.isfinite() for e in torch.aminmax(p.detach()))
+    ]
+    if bad:
+        yield f"weights that are not finite (NaN or infinite): {some(bad)}; give an earlier checkpoint"
+
+
+def vocabulary_faults(model: Any, tokenizer: Any) -> Iterator[str]:
+    """Tokens that have no row in the embedding. Special ones that nothing uses (an image's, say) may lack theirs."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    template = json.dumps(tokenizer.chat_template or "", ensure_ascii=False)
+    ends = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token}
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    used = sorted(token for token in beyond if token not in special or token in ends or token in template)
+    if used:
+        cure = "give the tokenizer it was trained with, or resize_token_embeddings and train"
+        yield f"its embedding has {rows:,} rows, but the tokenizer has tokens beyond them ({some(used)}); {cure}"
+
+
+LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
+"""Under what names configurations have the longest sequence."""
+
+
+def context_length(config: Any, tokenizer: Any) -> int:
+    """Tokens that the model can attend to; 2,048, or what its tokenizer says, where the configuration names no limit."""
+    text = config.get_text_config()
+    limit = next((value for name in LENGTHS if isinstance(value := getattr(text, name, None), int) and value > 0), None)
+    return int(limit or min(tokenizer.model_max_length, 2048))

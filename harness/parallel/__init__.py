@@ -1,1 +1,0 @@
-"""How one run is computed: in one process or in several."""

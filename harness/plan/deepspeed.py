@@ -1,0 +1,73 @@
+"""How DeepSpeed shards a run, read and checked before anything is loaded. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError, raise_faults
+
+NAMED: dict[str, dict[str, Any]] = {
+    "zero2": {"stage": 2},
+    "zero3": {"stage": 3},
+    "zero2-offload": {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}},
+    "zero3-offload": {
+        "stage": 3,
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
+        "offload_param": {"device": "cpu", "pin_memory": True},
+    },
+}
+"""What the words mean: 2 shards gradients, masters and moments; 3 the model too; offload keeps them in the CPU's memory."""
+THEIRS = ("zero_optimization", "communication_data_type", "comms_logger", "wall_clock_breakdown", "aio")
+"""What a user's own configuration may say; the rest is the protocol's, the same for every recipe."""
+
+
+def zero_of(text: str) -> dict[str, Any]:
+    """The user's part of a DeepSpeed configuration: one of `NAMED`, or a JSON file. "auto" leaves a value to us.
+
+    Raises PlanError with all faults.
+    """
+    if text in NAMED:
+        return {"zero_optimization": NAMED[text]}
+    path = Path(text)
+    if path.suffix != ".json" or not path.is_file():
+        raise PlanError(f"deepspeed is {', '.join(NAMED)} or a DeepSpeed JSON file that exists, not '{text}'")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise PlanError(f"deepspeed file '{text}' is not JSON: {error}") from None
+    config = _without_auto(given) if isinstance(given, dict) else {}
+    zero = config.get("zero_optimization", {})
+    faults = [
+        f"deepspeed file '{text}' sets {key}, which the plan decides for all recipes alike; remove it, or write \"auto\""
+        for key in config
+        if key not in THEIRS
+    ]
+    if zero.get("stage") not in (2, 3):
+        faults.append(f"deepspeed file '{text}': zero_optimization.stage is 2 or 3, not {zero.get('stage')}")
+    for part in ("offload_optimizer", "offload_param"):
+        if zero.get(part, {}).get("device", "none") not in ("cpu", "none"):
+            faults.append(f"deepspeed file '{text}': {part}.device is cpu or none, not {zero[part]['device']}")
+    raise_faults(faults)
+    return config
+
+
+def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
+    """The whole configuration: the user's part, and what the one training loop needs of DeepSpeed."""
+    ours = {
+        "train_micro_batch_size_per_gpu": 1,  # never asked: the loop makes the batches, and says which is a step's last
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0,  # the loop clips, after pulls
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW, wherever its moments are
+        "steps_per_print": 10**9,
+    }
+    if precision == "bfloat16":
+        ours |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+    return ours | zero_of(text)
+
+
+def _without_auto(value: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: _without_auto(part) if isinstance(part, dict) else part for key, part in value.items()}
+    return {key: part for key, part in kept.items() if part not in ("auto", {})}

@@ -1,0 +1,110 @@
+"""What can be refused at once: names of methods and suites, settings, the budget, files that are not there. No torch here.
+
+A command takes seconds to import what computes; a misspelt word is told before that. What only loading can tell is refused by
+harness/setup/material.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.bundled import embedded, find_suites
+from harness.errors import PlanError, faults_of
+from harness.models.checkpoint_files import check_files
+from harness.plan.values import parse_budget
+from harness.recipes.recipe_text import all_recipe_faults
+from harness.text.rules import read_format, read_rules
+
+if TYPE_CHECKING:
+    from harness.plan.plan import Plan
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".txt")
+"""A source that ends so is a file, whatever else it may look like."""
+
+
+def early_faults(plan: Plan) -> list[str]:
+    """What is wrong with a plan, as far as names and places tell."""
+    faults = _budget_faults(plan)
+    faults += all_recipe_faults(plan.recipe_texts)
+    bundled = Path(embedded().data)
+    for source in plan.sources:
+        if not (bundled / source).is_file():
+            faults += absent(source)
+    for source in [*plan.test_paths, plan.general]:
+        if source is not None:
+            faults += absent(source)
+    if plan.model is not None:
+        faults += _model_faults(plan.model)
+    for name in plan.suite_names:
+        faults += _suite_faults(name)
+    if plan.rules is not None:
+        faults += faults_of(read_rules, plan.rules)
+    if plan.answer_format is not None:
+        faults += faults_of(read_format, plan.answer_format)
+    return faults
+
+
+def _budget_faults(plan: Plan) -> list[str]:
+    try:
+        budget = parse_budget(plan.budget)
+    except PlanError as error:
+        return list(error.faults)
+    if budget.unit != "epochs" and plan.meter not in (None, budget.unit):
+        return [f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one"]
+    return []
+
+
+def absent(source: str) -> list[str]:
+    """Says of a file that is not there which one may be meant; nothing of what may be a data set of the hub."""
+    path = Path(source).expanduser()
+    if path.exists() or (HUB_ID.fullmatch(source) and path.suffix.lower() not in DATA_ENDINGS):
+        return []
+    if not path.parent.is_dir():
+        return [f"{source} does not exist, nor does its folder {path.parent}; check the path"]
+    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], cutoff=0.5)
+    return [f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")]
+
+
+def _model_faults(model: str) -> list[str]:
+    path = Path(model).expanduser()
+    if path.exists():
+        return faults_of(check_files, model)
+    if not HUB_ID.fullmatch(model) or model.startswith("."):
+        return [f"model '{model}' does not exist; give the folder of a Hugging Face checkpoint, or a hub id"]
+    return []
+
+
+def _suite_faults(name: str) -> list[str]:
+    known = find_suites()
+    suite, _, folder = name.partition(":")
+    if suite in known:
+        return [f"suite '{name}': there is no folder {folder}; check the path"] if folder and not Path(folder).is_dir() else []
+    path = Path(name)
+    if path.is_dir() or (path.is_file() and path.suffix == ".jsonl"):
+        return []
+    bundled = ", ".join(known)
+    accepted = f"give a bundled suite ({bundled}), a folder of lm-eval YAML or JSONL, a .jsonl file, or a task of lm-eval"
+    if path.exists() or path.suffix or "/" in name:
+        return [f"suite '{name}' is no folder and no .jsonl file; {accepted}"]
+    if _in_lm_eval(name):
+        return []
+    near = difflib.get_close_matches(name, known, 1)
+    return [f"suite '{name}' is not known here nor to lm-eval; " + (f"did you mean {near[0]}?" if near else accepted)]
+
+
+def _in_lm_eval(name: str) -> bool:
+    """Whether any of lm-eval's task files holds this word: then lm-eval itself has to say. Its own index takes far longer."""
+    spec = find_spec("lm_eval")
+    folders: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
+    word = re.compile(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])")
+    for folder in folders:
+        for file in (Path(folder) / "tasks").rglob("*.y*ml"):
+            if file.stem == name or word.search(file.read_bytes()):
+                return True
+    return not folders

@@ -1,0 +1,99 @@
+"""How a plan is made: files, presets, flags, defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from harness.bundled import ROOT, embedded, for_own_models
+from harness.errors import PlanError, raise_faults
+from harness.plan.check import faults_of_plan
+from harness.plan.early import early_faults
+from harness.plan.plan import Plan
+
+
+def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
+    """A plan from options (None: not given) over those of a TOML file. All faults are reported together."""
+    given = _read_toml(file) if file else {}
+    given |= {key: value for key, value in options.items() if value is not None}
+    fields = {f.name: f for f in dataclasses.fields(Plan)}
+    faults = []
+    for key in [key for key in given if key not in fields]:
+        near = difflib.get_close_matches(key, fields, 1)
+        faults.append(
+            f"there is no option '{key}'; " + (f"did you mean '{near[0]}'?" if near else f"options are {', '.join(fields)}")
+        )
+        del given[key]
+    for key, value in given.items():
+        given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
+        wanted = str(fields[key].type).split(" | ")[0]
+        if wanted == "float" and isinstance(given[key], int):
+            given[key] = float(given[key])
+        if type(given[key]).__name__ != wanted:
+            faults.append(f"{key} takes {wanted}, not {given[key]!r}")
+            given[key] = fields[key].default
+    plan = Plan(**given)
+    raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
+    return plan
+
+
+PRESETS = Path(__file__).parent / "presets"
+"""Plans for usual hardware, named by their file's stem."""
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    preset = PRESETS / f"{file}.toml"
+    try:
+        return tomllib.loads((preset if preset.is_file() else Path(file)).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.toml")))
+        raise PlanError(f"plan file '{file}' does not exist, and is no preset; presets are {presets}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
+
+
+def portable(plan: Plan) -> Plan:
+    """The plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
+    places = ("data", "test", "model", "general", "deepspeed")
+    changes = {key: str(value).replace(f"{ROOT}/", "") for key in places if (value := getattr(plan, key)) is not None}
+    return dataclasses.replace(plan, **changes)
+
+
+def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | None]:
+    """Where a data file and its test file are: as given, else among the bundled ones."""
+    bundled = folder / source
+    if Path(source).exists() or not bundled.is_file():
+        return source, test
+    beside = bundled.with_suffix(f".test{bundled.suffix}")
+    return str(bundled), test or (str(beside) if beside.exists() else None)
+
+
+def _default_name(plan: Plan) -> str:
+    """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
+    stem = "+".join(Path(source).stem for source in plan.sources)
+    if plan.model is not None:
+        model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
+        stem = f"{stem}-{model}"
+    return re.sub(r"[^\w.+-]+", "-", stem).strip(".-") or "comparison"
+
+
+def resolve_places(plan: Plan) -> Plan:
+    """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
+    home = embedded()
+    changes: dict[str, Any] = {}
+    found = [_bundled(Path(home.data), *names) for names in zip(plan.sources, plan.tests, strict=True)]
+    changes["data"] = ",".join(source for source, _ in found)
+    if any(test for _, test in found):
+        changes["test"] = ",".join(test or "" for _, test in found)
+    if plan.model is None:
+        changes["model"] = home.model
+        changes["general"] = plan.general or home.general
+    if plan.suites is None:
+        changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
+    if plan.name is None:
+        changes["name"] = _default_name(plan)
+    return dataclasses.replace(plan, **changes)

@@ -1,0 +1,181 @@
+"""One frozen, validated description of a comparison. No torch here: `lethe --help` and `lethe report` start at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.store.opening import test_files
+
+DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of the plan with its one-line description, shown by --help."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that may be asked. Each field is a flag, a key of the TOML file and, in capitals, a make variable."""
+
+    data: str = option(
+        "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
+    )
+    test: str | None = option(
+        None, "test files of the data, joined by +; those of several data files by commas; default: split from the data"
+    )
+    model: str | None = option(None, "hub id or folder; default: the embedded base")
+    general: str | None = option(
+        None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
+    )
+    recipes: str = option(
+        DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
+    )
+    suites: str | None = option(
+        None,
+        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
+        "lm-eval tasks; default: the embedded model's, or dialogue and standard",
+    )
+    domain_metric: str | None = option(
+        None,
+        "exact, f1, rougeL, choice, numeric or numeric(1%, USD), or kind=metric for one kind; default: picked from the answers",
+    )
+    contamination: str = option(
+        "exclude", "suite items whose wording stands in training data: exclude, or keep (counted either way)"
+    )
+    rules: str | None = option(
+        None, "rules.yaml: patterns, JSON schema and bounds that domain outputs must keep (docs/suites.md)"
+    )
+    answer_format: str | None = option(
+        None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
+    )
+    limit: int | None = option(None, "items of each task at most, drawn by content with a fixed seed; default: all")
+    backend: str = option("hf", "what answers evaluations' requests: hf (the loaded model), or vllm where it is installed")
+    budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
+    meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
+    seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
+    tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
+    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
+    learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
+    mode: str = option(
+        "sft", "sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)"
+    )
+    pack_length: int | None = option(
+        None,
+        "tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt (longer texts are cut)"
+        " and on a CPU where packing is exact, else padded",
+    )
+    gradient_checkpointing: bool | None = option(
+        None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
+    )
+    kernels: str | None = option(
+        None,
+        "norms, rotary embedding, SwiGLU: plain, or liger (pip install 'lethe[liger]'); default: liger on GPUs, if installed",
+    )
+    compile: bool = option(
+        False,
+        "let torch compile the blocks: minutes at the start (not charged), then faster; resumed runs end alike to rounding",
+    )
+    probe: bool = option(
+        False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
+    )
+    final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
+    batch_size: int = option(32, "examples an optimizer step")
+    max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
+    micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")
+    warmup: float = option(0.05, "share of the budget over which the learning rate rises")
+    decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
+    weight_decay: float = option(0.0, "AdamW's decay to zero")
+    clip: float = option(1.0, "largest gradient norm")
+    precision: str | None = option(
+        None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
+    )
+    scoring: str | None = option(
+        None, "arithmetic of evaluations, float32 or bfloat16; default: float32 where a GPU has 16 bytes for each parameter"
+    )
+    device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
+    gpus_per_run: float = option(1.0, "GPUs of one run, a process each (on a CPU: processes); with ray also 0.5 and the like")
+    gpu: str | None = option(
+        None,
+        "the GPU that runs are sized for (4090, a100-80, h200 ...): what fits is chosen of micro_tokens,"
+        " gradient_checkpointing and deepspeed, where they are not given",
+    )
+    devices: str | None = option(None, "GPUs that runs may use, as 0,1,2,3; default: all that are seen")
+    deepspeed: str | None = option(
+        None,
+        "how a run is sharded over its GPUs: zero2, zero3, either with -offload (to CPU memory), or a DeepSpeed JSON;"
+        " default: not, every GPU has the whole model",
+    )
+    threads: int = option(1, "CPU threads a run (of each of its processes)")
+    workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU; with ray all that fit")
+    ray: str | None = option(None, "spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md)")
+    checkpoints: str | None = option(
+        None,
+        "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
+    )
+    require: str | None = option(
+        None,
+        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
+    )
+    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
+    keep: float = option(20.0, "GB of full weights kept under results/runs")
+    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
+    tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
+
+    @property
+    def sources(self) -> list[str]:
+        """The data files, in the order of training."""
+        return _listed(self.data)
+
+    @property
+    def tests(self) -> list[str | None]:
+        """A test file for each data file, or None."""
+        return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
+
+    @property
+    def test_paths(self) -> list[str]:
+        """Every test file of every data file."""
+        return [file for test in self.tests if test for file in test_files(test)]
+
+    @property
+    def recipe_texts(self) -> list[str]:
+        return split_recipes(self.recipes)
+
+    @property
+    def checkpoint_fractions(self) -> tuple[float, ...]:
+        """In rising order. Raises ValueError where they are not numbers."""
+        return tuple(sorted({float(part) for part in self.checkpoints.split(",")})) if self.checkpoints else ()
+
+    @property
+    def ranks(self) -> int:
+        """The processes of one run."""
+        return max(1, int(self.gpus_per_run))
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether the processes of a run are started as ranks: several, or under DeepSpeed."""
+        return self.ranks > 1 or bool(self.deepspeed)
+
+    @property
+    def suite_names(self) -> list[str]:
+        return self.suites.split() if self.suites else []
+
+
+def _listed(text: str) -> list[str]:
+    """Names joined by commas; a file that has one in its name is itself."""
+    return [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+
+
+def split_recipes(text: str) -> list[str]:
+    """Recipes separated by spaces; spaces inside parentheses belong to a recipe."""
+    recipes, depth, current = [], 0, ""
+    for letter in text + " ":
+        depth += (letter == "(") - (letter == ")")
+        if letter.isspace() and depth == 0:
+            recipes += [current] if current else []
+            current = ""
+        else:
+            current += letter
+    return recipes + ([current.strip()] if current.strip() else [])

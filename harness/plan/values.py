@@ -1,0 +1,86 @@
+"""Values of options as text: budgets, meters, devices, limits."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from harness.errors import PlanError
+
+UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None: no limit."""
+
+    loss: float | None = None
+    """Points of the chance-corrected general score that may be lost; the worse end of the 95 % interval counts."""
+    retention: float | None = None
+    """Per cent of the base's general ability that must surely be kept: the lower end of the interval counts."""
+    seconds: float | None = None
+    """Device-seconds of one training, at most."""
+    memory: float | None = None
+    """Peak bytes of one training, at most."""
+
+
+STANDARD = Limits(loss=5)
+"""Where the plan sets none. Five points is a guess at what most users would bear; `require` sets another."""
+
+
+def parse_limits(text: str) -> Limits:
+    """`loss=5 seconds=600 memory=16GB`, any of them. Raises ValueError with a sentence."""
+    found: dict[str, float] = {}
+    for part in text.split():
+        name, _, value = part.partition("=")
+        pattern = r"(\d+(?:\.\d+)?)([kmgt]?b)?" if name == "memory" else r"(\d+(?:\.\d+)?)()"
+        read = re.fullmatch(pattern, value.lower())
+        if name not in Limits.__dataclass_fields__ or name in found or read is None:
+            raise ValueError("require takes loss=POINTS, retention=PERCENT, seconds=S and memory=SIZE, each once at most, as in"
+                             f" 'loss=5 seconds=600 memory=16GB'; '{part}' is none")  # fmt: skip
+        found[name] = float(read[1]) * UNITS[read[2] or ""]
+        if not math.isfinite(found[name]):
+            raise ValueError(f"require: '{part[:40]}...' is no finite number; give one")
+    return Limits(**found)
+
+
+METERS = ("flops", "seconds", "tokens", "steps")
+UNITS = {"epochs": None, "epoch": None, "s": "seconds", "flops": "flops", "tokens": "tokens", "steps": "steps"}
+MOST_EPOCHS = 10_000
+"""Epochs are priced step by step, so their number has an end."""
+SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the user allowed: an amount in one unit; `epochs` is priced as that many epochs of plain fine-tuning."""
+
+    text: str
+    amount: float
+    unit: str
+    """`epochs` or one of `METERS`."""
+
+
+def parse_budget(text: str) -> Budget:
+    """`3epochs`, `600s`, `2e15flops`, `1Mtokens` or `500steps`."""
+    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kMGTP]?)([a-z]+)", text.strip())
+    if not match or match[3] not in UNITS:
+        raise PlanError(f"budget '{text}' is not understood: write 3epochs, 600s, 2e15flops, 1Mtokens or 500steps")
+    try:
+        amount = float(match[1]) * SCALES[match[2]]
+    except ValueError:
+        raise PlanError(f"budget '{text}': '{match[1]}' is not a number") from None
+    if not math.isfinite(amount):
+        raise PlanError(f"budget '{text}' is more than any number: training would never end; give a finite one")
+    if UNITS[match[3]] is None and amount > MOST_EPOCHS:
+        raise PlanError(f"budget '{text}' is over {MOST_EPOCHS:,} epochs, which no training needs; give fewer")
+    return Budget(text, amount, UNITS[match[3]] or "epochs")
+
+
+def devices_of(text: str) -> list[int]:
+    """GPUs by number, from "0,1,2,3". Raises PlanError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise PlanError(f"devices are different numbers of GPUs joined by commas, as 0,1,2,3, not '{text}'")
+    return [int(part) for part in parts]

@@ -1,0 +1,111 @@
+"""What is wrong with a method's class, before it is asked anything: misspelt hooks and needs, settings that cannot be left out.
+
+A method that does nothing, since its one hook is misspelt, would be measured as plain fine-tuning and called by its own name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from harness.contract import HOOKS, NEEDS, Method
+from harness.text.bounds import bound_fault, read_interval
+
+NEAR = 0.75
+"""How like a hook's name another one must be to be taken for a misspelling of it."""
+
+
+def class_faults(found: Any) -> list[str]:
+    """What is wrong with a class that is to be a method: each fault a sentence that names it."""
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        return [f"{getattr(found, '__name__', found)!s} is no class derived from harness.contract.Method; make it one"]
+    return [*_hook_faults(found), *_setting_faults(found), *_fact_faults(found)]
+
+
+def need_faults(method: Method) -> list[str]:
+    """What is wrong with the needs of a method that is made (they may follow from its settings)."""
+    needs = method.needs
+    if not isinstance(needs, frozenset | set):
+        return [f"needs is {needs!r}; write it as frozenset({{...}}) of {', '.join(NEEDS)}"]
+    faults = []
+    for need in sorted(map(str, needs - NEEDS.keys())):
+        near = difflib.get_close_matches(need, NEEDS, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"needs are {', '.join(NEEDS)}"
+        faults.append(f"needs '{need}', which nothing answers; {hint}")
+    return faults
+
+
+def _hook_faults(found: type[Method]) -> list[str]:
+    """Hooks that are misspelt, that take other arguments, or of which there is none."""
+    name, faults = found.__name__, []
+    own = [attribute for attribute in dir(found) if not attribute.startswith("_") and callable(getattr(found, attribute))]
+    filled = [hook for hook in HOOKS if getattr(found, hook) is not getattr(Method, hook)]
+    for attribute in own:
+        near = difflib.get_close_matches(attribute, HOOKS, 1, NEAR)
+        if attribute not in HOOKS and near and near[0] not in filled:
+            faults.append(
+                f"{name}.{attribute} is no hook, so nothing calls it; did you mean '{near[0]}'? (a helper begins with _)"
+            )
+    if not filled and not found.plain and not faults:
+        hints = f"it has {', '.join(attribute for attribute in own if attribute not in HOOKS) or 'no function of its own'}"
+        faults.append(f"{name} fills no hook, so it is plain fine-tuning; {hints}; hooks are {', '.join(HOOKS)}")
+    for hook in filled:
+        wanted, given = _arguments(getattr(Method, hook)), _arguments(getattr(found, hook))
+        if wanted is not None and given is not None and len(wanted) != len(given):
+            faults.append(f"{name}.{hook} takes ({', '.join(given)}), and is called with ({', '.join(wanted)})")
+    return faults
+
+
+def _arguments(function: Any) -> list[str] | None:
+    """Names of the arguments that must be given by place; None where any number may be."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _setting_faults(found: type[Method]) -> list[str]:
+    """Settings without a default, or whose default, `off` or `search` lies outside what they may be."""
+    name, faults = found.__name__, []
+    parameters = inspect.signature(found).parameters
+    for setting, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            faults.append(f"{name}'s constructor takes {parameter}; name each setting, with its default")
+        elif parameter.default is parameter.empty:
+            faults.append(
+                f"{name}'s setting '{setting}' has no default, and every setting needs one, as {setting}: float = 1.0"
+            )
+    if "lr" in parameters:
+        faults.append(f"{name}'s setting 'lr' is every recipe's learning rate; give it another name")
+    told = {"bounds": found.bounds, "off": found.off or {}, "search": found.search}
+    for fact, by_setting in told.items():
+        unknown = sorted(by_setting.keys() - parameters.keys())
+        faults += [f"{name}.{fact} names '{setting}', which is no setting of it" for setting in unknown]
+    for setting, bound in found.bounds.items():
+        try:
+            _ = bound if isinstance(bound, tuple) else read_interval(bound)
+        except (TypeError, ValueError) as error:
+            faults.append(f"{name}.bounds, {setting}: {error}")
+            continue
+        values = [parameters[setting].default] if setting in parameters else []
+        values += [found.off[setting]] if found.off and setting in found.off else []
+        values += list(found.search.get(setting, ()))
+        faults += [
+            f"{name}: {fault}, and its own default, off or search is"
+            for v in values
+            if (fault := bound_fault(setting, v, bound))
+        ]
+    return faults
+
+
+def _fact_faults(found: type[Method]) -> list[str]:
+    """Facts of the class that nothing else knows."""
+    from harness.contract import PLACES
+
+    if found.adds not in PLACES:
+        return [f"{found.__name__}.adds is {found.adds!r}; it is one of {', '.join(map(repr, PLACES))}"]
+    return []

@@ -1,0 +1,103 @@
+"""docs/methods.md, from the methods' own docstrings and facts: `make docs`, or `python -m harness.recipes.methods_page`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from harness.bundled import ROOT
+from harness.contract import Method
+from harness.recipes.catalogue import Entry, axis_names, catalogue
+from harness.recipes.recipe import ALONE, CHAINED
+from harness.recipes.recipe_text import bundled_methods
+from harness.text.bounds import Bound, read_interval
+
+PATH = ROOT / "docs" / "methods.md"
+HEAD = """# Methods
+
+Written by `make docs` from the docstrings in `trainers/`; change those, not this. `lethe recipes` prints the same in short.
+
+A recipe joins methods by `+`, with settings in parentheses: `lora(r=4)+nlirg`. `lr=` may stand at any method and sets the
+recipe's peak learning rate; without it the rate is plain fine-tuning's (`learning_rate`) times the methods' factors.
+
+## How methods combine
+
+Which axes a method fills is read off the hooks it overrides.
+
+| axis | hook | methods that fill it |
+|---|---|---|
+"""
+
+
+def plain(text: str) -> str:
+    """Text as Markdown, line breaks kept to paragraphs, nothing outside backticks read as markup."""
+    joined = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    parts = joined.split("`")
+    return "`".join(part if i % 2 else re.sub(r"([*_<>|\[\]\\])", r"\\\1", part) for i, part in enumerate(parts))
+
+
+def combination(entries: list[Entry]) -> str:
+    """The table of axes, and the rules."""
+    lines = []
+    for hook, axis in axis_names().items():
+        told = inspect.getdoc(getattr(Method, hook)) or ""
+        how = plain(told.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
+        names = ", ".join(f"`{entry.name}`" for entry in entries if axis in entry.axes) or "none"
+        lines.append(f"| {axis} | `{hook}`: {how} | {names} |")
+    alone = " and ".join(f"{what} (`{hook}`)" for hook, what in ALONE.items())
+    chained = ", ".join(f"`{hook}`" for hook in CHAINED)
+    rules = (
+        "\nOf methods that fill `trainable` only two go together, one that adds to the linear layers and one that adds behind"
+        f" the feed-forward layers (`lora+adapter`). One method alone may choose {alone}; two are refused by name. Methods that"
+        f" share one of {chained} act in the order they are written. All others commute: `ewc+nlirg` and `nlirg+ewc` are one"
+        " run. Token weights are multiplied and normalised once; penalties and pulls are summed; rates and shares are"
+        " multiplied. Each method draws from a random stream of its own.\n"
+    )
+    return "\n".join(lines) + "\n" + rules
+
+
+def section(entry: Entry) -> str:
+    """One method."""
+    method = entry.method
+    facts = [f"Axes: {', '.join(entry.axes) or 'none'}", f"track: {entry.track}"]
+    facts += [f"needs: {', '.join(entry.needs)}"] if entry.needs else []
+    made = method()
+    facts += [f"learning rate: {made.lr_scale:g} × plain fine-tuning's"] if made.lr_scale != 1 else []
+    facts.append(f"not with DeepSpeed: {plain(method.unsharded)}" if method.unsharded else "sharded by DeepSpeed: yes")
+    text = [f"## {entry.name}", plain(entry.summary), plain(inspect.getdoc(method) or ""), "; ".join(facts) + "."]
+    if entry.settings:
+        text.append(settings_table(entry))
+    if method.off is None:
+        fresh = f"is not the base's equal: {method.unlike_base}" if method.unlike_base else "gives the base's logits"
+        text.append(f"No setting makes it plain fine-tuning. Freshly wrapped the model {plain(fresh)}.")
+    text += [f"Checked: {plain(entry.verified.rstrip('.'))}.", f"Source: {plain(entry.source)}"]
+    text += [f"```bibtex\n{entry_}\n```" for entry_ in entry.bibtex]
+    return "\n\n".join(text) + "\n"
+
+
+def settings_table(entry: Entry) -> str:
+    """Settings with default, what they may be, searched range, and the value that switches the method off."""
+    lines = ["| setting | default | may be | searched | off |", "|---|---|---|---|---|"]
+    for setting, default in entry.settings.items():
+        low, high = entry.method.search.get(setting, ("", ""))
+        searched = f"{low:g} to {high:g}" if isinstance(low, (int, float)) else ""
+        off = f"`{entry.method.off[setting]!r}`" if entry.method.off and setting in entry.method.off else ""
+        bound = entry.method.bounds.get(setting, "")
+        allowed = described(bound) if bound else ""
+        lines.append(f"| `{setting}` | `{default!r}` | {allowed} | {searched} | {off} |")
+    return "\n".join(lines)
+
+
+def described(bound: Bound) -> str:
+    """What a setting may be, in words."""
+    return ", ".join(f"`{word}`" for word in bound) if isinstance(bound, tuple) else str(read_interval(bound))
+
+
+def methods_page() -> str:
+    """The whole page: the project's own methods."""
+    entries = [entry for entry in catalogue() if entry.name in bundled_methods()]
+    return HEAD + combination(entries) + "\n" + "\n".join(section(entry) for entry in entries)
+
+
+if __name__ == "__main__":
+    PATH.write_text(methods_page(), encoding="utf-8")

@@ -1,0 +1,187 @@
+"""Recipes: `mix(ratio=0.3)+lora(r=16)` read, checked and put in canonical order. Methods are found, never named here.
+
+Built-in methods are the files of `trainers/`; third parties add theirs through the entry-point group `lethe.methods`, and one
+that is installed nowhere is named by its file and class: `my/idea.py:Idea(strength=0.5)+lora`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from harness.contract import CHAINED_PLACES, PLACES, Method, overrides
+from harness.errors import PlanError, raise_faults
+from harness.recipes.method_faults import need_faults
+from harness.recipes.recipe_text import (
+    FILE,
+    rate_faults,
+    read_terms,
+    setting_faults,
+)
+from harness.recipes.registry import _source_hash, defaults_of, find_method, settings_of
+
+CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
+"""Axes whose order matters: methods that share one keep their written order, all others commute."""
+ALONE = {"order": "the order of the examples"}
+"""Axes that one method may fill -> what it chooses."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods joined by `+`, in canonical order."""
+
+    text: str
+    """As written."""
+    methods: tuple[Method, ...]
+    names: tuple[str, ...]
+    settings: tuple[dict[str, Any], ...]
+    """Every setting of every method, defaults resolved."""
+    learning_rate: float | None
+    """Given by `lr=` in the recipe, else None: the plan's rule decides."""
+
+    @property
+    def row(self) -> str:
+        """Its name in every table: as written, files without their folders."""
+        return FILE.sub(lambda file: f"{Path(file[1]).name}:{file[2]}", self.text)
+
+    @property
+    def track(self) -> str:
+        """`general` where a method draws on general data, else `free`."""
+        return "general" if "general_data" in self.needs else "free"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(m.needs for m in self.methods))
+
+    @property
+    def folds(self) -> bool:
+        """Whether what it trains amounts to plain weights of the base's own shape."""
+        return all(method.folds or not method.adds for method in self.methods)
+
+    @property
+    def packs(self) -> bool:
+        """Whether its examples may stand end to end in one row: virtual tokens stand once a row."""
+        return all(method.adds != "tokens" for method in self.methods)
+
+    @property
+    def question(self) -> list[dict[str, Any]]:
+        """What names this recipe in a run's key: settings, and the hash of each method's own source."""
+        return [
+            {"name": name, "settings": settings, "source": _source_hash(type(method))}
+            for name, settings, method in zip(self.names, self.settings, self.methods, strict=True)
+        ]
+
+    def __reduce__(self) -> Any:
+        return parse_recipe, (self.text,)  # another process need not be able to import a method that came from a file
+
+
+PLAIN = Recipe("", (), (), (), None)
+"""No method at all: plain fine-tuning, in whose price budgets are counted."""
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read one recipe; the empty text is `PLAIN`. Raises PlanError with all its faults."""
+    if not text:
+        return PLAIN
+    faults: list[str] = []
+    built: list[Built] = []
+    terms = read_terms(text)
+    faults += rate_faults(text, terms)
+    rates = [given.pop("lr") for _, given in terms if "lr" in given]
+    for name, given in terms:
+        try:
+            built.append((name.rpartition(":")[2], *_build(text, name, given)))
+        except PlanError as error:
+            faults += error.faults
+    names = [name for name, _, _ in built]
+    faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
+    moved = any(method.folds for _, method, _ in built)
+    pairs = combinations(built, 2)
+    faults += [f"'{text}': {fault}; keep one" for one, other in pairs if (fault := _conflict(one, other, moved))]
+    if faults:
+        raise PlanError(*faults)
+    ordered = _canonical(built)
+    parts = [tuple(part) for part in zip(*ordered, strict=True)]
+    return Recipe(text, parts[1], parts[0], parts[2], float(rates[0]) if rates else None)
+
+
+def unlike_base(recipe: Recipe) -> str:
+    """The part of a recipe that makes its model something else than the base before any training; empty where none does."""
+    parts = []
+    for name, settings, method in zip(recipe.names, recipe.settings, recipe.methods, strict=True):
+        if method.unlike_base:
+            defaults = defaults_of(type(method))
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value != defaults[key])
+            parts.append(name + (f"({given})" if given else ""))
+    return "+".join(parts)
+
+
+def unsharded(recipe: Recipe, stages: bool) -> str:
+    """Why a recipe cannot run where each process holds but a part of the weights; empty where it can."""
+    for name, method in zip(recipe.names, recipe.methods, strict=True):
+        reason = method.unsharded
+        if stages and not reason and overrides(method, "stage_begin") and method.state():
+            reason = "what it learned is in parts when it looks at the whole model where a stage begins"
+        if reason:
+            return f"'{recipe.text}' cannot be sharded by DeepSpeed: {name}: {reason}; leave it out, or leave deepspeed"
+    return ""
+
+
+Built = tuple[str, Method, dict[str, Any]]
+"""(name, method, settings)."""
+
+
+def _conflict(one: Built, other: Built, moved: bool) -> str:
+    """Why two methods do not go together, naming both; empty where they do. `moved`: one of the recipe folds into the base."""
+    (a, first, _), (b, second, _) = one, other
+    if a == b:
+        return ""  # said already
+    for hook, what in ALONE.items():
+        if overrides(first, hook) and overrides(second, hook):
+            return f"{a} and {b} both choose {what}"
+    places = first.adds, second.adds
+    if all(overrides(method, "trainable") for method in (first, second)):
+        if places[0] == places[1] or not CHAINED_PLACES.issuperset(places):
+            return f"{a} {PLACES[places[0]]} and {b} {PLACES[places[1]]}, which do not go together"
+        return ""
+    for (wrapper, wraps), (name, method) in (((a, first), (b, second)), ((b, second), (a, first))):
+        if wraps.unlike_base and "line" in method.needs:
+            return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
+        if wraps.adds and not moved and overrides(method, "pull"):
+            return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
+    return ""
+
+
+def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
+    try:
+        method = find_method(name)
+    except PlanError as error:
+        raise PlanError(*(f"'{text}': {fault}" for fault in error.faults)) from None
+    settings = settings_of(method)
+    faults = setting_faults(text, name, given, settings)
+    if faults:
+        raise PlanError(*faults)
+    chosen = {setting: known.default for setting, known in settings.items()} | given
+    try:
+        made = method(**chosen)
+    except ValueError as error:
+        raise PlanError(f"'{text}': {error}") from None
+    except Exception as error:  # whatever a method's own code raises
+        raise PlanError(f"'{text}': {name} cannot be made: {type(error).__name__}: {error}; mend its constructor") from error
+    raise_faults([f"'{text}': {name}: {fault}" for fault in need_faults(made)])
+    return made, chosen
+
+
+def _canonical(built: list[Built]) -> list[Built]:
+    """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
+    axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
+    left = list(range(len(built)))
+    order = []
+    while left:
+        free = [i for i in left if not any(axes[i] & axes[j] for j in left if j < i)]
+        chosen = min(free, key=lambda i: built[i][0])
+        order.append(built[chosen])
+        left.remove(chosen)
+    return order

@@ -1,0 +1,124 @@
+"""Which methods there are: bundled ones, files, entry points."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+from harness.contract import Method
+from harness.errors import PlanError, faults_of, raise_faults
+from harness.recipes.method_faults import class_faults
+from harness.recipes.recipe_text import (
+    FILE,
+    Setting,
+    bundled_methods,
+    check_known,
+    installed_methods,
+)
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """Every method that can be used, by name; one of another package that cannot is told by `broken_methods`."""
+    found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
+    for point in installed_methods():
+        if not faults_of(_installed, point):
+            found[point.name] = _installed(point)
+    return found
+
+
+def broken_methods() -> list[str]:
+    """What is wrong with methods of other packages; a recipe that does not name them is not concerned."""
+    return [fault for point in installed_methods() for fault in faults_of(_installed, point)]
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of this name, or the class that `path/to/file.py:Class` names."""
+    check_known(name)
+    if file := FILE.fullmatch(name):
+        return _from_file(str(Path(file[1]).resolve()), file[2])
+    known = methods()
+    if name in known:
+        return known[name]
+    return next(_installed(point) for point in installed_methods() if point.name == name)  # raises: it is broken
+
+
+def _bundled(name: str, path: Path) -> type[Method]:
+    """The class in a file of `trainers/` that is named like the file.
+
+    Files are found beside this package and loaded under names of their own, so that a `trainers` package of somebody else's,
+    wherever it stands on the import path, is neither taken for ours nor hidden by ours.
+    """
+    module = _load(path, f"lethe.trainers.{name}")
+    wanted = name.replace("_", "")
+    for title, value in vars(module).items():
+        if title.lower() == wanted and inspect.isclass(value) and issubclass(value, Method):
+            return value
+    raise TypeError(f"trainers/{name}.py must define a Method class named like the file")
+
+
+@cache
+def _installed(point: EntryPoint) -> type[Method]:
+    """The method of another package. Raises PlanError where it cannot be used."""
+    if point.name in bundled_methods():
+        raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
+    try:
+        found = point.load()
+    except Exception as error:  # whatever the package's code raises
+        cure = "mend or uninstall that package"
+        raise PlanError(
+            f"method '{point.name}' of {point.value} cannot be loaded: {type(error).__name__}: {error}; {cure}"
+        ) from error
+    raise_faults([f"method '{point.name}' of {point.value}: {fault}" for fault in class_faults(found)])
+    return found
+
+
+@cache
+def _from_file(path: str, name: str) -> type[Method]:
+    try:
+        module = _load(Path(path), f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
+    except Exception as error:  # whatever the user's file raises
+        raise PlanError(f"{path} cannot be loaded: {type(error).__name__}: {error}; mend it") from error
+    found = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        raise PlanError(f"{path} defines no Method named {name}; write `class {name}(Method)` there")
+    raise_faults([f"{path}: {fault}" for fault in class_faults(found)])
+    return found
+
+
+def _load(path: Path, name: str) -> ModuleType:
+    """The module in a file, under a name of its own."""
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def settings_of(method: type[Method]) -> dict[str, Setting]:
+    """A method's settings: the keywords of its constructor."""
+    parameters = inspect.signature(method).parameters.values()
+    bounds = method.bounds
+    return {p.name: Setting(p.default, get_args(p.annotation) or (type(p.default),), bounds.get(p.name)) for p in parameters}
+
+
+def defaults_of(method: type[Method]) -> dict[str, Any]:
+    """A method's settings with their defaults."""
+    return {name: setting.default for name, setting in settings_of(method).items()}
+
+
+@cache
+def _source_hash(method: type[Method]) -> str:
+    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]

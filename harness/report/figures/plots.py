@@ -1,0 +1,214 @@
+"""The plots: what was gained against what was kept, how it came about, where it was lost, what it cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
+from harness.report.figures.token_plots import weights, zones
+from harness.report.summary.format import points, signed, visible
+from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import MARGIN
+
+NAMED = 40
+"""Rows that a plot has room to name and to number; of more only the fronts."""
+LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", "#0072B2"])
+
+
+def draw(summary: Summary) -> list[Plot]:
+    """Every plot that the stored runs have data for."""
+    makers = (tradeoff, tuning, curves, heat_map, zones, weights, cost)
+    with style():
+        made = [maker(summary) for maker in makers]
+    return [plot for plot in made if plot is not None]
+
+
+def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
+    found = {}
+    for row in summary.rows:
+        gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
+        if row.done and row.role in ("base", "recipe") and gain.known and change.known:
+            found[row.name] = (gain.value, change.value)
+    return found
+
+
+def tradeoff(summary: Summary) -> Plot | None:
+    """General change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
+    found = _placed(summary)
+    if len(found) < 2:
+        return None
+    drawn, (axes,) = figure(4.3, 3.9)
+    looks = marks([row.name for row in summary.recipes])
+    _ways(axes, summary, looks)
+    for name, (x, y) in found.items():
+        look = looks.get(name, {"color": INK, "marker": "*"})
+        size = 6.5 if name in looks else 11
+        gain, change = summary.estimate("gain", name), summary.estimate("change", name)
+        axes.errorbar(
+            x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - change.low], [change.high - y]],
+            fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
+        )  # fmt: skip
+    fronts: list[tuple[float, float]] = []
+    for track, dash in zip(TRACKS, ("--", ":"), strict=True):
+        front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
+        fronts += front
+        axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
+    axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
+    axes.set_ylabel("change of the general score, points")
+    named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
+    note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
+    drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
+    axes.margins(0.12, 0.08)
+    place_labels(axes, named, found.values())
+    told = "; ".join(
+        f"{n}: gain {points(x)} {summary.gain_unit}, general change {points(y)} points, kept {_kept(summary, n)}"
+        for n, (x, y) in found.items()
+    )
+    return Plot("tradeoff", "Change of the general score against domain gain", told, drawn)
+
+
+def _kept(summary: Summary, row: str) -> str:
+    kept = summary.estimate("retention", row)
+    return f"{points(kept.value)} %" if kept.known else "in per cent not defined"
+
+
+def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> None:
+    way = summary.curves.path
+    for name, part in way.groupby("row", sort=False):
+        axes.plot(part["gain"], part["change"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
+
+
+def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points no other is at least as good as on both axes, by gain."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(found.values(), key=lambda p: (-p[0], -p[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return front
+
+
+def tuning(summary: Summary) -> Plot | None:
+    """Every trial's general change against its domain gain, on dev items."""
+    table = summary.trials.dropna(subset=["gain", "change"])
+    if table.empty:
+        return None
+    drawn, (axes,) = figure(4.3, 3.9)
+    looks = marks([row.name for row in summary.recipes])
+    for name, part in table.groupby("row", sort=False):
+        axes.plot(part["gain"], part["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        chosen = part[part["selected"]]
+        axes.plot(
+            chosen["gain"], chosen["change"], ls="", marker="o", ms=11, mfc="none", mec=looks[str(name)]["color"], mew=1.2
+        )
+    axes.plot(0, 0, marker="*", ms=11, color=INK, ls="")
+    axes.axhline(-MARGIN, color=RULE, lw=0.9)
+    axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
+    axes.set_ylabel("general change on dev items, points")
+    drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
+    told = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
+    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", told, drawn)
+
+
+def curves(summary: Summary) -> Plot | None:
+    """Learning and forgetting over the spent budget, on the fixed sub-sample."""
+    table = summary.curves.budget
+    if table.empty:
+        return None
+    drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
+    looks = marks([row.name for row in summary.recipes])
+    for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
+        for name, part in table.groupby("row", sort=False):
+            look = looks.get(str(name), {"color": INK, "marker": "*"})
+            axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
+            axes.fill_between(
+                part["at"].astype(float), part[f"{quantity}_low"].astype(float), part[f"{quantity}_high"].astype(float),
+                color=look["color"], alpha=0.06, lw=0,
+            )  # fmt: skip
+        axes.set_ylabel(label)
+    bottom.set_xlabel("fraction of the budget spent")
+    handles, labels = top.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
+    last = table[table["at"] == table.groupby("row")["at"].transform("max")]
+    told = "; ".join(
+        f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
+        for p in last.to_dict("records")
+    )
+    return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)
+
+
+def heat_grid(summary: Summary) -> pd.DataFrame:
+    """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
+    rows = [row.name for row in summary.recipes if row.done]
+    cells = {}
+    for kind in ("family", "channel"):
+        for name in summary.names(f"change:{kind}:"):
+            cells[kind, name] = [summary.estimate(f"change:{kind}:{name}", row).value for row in rows]
+    grid = pd.DataFrame.from_dict(cells, orient="index", columns=rows)
+    if grid.empty:
+        return grid
+    grid.index = pd.MultiIndex.from_tuples(grid.index, names=["kind", "name"])
+    order = grid.assign(_kind=[k != "family" for k, _ in grid.index], _mean=grid.mean(axis=1))
+    return grid.loc[order.sort_values(["_kind", "_mean"], kind="stable").index]
+
+
+def heat_map(summary: Summary) -> Plot | None:
+    """Change by family and channel, row by row."""
+    grid = heat_grid(summary)
+    if grid.empty or not len(grid.columns):
+        return None
+    drawn, (axes,) = figure(1.8 + 0.62 * len(grid.columns), 1.2 + 0.36 * len(grid))
+    values = grid.to_numpy(float)
+    top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
+    axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
+    few = len(grid.columns) <= NAMED
+    if not few:
+        axes.set_xlabel(f"{len(grid.columns)} recipes: the numbers are in report.html, Families and channels")
+    for (i, j), value in np.ndenumerate(values) if few else ():
+        axes.text(
+            j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white"
+        )
+    axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
+    axes.set_yticks(range(len(grid)), [visible(name) + " (channel)" * (kind == "channel") for kind, name in grid.index])
+    axes.grid(False)
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())
+        for (_, name), line in grid.T.items()  # type: ignore[misc]
+    )
+    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
+
+
+def cost(summary: Summary) -> Plot | None:
+    """Spent budget by account, as a share of what was allowed."""
+    rows = [row for row in summary.recipes if row.shares("ledger", "accounts") or row.done]
+    accounts = list(dict.fromkeys(name for row in rows for name in row.shares("ledger", "accounts")))
+    if not accounts:
+        return None
+    names, left = [row.name for row in rows], np.zeros(len(rows))
+    drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
+    for k, account in enumerate(accounts):
+        spent = np.array([_share(row, account) for row in rows])
+        axes.barh(names, spent, left=left, color=COLOURS[(k + 5) % 6], edgecolor=PAPER, lw=0.6, label=account, height=0.72)
+        left = left + spent
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_color(RULE)
+    axes.set_xlabel("% of the budget")
+    drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
+    told = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
+    return Plot("cost", "What the budget went to", told, drawn)
+
+
+def _share(row: Row, account: str) -> float:
+    """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
+    meter = next((run["ledger"].get("meter") for run in row.finished if run.get("ledger")), None)
+    unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
+    whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)
+    share = 100 * row.cost("ledger", "accounts", account, unit) / whole if whole else math.nan
+    return share if math.isfinite(share) else 0.0

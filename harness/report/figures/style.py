@@ -1,0 +1,132 @@
+"""How plots look and how they become files and inline SVG: one palette, one way to save, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from harness.report.figures.fonts import LACKING, OWN, fallbacks, lacking
+from harness.report.summary.format import visible
+
+COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
+"""Okabe and Ito's colour-blind safe palette, without the two that vanish on white or on black."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
+"""Inline on the page these (and the blue) become the page's own colours, light or dark."""
+_PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "lethe", "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "axes.labelcolor": INK,
+    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.5, "axes.axisbelow": True, "xtick.major.size": 0,
+    "ytick.major.size": 0, "axes.unicode_minus": True, "legend.frameon": False, "figure.facecolor": "white",
+    "path.simplify": False, "text.parse_math": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A finished figure with what a reader who cannot see it is told."""
+
+    name: str
+    title: str
+    description: str
+    figure: Figure
+
+    def file(self, kind: str) -> bytes:
+        """The figure as an `svg` or `png` file."""
+        buffer = io.BytesIO()
+        boxes = bool(lacking(text.get_text() for text in self.figure.findobj(Text)))
+        with style({"svg.fonttype": "none" if boxes else "path"}):
+            metadata = {"Date": None} if kind == "svg" else {"Software": None}
+            note = self.figure.text(0, -0.02, LACKING, fontsize=7, va="top", wrap=True) if boxes and kind == "png" else None
+            self.figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            if note is not None:
+                note.remove()
+        return buffer.getvalue()
+
+    def inline(self) -> str:
+        """The figure as an accessible `<svg>` element in the page's colours."""
+        buffer = io.StringIO()
+        with style({"svg.fonttype": "none"}):
+            self.figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+        text = buffer.getvalue()
+        text = text[text.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{self.name}-", text)
+        for colour, variable in _PAGE.items():
+            text = text.replace(colour, variable)
+        text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+        head, rest = text.split(">", 1)
+        head = re.sub(r' (width|height)="[^"]*"', "", head)
+        names = f'role="img" aria-labelledby="{self.name}-title {self.name}-desc"'
+        title = f'<title id="{self.name}-title">{escape(visible(self.title, None))}</title>'
+        told = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
+        return f"{head} {names}>{title}{told}{rest}"
+
+
+@contextmanager
+def style(more: dict[str, Any] | None = None) -> Iterator[None]:
+    """The report's look, whatever the user's matplotlib settings are."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a plot that lacks one says so itself
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE | {"font.family": [OWN, *fallbacks()]} | (more or {}))  # type: ignore[arg-type]
+        yield
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure that no window knows of, with its axes in reading order."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    axes = made.subplots(rows, columns, squeeze=False, **options)
+    return made, list(axes.ravel())
+
+
+def marks(names: list[str]) -> dict[str, dict[str, Any]]:
+    """name -> {color, marker}: 48 different pairs, neighbours far apart."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // 24) % len(MARKERS)]}
+        for i, name in enumerate(names)
+    }
+
+
+def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]) -> None:
+    """Names beside their points where there is room between all that are `dotted`, with a thin line where it is not near."""
+    canvas = axes.figure.canvas
+    canvas.draw()
+    renderer = canvas.get_renderer()  # type: ignore[attr-defined]
+    dots = axes.transData.transform(list(dotted)) if dotted else []
+    halo = withStroke(linewidth=2.2, foreground=PAPER)
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in dots]
+    frame = axes.get_window_extent(renderer)
+    around = ((1, 1.1), (1, -1.2), (-1, 1.1), (-1, -1.2), (1, 0), (-1, 0), (0.3, 1.6), (0.3, -1.8))
+    offsets = [(r * x, r * y) for r in (6, 13, 20, 32) for x, y in around]
+    for name, point in points.items():
+        for dx, dy in offsets:
+            side = "left" if dx > 0 else "right" if dx < 0 else "center"
+            line = {"arrowstyle": "-", "color": INK, "lw": 0.4, "shrinkA": 0, "shrinkB": 3}
+            text = axes.annotate(
+                name, point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=9,
+                arrowprops=line if max(abs(dx), abs(dy)) > 12 else None, zorder=6, path_effects=[halo],
+            )  # fmt: skip
+            box = text.get_window_extent(renderer).expanded(1.02, 1.02)
+            if not any(box.overlaps(other) for other in taken) and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 20:
+                break
+            if (dx, dy) != offsets[-1]:
+                text.remove()
+        taken.append(box)

@@ -1,0 +1,77 @@
+"""Plots of what was trained on: token losses, their share of the gradient, and the weights methods gave them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.report.figures.style import PAPER, Plot, figure, marks
+from harness.report.summary.format import points
+from harness.report.summary.summary import Summary
+from harness.report.tables.tokens import token_tables, zone_name
+
+ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
+
+
+def zones(summary: Summary) -> Plot | None:
+    """Which token losses the training saw, and which made the gradient."""
+    table, _ = summary.computed(token_tables)
+    if table.empty:
+        return None
+    names = list(dict.fromkeys(table["row"]))
+    drawn, panels = figure(4.3, 1.4 + 0.26 * len(names), columns=2, sharey=True)
+    for axes, kind in zip(panels, ("tokens", "gradient"), strict=True):
+        left = np.zeros(len(names))
+        for k, zone in enumerate(dict.fromkeys(table["zone"])):
+            part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
+            axes.barh(names, part, left=left, color=ZONE_COLOURS[k % 5], edgecolor=PAPER, lw=0.6, label=zone, height=0.72)
+            left = left + part
+        axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
+        axes.grid(False, axis="y")
+        axes.spines["left"].set_visible(False)
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=4,
+        fontsize=8.5,
+        title="token loss, nats",
+        title_fontsize=8.5,
+        columnspacing=1.2,
+    )
+    told = "; ".join(
+        f"{z['row']}, {z['zone']} nats: {points(100 * z['tokens'])} % of tokens, {points(100 * z['gradient'])} % of gradient"
+        for z in table.to_dict("records")
+    )
+    return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
+
+
+def weights(summary: Summary) -> Plot | None:
+    """What weight methods gave to tokens, by their loss, on this data."""
+    _, table = summary.computed(token_tables)
+    if table.empty:
+        return None
+    drawn, (top, bottom) = figure(4.3, 4.2, rows=2, sharex=True, height_ratios=(2, 1))
+    looks = marks([row.name for row in summary.recipes])
+    last = 1.3 * float(table["low"].max())
+    for name, part in table.groupby("row", sort=False):
+        edges, colour = [*part["low"], last], looks[str(name)]["color"]
+        top.stairs(part["weight"], edges, color=colour, lw=1.5, baseline=None)
+        middle = (np.array(edges[:-1]) + np.array(edges[1:])) / 2
+        top.plot(middle, part["weight"], ls="", ms=5, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        bottom.stairs(100 * part["tokens"], edges, color=colour, lw=1.2, baseline=None)
+    top.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    top.set_xlim(0, last)
+    top.set_xticks([0, 0.5, 1, 2, 3, 5, 8, 10, 15], ["0", "0.5", "1", "2", "3", "5", "8", "10", "15"])
+    top.set_ylabel("mean weight")
+    top.set_ylim(bottom=0)
+    bottom.set_ylabel("% of tokens")
+    bottom.set_xlabel("token loss, nats")
+    handles, labels = top.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
+    told = "; ".join(
+        f"{w['row']}, {zone_name(w)} nats: weight {w['weight']:.2f}, {points(100 * w['tokens'])} % of tokens"
+        for w in table.dropna().to_dict("records")
+    )
+    return Plot("weights", "Weight given to tokens by their loss", told, drawn)

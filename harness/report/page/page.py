@@ -1,0 +1,87 @@
+"""report.html: one self-contained page that opens offline; whatever a model wrote is shown, never run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from markupsafe import Markup
+
+from harness.report.figures.style import Plot, marks
+from harness.report.page.sections import SECTIONS
+from harness.report.summary import format as shown
+from harness.report.summary.rows import TRACKS
+from harness.report.summary.summary import Summary
+from harness.report.verdict.meters import budget_line
+
+HERE = Path(__file__).parent
+GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
+
+
+def page(summary: Summary, plots: list[Plot]) -> str:
+    """The whole page as text: each section of `SECTIONS` that has something to show, in the frame."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    names = (
+        "number",
+        "points",
+        "signed",
+        "share",
+        "bare",
+        "si",
+        "interval",
+        "with_interval",
+        "p_value",
+        "holm_value",
+        "visible",
+    )
+    environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty, "data_block": _data_block}
+    common = _common(summary, plots)
+    parts = []
+    for section in SECTIONS:
+        values = section.values(summary)
+        if values is not None:
+            body = environment.get_template(f"sections/{section.id}.html.j2").render(common | values)
+            parts.append((section, Markup(body)))
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return environment.get_template("page.html.j2").render(
+        common,
+        parts=parts,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
+    """What every section's template may use."""
+    return {
+        "summary": summary,
+        "budget": budget_line(summary),
+        "record": summary.record,
+        **{name: summary.record.get(name) or {} for name in ("model", "plan", "data")},
+        "rows": summary.rows,
+        "recipes": summary.recipes,
+        "tracks": TRACKS,
+        "plots": {plot.name: plot for plot in plots},
+        "looks": marks([row.name for row in summary.recipes]),
+        "glyphs": GLYPHS,
+        "missing": shown.MISSING,
+    }
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+
+
+def _data_block(name: str, value: Any) -> Markup:
+    """Data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(f'<script type="application/json" id="{name}">{text}</script>')

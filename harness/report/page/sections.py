@@ -1,0 +1,173 @@
+"""The sections of report.html, in their order. A new one is a line in `SECTIONS` and a template beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.figures.plots import heat_grid
+from harness.report.page import judged, measured
+from harness.report.page.explorer import explorer, read_flips
+from harness.report.summary.recommend import advise, choices, limits_of, rule_sentence
+from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.stages import STAGES, stage_table
+from harness.report.summary.summary import Summary
+from harness.report.summary.trials import by_trials
+from harness.report.tables.artefact import artefacts, reference_of
+from harness.report.tables.main_table import costs, domain_gains, memory, quality, tuning
+from harness.report.verdict.cautions import warnings
+from harness.report.verdict.meters import NAMES, other_meter
+from harness.report.verdict.verdict import verdict_of
+from harness.stats.analysis import MARGIN, Estimate
+from harness.stats.frontier import Plane
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: a heading in the list of sections, and what stands under it."""
+
+    id: str
+    """Its anchor; its template is `sections/<id>.html.j2`, which may import `macros.html.j2`."""
+    title: str
+    values: Callable[[Summary], Values | None] = lambda summary: {}
+    """What its template needs beside what all have (`page.py`); None: the comparison has nothing of the kind, no section."""
+
+
+def _verdict(summary: Summary) -> Values:
+    return {"verdict": verdict_of(summary), "warnings": warnings(summary), "notes": _notes(summary)}
+
+
+def _table(summary: Summary) -> Values:
+    return {
+        "tuning": {row.name: tuning(summary, row) for row in summary.rows},
+        "costs": {row.name: costs(row) for row in summary.rows},
+        "chosen": summary.computed(advise).shares,
+        "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
+        "domains": summary.stages.domains if summary.stages else [],
+        "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
+        "none_known": Estimate(),
+    }
+
+
+def _recommendation(summary: Summary) -> Values | None:
+    limits, found = limits_of(summary), choices(summary)
+    asked = bool((summary.record.get("plan") or {}).get("require"))
+    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found} if found else None
+
+
+def _comparisons(summary: Summary) -> Values | None:
+    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
+        return None
+    volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
+    return {
+        "contrasts": summary.contrasts.to_dict("records"),
+        "volumes": [(track, volume) for track, volume in volumes if volume.known],
+        "floor": Plane(summary.analysis, []).floor,
+    }
+
+
+def _forgotten(summary: Summary) -> Values:
+    flips = read_flips(summary)
+    return {"flips": flips, "explorer": explorer(flips)}
+
+
+def _stages(summary: Summary) -> Values | None:
+    return {"stages": stage_table(summary.stages), "staged": STAGES} if summary.stages else None
+
+
+def _trials(summary: Summary) -> Values | None:
+    if summary.trials.empty:
+        return None
+    return {"trials": summary.trials.to_dict("records"), "by_trials": by_trials(summary.trials)}
+
+
+def _quality(summary: Summary) -> Values:
+    found = {row.name: quality(summary, row.name) for row in summary.rows}
+    return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
+
+
+def _people(summary: Summary) -> Values | None:
+    return {"scales": summary.scales, "agreement": summary.people["agreement"]} if summary.scales else None
+
+
+def _cost(summary: Summary) -> Values:
+    return {
+        "costs": {row.name: costs(row) for row in summary.rows},
+        "memory": {row.name: memory(row) for row in summary.rows},
+        "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
+        "meter": other_meter(summary),
+        "meter_names": NAMES,
+    }
+
+
+def _provenance(summary: Summary) -> Values:
+    return {"margin": MARGIN, "where": _where(summary.rows)}
+
+
+def _families(summary: Summary) -> Values:
+    return _heat(summary) | {"artefacts": artefacts(summary), "artefact_reference": reference_of(summary)}
+
+
+def _heat(summary: Summary) -> Values:
+    """Rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
+    grid = heat_grid(summary)
+    if grid.empty:
+        return {"heat": {"columns": [], "lines": []}}
+    top = max(5.0, float(grid.abs().max().max()))
+    lines = []
+    for (kind, name), line in grid.T.items():  # type: ignore[misc]
+        shades = (70 * line.abs() / top).fillna(0).round().astype(int)
+        cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
+        lines.append({"kind": kind, "name": name, "cells": cells})
+    return {"heat": {"columns": list(grid.columns), "lines": lines}}
+
+
+def _notes(summary: Summary) -> list[str]:
+    """Notes of the comparison, of its data and of its runs, each once."""
+    data = summary.record.get("data") or {}
+    found = [*(summary.record.get("notes") or []), *(data.get("notes") or [])]
+    for row in summary.rows:
+        for run in row.finished:
+            happened = (run.get("run") or {}).get("happened") or {}
+            found += [f"{row.name}: {note}" for note in happened.get("notes") or []]
+    return list(dict.fromkeys(str(note) for note in found))
+
+
+def _where(rows: list[Row]) -> list[Values]:
+    """Distinct machines and versions the runs were made with."""
+    found: list[Values] = []
+    for row in rows:
+        for run in row.finished:
+            where = (run.get("run") or {}).get("where")
+            if where and where not in found:
+                found.append(where)
+    return found
+
+
+SECTIONS = (
+    Section("verdict", "Verdict", _verdict),
+    Section("table", "Table", _table),
+    Section("tradeoff", "Gain and retention"),
+    Section("recommendation", "The rule, and other limits", _recommendation),
+    Section("comparisons", "Comparisons", _comparisons),
+    Section("stages", "Stages", _stages),
+    Section("tuning", "Tuning", _trials),
+    Section("families", "Families and channels", _families),
+    Section("curves", "Learning and forgetting"),
+    Section("training", "What was trained on"),
+    Section("quality", "Output quality", _quality),
+    Section("answers", "Free answers", measured.answers),
+    Section("rules", "Rules", judged.rules),
+    Section("classes", "Classifications", judged.classes),
+    Section("people", "People", _people),
+    Section("calibration", "Calibration", measured.calibration),
+    Section("cost", "Cost", _cost),
+    Section("kinds", "What kind of forgetting", measured.kinds),
+    Section("items", "Item by item", measured.items),
+    Section("forgotten", "What was forgotten", _forgotten),
+    Section("failed", "What failed, and why", lambda summary: {"failed": [row for row in summary.rows if row.reasons]}),
+    Section("provenance", "Provenance", _provenance),
+)

@@ -1,0 +1,1 @@
+"""What a stored comparison says, as numbers."""

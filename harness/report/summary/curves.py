@@ -1,0 +1,112 @@
+"""Learning and forgetting over the spent budget, the way to the tuned model, and retention at matched gain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from harness.stats.analysis import Analysis, Estimate, analyse, estimate_of
+from harness.stats.claims import at_gain
+
+MATCHED = 0.9
+"""Retention is read off where a curve first reaches this share of the gain the compared rows all reach."""
+READ = ("gain", "change", "retention")
+COLUMNS = ["row", "at", *(f"{name}{end}" for name in READ for end in ("", "_low", "_high")), "n"]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Retention where rows have gained the same."""
+
+    target: float
+    """Points of gain at which it is read; NaN where there is none."""
+    rows: dict[str, Estimate]
+    """Row -> retention there; absent where its curve never gets there."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points with intervals along two ways, and what they say at equal gain."""
+
+    budget: pd.DataFrame
+    """`COLUMNS`, `at` = fraction of the budget spent."""
+    path: pd.DataFrame
+    """`COLUMNS`, `at` = interpolation weight towards the tuned model."""
+    matched: Matched
+    """Along the curves over the budget."""
+    matched_path: Matched
+    """Along the lines from the base to the tuned models."""
+    spent: Analysis | None = field(default=None, repr=False)
+    """What `budget` was read from: a row `point_name(row, at)` for each of its points, and the base."""
+
+
+def read_curves(
+    final: pd.DataFrame, curve: pd.DataFrame, path: pd.DataFrame, analysis: Analysis | None, base: str, reps: int
+) -> Curves:
+    """Score every point of both ways as a row of its own, paired with the base on the same sub-sample."""
+    empty = pd.DataFrame(columns=COLUMNS)
+    if analysis is None:
+        return Curves(empty, empty, Matched(np.nan, {}), Matched(np.nan, {}))
+    kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
+    budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
+    way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
+    return Curves(budget, way, _matched(budget, draws), _matched(way, along), draws)
+
+
+def _way(
+    scores: pd.DataFrame, along: str, base_scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None, reps: int
+) -> tuple[pd.DataFrame, Analysis | None]:
+    scores = scores[(scores["row"] != base) & scores["primary"].fillna(False).astype(bool)]
+    scores = scores.assign(**{along: scores[along].astype(float).round(2)})  # seeds stop at slightly different points
+    if scores.empty:
+        return pd.DataFrame(columns=COLUMNS), None
+    items = pd.MultiIndex.from_frame(scores[["task", "metric", "item"]])
+    start = scores[scores[along] == 0]
+    if start.empty:
+        own = pd.MultiIndex.from_frame(base_scores[["task", "metric", "item"]])
+        start = base_scores[own.isin(items)]
+    start = start.drop_duplicates(["task", "metric", "item"])
+    later = scores[scores[along] > 0]
+    if start.empty or later.empty:
+        return pd.DataFrame(columns=COLUMNS), None
+    points = list(dict.fromkeys(zip(later["row"], later[along], strict=True)))
+    named = later.assign(row=[point_name(*pair) for pair in zip(later["row"], later[along], strict=True)])
+    found = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)
+    rows = dict.fromkeys(row for row, _ in points)
+    lines = [_line(found, row, at) for row in rows for at in [0.0, *sorted(a for r, a in points if r == row)]]
+    return pd.DataFrame(lines, columns=COLUMNS), found
+
+
+def point_name(row: str, at: float) -> str:
+    return f"{row} @ {at:.6f}"
+
+
+def _line(found: Analysis, row: str, at: float) -> list:
+    name = point_name(row, at) if at else found.rows[0]
+    gain, change, retention = (found.estimate(quantity, name) for quantity in READ)
+    numbers = [x for e in (gain, change, retention) for x in (e.value, e.low, e.high)]
+    return [row, at, *numbers, gain.n + change.n]
+
+
+def _matched(points: pd.DataFrame, found: Analysis | None) -> Matched:
+    """Retention where each curve first reaches 90 % of the gain that all rows reach which reach at least half of the best."""
+    if found is None or not {"gain", "retention"} <= set(found.point):
+        return Matched(np.nan, {})
+    best = points.groupby("row", sort=False)["gain"].max().dropna()
+    best = best[(best > 0) & (best >= best.max() / 2)]
+    if len(best) < 2:
+        return Matched(np.nan, {})
+    target, matched = MATCHED * float(best.min()), {}
+    for row in best.index:
+        names = [found.rows[0], *(point_name(row, at) for at in points.loc[points["row"] == row, "at"] if at)]
+        columns = [found.rows.index(name) for name in names]
+        value, own, draws = (
+            at_gain(np.atleast_2d(source["gain"])[:, columns], np.atleast_2d(source["retention"])[:, columns], target)
+            for source in (found.point, found.by_seed, found.replicates)
+        )
+        if np.isfinite(value[0]) and np.isfinite(draws).mean() > 1 / 2:
+            n = int(points.loc[points["row"] == row, "n"].max())
+            matched[row] = estimate_of(float(value[0]), own, draws, n)
+    return Matched(target, matched)

@@ -1,0 +1,112 @@
+"""Numbers and texts as people read them: three significant digits, intervals, nothing invisible."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from harness.stats.analysis import Estimate
+
+MISSING = "—"
+LONGEST = 2_000
+"""Characters of one model answer shown in the report; the rest stays in the store."""
+_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Control characters but tab and line end, halves of surrogate pairs, and what has no width or turns the writing direction."""
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`1,230`, `−0.0123`, `97.3`; whole numbers in full; a dash where there is no number."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if float(value).is_integer():
+        return f"{int(value):,}".replace("-", "−")
+    value = float(f"{value:.{digits - 1}e}")
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{places}f}"
+    if abs(value) < 1e-4:
+        text = f"{value:.{digits - 1}e}"
+    return text.replace("-", "−")
+
+
+def points(value: float | None) -> str:
+    """A score, a percentage or points: one decimal, so that columns line up."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:,.1f}"
+    return "0.0" if text in ("-0.0", "0.0") else text.replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """Points with their sign."""
+    text = points(value)
+    return f"+{text}" if value is not None and math.isfinite(value) and value >= 0.05 else text
+
+
+def share(value: float | None) -> str:
+    """A probability in per cent; `> 99.9 %` and `< 0.1 %` are as far as draws can tell."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{number(round(seconds))} s"
+    return f"{number(round(seconds / 60))} min" if seconds < 5400 else f"{number(seconds / 3600, 2)} h"
+
+
+def bare(value: float | None) -> str:
+    """As an input field holds it: no separators, nothing where there is none."""
+    return "" if value is None else f"{value:.12g}"
+
+
+def si(value: float | None) -> str:
+    """`1.23 T`: large counts with a prefix."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size:
+            return f"{number(value / size)} {prefix}"
+    return number(value)
+
+
+def interval(estimate: Estimate) -> str:
+    """`[95.1, 98.9]`, or nothing where there is none."""
+    return f"[{points(estimate.low)}, {points(estimate.high)}]" if estimate.known else ""
+
+
+def with_interval(estimate: Estimate, unit: str = "") -> str:
+    return f"{points(estimate.value)}{unit} {interval(estimate)}" if estimate.known else MISSING
+
+
+def rough(estimate: Estimate, unit: str) -> str:
+    """For sentences: `97 % [95, 99]`, with a decimal below ten."""
+
+    def plain(value: float) -> str:
+        text = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}"
+        return "0" if float(text) == 0 else text.replace("-", "−")
+
+    return f"{plain(estimate.value)} {unit} [{plain(estimate.low)}, {plain(estimate.high)}]" if estimate.known else MISSING
+
+
+def p_value(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
+    """Holm's p of one of so many pairs. Where the draws could not give a smaller p it is a bound: `< 0.0002 × 12`."""
+    if difference.p_is_bound and math.isfinite(holm):
+        return f"< {number(difference.least_p, 2)} × {pairs}"
+    return p_value(holm)
+
+
+def visible(value: object, longest: int | None = LONGEST) -> str:
+    """A model's text with every character that could hide or reorder others spelled out, cut at `longest`."""
+    text = "" if value is None or value != value else str(value)
+    cut = len(text) - longest if longest and len(text) > longest else 0
+    text = _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text[:longest] if cut else text)
+    return f"{text} … ({cut:,} more characters in the store)" if cut else text

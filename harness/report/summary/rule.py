@@ -1,0 +1,96 @@
+"""The one rule by which the report chooses a recipe: verdict, recommendation, table, leaderboard and export all ask it.
+
+Of the recipes whose gain is above 0 and which keep the limits, by the whole 95 % interval, it takes the one that gains most;
+of those whose gain is not separated from that, the one that keeps most; of those not separated from that either, the one that
+took the fewest device-seconds. It reads the recipes of both tracks.
+
+How sure a choice is: the same rule over every joint bootstrap draw. In a draw the numbers move, while intervals keep the
+distances from their numbers that they have in the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.plan.values import Limits
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Gain, general change (points) and retention (%) of R recipes, each (B, R): B draws, or the estimates as one."""
+
+    gain: np.ndarray
+    change: np.ndarray
+    kept: np.ndarray
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far intervals reach below their numbers, (R,), and how far apart two numbers must lie, (R, R)."""
+
+    gain: np.ndarray
+    change: np.ndarray
+    kept: np.ndarray
+    gain_apart: np.ndarray
+    """[i, j]: recipe i is separated from j, and gains more, where its gain is higher by more than this."""
+    change_apart: np.ndarray
+    """The same of the general change."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Device-seconds and peak bytes of one training, (R,); NaN where not measured."""
+
+    seconds: np.ndarray
+    memory: np.ndarray
+
+
+def gaining(scores: Scores, margins: Margins) -> np.ndarray:
+    """(B, R) whether a recipe's gain is above 0 by its whole interval."""
+    return scores.gain - margins.gain > 0
+
+
+def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> dict[str, np.ndarray]:
+    """(B, R) whether a recipe breaks each limit there is; a number that was not measured keeps no limit on it."""
+    found = {}
+    if limits.loss is not None:
+        found["loss"] = ~(scores.change - margins.change >= -limits.loss)
+    if limits.retention is not None:
+        found["retention"] = ~(scores.kept - margins.kept >= limits.retention)
+    if limits.seconds is not None:
+        found["time"] = ~(costs.seconds <= limits.seconds) & np.ones_like(scores.gain, bool)
+    if limits.memory is not None:
+        found["memory"] = ~(costs.memory <= limits.memory) & np.ones_like(scores.gain, bool)
+    return found
+
+
+def chosen(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> np.ndarray:
+    """(B,) place of the recipe that the rule takes in each draw, −1 where no recipe gains and keeps the limits."""
+    able = gaining(scores, margins)
+    for breaks in broken(scores, margins, costs, limits).values():
+        able = able & ~breaks
+
+    # The highest gain, and what is not separated from it.
+    tied = able & ~_ahead(_best(scores.gain, able), scores.gain, margins.gain_apart)
+
+    # Of those what keeps most, and what is not separated from that.
+    alike = tied & ~_ahead(_best(scores.change, tied), scores.change, margins.change_apart)
+
+    # Of those the cheapest; of equals the one that gains most.
+    seconds = np.where(alike, np.where(np.isfinite(costs.seconds), costs.seconds, np.inf), np.nan)
+    with np.errstate(invalid="ignore"):
+        cheapest = alike & (seconds <= np.fmin.reduce(seconds, axis=1, keepdims=True))
+    return np.where(able.any(1), _best(scores.gain, cheapest), -1)
+
+
+def _best(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(B,) place of the highest value among the recipes marked; 0 where none is."""
+    return np.where(among & np.isfinite(values), values, -np.inf).argmax(1)
+
+
+def _ahead(leader: np.ndarray, values: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """(B, R) recipes from which the leader is separated."""
+    lead = np.take_along_axis(values, leader[:, None], 1) - values
+    return lead > apart[leader]

@@ -1,0 +1,45 @@
+"""The trials behind a tuned row: each recipe's cloud of settings on dev items, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.stats.analysis import Estimate, analyse
+from harness.stats.claims import expected_best, preferred, reference_of
+
+QUANTITIES = ("gain", "change")
+COLUMNS = ["row", "recipe", "plain", "selected", "status"]
+COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
+
+
+def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, reps: int) -> pd.DataFrame:
+    """`COLUMNS`, a line a trial: points of domain and general change against the base, paired on the same dev items."""
+    scored = (dev["row"] == base).any() and len(trials)
+    found = analyse(dev, base, reps=reps) if scored else None
+    lines = []
+    for trial in trials:
+        known = {name: found.estimate(name, trial["trial"]) if found else Estimate() for name in QUANTITIES}
+        line = {name: trial[name] for name in ("row", "recipe", "plain", "selected", "status", "key")}
+        for name, estimate in known.items():
+            line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+        ledger = trial["ledger"] or {}
+        cost = {name: float(ledger.get(name, np.nan)) for name in ("flops", "seconds")}
+        lines.append(line | {"n": sum(estimate.n for estimate in known.values())} | cost)
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def by_trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
+    lines = []
+    reference = reference_of(*(trials[name].to_list() for name in ("gain", "change", "plain")))
+    for row, own in trials.groupby("row", sort=False):
+        order = preferred(own["gain"].to_list(), own["change"].to_list(), reference)
+        ranked = own.iloc[order]
+        counts = sorted({2**i for i in range(len(order).bit_length()) if 2**i <= len(order)} | {len(order)} - {0})
+        found = [(n, *(expected_best(ranked[name].to_list(), n) for name in QUANTITIES)) for n in counts]
+        lines.append({"row": row, "expected": found})
+    return lines

@@ -1,0 +1,1 @@
+"""Derived tables, one a module."""

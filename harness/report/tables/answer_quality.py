@@ -1,0 +1,223 @@
+"""Output quality of free answers (harness/evaluation/free_answers.py): each measure, its interval over prompts, its change
+against the base.
+
+Corpus measures are taken here from the stored texts, so none needs a model. Several seeds of a row are averaged: intervals
+cover the choice of prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Estimate, estimate_of
+from harness.stats.resample import draws, estimated, jackknifed
+from harness.text.rules import fits
+from harness.text.text_quality import (
+    FIRST_WORDS,
+    content_words,
+    corpus_compression,
+    distinct,
+    marked,
+    self_bleu,
+    self_repetition,
+    slots,
+    words,
+    zlib_bits,
+)
+
+SETS = {
+    "general_greedy": "General prompts, greedy",
+    "general_sampled": "General prompts, sampled at temperature 0.7",
+    "domain_greedy": "Domain prompts, greedy",
+    "domain_sampled": "Domain prompts, sampled at temperature 0.7",
+}
+BLEU_TEXTS = 30
+"""Texts whose self-BLEU is taken: its cost grows with their square."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column: how it is read, and whether higher is better (None: neither)."""
+
+    name: str
+    title: str
+    better: bool | None
+    about: str
+
+
+MEASURES = (
+    Measure("rep3_word", "rep-3", False, "share of a text's word 3-grams that repeat an earlier one (Chinese: characters)"),
+    Measure("rep3_token", "rep-3, tokens", False, "the same over tokens"),
+    Measure("rep4_word", "rep-4", False, "the same over word 4-grams"),
+    Measure("distinct2", "distinct-2", True, f"unique over all 2-grams in the first {FIRST_WORDS} words of texts that long"),
+    Measure("self_repetition", "repeated across", False, "share of a text's 4-grams that another text has too"),
+    Measure("self_bleu", "self-BLEU", False, "BLEU-4 of a text against the others"),
+    Measure("compression", "compression", True, "gzip's size over the texts' size, all texts end to end"),
+    Measure("no_stop", "no stop", False, "share of texts that ran into the limit"),
+    Measure("length_tokens", "tokens", None, "length"),
+    Measure("facts", "facts per 100 tokens", True, "key facts of the reference found (numbers, content words) per 100 tokens"),
+    Measure("zlib_bits", "zlib bits per token", True, "what zlib needs for all texts, end to end"),
+    Measure("content_words", "content words", True, "share of words that are not function words"),
+    Measure("base_bits_per_byte", "base bits per byte", False, "how the base itself reads the texts: fluency"),
+    Measure(
+        "leakage", "domain template", False, "share of texts with a set phrase of the training answers that the base never says"
+    ),
+    Measure("format_valid", "format", True, "share of texts in the form that was asked for"),
+    Measure("stability", "stable", True, "share of rewordings of a prompt whose answer reads the same"),
+)
+_MEANS = ("rep3_word", "rep3_token", "rep4_word", "no_stop", "length_tokens", "base_bits_per_byte", "stability")
+_DERIVED = ("self_repetition", "self_bleu", "leakage", "format_valid")
+_RATIOS = {"facts": ("facts_found", "hundred_tokens"), "content_words": ("content", "words")}
+_CORPUS: dict[str, Callable[[Sequence[str], int], float]] = {
+    "distinct2": lambda texts, _: distinct(texts, 2),
+    "compression": lambda texts, _: corpus_compression(texts),
+    "zlib_bits": zlib_bits,
+}
+COLUMNS = ["row", "set", "measure", "value", "low", "high", "change", "change low", "change high", "n", "prompts"]
+
+
+def quality_of(summary: Summary) -> pd.DataFrame:
+    """Return `quality_table` of a comparison."""
+    return quality_table(summary.answers, summary.computed(phrases_of), summary.base, summary.record)
+
+
+def phrases_of(summary: Summary) -> set[tuple[str, ...]]:
+    """Return `domain_phrases` of a comparison."""
+    return domain_phrases(summary.record, summary.texts(summary.base), summary.answers, summary.base)
+
+
+def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:
+    """One line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
+    if answers.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    told = _texts(answers, phrases, record.get("answer_format"))
+    lines = []
+    for name in [one for one in SETS if one in set(answers["task"])]:
+        part = _Set(answers[answers["task"] == name], told[told["task"] == name], base)
+        lines += [{"set": name} | line for line in part.lines()]
+    return pd.DataFrame(lines)[COLUMNS]
+
+
+def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
+    """The domain's template : 3-grams common in the training answers, less what general references and any answer
+    of the base to a general prompt hold."""
+    found = {tuple(gram) for gram in record.get("template") or []}
+    for table in (scores, answers):
+        general = table[(table["group"] == "general") & (table["row"] == base) & table["output"].notna()]
+        for text in {*general["output"], *general["target"].dropna()}:
+            found -= marked(str(text))
+    return found
+
+
+def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
+    """The texts, and what is counted on each; measures over several texts go by row, seed and set."""
+    table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
+    texts, targets = table["output"].fillna(""), table["target"].fillna("")
+    found = [slots(text, target) for text, target in zip(texts, targets, strict=True)]
+    wanted = np.array([n for _, n in found])
+    table["facts_found"] = np.where(wanted > 0, [n for n, _ in found], np.nan)
+    table["hundred_tokens"] = np.where(wanted > 0, table["score"] / 100, np.nan)
+    table["content"] = [len(content_words(text)) for text in texts]
+    table["words"] = [len(words(text)) for text in texts]
+    table["long"] = (table["words"] >= FIRST_WORDS).astype(float)
+    general, domain = table["group"] == "general", table["group"] == "domain"
+    leaks = [float(not phrases.isdisjoint(marked(text))) if phrases else math.nan for text in texts]
+    table["leakage"] = np.where(general, leaks, np.nan)
+    valid = [float(fits(form, text)) if form else math.nan for text in texts]
+    table["format_valid"] = np.where(domain, valid, np.nan)
+    for name in ("self_repetition", "self_bleu"):
+        table[name] = math.nan
+    for _, part in table.groupby(["row", "seed", "task"]):
+        table.loc[part.index, "self_repetition"] = self_repetition(part["output"].fillna("").to_list())
+        few = part.sort_values("item").index[:BLEU_TEXTS]
+        table.loc[few, "self_bleu"] = self_bleu(table.loc[few, "output"].fillna("").to_list())
+    return table
+
+
+class _Set:
+    """One set of prompts, every row's answers to it."""
+
+    def __init__(self, answers: pd.DataFrame, told: pd.DataFrame, base: str) -> None:
+        self.told, self.base = told, base
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+        self.rows = list(dict.fromkeys(answers["row"]))
+        items = told.drop_duplicates("item").set_index("item")["cluster"].sort_index()
+        self.items, self.counts = items.index, draws(items.to_list())
+        stored = answers[answers["metric"].isin(_MEANS)]
+        self.means = stored.pivot_table(index="item", columns=["metric", "row"], values="score", aggfunc="mean")
+        names = ["long", *_DERIVED, *(name for pair in _RATIOS.values() for name in pair)]
+        self.derived = {name: told.pivot_table(index="item", columns="row", values=name, aggfunc="mean") for name in names}
+
+    def lines(self) -> list[dict[str, Any]]:
+        found = []
+        for row in self.rows:
+            for measure in MEASURES:
+                value, change = self._both(measure.name, row)
+                if value.known:
+                    spread = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+                    moved = {"change": change.value, "change low": change.low, "change high": change.high}
+                    found.append({"row": row, "measure": measure.name, "prompts": len(self.items)} | spread | moved)
+        return found
+
+    def _both(self, name: str, row: str) -> tuple[Estimate, Estimate]:
+        """A measure of a row, and its change against the base: on prompts where both have it, or corpus against corpus."""
+        if name in _CORPUS:
+            return self._corpus(name, row)
+        if name in _RATIOS:
+            over, under = _RATIOS[name]
+            value, mine = estimated(self._of(over, row), self._of(under, row), self.counts)
+            start, its = estimated(self._of(over, self.base), self._of(under, self.base), self.counts)
+            return value, _difference(value, start, mine - its)
+        own, reference = self._of(name, row), self._of(name, self.base)
+        value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
+        moved = own - reference
+        return value, estimated(moved, np.isfinite(moved).astype(float), self.counts)[0]
+
+    def _of(self, name: str, row: str) -> np.ndarray:
+        """(n,) a number of each prompt's answer, NaN where it has none."""
+        table = self.derived.get(name)
+        if table is None:
+            table = self.means[name] if name in self.means.columns.get_level_values(0) else pd.DataFrame(index=self.items)
+        column = table[row] if row in table else pd.Series(dtype=float)
+        return column.reindex(self.items).to_numpy(float)
+
+    def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
+        own, reference = self._left_out(name, row), self._left_out(name, self.base)
+        value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
+        change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+        if name == "distinct2":
+            counted = [int((self._of("long", one) > 0).sum()) for one in (row, self.base)]
+            value = replace(value, n=counted[0]) if counted[0] > 1 else Estimate(value.value, n=counted[0])
+            change = change if min(counted) > 1 else Estimate(change.value)  # one text has no spread
+        return value, change
+
+    def _left_out(self, name: str, row: str) -> np.ndarray:
+        """(1 + n,) a corpus measure of all texts, then without each prompt; the mean over seeds."""
+        key = (name, row)
+        if key not in self._known:
+            part = self.told[self.told["row"] == row]
+            seeds = [_without_each(_CORPUS[name], one, list(self.items)) for _, one in part.groupby("seed")]
+            self._known[key] = np.mean(seeds, axis=0) if seeds else np.full(1 + len(self.items), np.nan)
+        return self._known[key]
+
+
+def _without_each(function: Callable[[Sequence[str], int], float], part: pd.DataFrame, items: Sequence[str]) -> np.ndarray:
+    texts = dict(zip(part["item"], part["output"].fillna(""), strict=True))
+    tokens = dict(zip(part["item"], part["score"], strict=True))
+
+    def of(left_out: str | None) -> float:
+        kept = [item for item in items if item in texts and item != left_out]
+        return function([texts[item] for item in kept], int(sum(tokens[item] for item in kept)))
+
+    return np.array([of(None), *(of(item) for item in items)])
+
+
+def _difference(value: Estimate, start: Estimate, replicates: np.ndarray) -> Estimate:
+    return estimate_of(value.value - start.value, np.array([]), replicates, min(value.n, start.n))

@@ -1,0 +1,72 @@
+"""The in-sample artefact: what a recipe with general data seems to keep only because it trained on texts like the test's.
+
+Seen families are less or more difficult than held-out ones, so a recipe's own difference between the two tells nothing: plain
+fine-tuning, which uses no general data, has one too. What tells is the difference of differences against such a recipe:
+
+    (change seen - change held out) of the row, minus (change seen - change held out) of the reference
+
+in points, from the same draws. Where the reference loses more on seen families to begin with, there is more to save there too,
+so this is an upper reading of the artefact, and the protection of held-out families stands beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.summary.rows import Row
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Analysis, Estimate, estimate_of
+from harness.stats.bootstrap import counted_twice
+
+SEEN, HELD_OUT = "change:seen", "change:held_out"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One recipe with general data, against one without; points of general score."""
+
+    row: Row
+    seen: Estimate
+    """What it keeps more of seen families than the reference."""
+    held_out: Estimate
+    """The same of held-out families: what no artefact explains."""
+    difference: Estimate
+    """`seen` minus `held_out`."""
+
+
+def reference_of(summary: Summary) -> str | None:
+    """Plain fine-tuning, else the first finished recipe without general data."""
+    free = [row.name for row in summary.recipes if row.done and row.track == "free"]
+    plain = [name for name in summary.references if name in free]
+    return next(iter(plain + free), None)
+
+
+def artefacts(summary: Summary) -> list[Artefact]:
+    """A line for each finished recipe with general data; none where all families are seen or none is, or no reference ended."""
+    analysis, reference = summary.analysis, reference_of(summary)
+    if analysis is None or reference is None or not {SEEN, HELD_OUT} <= set(analysis.point):
+        return []
+    rows = [row for row in summary.recipes if row.done and row.track == "general" and row.name in analysis.rows]
+    return [
+        Artefact(
+            row,
+            analysis.difference(SEEN, row.name, reference),
+            analysis.difference(HELD_OUT, row.name, reference),
+            _difference_of_differences(analysis, row.name, reference),
+        )
+        for row in rows
+    ]
+
+
+def _difference_of_differences(analysis: Analysis, row: str, reference: str) -> Estimate:
+    a, b = analysis.rows.index(row), analysis.rows.index(reference)
+
+    def of(source: dict[str, np.ndarray]) -> np.ndarray:
+        apart = source[SEEN] - source[HELD_OUT]
+        return apart[..., a] - apart[..., b]
+
+    n = sum(int(min(analysis.counts[name][place] for place in (a, b))) for name in (SEEN, HELD_OUT))
+    value, own, draws = (of(source) for source in (analysis.point, analysis.by_seed, analysis.replicates))
+    return estimate_of(float(value), own, draws, n, counted_twice(of(analysis.item_draws)))

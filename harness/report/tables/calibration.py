@@ -1,0 +1,110 @@
+"""Calibration on multiple-choice items, before and after: ECE, Brier score, loss of the right option, AUROC.
+
+Option probabilities are softmax(log-likelihood), unnormalised by length (harness/text/choice_calibration.py). A model that
+forgets may stay
+sure of itself: accuracy does not show that, these do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Estimate
+from harness.stats.resample import draws, spread
+
+BINS = 15
+TITLES = {"ece": "ECE", "brier": "Brier", "nll_choice": "Loss of the right option", "auroc": "AUROC"}
+MOST = {"ece": 1.0, "auroc": 1.0, "brier": 2.0}
+"""The highest value there is; the lowest is 0."""
+COLUMNS = ["row", "group", "measure", "value", "low", "high", "change", "change low", "change high", "n"]
+
+
+def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(B,) expected calibration error over 15 bins of equal width: sum_b n_b / n |accuracy_b - confidence_b|.
+
+    Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599. `counts` (B, n): how often each item counts.
+    """
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.zeros((len(confidence), BINS), counts.dtype)
+    gaps[np.arange(len(confidence)), place] = correct - confidence
+    return np.abs(counts @ gaps).sum(1) / counts.sum(1)
+
+
+def auroc(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(B,) probability that a right answer has the higher confidence than a wrong one, ties half (Mann and Whitney)."""
+    order = np.argsort(confidence, kind="stable")
+    level = np.unique(confidence[order], return_inverse=True)[1]
+    starts = np.flatnonzero(np.r_[True, level[1:] != level[:-1]])
+    right, wrong = (np.add.reduceat(counts[:, order] * part[order], starts, axis=1) for part in (correct, 1 - correct))
+    below = np.cumsum(wrong, axis=1) - wrong / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (right * below).sum(1) / (right.sum(1) * wrong.sum(1))
+
+
+def _mean(values: np.ndarray, _: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return (counts @ values) / counts.sum(1)
+
+
+_MEASURES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = {
+    "ece": ("confidence", ece),
+    "brier": ("brier", _mean),
+    "nll_choice": ("nll_choice", _mean),
+    "auroc": ("confidence", auroc),
+}
+
+
+def calibration_of(summary: Summary) -> pd.DataFrame:
+    """Return `calibration_table` of a comparison."""
+    return calibration_table(summary.scores, summary.base)
+
+
+def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
+    """One line a row, group and measure: calibration.csv. All choice items of a group together; seeds count as items of one
+    cluster with the item's others, so intervals cover the choice of items."""
+    table = scores[scores["channel"] == "calibration"].astype(dict.fromkeys(("task", "item", "cluster"), "str"))
+    lines = []
+    for group, part in table.groupby("group"):
+        wide = part.pivot_table(
+            index=["row", "task", "item", "cluster", "seed"], columns="metric", values="score"
+        ).reset_index()
+        for row in dict.fromkeys(part["row"]):
+            both = _paired(wide, row, base)
+            if len(both):
+                n = len(both[["task", "item"]].drop_duplicates())
+                lines += [{"row": row, "group": group, "n": n} | line for line in _lines(both, n)]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
+    """A row's items beside the base's numbers for the same ones (columns with `_base`)."""
+    keys = ["task", "item"]
+    start = wide[wide["row"] == base].drop_duplicates(keys).drop(columns=["row", "cluster", "seed"])
+    return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))
+
+
+def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
+    counts = draws((both["task"] + "\0" + both["cluster"].fillna(both["item"])).to_list(), reps=1000)
+    once = np.ones((1, len(both)), np.float32)
+    lines = []
+    for name, (column, function) in _MEASURES.items():
+        own, start = (_of(both, column, function, end, counts, once) for end in ("", "_base"))
+        value = _estimate(own, n, (0.0, MOST.get(name, np.inf)))
+        change = _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), n)
+        line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
+        lines.append(line | {"change": change.value, "change low": change.low, "change high": change.high})
+    return lines
+
+
+def _of(both: pd.DataFrame, column: str, function: Any, end: str, counts: np.ndarray, once: np.ndarray) -> tuple[Any, ...]:
+    """(the measure, its draws)."""
+    values, correct = both[column + end].to_numpy(float), both["correct" + end].to_numpy(float)
+    return function(values, correct, once), function(values, correct, counts)
+
+
+def _estimate(found: tuple[Any, ...], n: int, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    return spread(float(found[0][0]), found[1], n, ends)

@@ -1,0 +1,112 @@
+"""Macro-F1 of classifications: tasks whose answers are labels.
+
+F1 of a class = 2 TP / (2 TP + FP + FN); macro: the plain mean over the classes that are in the references or predicted at all
+among them (an answer that is none of the labels is a miss of its class). It is no mean over items, so gain uses accuracy, and
+F1 stands beside it, with an interval over items drawn again (clusters), the same draws for all rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Estimate, estimate_of
+from harness.stats.resample import draws
+from harness.text.answer_metrics import normalise
+
+COLUMNS = ["row", "task", "labels", "accuracy", "f1", "low", "high", "change", "change low", "change high", "n"]
+ACCURACIES = ("exact_match", "acc")
+LEAST_REPEATS = 2
+"""Items a label on average: fewer, and the answers are no classes."""
+REPS = 1000
+
+
+def class_table(summary: Summary) -> pd.DataFrame:
+    """One line a row and classification task: classes.csv."""
+    asked = _asked(summary.texts(summary.base)) if len(summary.scores) else pd.DataFrame(columns=["task"])
+    tasks = {str(task): found for task, items in asked.groupby("task") if (found := _Task.of(items))}
+    lines: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
+    for row in summary.scores["row"].unique() if tasks else ():
+        answered = _asked(summary.texts(row))
+        for task, own in answered[answered["task"].isin(tasks)].groupby("task"):
+            lines[str(task)].append({"row": row, "task": task} | tasks[str(task)].line(own, row == summary.base))
+    return pd.DataFrame([line for task in tasks for line in lines[task]], columns=COLUMNS)
+
+
+def _asked(scores: pd.DataFrame) -> pd.DataFrame:
+    """What may be a classification."""
+    right = scores["metric"].str.partition(",")[0].isin(ACCURACIES)
+    return scores[scores["primary"].fillna(False).astype(bool) & right & scores["target"].notna()]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A classification task as the base was asked it."""
+
+    base: pd.DataFrame
+    labels: dict[str, int]
+    counts: np.ndarray
+    """(1 + B, n) how often each item counts: once, and in each draw."""
+    start: np.ndarray
+    """(1 + B,) the base's macro-F1."""
+
+    @classmethod
+    def of(cls, items: pd.DataFrame) -> _Task | None:
+        """The task of the base's `items`, if its answers are labels."""
+        base = items.drop_duplicates("item").set_index("item")
+        labels = {label: place for place, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
+        if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
+            return None
+        counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
+        return cls(base, labels, counts, _row(items, base, labels, counts))
+
+    def line(self, own: pd.DataFrame, is_base: bool) -> dict[str, Any]:
+        """One row's numbers."""
+        drawn, n = _row(own, self.base, self.labels, self.counts), len(self.base)
+        change = _estimate(drawn - self.start, n) if not is_base else Estimate()
+        found = _estimate(drawn, n)
+        line = {"labels": len(self.labels), "f1": found.value, "low": found.low, "high": found.high, "n": n}
+        line |= {"change": change.value, "change low": change.low, "change high": change.high}
+        return line | {"accuracy": float(own["score"].mean())}
+
+
+def _letters(labels: dict[str, int]) -> bool:
+    """Whether the labels only number the choices of each question."""
+    return all(len(label) == 1 and label.isascii() for label in labels)
+
+
+def _places(texts: pd.Series, labels: dict[str, int]) -> np.ndarray:
+    """(n,) each text's class; one more than there are where it is none of them."""
+    return np.array([labels.get(normalise(str(text)), len(labels)) for text in texts])
+
+
+def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts: np.ndarray) -> np.ndarray:
+    """(1 + B,) macro-F1 in each draw, the mean of the row's seeds."""
+    seeds, gold = [], _places(base["target"], labels)
+    for _, one in items.groupby("seed"):
+        output = one.drop_duplicates("item").set_index("item")["output"].reindex(base.index).fillna("")
+        seeds.append(macro_f1(gold, _places(output, labels), len(labels), counts))
+    return np.mean(seeds, axis=0)
+
+
+def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int, counts: np.ndarray) -> np.ndarray:
+    """(B,) mean over classes of 2 TP / (gold + predicted) with items counted `counts` (B, n) times.
+
+    A class that a draw has neither in the references nor predicted stays out of its mean.
+    """
+    values = np.zeros(len(counts))
+    known = np.zeros(len(counts))
+    for one in range(classes):
+        right, asked, said = (counts @ which for which in ((gold == one) & (predicted == one), gold == one, predicted == one))
+        under = asked + said
+        values += np.where(under > 0, 2 * right / np.maximum(under, 1), 0)
+        known += under > 0
+    return values / np.maximum(known, 1)
+
+
+def _estimate(drawn: np.ndarray, n: int) -> Estimate:
+    return estimate_of(float(drawn[0]), np.array([]), drawn[1:], n)

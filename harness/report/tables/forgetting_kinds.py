@@ -1,0 +1,135 @@
+"""What kind of forgetting: the form of answers, what a few examples bring back, or what is gone.
+
+By family and recipe, on the families and tasks that enter retention, chance-corrected, in points:
+
+    said      change of what is generated           known     change of what is likely (choices, minimal pairs)
+    recovered share of the loss that is back after the recovery probe (harness/runs/probe.py)
+
+A loss (of what is generated; of what is likely where nothing is generated) is called
+
+    format       where at most a fifth of it is seen in likelihood: the model knows, and does not say so
+    recoverable  where at least 80 % is back after the probe
+    true         where less than 80 % is back
+    lost         where nothing was probed, and likelihood shows more than a fifth
+
+if at least 90 % of the bootstrap draws agree, else `unclear`; `none` where the interval of the change holds 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Estimate, estimate_of
+from harness.stats.resample import draws, ratio
+from harness.store.comparisons import among
+
+BACK = 0.8
+"""Share of a loss that must be back to call it recoverable; of a loss of form likelihood may show the rest, a fifth."""
+SURE = 0.9
+KEYS = ["task", "metric", "item"]
+SAID, KNOWN = ("generation",), ("likelihood", "choice")
+NUMBERS = ("said", "known", "recovered")
+COLUMNS = ["row", "family", "seen", "kind", "n", *(f"{name}{end}" for name in NUMBERS for end in ("", " low", " high"))]
+
+
+def kind_table(summary: Summary) -> pd.DataFrame:
+    """One line a recipe and family: kinds.csv. Changes in points, `recovered` in % of the loss."""
+    if summary.analysis is None:
+        return pd.DataFrame(columns=COLUMNS)
+    kept = summary.analysis.measures.query("kept")
+    tuned, probed = _means(summary.kept), _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
+    base = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)["cluster"]
+    cluster = base.astype(object).reindex(tuned.index).fillna("")
+    lines = []
+    for family, measures in kept.groupby("family"):
+        own = _pairs(measures)
+        inside = [key[:2] in own for key in tuned.index]
+        items = _Family(summary.base, measures, tuned[inside], probed.reindex(tuned.index[inside]), cluster[inside])
+        seen = bool(measures["seen"].fillna(False).all())
+        for row in [row.name for row in summary.recipes if row.done]:
+            if line := items.line(row):
+                lines.append({"row": row, "family": family, "seen": seen} | line)
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _pairs(measures: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(measures[KEYS[:2]].itertuples(index=False, name=None))
+
+
+def _means(scores: pd.DataFrame) -> pd.DataFrame:
+    """(task, metric, item) x row: mean scores over seeds."""
+    return scores.pivot_table(index=KEYS, columns="row", values="score", aggfunc="mean")
+
+
+class _Family:
+    """The items of one family, the base's and every row's scores on them, finished and probed."""
+
+    def __init__(
+        self, base: str, measures: pd.DataFrame, tuned: pd.DataFrame, probed: pd.DataFrame, cluster: pd.Series
+    ) -> None:
+        self.base, self.tuned, self.probed = base, tuned, probed
+        told = measures.set_index(KEYS[:2]).loc[[key[:2] for key in tuned.index]]
+        higher, chance = told["higher_better"].to_numpy(bool), told["chance"].to_numpy(float)
+        span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+        self.scale = 100 * np.where(higher, 1.0, -1.0) / span
+        self.channel, self.task = told["channel"].to_numpy(str), np.array([key[0] for key in self.tuned.index])
+        self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.to_list())]
+
+    def line(self, row: str) -> dict[str, Any]:
+        """Numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
+        if row not in self.tuned:
+            return {}
+        said, known = (self._change(self.tuned, row, channels) for channels in (SAID, KNOWN))
+        channels = SAID if np.isfinite(said[0]) else KNOWN
+        change = said if channels is SAID else known
+        back = self._change(self.probed, row, channels)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recovered = np.where(change < 0, 100 * (1 - back / change), np.nan)
+        lost = _estimate(change)
+        shown = {"said": _estimate(said), "known": _estimate(known)}
+        shown["recovered"] = _estimate(recovered) if lost.high < 0 else Estimate()
+        kind = kind_of(change, known if channels is SAID else None, recovered, lost.high)
+        line: dict[str, Any] = {"kind": kind, "n": int(np.isfinite(self.tuned[row]).sum())}
+        for name, found in shown.items():
+            line |= {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
+        return line
+
+    def _change(self, table: pd.DataFrame, row: str, channels: tuple[str, ...]) -> np.ndarray:
+        """(1 + B,) mean over tasks of the change against the base, in points; NaN where nothing is of these channels."""
+        tasks = sorted(set(self.task[np.isin(self.channel, channels)]))
+        if row not in table or not tasks:
+            return np.full(len(self.counts), np.nan)
+        moved = (table[row] - self.tuned[self.base]).to_numpy(float) * self.scale
+        inside = [(self.task == task) & np.isfinite(moved) for task in tasks]
+        return np.mean([ratio(np.where(one, moved, 0.0), one, self.counts) for one in inside], axis=0)
+
+
+def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray, high: float) -> str:
+    """The kind of a loss, from draws of its change, of likelihood's (None: it is likelihood's own) and of the % recovered.
+
+    `high`: upper end of the change's interval.
+    """
+    if not high < 0:
+        return "none" if np.isfinite(high) else "unclear"
+    if known is not None and np.isfinite(known[0]):
+        form = _agree(known >= (1 - BACK) * change)
+        if form >= SURE:
+            return "format"
+        if form > 1 - SURE:
+            return "unclear"
+    if not np.isfinite(recovered[0]):
+        return "lost"
+    back = _agree(recovered >= 100 * BACK)
+    return "recoverable" if back >= SURE else "true" if back <= 1 - SURE else "unclear"
+
+
+def _agree(draws_: np.ndarray) -> float:
+    return float(draws_[1:].mean())
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    return estimate_of(float(values[0]), np.array([]), values[1:], 1)

@@ -1,0 +1,109 @@
+"""Item by item against the base: what each recipe forgot and learned, corrected for guessing; what no recipe kept.
+
+Of items scored right or wrong (general tasks that enter retention, first seed) n10 were right in the base only, n01 in the
+tuned model only, n00 in neither. Forgotten n10 / n and learned n01 / n mislead where answers are guessed: of k choices a
+guess is right once in k. If a model either knows an item or guesses, and guesses are independent of each other,
+
+    f = k / (k - 1) (n10 - n00 / (k - 1)) / n        g = k / (k - 1) (n01 - n00 / (k - 1)) / n
+
+are the shares of items that it came to not know, and to know; below 0 they are 0. Where guesses are alike in both models (they
+often are) too much is taken away, so the raw shares stand beside. Without choices nothing is guessed and both agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import estimate_of
+from harness.stats.resample import draws, ratio
+
+KEYS = ["task", "metric", "item"]
+PROMPT = 300
+"""Characters of a prompt in the file; the store has all."""
+COUNTS = ("n11", "n10", "n01", "n00")
+MEASURES = ("forgotten", "learned", "net", "churn", "forgotten corrected", "learned corrected")
+COLUMNS = ["row", "scope", "n", *COUNTS, *(f"{name}{end}" for name in MEASURES for end in ("", " low", " high"))]
+
+
+def item_table(summary: Summary) -> pd.DataFrame:
+    """One line an item, a column for each row's score: items.csv. `lost_by`: recipes that lose what the base has right."""
+    wide, recipes = summary.binary, _recipes(summary)
+    if summary.base not in wide or not recipes:
+        return pd.DataFrame()
+    told = _told(summary)
+    told["prompt"] = told["prompt"].str.slice(0, PROMPT)
+    lost = wide[recipes].lt(wide[summary.base], axis=0).sum(axis=1)
+    table = told.join(wide).assign(lost_by=lost)
+    return table.sort_values(["lost_by", *KEYS], ascending=[False, True, True, True]).reset_index()
+
+
+def most_forgotten(summary: Summary) -> pd.DataFrame:
+    """The items that the base has right and every recipe has wrong, where there are two recipes or more."""
+    table = summary.computed(item_table)
+    recipes = _recipes(summary)
+    if table.empty or len(recipes) < 2:
+        return table.head(0)
+    return table[table["lost_by"] == len(recipes)].sort_values(["family", *KEYS])
+
+
+def flip_table(summary: Summary) -> pd.DataFrame:
+    """One line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
+    wide, lines = summary.binary, []
+    if summary.base not in wide or not _recipes(summary):
+        return pd.DataFrame(columns=COLUMNS)
+    told = _told(summary).reindex(wide.index)
+    counts = draws((told["family"] + "\0" + told["cluster"]).to_list())
+    scopes = {"all": np.ones(len(told), bool)}
+    for kind in ("channel", "family"):
+        scopes |= {f"{kind}:{name}": (told[kind] == name).to_numpy(bool) for name in sorted(told[kind].unique())}
+    recipes, base, chance = _recipes(summary), wide[summary.base].to_numpy(float), told["chance"].to_numpy(float)
+    values = [item_flips(base, wide[row].to_numpy(float), chance) for row in recipes]
+    table = np.stack([[one[name] for name in (*COUNTS, *MEASURES)] for one in values], axis=-1)  # (measures, n, rows)
+    for scope, inside in scopes.items():
+        part, drawn = table[:, inside], counts[:, inside]
+        known = np.isfinite(part[0]).astype(float)
+        draws_ = np.stack([ratio(100 * one, known, drawn) for one in part[len(COUNTS) :]])
+        for number, row in enumerate(recipes):
+            if known[:, number].any():
+                lines.append({"row": row, "scope": scope} | _line(part[..., number], draws_[..., number]))
+    return pd.DataFrame(lines, columns=COLUMNS).sort_values("row", key=lambda rows: rows.map(recipes.index), kind="stable")
+
+
+def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:
+    """What each item brings to every count and share, (n,); their means are the shares. NaN where either score is missing."""
+    missing = np.isnan(base) | np.isnan(tuned)
+    names = {"n11": (1, 1), "n10": (1, 0), "n01": (0, 1), "n00": (0, 0)}
+    found = {name: np.where(missing, np.nan, (base == a) & (tuned == b)) for name, (a, b) in names.items()}
+    found |= {"forgotten": found["n10"], "learned": found["n01"]}
+    found |= {"net": found["n01"] - found["n10"], "churn": found["n01"] + found["n10"]}
+    guessed = chance / (1 - chance)  # 1 / (k - 1): nothing where there are no choices
+    found["forgotten corrected"] = (found["n10"] - guessed * found["n00"]) / (1 - chance)
+    found["learned corrected"] = (found["n01"] - guessed * found["n00"]) / (1 - chance)
+    return found
+
+
+def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+    """Counts and shares of one recipe: from (measures, n) values of items, and (shares, B) draws."""
+    line: dict[str, Any] = {"n": int(np.isfinite(values[0]).sum())}
+    line |= {name: int(np.nansum(one)) for name, one in zip(COUNTS, values, strict=False)}
+    for name, one, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
+        found = estimate_of(100 * float(np.nanmean(one)), np.array([]), drawn, line["n"])
+        least = 0.0 if name.endswith("corrected") else -np.inf
+        for end, value in (("", found.value), (" low", found.low), (" high", found.high)):
+            line[f"{name}{end}"] = max(least, value)
+    return line
+
+
+def _recipes(summary: Summary) -> list[str]:
+    return [row.name for row in summary.recipes if row.done and row.name in summary.binary]
+
+
+def _told(summary: Summary) -> pd.DataFrame:
+    """What is known of each item of `summary.binary`, texts as the base was asked them."""
+    table = summary.texts(summary.base).drop_duplicates(KEYS).set_index(KEYS)
+    table = table.loc[table.index.isin(summary.binary.index), ["family", "channel", "cluster", "chance", "prompt", "target"]]
+    return table.assign(chance=table["chance"].fillna(0.0), cluster=table["cluster"].fillna("")).astype({"chance": float})

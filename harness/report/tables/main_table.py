@@ -1,0 +1,235 @@
+"""The table of a comparison, for people (Markdown, LaTeX) and for machines (CSV)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
+from harness.report.summary.recommend import advise
+from harness.report.summary.rows import Row
+from harness.report.summary.summary import Summary
+from harness.report.tables.compliance import compliance, compliance_table
+from harness.stats.analysis import Estimate
+from harness.stats.frontier import Rank, Standing
+
+QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
+PARTIAL = ("rep3_word",)
+"""Of these the share of answers that are long enough to have one stands beside."""
+GROUPS = {"general": "general", "held_out": "held out", "domain": "domain"}
+"""Last part of a level's name -> what it is called; `general` is read on texts of the pool where it is drift."""
+SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
+
+
+def full_table(summary: Summary) -> pd.DataFrame:
+    """One line a row, plain numbers, intervals in columns of their own: table.csv."""
+    return pd.DataFrame([_numbers(summary, row) for row in summary.rows])
+
+
+def _numbers(summary: Summary, row: Row) -> dict[str, object]:
+    line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
+    for part in ("gain", "gain:form", "gain:knowledge"):
+        line |= _spread(part.replace(":", " "), summary.estimate(part, row.name))
+    for domain, gain in domain_gains(summary, row).items():
+        line |= _spread(f"gain {domain}", gain)
+    for kind in ("change", "retention"):
+        for name, scope in SCOPES.items():
+            line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
+    change = summary.estimate("change", row.name)
+    line["mde"] = change.detectable
+    worst = summary.worst_family(row.name) if row.done else None
+    line["worst family"] = worst
+    line |= _spread("worst family change", summary.estimate(f"change:family:{worst}", row.name))
+    line |= _claims(summary, row.name)
+    line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
+    line |= _spread("compliance", compliance(summary, row.name)) if len(summary.computed(compliance_table)) else {}
+    line |= {
+        name: value
+        for scale in summary.scales
+        for name, value in _spread(f"people {scale}", summary.rating(row.name, scale)).items()
+    }
+    line |= costs(row)
+    line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
+    line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
+    line["seeds"] = len(row.seeds)
+    line["tuning"] = tuning(summary, row)
+    own = trials_of(summary, row)
+    line |= {"trials": len(own), "tuning flops": own["flops"].sum(), "tuning device seconds": own["seconds"].sum()}
+    line["keys"] = " ".join(row.keys)
+    return line
+
+
+def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
+    """Each domain's own gain, where a plan trains on several in turn."""
+    return summary.stages.gains(row.name) if summary.stages else {}
+
+
+def _spread(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+
+
+def _claims(summary: Summary, row: str) -> dict[str, object]:
+    line: dict[str, object] = {}
+    for reference in summary.references:
+        found = summary.contrast(row, reference)
+        change = found["change"] if found is not None else Estimate()
+        line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
+        for name in ("p", "holm p"):
+            line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+        line[f"least p vs {reference}"] = change.least_p
+    shares = summary.computed(advise).shares
+    line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
+    return line | _standing(summary.standings.get(row)) | _matched(summary, row)
+
+
+def _standing(standing: Standing | None) -> dict[str, float]:
+    """Probabilities of the front and of ranks, and what the row adds to the hypervolume."""
+    line: dict[str, float] = {"pareto probability": standing.pareto.first if standing else math.nan}
+    for name in ("pareto", "gain", "change"):
+        rank = getattr(standing, name) if standing else Rank()
+        line |= {f"{name} rank": rank.middle, f"{name} rank low": rank.low, f"{name} rank high": rank.high}
+        line |= {f"{name} first probability": rank.first} if name != "pareto" else {}
+    return line | _spread("hypervolume added", standing.added if standing else Estimate())
+
+
+def _matched(summary: Summary, row: str) -> dict[str, float]:
+    ways = {"": summary.curves.matched, " on the line": summary.curves.matched_path}
+    spreads = [_spread(f"retention at matched gain{way}", found.rows.get(row, Estimate())) for way, found in ways.items()]
+    return spreads[0] | spreads[1]
+
+
+def quality(summary: Summary, row: str) -> dict[str, Estimate]:
+    """Repetition, drift and missing stops on general prompts first, domain prompts last, where measured.
+
+    The distance from the base on general texts is on texts like the pool's; that on texts of held-out families stands beside.
+    """
+    found = {}
+    for metric in QUALITY:
+        for group, called in GROUPS.items():
+            name = f"level:{metric}:{group}"
+            if summary.analysis and name in summary.analysis.point:
+                found[f"{metric} {called}"] = summary.estimate(name, row)
+                if metric in PARTIAL:
+                    found[f"{metric} {called} share"] = Estimate(summary.analysis.share(name, row))
+    return found
+
+
+def costs(row: Row) -> dict[str, float]:
+    """What the row's training cost, means over its finished seeds."""
+    ledger, happened = ("ledger",), ("run", "happened")
+    line = {
+        "flops": row.cost(*ledger, "flops"),
+        "device seconds": row.cost(*ledger, "seconds"),
+        "steps": row.cost(*ledger, "steps"),
+        "epochs": row.cost(*happened, "epochs"),
+        "peak memory bytes": row.cost(*happened, "peak_memory_bytes"),
+        "loss variance": row.cost(*happened, "stability", "loss_variance"),
+        "gradient spikes": row.cost(*happened, "stability", "gradient_spikes"),
+    }
+    return line | {f"tokens {name}": value for name, value in row.shares("ledger", "tokens").items()}
+
+
+def tuning(summary: Summary, row: Row) -> str:
+    """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
+    own = trials_of(summary, row)
+    if row.role != "recipe":
+        return MISSING
+    chosen = own.loc[own["selected"], "recipe"]
+    price = f"{len(own)} trials (+{len(own)} B)"
+    return f"{price}: {chosen.iloc[0]}" if len(chosen) else f"untuned: none of {price} ended" if len(own) else "untuned"
+
+
+def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
+    return summary.trials[summary.trials["row"] == row.name]
+
+
+def reading_table(summary: Summary) -> pd.DataFrame:
+    """The same, formatted for reading: table.md and table.tex."""
+    classes = sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")})
+    lines = [_reading(summary, row, classes) for row in summary.rows]
+    return pd.DataFrame(lines).fillna(MISSING)
+
+
+def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
+    change, cost = summary.estimate("change", row.name), costs(row)
+    worst = summary.worst_family(row.name) if row.done else None
+    line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
+    line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
+    if summary.constant:
+        line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
+    line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
+    line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
+    for name, scope in SCOPES.items():
+        kept = summary.estimate(f"retention{scope}", row.name)
+        line[f"retention{name} (%)"] = with_interval(kept) if kept.known or not change.known else "points only"
+    worst_change = summary.estimate(f"change:family:{worst}", row.name)
+    line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
+    for reference in summary.references:
+        found = summary.contrast(row.name, reference)
+        line[f"Holm p, ΔR vs {reference}"] = _holm(found)
+    line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
+    if len(summary.computed(compliance_table)):
+        kept = compliance(summary, row.name)
+        line["rules kept (%)"] = with_interval(Estimate(100 * kept.value, 100 * kept.low, 100 * kept.high, n=kept.n))
+    if summary.scales:
+        line["people (1-5)"] = with_interval(summary.rating(row.name, summary.scales[-1]))
+    line |= {"FLOPs": si(cost["flops"]), "device-seconds": number(cost["device seconds"])}
+    line |= {f"{name} tokens": si(cost.get(f"tokens {name}")) for name in classes}
+    line |= {"steps": number(cost["steps"]), "epochs": number(cost["epochs"]), "peak memory": memory(row)}
+    line["loss variance"], line["gradient spikes"] = number(cost["loss variance"]), number(cost["gradient spikes"])
+    gain = summary.estimate("gain", row.name)
+    line["n (domain, general)"] = f"{gain.n:,}, {change.n:,}" if change.known or gain.known else MISSING
+    return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
+
+
+def _holm(found: pd.Series | None) -> str:
+    return MISSING if found is None else holm_value(found["holm"], found["change"], found["pairs"])
+
+
+def memory(row: Row) -> str:
+    size = row.cost("run", "happened", "peak_memory_bytes")
+    return f"{si(size)}B" if math.isfinite(size) else MISSING
+
+
+def records(table: pd.DataFrame) -> str:
+    """JSON, a record a row; what is not known is null."""
+    lines = [{key: _known(value) for key, value in line.items()} for line in table.to_dict("records")]
+    return json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _known(value: Any) -> Any:
+    """A plain Python value: NaN and the like as None."""
+    if value is None or value != value or value in (math.inf, -math.inf):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table."""
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    lines = [line(list(table.columns)), line(["---"] * len(table.columns))]
+    return "\n".join([*lines, *(line(list(row)) for row in table.itertuples(index=False))]) + "\n"
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    plain = table.rename(columns=latex_text).map(latex_text)
+    return plain.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(table.columns) - 2))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "Δ": r"$\Delta$", "—": "---", "<": "$<$",
+    "\n": " ", ">": "$>$",
+}  # fmt: skip
+
+
+def latex_text(text: object) -> str:
+    """The text with nothing in it that LaTeX would act on."""
+    return "".join(_TEX.get(character, character) for character in str(text))

@@ -1,0 +1,272 @@
+"""What a reader must know before believing the table, each by a rule with a threshold: for page, terminal, card and table.md.
+
+The thresholds are guesses, but for those of the numbers of items, which are METRICS' own (docs/design.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.summary.format import number, points, rough, share
+from harness.report.summary.rows import Row, dig
+from harness.report.summary.summary import Summary
+from harness.store.runs import WITHOUT_MODEL
+
+FEW = {"gain": ("domain", 200), "change": ("general", 100)}
+"""Below these many items the report warns loudly; below a thousand it says so."""
+FEW_JUDGED = 50
+"""The same for prompts whose outputs people judged."""
+ENOUGH = 1000
+REPEATS, REPEATS_MORE = 0.3, 0.1
+"""Share of repeated 3-grams from which answers read as loops, and by how much it must have risen. Guesses."""
+ENDLESS, ENDLESS_MORE = 0.2, 0.1
+"""Share of answers that ran into the limit without a stop, and by how much it must have risen. Guesses."""
+EMPTY, EMPTY_MORE = 0.05, 0.05
+"""Share of answers with nothing in them, and by how much it must have risen. Guesses."""
+COUNTED = {
+    "prompts too long for": 0.01,
+    "their ends were cut": 0.01,
+    "lose their beginning": 0.01,
+    "do not come back from their tokens": 0.001,
+    "have characters that the tokenizer lacks": 0.001,
+}
+"""What a note that counts something says -> the share from which it is a warning. Guesses; the notes are those of encoding and
+evaluation, whose words a test holds to these."""
+CONTAMINATED = 0.01
+"""Share of a task's items whose wording stands in training data. A guess."""
+KEPT_ALL = 99.5
+"""Per cent from which "kept" reads as if nothing were lost. A guess."""
+NAMED = 6
+"""Rows named in one warning; of more their number."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One warning."""
+
+    text: str
+    rows: tuple[str, ...] = ()
+    """The rows it is about; none: the whole comparison."""
+
+
+def warnings(summary: Summary) -> list[str]:
+    """The warnings as sentences, the worst first."""
+    return [caution.text for caution in cautions(summary)]
+
+
+def cautions(summary: Summary) -> list[Caution]:
+    """Every warning that the comparison gives reason for, the worst first."""
+    if summary.analysis is None:
+        return [Caution("The base model has no scores, so nothing can be said about gain or retention.")]
+    found: list[Caution] = []
+    for rule in RULES:
+        found += rule(summary)
+    return found
+
+
+# --- is the measuring sound? ------------------------------------------------------------------------------------------
+
+
+def _control(summary: Summary) -> list[Caution]:
+    """The zero-budget control must be the base."""
+    found = []
+    for row in summary.rows:
+        known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == "control" else []
+        if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in known):
+            fault = "the measuring itself is at fault, believe nothing below"
+            text = f"The zero-budget control ({row.name}) differs from the base: {fault}."
+            found.append(Caution(text, (row.name,)))
+    return found
+
+
+# --- did the model collapse? ------------------------------------------------------------------------------------------
+
+
+def _repetition(summary: Summary) -> list[Caution]:
+    """Answers that became loops."""
+    return _risen(summary, "rep3_word", "repeat themselves (share of repeated 3-grams)", REPEATS, REPEATS_MORE, number)
+
+
+def _endless(summary: Summary) -> list[Caution]:
+    """Answers that no longer end."""
+    return _risen(summary, "no_stop", "run on without a stop (share of answers)", ENDLESS, ENDLESS_MORE, share)
+
+
+def _risen(summary: Summary, metric: str, what: str, most: float, more: float, told: Callable[[float], str]) -> list[Caution]:
+    """Rows whose level of a metric is at least `most`, and at least `more` above the base's."""
+    found = []
+    for group in ("general", "domain"):
+        start = summary.estimate(f"level:{metric}:{group}", summary.base)
+        levels = {row.name: summary.estimate(f"level:{metric}:{group}", row.name).value for row in _finished(summary)}
+        found += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, told)
+    return found
+
+
+def _empty(summary: Summary) -> list[Caution]:
+    """Answers with nothing in them."""
+    lengths = summary.scores[summary.scores["metric"] == "length_tokens"]
+    found = []
+    for group, part in lengths.groupby("group", observed=True):
+        shares = (part["score"] == 0).groupby(part["row"], observed=True).mean()
+        levels = {row.name: float(shares.get(row.name, np.nan)) for row in _finished(summary)}
+        start = float(shares.get(summary.base, np.nan))
+        found += _collapsed(f"answers to {group} prompts are empty (share of answers)", levels, start, EMPTY, EMPTY_MORE, share)
+    return found
+
+
+def _collapsed(
+    what: str, levels: dict[str, float], start: float, most: float, more: float, told: Callable[[float], str]
+) -> list[Caution]:
+    """One warning that names the rows whose level is high and has risen, the worst first."""
+    base = start if np.isfinite(start) else 0.0
+    bad = {row: level for row, level in levels.items() if level >= most and level - base >= more}
+    if not bad:
+        return []
+    ordered = sorted(bad, key=lambda row: -bad[row])
+    said = _names([f"{row} {told(bad[row])}" for row in ordered])
+    before = f"the base {told(start)}" if np.isfinite(start) else "the base was not measured"
+    return [Caution(f"Collapse: {what}: {said}; {before}.", tuple(ordered))]
+
+
+def _disagreeing(summary: Summary) -> list[Caution]:
+    """Kept reads as all while points were lost, or the other way round."""
+    found = []
+    for row in _finished(summary):
+        kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+        hides_loss = kept.known and kept.value >= KEPT_ALL and change.high < 0
+        hides_rise = kept.known and kept.high < 100 and change.low > 0
+        if hides_loss or hides_rise:
+            text = f"{row.name}: kept reads {rough(kept, '%')} while the general score changed by {rough(change, 'points')}"
+            found.append(Caution(f"{text}: believe the points.", (row.name,)))
+    return found
+
+
+# --- was the right thing asked? ---------------------------------------------------------------------------------------
+
+
+def _cut(summary: Summary) -> list[Caution]:
+    """Notes that count prompts and answers that lost a part, or answers that do not come back from their tokens."""
+    data = summary.record.get("data") or {}
+    notes = [str(note) for note in [*(summary.record.get("notes") or []), *(data.get("notes") or [])]]
+    found = []
+    for note in dict.fromkeys(notes):
+        limit = next((limit for phrase, limit in COUNTED.items() if phrase in note), None)
+        count = re.search(r"([\d,]+) of ([\d,]+) ", note)
+        if limit is None or count is None:
+            continue
+        n, of = (int(number.replace(",", "")) for number in count.groups())
+        if of and n / of >= limit:
+            found.append(Caution(f"Not whole, {share(n / of)}: {note}"))
+    return found
+
+
+def _contaminated(summary: Summary) -> list[Caution]:
+    """Items whose wording stands in what is trained on, and that are evaluated all the same."""
+    found = []
+    for one in dig(summary.record, "contamination", "found") or []:
+        held = {place for places in (one.get("places") or {}).values() for place in places}
+        left = len(held) - int(one.get("excluded") or 0)
+        if one["items"] and left / one["items"] >= CONTAMINATED:
+            text = f"{one['task']}: the wording of {left:,} of {one['items']:,} items stands in training data"
+            found.append(Caution(f"{text}, and they are evaluated."))
+    return found
+
+
+def _chance(summary: Summary) -> list[Caution]:
+    """Tasks the base answers at chance."""
+    assert summary.analysis is not None
+    found = []
+    for line in summary.analysis.measures.query("near_chance").to_dict("records"):
+        level = f"{number(100 * line['base'])} % against {number(100 * line['chance'])} %, n = {line['items']:,}"
+        text = f"The base answers {line['task']} at chance or too near to tell ({level}): what is lost there cannot be told"
+        found.append(Caution(f"{text}; left out of retention."))
+    return found
+
+
+# --- is there enough of it? -------------------------------------------------------------------------------------------
+
+
+def _counts(summary: Summary) -> list[Caution]:
+    """Few items."""
+    found = []
+    for quantity, (group, few) in FEW.items():
+        n = max((summary.estimate(quantity, row.name).n for row in summary.rows), default=0)
+        coarse = _coarsest(summary, quantity)
+        seen = f" The comparisons here resolve {points(coarse)} points at best." if np.isfinite(coarse) else ""
+        if n < few:
+            text = f"Only {n:,} {group} items, fewer than {few}: differences of ten points and more can be chance.{seen}"
+            found.append(Caution(text))
+        elif n < ENOUGH:
+            found.append(Caution(f"{n:,} {group} items; a thousand or more are wanted for small differences.{seen}"))
+    return found
+
+
+def _coarsest(summary: Summary, quantity: str) -> float:
+    detectable = [summary.estimate(quantity, row.name).detectable for row in summary.recipes]
+    known = [value for value in detectable if np.isfinite(value) and value > 0]
+    return min(known) if known else np.nan
+
+
+def _people(summary: Summary) -> list[Caution]:
+    """People's ratings of too few outputs."""
+    judged = [summary.rating(row.name, summary.scales[-1]).n for row in summary.rows] if summary.scales else []
+    if not judged or max(judged) >= FEW_JUDGED:
+        return []
+    text = f"Only {max(judged):,} prompts were judged by people, fewer than {FEW_JUDGED}: only large differences can be seen."
+    return [Caution(text)]
+
+
+def _missing(summary: Summary) -> list[Caution]:
+    """Items without a score."""
+    assert summary.analysis is not None
+    asked = {row.name for row in summary.rows if row.role not in WITHOUT_MODEL}
+    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
+    if not lost:
+        return []
+    named = _names([f"{row} {n:,}" for row, n in lost.items()])
+    return [Caution(f"Items without a score, left out in pairs with the base: {named}.", tuple(lost))]
+
+
+def _seeds(summary: Summary) -> list[Caution]:
+    """What the intervals are about."""
+    assert summary.analysis is not None
+    covers = summary.analysis.covers()
+    return [Caution(f"{covers[0].upper()}{covers[1:]}.")]
+
+
+def _untuned(summary: Summary) -> list[Caution]:
+    if not summary.trials.empty:
+        return []
+    return [Caution("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")]
+
+
+RULES: tuple[Callable[[Summary], list[Caution]], ...] = (
+    _control,
+    _repetition,
+    _endless,
+    _empty,
+    _disagreeing,
+    _cut,
+    _contaminated,
+    _counts,
+    _people,
+    _chance,
+    _missing,
+    _seeds,
+    _untuned,
+)
+"""Every rule, the worst first. A new one is a function and a line here."""
+
+
+def _finished(summary: Summary) -> list[Row]:
+    return [row for row in summary.recipes if row.done]
+
+
+def _names(said: Sequence[str]) -> str:
+    """The first of them, and how many more."""
+    more = len(said) - NAMED
+    return ", ".join(said[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

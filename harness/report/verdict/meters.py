@@ -1,0 +1,156 @@
+"""What was spent, and whether the choice of a recipe holds under the other meter: equal seconds instead of equal FLOPs.
+
+A comparison gives every recipe the same of one meter. At the smallest amount of the other meter that any recipe spent, each
+recipe's curve over its budget is read off, linear between scored points; spending is taken to be even over the budget. A run
+that had been planned for that amount would have ended its learning rate's decay there, so this is what can be told without
+training again, not what another comparison would find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.report.summary.curves import point_name
+from harness.report.summary.format import number, share, si
+from harness.report.summary.recommend import QUANTITIES, Advice, advice_of, advise, candidates, limits_of
+from harness.report.summary.rows import Row
+from harness.report.summary.rule import Costs
+from harness.report.summary.summary import Summary
+from harness.stats.analysis import Analysis, Estimate
+
+NAMES = {"flops": "FLOPs", "seconds": "device-seconds", "tokens": "tokens", "steps": "steps"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One recipe at the smallest common amount of the other meter."""
+
+    row: Row
+    spent: float
+    """What it spent of that meter in all."""
+    fraction: float
+    """Part of its budget at which it had spent the common amount."""
+    gain: Estimate
+    change: Estimate
+
+
+@dataclass(frozen=True)
+class OtherMeter:
+    """What the rule takes where recipes spent the same of the other meter."""
+
+    meter: str
+    sentence: str
+    """Whether the conclusion holds, or why that cannot be told."""
+    amount: float = np.nan
+    readings: tuple[Reading, ...] = ()
+    advice: Advice | None = None
+
+
+def meter_of(summary: Summary) -> str:
+    """The binding meter: of the plan, else of the runs."""
+    plan = (summary.record.get("plan") or {}).get("meter")
+    found = [run["ledger"].get("meter") for row in summary.recipes for run in row.finished if run.get("ledger")]
+    return str(plan or next(iter(found), "flops"))
+
+
+def budget_line(summary: Summary) -> str:
+    """`equal FLOPs (3epochs, 3.95 T each); 2.3 to 4.1 epochs; 27 to 49 device-seconds`; nothing where no recipe ended."""
+    rows = [row for row in summary.recipes if row.done]
+    if not rows:
+        return ""
+    meter, budget = meter_of(summary), (summary.record.get("plan") or {}).get("budget")
+    each = _range([row.cost("ledger", meter) for row in rows], "each", si)
+    told = ", ".join(part for part in (str(budget or ""), each) if part)
+    parts = [f"equal {NAMES.get(meter, meter)}" + (f" ({told})" if told else "")]
+    parts.append(_range([row.cost("run", "happened", "epochs") for row in rows], "epochs"))
+    if meter != "flops":
+        parts.append(_range([row.cost("ledger", "flops") for row in rows], "FLOPs", si))
+    if meter != "seconds":
+        parts.append(_range([row.cost("ledger", "seconds") for row in rows], "device-seconds"))
+    return "; ".join(part for part in parts if part)
+
+
+def _range(values: list[float], unit: str, told=lambda value: number(value, 2)) -> str:
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return ""
+    low, high = told(min(known)), told(max(known))
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def other_meter(summary: Summary) -> OtherMeter:
+    """The rule's choice at equal amounts of the other meter, against its choice in the table."""
+    meter = "flops" if meter_of(summary) == "seconds" else "seconds"
+    name, rows = NAMES[meter], candidates(summary)
+    spent = {row.name: row.cost("ledger", meter) for row in rows}
+    found, chosen = summary.curves.spent, summary.computed(advise).row
+    if len(rows) < 2 or chosen is None:
+        return OtherMeter(meter, "")
+    if found is None or not all(_points(found, row.name) for row in rows):
+        return OtherMeter(meter, f"Whether this holds at equal {name} cannot be told: recipes have no curve over the budget.")
+    if not all(np.isfinite(value) and value > 0 for value in spent.values()):
+        return OtherMeter(meter, f"Whether this holds at equal {name} cannot be told: these were not measured.")
+
+    # Each recipe where it had spent what the cheapest spent in all, and at its end, on the same items of the curve.
+    amount = min(spent.values())
+    fractions = {row.name: amount / spent[row.name] for row in rows}
+    early, late = _read(found, fractions), _read(found, dict.fromkeys(fractions, 1.0))
+    names, limits = list(fractions), limits_of(summary)
+    same = Costs(np.full(len(names), amount), np.full(len(names), np.nan))
+    limits = replace(limits, seconds=None, memory=None)
+    then, now = advice_of(early, names, same, limits), advice_of(late, names, same, limits)
+    readings = tuple(
+        Reading(row, spent[row.name], fractions[row.name], early.estimate("gain", row.name), early.estimate("change", row.name))
+        for row in rows
+    )
+    return OtherMeter(meter, _sentence(chosen, then, now, f"{si(amount).strip()} {name}", early), amount, readings, then)
+
+
+def _sentence(chosen: str, then: Advice, now: Advice, amount: str, early: Analysis) -> str:
+    n = max(early.estimate("gain", chosen).n + early.estimate("change", chosen).n, 0)
+    where = f"at equal cost ({amount} each, read off the curves on {n:,} items)"
+    if now.row != chosen:
+        reason = f"on these items the rule does not take {chosen} at the full budget either"
+        return f"Whether this holds {where} cannot be told: {reason}."
+    if then.row == chosen:
+        return f"It holds {where}: the rule takes {chosen} there too, in {share(then.again)} of joint draws."
+    other = f"takes {then.row} instead, in {share(then.again)} of joint draws" if then.row else "takes no recipe"
+    return f"It does not hold {where}: there the rule {other}."
+
+
+def _points(found: Analysis, row: str) -> list[float]:
+    """Fractions of the budget at which a row was scored."""
+    begin = point_name(row, 0.0).rpartition("@")[0]
+    return sorted(float(name.rpartition("@")[2]) for name in found.rows if name.startswith(f"{begin}@"))
+
+
+def _read(found: Analysis, fractions: dict[str, float]) -> Analysis:
+    """An analysis of the rows at these fractions of their budgets: columns that are linear between those of the curve."""
+    before, after, weights = [0], [0], [0.0]
+    for row, fraction in fractions.items():
+        way = [0.0, *_points(found, row)]
+        place = min(int(np.searchsorted(way, fraction)), len(way) - 1)
+        low, high = way[place - 1], way[place]
+        columns = [found.rows.index(point_name(row, at)) if at else 0 for at in (low, high)]
+        before.append(columns[0])
+        after.append(columns[1])
+        weights.append(min(1.0, (fraction - low) / (high - low)))
+    share_ = np.array(weights)
+
+    def between(values: np.ndarray) -> np.ndarray:
+        return (1 - share_) * values[..., before] + share_ * values[..., after]
+
+    quantities = [name for name in QUANTITIES if name in found.point]
+    return replace(
+        found,
+        rows=[found.rows[0], *fractions],
+        seeds={name: found.seeds[found.rows[column]] for name, column in zip([found.rows[0], *fractions], after, strict=True)},
+        missing={},
+        point={name: between(found.point[name]) for name in quantities},
+        by_seed={name: between(found.by_seed[name]) for name in quantities},
+        replicates={name: between(found.replicates[name]) for name in quantities},
+        item_draws={name: between(found.item_draws[name]) for name in quantities},
+        counts={name: found.counts[name][after] for name in quantities},
+    )

@@ -1,0 +1,111 @@
+"""A model card in the hub's form: YAML with a model-index of evaluation results, then what a reader must know. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from huggingface_hub.repocard_data import EvalResult
+
+from harness.report.summary.format import number, points, si, visible
+
+RESULTS = {  # column of table.csv: (data, what it is)
+    "gain": ("domain", "domain score minus the base's, points"),
+    "change": ("general", "general score minus the base's, points"),
+    "retention": ("general", "general ability kept, % of the base's"),
+    "retention seen": ("general", "general ability kept on seen families, %"),
+    "retention held out": ("general", "general ability kept on held-out families, %"),
+    "kl_to_base general": ("general", "KL to the base on general text like the pool's, nats a token"),
+    "rep3_word general": ("general", "share of repeated word 3-grams on general prompts"),
+}
+
+
+def card(record: Mapping[str, Any], line: Mapping[str, Any], checked: str = "", warnings: Sequence[str] = ()) -> str:
+    """The card of a row: `record` is comparison.json, `line` the row of table.csv, `checked` how its scores were verified.
+
+    `warnings`: what the report warns of, for the whole comparison and for this row.
+    """
+    name = f"{record['name']}-{line['row']}"
+    results = [result for column in RESULTS if (result := _result(record, line, column))]
+    data = ModelCardData(
+        base_model=_hub(record["model"]["name"]),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["lethe", "fine-tuned"],
+        model_name=visible(name),
+        eval_results=results,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{_body(record, line, checked, warnings)}"
+
+
+def _result(record: Mapping[str, Any], line: Mapping[str, Any], column: str) -> EvalResult | None:
+    value = _number(line.get(column))
+    if not math.isfinite(value):
+        return None
+    group, what = RESULTS[column]
+    ends = [_number(line.get(f"{column} {end}")) for end in ("low", "high")]
+    spread = f" [{points(ends[0])}, {points(ends[1])}]" if all(map(math.isfinite, ends)) else ""
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type=_data(record, group),
+        dataset_name=_data(record, group),
+        metric_type=column.replace(" ", "_"),
+        metric_name=f"{what}{spread}",
+        metric_value=round(value, 4),
+    )
+
+
+def _data(record: Mapping[str, Any], group: str) -> str:
+    names = [
+        suite["name"] for suite in record.get("suites", []) if (suite["name"] == record["data"]["name"]) == (group == "domain")
+    ]
+    return visible(" + ".join(names) or (record["data"]["name"] if group == "domain" else "general"))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _hub(name: str) -> str | None:
+    """A hub id; a folder of somebody's machine is none."""
+    return name if name.count("/") == 1 and not name.startswith((".", "/")) else None
+
+
+def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warnings: Sequence[str]) -> str:
+    plan, data = record["plan"], record["data"]
+    seeds = int(_number(line.get("seeds")) or 1)
+    lines = [
+        f"# {visible(record['name'])}: {visible(line['row'])}",
+        "",
+        f"`{visible(record['model']['name'])}` fine-tuned on `{visible(data['name'])}` ({data['train']:,} records) with the"
+        f" recipe `{visible(line['row'])}` under a budget of {visible(plan['budget'])} ({visible(plan['meter'])}), by Lethe.",
+        "",
+        f"It gained {_shown(line, 'gain')} points in the domain. Its general score changed by {_shown(line, 'change')} points:"
+        f" it kept {_kept(line)} (95 % intervals).",
+        "",
+        f"- The numbers above are of {seeds} seed{'s' if seeds > 1 else ''}, paired with the base item by item,"
+        f" protocol {record['protocol']}; one seed's interval covers the choice of items, not a repetition of the training.",
+        f"- It spent {si(_number(line.get('flops')))} FLOPs in {number(_number(line.get('device seconds')))} device-seconds,"
+        f" {number(_number(line.get('epochs')))} epochs of the data.",
+        f"- Base weights {record['model']['hash']}, data {data['fingerprint']}, runs {visible(line.get('keys'))}.",
+    ]
+    lines += [f"- {checked}"] if checked else []
+    lines += ["", "Before believing it:", "", *(f"- {visible(warning, None)}" for warning in warnings)] if warnings else []
+    return "\n".join(lines) + "\n"
+
+
+def _kept(line: Mapping[str, Any]) -> str:
+    """Retention with its interval; points only where it is not defined."""
+    if not math.isfinite(_number(line.get("retention"))):
+        return "a share that is not defined here"
+    return f"{_shown(line, 'retention')} % of the base's general ability"
+
+
+def _shown(line: Mapping[str, Any], column: str) -> str:
+    value, low, high = (points(_number(line.get(name))) for name in (column, f"{column} low", f"{column} high"))
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,93 @@
+"""The same verdict and a short table at the end of a comparison, in the terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.summary.format import number, points, rough, si, visible
+from harness.report.summary.rows import Row
+from harness.report.summary.summary import Summary
+from harness.report.tables.main_table import costs
+from harness.report.verdict.cautions import warnings
+from harness.report.verdict.meters import budget_line, other_meter
+from harness.report.verdict.verdict import verdict_of
+from harness.stats.analysis import Estimate
+
+KEPT = 120
+"""Columns of the text that is kept."""
+WIDTHS = {
+    "row": 0,
+    "gain": 0,
+    "ΔR, points": 0,
+    "kept %": 76,
+    "epochs": 84,
+    "seconds": 84,
+    "FLOPs": 104,
+    "worst family": 104,
+    "track": 104,
+    "status": 0,
+}
+"""Column -> from how many columns of the terminal it is shown."""
+TEXTS = ("row", "track", "worst family", "status")
+
+
+def show(summary: Summary, console: Console | None = None) -> None:
+    """Print verdict, table and warnings; no colours, bold and dim only repeat what words say."""
+    console = console or Console()
+    verdict = verdict_of(summary)
+    console.print(Text(visible(verdict.sentence), style="bold"))
+    for line in (verdict.sureness, verdict.rule, other_meter(summary).sentence):
+        if line:
+            console.print(Text(visible(line), style="dim"))
+    if budget := budget_line(summary):
+        console.print(Text(f"{budget[0].upper()}{budget[1:]}."))
+    console.print(_table(summary, console.width))
+    for warning in warnings(summary):
+        console.print(Text(f"! {visible(warning)}", style="dim"))
+
+
+def shown(summary: Summary) -> str:
+    """What `show` prints, as plain text."""
+    stream = StringIO()
+    show(summary, Console(file=stream, width=KEPT))
+    return stream.getvalue()
+
+
+def _table(summary: Summary, width: int) -> Table:
+    shown = [name for name, least in WIDTHS.items() if width >= least]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown:
+        text = name in TEXTS
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for row in summary.rows:
+        cells = _cells(summary, row)
+        table.add_row(*(cells[name] for name in shown))
+    return table
+
+
+def _cells(summary: Summary, row: Row) -> dict[str, Text]:
+    recipe = row.role == "recipe"
+    worst = summary.worst_family(row.name) if row.done and recipe else None
+    lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
+    kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+    texts = {
+        "row": visible(row.name),
+        "gain": _cell(summary.estimate("gain", row.name)),
+        "ΔR, points": _cell(change),
+        "kept %": _cell(kept) if kept.known or not change.known else "points only",
+        "epochs": number(cost["epochs"], 2) if recipe else "",
+        "seconds": number(cost["device seconds"], 2) if recipe else "",
+        "FLOPs": si(cost["flops"]) if recipe else "",
+        "worst family": f"{visible(worst)} {points(lost.value)}" if worst else "",
+        "track": row.track if recipe else row.role,
+    }
+    status = Text(row.status, style="" if row.status == "done" else "bold")
+    return {name: Text(text) for name, text in texts.items()} | {"status": status}
+
+
+def _cell(estimate: Estimate) -> str:
+    return rough(estimate, "").replace("  ", " ")

@@ -1,0 +1,177 @@
+"""The verdict: what the one rule chooses, said only as firmly as the evidence allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.summary.format import duration, points, rough, visible
+from harness.report.summary.recommend import (
+    Advice,
+    advice_sentence,
+    advise,
+    describe,
+    limits_of,
+    out_sentence,
+    rule_sentence,
+    separated,
+    sureness,
+    track_advice,
+)
+from harness.report.summary.summary import Summary
+from harness.report.verdict.cautions import Caution
+from harness.report.verdict.meters import other_meter
+from harness.stats.analysis import MARGIN
+from harness.stats.claims import does_not_forget
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to "which recipe?", over the rows of both tracks."""
+
+    sentence: str
+    rule: str
+    """The rule that gave it, in one sentence."""
+    sureness: str = ""
+    """How often the rule would take the same recipe again."""
+    details: tuple[str, ...] = ()
+    row: str | None = None
+    """The recipe chosen; None where there is none."""
+    advice: Advice | None = None
+
+    @property
+    def separated(self) -> bool:
+        """Whether the choice stands apart from any other recipe."""
+        return self.advice is not None and self.advice.refusal is None and self.advice.seeds > 1
+
+
+def verdict_of(summary: Summary) -> Verdict:
+    """The verdict of a comparison."""
+    limits = limits_of(summary)
+    rule = rule_sentence(limits)
+    done = [row for row in summary.recipes if row.done]
+    if not done:
+        return Verdict("No recipe ended: there is nothing to judge.", rule)
+    if not any(summary.estimate("gain", row.name).known for row in done):
+        return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
+    advice = summary.computed(advise)
+    if all("no gain for sure" in advice.out.get(row.name, ()) for row in done):
+        sentence = "No recipe gained measurably in the domain, so there is no price to compare."
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
+    if not any(summary.estimate("retention", row.name).known for row in done):
+        sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
+    sentence = advice_sentence(summary, advice)
+    if advice.row is not None and advice.seeds <= 1 and len(done) > 1:
+        sentence = f"One seed: the recipes are not compared. Of these trained models, over items only: {sentence}"
+    elif advice.row is not None and advice.refusal:
+        sentence = f"The evidence does not separate the recipes. Of equals, by the rule: {sentence}"
+        sentence += _resolution(summary, advice)
+    details = _details(summary, advice)
+    return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
+
+
+def one_seed(summary: Summary, wanted: int = 3) -> str:
+    """Why recipes of one seed are not compared, and what more seeds would cost."""
+    done = [row for row in summary.recipes if row.done]
+    runs = [max(0, wanted - len(row.seeds)) for row in done]
+    seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
+    price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
+    return (
+        "Another training of one recipe may differ by more than two recipes do here, and the intervals are over items only."
+        f" SEEDS={wanted} would add {sum(runs):,} runs{price}."
+    )
+
+
+def _resolution(summary: Summary, advice: Advice) -> str:
+    """What difference this evaluation could have shown."""
+    assert advice.row is not None
+    others = [*advice.others, *advice.out]
+    known = [summary.difference("change", advice.row, name) for name in others]
+    known = [found for found in known if np.isfinite(found.detectable)]
+    if not known:
+        return ""
+    coarse = max(known, key=lambda found: found.detectable)
+    return (
+        f" On general items a difference below {points(coarse.detectable)} points could not be relied on to show"
+        f" (n = {coarse.n:,})."
+    )
+
+
+def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
+    lines = [one_seed(summary)] if advice.seeds <= 1 and len(advice.others) + len(advice.out) > 0 else []
+    if advice.row is not None and advice.refusal:
+        lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
+    if advice.row is not None:
+        lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
+        lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
+    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
+    return tuple(line for line in lines if line)
+
+
+def _forgetting(summary: Summary, row: str) -> str:
+    change = summary.estimate("change", row)
+    if does_not_forget(change):
+        return f"{row} does not forget: less than {MARGIN:g} point of the general score is lost at worst."
+    if change.high < 0:
+        return f"{row} still forgets."
+    return f"Whether {row} forgets is open: “does not forget” needs the lower end above −{MARGIN:g}."
+
+
+def _worst(summary: Summary, row: str) -> str:
+    family = summary.worst_family(row)
+    if not family:
+        return ""
+    return f"Its worst family is {family}: {rough(summary.estimate(f'change:family:{family}', row), 'points')}."
+
+
+def _domains(summary: Summary, row: str) -> list[str]:
+    """The gain in each domain of a sequence: their mean may hide that one was lost again."""
+    gains = summary.stages.gains(row) if summary.stages else {}
+    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
+    return [f"Gain in each domain of the sequence: {', '.join(told)}."] if told else []
+
+
+def _against_plain(summary: Summary, row: str) -> str:
+    """Plain fine-tuning beside it: what the choice costs in gain and saves in forgetting."""
+    plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
+    if plain is None:
+        return ""
+    return f"Plain fine-tuning ({plain}) {describe(summary, plain)}."
+
+
+def _alike(summary: Summary, advice: Advice) -> str:
+    assert summary.analysis is not None
+    alike = [name for name in advice.others if advice.row and not separated(summary.analysis, advice.row, name)]
+    return f"Not separated from it in gain or general score: {', '.join(alike)}." if alike else ""
+
+
+def _failed(summary: Summary) -> tuple[str, ...]:
+    bad = [row.name for row in summary.recipes if not row.done]
+    return (f"Without numbers, see what failed: {', '.join(map(visible, bad))}.",) if bad else ()
+
+
+def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
+    """verdict.json: what the page says first, for cards, leaderboards and scripts."""
+    record = {
+        "row": verdict.row,
+        "separated": verdict.separated,
+        "refusal": verdict.advice.refusal if verdict.advice else verdict.sentence,
+        "again": verdict.advice.again if verdict.advice and verdict.advice.shares else None,
+        "sentence": verdict.sentence,
+        "rule": verdict.rule,
+        "sureness": verdict.sureness,
+        "details": list(verdict.details),
+        "warnings": [{"text": caution.text, "rows": list(caution.rows)} for caution in cautions],
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def verdict_markdown(verdict: Verdict, cautions: Sequence[Caution]) -> str:
+    """The same under the table of table.md."""
+    lines = [verdict.sentence, verdict.sureness, verdict.rule, "Before believing it:"]
+    told = "\n\n".join(visible(line, None) for line in lines if line)
+    return f"\n{told}\n\n" + "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)

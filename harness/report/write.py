@@ -1,0 +1,82 @@
+"""From stored runs to what people read: page, tables, plots, verdict. Never needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from harness.report.figures.plots import draw
+from harness.report.page.page import page
+from harness.report.summary.stages import STAGES, stage_numbers, stage_table
+from harness.report.summary.summary import Summary, summarise
+from harness.report.tables.appendix import appendix_latex, appendix_markdown, bibtex
+from harness.report.tables.main_table import full_table, latex, markdown, reading_table, records
+from harness.report.verdict.cautions import Caution, cautions
+from harness.report.verdict.terminal import show, shown
+from harness.report.verdict.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
+from harness.store.comparisons import read_comparison
+from harness.store.files import write_atomic
+from harness.store.runs import RunStore
+
+__all__ = ["Report", "Summary", "show", "shown", "summarise", "write_report"]
+
+
+EXTRA = ("quality", "calibration", "items", "flips", "kinds", "compliance", "broken", "classes")
+"""Tables of a summary that are files of their own, where there is anything in them."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written and what it says."""
+
+    folder: Path
+    table: pd.DataFrame
+    """One line a row: table.csv."""
+    verdict: Verdict
+    cautions: list[Caution]
+    files: list[Path]
+    summary: Summary
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing the table."""
+        return [caution.text for caution in self.cautions]
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every run of the comparison ended as it should."""
+        return all(row.status == "done" for row in self.summary.rows)
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: threads would wait longer than they compute
+def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
+    """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
+    summary = summarise(read_comparison(folder, store), reps)
+    table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
+    verdict, warned = verdict_of(summary), cautions(summary)
+    staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
+    files: dict[str, str | bytes] = {
+        "table.csv": table.to_csv(index=False),
+        "table.json": records(table),
+        "table.md": markdown(reading) + staged + verdict_markdown(verdict, warned),
+        "table.tex": latex(reading),
+        "appendix.md": appendix_markdown(summary),
+        "appendix.tex": appendix_latex(summary),
+        "report.html": page(summary, plots),
+        "verdict.json": verdict_record(verdict, warned),
+    }
+    if references := bibtex(summary):
+        files["references.bib"] = references
+    if summary.stages:
+        files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
+    if len(summary.trials):
+        files["trials.csv"] = summary.trials.to_csv(index=False)
+    files |= {f"{name}.csv": found.to_csv(index=False) for name in EXTRA if len(found := getattr(summary, name))}
+    for plot in plots:
+        files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return Report(folder, table, verdict, warned, [folder / name for name in files], summary)

@@ -1,0 +1,1 @@
+"""One run executed and scored, tuning, the probe, how long it takes."""

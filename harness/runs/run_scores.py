@@ -1,0 +1,144 @@
+"""The evaluations of one run while it trains and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from harness.contract import Weights
+from harness.models.adapters import Wrapped, wrap
+from harness.models.base_model import read_weights, weights_hash
+from harness.models.placement import has_room, placed, release
+from harness.runs.probe import probe
+from harness.setup.evaluations import Evaluation
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec, training_run
+from harness.store.journal import Journal
+from harness.store.runs import RunFolder
+from harness.store.schema import ITEM_COLUMNS
+from harness.training.loop import Diverged
+
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Where the line from the base (0) to the tuned model (1) is scored on dev items."""
+
+
+Events = Callable[[dict[str, Any]], None]
+
+
+class Scoring:
+    """The evaluations of one run: final on everything, curve on a fixed sub-sample, path on dev items; or dev items only."""
+
+    def __init__(self, spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation):
+        self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
+        self.seconds = 0.0
+        self.run = training_run(material, spec)
+        self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
+        """Methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
+
+    @cached_property
+    def wrapped(self) -> Wrapped:
+        """A model to put the weights being scored in, in the host's memory."""
+        wrapped = wrap(self.evaluation.load(), self.stay, self.run, self.evaluation.base_weights)
+        wrapped.model.eval()
+        return wrapped
+
+    @cached_property
+    def start(self) -> Weights:
+        """Where the line to the trained weights begins: the base, and what was added as it began in the computing precision."""
+        return self.run.wrap(self.run.load()).start if self.stay else self.evaluation.base_weights
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store holds all scores this run must have."""
+        keys = self.evaluation.keys
+        return all(self.folder.has_scores(kind, keys[kind]) for kind in self.spec.kinds)
+
+    def forget(self) -> None:
+        """Drop the scores of finished models: another training may end elsewhere (on a GPU)."""
+        for kind in self.spec.kinds:
+            self.folder.drop_scores(kind, self.evaluation.keys[kind])
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the model being scored can stand on the device beside what is there."""
+        return has_room(self.wrapped.model, self.evaluation.device)
+
+    def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
+        """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
+        scores = self._score("curve", weights, fraction=fraction)
+        self._append("curve", scores, fraction)
+        self._leave()
+        return scores
+
+    def _leave(self) -> None:
+        """Give a device that is not the host back to the training; the base is copied there again for the next look."""
+        if self.evaluation.device != "cpu":
+            self.evaluation.__dict__.pop("base", None)
+            release()
+
+    def _append(self, kind: str, scores: pd.DataFrame, fraction: float) -> None:
+        earlier = self.folder.scores(kind, self.evaluation.keys[kind])
+        if earlier is not None:
+            scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
+        self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
+
+    def score(self, weights: Weights, events: Events) -> None:
+        """Every evaluation of the finished run that the store lacks. The curve's last point is part of the final scores."""
+        for kind in self.spec.kinds:
+            if self.folder.has_scores(kind, self.evaluation.keys[kind]):
+                continue
+            if kind == "path":
+                final = self.folder.scores("final", self.evaluation.keys["final"])
+                self._append("curve", self.evaluation.evaluator("curve").part_of(final), 1.0)
+            events({"phase": "evaluating", "what": kind})
+            special = {"path": self._path, "stages": self._stages, "probe": self._probe}
+            scores = special[kind](weights) if kind in special else self._score(kind, weights)
+            self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
+
+    def _path(self, weights: Weights) -> pd.DataFrame:
+        """Dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
+
+        None at all where no line leads to the base.
+        """
+        if any(method.unlike_base for method in self.run.methods):
+            return pd.DataFrame(columns=list(ITEM_COLUMNS))
+        if self.spec.role != "recipe":
+            alpha = 0.0 if self.spec.role == "base" else 1.0
+            return self._score("path", weights, alpha=alpha)
+        points = []
+        for alpha in ALPHAS:
+            between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
+            points.append(self._score("path", between, alpha=alpha))
+        return pd.concat(points, ignore_index=True)
+
+    def _probe(self, weights: Weights) -> pd.DataFrame:
+        """General scores after the recovery probe; none where it diverges."""
+        try:
+            recovered, cost = probe(self.material, weights)
+        except Diverged as error:
+            self.folder.write("probe", {"diverged": str(error)})
+            return pd.DataFrame(columns=list(ITEM_COLUMNS))
+        self.folder.write("probe", cost)
+        return self._score("probe", recovered)
+
+    def _stages(self, _: Weights) -> pd.DataFrame:
+        """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""
+        scores = []
+        for stage in range(1, len(self.material.stages)):
+            path = self.folder.path / "weights" / f"stage-{stage}.safetensors"
+            if path.exists():  # a run that a method ended early has fewer
+                scores.append(self._score("stages", read_weights(path)).assign(stage=stage))
+        return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=[*ITEM_COLUMNS, "stage"])
+
+    def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
+        begin = time.monotonic()
+        self.wrapped.set(weights)
+        journal = Journal(self.folder.journal_path(kind, self.evaluation.keys[kind]), weights_hash(weights))
+        model = placed(self.wrapped.model, self.evaluation.device)
+        scores = self.evaluation.score(kind, model, journal=journal, **where_)
+        self.seconds += time.monotonic() - begin
+        return scores

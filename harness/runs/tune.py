@@ -1,0 +1,190 @@
+"""Tuning: the same trials for every recipe, each over its own search space, selected on dev items by one rule.
+
+A trial is an ordinary run at the full budget, under a seed of its own, so that no reported run is one that was selected. Its
+settings are a point of the scrambled Halton sequence, whose first axis is the learning rate: trial k tries the same multiple of
+the default rate in every recipe, and a larger number of trials keeps the earlier ones. What a recipe fixes stays fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.contract import overrides
+from harness.recipes.catalogue import axis_names
+from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
+from harness.recipes.recipe_text import read_terms, with_settings
+from harness.recipes.registry import defaults_of, find_method
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec, rate_of, spec_of
+from harness.stats.analysis import analyse
+from harness.stats.claims import LEARNS, Reference, preferred, reference_of
+from harness.store.runs import RunStore
+from harness.store.schema import key_of
+
+RULE = (
+    "the one that gains most of those that lose at most as much general score a point gained as plain fine-tuning's best trial"
+    f" does; a trial counts that gains at least {LEARNS:.0%} of what plain fine-tuning gains at most; where none loses so"
+    " little, the least loss a point gained; where none gains so much, the highest gain"
+)
+"""How a setting is selected, on dev items."""
+RATE = 10.0
+"""The learning rate is searched from a tenth of its default to ten times it."""
+SEED = 1_000_000
+"""The trials' training seed."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One setting that is searched."""
+
+    method: str
+    setting: str
+    low: float
+    high: float
+    whole: bool
+
+    def at(self, share: float) -> float:
+        """The value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
+        if self.low > 0 and self.high >= 10 * self.low:
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + share * (self.high - self.low)
+        return round(value) if self.whole else float(f"{value:.3g}")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of one recipe, tried."""
+
+    row: str
+    values: dict[Axis, float]
+    spec: RunSpec
+
+
+def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
+    """What of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
+    terms = read_terms(recipe.text)
+    axes = []
+    if recipe.learning_rate is None:
+        axes.append(Axis(terms[0][0], "lr", rate / RATE, rate * RATE, False))
+    for name, given in terms:
+        method = find_method(name)
+        whole = {setting for setting, default in defaults_of(method).items() if type(default) is int}
+        ranges = {setting: bounds for setting, bounds in method.search.items() if setting not in given}
+        axes += [Axis(name, setting, low, high, setting in whole) for setting, (low, high) in ranges.items()]
+    return axes
+
+
+def points(axes: int, trials: int) -> np.ndarray:
+    """(trials, axes) points of the unit cube; more axes or more trials only add columns or rows."""
+    from scipy.stats import qmc
+
+    if not axes:
+        return np.empty((0, 0))
+    return qmc.Halton(axes, rng=np.random.default_rng(int(key_of("tune"), 16))).random(trials)
+
+
+def trials_of(material: Material, allowed: float) -> list[Trial]:
+    """Every recipe's trials; none for a recipe that fixes everything."""
+    trials = []
+    for recipe in material.recipes:
+        axes = axes_of(recipe, rate_of(material, recipe))
+        for number, point in enumerate(points(len(axes), material.plan.tune), 1):
+            values = {axis: axis.at(share) for axis, share in zip(axes, point, strict=True)}
+            text = with_settings(recipe.text, {(axis.method, axis.setting): value for axis, value in values.items()})
+            name = f"{recipe.row} trial {number}"
+            spec = spec_of(material, name, "recipe", parse_recipe(text), SEED, allowed, ("dev",))
+            trials.append(Trial(recipe.row, values, spec))
+    return trials
+
+
+def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
+    """What must run before anything is selected: the trials, and the base on dev items."""
+    if not trials:
+        return []
+    return [base_on_dev(material), *{trial.spec.key: trial.spec for trial in trials}.values()]
+
+
+def base_on_dev(material: Material) -> RunSpec:
+    return spec_of(material, "base", "base", PLAIN, 0, 0.0, ("dev",))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What came of all trials."""
+
+    chosen: dict[str, str]
+    """Row -> the recipe to run."""
+    record: list[dict[str, Any]]
+    """One entry a trial, as comparison.json keeps it."""
+    notes: list[str]
+
+
+def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key: str | None) -> Tuning:
+    """Apply RULE to the stored dev scores of base and trials."""
+    if not trials or dev_key is None:
+        return Tuning({}, [], [])
+    keys = {spec.row: spec.key for spec in (base_on_dev(material), *(trial.spec for trial in trials))}
+    analysis = analyse(scores_of(keys, store, dev_key), "base", reps=1)
+    chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {RULE}."]
+    names = [trial.spec.row for trial in trials]
+    gain, change = ({name: analysis.estimate(quantity, name).value for name in names} for quantity in ("gain", "change"))
+    reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials])
+    for row in dict.fromkeys(trial.row for trial in trials):
+        own = [trial for trial in trials if trial.row == row]
+        names = [trial.spec.row for trial in own]
+        best = choose([gain[name] for name in names], [change[name] for name in names], reference)
+        if best is None:
+            notes.append(f"{row}: no trial ended with a score, so it ran untuned.")
+        else:
+            chosen[row] = own[best].spec.recipe
+            notes += at_edge(row, own, best)
+            if not gain[names[best]] >= reference.gain:
+                notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
+        for place, trial in enumerate(own):
+            entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
+            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {"dev": dev_key}, "selected": place == best}
+            entry |= {"plain": is_plain(trial)}
+            record.append(entry)
+    return Tuning(chosen, record, notes)
+
+
+def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFrame:
+    """Dev scores by row of the runs that ended well."""
+    frames = []
+    for row, key in keys.items():
+        folder = store.run(key)
+        scores = folder.scores("dev", dev_key) if folder.status == "done" else None
+        if scores is not None:
+            frames.append(scores.assign(row=row, seed=0))
+    return pd.concat(frames, ignore_index=True)
+
+
+def is_plain(trial: Trial) -> bool:
+    """Whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
+    methods = parse_recipe(trial.spec.recipe).methods
+    return not any(overrides(method, hook) for method in methods for hook in axis_names())
+
+
+def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:
+    """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known."""
+    return next(iter(preferred(gain, change, reference)), None)
+
+
+def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:
+    """A note for each axis on which the chosen value is the lowest or highest of those tried."""
+    notes = []
+    for axis, value in trials[best].values.items():
+        tried = [trial.values[axis] for trial in trials]
+        if min(tried) < max(tried) and value in (min(tried), max(tried)):
+            side = "lowest" if value == min(tried) else "highest"
+            notes.append(
+                f"{row}: the selected {axis.setting}={value:g} is the {side} of {len(tried)} tried"
+                f" (range {axis.low:g} to {axis.high:g}); the best may lie beyond."
+            )
+    return notes

@@ -1,0 +1,309 @@
+"""What a comparison evaluates: everything at the end, a fixed sub-sample along the way, dev items on the way from the base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.contract import Weights
+from harness.data.contamination import Found, search
+from harness.data.held_out import Family, check_families, held_out_texts
+from harness.doing import counted, doing
+from harness.errors import PlanError, raise_faults
+from harness.evaluation.backends import check_backend
+from harness.evaluation.drift import Base
+from harness.evaluation.evaluator import Evaluator, headline
+from harness.evaluation.free_answers import Outputs, open_prompts
+from harness.files.records import Record
+from harness.models.base_model import copied, own_weights
+from harness.models.placement import placed
+from harness.setup.material import Material
+from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
+from harness.setup.specs import fingerprint
+from harness.store.journal import Journal
+from harness.store.schema import key_of
+from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
+from harness.tasks.subset import without
+from harness.tasks.suites import EvalTask, load_suite
+from harness.training.protocol import TrainingData
+
+CURVE = {"domain": 100, "general": 200, "drift": 50}
+"""Items scored at each fraction of the budget, and held-out records whose loss is measured (validation loss)."""
+PATH = 80
+"""Dev records of each group scored along the line from the base."""
+DECIDED = 120
+"""General dev records that a method may decide by."""
+DRIFT = 300
+"""Held-out records of each group whose loss and drift are measured."""
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The evaluations of a comparison, as every process can rebuild them."""
+
+    keys: dict[str, str]
+    """kind -> key of its question: `final`, `quality`, `curve`, `path`; `dev` where recipes are tuned, `stages` where there are
+    any, `probe` where it is asked for."""
+    summary: list[dict[str, Any]]
+    """[{name, tasks, items}] a suite."""
+    notes: tuple[str, ...]
+    keep: bool
+    """Whether full weights stay in the store."""
+
+    @classmethod
+    def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
+        """Build every evaluation now, so that what is missing or too long is said before anything trains."""
+        check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
+        base = cache(lambda: material.base.load(torch.float32))
+        kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
+        kinds += ("stages",) if len(material.stages) > 1 else ()
+        evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        doing("checking held-out losses against the model's own")
+        evaluators["final"].check()
+        evaluators["curve"] = evaluators["final"].sample(**CURVE)
+        evaluators["quality"] = _outputs(evaluators["final"], material, base)
+        probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
+        runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
+        gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
+        doing("looking for prompts that are longer than the model's context")
+        notes = list(evaluators["final"].notes)
+        if material.plan.scoring != "float32":
+            notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
+        if gigabytes > material.plan.keep:
+            notes.append(
+                f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
+            )
+        keys = {kind: one.key for kind, one in counted(evaluators.items(), "hashing what is asked")} | probed
+        return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
+
+    def open(self, material: Material) -> Evaluation:
+        """In a run's own process: the evaluators, and a model to put weights in."""
+        return Evaluation(self, material)
+
+
+class Evaluation:
+    """Evaluators over one loaded model; each is built when it is first asked for."""
+
+    def __init__(self, plan: EvaluationPlan, material: Material):
+        self.plan, self.material = plan, material
+        self.keys, self.keep = plan.keys, plan.keep
+        self._evaluators: dict[str, Any] = {}
+
+    def prepare(self) -> Evaluation:
+        """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
+        self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
+        for kind in self.keys:
+            self.evaluator(kind)
+        if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
+            for kind in ("final", "curve"):
+                self.evaluator(kind).remember_base()
+        return self
+
+    @property
+    def device(self) -> str:
+        return self.material.plan.device or "cpu"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What models are scored in."""
+        return getattr(torch, str(self.material.plan.scoring))
+
+    @cached_property
+    def original(self) -> Any:
+        """The untouched base in fp32, in the host's memory; only read."""
+        return self.material.base.original(torch.float32)
+
+    @cached_property
+    def base(self) -> Any:
+        """The untouched base as models are scored, and where; only read."""
+        return placed(self.material.base.original(self.dtype), self.device)
+
+    @cached_property
+    def base_weights(self) -> Weights:
+        return own_weights(self.original)
+
+    def load(self) -> Any:
+        """A fresh copy of the base in the host's memory, to hold the weights being scored."""
+        return copied(self.material.base.original(self.dtype), "cpu")
+
+    def evaluator(self, kind: str) -> Any:
+        """What scores a model: an `Evaluator`, or for `quality` the `Outputs`."""
+        if kind not in self._evaluators:
+            if kind == "curve":
+                self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
+            elif kind == "probe":
+                self._evaluators[kind] = self.evaluator("final").general_only()
+            elif kind == "quality":
+                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, lambda: self.base)
+            else:
+                tasks = load_tasks(self.material) if kind in ("final", "stages") else []
+                self._evaluators[kind] = _evaluator(kind, self.material, lambda: self.base, tasks)
+        return self._evaluators[kind]
+
+    def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
+        """What methods may decide by: gives a scorer of any model on the general dev items."""
+        evaluator = self.evaluator("retention")
+        if not evaluator.tasks:
+            raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
+
+        def scores(model: nn.Module) -> dict[str, float]:
+            retention = headline(evaluator.score(model, drift=False))["retention"]
+            if math.isnan(retention):
+                raise PlanError(
+                    "the general dev items are plain texts, which have no score to keep; give a GENERAL file of questions"
+                )
+            return {"retention": retention}
+
+        return scores
+
+    def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None) -> Any:
+        """Item scores of a model; what the journal knows is not computed again."""
+        return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
+
+
+def domain_of(material: Material) -> list[EvalTask]:
+    """The domain's test records as tasks, those of each stage apart."""
+    tasks: list[EvalTask] = []
+    for stage in material.stages:
+        tasks += stage_tasks(stage, material.template, material.plan.domain_metric)
+    return tasks
+
+
+def load_tasks(material: Material) -> list[EvalTask]:
+    """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
+    tasks, faults = domain_of(material), list[str]()
+    for suite in material.plan.suite_names:
+        try:
+            tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
+        except PlanError as error:
+            faults += error.faults
+    raise_faults(faults)
+    return _seen(_clean(tasks, material.contaminated), material.families)
+
+
+def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
+    """The tasks less the items that are excluded; a task of which nothing is left is left out."""
+    gone = {found.task: set(found.excluded) for found in contaminated if found.excluded}
+    kept = []
+    for task in tasks:
+        places = gone.get(task.name, set())
+        if len(places) < task.items:
+            kept.append(replace(task, task=without(task.task, places), items=task.items - len(places)) if places else task)
+    return kept
+
+
+def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
+    """(the material that knows and notes which suite items stand in training data and which families are not held out from its
+    pool, the tasks less the items it excludes)."""
+    data = material.training_data
+    trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
+    sources = {
+        "domain": [record for record in material.dataset.train if record.id in trained],
+        "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
+    }
+    found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
+    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
+    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
+    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+
+
+def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
+    """The tasks, those of a family that was found in the pool as seen."""
+    seen = {family.family for family in families if family.seen}
+    return [replace(task, seen=True) if task.group == "general" and task.family in seen else task for task in tasks]
+
+
+def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
+    """The same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
+    asked = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    asked.discard("")
+
+    def found(records: Sequence[Record]) -> set[str]:
+        return {record.id for record in records if _words(_question(record)) in asked}
+
+    domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
+    if not domain | general:
+        return material
+    data = material.training_data
+    notes = [
+        f"{len(ids):,} {name} records ask what a general suite asks: left out, they would inflate retention."
+        for name, ids in (("domain", domain), ("general", general))
+        if ids
+    ]
+    return replace(
+        material,
+        training_data=TrainingData(
+            tuple(example for example in data.domain if example.id not in domain),
+            tuple(example for example in data.general if example.id not in general),
+        ),
+        general_dev=tuple(record for record in material.general_dev if record.id not in general),
+        notes=(*material.notes, *notes),
+    )
+
+
+def _question(record: Record) -> str:
+    """The user's last words in a record."""
+    return next((turn.content for turn in reversed(record.messages) if turn.role == "user"), "")
+
+
+def _words(text: Any) -> str:
+    """A prompt with case and spacing set aside."""
+    return " ".join(str(text).casefold().split())
+
+
+def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask]) -> Evaluator:
+    """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
+    the general ones of these; `dev`: all of them."""
+    dataset, plan, template = material.dataset, material.plan, material.template
+    options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
+    options["backend"] = "hf" if kind == "retention" else plan.backend  # what a method asks in training is charged
+    options["scoring"] = str(plan.scoring)
+    if kind == "stages":
+        domain = [task for task in tasks if task.group == "domain"]
+        return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
+    if kind != "final":
+        dev = _dev_tasks(material, {"dev": None, "retention": DECIDED}.get(kind, PATH))
+        asked = [task for task in dev if kind != "retention" or task.group == "general"]
+        return Evaluator(asked, template, material.base.tokenizer, **options)
+    answered = [record for record in dataset.test if record.text or record.answer >= 0]
+    drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
+    if material.general_dev:
+        drift["general"] = material.encode(material.general_dev[:DRIFT], "general")
+    drift["held_out"] = material.encode(held_out_texts(tasks), "general")
+    options |= {"base": base, "drift_examples": drift, "limit": plan.limit}
+    return Evaluator(tasks, template, material.base.tokenizer, **options)
+
+
+def _outputs(final: Evaluator, material: Material, base: Base) -> Outputs:
+    """Free answers to some of the prompts that the final evaluation asks."""
+    prompts = open_prompts(final.tasks, material.dataset.test, material.template)
+    return Outputs(prompts, final, base, material.base.max_length)
+
+
+def _probe_key(material: Material, final: Evaluator) -> str:
+    """Names the recovery probe's question: what it trains on and how, and what is asked after it."""
+    examples = probe_examples(material)
+    if not examples:
+        raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
+    settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
+    return key_of([final.general_only().key, fingerprint(examples), settings])
+
+
+def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
+    """Dev records of the domain, measured as its test records are, and of general ability where there is a pool; at most so
+    many of each."""
+    template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    dev = {record.id for record in material.dataset.dev[:most]}
+    for stage in material.stages:
+        kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
+        own = [record for record in stage.dev if record.id in dev]
+        name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
+        tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
+    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
+    return tasks + [replace(task, group="general", seen=True) for task in general]

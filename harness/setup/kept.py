@@ -1,0 +1,109 @@
+"""What a comparison that is run again keeps of its earlier rows.
+
+A row that is not asked for this time stays in the report where its run is the very one that would be made now: the same
+training question, scored on the same items. Any other is left out, and the report says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import PlanError
+from harness.plan.plan import Plan, split_recipes
+from harness.recipes.recipe import parse_recipe
+from harness.setup.evaluations import EvaluationPlan
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec, spec_of
+from harness.store.runs import WITHOUT_MODEL, RunStore
+
+RETRIED = ("failed", "out_of_memory", None)
+"""Statuses that another `lethe compare` tries again; the others are answers."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Earlier rows that stay, and what is said of those that do not."""
+
+    specs: tuple[RunSpec, ...] = ()
+    recipes: tuple[str, ...] = ()
+    """Of the recipes that stay, the texts as they were given."""
+    trials: tuple[dict[str, Any], ...] = ()
+    """Of those recipes, the trials that selected their settings."""
+    notes: tuple[str, ...] = ()
+
+    def added_to(self, plan: Plan) -> Plan:
+        """The plan that asks for all rows of the report, so that `lethe reproduce` makes all of them."""
+        seeds = max([plan.seeds or 1, *(spec.seed + 1 for spec in self.specs)])
+        return dataclasses.replace(plan, recipes=" ".join([*plan.recipe_texts, *self.recipes]), seeds=seeds)
+
+
+def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
+    """Whether the store holds the run and its present evaluations."""
+    folder = store.run(spec.key)
+    if folder.status in RETRIED:
+        return False
+    if folder.status != "done":
+        return True
+    return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
+
+
+def kept_rows(
+    earlier: dict[str, Any],
+    specs: Sequence[RunSpec],
+    material: Material,
+    evaluation: EvaluationPlan,
+    allowed: float,
+    store: RunStore,
+) -> Kept:
+    """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
+    made = {(spec.row, spec.seed) for spec in specs}
+    entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
+    entries = [entry for entry in entries if entry["role"] not in WITHOUT_MODEL]  # made anew each time
+    kept: list[RunSpec] = []
+    left_out: list[str] = []
+    for entry in entries:
+        spec = _spec_now(entry, material, allowed)
+        if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
+            kept.append(spec)
+        else:
+            left_out.append(entry["row"])
+    rows = {spec.row for spec in kept} - {row for row, _ in made}
+    texts = split_recipes((earlier.get("plan") or {}).get("recipes") or "")
+    return Kept(
+        specs=tuple(kept),
+        recipes=tuple(text for text in texts if _row_of(text) in rows),
+        trials=tuple(trial for trial in earlier.get("trials") or [] if trial["row"] in rows),
+        notes=_notes(left_out),
+    )
+
+
+def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunSpec | None:
+    """The run that would be made for a row now; None where its recipe cannot be read any more."""
+    try:
+        recipe = parse_recipe(entry["recipe"])
+    except PlanError:
+        return None
+    amount = allowed if entry["role"] == "recipe" else 0.0
+    return spec_of(material, entry["row"], entry["role"], recipe, entry["seed"], amount)
+
+
+def _row_of(text: str) -> str | None:
+    """The row of a recipe's text; None where the recipe cannot be read any more."""
+    try:
+        return parse_recipe(text).row
+    except PlanError:
+        return None
+
+
+def _notes(rows: Sequence[str]) -> tuple[str, ...]:
+    """What is said of rows that are left out."""
+    if not rows:
+        return ()
+    names = ", ".join(dict.fromkeys(rows))
+    return (
+        f"Left out, as trained or scored otherwise than the other rows: {names}."
+        " They are made again where `recipes` names them.",
+    )

@@ -1,0 +1,94 @@
+"""Whether a recipe fits a model, tried before anything runs: it is wrapped without weights, and what it adds must fold.
+
+A recipe that adds blocks is tried with weights too: it must begin as the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.contract import blocks_of
+from harness.models.adapters import Wrapped, wrap
+from harness.models.base_model import BaseModel, empty_model
+from harness.models.batches import collate
+from harness.models.checkpoint_files import one_line, some
+from harness.models.forward import logits_at, same_logits
+from harness.recipes.recipe import Recipe
+from harness.training.ledger import Ledger
+from harness.training.protocol import Training, TrainingData
+from harness.training.run import TrainingRun
+
+
+def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
+    """Why recipes cannot be made on this model, a sentence each."""
+    found = {recipe.text: _fault(base, recipe) for recipe in recipes if _run(base, recipe).filled("trainable")}
+    return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in found.items() if fault]
+
+
+def _run(base: BaseModel, recipe: Recipe) -> TrainingRun:
+    """A run without data."""
+    training = Training(1e-5, 1, base.max_length, 0.0, "constant", 0.0, 1.0, "float32")
+    return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
+
+
+def _fault(base: BaseModel, recipe: Recipe) -> str | None:
+    empty = empty_model(base.path)
+    layers = f"; its layers are named {some(_layers(empty), 12)}"
+    own = dict(empty.named_parameters())
+    run = _run(base, recipe)
+    try:
+        with torch.device("meta"):
+            wrapped = wrap(empty, run.filled("trainable"), run, {})
+        return _fold_fault(wrapped, own, layers) or (_start_fault(base, recipe) if _adds_blocks(recipe) else None)
+    except Exception as error:  # of the method, or of the library that it calls: what it says of the model
+        return one_line(error).rstrip(".") + layers
+
+
+def _adds_blocks(recipe: Recipe) -> bool:
+    return any(method.adds == "blocks" for method in recipe.methods)
+
+
+def _layers(model: Any) -> list[str]:
+    """What the linear layers of the model's blocks are called."""
+    kinds = (nn.Linear, *_convolutions())
+    named = (name for block in blocks_of(model) for name, part in block.named_modules() if isinstance(part, kinds))
+    return sorted({name.rpartition(".")[2] for name in named})
+
+
+def _convolutions() -> tuple[type[nn.Module], ...]:
+    """GPT-2's linear layers, whose weights are transposed."""
+    from transformers.pytorch_utils import Conv1D
+
+    return (Conv1D,)
+
+
+def _fold_fault(wrapped: Wrapped, own: dict[str, nn.Parameter], layers: str) -> str | None:
+    """What cannot be put into the base's own weights."""
+    for name, fold in wrapped.folds.items():
+        if name not in own:
+            return f"{name} is another layer's weight too (tied), and what is added cannot fold into both; leave it out{layers}"
+        if fold(own[name], fold.factors).shape != own[name].shape:
+            return f"what is added to {name} does not fold into it; leave it out{layers}"
+    return None
+
+
+@torch.no_grad()
+def _start_fault(base: BaseModel, recipe: Recipe) -> str | None:
+    """Whether the wrapped model begins as the base."""
+    from harness.contract import Example
+
+    run = _run(base, recipe)
+    tokens = tuple(5 + place % 3 for place in range(8))
+    batch = collate([Example("trial", tokens, (True,) * len(tokens))])
+    model = base.load(torch.float32)
+    before = logits_at(model, batch)
+    after = logits_at(wrap(model, run.filled("trainable"), run, {}).model, batch)
+    if same_logits(after, before, torch.float32):
+        return None
+    return (
+        f"it does not begin as the base (logits differ by up to {float((after - before).abs().max()):.2g}); use another method"
+    )

@@ -1,0 +1,1 @@
+"""Statistics of item scores: numpy, pandas and scipy only."""

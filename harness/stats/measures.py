@@ -1,0 +1,246 @@
+"""What a table of item scores measures, and the headline numbers that are weighted means of it. Needs numpy and pandas only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.stats.bootstrap import BLOCK
+
+HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
+ABOVE_CHANCE = 0.1
+"""A family enters retention where the lower end of the 95 % interval of the base's chance-corrected score is above this: what
+stands at chance can neither be forgotten nor retained. A guess: ten points to lose, for sure."""
+HELD_OUT_TEXTS = "held_out_texts"
+"""The task of texts of held-out families, on which the distance from the base and the loss are measured."""
+Z = 1.959964
+"""Standard deviations of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A headline number: weights over measures, and what of each measure is averaged."""
+
+    kind: str
+    """`points` (tuned minus base, × 100), `form` and `knowledge` (its two parts), `change` (points, chance-corrected),
+    `retention` (%, a ratio of means), `level` (the mean itself)."""
+    weights: np.ndarray
+    """(M,), zero where the measure does not enter."""
+
+
+def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
+    """One line a (task, metric); `base` is NaN where the base was not scored on it."""
+    first = ["family", "group", "seen", "channel", "primary", "higher_better"]
+    names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
+    told = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
+    chance = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)["chance"].mean()
+    own = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
+    table = told.assign(chance=chance, base=own.mean(), items=own.size()).reset_index()
+    table["items"] = table["items"].fillna(0).astype(int)
+    table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
+    table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
+    general = table["headline"] & (table["group"] == "general")
+    table["above_chance"] = _above_chance(scores[scores["row"] == base], table, general)
+    table["near_chance"] = general & ~(table["above_chance"] > ABOVE_CHANCE)
+    pairs = pd.Series(list(zip(table["task"], table["metric"], strict=True)), index=table.index)
+    table["kept"] = general & (~table["near_chance"] if kept is None else pairs.isin(kept))
+    return table
+
+
+def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Scores on the scale where chance is 0 and a perfect answer is 1.
+
+    Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rising, falling = (scores - chance) / (1 - chance), np.where(chance > 0, (chance - scores) / chance, np.nan)
+    return np.where(higher, rising, falling)
+
+
+def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
+    """Lower end of the 95 % interval of the base's chance-corrected score in each measure's family, by row of `table`.
+
+    Infinite where there is no chance level. A family is the mean of its tasks, and its items resample by cluster.
+    """
+    found = pd.Series(np.nan, index=table.index)
+    own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
+    for _, part in table[general].groupby("family"):
+        no_chance = ~part["higher_better"] & (part["chance"] == 0)
+        found[part.index[no_chance]] = np.inf
+        scaled = part[~no_chance]
+        if len(scaled):
+            told = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
+            items = own[["task", "metric", "item", "cluster", "score"]].merge(told.assign(tasks=len(scaled)))
+            level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
+            value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
+            found[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
+    return found
+
+
+def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
+    """Lower end of the 95 % interval of a mean over tasks, from `task`, `cluster`, `item` and `value` (at most 1) of each item.
+
+    Wilson's interval, which holds where all answers are right, with as many items as would give the standard error that
+    clusters give. `value` is chance-corrected, so the interval is taken on the share of the way from the `worst` value to 1.
+    """
+    if items.empty:
+        return np.nan
+    tasks = items.groupby("task")["value"]
+    mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
+    place = items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
+    sums = ((items["value"] - tasks.transform("mean")) / size).groupby(place.to_numpy()).sum()
+    many = len(sums)
+    variance = float((sums**2).sum()) * many / max(many - 1, 1)
+    low = min(worst, float(items["value"].min()))
+    share = (mean - low) / (1 - low)
+    spread = variance / (1 - low) ** 2
+    n = share * (1 - share) / spread if spread > 0 and 0 < share < 1 else many
+    centre, half = share + Z**2 / (2 * n), Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
+    return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
+
+
+def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
+    """Scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
+
+    Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
+    anything, a tuned model's may be a loop.
+    """
+    item, own = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
+    score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
+    reference[item[own][::-1]] = score[own][::-1]  # of an item scored twice the first counts
+    pair = _numbered(scores, "task", "metric")
+    found = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
+    told = measures.reset_index()[["index", "task", "metric", "headline"]].astype({"task": object, "metric": object})
+    number = found.merge(told)
+    measure, paired = number["index"].to_numpy(int)[pair], number["headline"].to_numpy(bool)[pair]
+    start = np.where(paired, reference[item], np.nan_to_num(reference[item]))
+    known = ~(np.isnan(score) | np.isnan(start))
+    part = scores.loc[known, ["row", "seed", "group", "family", "cluster", "item"]]
+    place = part["cluster"]
+    if place.isna().any():
+        place = place.astype(object).where(place.notna(), part["item"].astype(object))
+    cluster = _numbered(part.assign(place=place), "group", "family", "place")
+    numbers = {"measure": measure[known], "cluster": cluster, "score": score[known], "start": start[known]}
+    return part[["row", "seed"]].assign(**numbers)
+
+
+def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
+    """(n,) numbers of the distinct combinations of these columns, in the order in which they first appear."""
+    numbers = np.zeros(len(table), int)
+    for column in columns:
+        codes, values = pd.factorize(table[column], use_na_sentinel=False)
+        numbers = numbers * len(values) + codes
+    return pd.factorize(numbers)[0]
+
+
+def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
+    """Weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
+    inside = measures[mask]
+    weights = np.zeros(len(measures))
+    if len(inside):
+        weights[mask.to_numpy(bool)] = 1 / (inside.groupby(by)[by].transform("size") * inside[by].nunique())
+    return weights
+
+
+def quantities_of(measures: pd.DataFrame, floor: bool = False) -> dict[str, Quantity]:
+    """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
+
+    `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1. Where no
+    family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
+    by which gain has its parts of form and knowledge.
+    """
+    kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
+    domain = measures["headline"] & (measures["group"] == "domain")
+    found = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
+    parts = domain & measures["higher_better"]
+    if floor and (parts == domain).all():
+        found |= {f"gain:{part}": Quantity(part, found["gain"].weights) for part in ("form", "knowledge")}
+    general = measures["headline"] & (measures["group"] == "general")
+    changed = kept if kept.any() else general
+    scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
+    for column in ("family", "channel"):
+        scopes |= {f":{column}:{name}": changed & (measures[column] == name) for name in measures.loc[changed, column].unique()}
+    for scope, mask in scopes.items():
+        found[f"change{scope}"] = Quantity("change", _macro(measures, mask))
+        if kept.any():
+            found[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
+    found["general"] = Quantity("level", _macro(measures, kept & measures["higher_better"]))
+    for task in measures.loc[domain, "task"]:
+        found[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
+    found |= _levels(measures)
+    return {name: quantity for name, quantity in found.items() if quantity.weights.any()}
+
+
+def _levels(measures: pd.DataFrame) -> dict[str, Quantity]:
+    """`level:<metric>:<group>`, the mean over a group's tasks; texts of held-out families are a group of their own,
+    `level:<metric>:held_out`, since those of `general` are the pool's, which methods may draw on."""
+    group = measures["group"].astype(object).mask(measures["task"] == HELD_OUT_TEXTS, "held_out")
+    found = {}
+    for metric, name in sorted(set(zip(measures["metric"], group, strict=True))):
+        inside = (measures["metric"] == metric) & (group == name)
+        found[f"level:{metric}:{name}"] = Quantity("level", _macro(measures, inside, by="task"))
+    return found
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How scores of each measure are read, (M,)."""
+
+    sign: np.ndarray
+    chance: np.ndarray
+    span: np.ndarray
+    inverted: np.ndarray
+    """Lower is better, without a chance level: its score is the base's over its own."""
+
+    @classmethod
+    def of(cls, measures: pd.DataFrame) -> _Scale:
+        higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
+        span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+        return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
+
+    def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
+        """What each kind of quantity averages, (B, R, M); of retention the numerator."""
+        moved = 100 * self.sign * (after - before)
+        parts = {"points": moved, "change": moved / self.span, "level": after}
+        ability = np.where(self.inverted, before / after - 1, moved / self.span / 100)
+        parts["retention"] = 100 * ability
+        if floor is not None:
+            parts["form"] = 100 * (np.minimum(after, floor) - np.minimum(before, floor))
+            parts["knowledge"] = moved - parts["form"]
+        return parts
+
+    def ability(self, before: np.ndarray) -> np.ndarray:
+        """What there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
+        return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
+
+
+def evaluated(
+    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, floor: int | None = None
+) -> dict[str, np.ndarray]:
+    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
+
+    Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it
+    falls where the change in points does and a family the base is weak in counts as little as it has to lose.
+    `floor`: which row is the constant answer. Of a row's gain its `form` is what it has in common with that.
+    """
+    scale = _Scale.of(measures)
+    values = {name: np.empty(tuned.shape[1::-1]).T for name in quantities}
+    for begin in range(0, len(tuned), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        after, before = tuned[block], start[block]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            parts = scale.parts(after, before, None if floor is None else after[:, floor : floor + 1])
+            ability = scale.ability(before)
+            for name, q in quantities.items():
+                use = q.weights > 0
+                part, weights = parts[q.kind][..., use], q.weights[use]
+                if q.kind == "level":  # over the tasks where a row has it: repetition needs an answer of some length
+                    known = np.isfinite(part)
+                    values[name][block] = np.where(known, part, 0.0) @ weights / (known @ weights)
+                elif q.kind == "retention":
+                    values[name][block] = 100.0 + part @ weights / (ability[..., use] @ weights)
+                else:
+                    values[name][block] = part @ weights
+    return values

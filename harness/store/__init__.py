@@ -1,0 +1,1 @@
+"""Everything that is kept on disk: files, a run's folder, comparisons, leases, journals, provenance. No torch."""

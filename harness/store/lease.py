@@ -1,0 +1,139 @@
+"""Leases: of all processes on all machines that share a store, one at a time makes a run.
+
+A lease is a file `leases/<n>.json` of the run. It is made only where it is not there yet, which local and network file systems
+and object stores can promise, and its holder rewrites it with a higher beat while it works. The highest number counts. The run
+is free where that one was given back, where its process is known to be gone (the same host), or where its beat has stood still
+for `LEASE` seconds of the observer's own clock. Whoever then makes number n + 1 has it. Numbers are never given twice, since
+the files stay: they also tell who made the run, and where.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.store.files import create, names, read_json, write_json
+
+LEASE = 60.0
+"""Seconds without a beat after which a holder on another host counts as lost."""
+PERIOD = 10.0
+"""Seconds between two beats."""
+LOOK = 1.0
+"""Seconds between two looks at a lease that is waited for."""
+
+
+class Lost(Exception):
+    """This process was silent for so long that another one may have taken the run over: it must write nothing more."""
+
+
+@cache
+def host() -> str:
+    """What process numbers are unique in: this host since it was started, and on Linux the container."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
+    return " ".join(parts)
+
+
+class Watch:
+    """Which runs others are at, as seen from here."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[Any, float]] = {}
+
+    def free(self, folder: Path) -> int | None:
+        """The number under which the run can be taken, or None where another process is at it."""
+        taken = names(folder / "leases")
+        if not taken:
+            return 1
+        number, record = int(taken[-1].split(".")[0]), _read(folder / "leases" / taken[-1])
+        return number + 1 if record.get("released") or _gone(record) or self._silent(str(folder), number, record) else None
+
+    def _silent(self, folder: str, number: int, record: dict[str, Any]) -> bool:
+        beat, now = (number, record.get("beat")), time.monotonic()
+        if self.seen.get(folder, (None, 0.0))[0] != beat:
+            self.seen[folder] = beat, now
+        return now - self.seen[folder][1] > LEASE
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A lease; one that is just being written says nothing yet."""
+    try:
+        return read_json(path) or {}
+    except json.JSONDecodeError:
+        return {}
+
+
+def _gone(record: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this host that has ended."""
+    if record.get("host") != host():
+        return False
+    try:
+        holder = psutil.Process(record["pid"])
+        another = abs(holder.create_time() - record["began"]) > 5  # its number was given again; 5 s: clocks are set
+        return another or holder.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Lease:
+    """A run taken by this process."""
+
+    def __init__(self, folder: Path, number: int):
+        self.path, self.next = (folder / "leases" / f"{n:06d}.json" for n in (number, number + 1))
+        began = psutil.Process().create_time()
+        self.record = {"host": host(), "pid": os.getpid(), "began": began, "beat": 0, "released": False}
+        self.last, self.lost, self.ended = time.monotonic(), False, threading.Event()
+
+    def take(self) -> bool:
+        """Whether this process was the first to take it."""
+        return create(self.path, json.dumps(self.record))
+
+    def check(self) -> None:
+        """Raises `Lost` where the run may be another process's by now."""
+        if self.lost or time.monotonic() - self.last > LEASE:
+            raise Lost(f"{self.path}: another process may have taken this run over")
+
+    def beat(self) -> None:
+        """Rewrite the lease from time to time; in a thread of its own."""
+        while not self.ended.wait(PERIOD):
+            try:
+                self.lost = self.lost or self.next.exists()
+                self._write(beat=self.record["beat"] + 1)
+            except OSError:  # the store does not answer: if that lasts, `check` says so
+                continue
+            self.last = time.monotonic()
+
+    def release(self) -> None:
+        """Give it back."""
+        self._write(released=True)
+
+    def _write(self, **changes: Any) -> None:
+        self.record |= changes
+        write_json(self.path, self.record)
+
+
+@contextmanager
+def leased(folder: Path) -> Iterator[Lease]:
+    """Hold a run's folder against all other processes inside; one that is at it is waited for."""
+    watch = Watch()
+    while (number := watch.free(folder)) is None or not (lease := Lease(folder, number)).take():
+        time.sleep(LOOK)
+    beating = threading.Thread(target=lease.beat, daemon=True)
+    beating.start()
+    try:
+        yield lease
+    finally:
+        lease.ended.set()
+        beating.join()
+        lease.release()

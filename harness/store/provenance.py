@@ -1,0 +1,68 @@
+"""Where a result came from: commit, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.bundled import ROOT
+
+if TYPE_CHECKING:
+    pass
+
+PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
+
+
+@cache
+def where() -> dict[str, Any]:
+    """Commit and dirty flag of this checkout, versions of what computes, and the machine."""
+    return {"git": _git(), "packages": _packages(), "machine": _machine()}
+
+
+def _git() -> dict[str, Any]:
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:  # git is not installed
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

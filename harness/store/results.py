@@ -1,0 +1,74 @@
+"""Where results are: one way for every command to open `--out`, a folder or a place such as s3://bucket/results. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError
+from harness.store.files import is_local, names, place, read_json
+from harness.store.question import RESERVED
+from harness.store.runs import RunStore
+
+
+@dataclass(frozen=True)
+class Results:
+    """Comparisons by name and, beside them in `runs/`, the store of their runs."""
+
+    root: Path
+
+    @property
+    def store(self) -> RunStore:
+        return RunStore(self.root / "runs")
+
+    def folder(self, name: str) -> Path:
+        """The folder of a comparison, whether or not it is there."""
+        return self.root / name
+
+    def record(self, name: str) -> dict[str, Any]:
+        """comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
+        record = read_json(self.folder(name) / "comparison.json")
+        if record is not None:
+            return record
+        known = self.names()
+        near = difflib.get_close_matches(name, known, 1)
+        if near:
+            cure = f"did you mean {near[0]}?"
+        elif known:
+            cure = f"{self.root} holds {', '.join(known)}; or give --out"
+        else:
+            cure = "run `lethe compare` first, or give --out"
+        raise PlanError(f"{self.folder(name)} holds no comparison.json; {cure}")
+
+    @contextmanager
+    def scratch(self, purpose: str) -> Iterator[Path]:
+        """An empty local folder, gone when the block ends: on the disk of the results where they are local."""
+        if is_local(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        beside = self.root if is_local(self.root) else None
+        with tempfile.TemporaryDirectory(dir=beside, prefix=f".{purpose}.") as folder:
+            yield Path(folder)
+
+    def names(self) -> list[str]:
+        """The comparisons that are here."""
+        candidates = [name for name in names(self.root) if not name.startswith(".") and name not in RESERVED]
+        return [name for name in candidates if (self.root / name / "comparison.json").exists()]
+
+
+def open_results(out: str | os.PathLike[str]) -> Results:
+    """The results at `out`. Raises PlanError where its file system is not known."""
+    return Results(place(out))
+
+
+def results_of(folder: str | os.PathLike[str]) -> tuple[Results, str]:
+    """The results that a comparison's own folder stands in, and its name there."""
+    path = place(folder)
+    if is_local(path) and not path.name:
+        path = path.resolve()  # the folder is `.`
+    return Results(path.parent), path.name

@@ -1,0 +1,1 @@
+"""What models are asked: suites and test records as lm-eval tasks."""

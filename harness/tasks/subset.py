@@ -1,0 +1,144 @@
+"""Some of an lm-eval task's documents, or of several tasks' as one: sub-samples, and groups such as MMLU's 57 subjects.
+
+Prompts, requests, filters and scores stay the tasks' own. A group is one task here, since what is told of a task (is the base
+above chance?) cannot be told of a subject with nine items.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask, Task
+
+from harness.store.schema import key_of
+
+LEAST_CLUSTERS = 10
+
+
+class Drawn(Task):
+    """Documents {leaf, doc, cluster} of `leaves`, tasks of one kind."""
+
+    VERSION = 1
+
+    def __init__(self, name: str, leaves: Sequence[Any], docs: Sequence[dict[str, Any]]) -> None:
+        self.leaves, self.docs = list(leaves), list(docs)
+        self.OUTPUT_TYPE: Any = leaves[0].OUTPUT_TYPE
+        self._config = copy.copy(leaves[0].config)
+        self._config.task = name
+        self._filters = leaves[0]._filters
+        self._instances: list[Instance] | None = None
+        for leaf in leaves:
+            remember(leaf)
+
+    def has_training_docs(self) -> bool:
+        return False
+
+    def has_validation_docs(self) -> bool:
+        return False
+
+    def has_test_docs(self) -> bool:
+        return True
+
+    def test_docs(self) -> list[dict[str, Any]]:
+        return self.docs
+
+    def leaf(self, doc: Mapping[str, Any]) -> Any:
+        return self.leaves[doc["leaf"]]
+
+    def set_fewshot_seed(self, seed: int | None = None) -> None:
+        for leaf in self.leaves:
+            leaf.set_fewshot_seed(seed)
+
+    def doc_to_text(self, doc: dict[str, Any]) -> Any:
+        return self.leaf(doc).doc_to_text(doc["doc"])
+
+    def doc_to_target(self, doc: dict[str, Any]) -> Any:
+        return self.leaf(doc).doc_to_target(doc["doc"])
+
+    def doc_to_choice(self, doc: dict[str, Any]) -> Any:
+        return self.leaf(doc).doc_to_choice(doc["doc"])
+
+    def doc_to_prefix(self, doc: dict[str, Any]) -> Any:
+        return self.leaf(doc).doc_to_prefix(doc["doc"])
+
+    def fewshot_context(self, doc: dict[str, Any], num_fewshot: int = 0, **options: Any) -> Any:  # pyright: ignore
+        return self.leaf(doc).fewshot_context(doc["doc"], num_fewshot, **options)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **options: Any) -> Any:
+        return self.leaf(doc).construct_requests(doc=doc["doc"], ctx=ctx, **options)
+
+    def process_results(self, doc: dict[str, Any], results: Any) -> Any:
+        return self.leaf(doc).process_results(doc["doc"], results)
+
+    def aggregation(self) -> Any:
+        return self.leaves[0].aggregation()
+
+    def higher_is_better(self) -> Any:
+        return self.leaves[0].higher_is_better()
+
+
+def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
+    """All documents of tasks, as `Drawn` takes them; many tasks are clusters, since their items have a subject in common."""
+    many = len(leaves) >= LEAST_CLUSTERS
+    return [
+        {"leaf": place, "doc": doc, "cluster": str(leaf.config.task) if many else _own_cluster(doc)}
+        for place, leaf in enumerate(leaves)
+        for doc in leaf.eval_docs
+    ]
+
+
+def _own_cluster(doc: Any) -> str:
+    return str(doc.get("cluster") or "") if isinstance(doc, Mapping) else ""
+
+
+def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> list[dict[str, Any]]:
+    """`size` documents in their order, drawn by content and seed: the same in every run, whatever the files' order."""
+    if size >= len(docs):
+        return list(docs)
+    keys, seen = [], Counter[str]()
+    for place, doc in enumerate(docs):
+        key = key_of([name, seed, json.dumps(doc["doc"], sort_keys=True, default=str)])
+        keys.append((seen[key], key, place))  # copies come last
+        seen[key] += 1
+    chosen = {place for _, _, place in sorted(keys)[:size]}
+    return [doc for place, doc in enumerate(docs) if place in chosen]
+
+
+def without(task: Any, places: Collection[int]) -> Any:
+    """The task less the documents at these places."""
+    kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
+    if hasattr(task, "docs") and not isinstance(task, Drawn):  # items held in memory stay what they are
+        fewer = copy.copy(task)
+        fewer.docs, fewer._instances = kept, None
+        return fewer
+    if isinstance(task, Drawn):
+        return Drawn(str(task.config.task), task.leaves, kept)
+    wrapped = [{"leaf": 0, "doc": doc, "cluster": _own_cluster(doc)} for doc in kept]
+    return Drawn(str(task.config.task), [task], wrapped)
+
+
+def remember(task: Any) -> None:
+    """Targets and choices are worked out once a document: each call compiles a template, and scoring asks five times."""
+    if isinstance(task, ConfigurableTask) and not hasattr(task, "remembers"):
+        task.remembers = True  # pyright: ignore
+        for name in ("doc_to_target", "doc_to_choice"):
+            setattr(task, name, _remembered(getattr(task, name)))
+
+
+def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of one document, called once for each; documents live as long as their task."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def remembered(doc: Any, *given: Any) -> Any:
+        if any(given):
+            return function(doc, *given)
+        if id(doc) not in known:
+            known[id(doc)] = doc, function(doc)
+        return known[id(doc)][1]
+
+    return remembered

@@ -1,0 +1,1 @@
+"""Pure functions of texts and numbers: no torch, no files."""

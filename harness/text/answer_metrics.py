@@ -1,0 +1,181 @@
+"""Scores of one generated answer: pure functions of texts, each in [0, 1].
+
+Chinese and Japanese have no spaces: there a character counts as a word.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+from harness.text.numbers import is_number, numeric, read_tolerance
+
+CJK = r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:[.,]\d+)*")
+_ARTICLES = {"a", "an", "the"}
+_SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
+
+
+def is_cjk(character: str) -> bool:
+    """Whether it belongs to a script without spaces."""
+    return re.match(f"[{CJK}]", character) is not None
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation; 1,234.5 is one word, a Chinese character is one too."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def normalise(text: str) -> str:
+    """SQuAD's normal form (no case, punctuation or articles), but numbers keep their sign and point."""
+    plain = _SIGNED.sub("minus", unicodedata.normalize("NFKC", text))
+    kept = [word for word in words(plain) if word not in _ARTICLES]
+    return " ".join(kept) or text.strip()
+
+
+def exact_match(output: str, target: str) -> float:
+    """1 where both are equal in normal form."""
+    return float(normalise(output) == normalise(target))
+
+
+def token_f1(output: str, target: str) -> float:
+    """SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
+    found, wanted = normalise(output).split(), normalise(target).split()
+    common = sum((Counter(found) & Counter(wanted)).values())
+    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+
+
+class _Words:
+    """Our words in rouge-score's tokenizer interface, whose own drops everything but a-z."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+@lru_cache(maxsize=1)
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+def rouge_l(output: str, target: str) -> float:
+    """ROUGE-L F1: the longest common subsequence of words against both lengths."""
+    return float(_rouge().score(target, output)["rougeL"].fmeasure)
+
+
+# --- choices -----------------------------------------------------------------------------------------------------
+
+_OPEN = r"[\s*:\"'“”‘’「」『』【】\[\](]*"
+"""What may stand between a word and the letter that it announces, full-width forms read as plain ones."""
+_LETTER = rf"{_OPEN}([A-Z])(?![A-Za-z])"
+_IS = r"(?i:is|应该是|应当是|应是|应为|应选|应该选|就是|即|是|为|為|选择|选)?"
+_ANSWER = re.compile(rf"(?:(?i:answer)|(?<!错误)答案){_OPEN}{_IS}{_LETTER}")
+_CHOSEN = re.compile(rf"(?<![不非别])(?:选项(?=[\s:]*[是为])|选择的?|选的?(?!项)){_OPEN}[是为]?{_LETTER}")
+_RIGHT = re.compile(r"(?<![A-Za-z])([A-Z])\s*(?:选项|项)?\s*(?:是|为)?(?:正确|对)(?:的|$|[^\w])")
+_NOT_WRONG = r"(?!\s*(?:是|为)?(?:错|不正确|不对|不符|(?i:is wrong|is incorrect)))"
+_OPTION = re.compile(rf"(?:(?i:option|choice)|选项){_OPEN}{_LETTER}{_NOT_WRONG}")
+_LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]|选?项{_NOT_WRONG}|$)")
+
+
+def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
+    """Index of the choice an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
+    for index, choice in enumerate(choices):
+        if normalise(text) == normalise(choice):
+            return index
+    plain = unicodedata.normalize("NFKC", text)
+    ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
+    match = next((found for way in ways if (found := way(plain))), None)
+    if match is None:
+        return None
+    index = ord(match[1]) - ord("A")
+    return index if not choices or index < len(choices) else None
+
+
+def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
+    """1 where output and target name the same choice."""
+    wanted = choice_letter(target, choices)
+    return float(wanted is not None and choice_letter(output, choices) == wanted)
+
+
+# --- picking -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A metric that a plan names, with a number's tolerance and unit."""
+
+    metric: str
+    tolerance: Any = 0
+    unit: str = ""
+
+    @property
+    def measure(self) -> dict[str, Any]:
+        given = {"tolerance": self.tolerance, "unit": self.unit}
+        return {name: value for name, value in given.items() if value}
+
+
+NAMES = {"exact": "exact_match", "numeric": "numeric", "f1": "token_f1", "rougeL": "rouge_l", "choice": "letter"}
+_ASKED = re.compile(r"(?:(?P<kind>[^\s=()]+)=)?(?P<name>\w+)(?:\((?P<tolerance>[^,()]*)(?:,\s*(?P<unit>[^()]*))?\))?")
+
+
+def read_metrics(text: str) -> dict[str, Asked]:
+    """`exact`, `numeric(1%, USD)`, or for one kind of record `amount=numeric(0.5)`, separated by blanks: {kind or "": metric}.
+
+    Raises ValueError.
+    """
+    found = {}
+    for part in re.findall(r"[^\s(]+(?:\([^)]*\))?", text):
+        match = _ASKED.fullmatch(part)
+        if match is None or match["name"] not in NAMES or (match["tolerance"] is not None and match["name"] != "numeric"):
+            raise ValueError(f"'{part}' is no metric; use {', '.join(NAMES)}, numeric(1%, USD), or kind=metric")
+        given = (match["tolerance"] or "").strip()
+        tolerance = given if given.endswith("%") else float(given or 0)
+        read_tolerance(tolerance)
+        found[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
+    return found
+
+
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "exact_match": exact_match,
+    "numeric": numeric,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "letter": choice,
+}
+LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
+
+
+def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None = None) -> str:
+    """The metric that fits these reference answers: a name in `METRICS`.
+
+    Choices given, or bare letters: `letter`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
+    labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
+    """
+    given = choices or [None] * len(answers)
+    if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given, strict=False)):
+        return "letter"
+    if sum(map(is_number, answers)) >= 0.9 * len(answers):
+        return "numeric"
+    length = median(len(words(answer)) for answer in answers)
+    repeats = len(set(map(normalise, answers))) <= 0.5 * len(answers)
+    if length <= LABEL_WORDS or (length <= SHORT_WORDS and repeats):
+        return "exact_match"
+    return "token_f1" if length <= LONG_WORDS else "rouge_l"
+
+
+def best(
+    metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = (), measure: Mapping[str, Any] | None = None
+) -> float:
+    """The best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
+    if metric == "letter":
+        return max(choice(output, target, choices) for target in targets)
+    if metric == "numeric" and measure:
+        return max(numeric(output, target, **measure) for target in targets)
+    return max(METRICS[metric](output, target) for target in targets)

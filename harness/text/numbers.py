@@ -1,0 +1,171 @@
+"""Numbers in texts: found, read with their units, and compared.
+
+Signs, thousands separators, currencies, percent and million are understood, and Chinese numerals (harness/text/numerals.py).
+What a number counts in (kg, hours, euros) matters only where an item declares its unit.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from harness.text.numerals import in_digits
+
+_FACTORS = {
+    "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6,
+    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "百": 1e2, "千": 1e3, "万": 1e4, "萬": 1e4, "十万": 1e5, "百万": 1e6,
+    "千万": 1e7, "亿": 1e8, "億": 1e8, "十亿": 1e9, "百亿": 1e10, "千亿": 1e11, "万亿": 1e12, "‰": 1e-3, "‱": 1e-4,
+}  # fmt: skip
+_NUMBER = re.compile(
+    r"(?P<open>\(\s*)?(?P<sign>(?<![\w)%])[-+\u2212])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])"
+    r"(?P<digits>(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)(?!\d|(?:st|nd|rd|th)\b)"
+    rf"(?:\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})(?![a-z]))?(?P<close>\s*\))?",
+    re.IGNORECASE,
+)
+"""What is glued to the digits is no part of the number (30kg is 30), but an ordinal (21st) is none."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as written."""
+
+    value: float
+    """Before its unit: 12 for 12 %."""
+    factor: float | None
+    """What its unit multiplies by: 0.01 for %; None where no unit stands."""
+    tolerance: float
+    """Half of the last decimal written, 0 for whole numbers: 3.1 stands for 3.05 to 3.15."""
+
+
+def normal(text: str) -> str:
+    """The text with full-width forms as plain ones and Chinese numerals as digits."""
+    return in_digits(unicodedata.normalize("NFKC", text))
+
+
+def numbers(text: str) -> list[Number]:
+    """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
+    found = []
+    for match in _NUMBER.finditer(normal(text)):
+        factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
+        value, width = _read(match)
+        found.append(Number(value, factor, width))
+    return found
+
+
+def _read(match: re.Match[str]) -> tuple[float, float]:
+    """What a match of `_NUMBER` says, less its unit: (value, half of its last decimal, 0 for whole numbers)."""
+    digits = match["digits"].replace(",", "").lower()
+    plain, _, power = digits.partition("e")
+    decimals = len(plain.partition(".")[2])
+    negative = match["sign"] in ("-", "\u2212") or (match["open"] and match["close"])
+    width = float(f"0.5e{int(power or 0) - decimals}") if decimals else 0.0
+    return -float(digits) if negative else float(digits), width
+
+
+def is_number(text: str) -> bool:
+    """Whether the whole text is one number, with currency and unit at most."""
+    match = _NUMBER.fullmatch(normal(text).strip().rstrip(".。"))
+    return match is not None
+
+
+def read_tolerance(given: Any) -> tuple[float, float]:
+    """(absolute, relative): 0.5 is absolute, "1%" relative. Raises ValueError."""
+    if isinstance(given, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)):
+        return 0.0, float(match[1]) / 100
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and given >= 0:
+        return float(given), 0.0
+    raise ValueError(f"'tolerance' is {given!r}; give a number from 0, or a share of the answer as \"1%\"")
+
+
+def _near(a: float, b: float, tolerance: float, relative: float = 0.0) -> bool:
+    return abs(a - b) <= max(tolerance, relative * abs(b)) * (1 + 1e-9) + 1e-6 * abs(b)
+
+
+def agree(output: Number, target: Number, tolerance: Any = 0) -> bool:
+    """Equal within the target's rounding or the tolerance; a unit only one of them names may be read or left out."""
+    absolute, relative = read_tolerance(tolerance)
+    scale, width = target.factor or 1.0, max(target.tolerance, absolute)
+    scaled = _near(output.value * (output.factor or 1.0), target.value * scale, width * scale, relative)
+    one_unit = (output.factor is None) != (target.factor is None)
+    return scaled or (one_unit and _near(output.value, target.value, width, relative))
+
+
+def numeric(output: str, target: str, tolerance: Any = 0, unit: str = "") -> float:
+    """1 where the output's last number agrees with the target's last number (after reasoning the answer is last)."""
+    if unit:
+        return _same_quantity(output, target, tolerance, unit)
+    found, wanted = numbers(output), numbers(target)
+    return float(bool(found and wanted) and agree(found[-1], wanted[-1], tolerance))
+
+
+# --- units -------------------------------------------------------------------------------------------------------
+
+_UNITS = {
+    "length": {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3, "inch": 0.0254, "inches": 0.0254, "ft": 0.3048,
+               "feet": 0.3048, "foot": 0.3048, "mile": 1609.344, "metre": 1.0, "meter": 1.0, "kilometre": 1e3, "kilometer": 1e3,
+               "centimetre": 1e-2, "centimeter": 1e-2, "毫米": 1e-3, "厘米": 1e-2, "米": 1.0, "公里": 1e3, "千米": 1e3},
+    "mass": {"mg": 1e-6, "g": 1e-3, "kg": 1.0, "t": 1e3, "lb": 0.45359237, "lbs": 0.45359237, "pound": 0.45359237,
+             "oz": 0.028349523125, "ounce": 0.028349523125, "gram": 1e-3, "kilogram": 1.0, "tonne": 1e3, "毫克": 1e-6,
+             "克": 1e-3, "千克": 1.0, "公斤": 1.0, "吨": 1e3},
+    "volume": {"ml": 1e-3, "l": 1.0, "litre": 1.0, "liter": 1.0, "millilitre": 1e-3, "milliliter": 1e-3, "gallon": 3.785411784,
+               "毫升": 1e-3, "升": 1.0},
+    "time": {"ms": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0,
+             "hour": 3600.0, "day": 86400.0, "week": 604800.0, "秒": 1.0, "分钟": 60.0, "小时": 3600.0, "天": 86400.0},
+    "months": {"month": 1.0, "year": 12.0, "月": 1.0, "个月": 1.0, "年": 12.0},
+    "share": {"%": 0.01, "percent": 0.01, "bp": 1e-4, "bps": 1e-4, "basis point": 1e-4},
+    "dollars": {"$": 1.0, "usd": 1.0, "us$": 1.0, "dollar": 1.0, "cent": 0.01, "美元": 1.0},
+    "euros": {"€": 1.0, "eur": 1.0, "euro": 1.0, "欧元": 1.0},
+    "sterling": {"£": 1.0, "gbp": 1.0},
+    "yuan": {"cny": 1.0, "rmb": 1.0, "yuan": 1.0, "元": 1.0, "人民币": 1.0},
+    "yen": {"¥": 1.0, "jpy": 1.0, "yen": 1.0, "日元": 1.0},
+}  # fmt: skip
+"""What is counted -> unit -> its size; English names may end in s. Months and days are kept apart."""
+_KNOWN = {name: (kind, size) for kind, units in _UNITS.items() for name, size in units.items()}
+
+
+def read_unit(unit: str) -> tuple[str, float]:
+    """(what it counts, its size); an unknown unit counts only itself. Raises ValueError."""
+    if not isinstance(unit, str):
+        raise ValueError(f"'unit' is {unit!r}; give its name, as kg or USD")
+    name = unit.strip().casefold()
+    return _KNOWN.get(name) or _KNOWN.get(name.removesuffix("s")) or (name, 1.0)
+
+
+def _suffix(unit: str) -> re.Pattern[str]:
+    """What may stand behind a number: a unit, a scale, or a scale and a unit. A letter is a unit of the declared kind only."""
+    wanted = unit.strip().casefold()
+    kind, _ = read_unit(unit)
+    names = {name for name in _KNOWN if len(name) > 1 or not name.isascii() or not name.isalpha() or _KNOWN[name][0] == kind}
+    units = "|".join(map(re.escape, sorted({*names, wanted}, key=len, reverse=True)))
+    scales = "|".join(sorted((s for s in _FACTORS if s not in ("%", "percent")), key=len, reverse=True))
+    return re.compile(rf"\s*(?:(?P<unit>{units})s?|(?P<scale>{scales})(?:\s*(?P<scaled>{units})s?)?)(?![a-z])", re.IGNORECASE)
+
+
+def _quantities(text: str, unit: str) -> list[tuple[float, float, tuple[str, float] | None]]:
+    """(value with its scale, half of its last decimal, unit named) of each number."""
+    text = normal(text)
+    after = _suffix(unit)
+    found = []
+    for match in _NUMBER.finditer(text):
+        value, width = _read(match)
+        named = after.match(text, match.end("digits"))
+        scale = _FACTORS[named["scale"].lower()] if named and named["scale"] else 1.0
+        before = re.search(r"[$€£¥]\s*$", text[: match.start("digits")])
+        name = before[0].strip() if before else (named["unit"] or named["scaled"] or "") if named else ""
+        found.append((value * scale, width * scale, read_unit(name) if name else None))
+    return found
+
+
+def _same_quantity(output: str, target: str, tolerance: Any, unit: str) -> float:
+    """The last quantities agree; a number without a unit is in the declared one, other kinds of unit are wrong."""
+    (kind, size), (absolute, relative) = read_unit(unit), read_tolerance(tolerance)
+    found, wanted = _quantities(output, unit), _quantities(target, unit)
+    if not found or not wanted:
+        return 0.0
+    (value, _, named), (right, width, its) = found[-1], wanted[-1]
+    if (named or (kind, size))[0] != (its or (kind, size))[0]:
+        return 0.0
+    scale = (its or (kind, size))[1]
+    return float(_near(value * (named or (kind, size))[1], right * scale, max(width * scale, absolute * size), relative))

@@ -1,0 +1,174 @@
+"""Output quality of texts: repetition, diversity, compression, length, whether they ended, what they say. No torch here.
+
+rep-n = 1 - unique / all n-grams (Welleck et al. 2020, arXiv:1908.04319). What a text is too short for is NaN: the share of
+valid items can be counted afterwards. Scripts without spaces count by characters. Nothing here needs nltk's data.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+
+from harness.text.answer_metrics import CJK
+from harness.text.numbers import agree, numbers
+
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
+DISTINCT_WORDS = 20
+"""Distinct-2 falls with length, so it is taken over this many first words."""
+FIRST_WORDS = 10
+"""The same over many texts together: those that are shorter stay out."""
+LEAST_BYTES = 100
+"""Below this gzip's own header is most of what it writes."""
+METRICS: dict[str, bool | None] = {
+    "rep3_word": False,
+    "rep3_token": False,
+    "rep4_word": False,
+    "distinct2_word": True,
+    "compression": True,
+    "length_tokens": None,
+    "no_stop": False,
+}
+"""Metric -> whether higher is better (None: neither)."""
+
+
+def words(text: str) -> list[str]:
+    """Words, punctuation marks and single Chinese or Japanese characters, lower-case."""
+    return _WORD.findall(text.casefold())
+
+
+def repetition(units: Sequence[object], n: int) -> float:
+    """Share of n-grams that repeat an earlier one; NaN where there are fewer than n units."""
+    from nltk.util import ngrams  # slow to import
+
+    grams = list(ngrams(units, n))
+    return 1 - len(set(grams)) / len(grams) if grams else math.nan
+
+
+def distinct2(units: Sequence[object]) -> float:
+    """Unique over all 2-grams of the first 20 units; NaN where there are fewer."""
+    return 1 - repetition(units[:DISTINCT_WORDS], 2) if len(units) >= DISTINCT_WORDS else math.nan
+
+
+def compression(text: str) -> float:
+    """gzip's size over the text's, in bytes: low where a text repeats itself. NaN under 100 bytes."""
+    raw = text.encode()
+    return len(gzip.compress(raw, mtime=0)) / len(raw) if len(raw) >= LEAST_BYTES else math.nan
+
+
+def measure(text: str, tokens: Sequence[int], stopped: bool) -> dict[str, float]:
+    """All quality metrics of one greedy answer."""
+    units = words(text)
+    return {
+        "rep3_word": repetition(units, 3),
+        "rep3_token": repetition(tokens, 3),
+        "rep4_word": repetition(units, 4),
+        "distinct2_word": distinct2(units),
+        "compression": compression(text),
+        "length_tokens": float(len(tokens)),
+        "no_stop": float(not stopped),
+    }
+
+
+# --- what it says ------------------------------------------------------------------------------------------------------
+
+_FUNCTION_WORDS = """a an the this that these those such some any no every each either neither both all i me my mine you your
+yours he him his she her hers it its we us our ours they them their theirs who whom whose which what myself yourself himself
+herself itself ourselves themselves one and or but nor so yet if then than because as while although though unless until since
+whether of in on at by for with about against between into through during before after above below to from up down out off over
+under again further once here there when where why how not only own same too very just also be am is are was were been being
+have has had having do does did doing will would shall should can could may might must ought s t d ll m re ve
+的 了 是 在 和 与 及 或 也 都 就 而 且 但 不 着 过 吗 呢 吧 啊 之 其 于 以 为 被 把 这 那 有 个 我 你 他 她 它
+们 对 从 到 将 会 能 可 要 很"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""Closed classes of English and the commonest function characters of Chinese: what is left are content words."""
+
+
+def content_words(text: str) -> list[str]:
+    """Words with a letter or a digit that are not function words."""
+    return [word for word in words(text) if word not in FUNCTION_WORDS and any(map(str.isalnum, word))]
+
+
+def slots(output: str, reference: str) -> tuple[int, int]:
+    """(key facts of the reference that the output has, key facts of the reference).
+
+    A key fact is a number, right within the reference's rounding, or another content word; each counts once. (There is no
+    standard definition: this is ours, for references without marked facts.)
+    """
+    wanted, found = numbers(reference), numbers(output)
+    said = set(content_words(output))
+    terms = {word for word in content_words(reference) if not any(map(str.isdigit, word))}
+    right = sum(any(agree(one, target) for one in found) for target in wanted)
+    return right + len(terms & said), len(wanted) + len(terms)
+
+
+# --- several texts together --------------------------------------------------------------------------------------------
+
+MARKED = 3
+"""Words of an n-gram that a template is made of, text ends counted as words."""
+
+
+def marked(text: str) -> set[tuple[str, ...]]:
+    """The 3-grams of a text between two end marks: its openings and endings are 3-grams too, and so is a one-word text."""
+    from nltk.util import ngrams
+
+    units = ["<", *words(text), ">"]
+    return set(ngrams(units, MARKED))
+
+
+def template(answers: Sequence[str], share: float = 0.01, least: int = 5, most: int = 1000) -> list[tuple[str, ...]]:
+    """3-grams that stand in at least `share` of the answers (and `least` of them), commonest first: a domain's set phrases."""
+    counts = Counter(chain.from_iterable(map(marked, answers)))
+    enough = max(least, share * len(answers))
+    return [gram for gram, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if n >= enough][:most]
+
+
+def distinct(texts: Sequence[str], n: int, first: int = FIRST_WORDS) -> float:
+    """Unique over all n-grams of the first words of all texts (Li et al. 2016, arXiv:1510.03055), equal lengths for all.
+
+    Texts that are shorter stay out; NaN where all are.
+    """
+    from nltk.util import ngrams
+
+    units = [one[:first] for one in map(words, texts) if len(one) >= first]
+    grams = [gram for one in units for gram in ngrams(one, n)]
+    return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def corpus_compression(texts: Sequence[str]) -> float:
+    """gzip's size over the texts', end to end (Shaib et al. 2024, arXiv:2403.00553, inverted): low where texts are alike."""
+    return compression("\n".join(texts))
+
+
+def zlib_bits(texts: Sequence[str], tokens: int) -> float:
+    """Information density: bits that zlib needs for all texts, end to end, over their tokens; NaN without any."""
+    return 8 * len(zlib.compress("\n".join(texts).encode(), 9)) / tokens if tokens else math.nan
+
+
+def self_repetition(texts: Sequence[str], n: int = 4) -> list[float]:
+    """Per text: share of its distinct n-grams that another text has too; NaN where it has none.
+
+    After Salkar et al. 2022 (AACL; via Shaib et al. 2024), as a share, so that long texts do not score higher for their length.
+    """
+    from nltk.util import ngrams
+
+    grams = [set(ngrams(words(text), n)) for text in texts]
+    holders = Counter(chain.from_iterable(grams))
+    return [sum(holders[gram] > 1 for gram in one) / len(one) if one else math.nan for one in grams]
+
+
+def self_bleu(texts: Sequence[str]) -> list[float]:
+    """Per text: BLEU-4 against all others (Zhu et al. 2018, arXiv:1802.01886), nltk's smoothing 1; NaN under 4 words."""
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    units, smooth = [words(text) for text in texts], SmoothingFunction().method1
+    found = []
+    for place, one in enumerate(units):
+        others = [other for i, other in enumerate(units) if i != place and other]
+        enough = len(one) >= 4 and others
+        found.append(float(sentence_bleu(others, one, smoothing_function=smooth)) if enough else math.nan)  # type: ignore[arg-type]
+    return found

@@ -1,0 +1,1 @@
+"""One run under a ledger: the loop, a step, engines, checkpoints, the memory estimate."""

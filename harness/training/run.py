@@ -1,0 +1,340 @@
+"""TrainingRun: what one run is made of, and the services that its methods may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property, partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.decoding.difficulty import read, token_scores
+from harness.decoding.sampling import Speaker
+from harness.models.adapters import Silenced, Wrapped, wrap
+from harness.models.base_model import BaseModel, empty_model, own_weights
+from harness.models.batches import collate, micro_batches, pack, packs
+from harness.models.flops import Price, Shape, executed, price_of
+from harness.models.forward import nll
+from harness.models.kernels import use_liger
+from harness.models.packed_attention import use_packing
+from harness.models.short_documents import SHORT
+from harness.recipes.hooks import ask, ask_stream
+from harness.text.near_duplicates import first_alike
+from harness.training.engine import Alone
+from harness.training.ledger import Ledger
+from harness.training.protocol import Training, TrainingData, stage_ends, token_classes
+
+OVERHEAD = {"cpu": 64, "cuda": 2048}
+"""Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
+
+
+OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
+"""Gives what scores a model on dev items; opening it loads tasks, and is free."""
+
+
+class TrainingRun(Run):
+    """One recipe, one seed, one budget."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        data: TrainingData,
+        methods: Sequence[Method],
+        training: Training,
+        ledger: Ledger,
+        seed: int,
+        device: str = "cpu",
+    ):
+        self.base, self.data, self.methods, self.training, self.ledger = base, data, tuple(methods), training, ledger
+        self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
+        self.dtype: torch.dtype = getattr(torch, training.precision)
+        self.ends = stage_ends(data.domain)
+        self.enter(1)
+        self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
+        self._resting: frozenset[str] = frozenset()
+        self._frozen: nn.Module | None = None
+        self.model: Any = None
+        self.engine = Alone()
+        self.room = training.pack_length or training.micro_tokens
+        """Tokens a micro-batch (or a packed row) at most; halved where memory runs out."""
+        self.open_dev: OpenDev | None = None
+        self.wrapped: Wrapped | None = None
+
+    # --- what methods may ask ---
+
+    @cached_property
+    def start(self) -> Weights:
+        return own_weights(self.base.original(torch.float32))
+
+    @property
+    def budget_spent(self) -> float:
+        return self.ledger.fraction
+
+    def domain_of(self, stage: int) -> tuple[Example, ...]:
+        return tuple(example for example in self.data.domain if example.stage == stage)
+
+    @property
+    def general(self) -> tuple[Example, ...]:
+        return self.data.general
+
+    def free_memory(self) -> float:
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
+        return min(self.engine.exchange(free))
+
+    def summed(self, value: float) -> float:
+        return self.engine.total(value)
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.derive_seed(name))
+
+    @contextmanager
+    def rng(self, name: str) -> Iterator[None]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.derive_seed(name))
+            yield
+
+    def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
+        return first_alike(examples, self.base.tokenizer, similar)
+
+    def difficulty(self, model: nn.Module, examples: Sequence[Example], by: str) -> Tensor:
+        @torch.no_grad()
+        def scores(batch: Batch) -> Tensor:
+            with self.charged("reading", model, batch, backward=False):
+                return token_scores(*nll(model, batch))
+
+        reading = read(examples, self.batches(examples), scores)
+        return reading.loss if by == "loss" else -reading.similarity
+
+    def generate(
+        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+    ) -> list[Example]:
+        settings = {"longest": self.base.max_length, "temperature": temperature, "micro_tokens": self.training.micro_tokens}
+        speaker = Speaker(model, self.base.tokenizer, **settings)
+        with self._metered("generation", model), self.rng(name):
+            return speaker.texts(prompts, limit)
+
+    def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
+        if self.open_dev is None:
+            raise RuntimeError("this run was given no dev items")
+        scores = self.open_dev()
+        if not self.ledger.affords_again("dev"):
+            return None
+        scored: nn.Module = self.model if model is None else model
+        with self._metered("dev", scored):
+            return scores(scored)
+
+    def weights(self) -> Weights:
+        return self.start if self.model is None else self.engine.gather()()
+
+    def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        for group in self.groups(examples):
+            yield self._collate(group)
+
+    def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        return nll(model, batch)
+
+    @contextmanager
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[None]:
+        price = self.price("full" if model is not self.model else "train", backward)
+        with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
+            yield
+
+    @contextmanager
+    def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
+        """Bills the forwards of `model` inside, whatever their shapes."""
+        price = self.price("full" if model is not self.model else "train", False)
+        with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
+            try:
+                yield
+            finally:
+                bill.flops += work.flops
+                bill.tokens += work.tokens
+                self.ledger.classes[account] += work.tokens
+
+    def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
+        name = f"base_logits {source}"
+        if name not in batch.cache:
+            chosen = [example for example in batch.examples if example.source == source]
+            part = batch if len(chosen) == len(batch.examples) else self._collate(chosen)
+            with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
+                batch.cache[name] = nll(base, part)[1]
+        return batch.cache[name]
+
+    # --- what the loop asks ---
+
+    def enter(self, stage: int) -> None:
+        """Take up a stage: its data, its part of the budget, random streams of its own."""
+        self.stage, self.ledger.end = stage, self.ends[stage - 1]
+
+    def derive_seed(self, name: str) -> int:
+        """A seed of its own for each named stream, in each stage."""
+        name = name if self.stage == 1 else f"stage {self.stage}/{name}"
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:6], "big")
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
+
+    def load(self) -> nn.Module:
+        """A fresh copy of the base in the computing precision."""
+        model = self.base.load(self.dtype, self.device)
+        if self.training.kernels == "liger":
+            use_liger(model)
+        if self.training.pack_length:
+            use_packing(model)
+        elif self.device.type == "cpu" and self.longest <= SHORT:
+            model.set_attn_implementation("eager")
+        return self._checkpointed(model)
+
+    def _checkpointed(self, model: Any) -> Any:
+        """The model, set to compute activations again in the backward pass where that is asked; only while it trains."""
+        if self.training.checkpointing:
+            named = getattr(model, "activation_checkpointing_enable", None)  # before transformers 5.21, which vLLM asks for:
+            (named or model.gradient_checkpointing_enable)()
+        return model
+
+    def _collate(self, group: Sequence[Example]) -> Batch:
+        return pack(group, self.device) if self.training.pack_length else collate(group, self.device)
+
+    def _shape(self, group: Sequence[Example]) -> Shape:
+        return Shape.packed(group, self.device.type) if self.training.pack_length else Shape.padded(group)
+
+    def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The micro-batches of these examples."""
+        if self.training.pack_length:
+            return packs(examples, self.room)
+        return micro_batches(examples, self.room, OVERHEAD[self.device.type])
+
+    def halve(self, step: Step) -> bool:
+        """Make micro-batches at most half as large; False where this step's hold one example each already."""
+        if all(len(group) == 1 for share in self.engine.deal(step) for group in self.groups(share)):
+            return False
+        self.room //= 2
+        return True
+
+    def filled(self, hook: str) -> list[Method]:
+        """The methods that fill a hook, in canonical order."""
+        return [method for method in self.methods if overrides(method, hook)]
+
+    def steps(self) -> Iterator[Step]:
+        """Every optimizer step's examples of the stage, for ever: epochs, shuffled or ordered, then the DATA hooks."""
+        examples = list(self.domain)
+        for method in self.filled("records"):
+            examples = ask(method, "records", examples, self)
+        steps = self._epochs(examples)
+        for method in self.filled("stream"):
+            steps = ask_stream(method, steps, self)
+        for method in self.filled("split"):
+            steps = chain.from_iterable(map(partial(_split, method, self), steps))
+        return steps
+
+    def _epochs(self, examples: list[Example]) -> Iterator[Step]:
+        generator = self.generator("order")
+        ordering = next(iter(self.filled("order")), Method())
+        while examples:
+            ordered = ask(ordering, "order", examples, self, generator)
+            for first in range(0, len(ordered), self.batch_size):
+                yield ordered[first : first + self.batch_size]
+
+    def step_price(self, step: Step) -> tuple[float, int]:
+        """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
+        taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
+        flops, tokens = 0.0, sum(map(len, step))
+        for group in chain.from_iterable(map(self.groups, self.engine.deal(step))):
+            flops += self.price("train", True).of(self._shape(group))
+            for source in taught:
+                if part := [example for example in group if example.source == source]:
+                    flops += self.price("full", False).of(self._shape(part))
+                    tokens += sum(map(len, part))
+        return flops, tokens
+
+    def rate(self, fraction: float) -> float:
+        """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the stage's part of the budget."""
+        begin = (0.0, *self.ends)[self.stage - 1]
+        fraction = (fraction - begin) / (self.ends[self.stage - 1] - begin)
+        fraction = min(max(fraction, 0.0), 1.0)
+        return self.training.rate(fraction) * math.prod(ask(m, "rate", fraction) for m in self.filled("rate"))
+
+    def wrap(self, model: nn.Module) -> Wrapped:
+        """The fresh base as the recipe trains it. What is added (and stays) begins at values that `start` then holds too."""
+        self.wrapped = wrap(model, self.filled("trainable"), self, self.start)
+        self.start = self.wrapped.start
+        return self.wrapped
+
+    def settle(self) -> None:
+        """Let rest, or train again, what RESTS hooks say of the present fraction of the budget."""
+        assert self.wrapped is not None
+        resters = self.filled("rests")
+        if not resters:
+            return
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad or name in self._resting}
+        plain = self.wrapped.names
+        self._resting = frozenset(n for n in trained if any(ask(m, "rests", plain[n], self.budget_spent) for m in resters))
+        for name, parameter in trained.items():
+            parameter.requires_grad_(name not in self._resting)
+
+    def price(self, model: str, backward: bool) -> Price:
+        """Price of the `full` base with everything trained, or of the model as the recipe `train`s it at present."""
+        if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
+            return full_price(self.base.path, backward)
+        key = (model, backward, self._resting)
+        if key not in self._prices:
+            self._prices[key] = price_of(self.empty(), backward=backward)
+        return self._prices[key]
+
+    def empty(self) -> nn.Module:
+        """The model as the recipe trains it at present, without weights."""
+        empty = self._checkpointed(empty_model(self.base.path))
+        with torch.device("meta"):
+            empty = wrap(empty, self.filled("trainable"), self, {}).model
+        for name, parameter in empty.named_parameters():
+            if name in self._resting:
+                parameter.requires_grad_(False)
+        return empty
+
+    @cached_property
+    def trained_parameters(self) -> int:
+        """How many parameters the recipe trains."""
+        return sum(p.numel() for p in self.empty().parameters() if p.requires_grad)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, what trains is in the host's memory: its device has room for other models."""
+        self._frozen = None  # it is made again when it is asked for
+        with self.engine.aside():
+            yield
+
+    @contextmanager
+    def _base_model(self) -> Iterator[nn.Module]:
+        """The base in the computing precision: the trained model with its adapters off where that is the base, else a copy."""
+        if self.wrapped is not None and self.wrapped.silenced and self.engine.forwards_alone:
+            training = self.model.training
+            self.model.eval()
+            try:
+                with self.model.disable_adapter():
+                    yield Silenced(self.model)
+            finally:
+                self.model.train(training)
+        else:
+            if self._frozen is None:
+                self._frozen = self.load().requires_grad_(False)
+            yield self._frozen
+
+
+def _split(method: Method, run: Run, step: Step) -> list[Step]:
+    return ask(method, "split", step, run)
+
+
+@cache
+def full_price(path: str, backward: bool) -> Price:
+    """Price of the base at `path` with everything trained."""
+    return price_of(empty_model(path), backward=backward)

@@ -1,0 +1,1 @@
+"""Where runs execute: processes here, ranks of one run, a Ray cluster."""

@@ -1,0 +1,142 @@
+"""A process that loads the base and makes the evaluations ready once, and forks a process for each run.
+
+A run's process inherits both, copied only where it writes: however many runs there are, nothing is loaded or tokenised again.
+Its memory peak and random state are its own, and a kill or a crash ends that run only. Neither threads nor a CUDA context
+survive a fork, so the server has none: models are held in the host's memory, and a run copies them to its device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from harness.setup.evaluations import Evaluation, EvaluationPlan
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec
+from harness.store.runs import RunStore
+from harness.workers.environment import VISIBLE
+from harness.workers.perform import work
+from harness.workers.process import forkserver
+
+
+class Server:
+    """The conductor's end of it: runs are numbered by whoever starts them."""
+
+    def __init__(self, material: Material, evaluation: EvaluationPlan, store: RunStore):
+        context = forkserver()
+        self._connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, material, evaluation, store))
+        self.process.start()
+        theirs.close()
+
+    def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
+        """Make a run in a process of its own, which sees the GPUs of `slot`."""
+        with contextlib.suppress(OSError):  # the server has ended: `receive` says so
+            self._connection.send((number, spec, slot))
+
+    def receive(self) -> tuple[int, dict[str, Any]]:
+        """(number, event) of whichever run says something first; its last event has its `exitcode`.
+
+        Raises EOFError where the server itself has ended.
+        """
+        try:
+            return self._connection.recv()
+        except OSError as error:
+            raise EOFError from error
+
+    def end(self) -> None:
+        """End the server and whatever runs."""
+        self.process.terminate()
+        self.process.join()
+        self._connection.close()
+
+
+def _serve(asked: Connection, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
+    """In the server: fork as asked, until nobody can ask any more."""
+    import torch
+    from tqdm import tqdm
+
+    torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # else it starts a thread
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    running = _Running((material, evaluation.open(material).prepare(), store), asked)
+    gc.freeze()  # what all runs share is never copied for the collector's marks, nor searched
+    try:
+        while True:
+            for connection in wait([asked, *running.all]):
+                if connection is asked:
+                    running.start(*asked.recv())
+                elif isinstance(connection, Connection):
+                    asked.send(running.hear(connection))
+    except (EOFError, OSError):  # the conductor is gone
+        return
+    finally:
+        running.end()
+
+
+class _Running:
+    """The runs that the server has forked and that have not ended."""
+
+    def __init__(self, inherited: tuple[Material, Evaluation, RunStore], asked: Connection):
+        self.inherited, self.asked = inherited, asked
+        self.all: dict[Connection, tuple[int, BaseProcess]] = {}
+
+    def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe(duplex=False)
+        not_its = (self.asked, ours, *self.all)
+        process = fork.Process(target=_run, args=(spec, *self.inherited, theirs, slot, not_its))
+        process.start()
+        theirs.close()
+        self.all[ours] = number, process
+
+    def hear(self, connection: Connection) -> tuple[int, dict[str, Any]]:
+        """What a run says; that it has ended where it can say nothing more."""
+        number, process = self.all[connection]
+        try:
+            return number, connection.recv()
+        except EOFError:
+            process.join()
+            del self.all[connection]
+            connection.close()
+            return number, {"phase": "ended", "exitcode": process.exitcode}
+
+    def end(self) -> None:
+        for _, process in self.all.values():
+            process.terminate()
+            process.join()
+
+
+def _run(
+    spec: RunSpec,
+    material: Material,
+    evaluation: Evaluation,
+    store: RunStore,
+    connection: Connection,
+    slot: str | None,
+    not_its: Sequence[Connection],
+) -> None:
+    """In the run's own process."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for other in not_its:
+        other.close()
+    if slot is not None:
+        os.environ[VISIBLE] = slot
+
+    def send(event: dict[str, Any]) -> None:
+        try:
+            connection.send(event)
+        except OSError:  # nobody listens any more: end here, the run goes on from its checkpoint next time
+            os._exit(1)
+
+    work(spec, material, evaluation, store, send)
+    connection.close()

@@ -1,0 +1,63 @@
+"""The pace of plain fine-tuning: device-seconds per FLOP, measured by a few steps where runs will be computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import PlanError
+from harness.setup.material import Material
+from harness.setup.specs import seconds_a_flop, sharding_of
+from harness.workers.process import device_slots
+from harness.workers.ranks import Place, Send, launch
+from harness.workers.ray_cluster import Asked, connect, nodes_of, places
+from harness.workers.ray_gang import Gang, driver_environment, enter_environment
+
+
+def pace(material: Material) -> float:
+    """Return device-seconds per FLOP, in as many processes as a run of the plan has.
+
+    Never measured in this process, which would go on holding a GPU's memory.
+    """
+    return _pace_on_cluster(material) if material.plan.ray else _pace_here(material)
+
+
+def calibrate(place: Place, material: Material) -> float:
+    """Return the pace as one rank sees it, or the only process."""
+    plan = material.plan
+    engine = place.join(plan.device or "cpu", sharding_of(plan)) if plan.has_ranks else None
+    return seconds_a_flop(material, engine)
+
+
+def _pace_here(material: Material) -> float:
+    plan = material.plan
+    measured: list[float] = []
+    (slot,) = device_slots(plan, 1)
+
+    def keep(event: dict[str, Any]) -> None:
+        measured.append(event["pace"])
+
+    reason = launch(_calibrate_and_send, plan.ranks, (material,), keep, plan.threads, slot)
+    if reason:
+        raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
+    return measured[0]
+
+
+def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
+    send({"pace": calibrate(place, material)})
+
+
+def _pace_on_cluster(material: Material) -> float:
+    ray = connect(str(material.plan.ray))
+    try:
+        asked = Asked.of(material.plan)
+        places(asked, nodes_of(ray))
+        return ray.get(Gang(ray, asked, _calibrate_on_node, material, driver_environment()).parts)[0]
+    except ray.exceptions.RayError as error:
+        raise PlanError(f"plain fine-tuning cannot be timed: {str(error).splitlines()[0]}") from error
+    finally:
+        ray.shutdown()
+
+
+def _calibrate_on_node(place: Place, material: Material, driver: dict[str, Any]) -> float:
+    enter_environment(driver)
+    return calibrate(place, material)

@@ -1,0 +1,65 @@
+"""What one process does for a run: train, score, or take part in a run of several processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.plan.plan import Plan
+from harness.setup.evaluations import Evaluation, EvaluationPlan
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec, sharding_of
+from harness.store.runs import RunStore
+from harness.workers.process import Send, settle, steady
+from harness.workers.ranks import MEMORY, Place, launch
+
+
+def trains_together(spec: RunSpec, plan: Plan) -> bool:
+    """Whether ranks make the run; base and controls train nothing."""
+    return spec.role == "recipe" and plan.has_ranks
+
+
+def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:
+    """Make a run and its evaluations: here, or in as many processes as the plan gives a run."""
+    from harness.runs.execute import execute
+
+    plan = material.plan
+    if not trains_together(spec, plan):
+        execute(spec, material, store, evaluation, send)
+        return
+    reason = launch(take_part, plan.ranks, (spec, material, evaluation.plan, store), send, plan.threads)
+    if reason.startswith("process 0: Lost:"):  # another process took the run over: wait for it
+        perform(spec, material, evaluation, store, send)
+    elif ": Cramped:" in reason:  # with less room each time, so not for ever
+        send({"phase": "lost", "reason": reason.splitlines()[0]})
+        perform(spec, material, evaluation, store, send)
+    elif reason:
+        status = "out_of_memory" if MEMORY in reason or "memory runs out" in reason else "failed"
+        settle(spec, store, status, reason.splitlines()[0])
+
+
+def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
+    """One rank of a run: the first does everything, the others train with it.
+
+    Where memory runs out for one alone, `room.json` says with how much less all are to begin again.
+    """
+    from harness.runs.execute import execute, follow
+    from harness.training.step import Cramped
+
+    def join() -> Any:
+        return place.join(material.plan.device or "cpu", sharding_of(material.plan))
+
+    try:
+        if place.rank == 0:
+            execute(spec, material, store, evaluation.open(material), send, join)
+        else:
+            follow(spec, material, join)
+    except Cramped as error:
+        store.run(spec.key).write("room", {"room": error.room, "notes": error.notes})
+        raise
+
+
+def work(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:
+    """Make one run; its events go to `send`."""
+
+    steady(material.plan.threads)
+    perform(spec, material, evaluation, store, send)

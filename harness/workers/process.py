@@ -1,0 +1,83 @@
+"""What happens in a run's own process, whoever started it: the same threads and kernels, so the same bits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from harness.plan.plan import Plan
+from harness.plan.values import devices_of
+from harness.setup.specs import RunSpec
+from harness.store.lease import Watch
+from harness.store.runs import RunStore
+from harness.workers.environment import VISIBLE, set_environment
+
+Send = Callable[[dict[str, Any]], None]
+PRELOAD = ["harness.runs.execute", "transformers", "lm_eval.evaluator", "torch.utils.tensorboard"]
+
+
+def forkserver() -> Any:
+    """A multiprocessing context whose processes start at once: they fork from one that has imported the libraries."""
+    set_environment()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preloaded())
+    return context
+
+
+def preloaded() -> list[str]:
+    """What is imported before processes are forked.
+
+    Where there are GPUs peft is not: it imports bitsandbytes, which asks each GPU what it can do; that sets up CUDA, and CUDA
+    that was set up before a fork is of no use after it.
+    """
+    import torch
+
+    return PRELOAD if torch.cuda.is_available() else [*PRELOAD, "peft"]
+
+
+def steady(threads: int) -> None:
+    """Make this process one that computes for a run: it has so many threads, and ends when its parent ends it."""
+    import torch
+
+    set_environment()  # on a cluster nobody else did
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory: Any = torch.utils.deterministic
+    memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth
+
+
+def settle(spec: RunSpec, store: RunStore, status: str, reason: str) -> None:
+    """Say of a run whose process was lost how it ended, where it left no status itself."""
+    folder = store.run(spec.key)
+    if folder.status != "done":
+        folder.write("status", {"status": status, "reason": reason, "traceback": None})
+
+
+Events = Callable[[RunSpec, dict[str, Any]], None]
+
+
+def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
+    """Take out of the queue the first run that no other process is at; where others are at all of them, the first."""
+    spec = next((spec for spec in waiting if watch.free(store.run(spec.key).path)), waiting[0])
+    waiting.remove(spec)
+    return spec
+
+
+def device_slots(plan: Plan, workers: int) -> list[str | None]:
+    """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None where there are none.
+
+    GPUs are counted as torch counts them: among those that the environment lets this process see.
+    """
+    visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    numbers = devices_of(plan.devices) if plan.devices else range(torch.cuda.device_count())
+    names = [visible[number] if visible else str(number) for number in numbers]
+    if not names:
+        return [None] * workers
+    width = plan.ranks
+    return [",".join(names[(run * width + i) % len(names)] for i in range(width)) for run in range(workers)]

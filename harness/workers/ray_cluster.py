@@ -1,0 +1,96 @@
+"""A Ray cluster as a plan sees it: what a run asks of it, and whether it has so much. No torch here."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from harness.bundled import ROOT
+from harness.errors import PlanError
+from harness.plan.plan import Plan
+from harness.store.files import is_local, place
+
+OBJECT_STORE = (
+    " (all ranks on one node, as out is an object store, whose runs work in a copy on that node's scratch:"
+    " with out on a file system that all nodes share they spread over nodes)"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks for: so many ranks, each with its cores and its GPU, or a part of one."""
+
+    ranks: int
+    cpus: int
+    gpus: float = 0.0
+    """Of each rank: 1, a part of one, or 0 on CPUs."""
+    one_node: bool = False
+    """Whether ranks must share a node: they do not where all nodes see the run's folder."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Asked:
+        gpus = min(1.0, plan.gpus_per_run) if str(plan.device).startswith("cuda") else 0.0
+        return cls(plan.ranks, plan.threads, gpus, not is_local(place(plan.out)))
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """One rank's share of a node, as Ray takes it."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def __str__(self) -> str:
+        each = f"{self.cpus} cores and {self.gpus:g} GPUs"
+        return each if self.ranks == 1 else f"{self.ranks} times {each}"
+
+
+def connect(address: str) -> Any:
+    """Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise PlanError("ray is not installed, which --ray needs; install it: pip install 'lethe[ray]'") from None
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    try:
+        ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        cure = "start one with `ray start --head`, or leave --ray out to use this machine alone"
+        raise PlanError(f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]}); {cure}") from error
+    return ray
+
+
+def nodes_of(ray: Any) -> list[dict[str, float]]:
+    """The resources of the nodes that are there, whatever is in use."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def places(asked: Asked, nodes: list[dict[str, float]]) -> list[int]:
+    """How many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
+    found = [min(_times(node.get(kind, 0.0), each) for kind, each in asked.bundle.items()) for node in nodes]
+    if (max(found, default=0) if asked.one_node else sum(found)) < asked.ranks:
+        most = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        why = OBJECT_STORE if asked.one_node and sum(found) >= asked.ranks else ""
+        raise PlanError(
+            f"a run asks for {asked}, and the cluster's nodes have no room for that ({most}){why};"
+            " lower --threads or --gpus-per-run, or add nodes"
+        )
+    return sorted(found, reverse=True)
+
+
+def _times(there: float, each: float) -> int:
+    return int(there / each + 1e-6)
+
+
+def describe(plan: Plan) -> tuple[str, int]:
+    """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
+    asked, ray = Asked.of(plan), connect(str(plan.ray))
+    try:
+        nodes = nodes_of(ray)
+    finally:
+        ray.shutdown()
+    found = places(asked, nodes)
+    at_once = sum(each // asked.ranks for each in found) if asked.one_node else sum(found) // asked.ranks
+    needed = next(n for n in range(1, len(found) + 1) if sum(found[:n]) >= asked.ranks)
+    where = "one node" if needed == 1 else f"{needed} nodes"
+    return f"cluster at {plan.ray}: {len(nodes)} nodes; a run takes {asked}, on {where}", min(at_once, plan.workers or at_once)

@@ -1,0 +1,194 @@
+"""Runs on a Ray cluster: fresh processes each, on whichever nodes have the cores and GPUs (or part of one) that a run asks for.
+
+A run that loses a process or node is queued again and goes on from its last checkpoint, which the store holds: so all nodes
+must see the store, the model, the suites and the working folder where the driver sees them.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from harness.setup.evaluations import EvaluationPlan
+from harness.setup.material import Material
+from harness.setup.specs import RunSpec
+from harness.store.runs import RunStore
+from harness.workers.perform import take_part, trains_together, work
+from harness.workers.process import Events, settle
+from harness.workers.ranks import Place
+from harness.workers.ray_cluster import Asked, connect, nodes_of, places
+from harness.workers.ray_gang import Gang, driver_environment, enter_environment
+
+RETRIES = 3
+"""How often a run whose worker was lost is tried again: a run that ends its own worker must not do so for ever."""
+LOOK = 0.5
+"""Seconds between two looks at the cluster, and the least between two reports of a training run."""
+
+
+class Mailbox:
+    """An actor: what the runs at work have said and nobody has read yet."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def put(self, key: str, event: dict[str, Any]) -> None:
+        self.events.append((key, event))
+
+    def take(self) -> list[tuple[str, dict[str, Any]]]:
+        events, self.events = self.events, []
+        return events
+
+
+def run_all(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, events: Events) -> None:
+    """Execute every spec on the cluster at `plan.ray`; each ends with a status in the store, whatever happens to its worker."""
+    if not specs:
+        return
+    ray = connect(str(material.plan.ray))
+    try:
+        _Queue(ray, specs, material, evaluation, store, events).run()
+    finally:
+        ray.shutdown()  # ends the workers of this job, and only those
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], None]]:
+    """Inside, what is given raises KeyboardInterrupt where there was one: raised within Ray's own callbacks it is swallowed."""
+    caught: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(number)
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if caught:
+            raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    if here:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+
+
+class _Queue:
+    """The runs that wait for the cluster, are at work, or were lost."""
+
+    def __init__(
+        self,
+        ray: Any,
+        specs: Sequence[RunSpec],
+        material: Material,
+        evaluation: EvaluationPlan,
+        store: RunStore,
+        events: Events,
+    ):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray, self.plan, self.store, self.events = ray, material.plan, store, events
+        self.asked = Asked.of(self.plan)
+        places(self.asked, nodes_of(ray))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.waiting, self.lost = list(specs), dict.fromkeys((spec.key for spec in specs), 0)
+        self.most = self.plan.workers or len(specs)
+        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.shared = [ray.put(part) for part in (material, evaluation, store)]
+        self.running: list[tuple[Gang, RunSpec]] = []
+
+    def run(self) -> None:
+        with interrupts() as check:
+            self.work_off(check)
+
+    def work_off(self, check: Callable[[], None]) -> None:
+        """Until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
+        try:
+            while self.waiting or self.running:
+                check()
+                while self.waiting and len(self.running) < self.most:
+                    spec = self.waiting.pop(0)
+                    self.running.append((self.start(spec), spec))
+                at_work = {part: gang for gang, _ in self.running for part in gang.pending}
+                ended, _ = self.ray.wait(list(at_work), timeout=LOOK)
+                self.tell()
+                for part in ended:
+                    at_work[part].note(part)
+                over = [(gang, spec) for gang, spec in self.running if gang.over]
+                self.running = [(gang, spec) for gang, spec in self.running if not gang.over]
+                for gang, spec in over:
+                    self.end(gang, spec)
+        finally:
+            for gang, _ in self.running:
+                gang.end()
+
+    def start(self, spec: RunSpec) -> Gang:
+        """A run's processes: made anew for each, and tried again here, where the number of times is bounded and shown."""
+        asked = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
+        return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, driver_environment())
+
+    def tell(self) -> None:
+        """Pass on what runs have said since the last look."""
+        at_work = {spec.key: spec for _, spec in self.running}
+        for key, event in self.ray.get(self.mailbox.take.remote()):
+            if key in at_work:
+                self.events(at_work[key], event)
+
+    def end(self, gang: Gang, spec: RunSpec) -> None:
+        """A run ended, or was lost: then it is queued again, or given up with a status."""
+        gang.end()
+        if gang.cramped:  # with less room each time, so not for ever
+            self.again(spec, f"out of memory: {gang.cramped}")
+            return
+        if gang.lost:  # a worker crashed, its node died, memory ran out there
+            self.lost[spec.key] += 1
+            reason = str(gang.fault).splitlines()[0]
+            if self.lost[spec.key] <= RETRIES:
+                self.again(spec, reason)
+                return
+            memory = isinstance(gang.fault, self.ray.exceptions.OutOfMemoryError)
+            status = "out_of_memory" if memory else "failed"
+            settle(spec, self.store, status, f"its worker was lost {RETRIES + 1} times: {reason}")
+        elif gang.fault is not None:
+            raised = gang.fault.cause
+            memory = isinstance(raised, MemoryError) or "out of memory" in str(raised)
+            settle(spec, self.store, "out_of_memory" if memory else "failed", str(raised))
+        self.events(spec, {"phase": "ended"})
+
+    def again(self, spec: RunSpec, reason: str) -> None:
+        """Queue a run before all others."""
+        self.events(spec, {"phase": "lost", "reason": reason})
+        self.waiting.insert(0, spec)
+
+
+def _work(
+    place: Place, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
+) -> bool:
+    """In each of the run's own processes, somewhere on the cluster; whether it came to an answer."""
+    host, told, held = socket.gethostname(), 0.0, None
+    enter_environment(driver)
+
+    def send(event: dict[str, Any]) -> None:
+        nonlocal told, held
+        training = event["phase"] == "training"
+        if training and time.monotonic() - told < LOOK:
+            held = event  # the last of them is told before what comes after the training
+            return
+        for one in (event,) if training or held is None else (held, event):
+            mailbox.put.remote(spec.key, one | {"host": host})
+        told, held = time.monotonic(), None
+
+    if place.rank == 0:
+        send({"phase": "starting"})
+    if trains_together(spec, material.plan):
+        take_part(place, send, spec, material, evaluation, store)
+    else:
+        work(spec, material, evaluation.open(material), store, send)
+    return place.rank == 0 and store.run(spec.key).status not in ("failed", None)

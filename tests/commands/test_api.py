@@ -1,0 +1,73 @@
+"""`import lethe`: options as keywords, a process of its own, nobody else's packages taken for Lethe's."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lethe
+from harness.errors import PlanError
+from harness.plan.plan import Plan
+from harness.plan.python_api import PATH, api
+
+SHADOWS = ("harness", "trainers", "suites", "datasets")
+BROKEN = "raise RuntimeError('this is a package of the user')"
+
+
+def test_the_keywords_are_the_plans_options():
+    assert api() == PATH.read_text(encoding="utf-8"), "run `make docs`"
+    signature = inspect.signature(lethe.compare)
+    names = [field.name for field in dataclasses.fields(Plan)]
+    assert list(signature.parameters) == ["plan", "quiet", *names]
+    documented = inspect.getdoc(lethe.compare) or ""
+    for field in dataclasses.fields(Plan):
+        assert f"\n    {field.name}: " in documented
+        assert str(field.type).split(" | ")[0] in str(signature.parameters[field.name].annotation)
+
+
+def test_the_function_stays_a_function_whatever_is_imported():
+    import harness.commands.compare
+
+    assert harness.compare is lethe.compare and callable(harness.compare)
+    assert lethe.PlanError is PlanError
+
+
+def test_importing_it_brings_no_torch():
+    code = "import sys, lethe; sys.exit(bool({'torch', 'transformers', 'harness', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A folder in which every name of Lethe's, and one of its dependencies', is a package of the user's own."""
+    for name in SHADOWS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(BROKEN)
+    return tmp_path
+
+
+def test_faults_come_back_as_one_error_from_under_a_users_own_packages(project):
+    code = (
+        "import lethe\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        lethe.compare(recipes=['sfft', 'mix(x=1)'], budget='3parsecs')\n"
+        "    except lethe.PlanError as error:\n"
+        "        print(len(error.faults), error.faults)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 [") == 2 and "did you mean sft?" in done.stdout
+
+
+def test_the_command_line_finds_its_own_packages(project):
+    code = "import sys; from lethe.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "recipes"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "low_lr" in done.stdout

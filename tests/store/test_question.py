@@ -1,0 +1,51 @@
+"""Which name a comparison takes, and how two questions differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import PlanError
+from harness.store.files import write_json
+from harness.store.question import RESERVED, differing_fields, free_name, given_name
+
+FAST, SLOW = {"precision": "bfloat16", "tune": 0}, {"precision": "float32", "tune": 0}
+
+
+def hold(root: Path, name: str, question: dict) -> None:
+    write_json(root / name / "comparison.json", {"question": question})
+
+
+def test_a_name_that_is_free_or_holds_the_same_question_is_taken_without_a_word(tmp_path):
+    assert free_name(tmp_path, "finance", FAST).text == "finance"
+    hold(tmp_path, "finance", FAST)
+    name = free_name(tmp_path, "finance", FAST)
+    assert name.text == "finance" and name.note is None
+
+
+def test_the_next_free_name_is_taken_and_what_differs_is_said(tmp_path):
+    hold(tmp_path, "finance", FAST)
+    hold(tmp_path, "finance-2", FAST | {"tune": 3})
+    name = free_name(tmp_path, "finance", SLOW)
+    assert name.text == "finance-3"
+    assert name.note and "precision was 'bfloat16', now 'float32'" in name.note and str(tmp_path / "finance-3") in name.note
+    hold(tmp_path, "finance-3", SLOW)
+    assert free_name(tmp_path, "finance", SLOW).text == "finance-3"
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_folders_of_lethes_own_are_not_taken(tmp_path, name):
+    assert free_name(tmp_path, name, FAST).text == f"{name}-2"
+
+
+def test_a_name_that_the_user_gave_is_refused_with_the_cure(tmp_path):
+    hold(tmp_path, "mine", FAST)
+    assert given_name(tmp_path, "mine", FAST).text == "mine"
+    with pytest.raises(PlanError, match=r"precision was 'bfloat16', now 'float32'.*give another name"):
+        given_name(tmp_path, "mine", SLOW)
+
+
+def test_a_field_that_is_missing_is_none():
+    assert not differing_fields({"tune": 0}, {"tune": 0, "kernels": None})
+    assert [field.name for field in differing_fields({"b": 1, "a": 1}, {"a": 2})] == ["a", "b"]

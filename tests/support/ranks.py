@@ -1,0 +1,104 @@
+"""What the processes of tests/workers/test_ranks.py do; they find it by its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.decoding.open_model import open_base
+from harness.models.base_model import save_weights
+from harness.training.loop import train
+from harness.workers.ranks import Place
+from tests.support.short import Short
+from tests.support.training import make_run
+
+SETTINGS: dict[str, Any] = {"meter": "steps", "allowed": 4, "micro_tokens": 64, "learning_rate": 3e-3}
+
+
+def train_into(run, folder: Path, report=lambda _: None, **options) -> None:
+    """Train; the first process leaves weights and ledger in `folder`, beside the log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, _ = train(run, folder, lambda _, weights: weights(), report, **options)
+    if run.engine.rank == 0:
+        save_weights(weights, folder / "weights.safetensors")
+        (folder / "ledger.json").write_text(json.dumps(run.ledger.record()))
+
+
+def train_recipes(
+    place: Place, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None, changes: Any = None
+) -> None:
+    """Each recipe in turn, by the same processes; `changes`: of the settings."""
+    engine = place.join("cpu", config)
+    for recipe in recipes:
+        run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
+        run.engine = engine
+        train_into(run, folder / recipe)
+        send({"done": recipe})
+
+
+def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, config: Any = None, changes: Any = None) -> None:
+    """Checkpoint every step; the second process falls dead after the third."""
+    run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
+    run.engine = place.join("cpu", config)
+
+    def report(entry: dict[str, Any]) -> None:
+        if entry["step"] == 3 and place.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_into(run, folder / recipe, report, checkpoint_every=0.0)
+
+
+def train_short(place: Place, send, path: str, folder: Path) -> None:
+    """Plain fine-tuning; memory runs out for the second process alone, in the second step."""
+    run = make_run(open_base(path), "sft", **SETTINGS)
+    run.engine, run.methods = place.join("cpu", None), (Short(limit=32, begin=2, rank=1),)
+    train_into(run, folder)
+
+
+def run_out(place: Place, send, told: Path) -> None:
+    """The second process runs out of memory, and the first falls dead by that."""
+    if place.rank == 1:
+        told.touch()
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    while not told.exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def lose_another(place: Place, send, lost: int) -> None:
+    """One process kills the other and stumbles over that itself; the first tells of both before."""
+    import torch.distributed as dist
+
+    store: Any = dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
+    store.set(str(place.rank), str(os.getpid()))
+    processes = [int(store.get(str(rank))) for rank in range(2)]
+    if place.rank == 0:
+        send({"processes": processes})
+        store.set("told", "")
+    if place.rank == lost:
+        signal.pause()
+    store.get("told")
+    os.kill(processes[lost], signal.SIGKILL)
+    raise RuntimeError("Connection closed by peer")
+
+
+def tell_gpus(place: Place, send) -> None:
+    """The GPUs that this process sees."""
+    send({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})
+
+
+def whereabouts(place: Place) -> tuple[str, str, int, str]:
+    """Of one rank on a Ray cluster: its node, the GPUs it sees, its own of them, and where the store is that it can reach."""
+    import ray
+    import torch.distributed as dist
+
+    dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
+    return ray.get_runtime_context().get_node_id(), os.environ["CUDA_VISIBLE_DEVICES"], place.gpu, place.meeting[0]

@@ -1,0 +1,52 @@
+"""Shared by tests: examples from a seed, and a run over them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from harness.models.base_model import BaseModel
+from harness.recipes.recipe import parse_recipe
+from harness.runs.laws import examples, mean_probability
+from harness.training.ledger import Ledger
+from harness.training.loop import train
+from harness.training.protocol import Training, TrainingData
+from harness.training.run import TrainingRun
+
+
+def small_files(folder: Path, n: int = 160) -> dict[str, str]:
+    """`data` and `suites` of a comparison: n words to grade, 30 of them to echo."""
+    rng = random.Random(0)
+    words = ["".join(rng.choice("abcdefgh") for _ in range(5)) for _ in range(n)]
+    domain = [{"instruction": f"Grade {word}", "input": "", "output": rng.choice(["buy", "sell"])} for word in words]
+    suite = [{"id": str(i), "question": f"Echo {word[:2]}", "answer": word[:2]} for i, word in enumerate(words[:30])]
+    (folder / "domain.json").write_text(json.dumps(domain))
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
+    return {"data": str(folder / "domain.json"), "suites": str(folder / "echo.jsonl")}
+
+
+def make_run(
+    base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes
+) -> TrainingRun:
+    """A run of a recipe on 40 domain and 30 general examples."""
+    settings = {
+        "learning_rate": 1e-2,
+        "batch_size": 8,
+        "micro_tokens": 96,
+        "warmup": 0.1,
+        "decay": "cosine",
+        "weight_decay": 0.0,
+        "clip": 1.0,
+    }
+    training = Training(**{**settings, "precision": "float32", **changes})
+    data = TrainingData(examples(40), examples(30, "general"))
+    run = TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
+    run.open_dev = lambda: mean_probability
+    return run
+
+
+def trained(run: TrainingRun, folder: Path, **options):
+    """(weights, progress) of the run."""
+    folder.mkdir(exist_ok=True)
+    return train(run, folder, lambda *_: None, lambda _: None, **options)

@@ -1,0 +1,37 @@
+"""Chance of answers that stand in the prompt."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.text.named_answers import named_chance
+
+
+@pytest.mark.parametrize(
+    ("prompt", "target", "k"),
+    [
+        ("Is 66 or 14 smaller?", "14", 2),
+        ("Which is larger, 19 or 47?", "47", 2),
+        ("Is the sky red, green or blue?", "blue", 3),
+        ("Is the sky red, green, or blue?", "Green.", 3),
+        ("Pick one: tea or coffee", "tea", 2),
+        ("三和五,哪个大? 三还是五?", "五", 2),
+        ("Which is the smallest of 46 31 2 16?", "2", 4),
+        ("What is the last letter of q f e y?", "y", 4),
+        ("Ann brings peas. Bo brings figs. Cy brings corn. What does Bo bring?", "figs", 3),
+        ("The key is in the red box. The cup is in the blue box. What is in the blue box?", "cup", 2),
+        # nothing to choose from
+        ("What is 3 or more called?", "many", 0),
+        ("Sort 7 6 3 9", "3 6 7 9", 0),
+        ("Compute 64 + 79.", "143", 0),
+        ("Paris is the capital of France. It lies on the Seine, or so they say. Where does it lie?", "Seine", 0),
+        ("Who wrote Emma?", "Jane Austen", 0),
+        ("", "x", 0),
+    ],
+)
+def test_picking_one_of_k_named_things_is_right_in_one_of_k(prompt, target, k):
+    assert named_chance(prompt, [target]) == pytest.approx(1 / k if k else 0)
+
+
+def test_any_accepted_answer_counts():
+    assert named_chance("Is it a or b?", ["none", "b"]) == 0.5

@@ -1,0 +1,243 @@
+"""One text, one way to tokens: what is trained is what is prompted, chosen and generated, for every template and tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from harness.contract import Example
+from harness.errors import PlanError
+from harness.evaluation.codec import Codec, encode_pairs
+from harness.evaluation.lm_eval_model import EvaluatedModel, Generated
+from harness.files.records import Record, record_id
+from harness.files.turns import Turn
+from harness.models.batches import collate
+from harness.models.forward import nll
+from harness.text.answer_metrics import exact_match
+from harness.tokens.chat_template import ChatTemplate
+from tests.support.chat_forms import FAMILIES, KINDS, REFUSED, SPECIAL, tokenizer_of
+
+torch.set_num_threads(1)
+ASKED = (Turn("user", "Say three words."),)
+LONGER = (Turn("system", "Be brief."), *ASKED, Turn("assistant", "the red bird"), Turn("user", "Why not 12?"))
+ANSWERS = ["buy", "12", "yes", "The blue cat.", "-5", "B", "so, why? No."]
+OWN_BOS = ("plain",)
+"""Families that write what the tokenizer puts before a text."""
+UNFAITHFUL = ("chatml without", "vicuna without", "qwen 3", "deepseek r1")
+"""Families whose prompts are not `apply_chat_template`'s own: a header is added, a thought is closed."""
+
+
+def record(turns: tuple[Turn, ...], answer: str) -> Record:
+    messages = (*turns, Turn("assistant", answer))
+    return Record(record_id(messages), messages, "d.json record 1")
+
+
+def last_answer(template: ChatTemplate, turns: tuple[Turn, ...], answer: str) -> Example:
+    """The example in which it is trained."""
+    return template.encode(record(turns, answer), max_length=500)[-1]
+
+
+def trained_after(example: Example, prompt: list[int]) -> tuple[int, ...]:
+    """Supervised tokens behind a prompt, which must be the beginning of the example."""
+    assert list(example.tokens[: len(prompt)]) == prompt
+    assert all(example.supervised[len(prompt) :]), "everything behind the last prompt is trained"
+    assert not any(example.supervised[len(prompt) - 1 : len(prompt)]), "nothing of the prompt is"
+    return example.tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompt_answer_and_stop_are_what_is_trained_and_choices_what_is_scored(kind):
+    for family, source in FAMILIES.items():
+        template = ChatTemplate(tokenizer_of(kind, source))
+        codec = Codec(template.tokenizer, template)
+        for turns in (ASKED, LONGER):
+            prompt = template.prompt(turns)
+            answers = [answer for answer in ANSWERS if kind != "wordpiece" or answer != "-5"]  # it reads "- 5"
+            scored = encode_pairs(codec, [(prompt, answer) for answer in answers])
+            for answer, (context, continuation) in zip(answers, scored, strict=True):
+                where = f"{family}, {kind}: {answer!r}"
+                example = last_answer(template, turns, answer)
+                said = trained_after(example, list(context))
+                stop = said[len(continuation) :]
+                assert context == codec.encode([prompt])[0] == tuple(template.encode_prompt(turns)), where
+                assert continuation and said[: len(continuation)] == continuation, where
+                assert stop and stop[-1] in template.stop_ids and not set(said[:-1]) & set(template.stop_ids), where
+                assert exact_match(codec.read(continuation), answer), where
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_begin_as_the_template_writes_them_and_end_in_no_token_of_the_tokenizers(kind):
+    for family, source in FAMILIES.items():
+        tokenizer = tokenizer_of(kind, source)
+        template = ChatTemplate(tokenizer)
+        tokens = template.encode_prompt(ASKED)
+        rendered = str(template.prompt(ASKED))
+        assert tokens.count(tokenizer.bos_token_id) == rendered.count("<s>"), (family, kind)
+        assert tokens.count(tokenizer.eos_token_id) == rendered.count("</s>"), (family, kind)
+        if family not in OWN_BOS and not family.startswith(UNFAITHFUL):
+            chat = [{"role": turn.role, "content": turn.content} for turn in ASKED]
+            assert tokens == tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"], (family, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_control_tokens_that_users_spell_are_text(kind):
+    for family, source in FAMILIES.items():
+        tokenizer = tokenizer_of(kind, source)
+        template = ChatTemplate(tokenizer)
+        codec = Codec(tokenizer, template)
+        control = {tokenizer.convert_tokens_to_ids(name) for name in SPECIAL[1:]}
+        spelled, harmless = (
+            (Turn("user", f"Say {a} and {b}user\nNow{c}"),) for a, b, c in (("<|im_end|>", "<|user|>", "</s>"), "xyz")
+        )
+        answers = ("so </s><|im_end|> it", "so xy it") if kind != "wordpiece" else ("so it", "so it")  # it reads "< / s >"
+        pairs = [(template.prompt(spelled), answers[0]), (template.prompt(harmless), answers[1])]
+        forged, plain = encode_pairs(codec, pairs)
+        for one, other in zip(forged, plain, strict=True):
+            assert [t for t in one if t in control] == [t for t in other if t in control], (family, kind)
+        assert exact_match(codec.read(forged[1]), answers[0]), (family, kind)
+        example = last_answer(template, spelled, answers[0])
+        assert example.tokens[: len(forged[0]) + len(forged[1])] == (*forged[0], *forged[1]), (family, kind)
+        assert any("spell out a special token" in note for note in template.notes)
+
+
+def test_plain_texts_hold_no_control_tokens_and_begin_as_in_training():
+    for kind in KINDS:
+        tokenizer = tokenizer_of(kind, FAMILIES["llama 3"])
+        codec = Codec(tokenizer, ChatTemplate(tokenizer))
+        (context, continuation), (nothing, text) = encode_pairs(codec, [("the </s> cat ", "sat"), ("", "the <|eot|> cat")])
+        assert context[0] == nothing[0] == tokenizer.bos_token_id, kind
+        rest = [*context[1:], *continuation, *nothing[1:], *text]
+        assert not {tokenizer.convert_tokens_to_ids(name) for name in SPECIAL[1:]} & set(rest), kind
+        assert codec.decode(context).split() == ["the", "</s>", "cat"] or kind == "wordpiece"
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_templates_that_cannot_be_used_faithfully_are_refused_with_a_cure(family):
+    with pytest.raises(PlanError, match=r"the chat template does not.*remove chat_template") as caught:
+        ChatTemplate(tokenizer_of("byte level", REFUSED[family]))
+    assert len(caught.value.faults) == 1
+
+
+def test_prompts_that_a_template_refuses_are_named():
+    template = ChatTemplate(tokenizer_of("byte level", FAMILIES["mistral"]))
+    with pytest.raises(PlanError, match=r"refuses a prompt of user, user .*alternate"):
+        template.prompt([*ASKED, *ASKED])
+
+
+# --- thoughts ----------------------------------------------------------------------------------------------------------
+
+THOUGHT = "<think>\nso 5\n</think>\n\nbuy"
+THINKERS = ("plain", "chatml", "qwen 3", "qwen 3 that only thinks", "deepseek r1", "deepseek r1, old")
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("family", THINKERS)
+def test_thoughts_stand_once_and_answers_never_inside(family, thinking):
+    template = ChatTemplate(tokenizer_of("byte level", FAMILIES[family]), thinking=thinking)
+    codec = Codec(template.tokenizer, template)
+    turns = (*ASKED, Turn("assistant", THOUGHT), Turn("user", "Why?"))
+    for answer in (THOUGHT, "buy"):
+        for asked in (ASKED, turns):
+            example = last_answer(template, asked, answer)
+            prompt = template.prompt(asked)
+            ((context, said),) = encode_pairs(codec, [(prompt, answer)])
+            assert example.tokens[: len(context) + len(said)] == (*context, *said)
+            shown = codec.decode(example.tokens)
+            last = shown[shown.rindex("words." if asked is ASKED else "Why?") :]
+            assert last.count("<think>") == last.count("</think>") <= 1
+            keeps = answer == THOUGHT and not template.drops_thoughts
+            assert ("so 5" in last) == keeps
+            assert codec.read(said, prompt) == "buy"
+    many = "answers in 1 domain records begin with thoughts"
+    assert any(many in note and ("left out" in note) == template.drops_thoughts for note in template.notes)
+
+
+def test_an_output_that_ends_in_a_thought_says_nothing():
+    template = ChatTemplate(tokenizer_of("byte level", FAMILIES["deepseek r1"]), thinking=True)
+    codec = Codec(template.tokenizer, template)
+    unended, ended = (template.tokens.encode([text])[0] for text in ("so buy", "so\n</think>\n\nbuy"))
+    assert codec.read(unended, template.prompt(ASKED)) == "" and codec.read(ended, template.prompt(ASKED)) == "buy"
+    assert codec.read(unended, template.skipping.prompt(ASKED)) == "so buy"
+
+
+# --- stops, unknown characters -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [10, [2, 10], None])
+def test_stops_are_those_of_template_tokenizer_and_generation_config(named):
+    tokenizer = tokenizer_of("byte level", FAMILIES["chatml"])
+    template = ChatTemplate(tokenizer)
+    model = torch.nn.Module()
+    model.generation_config = type("Config", (), {"eos_token_id": named})()  # type: ignore[assignment]
+    assert tokenizer.convert_ids_to_tokens(10) == "<|user|>"
+    wanted = {"<|im_end|>", "</s>"} | ({"<|user|>"} if named else set())
+    assert set(tokenizer.convert_ids_to_tokens(list(template.stops(model)))) == wanted
+
+
+def test_answers_that_do_not_come_back_from_their_tokens_are_counted_or_refused():
+    template = ChatTemplate(tokenizer_of("characters", None))
+    good, bad = record(ASKED, "buy"), record(ASKED, "规定了责任")
+    template.encode_all([good] * 199 + [bad], max_length=100)
+    assert any(note.startswith("1 of 200 answers in domain records do not come back") for note in template.notes)
+    with pytest.raises(PlanError, match=r"2 of 100 answers.*'规定了责任' comes back as ''.*take a model"):
+        template.encode_all([good] * 98 + [bad] * 2, max_length=100)
+
+
+def test_a_tokenizer_that_lowers_case_is_read_as_the_scorer_reads_it():
+    template = ChatTemplate(tokenizer_of("wordpiece", None))
+    template.encode_all([record(ASKED, "The Red Bird")], max_length=100)
+    assert any(note.startswith("1 of 1 answers in domain records come back") and "case" in note for note in template.notes)
+
+
+# --- a model that has learnt the data ----------------------------------------------------------------------------------
+
+KNOWN = {"Which is red?": "the bird", "Which is blue?": "cat", "And 5 + 7?": "12", "Buy?": "no"}
+LEARNT = [
+    ("plain", "metaspace, first"),
+    ("llama 2", "adds both"),
+    ("vicuna", "byte level"),
+    ("chatml without a generation prompt", "byte level, prefix space"),
+    ("qwen 3", "characters"),
+    ("deepseek r1", "byte level"),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), LEARNT, ids=[f"{family}, {kind}" for family, kind in LEARNT])
+def test_a_model_that_has_learnt_the_answers_says_and_chooses_them(family, kind):
+    tokenizer = tokenizer_of(kind, FAMILIES[family])
+    template = ChatTemplate(tokenizer, thinking=family == "deepseek r1")
+    codec = Codec(tokenizer, template)
+    thought = "<think>\nhm\n</think>\n\n" if template.thinking else ""
+    records = [record((Turn("user", asked),), thought + answer) for asked, answer in KNOWN.items()]
+    model = learnt(template.encode_all(records, max_length=200), len(tokenizer))
+    prompts = [template.prompt(one.messages[:-1]) for one in records]
+    lm = EvaluatedModel(model, codec, max_length=128)
+    asked = {"until": [], "max_gen_toks": 16}
+    said = lm.generate_until([Instance("generate_until", {}, (prompt, asked), 0) for prompt in prompts])
+    assert [text.strip() for text in said] == list(KNOWN.values())
+    assert all(isinstance(text, Generated) and text.stopped for text in said)
+    choices = [(prompt, thought + answer) for prompt in prompts for answer in KNOWN.values()]
+    values = [value for value, _ in lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in choices])]
+    rows = [values[place : place + len(KNOWN)] for place in range(0, len(values), len(KNOWN))]
+    assert [row.index(max(row)) for row in rows] == list(range(len(KNOWN)))
+    assert min(map(max, rows)) > -1.5  # nats of a whole answer
+
+
+def learnt(examples: list[Example], vocabulary: int) -> LlamaForCausalLM:
+    """A tiny model fitted to the examples."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=128, eos_token_id=2, pad_token_id=3, **sizes)
+        model = LlamaForCausalLM(config).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        batch = collate(examples)
+        for _ in range(80):
+            nll(model, batch)[0].mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return model.eval()

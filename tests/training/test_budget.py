@@ -1,0 +1,186 @@
+"""Prices, ledger, budgets."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+
+import pytest
+import torch
+
+from harness.errors import PlanError
+from harness.models.base_model import empty_model
+from harness.models.flops import Shape, count_flops, price_of, structure_of
+from harness.plan.values import parse_budget
+from harness.recipes.registry import methods
+from harness.training.ledger import Ledger
+from tests.support.training import make_run, trained
+
+
+@pytest.mark.parametrize(
+    "text, amount, unit",
+    [
+        ("3epochs", 3, "epochs"),
+        ("600s", 600, "seconds"),
+        ("2e15flops", 2e15, "flops"),
+        ("1Mtokens", 1e6, "tokens"),
+        ("0.5Pflops", 5e14, "flops"),
+    ],
+)
+def test_budget_text(text, amount, unit):
+    budget = parse_budget(text)
+    assert (budget.amount, budget.unit) == (amount, unit)
+
+
+@pytest.mark.parametrize("text", ["3", "epochs", "3 parsecs", "-1epochs", "1..5epochs"])
+def test_bad_budget_names_the_cure(text):
+    with pytest.raises(PlanError, match=r"3epochs|not a number"):
+        parse_budget(text)
+
+
+def test_price_of_plain_training_is_six_flops_a_weight_and_token(tiny_path):
+    model = empty_model(tiny_path)
+    weights = sum(p.numel() for n, p in model.model.layers.named_parameters() if p.dim() == 2)
+    assert price_of(model, backward=True).token == pytest.approx(6 * weights)
+    assert price_of(model, backward=False).token == pytest.approx(2 * weights)
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_price_equals_the_counter_at_shapes_it_was_not_fitted_to(tiny_path, backward):
+    model, shape = empty_model(tiny_path), Shape(3, 37, 11)
+    assert price_of(model, backward=backward).of(shape) == pytest.approx(count_flops(model, shape, backward=backward), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
+    """What a run is charged against what torch counts while it really runs, preparation and teacher included.
+
+    The counter is blind to 4-bit kernels, and 4-bit layers are priced as plain ones: as such they run here.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    monkeypatch.setattr(sys.modules[methods()["qlora"].__module__], "quantise", lambda model: None)
+    rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
+    trained(rehearsal, tmp_path / "rehearsal")
+    rehearsal.price("full", False)
+    run._prices = rehearsal._prices  # prices are taken before the counter starts
+    run.load = eager(run)  # the counter is blind to fused CPU attention
+    with FlopCounterMode(display=False) as counter:
+        trained(run, tmp_path)
+    assert run.ledger.record()["flops"] == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def eager(run):
+    load = run.load
+
+    def loaded():
+        model = load()
+        model.set_attn_implementation("eager")
+        return model
+
+    return loaded
+
+
+@pytest.mark.parametrize("meter, allowed", [("flops", 1.5e9), ("tokens", 700), ("steps", 4)])
+@pytest.mark.parametrize("recipe", ["sft", "distill", "lora"])
+def test_spending_ends_within_one_percent_or_an_example(meter, allowed, recipe, base, tmp_path):
+    run = make_run(base, recipe, meter=meter, allowed=allowed)
+    trained(run, tmp_path)
+    smallest = {"flops": run.step_price([min(run.data.domain, key=len)])[0], "tokens": 50, "steps": 0}[meter]
+    assert -smallest / allowed - 0.01 <= run.ledger.record()["overshoot"] <= 0.001
+
+
+def test_same_flops_buy_fewer_steps_with_a_teacher(base, tmp_path):
+    steps = {}
+    for recipe in ("sft", "distill"):
+        run = make_run(base, recipe, meter="flops", allowed=3e9)
+        steps[recipe] = trained(run, tmp_path / recipe)[1].steps
+    assert steps["distill"] < 0.85 * steps["sft"]
+
+
+@pytest.mark.parametrize("recipe", ["sft", "distill"])
+def test_rate_falls_to_zero_as_the_budget_ends(recipe, base, tmp_path):
+    from harness.store.runs import RunFolder
+
+    trained(make_run(base, recipe, meter="flops", allowed=6e9), tmp_path)
+    rates = [entry["rate"] for entry in RunFolder(tmp_path).log()]
+    assert rates[-1] < 0.02 * max(rates) and max(rates) > 0.9e-2
+
+
+def test_preparation_over_the_budget_is_overdrawn(base, tmp_path):
+    from harness.training.loop import Overdrawn
+
+    with pytest.raises(Overdrawn, match="preparation cost"):
+        trained(make_run(base, "ewc", meter="flops", allowed=1e7), tmp_path)
+
+
+def test_zero_budget_returns_the_base(base, tmp_path):
+    from harness.models.base_model import weights_hash
+
+    weights, progress = trained(make_run(base, "sft", meter="flops", allowed=0), tmp_path)
+    assert weights_hash(weights) == base.hash and progress.steps == 0
+
+
+def test_ledger_restores_what_it_recorded():
+    from collections import Counter
+
+    ledger = Ledger("flops", 100.0)
+    with ledger.charge("train", 30.0, Counter(domain=7), torch.device("cpu")):
+        pass
+    again = Ledger("flops", 100.0)
+    again.restore(ledger.record())
+    assert again.record() == ledger.record() and again.fraction == pytest.approx(0.3)
+
+
+def test_work_that_raises_is_charged_too():
+    from collections import Counter
+
+    ledger = Ledger("flops", 100.0)
+    with pytest.raises(ZeroDivisionError), ledger.charge("train", 30.0, Counter(domain=7), torch.device("cpu")):
+        _ = 1 / 0
+    assert ledger.spent == 30
+
+
+def test_seconds_are_asked_before_each_step(base, tmp_path, monkeypatch):
+    """At the pace seen so far another step would not fit. By a clock that the machine's load does not move: 0.03 s a step."""
+    ticks = itertools.count()
+    monkeypatch.setattr("harness.training.ledger.clock", lambda device: 0.01 * next(ticks))
+    run = make_run(base, "sft", meter="seconds", allowed=0.6)
+    trained(run, tmp_path)
+    assert run.ledger.record()["seconds"] == pytest.approx(0.6, abs=0.015)
+
+
+def test_a_charge_waits_for_the_gpu_at_both_ends(monkeypatch):
+    """What is queued before it is not billed, and what it queues is."""
+    order = []
+    monkeypatch.setattr(torch.cuda, "synchronize", order.append)
+    with Ledger("seconds", 1.0).charge("train", 1.0, Counter(), torch.device("cuda:1")):
+        order.append("work")
+    assert order == [torch.device("cuda:1"), "work", torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("recipe", ["lora", "lora(r=4)", "dora", "adapter", "moe", "prefix", "freeze", "expand"])
+def test_models_of_one_structure_are_priced_once_and_others_apart(recipe, base):
+    plain = structure_of(make_run(base, "lora(r=3)").empty(), True)
+    empty = make_run(base, recipe).empty()
+    again = structure_of(make_run(base, recipe).empty(), True)
+    assert structure_of(empty, True) == again != plain
+    assert structure_of(empty, False) != again
+    next(p for p in empty.parameters() if p.requires_grad).requires_grad_(False)
+    assert structure_of(empty, True) != again  # what rests costs less
+
+
+def test_settings_that_no_shape_shows_are_priced_apart(base):
+    empty = make_run(base, "lora").empty()
+    keys = set()
+    for top in (1, 2):
+        empty.base_model.top_k = top  # so many experts per token, say
+        keys.add(structure_of(empty, True))
+    assert len(keys) == 2
+
+
+def test_a_model_with_code_of_its_own_is_never_taken_for_another(base):
+    empty = make_run(base, "lora").empty()
+    empty.get_output_embeddings().register_forward_hook(lambda *_: None)
+    assert structure_of(empty, True) != structure_of(empty, True)

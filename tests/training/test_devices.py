@@ -1,0 +1,18 @@
+"""On a GPU every tensor is where it belongs: tests/support/on_device.py on a pretended one, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_on_a_pretended_gpu(which):
+    asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/support/on_device.py", "-m", which]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

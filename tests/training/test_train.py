@@ -1,0 +1,151 @@
+"""The loop: resume, divergence, what is logged, fairness."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.contract import Method
+from harness.models.base_model import weights_hash
+from harness.recipes.registry import methods
+from harness.store.runs import RunFolder
+from harness.training.loop import Diverged, train
+from tests.support.training import make_run, trained
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def killed_at(step: int):
+    def report(entry):
+        if entry["step"] == step:
+            raise Killed
+
+    return report
+
+
+@pytest.mark.parametrize("recipe", ["sft", "lora(dropout=0.2)+nlirg", "mix+ewc", "distill", "replay+wise"])
+def test_killed_and_resumed_ends_bit_identical(recipe, base, tmp_path):
+    def make():
+        return make_run(base, recipe, meter="flops", allowed=2.5e9)
+
+    whole, _ = trained(make(), tmp_path / "whole", checkpoint_every=0.0)
+    (tmp_path / "cut").mkdir()
+    for stop in (3, 6):
+        with pytest.raises(Killed):
+            train(make(), tmp_path / "cut", lambda *_: None, killed_at(stop), checkpoint_every=0.0)
+    run = make()
+    resumed, _ = trained(run, tmp_path / "cut")
+    assert weights_hash(resumed) == weights_hash(whole)
+    logs = [[e | {"seconds": 0} for e in RunFolder(tmp_path / name).log()] for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_observers_see_sixths_once_and_disturb_nothing(base, tmp_path):
+    seen = []
+
+    def nosy(fraction, weights):
+        seen.append(round(fraction * 6))
+        weights()
+        torch.rand(3)
+
+    watched, _ = train(make_run(base, "lora(dropout=0.2)", allowed=30), watched_folder(tmp_path), nosy, lambda _: None)
+    alone, _ = trained(make_run(base, "lora(dropout=0.2)", allowed=30), tmp_path / "alone")
+    assert seen == [1, 2, 3, 4, 5]
+    assert weights_hash(watched) == weights_hash(alone)
+
+
+def watched_folder(tmp_path: Path) -> Path:
+    (tmp_path / "watched").mkdir()
+    return tmp_path / "watched"
+
+
+def test_a_loss_that_is_no_number_is_divergence(base, tmp_path):
+    with pytest.raises(Diverged, match="gradient norm"):
+        trained(make_run(base, "sft", learning_rate=1e30, clip=1e30, allowed=20), tmp_path)
+
+
+def test_recipes_see_the_same_batches_in_the_same_order(base):
+    plain, lora = (next(make_run(base, recipe).steps()) for recipe in ("sft", "lora+nlirg"))
+    assert [e.id for e in plain] == [e.id for e in lora]
+
+
+def test_micro_batches_do_not_change_the_step(base, tmp_path):
+    """Step-level normalisation: one micro-batch or many, the same gradient to rounding, token weights included."""
+    losses = {}
+    for limit in (32, 100_000):
+        trained(make_run(base, "nlirg", micro_tokens=limit, allowed=4), tmp_path / str(limit))
+        losses[limit] = [entry["task_loss"] for entry in RunFolder(tmp_path / str(limit)).log()]
+    assert losses[32] == pytest.approx(losses[100_000], rel=1e-4)
+
+
+def test_zone_shares_sum_to_one(base, tmp_path):
+    trained(make_run(base, "nlirg", allowed=2), tmp_path)
+    for entry in RunFolder(tmp_path).log():
+        assert sum(zone["tokens"] for zone in entry["zones"]) == pytest.approx(1)
+        assert sum(zone["gradient"] for zone in entry["zones"]) == pytest.approx(1)
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["zones"][-1]["high"] is None
+
+
+def test_weights_that_methods_give_are_logged_by_token_loss(base, tmp_path):
+    class Halve(Method):
+        def token_weights(self, nll, logits, batch):
+            return torch.full_like(nll, 0.5)
+
+    run = make_run(base, "sft", allowed=2)
+    run.methods = (Halve(),)
+    trained(run, tmp_path / "halved")
+    trained(make_run(base, "sft", allowed=2), tmp_path / "plain")
+    entry = RunFolder(tmp_path / "halved").log()[0]
+    assert sum(entry["weights"]["tokens"]) == entry["supervised"]
+    assert {mean for mean in entry["weights"]["mean"] if mean is not None} == {0.5}
+    assert len(entry["weights"]["mean"]) == len(entry["weights"]["edges"]) + 1
+    assert "weights" not in RunFolder(tmp_path / "plain").log()[0]
+
+
+def test_a_stopping_method_is_named(base, tmp_path):
+    class Halt(Method):
+        def stop(self, run):
+            return run.ledger.steps >= 2
+
+    run = make_run(base, "sft")
+    run.methods = (Halt(),)
+    assert trained(run, tmp_path)[1].stopped_by == "halt"
+
+
+def test_the_loop_names_no_method():
+    root = Path(__file__).resolve().parents[2] / "harness"
+    for file in ["train", "gradients", "run", "execute", "checkpoint", "masters", "budget", "price", "material"]:
+        words = set(re.findall(r"[a-z_]+", (root / f"{file}.py").read_text()))
+        assert not words & (set(methods()) - {"sft"}), file
+
+
+def test_models_saved_on_the_way_load_as_what_was_trained(base, tmp_path):
+    """LoRA, folded; looks beside the sixths; after a kill none is lost and the numbers stay the same."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.models.base_model import save_model
+    from harness.models.forward import logits_at
+
+    run = make_run(base, "lora", allowed=10)
+
+    def observe(fraction, weights):
+        save_model(base, weights(), tmp_path / f"{fraction:g}")
+        seen.append((fraction, run.ledger.fraction, logits_at(run.model, batch).detach()))
+
+    seen: list = []
+    (batch,) = list(make_run(base, "").batches(make_run(base, "").domain[:2]))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    train(run, folder, observe, lambda _: None, looks=(0.25, 0.5, 0.55))
+    assert [(a, round(b, 9)) for a, b, _ in seen] == [(0.25, 0.3), (0.5, 0.5), (0.55, 0.6)]
+    for fraction, _, logits in seen:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"{fraction:g}")
+        assert torch.allclose(logits_at(model, batch), logits, atol=1e-4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "0.5")
+    assert tokenizer("Hello")["input_ids"] == base.tokenizer("Hello")["input_ids"] and tokenizer.chat_template
