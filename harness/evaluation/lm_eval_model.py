@@ -1,8 +1,8 @@
 """Our lm-eval model: one loaded Hugging Face model, scored as lm-eval's own HFLM would score it, but faster.
 
 On plain texts it equals HFLM item by item (tests/evaluation/test_lm.py), except for BOS and EOS where HFLM would differ
-from training: a text never has BOS twice, has it where the model's template begins so though the tokenizer adds none, and has no EOS that
-the tokenizer would add. Chats have the tokens of training, whatever HFLM would make of their text.
+from training: a text never has BOS twice, has it where the model's template begins so though the tokenizer adds none, and
+has no EOS that the tokenizer would add. Chats have the tokens of training, whatever HFLM would make of their text.
 """
 
 from __future__ import annotations

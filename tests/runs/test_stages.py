@@ -10,7 +10,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from tests.training.test_train import Killed, killed_at
 
 from harness.commands.compare import compare
 from harness.contract import Method
@@ -29,6 +28,7 @@ from harness.training.protocol import TrainingData, stage_ends
 from harness.training.run import TrainingRun
 from tests.support.comparisons import carried_out
 from tests.support.training import examples, make_run, trained
+from tests.training.test_train import Killed, killed_at
 
 FIRST = examples(24)
 SECOND = tuple(replace(example, stage=2) for example in examples(16, seed=1))

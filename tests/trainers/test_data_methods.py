@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.training.test_train import Killed, killed_at
 
 from harness.contract import Method
 from harness.decoding.difficulty import Reading, token_scores
@@ -18,6 +17,7 @@ from harness.recipes.recipe import parse_recipe
 from harness.recipes.registry import methods
 from harness.training.loop import train
 from tests.support.training import make_run, trained
+from tests.training.test_train import Killed, killed_at
 
 
 def drawn(run, n: int) -> list[list]:

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.training.test_train import Killed, killed_at
 
 from harness.models.base_model import weights_hash
 from harness.recipes.recipe import parse_recipe
@@ -15,6 +14,7 @@ from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training.loop import train
 from tests.support.training import examples, make_run, trained
+from tests.training.test_train import Killed, killed_at
 from trainers.nlirg import auto_token_batch, windows_of
 
 

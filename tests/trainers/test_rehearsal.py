@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.training.test_train import Killed, killed_at
 
 from harness.bundled import embedded
 from harness.decoding.difficulty import token_scores
@@ -16,6 +15,7 @@ from harness.training.loop import train
 from harness.training.run import full_price
 from tests.support.training import make_run, trained
 from tests.trainers.test_data_methods import drawn, prepared, shares
+from tests.training.test_train import Killed, killed_at
 
 
 def generated(base, recipe: str, seed: int = 0):

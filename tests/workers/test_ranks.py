@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tests.training.test_train import Killed, killed_at
 
 from harness.commands.compare import carry_out, prepare
 from harness.errors import PlanError
@@ -48,6 +47,7 @@ from tests.support.ranks import (
 )
 from tests.support.short import Short
 from tests.support.training import examples, make_run, small_files, trained
+from tests.training.test_train import Killed, killed_at
 
 RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
 SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
