@@ -13,39 +13,14 @@ from harness.text.bounds import describe_bound
 
 PATH = ROOT / "docs" / "options.md"
 SECTIONS = {
-    "Data": ("data", "test", "mode", "general", "rules", "answer_format"),
-    "Model and recipes": ("model", "recipes", "tune"),
-    "Budget": ("budget", "meter", "seeds"),
-    "Training": (
-        "learning_rate",
-        "warmup",
-        "decay",
-        "weight_decay",
-        "clip",
-        "batch_size",
-        "micro_tokens",
-        "max_length",
-        "pack_length",
-        "gradient_checkpointing",
-        "precision",
-        "kernels",
-        "compile",
-    ),
-    "Evaluation": (
-        "suites",
-        "domain_metric",
-        "contamination",
-        "limit",
-        "backend",
-        "scoring",
-        "probe",
-        "final_only",
-    ),
-    "Devices": ("device", "devices", "gpu", "gpus_per_run", "deepspeed", "threads", "workers", "ray"),
-    "Storage": ("name", "out", "keep", "checkpoints", "checkpoint_every", "tensorboard"),
-    "Report": ("require",),
+    "Data": "data",
+    "Training": "model",
+    "Evaluation": "suites",
+    "Devices": "device",
+    "Storage": "name",
+    "Report": "require",
 }
-"""Which section of the page an option stands in. Each option stands in one (tests/plan/test_options_page.py)."""
+"""Section of the page and of the plan -> its first option; a test holds them to the comments in harness/plan/plan.py."""
 HEAD = """# Options
 
 Written by `make docs` from the fields of `harness/plan/plan.py`; change those, not this.
@@ -59,12 +34,11 @@ the same options prints what a comparison would run and cost.
 {presets}. Options given beside it win over it. A default of "–" means that
 Lethe decides; the text says how. What can be refused is refused before anything runs, all faults at
 once.
-
 """
 NOTES = {
     "Data": "Records of every form, field by field: [formats.md](formats.md). `a.json,b.json` trains on the first "
     "file, then on the second ([stages](guides.md#stages)); `TEST=a.jsonl+b.jsonl` gives one domain several tests.",
-    "Model and recipes": "Methods and their settings: [methods.md](methods.md). A setting stands in parentheses, and so "
+    "Training": "Methods and their settings: [methods.md](methods.md). A setting stands in parentheses, and so "
     "does one recipe's own learning rate: `sft(lr=2e-6) lora(r=4) mix(ratio=0.3)+lora`. Recipes that need general data "
     "are left out, and named, if there is none.",
     "Evaluation": "Suites of your own, rules and every type of item: [suites.md](suites.md).",
@@ -78,21 +52,22 @@ NOTES = {
 
 def options_page() -> str:
     """Return the whole page."""
-    fields = {field.name: field for field in dataclasses.fields(Plan)}
+    titles = {first: title for title, first in SECTIONS.items()}
     presets = ", ".join(f"`{path.stem}`" for path in sorted(PRESETS.glob("*.toml")))
     parts = [HEAD.format(presets=presets)]
-    for title, names in SECTIONS.items():
-        parts.append(f"## {title}\n\n")
-        if title in NOTES:
-            parts.append(f"{_wrapped(NOTES[title])}\n\n")
-        parts.append("| option | default | may be | meaning |\n|---|---|---|---|\n")
-        parts += [_row(fields[name]) for name in names]
-        parts.append("\n")
-    return "".join(parts).rstrip() + "\n"
+    for field in dataclasses.fields(Plan):
+        if field.name in titles:
+            parts.append(_opening(titles[field.name]))
+        parts.append(_row(field))
+    return "".join(parts)
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, width=100, break_long_words=False, break_on_hyphens=False)
+def _opening(title: str) -> str:
+    """Return a section's title, what stands above its table, and the table's head."""
+    text = f"\n## {title}\n\n"
+    if title in NOTES:
+        text += textwrap.fill(NOTES[title], width=100, break_long_words=False, break_on_hyphens=False) + "\n\n"
+    return text + "| option | default | may be | meaning |\n|---|---|---|---|\n"
 
 
 def _row(field: dataclasses.Field) -> str:
