@@ -306,9 +306,9 @@ architectures are tried here, {whole} pass everything.
 {meaning}
 
 `batched` answers prompts of unequal length together on one key-value cache, rows joining and leaving as they end. `cached` is
-transformers' own `generate`, prompts of one length together; `uncached` is the same without a cache: the whole text is read again
-for each token. All three gave the logits of each prompt alone in one pass. If texts do not share rows, each is read whole. Slower
-ways cost time only.
+transformers' own `generate`, prompts of one length together; `uncached` is the same without a cache: the whole text
+is read again for each token. All three gave the logits of each prompt alone in one pass. If texts do not share rows,
+each is read whole. Slower ways cost time only.
 
 | architecture | {heads} |
 | --- | {lines} |
