@@ -74,7 +74,7 @@ def train(
                 _demand_finite(entry)
                 while looks and looks[0] <= run.ledger.fraction + 1e-9:
                     observe(looks.pop(0), engine.gather())
-                    engine.agreed(None)  # the others wait here, free of charge
+                    engine.broadcast(None)  # the others wait here, free of charge
                 if stopped_by := _stopper(run):
                     progress.stopped_by = stopped_by
                     break
@@ -119,14 +119,16 @@ def _demand_finite(entry: dict[str, Any]) -> None:
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
     engine, saved = run.engine, folder / "checkpoint"
-    _, record, cramped = engine.same(lambda: (folder.is_dir(), read_progress(saved), read_json(folder / "room.json")))
+    _, record, cramped = engine.wait_until_equal(
+        lambda: (folder.is_dir(), read_progress(saved), read_json(folder / "room.json"))
+    )
     progress = Progress(room=run.room)
     if cramped is not None:
         run.room, progress.notes = cramped["room"], cramped["notes"]
     model = run.load()
     if record is None:
         _prepare(run, "prepare", model)
-        engine.share(run.methods, folder, run.device)
+        engine.broadcast_method_state(run.methods, folder, run.device)
     else:
         engine.restore_methods(saved, run.methods, run.device)
     wrapped = run.wrap(model)
@@ -150,7 +152,7 @@ def _prepare(run: TrainingRun, hook: str, model: Any) -> None:
     """What methods look at before they train: `prepare`, or `stage_begin`; once, whatever the number of processes."""
     methods = run.filled(hook)
     if methods:
-        run.engine.first(run.ledger, lambda: [getattr(method, hook)(model, run) for method in methods])
+        run.engine.on_rank_zero(run.ledger, lambda: [getattr(method, hook)(model, run) for method in methods])
     if run.ledger.spent > run.ledger.allowed:
         raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
 
@@ -160,8 +162,8 @@ def _stopper(run: TrainingRun) -> str:
     stoppers = run.filled("stop")
     if not stoppers:
         return ""
-    found = run.engine.first(run.ledger, lambda: next((m for m in stoppers if ask(m, "stop", run)), None))
-    return run.engine.agreed(type(found).__name__.lower() if found else "")
+    found = run.engine.on_rank_zero(run.ledger, lambda: next((m for m in stoppers if ask(m, "stop", run)), None))
+    return run.engine.broadcast(type(found).__name__.lower() if found else "")
 
 
 def _next_stage(run: TrainingRun, folder: Path) -> None:
@@ -180,7 +182,7 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
             for name, parameter in model.named_parameters() if run.engine.rank == 0 else ():
                 parameter.copy_(weights[name])
         _prepare(run, "stage_begin", model)
-        run.engine.share(run.methods, folder, run.device)
+        run.engine.broadcast_method_state(run.methods, folder, run.device)
     run.engine.begin()
 
 
@@ -235,7 +237,7 @@ def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[st
         update()
         engine.forget()
         masters.publish()
-    engine.agree(ledger)
+    engine.merge_ledgers(ledger)
     return sums.entry() | {
         "rate": rate,
         "gradient_norm": norm,

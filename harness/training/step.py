@@ -43,8 +43,8 @@ def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
             lack = str(error).splitlines()[0]
             if engine.sharded:
                 raise _cramped(run, step, progress, lack) from error
-        parts = engine.exchange((sums, lack))
-        engine.agree(run.ledger)
+        parts = engine.all_gather((sums, lack))
+        engine.merge_ledgers(run.ledger)
         lack = next((found for _, found in parts if found), None)
         if lack is None:
             return StepSums.over_ranks([part for part, _ in parts])
