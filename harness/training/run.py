@@ -86,10 +86,10 @@ class TrainingRun(Run):
 
     def free_memory(self) -> float:
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
-        return min(self.engine.exchange(free))
+        return min(self.engine.all_gather(free))
 
     def summed(self, value: float) -> float:
-        return self.engine.total(value)
+        return self.engine.all_reduce(value)
 
     def generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.derive_seed(name))
@@ -216,7 +216,7 @@ class TrainingRun(Run):
 
     def halve(self, step: Step) -> bool:
         """Make micro-batches at most half as large; False where this step's hold one example each already."""
-        if all(len(group) == 1 for share in self.engine.deal(step) for group in self.groups(share)):
+        if all(len(group) == 1 for share in self.engine.split_step(step) for group in self.groups(share)):
             return False
         self.room //= 2
         return True
@@ -249,7 +249,7 @@ class TrainingRun(Run):
         """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
         taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
         flops, tokens = 0.0, sum(map(len, step))
-        for group in chain.from_iterable(map(self.groups, self.engine.deal(step))):
+        for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self._shape(group))
             for source in taught:
                 if part := [example for example in group if example.source == source]:
