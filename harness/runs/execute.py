@@ -63,13 +63,13 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
     """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
     run = training_run(material, spec)
     run.engine = join()
-    folder = run.engine.agreed(Path())  # the first process's
+    folder = run.engine.broadcast(Path())  # the first process's
     memory = PeakMemory(run.device)
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn):
         return  # the first process says it
-    run.engine.exchange(memory.bytes)
+    run.engine.all_gather(memory.bytes)
 
 
 def _looks(spec: RunSpec) -> list[float]:
@@ -133,9 +133,9 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         weights, progress = run.start, Progress()
     else:
         run.engine = join()
-        run.engine.agreed(folder.path)
+        run.engine.broadcast(folder.path)
         weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
-    peak = max(run.engine.exchange(memory.bytes))
+    peak = max(run.engine.all_gather(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
     folder.weights_folder.mkdir(exist_ok=True)
