@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from harness.errors import PlanError
 
-
 LONGEST = 200
 """Characters of a path that are shown."""
 
