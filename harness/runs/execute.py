@@ -1,4 +1,4 @@
-"""One run from question to answer: train under the ledger, evaluate, commit. What goes wrong becomes a status, not a crash."""
+"""One run from question to answer: train under the ledger, evaluate, store. Errors become a status, not a crash."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Join = Callable[[], Alone]
 def execute(
     spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events, join: Join = Alone
 ) -> None:
-    """Make the run and its evaluations, whatever of them the store lacks. Another process at the same run is waited for."""
+    """Make what the store lacks of a run and its evaluations. Waits while another process makes the same run."""
     home = store.run(spec.key)
     try:
         with leased(home.path) as lease, workspace(home) as here:
@@ -60,7 +60,7 @@ def execute(
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
-    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
+    """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
     run = training_run(material, spec)
     run.engine = join()
     folder = run.engine.broadcast(Path())  # the first process's
@@ -157,7 +157,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
 
 
 def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float, started: datetime) -> dict[str, Any]:
-    """When it ran, how far it came, and how steadily."""
+    """Return when the run was made, how far it came, and how steadily."""
     return {
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,7 +170,7 @@ def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float
 
 
 def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
-    """The question in full, for run.json."""
+    """Return the question in full, for run.json."""
     dataset, base = material.dataset, material.base
     return {
         "recipe": spec.row,
@@ -192,7 +192,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
 
 
 def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
-    """Variance of the loss after warm-up, and the number of gradient norms above ten medians."""
+    """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
     losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
     norms = [entry["gradient_norm"] for entry in log]
     spikes = sum(norm > 10 * median(norms) for norm in norms) if norms else None
