@@ -189,11 +189,15 @@ class ChatTemplate:
     def stops(self, model: Any) -> frozenset[int]:
         """The ids that end a generation: the template's, the tokenizer's, and those of the model's generation_config.
 
-        Of these only tokens that are no text: a configuration that names none gives a default, which may be any token.
+        Where there is no generation_config.json, transformers makes one of config.json, whose end token may be a default:
+        any token. Of those only tokens that are no text count.
         """
-        named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        config = getattr(model, "generation_config", None)
+        named = getattr(config, "eos_token_id", None)
         ids = [] if named is None else [named] if isinstance(named, int) else list(named)
-        return frozenset(self.stop_ids) | {one for one in ids if one in self.tokenizer.added_tokens_decoder}
+        if getattr(config, "_from_model_config", False):
+            ids = [one for one in ids if one in self.tokenizer.added_tokens_decoder]
+        return frozenset(self.stop_ids).union(ids)
 
     # -- what the template is like -------------------------------------------------------------------------------------
 
@@ -214,7 +218,10 @@ class ChatTemplate:
         """The template's source: the tokenizer's default one, with the date held still, or the plain form."""
         source = self.tokenizer.chat_template
         if isinstance(source, dict):
-            source = source.get("default")
+            named, source = ", ".join(source), source.get("default")
+            if named and not source:
+                cure = "name the one to use 'default' in the tokenizer's files"
+                raise PlanError(f"the tokenizer has chat templates ({named}), but none is called default; {cure}")
         if not source:
             self.note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
             return PLAIN
