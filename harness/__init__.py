@@ -2,4 +2,4 @@
 
 from lethe import compare
 
-__all__ = ["PROTOCOL", "compare"]
+__all__ = ["compare"]

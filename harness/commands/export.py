@@ -90,7 +90,7 @@ def _weights(
 ) -> Weights:
     """As kept, or trained again where that is asked; bit for bit what was scored."""
     folder = results.store.run(entry["key"])
-    path = folder.path / "weights" / "model.safetensors"
+    path = folder.weights
     wanted = folder.read("run")["happened"]["weights_hash"]
     if path.exists():
         weights = read_weights(path)
@@ -130,7 +130,7 @@ def _trained_again(
     status = own.run(spec.key).read("status") or {}
     if status.get("status") != "done":
         raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")
-    return read_weights(own.run(spec.key).path / "weights" / "model.safetensors")
+    return read_weights(own.run(spec.key).weights)
 
 
 def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:

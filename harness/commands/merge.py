@@ -12,9 +12,9 @@ import pandas as pd
 from harness.errors import PlanError, raise_faults
 from harness.store.files import read_json, replacing, write_json
 from harness.store.question import differing_fields
-from harness.store.runs import RunFolder, RunStore
+from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
 
-LEFT = ("weights", "models", "checkpoint", "lock", "tensorboard")
+LEFT = (WEIGHTS, MODELS, CHECKPOINT, "tensorboard")
 """Parts of a run's folder that stay where they are: reports need none of them."""
 WHOLE = ("schema_version", "protocol")
 SAME = ("methods", "training", "budget", "model", "data", "protocol", "threads", "precision")

@@ -147,6 +147,5 @@ def _written(folder: Path) -> list[Path]:
     store = open_results(folder.parent).store
     files = [entry for entry in sorted(folder.iterdir()) if entry.name != "tensorboard"]
     for entry in [*record["rows"], *record["trials"]]:
-        run = store.run(entry["key"]).path
-        files += [run / "status.json", run / "run.json", run / "evals"]
+        files += store.run(entry["key"]).answer_paths
     return list(dict.fromkeys(files))

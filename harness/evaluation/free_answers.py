@@ -188,8 +188,8 @@ def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template:
     known = {record.id: record for record in records}
     found = []
     for group in ("domain", "general"):
-        part = [task for task in tasks if task.told.group == group and task.task.OUTPUT_TYPE == "generate_until"]
-        drawn = [sorted(task.drawn(PROMPTS, 0), key=lambda place, t=task: t.ids[place]) for task in part]
+        part = [task for task in tasks if task.spec.group == group and task.task.OUTPUT_TYPE == "generate_until"]
+        drawn = [sorted(task.hash_sample(PROMPTS, 0), key=lambda place, t=task: t.ids[place]) for task in part]
         picked = [
             (task, places[turn])
             for turn in range(PROMPTS)
@@ -206,10 +206,10 @@ def _open(task: Prepared, place: int, known: Mapping[str, Record], template: Any
     given = doc if isinstance(doc, Mapping) else {}
     targets = given.get("targets") or task.task.doc_to_target(doc)
     target = targets[0] if isinstance(targets, (list, tuple)) and targets else targets
-    record = known.get(str(given.get("id", ""))) if task.told.group == "domain" else None
+    record = known.get(str(given.get("id", ""))) if task.spec.group == "domain" else None
     reworded = _reworded(record, template) if record else _declared(task, given, instance.args[0], template)
     return Open(
-        task.told.group, task.ids[place], str(given.get("cluster") or task.ids[place]), task.told.metric.partition(",")[0],
+        task.spec.group, task.ids[place], str(given.get("cluster") or task.ids[place]), task.spec.metric.partition(",")[0],
         instance.args[0], str(target), tuple(given.get("choices") or ()), tuple(reworded),
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any
     """The rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
 
     def asked(text: str) -> str:
-        return template.prompt((Turn("user", text),)) if task.told.chat else text
+        return template.prompt((Turn("user", text),)) if task.spec.chat else text
 
     if not doc.get("rewrites") or asked(task.task.doc_to_text(doc)) != prompt:
         return []

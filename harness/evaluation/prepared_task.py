@@ -26,15 +26,16 @@ PICKED = ("exact_match", "numeric")
 class Prepared:
     """An lm-eval task whose documents and requests are made once and may be sub-sampled; the rest is the task's own."""
 
-    def __init__(self, told: EvalTask, codec: Codec) -> None:
-        self.told, self.task = told, told.task
-        self.docs = dict(enumerate(told.task.eval_docs))
-        remember(told.task)
-        render_chat = partial(render, codec.template)
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar a task
-            self.task.build_all_requests(apply_chat_template=told.chat, chat_template=render_chat if told.chat else None)
+    def __init__(self, spec: EvalTask, codec: Codec) -> None:
+        self.spec = spec
+        self.task = spec.task
+        self.docs = dict(enumerate(spec.task.eval_docs))
+        remember(spec.task)
+        render_chat = partial(render, codec.template) if spec.chat else None
+        with contextlib.redirect_stderr(io.StringIO()):  # lm-eval shows a progress bar per task
+            self.task.build_all_requests(apply_chat_template=spec.chat, chat_template=render_chat)
         self._instances = list(self.task.instances)
-        self.ids = _item_ids(told.name, self.docs)
+        self.ids = _item_ids(spec.name, self.docs)
         self.choices = Counter(instance.doc_id for instance in self._instances)
 
     def __getattr__(self, name: str) -> Any:
@@ -44,74 +45,92 @@ class Prepared:
 
     @property
     def instances(self) -> list[Any]:
+        """The task's requests."""
         return self._instances
+
+    @property
+    def filters(self) -> list[Any]:
+        """The task's filters: lm-eval's private `_filters`, read against version 0.4.13."""
+        return self.task._filters
 
     def build_all_requests(self, **_: Any) -> None:
         """Forget the last model's answers."""
         for instance in self._instances:
-            instance.resps, instance.filtered_resps = [], {}
+            instance.resps = []
+            instance.filtered_resps = {}
 
     def apply_filters(self) -> None:
-        for ensemble in self.task._filters:
+        """Filter the answers of the chosen documents only."""
+        for ensemble in self.filters:
             ensemble.apply(self._instances)
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
+        """Return the chosen documents, each with its index in the whole task."""
         return iter(self.docs.items())
 
-    def only(self, places: set[int]) -> Prepared:
-        """The same task on some of its documents."""
+    def only(self, indices: set[int]) -> Prepared:
+        """Return the same task on some of its documents."""
         chosen = copy.copy(self)
-        chosen.docs = {place: doc for place, doc in self.docs.items() if place in places}
-        chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in places]
+        chosen.docs = {index: doc for index, doc in self.docs.items() if index in indices}
+        chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in indices]
         return chosen
 
-    def drawn(self, n: int, seed: int) -> set[int]:
-        """Places of n documents, drawn by content and seed: the same in every run, whatever the file's order."""
-        return set(sorted(self.docs, key=lambda place: key_of([seed, self.ids[place]]))[:n])
+    def hash_sample(self, size: int, seed: int) -> set[int]:
+        """Return the indices of `size` documents, those with the smallest hashes of seed and content.
 
-    def chance(self, place: int) -> float:
-        """Score of a guess: as the item says, as the task says, or of picking one of the things that a prompt names."""
-        doc = self.docs[place]
-        given = doc.get("chance") if isinstance(doc, Mapping) else None
-        if isinstance(given, (int, float)):
-            return float(given)
-        if self.told.chance is None:
-            return 1 / self.choices[place]
-        if self.told.chance or self.told.group != "general" or self.told.metric.partition(",")[0] not in PICKED:
-            return self.told.chance
+        They are the same in every run, whatever the file's order.
+        """
+        order = sorted(self.docs, key=lambda index: key_of([seed, self.ids[index]]))
+        return set(order[:size])
+
+    def chance(self, index: int) -> float:
+        """Return the score of a guess: as the item says, else as the task says, else of picking a thing the prompt names."""
+        doc = self.docs[index]
+        declared = doc.get("chance") if isinstance(doc, Mapping) else None
+        if isinstance(declared, (int, float)):
+            return float(declared)
+        if self.spec.chance is None:
+            return 1 / self.choices[index]
+        # named things are looked for in general tasks only, and only where the task has no chance level of its own
+        metric = self.spec.metric.partition(",")[0]
+        if self.spec.chance or self.spec.group != "general" or metric not in PICKED:
+            return self.spec.chance
         targets = doc.get("targets") if isinstance(doc, Mapping) else None
-        target = targets or [self.task.doc_to_target(doc)]
-        return named_chance(str(self.task.doc_to_text(doc)), [str(text) for text in target])
+        if not targets:
+            targets = [self.task.doc_to_target(doc)]
+        return named_chance(str(self.task.doc_to_text(doc)), [str(text) for text in targets])
 
     def spelling(self, codec: Codec) -> int:
-        """Items with a special token spelled out in a prompt or choice."""
-        found = set()
+        """Return the number of items with a special token spelled out in a prompt or choice."""
+        items = set()
         for instance in self.instances:
-            context, *rest = instance.args
-            turns = [turn.content for turn in context.turns] if isinstance(context, Rendered) else [context]
-            texts = [text for text in (*turns, *rest) if isinstance(text, str)]
-            if any(codec.tokens.spells(text) for text in texts):
-                found.add(instance.doc_id)
-        return len(found)
+            context, *others = instance.args
+            texts = [turn.content for turn in context.turns] if isinstance(context, Rendered) else [context]
+            texts += others
+            if any(codec.tokens.spells(text) for text in texts if isinstance(text, str)):
+                items.add(instance.doc_id)
+        return len(items)
 
     def sizes(self, lm: EvaluatedModel) -> list[int]:
-        """Tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
+        """Return the tokens each request needs of the context: prompt and continuation, or prompt and room to answer."""
         kind = self.task.OUTPUT_TYPE
         if kind == "loglikelihood_rolling":
-            return [0] * len(self.instances)  # read in windows
+            return [0] * len(self.instances)  # read in windows, so never too long
         arguments = [instance.args for instance in self.instances]
         if kind == "generate_until":
             contexts = lm.codec.encode([context for context, _ in arguments])
-            return [len(context) + lm.plan(settings)[0] for context, (_, settings) in zip(contexts, arguments, strict=False)]
-        return [len(context) + len(tokens) - 1 for context, tokens in encode_pairs(lm.codec, arguments)]
+            limits = [lm.plan(settings)[0] for _, settings in arguments]
+            return [len(context) + limit for context, limit in zip(contexts, limits, strict=False)]
+        pairs = encode_pairs(lm.codec, arguments)
+        return [len(context) + len(tokens) - 1 for context, tokens in pairs]
 
 
 def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
-    """Place -> id: a hash of task and content, the same in every run and sub-sample; equal documents are numbered."""
-    seen: Counter[str] = Counter()
+    """Return index -> id: a hash of task and content, the same in every run and sub-sample; equal documents are numbered."""
+    copies: Counter[str] = Counter()
     ids = {}
-    for place, doc in docs.items():
+    for index, doc in docs.items():
         name = key_of([task, json.dumps(doc, sort_keys=True, default=str)])
-        seen[name] += 1
-        ids[place] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        copies[name] += 1
+        ids[index] = name if copies[name] == 1 else f"{name}-{copies[name]}"
     return ids

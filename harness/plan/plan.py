@@ -20,27 +20,15 @@ def option(default: Any, text: str) -> Any:
 class Plan:
     """Everything that may be asked. Each field is a flag, a key of the TOML file and, in capitals, a make variable."""
 
+    # Data: what is learnt, and how texts become examples.
     data: str = option(
         "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
     )
     test: str | None = option(
         None, "test files of the data, joined by +; those of several data files by commas; default: split from the data"
     )
-    model: str | None = option(None, "hub id or folder; default: the embedded base")
     general: str | None = option(
         None, "pool of general data for mix, replay, EWC ...; default: the embedded pool with its base, else none"
-    )
-    recipes: str = option(
-        DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
-    )
-    suites: str | None = option(
-        None,
-        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
-        "lm-eval tasks; default: the embedded model's, or dialogue and standard",
-    )
-    domain_metric: str | None = option(
-        None,
-        "exact, f1, rougeL, choice, numeric or numeric(1%, USD), or kind=metric for one kind; default: picked from the answers",
     )
     contamination: str = option(
         "exclude", "suite items whose wording stands in training data: exclude, or keep (counted either way)"
@@ -51,24 +39,34 @@ class Plan:
     answer_format: str | None = option(
         None, "what every domain answer must look like: a regular expression, or a .json file with a JSON schema"
     )
-    limit: int | None = option(None, "items of each task at most, drawn by content with a fixed seed; default: all")
-    backend: str = option("hf", "what answers evaluations' requests: hf (the loaded model), or vllm where it is installed")
-    budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
-    meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
-    seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
-    tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
-    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
-    learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
     mode: str = option(
         "sft", "sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)"
     )
+    max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
     pack_length: int | None = option(
         None,
         "tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt (longer texts are cut)"
         " and on a CPU where packing is exact, else padded",
     )
-    gradient_checkpointing: bool | None = option(
-        None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
+
+    # Training: which model and methods, under which budget, and the arithmetic of a step.
+    model: str | None = option(None, "hub id or folder; default: the embedded base")
+    recipes: str = option(
+        DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
+    )
+    budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
+    meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
+    seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
+    tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
+    learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
+    batch_size: int = option(32, "examples an optimizer step")
+    micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")
+    warmup: float = option(0.05, "share of the budget over which the learning rate rises")
+    decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
+    weight_decay: float = option(0.0, "AdamW's decay to zero")
+    clip: float = option(1.0, "largest gradient norm")
+    precision: str | None = option(
+        None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
     )
     kernels: str | None = option(
         None,
@@ -78,30 +76,38 @@ class Plan:
         False,
         "let torch compile the blocks: minutes at the start (not charged), then faster; resumed runs end alike to rounding",
     )
-    probe: bool = option(
-        False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
+    gradient_checkpointing: bool | None = option(
+        None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
     )
-    final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
-    batch_size: int = option(32, "examples an optimizer step")
-    max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
-    micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")
-    warmup: float = option(0.05, "share of the budget over which the learning rate rises")
-    decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
-    weight_decay: float = option(0.0, "AdamW's decay to zero")
-    clip: float = option(1.0, "largest gradient norm")
-    precision: str | None = option(
-        None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"
+
+    # Evaluation: what every model is asked, and how that is scored.
+    suites: str | None = option(
+        None,
+        "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
+        "lm-eval tasks; default: the embedded model's, or dialogue and standard",
     )
+    domain_metric: str | None = option(
+        None,
+        "exact, f1, rougeL, choice, numeric or numeric(1%, USD), or kind=metric for one kind; default: picked from the answers",
+    )
+    limit: int | None = option(None, "items of each task at most, hash-sampled: always the same ones; default: all")
+    backend: str = option("hf", "what answers evaluations' requests: hf (the loaded model), or vllm where it is installed")
     scoring: str | None = option(
         None, "arithmetic of evaluations, float32 or bfloat16; default: float32 where a GPU has 16 bytes for each parameter"
     )
+    final_only: bool = option(False, "score finished models only: no curve along the way, no line from the base; sooner done")
+    probe: bool = option(
+        False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
+    )
+
+    # Devices: where runs train, and how many at once.
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
-    gpus_per_run: float = option(1.0, "GPUs of one run, a process each (on a CPU: processes); with ray also 0.5 and the like")
     gpu: str | None = option(
         None,
         "the GPU that runs are sized for (4090, a100-80, h200 ...): what fits is chosen of micro_tokens,"
         " gradient_checkpointing and deepspeed, where they are not given",
     )
+    gpus_per_run: float = option(1.0, "GPUs of one run, a process each (on a CPU: processes); with ray also 0.5 and the like")
     devices: str | None = option(None, "GPUs that runs may use, as 0,1,2,3; default: all that are seen")
     deepspeed: str | None = option(
         None,
@@ -111,17 +117,22 @@ class Plan:
     threads: int = option(1, "CPU threads a run (of each of its processes)")
     workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU; with ray all that fit")
     ray: str | None = option(None, "spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md)")
+
+    # Storage: where results are, and what is kept of a run.
+    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
+    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
+    keep: float = option(20.0, "GB of full weights kept under results/runs")
     checkpoints: str | None = option(
         None,
         "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
     )
+    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
+
+    # Report: what it chooses by, and where curves are shown.
     require: str | None = option(
         None,
         "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
     )
-    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
-    keep: float = option(20.0, "GB of full weights kept under results/runs")
-    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
     @property

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from harness.errors import PlanError
 
-UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+BYTES = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+"""What a unit of memory counts in bytes; other limits have no unit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """None: no limit."""
+    """What a recommended recipe must keep; None: no limit."""
 
     loss: float | None = None
     """Points of the chance-corrected general score that may be lost; the worse end of the 95 % interval counts."""
@@ -30,23 +31,26 @@ STANDARD = Limits(loss=5)
 
 
 def parse_limits(text: str) -> Limits:
-    """`loss=5 seconds=600 memory=16GB`, any of them. Raises ValueError with a sentence."""
-    found: dict[str, float] = {}
+    """Return the limits that `loss=5 seconds=600 memory=16GB` sets, any of them. Raises ValueError with a sentence."""
+    amounts: dict[str, float] = {}
     for part in text.split():
         name, _, value = part.partition("=")
         pattern = r"(\d+(?:\.\d+)?)([kmgt]?b)?" if name == "memory" else r"(\d+(?:\.\d+)?)()"
-        read = re.fullmatch(pattern, value.lower())
-        if name not in Limits.__dataclass_fields__ or name in found or read is None:
-            raise ValueError("require takes loss=POINTS, retention=PERCENT, seconds=S and memory=SIZE, each once at most, as in"
-                             f" 'loss=5 seconds=600 memory=16GB'; '{part}' is none")  # fmt: skip
-        found[name] = float(read[1]) * UNITS[read[2] or ""]
-        if not math.isfinite(found[name]):
+        match = re.fullmatch(pattern, value.lower())
+        if name not in Limits.__dataclass_fields__ or name in amounts or match is None:
+            raise ValueError(
+                "require takes loss=POINTS, retention=PERCENT, seconds=S and memory=SIZE, each once at most,"
+                f" as in 'loss=5 seconds=600 memory=16GB'; '{part}' is none"
+            )
+        amounts[name] = float(match[1]) * BYTES[match[2] or ""]
+        if not math.isfinite(amounts[name]):
             raise ValueError(f"require: '{part[:40]}...' is no finite number; give one")
-    return Limits(**found)
+    return Limits(**amounts)
 
 
 METERS = ("flops", "seconds", "tokens", "steps")
-UNITS = {"epochs": None, "epoch": None, "s": "seconds", "flops": "flops", "tokens": "tokens", "steps": "steps"}
+METER_OF_UNIT = {"epochs": None, "epoch": None, "s": "seconds", "flops": "flops", "tokens": "tokens", "steps": "steps"}
+"""The meter that a budget in this unit binds; None: priced in epochs of plain fine-tuning."""
 MOST_EPOCHS = 10_000
 """Epochs are priced step by step, so their number has an end."""
 SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
@@ -63,9 +67,9 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """`3epochs`, `600s`, `2e15flops`, `1Mtokens` or `500steps`."""
+    """Return the budget that `3epochs`, `600s`, `2e15flops`, `1Mtokens` or `500steps` names. Raises PlanError."""
     match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kMGTP]?)([a-z]+)", text.strip())
-    if not match or match[3] not in UNITS:
+    if not match or match[3] not in METER_OF_UNIT:
         raise PlanError(f"budget '{text}' is not understood: write 3epochs, 600s, 2e15flops, 1Mtokens or 500steps")
     try:
         amount = float(match[1]) * SCALES[match[2]]
@@ -73,14 +77,16 @@ def parse_budget(text: str) -> Budget:
         raise PlanError(f"budget '{text}': '{match[1]}' is not a number") from None
     if not math.isfinite(amount):
         raise PlanError(f"budget '{text}' is more than any number: training would never end; give a finite one")
-    if UNITS[match[3]] is None and amount > MOST_EPOCHS:
+    meter = METER_OF_UNIT[match[3]]
+    if meter is None and amount > MOST_EPOCHS:
         raise PlanError(f"budget '{text}' is over {MOST_EPOCHS:,} epochs, which no training needs; give fewer")
-    return Budget(text, amount, UNITS[match[3]] or "epochs")
+    return Budget(text, amount, meter or "epochs")
 
 
 def devices_of(text: str) -> list[int]:
-    """GPUs by number, from "0,1,2,3". Raises PlanError."""
+    """Return the numbers of the GPUs in "0,1,2,3". Raises PlanError."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+    repeated = len(set(parts)) < len(parts)
+    if repeated or not all(part.isdigit() for part in parts):
         raise PlanError(f"devices are different numbers of GPUs joined by commas, as 0,1,2,3, not '{text}'")
     return [int(part) for part in parts]

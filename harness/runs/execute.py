@@ -80,13 +80,13 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
     evaluator = Scoring(spec, material, folder, evaluation)
     try:
         found = folder.status == "done" and folder.has_models(spec.models)
-        if not found or not (evaluator.complete or _weights_path(folder).exists()):
+        if not found or not (evaluator.complete or folder.weights.exists()):
             evaluator.forget()
             _train(spec, material, folder, evaluator, events, join)
         if not evaluator.complete:
-            evaluator.score(read_weights(_weights_path(folder)), events)
+            evaluator.score(read_weights(folder.weights), events)
         if not evaluation.keep:
-            shutil.rmtree(folder.path / "weights", ignore_errors=True)
+            shutil.rmtree(folder.weights_folder, ignore_errors=True)
     except (Lost, Cramped):
         raise
     except Exception as error:  # one run's failure never stops the others
@@ -105,17 +105,13 @@ def _status_of(error: Exception) -> tuple[str, str]:
     return "failed", f"{type(error).__name__}: {error}"
 
 
-def _weights_path(folder: RunFolder) -> Path:
-    return folder.path / "weights" / "model.safetensors"
-
-
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
-    (folder.path / "status.json").unlink(missing_ok=True)
+    folder.remove("status")
     begin, started = time.monotonic(), datetime.now(UTC)
     run = training_run(material, spec)
     run.open_dev = scoring.evaluation.open_dev
-    monitor = Monitor(spec, material.plan, folder.path, resumed=(folder.path / "checkpoint").exists())
+    monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
 
     tokens, seconds = 0, 0.0
 
@@ -142,8 +138,8 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     peak = max(run.engine.exchange(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
-    _weights_path(folder).parent.mkdir(exist_ok=True)
-    save_weights(weights, _weights_path(folder))
+    folder.weights_folder.mkdir(exist_ok=True)
+    save_weights(weights, folder.weights)
     happened = _happened(folder, spec, progress, begin, started) | {
         "peak_memory_bytes": peak,
         "weights_hash": weights_hash(weights),
@@ -155,8 +151,8 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     folder.write("run", record | {"where": where()})
     folder.write("ledger", run.ledger.record())
     folder.write("status", {"status": "done", "reason": None, "traceback": None})
-    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
-    (folder.path / "room.json").unlink(missing_ok=True)
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    folder.remove("room")
     monitor.close()
 
 

@@ -129,7 +129,7 @@ class Scoring:
         """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""
         scores = []
         for stage in range(1, len(self.material.stages)):
-            path = self.folder.path / "weights" / f"stage-{stage}.safetensors"
+            path = self.folder.stage_weights(stage)
             if path.exists():  # a run that a method ended early has fewer
                 scores.append(self._score("stages", read_weights(path)).assign(stage=stage))
         return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=[*ITEM_COLUMNS, "stage"])

@@ -96,7 +96,7 @@ def _sizes(evaluator: Any) -> dict[str, int]:
     """Items of each part that an evaluator scores."""
     sizes = {"domain": 0, "general": 0, "drift": sum(len(drift.examples) for drift in evaluator._drift.values())}
     for task in evaluator.tasks:
-        sizes[task.told.group] += len(task.docs)
+        sizes[task.spec.group] += len(task.docs)
     return sizes
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from harness.store.files import create, names, read_json, write_json
+from harness.store.runs import LEASES
 
 LEASE = 60.0
 """Seconds without a beat after which a holder on another host counts as lost."""
@@ -53,11 +54,13 @@ class Watch:
 
     def free(self, folder: Path) -> int | None:
         """The number under which the run can be taken, or None where another process is at it."""
-        taken = names(folder / "leases")
+        taken = names(folder / LEASES)
         if not taken:
             return 1
-        number, record = int(taken[-1].split(".")[0]), _read(folder / "leases" / taken[-1])
-        return number + 1 if record.get("released") or _gone(record) or self._silent(str(folder), number, record) else None
+        number = int(taken[-1].split(".")[0])
+        record = _read(folder / LEASES / taken[-1])
+        over = record.get("released") or _gone(record) or self._silent(str(folder), number, record)
+        return number + 1 if over else None
 
     def _silent(self, folder: str, number: int, record: dict[str, Any]) -> bool:
         beat, now = (number, record.get("beat")), time.monotonic()
@@ -90,7 +93,8 @@ class Lease:
     """A run taken by this process."""
 
     def __init__(self, folder: Path, number: int):
-        self.path, self.next = (folder / "leases" / f"{n:06d}.json" for n in (number, number + 1))
+        self.path = folder / LEASES / f"{number:06d}.json"
+        self.next = folder / LEASES / f"{number + 1:06d}.json"
         began = psutil.Process().create_time()
         self.record = {"host": host(), "pid": os.getpid(), "began": began, "beat": 0, "released": False}
         self.last, self.lost, self.ended = time.monotonic(), False, threading.Event()

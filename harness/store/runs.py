@@ -6,7 +6,7 @@ results/runs/<key>/
   ledger.json   what was spent, by account
   probe.json    what the recovery probe cost, where one was asked for
   leases/       who made it, or is at it (harness/store/lease.py)
-  status.json   written last: done | failed | diverged | out_of_memory | overdrawn | stopped
+  status.json   written last: done | failed | diverged | out_of_memory | overdrawn
   room.json     while running, where memory ran out in one of several processes: {room, notes} to begin again with
   checkpoint/   while running; checkpoint.zip where the store is no local file system (harness/store/workspace.py)
   weights/      safetensors
@@ -36,7 +36,12 @@ from harness.store.schema import ITEM_COLUMNS
 
 WITHOUT_MODEL = ("constant", "guess")
 """Roles of rows that no model is behind: they answer the domain's test items only, and cost nothing."""
-ENDED = ("done", "failed", "diverged", "out_of_memory", "overdrawn", "stopped")
+STATUS = "status.json"
+"""Says how a run ended: written after everything else, so that where it is all the rest is too."""
+CHECKPOINT = "checkpoint"
+WEIGHTS = "weights"
+MODELS = "models"
+LEASES = "leases"
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,53 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """`run`, `ledger`, `status`, `probe` or `room`: its JSON, or None where it is not written yet."""
-        return read_json(self.path / f"{name}.json")
+        """Return the JSON of `run`, `ledger`, `status`, `probe` or `room`, or None where it is not written yet."""
+        return read_json(self._record_path(name))
 
     def write(self, name: str, value: Any) -> None:
-        write_json(self.path / f"{name}.json", value)
+        """Write such a record, whole or not at all."""
+        write_json(self._record_path(name), value)
+
+    def remove(self, name: str) -> None:
+        """Remove such a record where there is one."""
+        self._record_path(name).unlink(missing_ok=True)
+
+    def _record_path(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder from which a killed training resumes."""
+        return self.path / CHECKPOINT
+
+    @property
+    def weights_folder(self) -> Path:
+        """The folder of everything that is kept of the weights."""
+        return self.path / WEIGHTS
+
+    @property
+    def weights(self) -> Path:
+        """The file of the final weights; not there where they were not kept."""
+        return self.weights_folder / "model.safetensors"
+
+    def stage_weights(self, stage: int) -> Path:
+        """Return the file of the weights after a stage, counted from 1."""
+        return self.weights_folder / f"stage-{stage}.safetensors"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of all scores and journals."""
+        return self.path / "evals"
+
+    @property
+    def log_path(self) -> Path:
+        """The file of the logged steps."""
+        return self.path / "log.jsonl"
+
+    @property
+    def answer_paths(self) -> list[Path]:
+        """What tells how the run ended and scored: these change when its answer does."""
+        return [self.path / STATUS, self._record_path("run"), self.evaluations]
 
     @property
     def status(self) -> str | None:
@@ -62,9 +109,9 @@ class RunFolder:
         return (self.read("status") or {}).get("status")
 
     def log(self) -> list[dict[str, Any]]:
-        """The steps logged so far; a line cut short by a kill is left out."""
+        """Return the steps logged so far; a line cut short by a kill is left out."""
         try:
-            lines = read_bytes(self.path / "log.jsonl").decode().splitlines()
+            lines = read_bytes(self.log_path).decode().splitlines()
         except FileNotFoundError:
             return []
         steps = []
@@ -84,7 +131,7 @@ class RunFolder:
         self.journal_path(kind, key).unlink(missing_ok=True)
 
     def journal_path(self, kind: str, key: str) -> Path:
-        """Where an evaluation that is under way keeps what it has computed."""
+        """Return where an evaluation that is under way keeps what it has computed."""
         return self._scores_path(kind, key).with_suffix(".journal")
 
     def drop_scores(self, kind: str, key: str) -> None:
@@ -95,27 +142,28 @@ class RunFolder:
         return self._scores_path(kind, key).exists()
 
     def has_models(self, fractions: Sequence[float]) -> bool:
-        """Whether models were to be saved at these fractions when it ran."""
+        """Return whether models were to be saved at these fractions when it ran."""
         happened = (self.read("run") or {}).get("happened", {})
         return set(fractions) <= set(happened.get("models", []))
 
     def model(self, fraction: float) -> Path:
-        """The folder of the model saved there; not there where the run ended before."""
-        return self.path / "models" / f"{fraction:g}"
+        """Return the folder of the model saved at a fraction; not there where the run ended before."""
+        return self.path / MODELS / f"{fraction:g}"
 
     def _scores_path(self, kind: str, key: str) -> Path:
-        return self.path / "evals" / f"{kind}-{key}.parquet"
+        return self.evaluations / f"{kind}-{key}.parquet"
 
     def scores(self, kind: str, key: str) -> pd.DataFrame | None:
-        """Those rows, or None where that evaluation has not been made."""
+        """Return those rows, or None where that evaluation has not been made."""
         table = self.table(kind, key)
         return None if table is None else table.to_pandas()
 
     def table(self, kind: str, key: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-        """The same in Arrow's form; those of `columns` that it has."""
+        """Return the same in Arrow's form, with those of `columns` that it has."""
         path = self._scores_path(kind, key)
         try:
-            file = pq.ParquetFile(path if is_local(path) else pa.BufferReader(read_bytes(path)))
+            source = path if is_local(path) else pa.BufferReader(read_bytes(path))
+            file = pq.ParquetFile(source)
         except FileNotFoundError:
             return None
         with file:

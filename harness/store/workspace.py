@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.files import is_local
-from harness.store.runs import RunFolder
+from harness.store.runs import CHECKPOINT, LEASES, STATUS, RunFolder
 
-CHECKPOINT, PACKED = "checkpoint", "checkpoint.zip"
+PACKED = f"{CHECKPOINT}.zip"
 Stamp = tuple[int, int, int]
 
 
@@ -32,7 +32,7 @@ class Copy:
         root, fs = self.store.path.rstrip("/"), self.store.fs
         for remote in fs.find(root):
             name = remote[len(root) + 1 :]
-            if not name.startswith("leases/"):
+            if not name.startswith(f"{LEASES}/"):
                 (self.local / name).parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(remote, str(self.local / name))
         packed = self.local / PACKED
@@ -57,11 +57,11 @@ class Copy:
         """Send what has changed; a status that is gone goes first, one that is new comes last."""
         now = self.stamps()
         gone = [name for name in self.known if name not in now]
-        self._remove([name for name in gone if name == "status.json"])
+        self._remove([name for name in gone if name == STATUS])
         changed = [name for name, stamp in now.items() if self.known.get(name) != stamp]
-        for name in sorted(changed, key=lambda name: (name == "status.json", name == PACKED, name)):
+        for name in sorted(changed, key=lambda name: (name == STATUS, name == PACKED, name)):
             self._send(name)
-        self._remove([name for name in gone if name != "status.json"])
+        self._remove([name for name in gone if name != STATUS])
         self.known = now
 
     def push_checkpoint(self) -> None:

@@ -21,7 +21,7 @@ from harness.models.base_model import save_weights
 from harness.models.kernels import compile_blocks
 from harness.models.packed_attention import check_packing
 from harness.recipes.hooks import ask
-from harness.store.files import read_json
+from harness.store.runs import RunFolder
 from harness.training.checkpoint import Checkpoints, Progress, read_progress
 from harness.training.run import TrainingRun
 from harness.training.step import gradients, smaller, sum_of
@@ -56,9 +56,10 @@ def train(
     `checkpoint_every` seconds (0: after each step).
     """
     engine, progress = run.engine, _set_up(run, folder)
-    log = _open_log(folder / "log.jsonl", progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
+    stored = RunFolder(folder)
+    log = _open_log(stored.log_path, progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
     record = partial(_record, run)
-    checkpoints = Checkpoints(engine, run.methods, record, folder / "checkpoint", checkpoint_every)
+    checkpoints = Checkpoints(engine, run.methods, record, stored.checkpoint, checkpoint_every)
     looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
     with log:
         while True:
@@ -118,8 +119,9 @@ def _demand_finite(entry: dict[str, Any]) -> None:
 
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
-    engine, saved = run.engine, folder / "checkpoint"
-    _, record, cramped = engine.same(lambda: (folder.is_dir(), read_progress(saved), read_json(folder / "room.json")))
+    engine, stored = run.engine, RunFolder(folder)
+    saved = stored.checkpoint
+    _, record, cramped = engine.same(lambda: (folder.is_dir(), read_progress(saved), stored.read("room")))
     progress = Progress(room=run.room)
     if cramped is not None:
         run.room, progress.notes = cramped["room"], cramped["notes"]
@@ -171,8 +173,9 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
     """
     weights = run.engine.gather()()
     if run.engine.rank == 0:
-        (folder / "weights").mkdir(exist_ok=True)
-        save_weights(weights, folder / "weights" / f"stage-{run.stage}.safetensors")
+        stored = RunFolder(folder)
+        stored.weights_folder.mkdir(exist_ok=True)
+        save_weights(weights, stored.stage_weights(run.stage))
     run.enter(run.stage + 1)
     if run.filled("stage_begin"):
         model = run.load()

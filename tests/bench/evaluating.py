@@ -45,7 +45,7 @@ def clock(device: str) -> float:
 
 
 def items_a_second(lm: Any, tasks: Sequence[Prepared], device: str) -> float:
-    asked: Any = {"tasks": {task.told.name: task for task in tasks}, "groups": {}, "group_map": {}}
+    asked: Any = {"tasks": {task.spec.name: task for task in tasks}, "groups": {}, "group_map": {}}
     begin = clock(device)
     with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # their progress bars
         evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
@@ -62,12 +62,12 @@ def compared(kind: str, tasks: Sequence[Prepared], model: Any, tokenizer: Any, a
     def ours(part: Sequence[Prepared]) -> float:
         return items_a_second(EvaluatedModel(model, Codec(tokenizer, ChatTemplate(tokenizer))), part, device)
 
-    few = [task.only(task.drawn(max(1, arguments.limit // 4), 1)) for task in tasks]
+    few = [task.only(task.hash_sample(max(1, arguments.limit // 4), 1)) for task in tasks]
     found = {batch: theirs(batch, few) for batch in BATCHES}
     best = max(found, key=lambda batch: found[batch])
     rounds = [(ours(tasks), theirs(best, tasks)) for _ in range(arguments.rounds)]
     ratios = [mine / other for mine, other in rounds]
-    names = ", ".join(f"{task.told.name} {len(task.docs)}" for task in tasks)
+    names = ", ".join(f"{task.spec.name} {len(task.docs)}" for task in tasks)
     print(f"{kind} ({names})")
     for name, values in zip(("ours", f"lm_eval hf, batch {best}"), zip(*rounds, strict=True), strict=True):
         each = ", ".join(f"{value:.1f}" for value in values)
@@ -95,7 +95,7 @@ def main() -> None:
         for suite in arguments.suites
         for told in load_suite(suite, count=lambda t: len(tokenizer(t)["input_ids"]))
     ]
-    tasks = [task.only(task.drawn(arguments.limit, 0)) for task in tasks]
+    tasks = [task.only(task.hash_sample(arguments.limit, 0)) for task in tasks]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, fp32, {arguments.device}")
     gc.freeze()  # the collector would search what was imported, again and again, on both sides
     for kind, output in KINDS.items():

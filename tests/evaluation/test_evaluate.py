@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.evaluation.evaluator import Evaluator, headline, item_score, undisturbed
+from harness.evaluation.evaluator import Evaluator, headline, undisturbed
+from harness.evaluation.item_rows import item_score
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import ITEM_COLUMNS

@@ -111,7 +111,7 @@ def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
     prompts = [{" ".join(str(i.args[0]).casefold().split()) for t in e.tasks for i in t.instances} for e in (dev, final)]
     ids = [{t.ids[place] for t in e.tasks for place in t.docs} for e in (dev, final)]
     assert prompts[0] and prompts[1] and not prompts[0] & prompts[1] and not ids[0] & ids[1]
-    assert {t.told.group for t in dev.tasks} == {"general"}
+    assert {t.spec.group for t in dev.tasks} == {"general"}
     asked = {turn.content for record in material.general_dev for turn in record.messages if turn.role == "user"}
     assert len(dev.tasks[0].docs) == len(asked) and all(any(a.casefold() in p for a in asked) for p in prompts[0])
     model = material.base.load(torch.float32)

@@ -10,7 +10,8 @@ import torch
 
 from harness.bundled import find_suites, for_own_models
 from harness.errors import PlanError
-from harness.evaluation.evaluator import Evaluator, item_score
+from harness.evaluation.evaluator import Evaluator
+from harness.evaluation.item_rows import item_score
 from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.stats.analysis import detectable
