@@ -120,9 +120,7 @@ def _place(row: Row, name: str, options: Options) -> int | None:
     elif not (text := row.text(name).strip()):
         return None
     elif text in options.keys:
-        places = {options.keys.index(text)}
-        if name == "answer":  # may be an option's text too; other fields hold keys
-            places |= {i for i, option in enumerate(options.texts) if text == option.strip()}
+        return options.keys.index(text)
     else:
         places = {i for i, option in enumerate(options.texts) if text == option.strip()}
         if text.isdecimal() and not set(options.keys) & set("0123456789"):
