@@ -58,9 +58,9 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     ),
     "evaluation template changed": (
         "sft",
-        "harness/tokens/chat_template.py",
-        "text = self._prompt(self._fitting(turns))",
-        "text = self._render(self._fitting(turns))",
+        "harness/tokens/template_text.py",
+        "text = self._render(turns, generate=True) + self._header",
+        "text = self._render(turns) + self._header",
         {("base", "general"), ("zero budget", "general")},
     ),
     "labels unshifted": (
