@@ -19,6 +19,7 @@ import torch
 
 from harness.commands import cli, compare, unchanged
 from harness.report import write
+from harness.report.verdict import terminal
 from harness.setup.evaluations import EvaluationPlan
 from harness.workers import dispatch
 
@@ -72,8 +73,8 @@ def planned(arguments: list[str]) -> dict[str, Any]:
         mock.patch.object(compare, "where", dict),
         mock.patch.object(dispatch, "run_all", lambda *_: None),
         mock.patch.object(write, "write_report", written),
-        mock.patch.object(write, "show", lambda _: None),
-        mock.patch.object(write, "shown", lambda _: ""),
+        mock.patch.object(terminal, "show", lambda _: None),
+        mock.patch.object(terminal, "shown", lambda _: ""),
         mock.patch.object(unchanged, "remember", lambda *_: None),
         contextlib.redirect_stderr(told),
         contextlib.redirect_stdout(told),
