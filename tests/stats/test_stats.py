@@ -90,21 +90,21 @@ def test_retention_is_corrected_for_chance_family_by_family():
 
 
 def test_tasks_of_one_family_count_once():
-    tasks = [table({"base": [1] * 4, "x": [1, 1, 0, 0]}, name, family="same") for name in "ab"]
-    other = table({"base": [1] * 4, "x": [1] * 4}, "c")
+    tasks = [table({"base": [1] * 12, "x": [1, 1, 0, 0] * 3}, name, family="same") for name in "ab"]
+    other = table({"base": [1] * 12, "x": [1] * 12}, "c")
     found = analysis.analyse(pd.concat([*tasks, other]), "base", reps=20)
     assert found.estimate("retention", "x").value == pytest.approx((50 + 100) / 2)
 
 
 def test_a_family_the_base_answers_at_chance_is_left_out_and_named():
-    near = table({"base": [1, 0, 0, 0], "x": [0, 0, 0, 0]}, "near", chance=0.25)
-    found = analysis.analyse(pd.concat([near, table({"base": [1] * 4, "x": [1] * 4}, "far")]), "base", reps=20)
+    near = table({"base": [1, 0, 0, 0] * 3, "x": [0, 0, 0, 0] * 3}, "near", chance=0.25)
+    found = analysis.analyse(pd.concat([near, table({"base": [1] * 12, "x": [1] * 12}, "far")]), "base", reps=20)
     assert found.measures.query("near_chance")["task"].tolist() == ["near"]
     assert found.estimate("retention", "x").value == 100
 
 
 def test_lower_is_better_loses_when_it_rises():
-    scores = table({"base": [2.0, 2.0], "x": [2.5, 2.5]}, higher_better=False, channel="likelihood")
+    scores = table({"base": [2.0] * 12, "x": [2.5] * 12}, higher_better=False, channel="likelihood")
     found = analysis.analyse(scores, "base", reps=20)
     assert found.estimate("retention", "x").value == pytest.approx(80)
     assert found.estimate("change", "x").value == pytest.approx(-50)
@@ -125,7 +125,7 @@ def test_missing_items_leave_in_pairs_and_are_counted():
 
 
 def test_a_row_never_scored_on_a_task_has_no_number_there():
-    scores = pd.concat([table({"base": [1, 1], "x": [1, 1]}, "a"), table({"base": [1, 1]}, "b")])
+    scores = pd.concat([table({"base": [1] * 12, "x": [1] * 12}, "a"), table({"base": [1] * 12}, "b")])
     found = analysis.analyse(scores, "base", reps=20)
     assert not found.estimate("retention", "x").known and found.estimate("retention:family:a", "x").known
 
