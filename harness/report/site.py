@@ -25,6 +25,8 @@ from harness.store.files import read_json, read_record, replacing
 from harness.store.schema import key_of
 
 HERE = Path(__file__).parent / "site_pages"
+STYLE = Path(__file__).parent / "page" / "page.css"
+"""The site looks like the page of a report."""
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
 DOWNLOADS = ("report.html", "verdict.json", "table.csv", "table.md", "table.tex", "comparison.json")
@@ -128,7 +130,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si", "visible")}
     fixed = {
-        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "style": Markup(STYLE.read_text(encoding="utf-8")),
         "columns": COLUMNS,
         "plain": PLAIN,
         "downloads": DOWNLOADS,

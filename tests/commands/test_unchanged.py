@@ -28,6 +28,7 @@ def made(tmp_path, monkeypatch) -> tuple[Plan, Path]:
     (tmp_path / "suite" / "echo.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     (tmp_path / "data.json").write_text("[]")
     options = {"data": "data.json", "model": "model", "suites": "suite", "out": "results"}
+    monkeypatch.setattr("harness.plan.early.check_files", lambda _: None)  # the model's files are made up
     plan = make_plan({key: str(tmp_path / value) for key, value in options.items()})
     folder, run = tmp_path / "results" / "data-model", tmp_path / "results" / "runs" / "0123456789abcdef"
     write_json(folder / "comparison.json", {"rows": [{"key": run.name}], "trials": []})

@@ -92,7 +92,7 @@ def test_tasks_of_labels_get_their_f1(tmp_path):
     scores.loc[named, "target"] = labels[named].map({0: "good", 1: "bad", 2: "so so"})
     scores.loc[named, "output"] = np.where(scores["score"][named] == 1, scores["target"][named], "I am sorry")
     summary.__dict__["texts"] = lambda row: scores[scores["row"] == row]
-    del summary.__dict__["classes"]
+    summary.made.clear()
     table = summary.computed(class_table).set_index("row")
     assert set(table["task"]) == {"finance_answers"}
     assert table.loc["sft", "labels"] == 3

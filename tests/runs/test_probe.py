@@ -63,7 +63,7 @@ def test_the_store_has_scores_after_it_and_its_cost(prepared, tmp_path):
     spec = next(spec for spec in run_specs(material, 1e9) if spec.row == "sft")
     folder = RunStore(tmp_path).run(spec.key)
     scoring = Scoring(dataclasses.replace(spec, kinds=("probe",)), material, folder, evaluation.open(material))
-    scoring.score(plain_weights(material.base.load(torch.float32)))
+    scoring.score(plain_weights(material.base.load(torch.float32)), lambda _: None)
     scores = folder.scores("probe", evaluation.keys["probe"])
     assert scores is not None and set(scores["group"]) == {"general"} and scoring.complete
     assert folder.read("probe")["examples"] == 10

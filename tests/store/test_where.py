@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from harness.commands.compare import prepare
-from harness.models.device_memory import PeakMemory
+from harness.models.device_memory import PeakMemory, peak_memory
 from harness.plan.load import make_plan
 from harness.runs.execute import execute
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs
-from harness.store import provenance
 from harness.store.runs import RunStore
 from tests.support.fresh import fresh
 from tests.support.training import small_files
@@ -89,7 +88,7 @@ def test_on_a_gpu_its_own_counters_are_read(monkeypatch):
     allocate(18)
     assert memory.bytes == 25
     allocate(3)
-    assert memory.bytes == 28 and provenance.peak_memory(GPU) == 68
+    assert memory.bytes == 28 and peak_memory(GPU) == 68
 
 
 def test_a_run_on_the_cpu_has_the_memory_of_its_process_where_there_is_a_gpu_too(monkeypatch):

@@ -195,7 +195,7 @@ def test_two_orders_are_refused():
 
     known = dict(methods())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.recipes.registry.find_method", (known | {"backwards": Backwards}).__getitem__)
+        patch.setattr("harness.recipes.recipe.find_method", (known | {"backwards": Backwards}).__getitem__)
         with pytest.raises(PlanError, match="sort and backwards both choose the order of the examples"):
             parse_recipe("sort+backwards")
 
