@@ -125,11 +125,11 @@ def restore_methods(path: Path, methods: Sequence[Method], device: torch.device)
     # Moved after loading: to load_file, "cuda" is always the first GPU.
     tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}
     for index, method in enumerate(methods):
-        prefix = f"method/{index}/"
+        own_names = f"method/{index}/"
         state = {}
         for name, tensor in tensors.items():
-            if name.startswith(prefix):
-                state[name.removeprefix(prefix)] = tensor
+            if name.startswith(own_names):
+                state[name.removeprefix(own_names)] = tensor
         method.restore(state)
 
 

@@ -302,7 +302,7 @@ class TrainingRun(Run):
         return self.wrapped
 
     def settle(self) -> None:
-        """Freeze or unfreeze weights, as RESTS hooks say for the present fraction of the budget."""
+        """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
         assert self.wrapped is not None
         methods = self.filled("rests")
         if not methods:
