@@ -204,7 +204,8 @@ def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
         return plan
     if not asked and attention_span(model) < plan.max_length:
         return plan
-    length = plan.pack_length or PACKED
+    # rows are micro-batches: a limit on these that the user gave holds for rows too
+    length = plan.pack_length or min(PACKED, plan.micro_tokens or PACKED)
     fits = length <= base.max_length or reads_rows_of(model, length)  # a row may be longer than what its documents see
     return dataclasses.replace(plan, pack_length=length if fits else base.max_length)
 
