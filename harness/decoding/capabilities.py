@@ -83,7 +83,7 @@ def continuations(
     room: int | None = None,
     choose: Choose = most_likely,
 ) -> list[list[int]]:
-    """The continuation of each prompt (`decode.continuations`), the fastest way that is right for this model."""
+    """The continuation of each prompt (`generate.continuations`), the fastest way that is right for this model."""
     able = capabilities_of(model)
     if able.decoding == "batched":
         return generate.continuations(model, prompts, stops, budget, room, choose, able.longest_shared)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
+from harness.files.formats import HUB_ID
 from harness.models.checkpoint_files import check_files
 from harness.plan.values import parse_budget
 from harness.recipes.recipe_text import all_recipe_faults
@@ -23,7 +24,6 @@ from harness.text.rules import read_format, read_rules
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".txt")
 """A source that ends so is a file, whatever else it may look like."""
 SHOWN = 100

@@ -129,7 +129,7 @@ NAN, INFINITE = float("nan"), float("inf")
         ("tune", 1_000_000, "tune must be from 0 to 1000"),
         ("device", "tpu", "device is cpu or cuda, not 'tpu'"),
         ("name", "../../x", "name '../../x' is to be the name of a folder"),
-        ("name", "/tmp/x", "is to be the name of a folder"),
+        ("name", "/an/absolute/path", "is to be the name of a folder"),
         ("name", ".", "is to be the name of a folder"),
         ("name", "", "is to be the name of a folder"),
         ("name", "a\\b", "is to be the name of a folder"),
