@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 # Every option of harness/plan/plan.py (a test holds this list to it), and PLAN: DATA=finance.json becomes --data 'finance.json'
-OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
+OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES MEASURED SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
 	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
 	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
 	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT TENSORBOARD
@@ -31,6 +31,9 @@ report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=fi
 
 check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted baseline? make check [PLAN=... ONLY=... ACCEPT=1]
 	@$(BIN)/lethe check $(if $(PLAN),$(call quoted,$(PLAN))) $(foreach o,ONLY JUNIT OUT,$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o))))) $(if $(ACCEPT),--accept)
+
+diff: $(VENV)/ready  ## compare two runs of lm-eval, document by document: make diff A=run1 B=run2 [TO=folder]
+	@$(BIN)/lethe diff $(call quoted,$(A)) $(call quoted,$(B)) $(if $(TO),--to $(call quoted,$(TO)))
 
 docs: $(VENV)/ready  ## rebuild docs/methods.md, formats.md and options.md and lethe/api.py from the code
 	$(BIN)/python -m harness.recipes.methods_page
@@ -83,4 +86,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' '.[dev]'
 	@touch $@
 
-.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean
+.PHONY: help compare plan report check diff docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean

@@ -1,5 +1,5 @@
 """The referee: plans, charges, trains, evaluates, stores, compares. It knows no method and no suite by name."""
 
-from lethe import compare
+from lethe import compare, measure
 
-__all__ = ["compare"]
+__all__ = ["compare", "measure"]

@@ -1,5 +1,7 @@
 """Measure what fine-tuning makes a language model forget: `lethe.compare(...)` runs a comparison and returns its table.
 
+`lethe.measure(base, tuned)` does the same for models that were tuned elsewhere.
+
 The work is done in a process of its own, so nothing here imports torch or depends on what the caller's folder, notebook or
 import path holds: a user's own `harness`, `trainers` or `suites` is never taken for Lethe's.
 """
@@ -8,5 +10,6 @@ from __future__ import annotations
 
 from lethe.api import compare
 from lethe.errors import InternalError, PlanError
+from lethe.measuring import measure
 
-__all__ = ["InternalError", "PlanError", "compare"]
+__all__ = ["InternalError", "PlanError", "compare", "measure"]

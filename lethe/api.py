@@ -27,6 +27,7 @@ def compare(  # noqa: PLR0913
     pack_length: int | None = None,
     model: str | PathLike[str] | None = None,
     recipes: str | Sequence[str] | None = None,
+    measured: str | Sequence[str] | None = None,
     budget: str | None = None,
     meter: str | None = None,
     seeds: int | None = None,
@@ -90,6 +91,8 @@ def compare(  # noqa: PLR0913
         model: hub id or folder; default: the embedded base.
         recipes: methods joined by +, separated by spaces; base and zero-budget control are always added (default: sft
             low_lr lora nlirg lora+nlirg mix replay distill ewc).
+        measured: models tuned elsewhere, as rows of their own track: name=PLACE, several separated by spaces; a place
+            is a folder, hub id, adapter or run of a store; name=a,b for seeds of one recipe (docs/measure.md).
         budget: per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps (default:
             3epochs).
         meter: what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU.
@@ -138,8 +141,8 @@ def compare(  # noqa: PLR0913
         checkpoints: fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early
             stops: none later).
         checkpoint_every: seconds between two checkpoints of a running training, from which it resumes (default: 30.0).
-        require: limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB:
-            any of them.
+        require: limits of the recipe that the report chooses, and of `lethe measure --gate`: any of loss=5 (points)
+            retention=95 family=10 (points that no family may lose) seconds=600 memory=16GB.
         tensorboard: folder for TensorBoard; default: <out>/<name>/tensorboard.
 
     Returns:

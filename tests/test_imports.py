@@ -24,6 +24,7 @@ FOLDERS = [
     "models",
     "plan",
     "decoding",
+    "measured",
     "training",
     "tasks",
     "evaluation",
@@ -37,11 +38,12 @@ FOLDERS = [
     "report.page",
     "report",
     "gate",
+    "diff",
     "commands.annotate",
     "commands",
 ]
 """Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
-LIGHT = ("", "text", "store", "stats", "files", "plan", "report", "gate")
+LIGHT = ("", "text", "store", "stats", "files", "plan", "report", "gate", "diff")
 """Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
 LARGEST = 12

@@ -1,7 +1,8 @@
 """The `lethe` command: argument parsing, nothing else.
 
 Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2 what was asked cannot be done · 130 interrupted.
-`lethe check`: 0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive · 5 changed.
+`lethe check` and `lethe measure --gate`:
+0 pass · 1 error · 2 regression · 3 what was asked cannot be done · 4 inconclusive · 5 changed.
 `lethe recipes --check`: 1 a law does not hold.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, NoReturn
 
 from harness.commands.faults import handled
 from harness.errors import PlanError
+from harness.plan.flags import MEASURING, add_flags
 from harness.plan.plan import Plan
 
 LOADING = "loading torch, transformers and lm-eval"
@@ -48,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     (harness/commands/faults.py)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return handled(lambda: _run(arguments), misused=3 if arguments[:1] == ["check"] else 2)
+        gate = arguments[:1] == ["check"] or (arguments[:1] == ["measure"] and "--gate" in arguments)
+        return handled(lambda: _run(arguments), misused=3 if gate else 2)
     except SystemExit as error:  # argparse has printed its help
         return int(error.code or 0)
 
@@ -72,18 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
         command.add_argument("data", nargs="?", default=argparse.SUPPRESS, help="the same as --data")
-        for field in dataclasses.fields(Plan):
-            kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
-            alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
-            shown = "" if field.default is None else f" (default: {field.default})"
-            command.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=kind,
-                default=argparse.SUPPRESS,
-                metavar=field.name.upper(),
-                help=field.metadata["help"].replace("%", "%%") + shown,
-                **alone,
-            )
+        add_flags(command, [field.name for field in dataclasses.fields(Plan)])
     _add_data(commands)
     recipes = commands.add_parser("recipes", help="list the methods that recipes are made of, or hold one's own to their laws")
     recipes.add_argument(
@@ -93,8 +85,32 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
+    _add_measure(commands)
+    _add_diff(commands)
     _add_published(commands)
     return parser
+
+
+def _add_measure(commands: Any) -> None:
+    text = "measure models that others tuned against their base"
+    measure = commands.add_parser("measure", help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    measure.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    place = "folder, hub id, adapter or run of a store; name=PLACE names the row, name=a,b are seeds of one recipe"
+    measure.add_argument("tuned", metavar="TUNED", nargs="+", help=place)
+    measure.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
+    measure.add_argument("--gate", action="store_true", help="exit as `lethe check` does, by the limits of --require")
+    measure.add_argument("--junit", metavar="FILE", help="with --gate: write the verdict as JUnit XML too")
+    measure.add_argument("--json", action="store_true", help="print the table as JSON in place of anything else")
+    add_flags(measure, MEASURING)
+
+
+def _add_diff(commands: Any) -> None:
+    diff = commands.add_parser("diff", help="compare two runs of lm-eval, document by document (no model is needed)")
+    for name in ("a", "b"):
+        text = "folder that lm-eval wrote with --output_path and --log_samples, or a results or samples file in it"
+        diff.add_argument(name, metavar=name.upper(), help=text)
+    diff.add_argument("--to", type=Path, metavar="DIR", help="write diff.md, diff.json and diff.html there too")
+    diff.add_argument("--json", action="store_true", help="print the whole result as JSON in place of the table")
 
 
 def _add_check(commands: Any) -> None:
@@ -140,13 +156,6 @@ def _add_published(commands: Any) -> None:
     merge = commands.add_parser("merge", help="join comparisons from several machines into one")
     merge.add_argument("folders", nargs="+", type=Path, help="A/<name> B/<name> ..., each beside its runs/")
     merge.add_argument("--to", required=True, type=Path, metavar="DIR", help="new comparison: C/<name>; its runs go to C/runs")
-
-
-def _truth(text: str) -> bool:
-    """`--flag`, `--flag true`, `--flag false`."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower() == "true"
 
 
 def _add_data(commands: Any) -> None:
@@ -265,6 +274,27 @@ def _check(options: dict[str, Any]) -> int:
     return check(**options)
 
 
+def _measure(options: dict[str, Any]) -> int:
+    from harness.commands.measure import measure
+
+    return measure(**options)
+
+
+def _diff(options: dict[str, Any]) -> int:
+    from harness.diff.difference import diff
+    from harness.diff.lm_eval_run import read_both
+    from harness.diff.shown import as_json, show, write
+
+    result = diff(*read_both(options["a"], options["b"]))
+    if options["json"]:
+        print(as_json(result), end="")
+    else:
+        show(result)
+    for file in write(result, options["to"]) if options["to"] else []:
+        print(file, file=sys.stderr if options["json"] else sys.stdout)
+    return 0
+
+
 def _export(options: dict[str, Any]) -> int:
     from harness.store.results import open_results
 
@@ -302,7 +332,9 @@ COMMANDS = {
     "check": _check,
     "compare": _compare,
     "data": _data,
+    "diff": _diff,
     "export": _export,
+    "measure": _measure,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,

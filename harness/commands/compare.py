@@ -132,6 +132,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 def _allowed(material: Material) -> float:
     """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
     plan = material.plan
+    if not material.recipes:
+        return 0.0
     doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
@@ -154,13 +156,14 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
     So the first rows to end are those that all others are read against.
     """
-    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+    order = {"base": 0, "recipe": 1, "measured": 1}
+    return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 
 
 def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
     """Mean scores of a finished run, to be shown; None where it has no final scores."""
     kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
-    scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
+    scores = store.run(spec.key).scores(kind, evaluation.keys_of(spec)[kind]) if kind else None
     return None if scores is None else headline(scores)
 
 
@@ -232,7 +235,8 @@ def _record(
                 "track": spec.track,
                 "seed": spec.seed,
                 "key": spec.key,
-                "evals": evaluation.keys,
+                "evals": evaluation.keys_of(spec),
+                **({"measured": spec.tuned.record()} if spec.tuned else {}),
             }
             for spec in specs
         ]

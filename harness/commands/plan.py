@@ -48,7 +48,7 @@ def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | Non
     cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
     host = 0.0 if cuda else 4.0 * parameters
     scoring = scored.seconds(spec) if scored else None
-    if spec.role == "base":
+    if spec.role == "base" or spec.tuned:
         return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
     run = training_run(material, spec)
     if spec.meter == "flops":

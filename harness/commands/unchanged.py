@@ -112,6 +112,7 @@ def _inputs(plan: Plan) -> list[Path] | None:
     if plan.answer_format and plan.answer_format.endswith(".json"):
         named.append(plan.answer_format)
     named += [file[1] for file in FILE.finditer(plan.recipes)]
+    named += [measured for row in plan.measured_models for measured in row.places]
     places = [Path(name).expanduser() for name in named if name]
     for name in plan.suite_names:
         found = _suite(name)

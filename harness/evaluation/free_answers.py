@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,11 @@ class Open:
 class Outputs:
     """Asks models for free answers. `key` names the question, as an Evaluator's does."""
 
-    def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
-        """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
+    def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base | None, max_length: int):
+        """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says.
+
+        None where it has other tokens, and so cannot.
+        """
         self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
         self._stops = evaluator.codec.stops
         self.limit, self.scoring = min(LIMIT, max_length // 2), evaluator.scoring
@@ -89,7 +93,7 @@ class Outputs:
         """
         once = (journal or Journal()).once
         fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
-        with undisturbed(model), undisturbed(self.base()):
+        with undisturbed(model), undisturbed(self.base()) if self.base else nullcontext():
             texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
             self._stops = self.codec.template.stops(model)
             found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
@@ -140,7 +144,12 @@ class Outputs:
         return rows
 
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
-        """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
+        """Fluency: bits a byte of each answer under the base, after the same prompt.
+
+        NaN for an empty answer, and where there is no base to ask.
+        """
+        if self.base is None:
+            return [math.nan] * len(answers)
         said = [[token for token in answer if token not in self._stops] for answer in answers]
         sizes = [len(self.codec.decode(tokens).encode()) for tokens in said]
         known = [i for i, size in enumerate(sizes) if size]

@@ -16,9 +16,9 @@ from harness.report.summary.format import visible
 HEADLINES = ("general", "domain", "kl_to_base/general")
 """Shown for every row, whatever became of them."""
 SAID = {
-    "pass": "Pass: nothing is worse than the baseline beyond its tolerance.",
+    "pass": "Pass: nothing is worse than {against} beyond its tolerance.",
     "changed": "Changed: nothing is worse beyond its tolerance, but an unchanged tree reads exactly 0 here.",
-    "regression": "Regression: worse than the baseline, or something of it is missing or is not what was asked.",
+    "regression": "Regression: worse than {against}, or something of it is missing or is not what was asked.",
     "inconclusive": "Inconclusive: something looks worse and there are too few items to tell, or better than can be believed.",
     "error": "Error: a run did not end, so the check could not be made.",
 }
@@ -30,7 +30,7 @@ MOST_CHANGED = 10
 def show(verdict: Verdict, console: Console | None = None) -> None:
     """Print the verdict and what it rests on; words carry all that colours do."""
     console = console or Console()
-    console.print(Text(SAID[verdict.outcome], style="bold"))
+    console.print(Text(sentence(verdict), style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "row", "metric", "change", "interval", "tolerance"):
         table.add_column(name, justify="right" if name in ("change", "tolerance") else "left")
@@ -44,6 +44,11 @@ def show(verdict: Verdict, console: Console | None = None) -> None:
     console.print(counted(verdict))
     for note in verdict.notes:
         console.print(Text(f"note: {visible(note, None)}", style="dim"))
+
+
+def sentence(verdict: Verdict) -> str:
+    """What came out, in one sentence."""
+    return SAID[verdict.outcome].format(against=verdict.against)
 
 
 def show_acceptance(acceptance: Acceptance, console: Console | None = None) -> None:
@@ -91,7 +96,7 @@ def junit(verdict: Verdict) -> str:
     """JUnit's XML: a suite, a case each row and metric. Inconclusive and changed cases are skipped: readers show them apart."""
     counts = {"failures": ("regression",), "errors": ("error",), "skipped": ("inconclusive", "changed")}
     attributes = {name: str(sum(map(verdict.count, outcomes))) for name, outcomes in counts.items()}
-    suite = ElementTree.Element("testsuite", {"name": "lethe check", "tests": str(len(verdict.findings)), **attributes})
+    suite = ElementTree.Element("testsuite", {"name": verdict.command, "tests": str(len(verdict.findings)), **attributes})
     tags = {"regression": "failure", "error": "error", "inconclusive": "skipped", "changed": "skipped"}
     for finding in verdict.findings:
         case = ElementTree.SubElement(suite, "testcase", classname=visible(finding.row), name=visible(finding.metric))
@@ -106,7 +111,7 @@ def junit(verdict: Verdict) -> str:
 def step_summary(verdict: Verdict) -> str:
     """Markdown for $GITHUB_STEP_SUMMARY."""
     lines = [
-        f"### Lethe: {SAID[verdict.outcome]}",
+        f"### Lethe: {sentence(verdict)}",
         "",
         "| | row | metric | change | 95 % interval | tolerance |",
         "|---|---|---|---|---|---|",

@@ -54,6 +54,10 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    against: str = "the baseline"
+    """What the rows are held against, in words."""
+    command: str = "lethe check"
+    """What gave the verdict."""
 
     @property
     def outcome(self) -> str:

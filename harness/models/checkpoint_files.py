@@ -50,11 +50,16 @@ TOWERS = ("vision_config", "audio_config", "image_processor_type", "vision_tower
 """Entries of configurations of models that read more than text."""
 
 
-def check_files(path: str) -> None:
-    """Raise PlanError with all that is wrong with the model at `path`, a folder or a hub id."""
+def check_files(path: str, tokenizer: bool = True) -> None:
+    """Raise PlanError with all that is wrong with the model at `path`, a folder or a hub id.
+
+    `tokenizer`: whether it must have one of its own.
+    """
     folder = folder_of(path)
     name = f"model '{path}'"
-    faults = list(_form_faults(folder)) or [*_config_faults(folder), *_tokenizer_faults(folder)]
+    faults = list(_form_faults(folder))
+    if not faults:
+        faults = [*_config_faults(folder), *(_tokenizer_faults(folder) if tokenizer else ())]
     faults = faults or list(_weight_faults(folder, whole=Path(path).is_dir()))
     raise_faults([f"{name}: {fault}" for fault in faults])
 
@@ -187,10 +192,7 @@ def _config_faults(folder: Path) -> Iterator[str]:
         yield f"config.json {fault}"
         return
     config = _read(folder / "config.json")
-    text = config.get("text_config") or {}
-    quantised = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
-    if quantised or (folder / "quantize_config.json").exists():
-        method = (quantised or {}).get("quant_method") or ("gptq" if quantised is None else "of some kind")
+    if method := quantised_by(folder):
         cure = "give the checkpoint it was made from (qlora quantises by itself)"
         yield f"its weights are quantised already ({method}, says config.json): it can be neither trained nor compared; {cure}"
     if config.get("is_encoder_decoder"):
@@ -202,6 +204,23 @@ def _config_faults(folder: Path) -> Iterator[str]:
         yield "config.json names no model_type, so nothing says which architecture it is; take config.json from the original"
 
 
+def quantised_by(folder: Path) -> str:
+    """How a folder's weights are quantised, as its configuration says; empty where they are not."""
+    config = _read(folder / "config.json")
+    text = config.get("text_config") or {}
+    quantised = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
+    if quantised:
+        return str(quantised.get("quant_method") or "of some kind")
+    return "gptq" if (folder / "quantize_config.json").exists() else ""
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer of its own."""
+    vocabulary = any((folder / name).exists() for name in VOCABULARIES) or any(folder.glob("*.tiktoken"))
+    alone = "tokenizer_class" in _read(folder / "tokenizer_config.json")  # of bytes, say, which needs no vocabulary
+    return vocabulary or alone
+
+
 def _tokenizer_faults(folder: Path) -> Iterator[str]:
     """Tokenizers without a vocabulary, or with broken files."""
     present = [folder / name for name in (*VOCABULARIES, *BESIDE)]
@@ -209,9 +228,7 @@ def _tokenizer_faults(folder: Path) -> Iterator[str]:
     for file in present:
         if fault := _broken(file):
             yield f"{file.name} {fault}"
-    vocabulary = any((folder / name).exists() for name in VOCABULARIES) or any(folder.glob("*.tiktoken"))
-    alone = "tokenizer_class" in _read(folder / "tokenizer_config.json")  # of bytes, say, which needs no vocabulary
-    if not vocabulary and not alone:
+    if not has_tokenizer(folder):
         cure = "save the tokenizer into the folder (AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER))"
         yield f"no tokenizer: the folder has none of {', '.join(VOCABULARIES)}; {cure}"
 

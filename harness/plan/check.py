@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.errors import faults_of
 from harness.plan.deepspeed import zero_of
 from harness.plan.gpus import find_gpu
+from harness.plan.measured import read_measured
 from harness.plan.values import devices_of, parse_limits
 from harness.store.question import RESERVED
 from harness.text.answer_metrics import read_metrics
@@ -74,9 +75,12 @@ def faults_of_plan(plan: Plan) -> list[str]:
     except ValueError as error:
         faults.append(f"domain_metric: {error}")
     faults += device_faults(plan)
-    if len(plan.tests) != len(plan.sources):
+    faults += faults_of(read_measured, plan.measured or "")
+    if plan.recipe_texts and not plan.sources:
+        faults.append("data is empty; name a file to train on, or leave recipes empty too and give MEASURED=")
+    if len(plan.tests) != len(plan.sources) and plan.sources:
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
-    if not plan.recipe_texts:
+    if not plan.recipe_texts and not plan.measured:
         faults.append("recipes is empty; name at least one, such as sft")
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]

@@ -17,6 +17,7 @@ from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
 from harness.files.formats import HUB_ID
 from harness.models.checkpoint_files import check_files
+from harness.plan.measured import read_measured
 from harness.plan.values import parse_budget
 from harness.recipes.recipe_text import all_recipe_faults
 from harness.text.rules import read_format, read_rules
@@ -42,6 +43,9 @@ def early_faults(plan: Plan) -> list[str]:
             faults += unnameable(source) or absent(source)
     if plan.model is not None:
         faults += unnameable(plan.model) or _model_faults(plan.model)
+    places = [] if faults_of(read_measured, plan.measured or "") else [p for row in plan.measured_models for p in row.places]
+    for place in places:
+        faults += unnameable(place) or _measured_faults(place)
     for name in plan.suite_names:
         faults += unnameable(name) or _suite_faults(name)
     if plan.rules is not None:
@@ -97,6 +101,13 @@ def _model_faults(model: str) -> list[str]:
     if not HUB_ID.fullmatch(model) or model.startswith("."):
         return [f"model '{model}' does not exist; give the folder of a Hugging Face checkpoint, or a hub id"]
     return []
+
+
+def _measured_faults(place: str) -> list[str]:
+    """Says of a measured model that there is no such place; what stands there is for harness/measured/."""
+    if Path(place).expanduser().exists() or (HUB_ID.fullmatch(place) and not place.startswith(".")):
+        return []
+    return [f"measured '{place}' does not exist; give the folder of a checkpoint, adapter or run, or a hub id"]
 
 
 def _suite_faults(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
         )
         del given[key]
     for key, value in given.items():
-        given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
+        if isinstance(value, list) and key in ("recipes", "suites"):
+            given[key] = " ".join(value)
+        elif isinstance(value, list) and key == "measured":
+            given[key] = shlex.join(value)
         wanted = str(fields[key].type).split(" | ")[0]
         if wanted == "float" and isinstance(given[key], int):
             given[key] = float(given[key])
@@ -78,7 +82,7 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
 
 def _default_name(plan: Plan) -> str:
     """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
-    stem = "+".join(Path(source).stem for source in plan.sources)
+    stem = "+".join(Path(source).stem for source in plan.sources) or "measured"
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
         stem = f"{stem}-{model}"
@@ -94,9 +98,10 @@ def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
     changes: dict[str, Any] = {}
-    found = [_bundled(Path(home.data), *names) for names in zip(plan.sources, plan.tests, strict=True)]
+    pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()
+    found = [_bundled(Path(home.data), *names) for names in pairs]
     changes["data"] = ",".join(source for source, _ in found)
-    if any(test for _, test in found):
+    if found and any(test for _, test in found):
         changes["test"] = ",".join(test or "" for _, test in found)
     if plan.model is None:
         changes["model"] = home.model

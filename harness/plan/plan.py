@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.plan.measured import AskedModel, read_measured
 from harness.store.opening import exists, test_files
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
@@ -53,6 +54,11 @@ class Plan:
     model: str | None = option(None, "hub id or folder; default: the embedded base")
     recipes: str = option(
         DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
+    )
+    measured: str | None = option(
+        None,
+        "models tuned elsewhere, as rows of their own track: name=PLACE, several separated by spaces; a place is a folder, hub"
+        " id, adapter or run of a store; name=a,b for seeds of one recipe (docs/measure.md)",
     )
     budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
@@ -131,24 +137,30 @@ class Plan:
     # Report: what it chooses by, and where curves are shown.
     require: str | None = option(
         None,
-        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
+        "limits of the recipe that the report chooses, and of `lethe measure --gate`: any of loss=5 (points) retention=95"
+        " family=10 (points that no family may lose) seconds=600 memory=16GB",
     )
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
     @property
     def sources(self) -> list[str]:
-        """The data files, in the order of training."""
-        return _listed(self.data)
+        """The data files, in the order of training; none where nothing is trained and the domain is not measured."""
+        return _listed(self.data) if self.data else []
 
     @property
     def tests(self) -> list[str | None]:
-        """A test file for each data file, or None."""
+        """A test file for each data file, or None; test files alone where there are no data files."""
         return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
 
     @property
     def test_paths(self) -> list[str]:
         """Every test file of every data file."""
         return [file for test in self.tests if test for file in test_files(test)]
+
+    @property
+    def measured_models(self) -> tuple[AskedModel, ...]:
+        """The models tuned elsewhere. Raises PlanError where they cannot be read."""
+        return read_measured(self.measured) if self.measured else ()
 
     @property
     def recipe_texts(self) -> list[str]:

@@ -14,7 +14,7 @@ from harness.plan.plan import Plan
 PATH = ROOT / "lethe" / "api.py"
 PATHS = ("data", "test", "model", "general", "rules", "answer_format", "deepspeed", "out", "tensorboard")
 """Options that may be given as paths too."""
-LISTS = ("recipes", "suites")
+LISTS = ("recipes", "measured", "suites")
 """Options that may be given as lists too."""
 HEAD = '''"""The Python API. Written by `make docs` from the fields of harness/plan/plan.py; change those, not this."""
 

@@ -20,6 +20,8 @@ class Limits:
     """Points of the chance-corrected general score that may be lost; the worse end of the 95 % interval counts."""
     retention: float | None = None
     """Per cent of the base's general ability that must surely be kept: the lower end of the interval counts."""
+    family: float | None = None
+    """Points of the chance-corrected score that the family which lost most may have lost; likewise."""
     seconds: float | None = None
     """Device-seconds of one training, at most."""
     memory: float | None = None
@@ -39,7 +41,7 @@ def parse_limits(text: str) -> Limits:
         match = re.fullmatch(pattern, value.lower())
         if name not in Limits.__dataclass_fields__ or name in amounts or match is None:
             raise ValueError(
-                "require takes loss=POINTS, retention=PERCENT, seconds=S and memory=SIZE, each once at most,"
+                "require takes loss=POINTS, retention=PERCENT, family=POINTS, seconds=S and memory=SIZE, each once at most,"
                 f" as in 'loss=5 seconds=600 memory=16GB'; '{part}' is none"
             )
         amounts[name] = float(match[1]) * BYTES[match[2] or ""]

@@ -22,6 +22,7 @@ from harness.report.tables.forgetting_kinds import kind_table
 from harness.report.tables.item_flips import flip_table, item_table
 from harness.report.tables.main_table import full_table, latex, markdown, reading_table, records
 from harness.report.verdict.cautions import Caution, cautions
+from harness.report.verdict.model_card import section
 from harness.report.verdict.terminal import show, shown
 from harness.report.verdict.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
 from harness.store.comparisons import read_comparison
@@ -84,6 +85,8 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         "report.html": page(summary, plots),
         "verdict.json": verdict_record(verdict, warned),
     }
+    if summary.measured:
+        files["card.md"] = _card_section(summary, table, warned)
     if references := bibtex(summary):
         files["references.bib"] = references
     if summary.stages:
@@ -97,3 +100,11 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     for name, content in files.items():
         write_atomic(folder / name, content)
     return Report(folder, table, verdict, warned, [folder / name for name in files], summary)
+
+
+def _card_section(summary: Summary, table: pd.DataFrame, warned: list[Caution]) -> str:
+    """Return card.md: what models tuned elsewhere can paste into their cards."""
+    rows = [row.name for row in summary.measured if row.done]
+    lines = [{str(column): value for column, value in line.items()} for line in table.to_dict("records")]
+    warnings = [caution.text for caution in warned if not caution.rows or set(caution.rows) & set(rows)]
+    return section(summary.record, [line for line in lines if line["row"] in rows], warnings)

@@ -17,6 +17,7 @@ from harness.models.base_model import read_weights, save_model, save_weights, we
 from harness.models.device_memory import PeakMemory, ran_out_of_memory
 from harness.plan.load import portable
 from harness.recipes.hooks import ask
+from harness.runs.measured import measure
 from harness.runs.monitor import Monitor
 from harness.runs.run_scores import Events, Scoring
 from harness.setup.evaluations import Evaluation
@@ -75,8 +76,11 @@ def _looks(spec: RunSpec) -> list[float]:
 
 
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
-    evaluator = Scoring(spec, material, folder, evaluation)
     try:
+        if spec.tuned is not None:
+            measure(spec, spec.tuned, material, folder, evaluation.of(spec.tuned), events)
+            return
+        evaluator = Scoring(spec, material, folder, evaluation)
         found = folder.status == "done" and folder.has_models(spec.models)
         if not found or not (evaluator.complete or folder.weights.exists()):
             evaluator.forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -21,16 +21,18 @@ from harness.evaluation.drift import Base
 from harness.evaluation.evaluator import Evaluator, headline
 from harness.evaluation.free_answers import Outputs, open_prompts
 from harness.files.records import Record
+from harness.measured.tuned import Tuned
 from harness.models.base_model import copied, own_weights
 from harness.models.placement import placed
 from harness.setup.material import Material
 from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
-from harness.setup.specs import fingerprint
+from harness.setup.specs import RunSpec, fingerprint
 from harness.store.journal import Journal
 from harness.store.schema import key_of
 from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
 from harness.tasks.subset import without
 from harness.tasks.suites import EvalTask, load_suite
+from harness.tokens.chat_template import ChatTemplate
 from harness.training.protocol import TrainingData
 
 CURVE = {"domain": 100, "general": 200, "drift": 50}
@@ -55,13 +57,19 @@ class EvaluationPlan:
     notes: tuple[str, ...]
     keep: bool
     """Whether full weights stay in the store."""
+    apart: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Hash of a model tuned elsewhere -> the keys of its own evaluations, where it is asked otherwise than the base."""
+
+    def keys_of(self, spec: RunSpec) -> dict[str, str]:
+        """The keys of a run's evaluations."""
+        return self.apart.get(spec.tuned.hash, self.keys) if spec.tuned else self.keys
 
     @classmethod
     def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
-        kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
+        kinds: tuple[str, ...] = ("final", *(("path",) if material.recipes else ()), *(("dev",) if material.plan.tune else ()))
         kinds += ("stages",) if len(material.stages) > 1 else ()
         evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         doing("checking held-out losses against the model's own")
@@ -80,7 +88,8 @@ class EvaluationPlan:
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
         keys = {kind: one.key for kind, one in counted(evaluators.items(), "hashing what is asked")} | probed
-        return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
+        apart = {model.tuned.hash: _keys_apart(material, model.tuned) for model in material.measured if model.tuned.own}
+        return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep, apart)
 
     def open(self, material: Material) -> Evaluation:
         """In a run's own process: the evaluators, and a model to put weights in."""
@@ -90,14 +99,20 @@ class EvaluationPlan:
 class Evaluation:
     """Evaluators over one loaded model; each is built when it is first asked for."""
 
-    def __init__(self, plan: EvaluationPlan, material: Material):
-        self.plan, self.material = plan, material
-        self.keys, self.keep = plan.keys, plan.keep
+    def __init__(self, plan: EvaluationPlan, material: Material, tuned: Tuned | None = None):
+        """`tuned`: a model tuned elsewhere that is asked otherwise than the base."""
+        self.plan, self.material, self.tuned = plan, material, tuned
+        self.keys, self.keep = plan.apart[tuned.hash] if tuned else plan.keys, plan.keep
         self._evaluators: dict[str, Any] = {}
+
+    def of(self, tuned: Tuned) -> Evaluation:
+        """What asks a model tuned elsewhere: this, or evaluators of its own where its tokens or its template differ."""
+        return Evaluation(self.plan, self.material, tuned) if tuned.own else self
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
-        self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
+        trained = {torch.float32, getattr(torch, str(self.material.plan.precision))} if self.material.recipes else set()
+        self.material.base.hold(*trained, self.dtype)
         for kind in self.keys:
             self.evaluator(kind)
         if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
@@ -140,11 +155,19 @@ class Evaluation:
             elif kind == "probe":
                 self._evaluators[kind] = self.evaluator("final").general_only()
             elif kind == "quality":
-                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, lambda: self.base)
+                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, self._reference)
+            elif self.tuned:
+                material = _material_of(self.material, self.tuned)
+                self._evaluators[kind] = _evaluator(kind, material, self._reference, load_tasks(material))
             else:
                 tasks = load_tasks(self.material) if kind in ("final", "stages") else []
                 self._evaluators[kind] = _evaluator(kind, self.material, lambda: self.base, tasks)
         return self._evaluators[kind]
+
+    @property
+    def _reference(self) -> Base | None:
+        """What gives the base; None where distances from it have no meaning."""
+        return (lambda: self.base) if self.tuned is None or self.tuned.kinship.has_distance else None
 
     def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
         """What methods may decide by: gives a scorer of any model on the general dev items."""
@@ -165,6 +188,20 @@ class Evaluation:
     def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None) -> Any:
         """Item scores of a model; what the journal knows is not computed again."""
         return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
+
+
+def _material_of(material: Material, tuned: Tuned) -> Material:
+    """The same material as a model tuned elsewhere reads it: its tokens, its template, its context."""
+    assert tuned.own is not None
+    template = ChatTemplate(tuned.own.tokenizer, thinking=material.template.thinking)
+    return replace(material, base=tuned.own, template=template)
+
+
+def _keys_apart(material: Material, tuned: Tuned) -> dict[str, str]:
+    """The keys of a model's own evaluations; what it cannot be asked is said now."""
+    plan = EvaluationPlan({}, [], (), False, {tuned.hash: {}})
+    evaluation = Evaluation(plan, material, tuned)
+    return {kind: evaluation.evaluator(kind).key for kind in ("final", "quality")}
 
 
 def domain_of(material: Material) -> list[EvalTask]:
@@ -257,7 +294,7 @@ def _words(text: Any) -> str:
     return " ".join(str(text).casefold().split())
 
 
-def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask]) -> Evaluator:
+def _evaluator(kind: str, material: Material, base: Base | None, tasks: list[EvalTask]) -> Evaluator:
     """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
     the general ones of these; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
@@ -280,7 +317,7 @@ def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask])
     return Evaluator(tasks, template, material.base.tokenizer, **options)
 
 
-def _outputs(final: Evaluator, material: Material, base: Base) -> Outputs:
+def _outputs(final: Evaluator, material: Material, base: Base | None) -> Outputs:
     """Free answers to some of the prompts that the final evaluation asks."""
     prompts = open_prompts(final.tasks, material.dataset.test, material.template)
     return Outputs(prompts, final, base, material.base.max_length)

@@ -47,7 +47,8 @@ def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool
         return False
     if folder.status != "done":
         return True
-    return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
+    keys = evaluation.keys_of(spec)
+    return folder.has_models(spec.models) and all(folder.has_scores(kind, keys[kind]) for kind in spec.kinds)
 
 
 def kept_rows(
@@ -64,7 +65,11 @@ def kept_rows(
     entries = [entry for entry in entries if entry["role"] not in WITHOUT_MODEL]  # made anew each time
     kept: list[RunSpec] = []
     left_out: list[str] = []
+    unasked: list[str] = []
     for entry in entries:
+        if entry["role"] == "measured":
+            unasked.append(entry["row"])
+            continue
         spec = _spec_now(entry, material, allowed)
         if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
             kept.append(spec)
@@ -76,7 +81,7 @@ def kept_rows(
         specs=tuple(kept),
         recipes=tuple(text for text in texts if _row_of(text) in rows),
         trials=tuple(trial for trial in earlier.get("trials") or [] if trial["row"] in rows),
-        notes=_notes(left_out),
+        notes=(*_notes(left_out), *_notes_on_measured(unasked)),
     )
 
 
@@ -96,6 +101,14 @@ def _row_of(text: str) -> str | None:
         return parse_recipe(text).row
     except PlanError:
         return None
+
+
+def _notes_on_measured(rows: Sequence[str]) -> tuple[str, ...]:
+    """What is said of models tuned elsewhere that are not named again: their folders may hold something else by now."""
+    if not rows:
+        return ()
+    names = ", ".join(dict.fromkeys(rows))
+    return (f"Left out, as `measured` does not name them this time: {names}. Their scores are kept: naming them is quick.",)
 
 
 def _notes(rows: Sequence[str]) -> tuple[str, ...]:

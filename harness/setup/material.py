@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from harness.contract import Example
 from harness.data.contamination import Found
 from harness.data.held_out import Family
 from harness.data.split import Dataset, joined, load_stages
+from harness.data.tested_only import tested_only
 from harness.decoding.open_model import open_base
 from harness.doing import doing
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record, read_records
+from harness.measured.tuned import Tuned, open_tuned
 from harness.models.base_model import BaseModel, architecture_of
 from harness.models.kernels import kernels_of
 from harness.models.packed_attention import attention_span, check_packing, reads_rows_of
@@ -48,6 +50,18 @@ SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 
 @dataclass(frozen=True)
+class MeasuredModel:
+    """A model that is a row without being trained here."""
+
+    row: str
+    role: str
+    """`measured`; `control` where it is the base, opened as the others are."""
+    seed: int
+    """Place among the models of its row."""
+    tuned: Tuned
+
+
+@dataclass(frozen=True)
 class Material:
     """Everything that the runs of a plan share."""
 
@@ -71,6 +85,8 @@ class Material:
     """Suite items whose wording stands in what is trained on; what they exclude is not evaluated."""
     families: tuple[Family, ...] = ()
     """What the general families have in common with the general pool."""
+    measured: tuple[MeasuredModel, ...] = ()
+    """Models tuned elsewhere; where nothing is trained the base itself is among them, as the control."""
 
     @property
     def training(self) -> Training:
@@ -128,8 +144,7 @@ def gather(plan: Plan) -> Material:
     doing(f"reading and hashing the model {plan.model}")
     base = attempt(open_base, plan.model)
     text = plan.mode == "cpt"
-    doing(f"reading {plan.data}, and looking for records that are alike")
-    stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
+    stages = attempt(_read_stages, plan)
     unread: list[str] = []
     general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
@@ -138,10 +153,11 @@ def gather(plan: Plan) -> Material:
     kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
     if plan.deepspeed:
         faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
+    measured = tuple(_measured(plan, base, faults)) if base and not faults else ()
     raise_faults(faults or recipe_faults(base, recipes))
     plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
     raise_faults(device_faults(plan))  # of what the GPU's size chose
-    plan = _packed_where_exact(plan, base)
+    plan = _packed_where_exact(plan, base) if recipes else plan
     pool, general_dev = _split_general(plan, general)
     dataset = joined(stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
@@ -162,12 +178,65 @@ def gather(plan: Plan) -> Material:
         *left_out,
         *_not_the_base(chosen),
         *_not_saved(plan, chosen),
+        *_of_measured(plan, measured),
     ]
     if plan.gpus_per_run < 1:
         notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(
-        plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
+        plan,
+        base,
+        template,
+        dataset,
+        tuple(stages),
+        tuple(pool),
+        tuple(general_dev),
+        data,
+        chosen,
+        budget,
+        tuple(notes),
+        measured=measured,
     )
+
+
+def _read_stages(plan: Plan) -> list[Dataset]:
+    """Return the plan's data files, split; where it has none, its test records alone."""
+    accept = "text" if plan.mode == "cpt" else "chat"
+    if not plan.sources:
+        return [tested_only(plan.test, accept)]
+    doing(f"reading {plan.data}, and looking for records that are alike")
+    return load_stages(plan.sources, plan.tests, accept=accept)
+
+
+CONTROL = "zero budget"
+"""Row of the control."""
+
+
+def _measured(plan: Plan, base: BaseModel, faults: list[str]) -> Iterator[MeasuredModel]:
+    """Yield the models tuned elsewhere; the base too where nothing is trained, since there is no other control then."""
+    if not plan.recipe_texts:
+        yield MeasuredModel(CONTROL, "control", 0, open_tuned(base.path, base))
+    for asked in plan.measured_models:
+        for seed, place in enumerate(asked.places):
+            doing(f"reading and hashing {place}")
+            try:
+                tuned = open_tuned(place, base)
+            except PlanError as error:
+                faults.extend(error.faults)
+                continue
+            yield MeasuredModel(asked.row, "measured", seed, tuned)
+
+
+def _of_measured(plan: Plan, measured: Sequence[MeasuredModel]) -> list[str]:
+    """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
+    rows = [model for model in measured if model.role == "measured"]
+    notes = [f"{model.row}: {note}" for model in rows for note in model.tuned.notes]
+    if rows and plan.sources and not plan.test:
+        names = ", ".join(dict.fromkeys(model.row for model in rows))
+        notes.append(
+            f"Whether {names} saw the domain's test records in training is not known here: the records were split from"
+            " the data file. Give test records that nothing was trained on (TEST=)."
+        )
+    return notes
 
 
 def _thinks(records: Sequence[Record]) -> bool:
@@ -257,7 +326,7 @@ def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tup
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:
             chosen.append(recipe)
-    if not chosen:
+    if notes and not chosen:
         raise PlanError(*notes)
     return tuple(chosen), tuple(notes)
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from harness.contract import Example
+from harness.measured.tuned import Tuned
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.plan import Plan
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
-from harness.setup.material import Material
+from harness.setup.material import CONTROL, Material, MeasuredModel
 from harness.store.schema import PROTOCOL, key_of
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
@@ -34,7 +35,7 @@ class RunSpec:
 
     row: str
     role: str
-    """`base`, `control` (zero budget), `untrained` (zero budget, wrapped) or `recipe`."""
+    """`base`, `control` (zero budget), `untrained` (zero budget, wrapped), `recipe` or `measured` (tuned elsewhere)."""
     track: str
     seed: int
     recipe: str
@@ -48,6 +49,8 @@ class RunSpec:
     """The evaluations it must have: `REPORTED`, or `dev` for a trial of a tuning, which never sees a test item."""
     models: tuple[float, ...]
     """Fractions of the budget at which it saves a model."""
+    tuned: Tuned | None = None
+    """What is scored, where nothing is trained: a model tuned elsewhere."""
 
     @property
     def key(self) -> str:
@@ -62,13 +65,22 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     """
     plan = material.plan
     assert plan.seeds is not None
-    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
+    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0)]
+    if material.recipes:
+        specs.append(spec_of(material, CONTROL, "control", PLAIN, 0, 0.0))
     for text in dict.fromkeys(filter(None, map(unlike_base, material.recipes))):
         specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
     for recipe in material.recipes:
         chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
         specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
-    return specs
+    return [*specs, *(measured_spec(material, model) for model in material.measured)]
+
+
+def measured_spec(material: Material, model: MeasuredModel) -> RunSpec:
+    """Return the spec of a model that is scored and not trained; its question is which model it is."""
+    spec = spec_of(material, model.row, "base", PLAIN, model.seed, 0.0, REPORTED[:-1])
+    question = spec.question | {"role": model.role, "measured": model.tuned.hash}
+    return dataclasses.replace(spec, role=model.role, track="measured", question=question, tuned=model.tuned)
 
 
 def rate_of(material: Material, recipe: Recipe) -> float:
@@ -86,7 +98,7 @@ def spec_of(
     """
     plan, data = material.plan, material.training_data
     reported = not kinds
-    kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
+    kinds = kinds or (REPORTED[:-1] if plan.final_only or not material.recipes else REPORTED)
     packed = material.training.pack_length if recipe.packs else None
     training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe), pack_length=packed)
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}

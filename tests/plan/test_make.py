@@ -34,6 +34,8 @@ def test_every_option_of_the_plan_is_a_make_variable(target):
 
 def test_what_is_not_given_is_not_passed_on():
     assert commands("compare", DATA="finance.json") == ["compare", "--data", "finance.json"]
+    assert commands("diff", A="one run", B="two") == ["diff", "one run", "two"]
+    assert commands("diff", A="one", B="two", TO="there") == ["diff", "one", "two", "--to", "there"]
     assert commands("check", OUT="there", ONLY="sft lora") == ["check", "--only", "sft lora", "--out", "there"]
 
 

@@ -34,7 +34,7 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     found = {}
     for row in summary.rows:
         gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
-        if row.done and row.role in ("base", "recipe") and gain.known and change.known:
+        if row.done and (row.moved or row.role == "base") and gain.known and change.known:
             found[row.name] = (gain.value, change.value)
     return found
 
@@ -45,7 +45,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     if len(found) < 2:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
-    looks = marks([row.name for row in summary.recipes])
+    looks = marks([row.name for row in summary.moved])
     _ways(axes, summary, looks)
     for name, (x, y) in found.items():
         look = looks.get(name, {"color": INK, "marker": "*"})
@@ -100,7 +100,7 @@ def tuning(summary: Summary) -> Plot | None:
     if table.empty:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
-    looks = marks([row.name for row in summary.recipes])
+    looks = marks([row.name for row in summary.moved])
     for name, part in table.groupby("row", sort=False):
         axes.plot(part["gain"], part["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
         chosen = part[part["selected"]]
@@ -122,7 +122,7 @@ def curves(summary: Summary) -> Plot | None:
     if table.empty:
         return None
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
-    looks = marks([row.name for row in summary.recipes])
+    looks = marks([row.name for row in summary.moved])
     for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
         for name, part in table.groupby("row", sort=False):
             look = looks.get(str(name), {"color": INK, "marker": "*"})
@@ -145,7 +145,7 @@ def curves(summary: Summary) -> Plot | None:
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
     """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
-    rows = [row.name for row in summary.recipes if row.done]
+    rows = [row.name for row in summary.moved if row.done]
     cells = {}
     for kind in ("family", "channel"):
         for name in summary.names(f"change:{kind}:"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Advice:
     others: tuple[str, ...]
     """The other recipes that gain and keep the limits, the highest gain first."""
     out: dict[str, tuple[str, ...]]
-    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `time`, `memory`."""
+    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `family`, `time`, `memory`."""
     shares: dict[str, float]
     """Share of joint bootstrap draws in which the rule takes each recipe, `NOBODY` included; the most frequent first."""
     apart: tuple[str, ...]
@@ -85,6 +85,8 @@ def advise(summary: Summary, limits: Limits | None = None, track: str | None = N
 def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: Limits) -> Advice:
     """The rule's choice among these rows of an analysis."""
     point, margins = _point(analysis, names), _margins(analysis, names)
+    if limits.family is not None:
+        margins = replace(margins, family=np.array([_worst_end(analysis, name) for name in names]))
 
     # The choice of the table, and the same choice in every draw.
     place = int(rule.chosen(point, margins, costs, limits)[0])
@@ -178,6 +180,13 @@ def _margins(analysis: Analysis, names: Sequence[str]) -> rule.Margins:
     return rule.Margins(*(np.array(part, float) for part in (*below, *apart)))
 
 
+def _worst_end(analysis: Analysis, row: str) -> float:
+    """The lowest lower end of any family's change; NaN where none has enough items to tell."""
+    changes = [analysis.estimate(name, row) for name in analysis.point if name.startswith("change:family:")]
+    ends = [change.value - _below(change) for change in changes if change.known]
+    return min(ends, default=np.nan)
+
+
 def _below(estimate: Estimate) -> float:
     """How far an interval reaches below its number; without end where a handful of items is behind it."""
     return estimate.value - estimate.low if estimate.n >= FEWEST else np.inf
@@ -202,6 +211,8 @@ def conditions(limits: Limits) -> str:
         parts.append(f"loses at most {number(limits.loss)} points of general score at the worse end of its 95 % interval")
     if limits.retention is not None:
         parts.append(f"keeps at least {number(limits.retention)} % at the lower end of its 95 % interval")
+    if limits.family is not None:
+        parts.append(f"loses at most {number(limits.family)} points of any family, at the worse end too")
     if limits.seconds is not None:
         parts.append(f"takes at most {number(limits.seconds)} device-seconds")
     if limits.memory is not None:

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 TRACKS = {"free": "without general data", "general": "with general data"}
+"""Track of recipes -> what it means. Rows are ranked within one."""
+MEASURED = "measured"
+"""Role and track of models that were tuned elsewhere: their budget is not known, so they are ranked nowhere."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Row:
     @property
     def done(self) -> bool:
         return bool(self.seeds)
+
+    @property
+    def moved(self) -> bool:
+        """Whether a model was tuned for it, here or elsewhere."""
+        return self.role in ("recipe", MEASURED)
 
     @property
     def finished(self) -> list[dict[str, Any]]:
@@ -70,7 +78,7 @@ def rows_of(runs: Iterable[dict[str, Any]]) -> list[Row]:
         grouped.setdefault(run["row"], []).append(run)
     order = {"base": 0, "constant": 1, "guess": 1, "control": 1, "untrained": 1}
     rows = [_row(name, entries) for name, entries in grouped.items()]
-    return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
+    return sorted(rows, key=lambda row: (order.get(row.role, 2), (*TRACKS, MEASURED).index(row.track)))
 
 
 def _row(name: str, runs: list[dict[str, Any]]) -> Row:
@@ -86,6 +94,6 @@ def _row(name: str, runs: list[dict[str, Any]]) -> Row:
     reasons = [
         f"seed {run['seed']}: {dig(run, 'status_record', 'reason') or 'no reason was recorded'}" for run in bad
     ]  # fmt: skip
-    track = first.get("track") if first.get("track") in TRACKS else "free"
+    track = first.get("track") if first.get("track") in (*TRACKS, MEASURED) else "free"
     seeds, keys = tuple(run["seed"] for run in done), tuple(run["key"] for run in runs)
     return Row(name, first.get("role", "recipe"), str(track), status, tuple(reasons), seeds, keys, tuple(runs))

@@ -37,6 +37,8 @@ class Margins:
     """[i, j]: recipe i is separated from j, and gains more, where its gain is higher by more than this."""
     change_apart: np.ndarray
     """The same of the general change."""
+    family: np.ndarray | None = None
+    """Lower end of the change of the family that lost most, (R,), in points; None where no limit asks for it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> di
         found["loss"] = ~(scores.change - margins.change >= -limits.loss)
     if limits.retention is not None:
         found["retention"] = ~(scores.kept - margins.kept >= limits.retention)
+    if limits.family is not None:
+        worst = np.full(scores.gain.shape[1], np.nan) if margins.family is None else margins.family
+        found["family"] = ~(worst >= -limits.family) & np.ones_like(scores.gain, bool)
     if limits.seconds is not None:
         found["time"] = ~(costs.seconds <= limits.seconds) & np.ones_like(scores.gain, bool)
     if limits.memory is not None:

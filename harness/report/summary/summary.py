@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.summary.curves import Curves, read_curves
-from harness.report.summary.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
+from harness.report.summary.rows import MEASURED, TRACKS, Row, base_of, constant_of, dig, rows_of
 from harness.report.summary.stages import Stages, read_stages
 from harness.report.summary.trials import read_trials
 from harness.stats import claims
@@ -80,6 +80,16 @@ class Summary:
     @property
     def recipes(self) -> list[Row]:
         return [row for row in self.rows if row.role == "recipe"]
+
+    @property
+    def moved(self) -> list[Row]:
+        """The recipes, and the models that were tuned elsewhere."""
+        return [row for row in self.rows if row.moved]
+
+    @property
+    def measured(self) -> list[Row]:
+        """The models that were tuned elsewhere."""
+        return [row for row in self.rows if row.role == MEASURED]
 
     def track(self, name: str) -> list[Row]:
         return [row for row in self.recipes if row.track == name]

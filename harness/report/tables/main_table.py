@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.summary.recommend import advise
-from harness.report.summary.rows import Row
+from harness.report.summary.rows import MEASURED, Row
 from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
@@ -135,6 +135,8 @@ def costs(row: Row) -> dict[str, float]:
 def tuning(summary: Summary, row: Row) -> str:
     """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
     own = trials_of(summary, row)
+    if row.role == MEASURED:
+        return "budget unknown"
     if row.role != "recipe":
         return MISSING
     chosen = own.loc[own["selected"], "recipe"]
@@ -156,7 +158,7 @@ def reading_table(summary: Summary) -> pd.DataFrame:
 def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     change, cost = summary.estimate("change", row.name), costs(row)
     worst = summary.worst_family(row.name) if row.done else None
-    line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
+    line = {"row": row.name, "track": row.track if row.moved else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
     if summary.constant:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))

@@ -194,6 +194,8 @@ def _counts(summary: Summary) -> list[Caution]:
     """Few items."""
     found = []
     for quantity, (group, few) in FEW.items():
+        if quantity == "gain" and not summary.record["plan"].get("data", True) and not summary.record["plan"].get("test"):
+            continue  # the domain was not asked for
         n = max((summary.estimate(quantity, row.name).n for row in summary.rows), default=0)
         coarse = _coarsest(summary, quantity)
         seen = f" The comparisons here resolve {points(coarse)} points at best." if np.isfinite(coarse) else ""
@@ -206,7 +208,7 @@ def _counts(summary: Summary) -> list[Caution]:
 
 
 def _coarsest(summary: Summary, quantity: str) -> float:
-    detectable = [summary.estimate(quantity, row.name).detectable for row in summary.recipes]
+    detectable = [summary.estimate(quantity, row.name).detectable for row in summary.moved]
     known = [value for value in detectable if np.isfinite(value) and value > 0]
     return min(known) if known else np.nan
 
@@ -239,7 +241,7 @@ def _seeds(summary: Summary) -> list[Caution]:
 
 
 def _untuned(summary: Summary) -> list[Caution]:
-    if not summary.trials.empty:
+    if not summary.trials.empty or not summary.recipes:
         return []
     return [Caution("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")]
 
@@ -263,7 +265,7 @@ RULES: tuple[Callable[[Summary], list[Caution]], ...] = (
 
 
 def _finished(summary: Summary) -> list[Row]:
-    return [row for row in summary.recipes if row.done]
+    return [row for row in summary.moved if row.done]
 
 
 def _names(said: Sequence[str]) -> str:

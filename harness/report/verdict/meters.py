@@ -99,7 +99,7 @@ def other_meter(summary: Summary) -> OtherMeter:
     early, late = _read(found, fractions), _read(found, dict.fromkeys(fractions, 1.0))
     names, limits = list(fractions), limits_of(summary)
     same = Costs(np.full(len(names), amount), np.full(len(names), np.nan))
-    limits = replace(limits, seconds=None, memory=None)
+    limits = replace(limits, family=None, seconds=None, memory=None)
     then, now = advice_of(early, names, same, limits), advice_of(late, names, same, limits)
     readings = tuple(
         Reading(row, spent[row.name], fractions[row.name], early.estimate("gain", row.name), early.estimate("change", row.name))

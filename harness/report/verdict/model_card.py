@@ -109,3 +109,39 @@ def _kept(line: Mapping[str, Any]) -> str:
 def _shown(line: Mapping[str, Any], column: str) -> str:
     value, low, high = (points(_number(line.get(name))) for name in (column, f"{column} low", f"{column} high"))
     return f"{value} [{low}, {high}]"
+
+
+def _with_interval(line: Mapping[str, Any], column: str) -> str:
+    """A value with its interval, where it has one."""
+    has_interval = math.isfinite(_number(line.get(f"{column} low")))
+    return _shown(line, column) if has_interval else number(_number(line.get(column)))
+
+
+def section(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()) -> str:
+    """Return a section to paste into the card of a model that was tuned elsewhere; of several, one below the other.
+
+    `lines`: rows of table.csv; `warnings`: what the report warns of.
+    """
+    parts = []
+    for line in lines:
+        known = {name: what for name, (_, what) in RESULTS.items() if math.isfinite(_number(line.get(name)))}
+        shown = [(what, _with_interval(line, name)) for name, what in known.items()]
+        suites = ", ".join(suite["name"] for suite in record.get("suites") or [])
+        items = sum(int(suite["items"]) for suite in record.get("suites") or [])
+        parts += [
+            f"## What tuning changed: {visible(line['row'])}",
+            "",
+            f"Measured by Lethe against `{visible(record['model']['name'])}` on {items:,} items ({visible(suites)}), paired"
+            " item by item.",
+            "",
+            "| measure | value [95 % interval] |",
+            "|---|---|",
+            *(f"| {what} | {value} |" for what, value in shown),
+            "",
+            f"- Models of this row: {int(_number(line.get('seeds')) or 1)}. With one, the intervals cover the choice of items,"
+            " not another training.",
+            f"- Protocol {record['protocol']}; base weights {record['model']['hash']}, runs {visible(line.get('keys'))}.",
+            *(f"- {visible(warning, None)}" for warning in warnings),
+            "",
+        ]
+    return "\n".join(parts)

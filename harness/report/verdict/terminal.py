@@ -71,7 +71,7 @@ def _table(summary: Summary, width: int) -> Table:
 
 def _cells(summary: Summary, row: Row) -> dict[str, Text]:
     recipe = row.role == "recipe"
-    worst = summary.worst_family(row.name) if row.done and recipe else None
+    worst = summary.worst_family(row.name) if row.done and row.moved else None
     lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     texts = {

@@ -23,6 +23,7 @@ from harness.report.summary.recommend import (
 )
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
+from harness.report.verdict.elsewhere import differing, measured_sentences
 from harness.report.verdict.meters import other_meter
 from harness.stats.analysis import MARGIN
 from harness.stats.claims import does_not_forget
@@ -53,6 +54,9 @@ def verdict_of(summary: Summary) -> Verdict:
     limits = limits_of(summary)
     rule = rule_sentence(limits)
     done = [row for row in summary.recipes if row.done]
+    if not done and summary.measured:
+        sentences = measured_sentences(summary)
+        return Verdict(sentences[0], "", details=(*sentences[1:], *differing(summary), *_failed(summary)))
     if not done:
         return Verdict("No recipe ended: there is nothing to judge.", rule)
     if not any(summary.estimate("gain", row.name).known for row in done):
@@ -108,7 +112,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     if advice.row is not None:
         lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
         lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
-    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
+    lines += [*(measured_sentences(summary) if summary.measured else ()), out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
     return tuple(line for line in lines if line)
 
 
@@ -150,7 +154,7 @@ def _alike(summary: Summary, advice: Advice) -> str:
 
 
 def _failed(summary: Summary) -> tuple[str, ...]:
-    bad = [row.name for row in summary.recipes if not row.done]
+    bad = [row.name for row in summary.moved if not row.done]
     return (f"Without numbers, see what failed: {', '.join(map(visible, bad))}.",) if bad else ()
 
 

@@ -1,0 +1,1 @@
+"""Two evaluations that somebody else ran, compared document by document. No torch."""

@@ -1,0 +1,41 @@
+"""What stands in a folder that is to be measured: a checkpoint, quantised or not, a peft adapter, or a run of a store."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from harness.errors import PlanError
+from harness.models.checkpoint_files import check_files, folder_of, has_tokenizer, quantised_by
+from harness.store.runs import RunFolder
+
+
+class Form(StrEnum):
+    """In what form somebody hands over a tuned model."""
+
+    CHECKPOINT = "checkpoint"
+    QUANTISED = "quantised checkpoint, read back"
+    GGUF = "GGUF file, read back"
+    ADAPTER = "adapter"
+    RUN = "run of a store"
+
+
+def form_of(path: str) -> Form:
+    """Return what stands at `path`. Raises PlanError where it is nothing that can be scored, with the cure."""
+    place = Path(path).expanduser()
+    if (place / "run.json").is_file():
+        if not RunFolder(place).weights.is_file():
+            cure = "train it again with a larger keep=, or give the checkpoint that `lethe export` writes"
+            raise PlanError(f"'{path}' is a run whose weights were not kept; {cure}")
+        return Form.RUN
+    if place.is_file() and place.suffix == ".gguf":
+        return Form.GGUF
+    folder = folder_of(path)
+    if (folder / "adapter_config.json").is_file():
+        return Form.ADAPTER
+    if not (folder / "config.json").exists() and len(list(folder.glob("*.gguf"))) == 1:
+        return Form.GGUF
+    if quantised_by(folder):
+        return Form.QUANTISED
+    check_files(path, tokenizer=has_tokenizer(folder))
+    return Form.CHECKPOINT
