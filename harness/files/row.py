@@ -119,7 +119,7 @@ class Row:
         for name, value in self.values.items():
             if name in self.read or name == "id" or not given(value):
                 continue
-            near = nearest(name, [known for known in names if known not in self.values])
+            near = None if name in names else nearest(name, [known for known in names if known not in self.values])
             if near:
                 self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
             elif APART.fullmatch(name) and "choices" in names:
