@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.text.answer_metrics import best
 from harness.text.text_quality import words
-from harness.text.thoughts import split_thoughts, without_thoughts
+from harness.text.thoughts import split_thoughts, unknown_mark
 
 DIRECTIONS = {"thought_words": None}
 
@@ -19,8 +19,9 @@ def thought(output: str, row: Mapping[str, Any]) -> dict[str, float]:
     kept = closed, not empty, and followed by an answer in which no other thought stands; thought_words = its length; right =
     whether the answer has the number asked for, whatever became of the thought.
     """
-    thoughts, answer = split_thoughts(str(row.get("raw", output)))
-    closed = thoughts is not None and without_thoughts(answer) == answer
+    raw = str(row.get("raw", output))
+    thoughts, _ = split_thoughts(raw)
+    closed = thoughts is not None and not unknown_mark(raw)
     said = bool(thoughts and thoughts.strip())
     answered = bool(output.strip())
     scores = {"kept": closed and said and answered, "closed": closed, "answered": answered}
