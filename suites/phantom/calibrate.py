@@ -135,7 +135,8 @@ def forgetting_gates(summary: Summary, rate: float) -> list[Gate]:
 
 def _retention(summary: Summary, row: str, seed: float) -> float:
     """Retention of one seed, per cent: a ratio of means over families of tasks that count, chance-corrected."""
-    kept = summary.analysis.measures.query("kept").set_index(["task", "metric"])
+    analysis: Any = summary.analysis
+    kept = analysis.measures.query("kept").set_index(["task", "metric"])
     own = primary(summary, row, "general").query("seed == @seed").groupby(["task", "metric"])["score"].mean()
     table = kept.join(own.rename("tuned"), how="inner")
     after, before = ((table[name] - table["chance"]) / (1 - table["chance"]) for name in ("tuned", "base"))

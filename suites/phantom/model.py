@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -82,7 +84,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def config(tok: PreTrainedTokenizerFast) -> Qwen3Config:
+def config(tok: Any) -> Qwen3Config:
     """Qwen3 in miniature: grouped-query attention, RMSNorm on queries and keys, tied embeddings."""
     return Qwen3Config(
         vocab_size=VOCABULARY,
@@ -101,7 +103,7 @@ def config(tok: PreTrainedTokenizerFast) -> Qwen3Config:
     )
 
 
-def model(tok: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+def model(tok: Any) -> Qwen3ForCausalLM:
     """A fresh model; seed torch before."""
     net = Qwen3ForCausalLM(config(tok))
     net.generation_config.update(

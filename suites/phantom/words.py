@@ -5,7 +5,7 @@ from __future__ import annotations
 # ruff: noqa: SIM905   word lists read best as text
 import hashlib
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 SEED = 7
@@ -80,7 +80,7 @@ def distinct(make: Callable[[random.Random], str], n: int, rng: random.Random, t
     return out
 
 
-def others(pool: Sequence[str], answer: str, n: int, rng: random.Random) -> list[str]:
+def others(pool: Collection[str], answer: str, n: int, rng: random.Random) -> list[str]:
     """`n` wrong members of `pool`, for multiple choice."""
     return rng.sample([x for x in pool if x != answer], n)
 

@@ -105,7 +105,7 @@ to look back; portraits, to tell in conversation what was read in plain text."""
 def question(rng: Random, mixture: Mapping[str, int]) -> Item:
     """A training question of any family."""
     asked = {name: share for name, share in mixture.items() if name != "text"}
-    name = rng.choices(list(asked), asked.values())[0]
+    name = rng.choices(list(asked), list(asked.values()))[0]
     untested = {"plain": language.plain_talk, "held": people.held_facts}
     return untested[name](rng) if name in untested else draw(name, "train", rng)
 
@@ -179,7 +179,7 @@ TEXT = {
 
 def text(rng: Random, kinds: Mapping[str, int]) -> str:
     """A plain document."""
-    kind = rng.choices(list(kinds), kinds.values())[0]
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     return BOS + TEXT[kind](rng) + END
 
 
