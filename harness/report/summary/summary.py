@@ -18,7 +18,7 @@ from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
 from harness.store.comparisons import Comparison, among, read_texts
-from harness.store.runs import RunStore
+from harness.store.runs import WITHOUT_MODEL, RunStore
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
@@ -200,7 +200,10 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     analysis = analyse(tables[0], base, reps=reps, constant=constant_of(rows)) if scored else None
     curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
     trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
-    stages = read_stages(comparison.record, tables[0], _done(comparison.stages, done), base, min(reps, 2000))
+    # rows that no model is behind have no stages
+    trained = [row.name for row in rows if row.role not in WITHOUT_MODEL]
+    final = tables[0][tables[0]["row"].isin(trained)]
+    stages = read_stages(comparison.record, final, _done(comparison.stages, done), base, min(reps, 2000))
     answers, probed = _done(comparison.quality, done), _done(comparison.probe, done)
     told = trials, stages, answers, probed, comparison.people or {}
     return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told)
