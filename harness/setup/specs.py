@@ -1,4 +1,4 @@
-"""The runs that a plan amounts to: one a row of the table and seed, each named by the question it answers."""
+"""The runs of a plan: one per row of the table and seed, each named by a hash of the question it answers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import dataclasses
 import hashlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.contract import Example
+from harness.contract import Example, Step
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.plan import Plan
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
@@ -25,12 +27,12 @@ from harness.training.protocol import Training
 from harness.training.run import TrainingRun
 
 REPORTED = ("final", "quality", "path")
-"""The evaluations of a row of the table; the last is left out where the plan is `final_only`."""
+"""The evaluations of a row of the table; a plan that is `final_only` leaves out the last."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run to make: a row of the table under one seed."""
+    """A run to make: one row of the table with one seed."""
 
     row: str
     role: str
@@ -38,7 +40,7 @@ class RunSpec:
     track: str
     seed: int
     recipe: str
-    """As `parse_recipe` reads it."""
+    """Its text, as `parse_recipe` reads it."""
     training: Training
     meter: str
     allowed: float
@@ -55,21 +57,33 @@ class RunSpec:
 
 
 def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
-    """The untouched base, the zero-budget control, what recipes that do not begin as the base begin as (what a quantised one
-    has lost before training is not forgotten), then every recipe under every seed; `tuned`: row -> recipe to run."""
+    """Return the specs of a plan's runs; `tuned`: row -> text of the recipe to run.
+
+    First the untouched base and the zero-budget control. Then an untrained run for each recipe that does not begin as the
+    base: what quantisation loses before training must not count as forgetting. Then every recipe with every seed.
+    """
     plan = material.plan
     assert plan.seeds is not None
-    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
-    for text in dict.fromkeys(filter(None, map(unlike_base, material.recipes))):
-        specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
-    for recipe in material.recipes:
-        chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
-        specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
+    specs = [
+        spec_of(material, "base", "base", PLAIN, 0, 0.0),
+        spec_of(material, "zero budget", "control", PLAIN, 0, 0.0),
+    ]
+
+    # Recipes that begin alike share one untrained run.
+    beginnings = [unlike_base(recipe) for recipe in material.recipes]
+    for text in dict.fromkeys(beginnings):
+        if text:
+            specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
+    for row_recipe in material.recipes:
+        text = (tuned or {}).get(row_recipe.row, row_recipe.text)
+        recipe = parse_recipe(text)
+        for seed in range(plan.seeds):
+            specs.append(spec_of(material, row_recipe.row, "recipe", recipe, seed, allowed))
     return specs
 
 
 def rate_of(material: Material, recipe: Recipe) -> float:
-    """Peak learning rate: as the recipe says, else plain fine-tuning's times what its methods are known to need."""
+    """Return the peak learning rate: the recipe's own, else plain fine-tuning's times its methods' `lr_scale`."""
     scale = math.prod(method.lr_scale for method in recipe.methods)
     return recipe.learning_rate or material.training.learning_rate * scale
 
@@ -77,18 +91,32 @@ def rate_of(material: Material, recipe: Recipe) -> float:
 def spec_of(
     material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = ()
 ) -> RunSpec:
-    """One run, with the question that names it; `kinds`: its evaluations, those of a row of the table where none is given."""
-    plan, data = material.plan, material.training_data
+    """Return the spec of one run, with the question that names it.
+
+    `kinds`: its evaluations; if none are given, those of a row of the table.
+    """
+    plan = material.plan
+    data = material.training_data
     reported = not kinds
-    kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
-    packed = material.training.pack_length if recipe.packs else None
-    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe), pack_length=packed)
+    if reported:
+        kinds = REPORTED[:-1] if plan.final_only else REPORTED
+    training = dataclasses.replace(
+        material.training,
+        learning_rate=rate_of(material, recipe),
+        pack_length=material.training.pack_length if recipe.packs else None,
+    )
+
+    # The number of examples of each stage, where there are several.
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base" and len(material.stages) > 1:
-        question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
-        kinds = (*kinds, "stages") if reported else kinds
+        sizes = Counter(example.stage for example in data.domain)
+        question["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
+        if reported:
+            kinds = (*kinds, "stages")
     if plan.probe and reported and recipe.folds and role in ("base", "recipe"):
         kinds = (*kinds, "probe")
+
+    # The base answers the same question whatever is trained; everything else that changes a trained run names it.
     if role != "base":
         question |= {
             "methods": recipe.question,
@@ -105,12 +133,15 @@ def spec_of(
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
-    models = plan.checkpoint_fractions if role == "recipe" and reported and recipe.folds else ()
+
+    # What does not fold into the base's own weights cannot be saved as a model.
+    saves_models = role == "recipe" and reported and recipe.folds
+    models = plan.checkpoint_fractions if saves_models else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Hash of tokenised examples: template, truncation and supervision included."""
+    """Return a hash of tokenised examples: template, truncation and supervision included."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr((example.id, example.tokens, example.supervised, example.source)).encode())
@@ -118,17 +149,19 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def sharding_of(plan: Plan) -> dict[str, Any] | None:
-    """DeepSpeed's configuration for a run of this plan; None where every process holds the whole model."""
+    """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
     return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
 
 
 def ranks_of(plan: Plan) -> dict[str, Any]:
-    """What a question says of a run's processes: how many, and how DeepSpeed shards it; nothing of a plain one."""
-    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
+    """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
+    if not plan.has_ranks:
+        return {}
+    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
-    """The run that answers a spec's question."""
+    """Return the run that answers a spec's question."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
     device = material.plan.device or "cpu"
@@ -136,27 +169,30 @@ def training_run(material: Material, spec: RunSpec) -> TrainingRun:
 
 
 def allowed_amount(material: Material) -> float:
-    """The budget in the binding meter's unit: given, or the price of so many epochs of plain fine-tuning."""
-    budget, meter = material.budget, material.plan.meter
+    """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
+    budget = material.budget
+    meter = material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
     spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
     run = training_run(material, spec)
-    steps = []
-    for stage, _ in enumerate(run.ends, 1):
+    steps: list[Step] = []
+    for stage in range(1, len(run.ends) + 1):
         run.enter(stage)
-        an_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
-        steps += [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
+        steps_per_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
+        steps += islice(run.steps(), round(budget.amount * steps_per_epoch))
     if meter == "steps":
         return float(len(steps))
     if meter == "tokens":
         return float(sum(len(example) for step in steps for example in step))
     flops = sum(run.step_price(step)[0] for step in steps)
-    return flops if meter == "flops" else flops * seconds_a_flop(material)
+    if meter == "flops":
+        return flops
+    return flops * seconds_a_flop(material)
 
 
 def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
-    """Pace of a recipe (plain fine-tuning) on this device: a few of its optimizer steps, and what it prepares."""
+    """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
     from harness.training.loop import train
 
     spec = spec_of(material, "plain", "recipe", recipe, 0, float(steps))
