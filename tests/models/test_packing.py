@@ -25,7 +25,7 @@ from harness.models.forward import logits_at, nll
 from harness.models.packed_attention import check_packing, use_packing
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
-from harness.tokens.chat_template import encode_texts
+from harness.tokens.plain_texts import encode_texts
 from tests.support.training import examples, make_run, trained
 
 
