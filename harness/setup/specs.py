@@ -6,14 +6,16 @@ import dataclasses
 import hashlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.contract import Example
+from harness.contract import Example, Step
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.plan import Plan
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
@@ -25,7 +27,7 @@ from harness.training.protocol import Training
 from harness.training.run import TrainingRun
 
 REPORTED = ("final", "quality", "path")
-"""The evaluations of a row of the table; the last is left out where the plan is `final_only`."""
+"""The evaluations of a row of the table; a plan that is `final_only` leaves out the last."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class RunSpec:
     track: str
     seed: int
     recipe: str
-    """As `parse_recipe` reads it."""
+    """Its text, as `parse_recipe` reads it."""
     training: Training
     meter: str
     allowed: float
@@ -62,12 +64,21 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     """
     plan = material.plan
     assert plan.seeds is not None
-    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
-    for text in dict.fromkeys(filter(None, map(unlike_base, material.recipes))):
-        specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
-    for recipe in material.recipes:
-        chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
-        specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
+    specs = [
+        spec_of(material, "base", "base", PLAIN, 0, 0.0),
+        spec_of(material, "zero budget", "control", PLAIN, 0, 0.0),
+    ]
+
+    # Recipes that begin alike share one untrained run.
+    beginnings = [unlike_base(recipe) for recipe in material.recipes]
+    for text in dict.fromkeys(beginnings):
+        if text:
+            specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
+    for row_recipe in material.recipes:
+        text = (tuned or {}).get(row_recipe.row, row_recipe.text)
+        recipe = parse_recipe(text)
+        for seed in range(plan.seeds):
+            specs.append(spec_of(material, row_recipe.row, "recipe", recipe, seed, allowed))
     return specs
 
 
@@ -84,17 +95,28 @@ def spec_of(
 
     `kinds`: its evaluations; if none are given, those of a row of the table.
     """
-    plan, data = material.plan, material.training_data
+    plan = material.plan
+    data = material.training_data
     reported = not kinds
-    kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
-    packed = material.training.pack_length if recipe.packs else None
-    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe), pack_length=packed)
+    if reported:
+        kinds = REPORTED[:-1] if plan.final_only else REPORTED
+    training = dataclasses.replace(
+        material.training,
+        learning_rate=rate_of(material, recipe),
+        pack_length=material.training.pack_length if recipe.packs else None,
+    )
+
+    # The number of examples of each stage, where there are several.
     question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != "base" and len(material.stages) > 1:
-        question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
-        kinds = (*kinds, "stages") if reported else kinds
+        sizes = Counter(example.stage for example in data.domain)
+        question["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
+        if reported:
+            kinds = (*kinds, "stages")
     if plan.probe and reported and recipe.folds and role in ("base", "recipe"):
         kinds = (*kinds, "probe")
+
+    # The base answers the same question whatever is trained; everything else that changes a trained run names it.
     if role != "base":
         question |= {
             "methods": recipe.question,
@@ -111,7 +133,10 @@ def spec_of(
         if "dev_scores" in recipe.needs:
             question["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
-    models = plan.checkpoint_fractions if role == "recipe" and reported and recipe.folds else ()
+
+    # What does not fold into the base's own weights cannot be saved as a model.
+    saves_models = role == "recipe" and reported and recipe.folds
+    models = plan.checkpoint_fractions if saves_models else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
 
 
@@ -130,7 +155,9 @@ def sharding_of(plan: Plan) -> dict[str, Any] | None:
 
 def ranks_of(plan: Plan) -> dict[str, Any]:
     """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
-    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
+    if not plan.has_ranks:
+        return {}
+    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
@@ -143,22 +170,25 @@ def training_run(material: Material, spec: RunSpec) -> TrainingRun:
 
 def allowed_amount(material: Material) -> float:
     """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
-    budget, meter = material.budget, material.plan.meter
+    budget = material.budget
+    meter = material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
     spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
     run = training_run(material, spec)
-    steps = []
-    for stage, _ in enumerate(run.ends, 1):
+    steps: list[Step] = []
+    for stage in range(1, len(run.ends) + 1):
         run.enter(stage)
-        an_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
-        steps += [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
+        steps_per_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
+        steps += islice(run.steps(), round(budget.amount * steps_per_epoch))
     if meter == "steps":
         return float(len(steps))
     if meter == "tokens":
         return float(sum(len(example) for step in steps for example in step))
     flops = sum(run.step_price(step)[0] for step in steps)
-    return flops if meter == "flops" else flops * seconds_a_flop(material)
+    if meter == "flops":
+        return flops
+    return flops * seconds_a_flop(material)
 
 
 def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
