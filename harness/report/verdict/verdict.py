@@ -16,11 +16,11 @@ from harness.report.summary.recommend import (
     describe,
     limits_of,
     out_sentence,
-    rule_sentence,
     separated,
     sureness,
     track_advice,
 )
+from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
 from harness.report.verdict.meters import other_meter
