@@ -28,9 +28,10 @@ report: $(VENV)/ready  ## rebuild a report from stored runs: make report NAME=fi
 check: $(VENV)/ready  ## the gate for CI: is anything worse than the accepted baseline? make check [PLAN=... ONLY=... ACCEPT=1]
 	@$(BIN)/lethe check $(if $(PLAN),$(call quoted,$(PLAN))) $(foreach o,ONLY JUNIT OUT,$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o))))) $(if $(ACCEPT),--accept)
 
-docs: $(VENV)/ready  ## rebuild docs/methods.md, docs/formats.md and lethe/api.py from the code
+docs: $(VENV)/ready  ## rebuild docs/methods.md, formats.md and options.md and lethe/api.py from the code
 	$(BIN)/python -m harness.recipes.methods_page
 	$(BIN)/python -m harness.files.formats_page
+	$(BIN)/python -m harness.plan.options_page
 	$(BIN)/python -m harness.plan.python_api
 
 test: $(VENV)/ready-dev  ## the fast tests

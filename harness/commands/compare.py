@@ -199,7 +199,7 @@ def _record(
     tuning: Tuning,
     constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """comparison.json, as docs/design.md has it."""
+    """comparison.json, as docs/storage.md has it."""
     plan, dataset = portable(kept.added_to(material.plan)), material.dataset
     specs = [*specs, *kept.specs]
     return {

@@ -10,7 +10,7 @@ from harness.contract import Method
 from harness.recipes.catalogue import Entry, axis_names, catalogue
 from harness.recipes.recipe import ALONE, CHAINED
 from harness.recipes.recipe_text import bundled_methods
-from harness.text.bounds import Bound, read_interval
+from harness.text.bounds import describe_bound
 
 PATH = ROOT / "docs" / "methods.md"
 HEAD = """# Methods
@@ -83,14 +83,9 @@ def settings_table(entry: Entry) -> str:
         searched = f"{low:g} to {high:g}" if isinstance(low, (int, float)) else ""
         off = f"`{entry.method.off[setting]!r}`" if entry.method.off and setting in entry.method.off else ""
         bound = entry.method.bounds.get(setting, "")
-        allowed = described(bound) if bound else ""
+        allowed = describe_bound(bound) if bound else ""
         lines.append(f"| `{setting}` | `{default!r}` | {allowed} | {searched} | {off} |")
     return "\n".join(lines)
-
-
-def described(bound: Bound) -> str:
-    """What a setting may be, in words."""
-    return ", ".join(f"`{word}`" for word in bound) if isinstance(bound, tuple) else str(read_interval(bound))
 
 
 def methods_page() -> str:

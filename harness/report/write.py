@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from harness.report.figures.plots import draw
 from harness.report.page.page import page
 from harness.report.summary.stages import STAGES, stage_numbers, stage_table
 from harness.report.summary.summary import Summary, summarise
+from harness.report.tables.answer_quality import quality_of
 from harness.report.tables.appendix import appendix_latex, appendix_markdown, bibtex
+from harness.report.tables.calibration import calibration_of
+from harness.report.tables.classes import class_table
+from harness.report.tables.compliance import broken_table, compliance_table
+from harness.report.tables.forgetting_kinds import kind_table
+from harness.report.tables.item_flips import flip_table, item_table
 from harness.report.tables.main_table import full_table, latex, markdown, reading_table, records
 from harness.report.verdict.cautions import Caution, cautions
 from harness.report.verdict.terminal import show, shown
@@ -24,8 +31,17 @@ from harness.store.runs import RunStore
 __all__ = ["Report", "Summary", "show", "shown", "summarise", "write_report"]
 
 
-EXTRA = ("quality", "calibration", "items", "flips", "kinds", "compliance", "broken", "classes")
-"""Tables of a summary that are files of their own, where there is anything in them."""
+EXTRA: dict[str, Callable[[Summary], pd.DataFrame]] = {
+    "quality": quality_of,
+    "calibration": calibration_of,
+    "items": item_table,
+    "flips": flip_table,
+    "kinds": kind_table,
+    "compliance": compliance_table,
+    "broken": broken_table,
+    "classes": class_table,
+}
+"""Tables that are files of their own, where there is anything in them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,8 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
     if len(summary.trials):
         files["trials.csv"] = summary.trials.to_csv(index=False)
-    files |= {f"{name}.csv": found.to_csv(index=False) for name in EXTRA if len(found := getattr(summary, name))}
+    extra = {name: summary.computed(make) for name, make in EXTRA.items()}
+    files |= {f"{name}.csv": found.to_csv(index=False) for name, found in extra.items() if len(found)}
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():

@@ -27,8 +27,12 @@ DISCORDANT = 0.2
 
 
 def detectable(families: Sequence[int]) -> float:
-    """Points that a mean over families of so many items must move to be seen (80 % power, 5 %): 2.80 · √(Σ ψ/n) / J."""
-    return 100 * DETECTABLE * math.sqrt(sum(DISCORDANT / n for n in families)) / len(families)
+    """Return the points that a mean over families of so many items must move to be seen (80 % power, 5 %).
+
+    The formula is 2.80 · √(Σ ψ/n) / J, with ψ = `DISCORDANT`, n the items of a family and J the number of families.
+    """
+    variance = sum(DISCORDANT / items for items in families)
+    return 100 * DETECTABLE * math.sqrt(variance) / len(families)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Analysis:
 
     rows: list[str]
     measures: pd.DataFrame
-    """One line a (task, metric): what is known of it, the base's mean, whether it enters retention (`kept`)."""
+    """One line per (task, metric): what is known of it, the base's mean, whether it enters retention (`kept`)."""
     seeds: dict[str, int]
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
@@ -76,45 +80,58 @@ class Analysis:
     """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
     item_draws: dict[str, np.ndarray] = field(repr=False)
-    """quantity -> (S, B, R): each seed's own value as items are drawn anew, alike for all seeds."""
+    """quantity -> (S, B, R): each seed's own value as items are resampled, alike for all seeds."""
     counts: dict[str, np.ndarray] = field(repr=False)
     answered: dict[str, np.ndarray] = field(repr=False)
     """`level:` quantity -> (R,) share of a row's answers that have it: one too short to repeat anything has no repetition."""
 
     def compares(self, *rows: str) -> bool:
-        """Whether these rows may be told apart: each has several seeds. One seed says nothing about another training.
+        """Return whether these rows can be compared: each has several seeds, or is the base.
 
-        The base is not trained, so it has none to repeat.
+        One seed says nothing about another training. The base is not trained, so it has none to repeat.
         """
-        return all(self.seeds.get(row, 0) > 1 for row in rows if row != self.rows[0])
+        trained = [row for row in rows if row != self.rows[0]]
+        return all(self.seeds.get(row, 0) > 1 for row in trained)
 
     def estimate(self, name: str, row: str) -> Estimate:
+        """Return one quantity of one row; an undefined estimate where either is unknown."""
         if row not in self.rows or name not in self.point:
             return Estimate()
-        r = self.rows.index(row)
-        own, draws, twice = self.by_seed[name][:, r], self.replicates[name][:, r], counted_twice(self.item_draws[name][..., r])
-        return estimate_of(self.point[name][r], own, draws, self.counts[name][r], twice)
+        column = self.rows.index(row)
+        by_seed = self.by_seed[name][:, column]
+        draws = self.replicates[name][:, column]
+        twice = counted_twice(self.item_draws[name][..., column])
+        return estimate_of(self.point[name][column], by_seed, draws, self.counts[name][column], twice)
 
     def share(self, name: str, row: str) -> float:
-        """Share of a row's answers that a level is over; NaN where it is not known."""
-        return float(self.answered[name][self.rows.index(row)]) if row in self.rows and name in self.answered else np.nan
+        """Return the share of a row's answers that a level is over; NaN where it is not known."""
+        if row not in self.rows or name not in self.answered:
+            return np.nan
+        return float(self.answered[name][self.rows.index(row)])
 
     def difference(self, name: str, row: str, reference: str) -> Estimate:
-        """`row` minus `reference`, from the same draws; with a p only where both have several seeds."""
+        """Return `row` minus `reference`, from the same draws; with a p only where both have several seeds."""
         if row not in self.rows or reference not in self.rows or name not in self.point:
             return Estimate()
-        a, b = self.rows.index(row), self.rows.index(reference)
-        point, own, draws, n = self.point[name], self.by_seed[name], self.replicates[name], self.counts[name]
+        a = self.rows.index(row)
+        b = self.rows.index(reference)
+        value = self.point[name][a] - self.point[name][b]
+        by_seed = self.by_seed[name][:, a] - self.by_seed[name][:, b]
+        draws = self.replicates[name][:, a] - self.replicates[name][:, b]
+        items = min(self.counts[name][a], self.counts[name][b])
         twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
-        own, draws = (part[:, a] - part[:, b] for part in (own, draws))
-        return estimate_of(point[a] - point[b], own, draws, min(n[a], n[b]), twice, test=self.compares(row, reference))
+        return estimate_of(value, by_seed, draws, items, twice, test=self.compares(row, reference))
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
-        """(B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
-        columns = [self.rows.index(row) for row in rows]
-        point, own, draws = self.point[name], self.by_seed[name], self.replicates[name]
-        twice = [counted_twice(self.item_draws[name][..., c]) for c in columns]
-        return np.stack([stretched(point[c], own[:, c], draws[:, c], t) for c, t in zip(columns, twice, strict=True)], axis=1)
+        """Return (B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
+        columns = []
+        for row in rows:
+            column = self.rows.index(row)
+            by_seed = self.by_seed[name][:, column]
+            draws = self.replicates[name][:, column]
+            twice = counted_twice(self.item_draws[name][..., column])
+            columns.append(stretched(self.point[name][column], by_seed, draws, twice))
+        return np.stack(columns, axis=1)
 
     @property
     def reps(self) -> int:
@@ -122,11 +139,12 @@ class Analysis:
         return len(next(iter(self.replicates.values()), ()))
 
     def covers(self) -> str:
-        """What the intervals are about, in words."""
-        if (most := max(self.seeds.values(), default=1)) <= 1:
+        """Return a sentence on what the intervals are about."""
+        most = max(self.seeds.values(), default=1)
+        if most <= 1:
             return "one seed: the intervals cover the choice of items only, not a repetition of the training"
-        few = "; so few seeds show little of how much seeds matter" if most < 5 else ""
-        return f"{most} seeds: the intervals cover the choice of items and the seed{few}"
+        caution = "; so few seeds show little of how much seeds matter" if most < 5 else ""
+        return f"{most} seeds: the intervals cover the choice of items and the seed{caution}"
 
 
 def analyse(
@@ -137,34 +155,53 @@ def analyse(
     kept: set[tuple[str, str]] | None = None,
     constant: str | None = None,
 ) -> Analysis:
-    """All quantities of a table of item scores with `row` and `seed`; `base` names the untouched model's row.
+    """Return all quantities of a table of item scores with `row` and `seed`; `base` names the untouched model's row.
 
     `kept`: the (task, metric) pairs that enter retention, where another table has decided that. `constant`: the row that always
     gives the same answer, by which gain is split into form and knowledge.
     """
+    # a row without a seed (the base) counts as seed -1
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
     measures = measures_of(scores, base, kept)
-    table, rows = aligned(scores, base, measures), [base, *(r for r in scores["row"].unique() if r != base)]
-    strata, n_seeds = strata_of(table, rows), table["seed"].nunique()
+    table = aligned(scores, base, measures)
+    rows = [base, *(row for row in scores["row"].unique() if row != base)]
+    strata = strata_of(table, rows)
+    n_seeds = table["seed"].nunique()
+
+    # sums over all items, (3, R, S, M): changes, base scores, pairs
     total = np.full((3, len(rows), n_seeds, len(measures)), 0.0)
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
-    available = total[2] > 0
+    pairs = total[2]
+    available = pairs > 0
+
     floor = rows.index(constant) if constant in rows else None
     quantities = quantities_of(measures, floor is not None)
     moved, start = seed_means(total[:1], total[1:2], total[2:], available)
-    point = evaluated(quantities, measures, *over_seeds(moved, start, available, np.ones((1, n_seeds))), floor)
-    draws = evaluated(quantities, measures, *resample(strata, available, reps, np.random.default_rng(seed)), floor)
+
+    # the estimate gives each seed the same weight
+    means = over_seeds(moved, start, available, np.ones((1, n_seeds)))
+    point = evaluated(quantities, measures, *means, floor)
     by_seed = _by_seed(quantities, measures, start + moved, start, available, floor)
-    again = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
-    item_draws = _by_seed(quantities, measures, *again, available, floor)
-    items = total[2].sum(1) / np.maximum(available.sum(1), 1)
-    counts = {name: items[:, q.weights > 0].sum(-1).round().astype(int) for name, q in quantities.items()}
-    seeds = {row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)}
-    missing, first = _missing(measures, total[2], available, rows), {name: value[0] for name, value in point.items()}
-    by_seed = {name: values[:, 0] for name, values in by_seed.items()}
-    answered = _answered(scores, quantities, measures, rows)
-    return Analysis(rows, measures, seeds, missing, first, by_seed, draws, item_draws, counts, answered)
+
+    # both bootstraps begin with the same seed, so a table has one answer
+    means = resample(strata, available, reps, np.random.default_rng(seed))
+    replicates = evaluated(quantities, measures, *means, floor)
+    means = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
+    item_draws = _by_seed(quantities, measures, *means, available, floor)
+
+    return Analysis(
+        rows=rows,
+        measures=measures,
+        seeds={row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)},
+        missing=_missing(measures, pairs, available, rows),
+        point={name: values[0] for name, values in point.items()},
+        by_seed={name: values[:, 0] for name, values in by_seed.items()},
+        replicates=replicates,
+        item_draws=item_draws,
+        counts=_counts(quantities, pairs, available),
+        answered=_answered(scores, quantities, measures, rows),
+    )
 
 
 def _by_seed(
@@ -175,55 +212,84 @@ def _by_seed(
     available: np.ndarray,
     floor: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Each quantity of each seed alone, (S, B, R), from mean scores (B, R, S, M); a row with one seed (the base) has that."""
-    n_seeds = available.shape[1]
-    found = {name: np.moveaxis(np.empty((len(available), n_seeds, tuned.shape[0])), 0, -1) for name in quantities}
-    alone, only = available.sum(1) == 1, available.argmax(1)
-    for s in range(n_seeds):
-        place = np.where(alone, only, s)[None, :, None]
-        known = np.take_along_axis(available[None], place, 2)
-        after, before = (np.where(known, np.take_along_axis(mean, place, 2), np.nan)[:, :, 0] for mean in (tuned, start))
+    """Return each quantity of each seed alone, (S, B, R), from mean scores (B, R, S, M).
+
+    A row with one seed (the base) has its value at every seed.
+    """
+    n_rows, n_seeds, _ = available.shape
+    values_by_seed: dict[str, np.ndarray] = {}
+    for name in quantities:
+        # a row's draws lie together in memory, as `evaluated` fills them
+        values_by_seed[name] = np.moveaxis(np.empty((n_rows, n_seeds, tuned.shape[0])), 0, -1)
+    single = available.sum(1) == 1
+    only_seed = available.argmax(1)
+    for seed in range(n_seeds):
+        index = np.where(single, only_seed, seed)[None, :, None]
+        present = np.take_along_axis(available[None], index, 2)
+        after = np.where(present, np.take_along_axis(tuned, index, 2), np.nan)[:, :, 0]
+        before = np.where(present, np.take_along_axis(start, index, 2), np.nan)[:, :, 0]
         for name, values in evaluated(quantities, measures, after, before, floor).items():
-            found[name][s] = values
-    return found
+            values_by_seed[name][seed] = values
+    return values_by_seed
+
+
+def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
+    """Return (R,) paired items behind each quantity: the mean over a row's seeds, summed over the measures that enter."""
+    items = pairs.sum(1) / np.maximum(available.sum(1), 1)
+    counts = {}
+    for name, quantity in quantities.items():
+        counts[name] = items[:, quantity.weights > 0].sum(-1).round().astype(int)
+    return counts
 
 
 def _answered(
     scores: pd.DataFrame, quantities: dict[str, Quantity], measures: pd.DataFrame, rows: list[str]
 ) -> dict[str, np.ndarray]:
-    """(R,) share of the answers behind each level that have a score."""
-    told = scores.assign(known=scores["score"].notna()).groupby(["task", "metric", "row"], observed=True)["known"]
-    known, every = (part.unstack("row").reindex(columns=rows) for part in (told.sum(), told.size()))
-    places = pd.MultiIndex.from_frame(measures[["task", "metric"]])
-    known, every = (part.reindex(places).to_numpy(float) for part in (known, every))
-    levels = {name: q.weights > 0 for name, q in quantities.items() if name.startswith("level:")}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {name: np.nansum(known[use], 0) / np.nansum(every[use], 0) for name, use in levels.items()}
+    """Return (R,) share of the answers behind each level that have a score."""
+    groups = scores.assign(scored=scores["score"].notna()).groupby(["task", "metric", "row"], observed=True)["scored"]
+    pairs = pd.MultiIndex.from_frame(measures[["task", "metric"]])
+    scored = groups.sum().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
+    every = groups.size().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
+    shares = {}
+    for name, quantity in quantities.items():
+        if name.startswith("level:"):
+            use = quantity.weights > 0
+            with np.errstate(invalid="ignore", divide="ignore"):
+                shares[name] = np.nansum(scored[use], 0) / np.nansum(every[use], 0)
+    return shares
 
 
-def _missing(measures: pd.DataFrame, count: np.ndarray, available: np.ndarray, rows: list[str]) -> dict[str, int]:
+def _missing(measures: pd.DataFrame, pairs: np.ndarray, available: np.ndarray, rows: list[str]) -> dict[str, int]:
+    """Return row -> headline items without a pair, over all of its seeds."""
     headline = measures["headline"].to_numpy(bool)
     expected = measures["items"].to_numpy(int)[headline].sum()
     seeds = np.maximum(available.any(-1).sum(-1), 1)
-    return {row: int(expected * seeds[r] - count[r][:, headline].sum()) for r, row in enumerate(rows)}
+    missing = {}
+    for r, row in enumerate(rows):
+        missing[row] = int(expected * seeds[r] - pairs[r][:, headline].sum())
+    return missing
 
 
 def stretched(value: float, by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> np.ndarray:
-    """Draws (B,) at the distance from the estimate that few seeds demand; `twice`: see `bootstrap.counted_twice`."""
-    return value + tail_stretch(by_seed, draws[np.isfinite(draws)], twice) * (draws - value)
+    """Return draws (B,) at the distance from the estimate that few seeds demand; `twice`: see `bootstrap.counted_twice`."""
+    factor = tail_stretch(by_seed, draws[np.isfinite(draws)], twice)
+    return value + factor * (draws - value)
 
 
 def estimate_of(
     value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, twice: float = 0.0, test: bool = False
 ) -> Estimate:
-    """The estimate of one number; `twice`: see `bootstrap.counted_twice`."""
+    """Return the estimate of one number; `twice`: see `bootstrap.counted_twice`. `test`: with a p."""
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Estimate()
     draws = stretched(value, by_seed, draws, twice)
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
+    if not test:
+        return Estimate(float(value), float(low), float(high), se, int(n))
+    # two-sided: twice the smaller tail, with the estimate itself counted among the draws
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
     least = 2 / (len(draws) + 1)
-    p, least = (min(1.0, (tail + 1) * least), least) if test else (np.nan, np.nan)
+    p = min(1.0, (tail + 1) * least)
     return Estimate(float(value), float(low), float(high), se, int(n), float(p), float(least))

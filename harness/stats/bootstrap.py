@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.stats import t as student
 
 BLOCK = 500
+"""Bootstrap draws that are computed at once."""
 CACHED = 250_000
 """Numbers (draws x rows x seeds x measures) that are worked on at once: 2 MB."""
 
@@ -27,30 +28,45 @@ class Stratum:
 
 
 def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
-    """Connected measures with their sums by cluster, row and seed."""
-    cluster, measure = table["cluster"].to_numpy(), table["measure"].to_numpy(int)
+    """Return the connected sets of measures, with their sums by cluster, row and seed."""
+    cluster = table["cluster"].to_numpy()
+    measure = table["measure"].to_numpy(int)
     row = pd.Categorical(table["row"], categories=list(rows)).codes.astype(int)
     seed, seeds = pd.factorize(table["seed"], sort=True)
-    size, many = measure.max() + 1, cluster.max() + 1
-    pairs = np.unique(measure * many + cluster)
-    links = sparse.coo_array((np.ones(len(pairs)), (pairs // many, size + pairs % many)), shape=(size + many,) * 2)
-    component = sparse.csgraph.connected_components(links, directed=False)[1][measure]
-    found: list[Stratum] = []
-    for c in np.unique(component):
-        part = np.flatnonzero(component == c)
-        inside, m = np.unique(measure[part], return_inverse=True)
-        known, k = np.unique(cluster[part], return_inverse=True)
-        shape = (len(known), len(rows), len(seeds), len(inside))
-        place = np.ravel_multi_index((k, row[part], seed[part], m), shape)
-        start = table["start"].to_numpy(float)[part]
-        values = [table["score"].to_numpy(float)[part] - start, start, None]  # changes: equal rows give 0
-        sums = [np.bincount(place, weights=v, minlength=int(np.prod(shape))).reshape(shape) for v in values]
-        found.append(Stratum(inside, np.stack(sums, axis=1, dtype=float)))
-    return found
+    score = table["score"].to_numpy(float)
+    start = table["start"].to_numpy(float)
+    component = _components(measure, cluster)
+    strata: list[Stratum] = []
+    for number in np.unique(component):
+        part = np.flatnonzero(component == number)
+        measures, m = np.unique(measure[part], return_inverse=True)
+        clusters, k = np.unique(cluster[part], return_inverse=True)
+        shape = (len(clusters), len(rows), len(seeds), len(measures))
+        cell = np.ravel_multi_index((k, row[part], seed[part], m), shape)
+        # changes, not tuned scores: then a row that equals the base gives exactly 0
+        before = start[part]
+        values = [score[part] - before, before, None]
+        size = int(np.prod(shape))
+        sums = [np.bincount(cell, weights=value, minlength=size).reshape(shape) for value in values]
+        strata.append(Stratum(measures, np.stack(sums, axis=1, dtype=float)))
+    return strata
+
+
+def _components(measure: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Return (n,) the stratum of each item: measures are linked where their items share a cluster."""
+    n_measures = measure.max() + 1
+    n_clusters = cluster.max() + 1
+    # a graph whose nodes are the measures, then the clusters
+    pairs = np.unique(measure * n_clusters + cluster)
+    edges = (pairs // n_clusters, n_measures + pairs % n_clusters)
+    nodes = n_measures + n_clusters
+    links = sparse.coo_array((np.ones(len(pairs)), edges), shape=(nodes, nodes))
+    _, component = sparse.csgraph.connected_components(links, directed=False)
+    return component[measure]
 
 
 def seed_stretch(n: int) -> float:
-    """How far resampled seed weights stand off 1: √(n / (n − 1)) makes the seeds' part of the variance unbiased.
+    """Return how far resampled seed weights stand off 1: √(n / (n − 1)) makes the seeds' part of the variance unbiased.
 
     The resampled items bring what noise items have within a seed a second time (Owen 2007): never too little.
     """
@@ -60,14 +76,22 @@ def seed_stretch(n: int) -> float:
 def seed_means(
     changes: np.ndarray, base: np.ndarray, counts: np.ndarray, available: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean change and mean base score of each seed, (B, R, S, m), from their sums and counts; 0 where a row lacks the seed."""
+    """Return mean change and mean base score of each seed, (B, R, S, m), from their sums and counts.
+
+    Both are 0 where a row lacks the seed.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        moved, start = (np.divide(sums, counts, dtype=float) for sums in (changes, base))
-    return np.where(available, moved, 0.0), start if start.shape[2] == 1 else np.where(available, start, 0.0)
+        moved = np.divide(changes, counts, dtype=float)
+        start = np.divide(base, counts, dtype=float)
+    moved = np.where(available, moved, 0.0)
+    # base scores that all rows share have one seed only, and none of it is lacking
+    if start.shape[2] > 1:
+        start = np.where(available, start, 0.0)
+    return moved, start
 
 
 def over_seeds(moved: np.ndarray, start: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean tuned and base score by row and measure, (B, R, m), from each seed's (B, R, S, m) and seed draws (B, S)."""
+    """Return mean tuned and base score by row and measure, (B, R, m), from each seed's (B, R, S, m) and seed draws (B, S)."""
     if (available == available[:1, :, :1]).all():
         available = available[:1, :, :1]  # as nearly always: then the weights are made once
     n_seeds = available.sum(1)
@@ -76,27 +100,30 @@ def over_seeds(moved: np.ndarray, start: np.ndarray, available: np.ndarray, draw
         weights = draws[:, None, :, None] * available
         centre = weights.sum(2, keepdims=True) / n_seeds[:, None]
         weights = np.where(available, (1 + stretch[:, None] * (weights - centre)) / n_seeds[:, None], 0.0)
-    moved, start = ((weights * mean).sum(2) for mean in (moved, start))
+    moved = (weights * moved).sum(2)
+    start = (weights * start).sum(2)
     return np.where(n_seeds > 0, start + moved, np.nan), np.where(n_seeds > 0, start, np.nan)
 
 
 def resample(
     strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap means (reps, R, M): seeds first, then clusters within each stratum, the same draw for every row."""
+    """Return bootstrap means (reps, R, M): seeds first, then clusters within each stratum, the same draw for every row."""
     tuned, start = np.full((2, reps, len(available), available.shape[-1]), np.nan)
-    for block, draws, place, own, part in _drawn(strata, available, reps, rng):
-        tuned[block, place, own], start[block, place, own] = over_seeds(*part, available[place, :, own], draws)
+    for block, draws, rows, measures, (moved, before) in _drawn(strata, available, reps, rng):
+        means = over_seeds(moved, before, available[rows, :, measures], draws)
+        tuned[block, rows, measures], start[block, rows, measures] = means
     return tuned, start
 
 
 def resample_items(
     strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of each seed alone, (reps, R, S, M): only clusters are drawn, alike for all seeds."""
+    """Return the same of each seed alone, (reps, R, S, M): only clusters are resampled, alike for all seeds."""
     tuned, start = np.zeros((2, reps, *available.shape))
-    for block, _, place, own, (moved, before) in _drawn(strata, available, reps, rng):
-        start[block, place, :, own], tuned[block, place, :, own] = before, before + moved
+    for block, _, rows, measures, (moved, before) in _drawn(strata, available, reps, rng):
+        start[block, rows, :, measures] = before
+        tuned[block, rows, :, measures] = before + moved
     return tuned, start
 
 
@@ -105,68 +132,97 @@ Drawn = tuple[slice, np.ndarray, slice, np.ndarray, tuple[np.ndarray, np.ndarray
 
 
 def _drawn(strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator) -> Iterator[Drawn]:
-    """Draws of seeds and clusters, a block at a time and no more rows at once than the processor's cache holds."""
-    rows, n_seeds, _ = available.shape
+    """Yield draws of seeds and clusters, a block at a time and no more rows at once than the processor's cache holds."""
+    n_rows, n_seeds, _ = available.shape
     parts = [_flat(stratum.sums.astype(np.float32), available[..., stratum.measures]) for stratum in strata]
     for begin in range(0, reps, BLOCK):
         size = min(BLOCK, reps - begin)
+        block = slice(begin, begin + size)
         draws = _weights(rng, size, n_seeds)
-        for stratum, sums in zip(strata, parts, strict=True):
-            times, own = _weights(rng, size, len(stratum.sums)), stratum.measures
-            changes, base = ((times @ part.reshape(len(part), -1)).reshape(size, *part.shape[1:]) for part in sums)
-            step = max(1, CACHED // (size * n_seeds * len(own)))
-            for place in (slice(row, row + step) for row in range(0, rows, step)):
-                start, counts = np.moveaxis(base if base.shape[2] == 1 else base[:, :, place], 1, 0)
-                found = seed_means(changes[:, place], start, counts, available[place, :, own])
-                yield slice(begin, begin + size), draws, place, own, found
+        for stratum, (sums, base_sums) in zip(strata, parts, strict=True):
+            measures = stratum.measures
+            times = _weights(rng, size, len(stratum.sums))
+            changes = _summed(times, sums)
+            base = _summed(times, base_sums)
+            step = max(1, CACHED // (size * n_seeds * len(measures)))
+            for first in range(0, n_rows, step):
+                rows = slice(first, first + step)
+                # (2, B, R, S, m): base scores and pairs, of these rows where rows differ in them
+                shared = base.shape[2] == 1
+                start, counts = np.moveaxis(base if shared else base[:, :, rows], 1, 0)
+                means = seed_means(changes[:, rows], start, counts, available[rows, :, measures])
+                yield block, draws, rows, measures, means
+
+
+def _summed(times: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Return (B, ...) sums over clusters, each taken as often as a draw (B, K) has it, from each cluster's (K, ...)."""
+    flat = sums.reshape(len(sums), -1)
+    return (times @ flat).reshape(len(times), *sums.shape[1:])
 
 
 def _flat(sums: np.ndarray, available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of changes, (K, R, S, m), and of base scores and pairs, (K, 2, R, S, m) or, where all runs have the same items,
-    (K, 2, 1, 1, m)."""
-    base, full = sums[:, 1:], available.all(-1)
+    """Return sums of changes, (K, R, S, m), and of base scores and pairs, (K, 2, R, S, m).
+
+    The second is (K, 2, 1, 1, m) where all runs have the same items.
+    """
+    base = sums[:, 1:]
+    full = available.all(-1)
     if full.any():
+        # one run that has every measure stands for all, if no other has different items
         row, seed = np.argwhere(full)[0]
-        one = base[:, :, row : row + 1, seed : seed + 1]
-        base = one if (available <= (base == one)).all() else base
+        shared = base[:, :, row : row + 1, seed : seed + 1]
+        if (available <= (base == shared)).all():
+            base = shared
     return np.ascontiguousarray(sums[:, 0]), np.ascontiguousarray(base)
 
 
 def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
-    """(size, n): how often each of n was drawn, n draws with replacement, as float32."""
-    drawn = rng.integers(0, n, (size, n), dtype=np.int32) + n * np.arange(size, dtype=np.int64)[:, None]
+    """Return (size, n), how often each of n was drawn in n draws with replacement, as float32."""
+    # each draw counts in a row of its own: draw b takes the numbers from b·n to b·n + n - 1
+    offsets = n * np.arange(size, dtype=np.int64)[:, None]
+    drawn = rng.integers(0, n, (size, n), dtype=np.int32) + offsets
     return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
 
 
 def counted_twice(items: np.ndarray) -> float:
-    """The part of the draws' variance that is there twice: the noise that items have within a seed.
+    """Return the part of the draws' variance that is there twice: the noise that items have within a seed.
 
-    `items` (S, B): each seed's own value as items are drawn anew, the same items for all seeds. Seeds differ by that noise, and
-    items drawn anew bring it again (Owen 2007). With I the variance that items have alike in all seeds and E that noise, a
+    `items` (S, B): each seed's own value as items are resampled, the same items for all seeds. Seeds differ by that noise, and
+    resampled items bring it again (Owen 2007). With I the variance that items have alike in all seeds and E that noise, a
     seed's own value varies by I + E and the mean of k seeds by I + E/k; twice there is E/k.
     """
     items = items[np.isfinite(items).all(1)]
     k = len(items)
-    return max(0.0, float(items.var(axis=1).mean() - items.mean(0).var()) / (k - 1)) if k > 1 else 0.0
+    if k <= 1:
+        return 0.0
+    within = items.var(axis=1).mean()
+    of_mean = items.mean(0).var()
+    return max(0.0, float(within - of_mean) / (k - 1))
 
 
 def tail_stretch(by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> float:
-    """Factor on the draws' distance from the estimate, so that the interval's half width is √(t² V_seeds + z² V_items).
+    """Return the factor on the draws' distance from the estimate that makes the half width √(t² V_seeds + z² V_items).
 
     The variance between k seeds, read off `by_seed` (each seed's own value), has k - 1 degrees of freedom: it gets
-    Student's t. What items add to the draws' variance, less what is there `twice`, is known with many: z = 1.96. Exact where
+    Student's t. What items add to the draws' variance, minus what is there `twice`, is known with many: z = 1.96. Exact where
     only one of the two is there, a little wide between (Graybill and Wang 1980). 1 where there is one seed, or where seeds do
     not differ.
     """
     by_seed = by_seed[np.isfinite(by_seed)]
-    k, total = len(by_seed), float(np.var(draws))
-    between = float(np.var(by_seed, ddof=1)) / k if k > 1 else 0.0
+    k = len(by_seed)
+    if k <= 1:
+        return 1.0
+    total = float(np.var(draws))
+    between = float(np.var(by_seed, ddof=1)) / k
     if between <= 0 or total <= 0:
         return 1.0
-    return float(np.sqrt((_wider(k) * between + max(0.0, total - between - twice)) / total))
+    from_items = max(0.0, total - between - twice)
+    return float(np.sqrt((_wider(k) * between + from_items) / total))
 
 
 @cache
 def _wider(k: int) -> float:
-    """(t / z)² of a 95 % interval over k seeds."""
-    return float((student.ppf(0.975, k - 1) / student.ppf(0.975, np.inf)) ** 2)
+    """Return (t / z)² of a 95 % interval over k seeds."""
+    quantile_t = student.ppf(0.975, k - 1)
+    quantile_z = student.ppf(0.975, np.inf)
+    return float((quantile_t / quantile_z) ** 2)

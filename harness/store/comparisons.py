@@ -25,7 +25,7 @@ class Comparison:
     """One comparison as stored: everything a report needs, torch not needed."""
 
     record: dict[str, Any]
-    """comparison.json: name, protocol, plan, model, data, notes, rows (see docs/design.md)."""
+    """comparison.json: name, protocol, plan, model, data, notes, rows (see docs/storage.md)."""
     runs: list[dict[str, Any]]
     """One entry a row x seed: {row, role, track, seed, key, status, run, ledger, status_record}."""
     store: RunStore

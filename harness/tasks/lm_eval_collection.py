@@ -5,7 +5,7 @@
     adapt = "adapt.py"             # rows of local files -> the task's own columns
     [[task]]
     name = "arc_challenge"         # lm-eval's task, group or tag; a group is one task here
-    family, seen, chat, primary    # as in docs/design.md
+    family, seen, chat, primary    # as in docs/architecture.md
     size = 300                     # items, drawn by content with `seed`
     files = ["arc_challenge"]      # names of its local file, without .jsonl
     form = "arc"                   # function of `adapt`

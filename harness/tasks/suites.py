@@ -150,7 +150,7 @@ def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], 
 
 
 def wrap(task: Any, group: str = "general", family: str | None = None, told: Mapping[str, Any] | None = None) -> EvalTask:
-    """What `told` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/design.md."""
+    """What `told` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/architecture.md."""
     said = told or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
     task.set_fewshot_seed(FEWSHOT_SEED)
     name, better = task.config.task, task.higher_is_better()

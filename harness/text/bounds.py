@@ -49,6 +49,11 @@ def read_interval(text: str) -> Interval:
     return Interval(float(match[2]), float(match[3]), match[1] == "[", match[4] == "]")
 
 
+def describe_bound(bound: Bound) -> str:
+    """Return a bound as a cell of a Markdown table."""
+    return ", ".join(f"`{word}`" for word in bound) if isinstance(bound, tuple) else str(read_interval(bound))
+
+
 def bound_fault(name: str, value: Any, bound: Bound) -> str:
     """What is wrong with a value, in words; empty where nothing is. Words are not held against an interval, nor numbers
     against a list of words: of which type a value is, is another rule."""

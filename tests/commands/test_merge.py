@@ -23,10 +23,10 @@ FEW = {"base": ROWS["base"], "zero budget": ROWS["zero budget"]}
 @pytest.fixture
 def machines(tmp_path, monkeypatch):
     """Two machines: one ran sft, the other lora; the report of what is merged has few draws."""
-    import harness.report.write.write
+    import harness.report.write
 
-    real = harness.report.write.write.write_report
-    monkeypatch.setattr("harness.report.write.write.write_report", lambda folder, store: real(folder, store, reps=200))
+    real = harness.report.write.write_report
+    monkeypatch.setattr("harness.report.write.write_report", lambda folder, store: real(folder, store, reps=200))
     made = []
     for name, row in (("a", "sft"), ("b", "lora")):
         folder, _ = build(tmp_path / name, rows=FEW | {row: ROWS[row]}, items=0.2, curves=False)

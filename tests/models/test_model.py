@@ -1,4 +1,4 @@
-"""Invariants of the forward pass, of batches and of effective weights (docs/design.md)."""
+"""Invariants of the forward pass, of batches and of effective weights (docs/architecture.md)."""
 
 from __future__ import annotations
 

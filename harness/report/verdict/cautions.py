@@ -1,6 +1,6 @@
 """What a reader must know before believing the table, each by a rule with a threshold: for page, terminal, card and table.md.
 
-The thresholds are guesses, but for those of the numbers of items, which are METRICS' own (docs/design.md).
+The thresholds are guesses, except those of the numbers of items (docs/measures.md).
 """
 
 from __future__ import annotations
