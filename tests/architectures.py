@@ -300,15 +300,15 @@ TEXT = """# Architectures
 
 Written by `python -m tests.architectures`: transformers {transformers}, peft {peft}, torch {torch}, on a CPU. Every
 architecture is tried as a tiny random model (two layers, width 32, windows of 8 tokens). One that is not here is tried in the
-same way on its own weights when it is planned, and refused where it is not right (`harness/decoding/capabilities.py`). {count}
-are tried
-here, {whole} pass everything.
+same way on its own weights when it is planned, and refused if it is not right (`harness/decoding/capabilities.py`). {count}
+architectures are tried here, {whole} pass everything.
 
 {meaning}
 
-`batched` answers prompts of unequal length together on one key-value cache, rows coming and going. `cached` is transformers'
-own `generate`, prompts of one length together; `uncached` is the same, all read again for each token. All three gave the logits
-of each prompt alone in one pass. Where texts do not share rows, each is read whole. Both cost time only.
+`batched` answers prompts of unequal length together on one key-value cache, rows joining and leaving as they end. `cached` is
+transformers' own `generate`, prompts of one length together; `uncached` is the same without a cache: the whole text
+is read again for each token. All three gave the logits of each prompt alone in one pass. If texts do not share rows,
+each is read whole. Slower ways cost time only.
 
 | architecture | {heads} |
 | --- | {lines} |

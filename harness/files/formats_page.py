@@ -12,12 +12,15 @@ from harness.store.opening import PACKED
 PATH = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 HEAD = """# Data files
 
-`DATA`, `TEST`, `GENERAL` and `SUITES` take files that end in {endings},
-each also packed ({packed}), in UTF-8 or with a byte-order mark in any Unicode encoding; `DATA`, `TEST` and
-`GENERAL` take hub data sets too. A .json file holds a list of records, an object whose `data` is one, or one object after
-another; a .csv file's cells are apart by commas, semicolons or tabs.
+Written by `make docs` from `harness/files/fields.py`, the table that reads them.
 
-A record's form is told by the fields that it must have, and one file may mix forms:
+`DATA`, `TEST`, `GENERAL` and `SUITES` take files that end in {endings}. Each may be compressed
+({packed}), and is in UTF-8 or, with a byte-order mark, in any Unicode encoding. `DATA`, `TEST` and
+`GENERAL` take hub data sets too. A .json file holds a list of records, an object whose `data` is
+one, or one object after another. The cells of a .csv file are separated by commas, semicolons or
+tabs.
+
+The fields of a record decide its form, and one file may mix forms:
 
 | form | must have | may have |
 |---|---|---|
@@ -27,18 +30,22 @@ A record's form is told by the fields that it must have, and one file may mix fo
 | question | `question`, `answer` (or `response`) | `choices` or `options`, `context` or `input` |
 | plain text | `text`, in mode cpt | |
 
-A record that is whole in two forms is refused, and so are a field or column that stands twice and a name that is nearly
-that of a field its form reads (`Input`, ` input`, `choicess`). What is not read is counted and named once in the report:
-`fields not read: meta_info (1,204 records), url (33)`. All faults of a file are told together, with record, field and cure.
+A record that is complete in two forms is refused. So are a field or column that occurs twice, and a
+name that is nearly that of a field its form reads (`Input`, ` input`, `choicess`). Fields that are
+not read are counted and named once in the report: `fields not read: meta_info (1,204 records), url
+(33)`. All faults of a file are reported together, with record, field and cure.
 
-Speakers of a chat are {roles}. Tools are refused. What an assistant says before the first question (common in ShareGPT data)
-is left out and counted. A suite's rows are told by `question` (docs/suites.md); a row is a plain text only where `text` stands
-with nothing else but {beside}, or where its type says so.
+Speakers of a chat are {roles}. Tools are refused. What an assistant says before the first question
+(common in ShareGPT data) is left out and counted. A suite's row is recognised by `question`
+([suites.md](suites.md)). A row is a plain text only if `text` stands with nothing else but
+{beside}, or if its type says so.
 
-`TEST=a.jsonl+b.jsonl` gives a domain several test files, whose tasks all count in gain; with several data files,
-commas part the tests of one from those of the next. A test file any of whose rows has options, a type of docs/suites.md,
-a rule or a list of right answers, or that has a sidecar, is asked and scored as the same file is under `SUITES`
-(`DOMAIN_METRIC=choice`: by generated letters); others as the data's own records are, their last answer generated.
+`TEST=a.jsonl+b.jsonl` gives a domain several test files, whose tasks all count in gain. With several
+data files, commas separate the tests of one from those of the next. If any row of a test file has
+options, a type of [suites.md](suites.md), a rule or a list of right answers, or if the file has a
+sidecar, it is asked and scored as the same file is under `SUITES` (`DOMAIN_METRIC=choice`: by
+generated letters). Other test files are asked as the data's own records are: the last answer is
+generated.
 
 """
 TITLES = {

@@ -44,7 +44,7 @@ def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore)
     for role, row in ROWS.items():
         if not answers or (role == "guess" and not choices):
             continue
-        question = {"protocol": PROTOCOL, "role": role, "answers": answers, "final": evals["final"]}
+        question = {"protocol": PROTOCOL, "role": role, "answers": answers}
         folder = store.run(key_of(question))
         if folder.status != "done" or not folder.has_scores("final", evals["final"]):
             evaluator = Evaluator(
@@ -56,7 +56,8 @@ def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore)
             )
             lm = Answers(evaluator.codec, answers, guess=role == "guess")
             folder.write_scores("final", evals["final"], evaluator.score_answers(lm))
-            folder.write("status", {"status": "done", "reason": None, "traceback": None})
+            if folder.status != "done":
+                folder.write("status", {"status": "done", "reason": None, "traceback": None})
         entry = {"row": row, "recipe": "", "role": role, "track": "free", "seed": 0, "key": folder.key}
         entries.append(entry | {"evals": {"final": evals["final"]}})
     return entries

@@ -30,8 +30,9 @@ from harness.recipes.recipe import Recipe, parse_recipe, unsharded
 from harness.setup.machine import meter_of, resolve_machine, resolve_workers, scoring_of
 from harness.setup.recipe_trial import recipe_faults
 from harness.text.thoughts import split_thoughts
-from harness.tokens.chat_template import ChatTemplate, encode_texts
+from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.examples import check_known
+from harness.tokens.plain_texts import encode_texts
 from harness.training.protocol import Training, TrainingData
 
 CURES = {

@@ -119,7 +119,7 @@ CLAIMS = (
         "Each run's own reported loss after warm-up; NLIRG's is a weighted mean, so that part of the difference is the scale.",
     ),
     Claim(
-        "NLIRG gains most on dirty data", ARTICLES, "gain over `sft`, points, with 8 % wrong answers less without", 0.0,
+        "NLIRG gains most on dirty data", ARTICLES, "gain over `sft`, points: with 8 % wrong answers minus without", 0.0,
         _dirt, (),
     ),
     Claim(

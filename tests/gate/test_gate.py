@@ -59,8 +59,8 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     "evaluation template changed": (
         "sft",
         "harness/tokens/chat_template.py",
-        "self._render(self._fitting(list(messages)), generate=True)",
-        "self._render(self._fitting(list(messages)), generate=False)",
+        "text = self._prompt(self._fitting(turns))",
+        "text = self._render(self._fitting(turns))",
         {("base", "general"), ("zero budget", "general")},
     ),
     "labels unshifted": (

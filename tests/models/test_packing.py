@@ -25,7 +25,7 @@ from harness.models.forward import logits_at, nll
 from harness.models.packed_attention import check_packing, use_packing
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
-from harness.tokens.chat_template import encode_texts
+from harness.tokens.plain_texts import encode_texts
 from tests.support.training import examples, make_run, trained
 
 
@@ -59,13 +59,13 @@ def test_nothing_leaks_from_one_document_to_another(packed_model):
 @pytest.mark.parametrize("told", [lambda batch: {}, lambda batch: {"attention_mask": batch.mask}])
 def test_a_model_that_lets_documents_see_each_other_is_refused(base, monkeypatch, told):
     check_packing(base.load(torch.float32))
-    monkeypatch.setattr("harness.models.base_model.inputs_of", told)
+    monkeypatch.setattr("harness.models.forward.inputs_of", told)
     with pytest.raises(PlanError, match="does not keep packed texts apart"):
         check_packing(base.load(torch.float32))
 
 
 def test_a_wrapped_model_is_tried_too(base, monkeypatch, tmp_path):
-    monkeypatch.setattr("harness.models.base_model.inputs_of", lambda batch: {})
+    monkeypatch.setattr("harness.models.forward.inputs_of", lambda batch: {})
     with pytest.raises(PlanError, match="PeftModel does not keep packed texts apart"):
         trained(make_run(base, "lora", pack_length=64), tmp_path)
 

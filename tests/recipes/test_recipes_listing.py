@@ -120,4 +120,4 @@ def test_a_files_method_runs_in_a_comparison(files, tiny_path, tmp_path):
     path.write_text(HALVE)
     small = {"recipes": f"sft sft(lr=2e-6) {path}:Halve(share=0.25)", "budget": "2steps", "limit": 8}
     outcome = compare(quiet=True, **options(files, tiny_path, tmp_path / "out", **small))
-    assert not outcome.failed and len(outcome.report.table) == 5
+    assert not outcome.failed and list(outcome.report.table["role"]).count("recipe") == 3

@@ -1,0 +1,256 @@
+"""TemplateText: a tokenizer's chat template, tried out once, and the text that it makes of a conversation.
+
+Nothing here is about tokens but the names of special ones; harness/tokens/chat_template.py goes on from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import TemplateError
+
+from harness.errors import PlanError
+from harness.files.turns import Turn
+from harness.text.thoughts import NONE, OPEN, after_prompt, ending_of, is_open, split_thoughts
+from harness.tokens.tokenizer import Tokens
+
+PLAIN = (
+    "{{ start }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}"
+    "{% else %}{{ m['content'] }}{{ '\\n\\n' }}{% endif %}{% endfor %}"
+)
+"""For tokenizers without a template: system, user and an empty line after each, then the answer and the end token."""
+TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
+"""Put before templates that write today's date: the same prompt on any day (the date Llama 3 falls back to)."""
+QUESTION = Turn("user", "Lethe asked, No. 1")
+ANSWER = Turn("assistant", 'Lethe\'s "Answer" & <No.> 1')
+"""The conversation that a template is tried on."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer of a conversation as the template writes it. Users' texts have guards."""
+
+    prompt: str
+    answer: str
+    """Without its stop."""
+    whole: str
+    """All up to and with the stop."""
+    foreign: bool = False
+    """Whether the template writes the answer's turn differently than it begins one: the answer stands as in the record."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An answer, or the prompt for one, and what stands before it: prompt, answer, stop, prompt, and so on to a prompt."""
+
+    lead: list[str]
+    answer: str
+    stable: bool
+    """Whether the answers before it stand in the prompt as they were answered; if not, the lead is one piece."""
+    foreign: bool
+
+
+class TemplateText:
+    """A tokenizer's chat template, checked, or a plain form where it has none."""
+
+    def __init__(self, tokenizer: Any, *, thinking: bool = False):
+        """`tokenizer` is a Hugging Face one; `thinking` lets answers begin with thoughts where the template knows of any."""
+        self.tokenizer = tokenizer
+        self.thinking = thinking
+        self._notes: dict[str, None] = {}
+        self.eos_id, self.pad_id = self._ends()
+        self.tokens = Tokens(tokenizer)
+        self._source = self._template()
+        self._knows_thoughts = "think" in self._source
+        try:
+            self.tokens = Tokens(tokenizer, self._render([QUESTION, ANSWER]) + self._render([QUESTION], generate=True))
+            self.stop_text, self._stop_rendered, self.stop_ids = self._stop()
+            self._header = self._missing_header()
+        except TemplateError as error:
+            cure = "take a tokenizer whose template does, or remove chat_template to ask in the plain form"
+            raise PlanError(f"the chat template does not take a question and its answer ({error}); {cure}") from error
+        self._system_first = self._takes_system()
+        self._check_history()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences the report must show: about the template, and about each set of records encoded so far."""
+        return list(self._notes)
+
+    def note(self, text: str) -> None:
+        """Say something in the report, once."""
+        self._notes[text] = None
+
+    @property
+    def drops_thoughts(self) -> bool:
+        """Whether answers are trained without the thoughts that they have in the data."""
+        return self._knows_thoughts and not self.thinking
+
+    @property
+    def opens_thoughts(self) -> bool:
+        """Whether answers begin inside a thought."""
+        return self._knows_thoughts and is_open(ending_of(self._prompt([QUESTION])))
+
+    def steps(self, messages: Sequence[Turn]) -> list[Step]:
+        """Return every answer of a conversation in its place, and the prompt at its end where nobody answers."""
+        turns = self._fitting(messages)
+        answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+        if not answers or answers[-1] < len(turns) - 1:
+            answers.append(len(turns))  # nobody answers the last turn: a prompt with no answer
+        steps: list[Step] = []
+        pieces: list[str] = []
+        before = ""
+        stable = True
+        for index in answers:
+            answered = index < len(turns)
+            written = self._written(turns, index) if answered else Written(self._prompt(turns), "", "")
+            # once a prompt does not begin with what was said so far, no later one is cut into pieces
+            stable = stable and written.prompt.startswith(before)
+            lead = [*pieces, written.prompt[len(before) :]] if stable else [written.prompt]
+            steps.append(Step(lead, written.answer, stable, written.foreign))
+            pieces = [*lead, written.answer, self.stop_text]
+            before = written.whole
+            stable = stable and self._stop_rendered
+        return steps
+
+    # -- what the template is like -------------------------------------------------------------------------------------
+
+    def _ends(self) -> tuple[int, int]:
+        """Return the end and padding tokens; both must be known before anything is generated or batched."""
+        eos = self.tokenizer.eos_token_id
+        pad = self.tokenizer.pad_token_id
+        if eos is None:
+            raise PlanError("the tokenizer has no end token (eos_token is null); set it in tokenizer_config.json")
+        if pad is None:
+            self.note(f"The tokenizer has no padding token: its end token {self.tokenizer.eos_token} pads, masked.")
+            pad = eos
+        return int(eos), int(pad)
+
+    def _template(self) -> str:
+        """Return the template's source: the tokenizer's default one, with the date held still, or the plain form."""
+        source = self.tokenizer.chat_template
+        if isinstance(source, dict):
+            source = source.get("default")
+        if not source:
+            self.note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
+            return PLAIN
+        if "enable_thinking" in source and not self.thinking:
+            self.note("The chat template can open answers with thoughts: these are switched off.")
+        if "strftime_now" in source:
+            self.note("The chat template writes today's date: 26 Jul 2024 is written instead, on every day.")
+            return TODAY + source
+        return source
+
+    def _takes_system(self) -> bool:
+        """Return whether a system message is accepted and shown."""
+        try:
+            return "lethe-system" in self._render([Turn("system", "lethe-system"), QUESTION], generate=True)
+        except TemplateError:
+            return False
+
+    def _check_history(self) -> None:
+        """Note a template that shows no turn but the last."""
+        try:
+            if QUESTION.content not in self._render([QUESTION, ANSWER, Turn("user", "And again?")], generate=True):
+                self.note("The chat template shows the last question only: prompts have no earlier turns.")
+        except TemplateError:
+            return  # records of several turns are refused one by one
+
+    def _stop(self) -> tuple[str, bool, list[int]]:
+        """Return what closes an answer: its text, whether the template writes it, and the ids that end a generation."""
+        _, answer, closing = self._render([QUESTION, ANSWER]).rpartition(ANSWER.content)
+        if not answer:
+            cure = "take a tokenizer whose template leaves answers alone, or remove chat_template to ask in the plain form"
+            raise PlanError(f"the chat template does not write an answer as it stands ('{ANSWER.content}'); {cure}")
+        self._closing = closing
+        name = self.tokens.names.search(closing)
+        if name:
+            # the end token stops a generation too, since base models were trained with it
+            ids = dict.fromkeys([self.tokens.control[name[0]], self.eos_id])
+            return closing[: name.end()], True, list(ids)
+        self.note(f"The chat template closes answers with no special token: {self.tokenizer.eos_token} is added.")
+        return str(self.tokenizer.eos_token), False, [self.eos_id]
+
+    def _missing_header(self) -> str:
+        """Return what the template writes before an answer and leaves out of its prompts: it belongs to them. Mostly nothing.
+
+        Thoughts that are skipped stand in prompts likewise, unless answers are to begin with thoughts. Blanks at the
+        header's end belong to the answer.
+        """
+        prompt = self._render([QUESTION], generate=True)
+        whole = self._render([QUESTION, ANSWER])
+        if not whole.startswith(prompt) or is_open(ending_of(prompt)):
+            return ""
+        header = whole[len(prompt) :].partition(ANSWER.content)[0]
+        if self.thinking:
+            header = header.partition(OPEN)[0]
+        header = header.rstrip(" ")
+        if not header.strip():
+            return ""
+        self.note(f"The chat template's prompts leave out {header.strip()!r}, which it writes before answers: it is added.")
+        return header
+
+    # -- from a conversation to text -----------------------------------------------------------------------------------
+
+    def _render(self, messages: Sequence[Turn], generate: bool = False) -> str:
+        """Return the template's text for these messages. Raises TemplateError for whatever the template cannot do."""
+        spelled = [{"role": turn.role, "content": self.tokens.spell(turn.content)} for turn in messages]
+        names = {"start": self.tokens.start_text, "enable_thinking": self.thinking, "add_generation_prompt": generate}
+        try:
+            return self.tokenizer.apply_chat_template(spelled, chat_template=self._source, tokenize=False, **names)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # a template given texts it is not made for
+            raise TemplateError(str(error)) from error
+
+    def _fitting(self, messages: Sequence[Turn]) -> list[Turn]:
+        """Return the messages as the template takes them: without thoughts that are skipped.
+
+        A system text it has no place for goes before the first user's.
+        """
+        turns = list(messages)
+        if self.drops_thoughts:
+            turns = [_without_thoughts(turn) for turn in turns]
+        if self._system_first or not turns or turns[0].role != "system":
+            return turns
+        self.note("The chat template takes no system message: system texts stand in front of the first user message.")
+        system = turns[0].content
+        others = turns[1:]
+        users = [index for index, turn in enumerate(others) if turn.role == "user"]
+        if not users:
+            return [Turn("user", system), *others]
+        first = users[0]
+        others[first] = Turn("user", f"{system}\n\n{others[first].content}")
+        return others
+
+    def _prompt(self, turns: Sequence[Turn]) -> str:
+        """Return all before an answer, with guards. A thought that the template opens is closed where none is wanted."""
+        text = self._render(turns, generate=True) + self._header
+        if not self.drops_thoughts:
+            return text
+        ending = ending_of(text)
+        return text[: len(text) - len(ending)] + NONE if is_open(ending) else text
+
+    def _written(self, turns: Sequence[Turn], index: int) -> Written:
+        """Return the answer at `index` as the template writes it behind its prompt."""
+        prompt = self._prompt(turns[:index])
+        ending = ending_of(prompt) if self._knows_thoughts else ""
+        stem = prompt[: len(prompt) - len(ending)]
+        text = self._render(turns[: index + 1])
+        # a turn that begins or closes in another way cannot be cut: then the answer is the record's own text
+        foreign = not (text.startswith(stem) and text.endswith(self._closing))
+        answer = text[len(stem) : len(text) - len(self._closing)]
+        if foreign:
+            answer = self.tokens.spell(turns[index].content)
+        if self._knows_thoughts:
+            thoughts, _ = split_thoughts(turns[index].content)
+            answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking)
+        stop = self.stop_text if self._stop_rendered or foreign else ""
+        return Written(prompt, answer, prompt + answer + stop, foreign)
+
+
+def _without_thoughts(turn: Turn) -> Turn:
+    """Return an assistant's turn without the thoughts it begins with; another turn as it is."""
+    if turn.role != "assistant":
+        return turn
+    return replace(turn, content=split_thoughts(turn.content)[1])
