@@ -24,7 +24,7 @@ from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contam
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
-from harness.store.files import place, read_json, write_json
+from harness.store.files import place, read_json, read_record, write_json
 from harness.store.provenance import where
 from harness.store.question import free_name, given_name
 from harness.store.results import open_results
@@ -90,7 +90,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     material, note = named(material, None)
     folder = results.folder(str(material.plan.name))
-    earlier = read_json(folder / "comparison.json") or {}
+    earlier = read_record(folder) or {}
     kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
     if note:
         said(f"lethe: {note}", file=sys.stderr)

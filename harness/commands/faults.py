@@ -85,17 +85,20 @@ FILES = {
     errno.EMFILE: "cannot be opened: too many files are open; raise the limit with `ulimit -n 65536`",
 }
 """What is wrong with a file and its cure, by the system's number."""
+SYSTEMS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE)
+"""Those of which the sentence says all: no fault of Lethe's raises them, so no traceback is kept."""
 
 
 def explain(error: BaseException) -> Fault:
     """Say what an exception means. What is no PlanError leaves its traceback in a file that the sentence names."""
     if isinstance(error, PlanError):
         return Fault(error.faults, users=True)
-    kept = keep_traceback(error)
     for raised in chain(error):
-        sentence = _foreseen(raised)
-        if sentence:
-            return Fault([f"{sentence} (the whole error is in {kept})"], users=True)
+        if isinstance(raised, OSError) and raised.errno in SYSTEMS:
+            return Fault([str(_foreseen(raised))], users=True)
+        if sentence := _foreseen(raised):
+            return Fault([f"{sentence} (the whole error is in {keep_traceback(error)})"], users=True)
+    kept = keep_traceback(error)
     said = _said(error)
     where = f"the traceback is in {kept}" if kept else "its traceback could not be kept"
     return Fault([f"this is a fault of Lethe's own: {said}; {where}: please report it with that file"], users=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError, raise_faults
-from harness.store.files import read_json, replacing, write_json
+from harness.store.files import read_record, replacing, write_json
 from harness.store.question import differing_fields
 from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
 
@@ -54,7 +54,7 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    record = read_json(folder / "comparison.json")
+    record = read_record(folder)
     if record is None:
         raise PlanError(f"{folder} holds no comparison.json; give the folders that `lethe compare` wrote, as A/<name>")
     if not (folder.parent / "runs").is_dir():

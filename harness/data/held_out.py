@@ -3,8 +3,9 @@
 Three comparisons a family, of which one is enough to call it seen:
 
     wording    at least 10 % of its items stand in the pool, by the rule of harness/data/contamination.py
-    templates  at least 20 % of its items have a frame that a turn of the pool has. A frame is a question with every word left
-               open that fewer than 5 % of the family's items hold; three words at least must be left
+    templates  at least 20 % of its items have a frame that a turn of the pool has. A frame is a question with every number and
+               single letter left open, and every word that fewer than 5 % of the family's items hold; three words at least must
+               be left
     source     suite and pool are one file or data set
 
 The shares are guesses. A declared `seen = true` stands.
@@ -98,11 +99,16 @@ def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: S
 def shared_frames(questions: Sequence[Sequence[str]], pool: Sequence[Sequence[str]]) -> float:
     """Share of the questions whose frame one of the pool's texts has; all as words."""
     counts = Counter(word for said in questions for word in set(said))
-    frequent = {word for word, n in counts.items() if n >= max(2, FREQUENT * len(questions)) and not word.isdigit()}
+    frequent = {word for word, n in counts.items() if n >= max(2, FREQUENT * len(questions)) and not _filled_in(word)}
     frames = [_frame(said, frequent) for said in questions]
     telling = {frame for frame in frames if sum(word != "" for word in frame) >= LEAST_WORDS}
     found = telling & {_frame(said, frequent) for said in pool} if telling else set()
     return sum(frame in found for frame in frames) / max(1, len(frames))
+
+
+def _filled_in(word: str) -> bool:
+    """Whether a word is what templates are filled in with, however frequent: a number, or one letter of the Latin alphabet."""
+    return word.isdigit() or (len(word) == 1 and word.isascii() and word.isalpha())
 
 
 def _frame(said: Sequence[str], frequent: set[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 from harness.doing import counted
 from harness.errors import PlanError
 from harness.files.fields import KNOWN
-from harness.store.opening import PACKED, check_file, opened, opened_text, suffix_of
+from harness.store.opening import PACKED, check_file, exists, opened, opened_text, suffix_of
 from harness.text.json_reader import TOO_DEEP, JsonText, Repeated, Unreadable, parse
 
 Rows = Iterator[tuple[str, Any]]
@@ -38,7 +38,7 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
     """
     path = Path(source).expanduser()
     suffix = suffix_of(path)
-    if not _exists(path) and suffix not in READERS and suffix not in NOT_DATA and HUB_ID.fullmatch(source):
+    if not exists(path) and suffix not in READERS and suffix not in NOT_DATA and HUB_ID.fullmatch(source):
         yield from read_hub(source)
         return
     check_file(path, source)
@@ -50,13 +50,6 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
     rows = READERS[suffix](path, faults, wanted)
     large = path.stat().st_size > LARGE
     yield from counted(rows, f"reading {path.name}, records") if large else rows
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def read_json(path: Path, faults: list[str], wanted: Wanted) -> Rows:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from harness.errors import PlanError, raise_faults
 from harness.gate.evidence import legible, read_evidence, table_of, write_evidence
@@ -132,7 +132,7 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
                 squares += float(((own - own.mean()) ** 2).sum())
                 freedom += len(own) - 1
         if freedom:
-            spread = student.ppf(0.975, freedom) * np.sqrt(squares / freedom) * np.sqrt(2 / seeds)
+            spread = stdtrit(freedom, 0.975) * np.sqrt(squares / freedom) * np.sqrt(2 / seeds)
             floors[metric] = round(float(spread), 3)
     return floors
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
+from harness.stats.measures import FEWEST
 
 TOLERANCE = 2.0
 """Points. A guess: twice what "does not forget" allows (`MARGIN`), for a gate sees fewer items than a comparison."""
@@ -18,8 +19,6 @@ HALF = 0.5
 """Share of what there was that is never within the tolerance."""
 CHANGED = 1e-9
 """Points that count as a change where an unchanged tree reads exactly 0."""
-FEWEST = 10
-"""Paired items below which nothing is decided: the bootstrap of a handful has no width to speak of."""
 UNKNOWN = Estimate()
 
 

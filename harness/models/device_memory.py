@@ -10,18 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-if TYPE_CHECKING:
-    import torch
-
-if TYPE_CHECKING:
-    import torch
-
-if TYPE_CHECKING:
-    import torch
-
-if TYPE_CHECKING:
-    import torch
-
 
 class PeakMemory:
     """The most memory that a training held at once: of its GPU, or of the process where it trains on a CPU.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import faults_of
@@ -54,6 +56,7 @@ def faults_of_plan(plan: Plan) -> list[str]:
     faults = [fault for key, bound in BOUNDS.items() if (fault := bound_fault(key, getattr(plan, key), bound))]
     if plan.name is not None:
         faults += name_faults(plan.name)
+    faults += out_faults(plan.out)
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:
@@ -88,6 +91,18 @@ def name_faults(name: str) -> list[str]:
         return [f"name '{name}' is taken: {name}/ under `out` holds what all comparisons share; give another"]
     if len(name.encode()) > LONGEST_NAME:
         return [f"name of {len(name.encode()):,} bytes is too long for a folder: {LONGEST_NAME} at most; give a shorter one"]
+    return []
+
+
+def out_faults(out: str) -> list[str]:
+    """What is wrong with the folder of results, as far as its name and what stands there tell."""
+    if not out.strip():
+        return ["out is empty; give a folder, or s3://bucket/folder"]
+    if "://" in out:
+        return []
+    for place in (Path(out), *Path(out).parents):
+        if os.path.lexists(place):  # False, and no exception, for what no file can be named
+            return [] if place.is_dir() else [f"out '{out}': {place} is no folder; give another"]
     return []
 
 

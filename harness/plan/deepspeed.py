@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.store.opening import read_text
 
 NAMED: dict[str, dict[str, Any]] = {
     "zero2": {"stage": 2},
@@ -34,7 +35,7 @@ def zero_of(text: str) -> dict[str, Any]:
     if path.suffix != ".json" or not path.is_file():
         raise PlanError(f"deepspeed is {', '.join(NAMED)} or a DeepSpeed JSON file that exists, not '{text}'")
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise PlanError(f"deepspeed file '{text}' is not JSON: {error}") from None
     config = _without_auto(given) if isinstance(given, dict) else {}

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".txt")
 """A source that ends so is a file, whatever else it may look like."""
+SHOWN = 100
+"""Characters of a path that are shown where it is too long to be one."""
 
 
 def early_faults(plan: Plan) -> list[str]:
@@ -34,15 +36,14 @@ def early_faults(plan: Plan) -> list[str]:
     faults += all_recipe_faults(plan.recipe_texts)
     bundled = Path(embedded().data)
     for source in plan.sources:
-        if not (bundled / source).is_file():
-            faults += absent(source)
+        faults += unnameable(source) or ([] if (bundled / source).is_file() else absent(source))
     for source in [*plan.test_paths, plan.general]:
         if source is not None:
-            faults += absent(source)
+            faults += unnameable(source) or absent(source)
     if plan.model is not None:
-        faults += _model_faults(plan.model)
+        faults += unnameable(plan.model) or _model_faults(plan.model)
     for name in plan.suite_names:
-        faults += _suite_faults(name)
+        faults += unnameable(name) or _suite_faults(name)
     if plan.rules is not None:
         faults += faults_of(read_rules, plan.rules)
     if plan.answer_format is not None:
@@ -60,9 +61,27 @@ def _budget_faults(plan: Plan) -> list[str]:
     return []
 
 
+def unnameable(text: str) -> list[str]:
+    """Says of a text that the system takes it for no path at all: it is too long, or goes where nobody may look."""
+    try:
+        Path(text).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: there is no such user; ValueError: a NUL
+        reason = getattr(error, "strerror", None) or error
+        return [f"{_shortened(text)} cannot be a file here ({reason}); check the path"]
+    return []
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
+
+
 def absent(source: str) -> list[str]:
     """Says of a file that is not there which one may be meant; nothing of what may be a data set of the hub."""
     path = Path(source).expanduser()
+    if path.is_dir():
+        return [f"{source} is a folder; name a file in it, or a hub data set"]
     if path.exists() or (HUB_ID.fullmatch(source) and path.suffix.lower() not in DATA_ENDINGS):
         return []
     if not path.parent.is_dir():

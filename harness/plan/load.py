@@ -11,9 +11,10 @@ from typing import Any
 
 from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
-from harness.plan.check import faults_of_plan
-from harness.plan.early import early_faults
+from harness.plan.check import LONGEST_NAME, faults_of_plan
+from harness.plan.early import early_faults, unnameable
 from harness.plan.plan import Plan
+from harness.store.opening import check_file, read_text
 
 
 def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
@@ -46,12 +47,15 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def _read_toml(file: str) -> dict[str, Any]:
-    preset = PRESETS / f"{file}.toml"
+    presets = {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
+    path = presets.get(file, Path(file))
+    if faults := unnameable(file):
+        raise PlanError(*(f"plan file: {fault}" for fault in faults))
+    if not path.exists():
+        raise PlanError(f"plan file '{file}' does not exist, and is no preset; presets are {', '.join(presets)}")
+    check_file(path, f"plan file '{file}'")
     try:
-        return tomllib.loads((preset if preset.is_file() else Path(file)).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.toml")))
-        raise PlanError(f"plan file '{file}' does not exist, and is no preset; presets are {presets}") from None
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
 
@@ -78,7 +82,12 @@ def _default_name(plan: Plan) -> str:
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
         stem = f"{stem}-{model}"
-    return re.sub(r"[^\w.+-]+", "-", stem).strip(".-") or "comparison"
+    return _cut(re.sub(r"[^\w.+-]+", "-", stem)).strip(".-") or "comparison"
+
+
+def _cut(name: str) -> str:
+    """As much of a name as a folder may have, with room for a number."""
+    return name.encode()[: LONGEST_NAME - 4].decode(errors="ignore")
 
 
 def resolve_places(plan: Plan) -> Plan:

@@ -43,7 +43,8 @@ NOTES = {
     "are left out, and named, if there is none.",
     "Evaluation": "Suites of your own, rules and every type of item: [suites.md](suites.md).",
     "Devices": "GPUs: [gpu.md](gpu.md). Several machines: [cluster.md](cluster.md). `gpus_per_run`, `deepspeed` and "
-    "`gpu`: [one run on several devices](architecture.md#one-run-on-several-devices).",
+    "`gpu`: [one run on several devices](architecture.md#one-run-on-several-devices). DeepSpeed is installed by "
+    "`pip install 'lethe[deepspeed]'`.",
     "Report": "`require` may hold any of these limits; without it the rule asks for a loss of at most 5 points (a "
     "guess). The page has fields for them too, which only leave rows out.",
 }

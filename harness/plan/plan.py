@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.store.opening import test_files
+from harness.store.opening import exists, test_files
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
 
@@ -176,7 +176,7 @@ class Plan:
 
 def _listed(text: str) -> list[str]:
     """Names joined by commas; a file that has one in its name is itself."""
-    return [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+    return [text] if exists(Path(text)) else [part.strip() for part in text.split(",")]
 
 
 def split_recipes(text: str) -> list[str]:

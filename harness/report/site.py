@@ -21,7 +21,7 @@ from markupsafe import Markup
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card
-from harness.store.files import read_json, replacing
+from harness.store.files import read_json, read_record, replacing
 from harness.store.schema import key_of
 
 HERE = Path(__file__).parent / "site_pages"
@@ -112,6 +112,8 @@ class Board:
 
 def publish(folders: Sequence[Path], to: Path) -> Path:
     """Write the site; gives its first page. Raises PlanError naming every folder that is no published comparison."""
+    if to.is_file():
+        raise PlanError(f"'{to}' is a file: give --to a new folder")
     if to.exists() and any(to.iterdir()) and not (to / MARKER).exists():
         raise PlanError(f"'{to}' holds other things than a site of Lethe's: give --to a new folder")
     faults = [
@@ -177,7 +179,7 @@ def _plot(folder: Path) -> str:
 
 
 def _read(folder: Path) -> Published:
-    record = read_json(folder / "comparison.json")
+    record = read_record(folder) or {}  # that it is there was looked at before
     lines = pd.read_csv(folder / "table.csv").astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     place = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"

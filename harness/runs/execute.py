@@ -1,4 +1,4 @@
-"""One run from question to answer: train under the ledger, evaluate, commit. What goes wrong becomes a status, not a crash."""
+"""One run from question to answer: train under the ledger, evaluate, store. Errors become a status, not a crash."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Join = Callable[[], Alone]
 def execute(
     spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events, join: Join = Alone
 ) -> None:
-    """Make the run and its evaluations, whatever of them the store lacks. Another process at the same run is waited for."""
+    """Make what the store lacks of a run and its evaluations. Waits while another process makes the same run."""
     home = store.run(spec.key)
     try:
         with leased(home.path) as lease, workspace(home) as here:
@@ -60,16 +60,16 @@ def execute(
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
-    """Train with the first process of the run, which executes it; nothing is written here but parts of checkpoints."""
+    """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
     run = training_run(material, spec)
     run.engine = join()
-    folder = run.engine.agreed(Path())  # the first process's
+    folder = run.engine.broadcast(Path())  # the first process's
     memory = PeakMemory(run.device)
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn):
         return  # the first process says it
-    run.engine.exchange(memory.bytes)
+    run.engine.all_gather(memory.bytes)
 
 
 def _looks(spec: RunSpec) -> list[float]:
@@ -133,9 +133,9 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         weights, progress = run.start, Progress()
     else:
         run.engine = join()
-        run.engine.agreed(folder.path)
+        run.engine.broadcast(folder.path)
         weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
-    peak = max(run.engine.exchange(memory.bytes))
+    peak = max(run.engine.all_gather(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
     folder.weights_folder.mkdir(exist_ok=True)
@@ -157,7 +157,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
 
 
 def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float, started: datetime) -> dict[str, Any]:
-    """When it ran, how far it came, and how steadily."""
+    """Return when the run was made, how far it came, and how steadily."""
     return {
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,7 +170,7 @@ def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float
 
 
 def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
-    """The question in full, for run.json."""
+    """Return the question in full, for run.json."""
     dataset, base = material.dataset, material.base
     return {
         "recipe": spec.row,
@@ -192,7 +192,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
 
 
 def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
-    """Variance of the loss after warm-up, and the number of gradient norms above ten medians."""
+    """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
     losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
     norms = [entry["gradient_norm"] for entry in log]
     spikes = sum(norm > 10 * median(norms) for norm in norms) if norms else None

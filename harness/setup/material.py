@@ -1,4 +1,4 @@
-"""Material: everything a plan's runs share, loaded and checked once. Its faults are reported together, before any run."""
+"""Material: everything that a plan's runs share, loaded and checked once. All faults are reported together, before any run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 @dataclass(frozen=True)
 class Material:
-    """What a plan amounts to."""
+    """Everything that the runs of a plan share."""
 
     plan: Plan
     """Every option resolved."""
@@ -74,7 +74,7 @@ class Material:
 
     @property
     def training(self) -> Training:
-        """The protocol at plain fine-tuning's rate."""
+        """The training protocol, with plain fine-tuning's learning rate."""
         plan = self.plan
         assert plan.precision is not None
         rate = plan.learning_rate or default_rate(self.base.parameters)
@@ -84,12 +84,12 @@ class Material:
         return Training(rate, checkpointing=bool(plan.gradient_checkpointing), **same, **fast)
 
     def encode(self, records: Sequence[Record], source: str) -> list[Example]:
-        """The training examples of these records."""
+        """Return the training examples of these records."""
         return encode(self.plan, self.template, records, source)
 
 
 def default_rate(parameters: int) -> float:
-    """Peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
+    """Return the peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
 
     A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
     """
@@ -97,7 +97,11 @@ def default_rate(parameters: int) -> float:
 
 
 def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
-    """Conversations through the chat template, cut to `max_length`; plain texts in pieces of `pack_length`, whole."""
+    """Return the training examples of records.
+
+    Conversations go through the chat template and are cut to `max_length`; plain texts are kept whole, in pieces of
+    `pack_length`.
+    """
     doing(f"tokenising {len(records):,} {source} records")
     assert plan.max_length is not None
     chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
@@ -167,13 +171,13 @@ def gather(plan: Plan) -> Material:
 
 
 def _thinks(records: Sequence[Record]) -> bool:
-    """Whether answers are to begin with thoughts: where at least a tenth of those trained do. Fewer are left out."""
+    """Return whether answers are to begin with thoughts: at least a tenth of the trained ones do. Fewer are left out."""
     answers = [turn.content for record in records for turn in record.messages if turn.role == "assistant"]
     return 10 * sum(split_thoughts(answer)[0] is not None for answer in answers) >= max(1, len(answers))
 
 
 def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """The meter, tokens an example and a packed row of plain texts, what models are scored in, runs at once."""
+    """Resolve the meter, tokens per example and packed row of plain texts, the scoring precision, and runs at once."""
     packed = min(plan.pack_length or PACKED, base.max_length) if plan.mode == "cpt" else plan.pack_length
     lengths = {"max_length": min(base.max_length, plan.max_length or 2048), "pack_length": packed}
     plan = resolve_workers(plan, base.parameters)
@@ -181,11 +185,11 @@ def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
 
 
 def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
-    """The plan with the length of packed rows, after a trial of the model that packs.
+    """Return the plan with the length of packed rows, after a trial of the model that packs.
 
     Conversations are packed by default on a CPU, where FLOPs are charged, padding included; on a GPU seconds are. A model that
-    shows packed texts to each other, or attends over less than the longest example, is not packed unless that is asked for.
-    Raises PlanError where it was.
+    shows packed texts to each other, or attends over less than the longest example, is packed only if the plan asks for it.
+    Raises PlanError if it does.
     """
     assert plan.max_length is not None
     asked = plan.pack_length is not None
@@ -206,7 +210,11 @@ def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
 
 
 def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """(pool to train on, dev retention items). The embedded pool ships its dev items; others give up to 200 by hash."""
+    """Return (pool to train on, dev retention items).
+
+    The embedded pool ships its dev items; of others, a tenth of the records, at most 200, are the dev items, those with the
+    lowest ids (hashes of their content).
+    """
     home = embedded()
     if plan.general == home.general:
         return records, read_records(home.general_dev)
@@ -217,7 +225,7 @@ def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], lis
 
 
 def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
-    """Notes on recipes that do not begin as the base."""
+    """Return notes on recipes that do not begin as the base."""
     return [
         f"{recipe.text} does not begin as the base: {method.unlike_base}. See its untrained row too; there is no path to it."
         for recipe in recipes
@@ -227,7 +235,7 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
 
 
 def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
-    """A note on recipes whose models cannot be saved where models are asked for."""
+    """Return a note on recipes whose models cannot be saved, if the plan asks for models."""
     kept = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
     if not (plan.checkpoint_fractions and kept):
         return []
@@ -235,7 +243,10 @@ def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
 
 
 def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes that can run, and notes on those that need what this plan has not; `texts`: it trains on plain texts."""
+    """Return the recipes that can run, and notes on those that need what this plan lacks.
+
+    `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.
+    """
     chosen, notes = [], []
     for recipe in recipes:
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
@@ -251,7 +262,7 @@ def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tup
 
 
 def sized(plan: Plan, recipes: Sequence[Recipe]) -> Plan:
-    """What the plan leaves open of micro-batches, checkpointing and sharding: what fits its GPU, or our defaults."""
+    """Resolve micro-batches, checkpointing and sharding where the plan leaves them open: what fits its GPU, or defaults."""
     if plan.gpu:
         from harness.training.memory_estimate import way_of
 

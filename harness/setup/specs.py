@@ -1,4 +1,4 @@
-"""The runs that a plan amounts to: one a row of the table and seed, each named by the question it answers."""
+"""The runs of a plan: one per row of the table and seed, each named by a hash of the question it answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REPORTED = ("final", "quality", "path")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run to make: a row of the table under one seed."""
+    """A run to make: one row of the table with one seed."""
 
     row: str
     role: str
@@ -55,8 +55,11 @@ class RunSpec:
 
 
 def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
-    """The untouched base, the zero-budget control, what recipes that do not begin as the base begin as (what a quantised one
-    has lost before training is not forgotten), then every recipe under every seed; `tuned`: row -> recipe to run."""
+    """Return the specs of a plan's runs; `tuned`: row -> text of the recipe to run.
+
+    First the untouched base and the zero-budget control. Then an untrained run for each recipe that does not begin as the
+    base: what quantisation loses before training must not count as forgetting. Then every recipe with every seed.
+    """
     plan = material.plan
     assert plan.seeds is not None
     specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
@@ -69,7 +72,7 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
 
 
 def rate_of(material: Material, recipe: Recipe) -> float:
-    """Peak learning rate: as the recipe says, else plain fine-tuning's times what its methods are known to need."""
+    """Return the peak learning rate: the recipe's own, else plain fine-tuning's times its methods' `lr_scale`."""
     scale = math.prod(method.lr_scale for method in recipe.methods)
     return recipe.learning_rate or material.training.learning_rate * scale
 
@@ -77,7 +80,10 @@ def rate_of(material: Material, recipe: Recipe) -> float:
 def spec_of(
     material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = ()
 ) -> RunSpec:
-    """One run, with the question that names it; `kinds`: its evaluations, those of a row of the table where none is given."""
+    """Return the spec of one run, with the question that names it.
+
+    `kinds`: its evaluations; if none are given, those of a row of the table.
+    """
     plan, data = material.plan, material.training_data
     reported = not kinds
     kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
@@ -110,7 +116,7 @@ def spec_of(
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Hash of tokenised examples: template, truncation and supervision included."""
+    """Return a hash of tokenised examples: template, truncation and supervision included."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr((example.id, example.tokens, example.supervised, example.source)).encode())
@@ -118,17 +124,17 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def sharding_of(plan: Plan) -> dict[str, Any] | None:
-    """DeepSpeed's configuration for a run of this plan; None where every process holds the whole model."""
+    """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
     return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
 
 
 def ranks_of(plan: Plan) -> dict[str, Any]:
-    """What a question says of a run's processes: how many, and how DeepSpeed shards it; nothing of a plain one."""
+    """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
     return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
-    """The run that answers a spec's question."""
+    """Return the run that answers a spec's question."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
     device = material.plan.device or "cpu"
@@ -136,7 +142,7 @@ def training_run(material: Material, spec: RunSpec) -> TrainingRun:
 
 
 def allowed_amount(material: Material) -> float:
-    """The budget in the binding meter's unit: given, or the price of so many epochs of plain fine-tuning."""
+    """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
     budget, meter = material.budget, material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
@@ -156,7 +162,7 @@ def allowed_amount(material: Material) -> float:
 
 
 def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
-    """Pace of a recipe (plain fine-tuning) on this device: a few of its optimizer steps, and what it prepares."""
+    """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
     from harness.training.loop import train
 
     spec = spec_of(material, "plain", "recipe", recipe, 0, float(steps))

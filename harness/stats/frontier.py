@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from harness.stats.analysis import Analysis, Estimate, estimate_of
 
@@ -60,8 +60,9 @@ def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def ranks_of(values: np.ndarray) -> np.ndarray:
     """(B, R) ranks within each draw, 1 the highest, equal values the better rank; NaN where a number lacks."""
-    found = rankdata(-np.where(np.isfinite(values), values, -np.inf), method="min", axis=1).astype(float)
-    return np.where(np.isfinite(values), found, np.nan)
+    known = np.where(np.isfinite(values), values, -np.inf)
+    ranks = pd.DataFrame(known).rank(axis=1, method="min", ascending=False).to_numpy()
+    return np.where(np.isfinite(values), ranks, np.nan)
 
 
 def rank_in(ranks: np.ndarray) -> Rank:

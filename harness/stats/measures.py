@@ -13,6 +13,8 @@ HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 ABOVE_CHANCE = 0.1
 """A family enters retention where the lower end of the 95 % interval of the base's chance-corrected score is above this: what
 stands at chance can neither be forgotten nor retained. A guess: ten points to lose, for sure."""
+FEWEST = 10
+"""Items, or clusters of them, below which nothing is decided: the bootstrap of a handful has no width to speak of."""
 HELD_OUT_TEXTS = "held_out_texts"
 """The task of texts of held-out families, on which the distance from the base and the loss are measured."""
 Z = 1.959964
@@ -25,7 +27,7 @@ class Quantity:
 
     kind: str
     """`points` (tuned minus base, × 100), `form` and `knowledge` (its two parts), `change` (points, chance-corrected),
-    `retention` (%, a ratio of means), `level` (the mean itself)."""
+    `retention` (%, a ratio of means), `score` (the mean itself), `level` (the same over the tasks where a row has it)."""
     weights: np.ndarray
     """(M,), zero where the measure does not enter."""
 
@@ -43,7 +45,8 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
     general = table["headline"] & (table["group"] == "general")
     table["above_chance"] = _above_chance(scores[scores["row"] == base], table, general)
-    table["near_chance"] = general & ~(table["above_chance"] > ABOVE_CHANCE)
+    table["clusters"] = _clusters_of_families(scores[scores["row"] == base], table, general)
+    table["near_chance"] = general & ~((table["above_chance"] > ABOVE_CHANCE) & (table["clusters"] >= FEWEST))
     pairs = pd.Series(list(zip(table["task"], table["metric"], strict=True)), index=table.index)
     table["kept"] = general & (~table["near_chance"] if kept is None else pairs.isin(kept))
     return table
@@ -79,6 +82,16 @@ def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) ->
     return found
 
 
+def _clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
+    """How many clusters of items the base has scores on in each measure's family, by row of `table`."""
+    known = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
+    found = pd.Series(0, index=table.index)
+    for _, part in table[general].groupby("family"):
+        items = known.merge(part[["task", "metric"]])
+        found[part.index] = _clusters(items).nunique()
+    return found
+
+
 def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
     """Lower end of the 95 % interval of a mean over tasks, from `task`, `cluster`, `item` and `value` (at most 1) of each item.
 
@@ -89,7 +102,7 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
         return np.nan
     tasks = items.groupby("task")["value"]
     mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
-    place = items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
+    place = _clusters(items)
     sums = ((items["value"] - tasks.transform("mean")) / size).groupby(place.to_numpy()).sum()
     many = len(sums)
     variance = float((sums**2).sum()) * many / max(many - 1, 1)
@@ -99,6 +112,11 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
     n = share * (1 - share) / spread if spread > 0 and 0 < share < 1 else many
     centre, half = share + Z**2 / (2 * n), Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
     return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
+
+
+def _clusters(items: pd.DataFrame) -> pd.Series:
+    """The cluster of each item; an item without one is its own."""
+    return items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
 
 
 def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
@@ -166,7 +184,7 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False) -> dict[str, Quan
         found[f"change{scope}"] = Quantity("change", _macro(measures, mask))
         if kept.any():
             found[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
-    found["general"] = Quantity("level", _macro(measures, kept & measures["higher_better"]))
+    found["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
         found[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
     found |= _levels(measures)
@@ -203,7 +221,7 @@ class _Scale:
     def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
         """What each kind of quantity averages, (B, R, M); of retention the numerator."""
         moved = 100 * self.sign * (after - before)
-        parts = {"points": moved, "change": moved / self.span, "level": after}
+        parts = {"points": moved, "change": moved / self.span, "score": after, "level": after}
         ability = np.where(self.inverted, before / after - 1, moved / self.span / 100)
         parts["retention"] = 100 * ability
         if floor is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from harness.store.files import read_json
+from harness.store.files import read_json, read_record
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS
 
@@ -52,7 +52,7 @@ class Comparison:
 
 def read_comparison(folder: Path, store: RunStore) -> Comparison:
     """Gather a comparison from its record and the run store. Missing evaluations are simply absent."""
-    record = read_json(folder / "comparison.json")
+    record = read_record(folder)
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
     rows, trials = ([_told(entry, store) for entry in record.get(name) or []] for name in ("rows", "trials"))

@@ -16,6 +16,9 @@ from typing import Any, cast
 
 from harness.errors import PlanError
 
+LONGEST = 200
+"""Characters of a path that are shown."""
+
 
 def place(text: str | os.PathLike[str]) -> Path:
     """A local path, or where the text names a protocol a path of that file system, which is used the same way.
@@ -91,6 +94,25 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         error.add_note(f"in {path}")
         raise
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of the comparison in a folder, or None where there is none. Raises PlanError where what is there is none."""
+    path = folder / "comparison.json"
+    cure = "remove the folder, or give another name"
+    try:
+        record = read_json(path)
+    except ValueError:
+        raise PlanError(f"{path} is not JSON, or was cut short; {cure}") from None
+    except OSError as error:
+        if not is_local(path):
+            raise  # the object store's own words tell more
+        raise PlanError(f"{str(path)[:LONGEST]} cannot be read ({error.strerror}); {cure}") from None
+    if record is None:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
+        raise PlanError(f"{path} is not what `lethe compare` writes: it has no rows; {cure}")
+    return record
 
 
 def names(folder: Path) -> list[str]:

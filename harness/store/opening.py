@@ -53,7 +53,15 @@ def stem_of(path: Path) -> str:
 
 def test_files(text: str) -> list[str]:
     """The files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
-    return [text] if "+" not in text or Path(text).expanduser().exists() else [part.strip() for part in text.split("+")]
+    return [text] if "+" not in text or exists(Path(text).expanduser()) else [part.strip() for part in text.split("+")]
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False too for a text that no file can have as its name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def check_file(path: Path, source: str) -> None:

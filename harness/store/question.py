@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.store.files import read_json
+from harness.store.files import read_record
 
 RESERVED = ("calibration", "check", "claims", "published", "reproduced", "runs")
 """Folders under `out` that are no comparison's own."""
+NUMBERS = 999
+"""Names that are tried before it is said that something else is wrong with the folder of results."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +57,38 @@ class Name:
 
 
 def given_name(root: Path, name: str, question: Mapping[str, Any]) -> Name:
-    """The name that the user gave. Raises PlanError where its folder holds another question."""
-    held = _held(root / name)
-    if held is not None and (found := differing_fields(held, question)):
+    """The name that the user gave. Raises PlanError where its folder holds another question, or something that is none."""
+    if other := _another(root / name, question):
         cure = "give another name, leave the name out (a free one is taken then), or remove the folder"
-        raise PlanError(f"{root / name} holds another comparison: {told(found)}; {cure}")
+        raise PlanError(f"{other}; {cure}")
     return Name(name, None)
 
 
 def free_name(root: Path, wanted: str, question: Mapping[str, Any]) -> Name:
     """The name that Lethe chooses: the first of `wanted`, `wanted-2`, `wanted-3` ... that is free or holds this question."""
     note = None
-    for number in count(1):
+    for number in range(1, NUMBERS + 1):
         name = wanted if number == 1 else f"{wanted}-{number}"
         if name in RESERVED:
             continue
-        held = _held(root / name)
-        found = differing_fields(held, question) if held is not None else []
-        if not found:
+        try:
+            other = _another(root / name, question)
+        except PlanError as error:
+            other = error.faults[0]
+        if other is None:
             said = f"{note}; this one goes to {root / name}" if note else None
             return Name(name, said)
-        note = note or f"{root / name} holds another comparison ({told(found)})"
-    raise AssertionError("numbers do not end")
+        note = note or other
+    raise PlanError(f"{note}; nor is any name free up to {wanted}-{NUMBERS}: give --name or --out")
 
 
-def _held(folder: Path) -> Mapping[str, Any] | None:
-    """The question of the comparison in a folder, or None where there is none."""
-    record = read_json(folder / "comparison.json")
-    return None if record is None else record.get("question") or {}
+def _another(folder: Path, question: Mapping[str, Any]) -> str | None:
+    """Says that a folder holds a comparison that asks another question; None where it does not.
+
+    Raises PlanError where its record cannot be read.
+    """
+    record = read_record(folder)
+    if record is None:
+        return None
+    found = differing_fields(record.get("question") or {}, question)
+    return f"{folder} holds another comparison ({told(found)})" if found else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.store.files import is_local, names, place, read_json
+from harness.store.files import is_local, names, place, read_record
 from harness.store.question import RESERVED
 from harness.store.runs import RunStore
 
@@ -33,7 +33,7 @@ class Results:
 
     def record(self, name: str) -> dict[str, Any]:
         """comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
-        record = read_json(self.folder(name) / "comparison.json")
+        record = read_record(self.folder(name))
         if record is not None:
             return record
         known = self.names()

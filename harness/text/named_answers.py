@@ -5,8 +5,9 @@ Three forms are recognised, others are not guessed at:
     alternatives   "Is 66 or 14 smaller?", "red, green or blue?": the answer is one of the things between commas and "or" in a
                    sentence that asks
     statements     "Ann brings peas. Bo brings figs. What does Bo bring?": the answer stands in one of several sentences that
-                   are alike but for it and a subject
-    rows           "the smallest of 46 31 2 16?": the answer is one of three or more numbers or letters in a row
+                   are alike but for it and a subject, and the question names that subject and no other
+    rows           "the smallest of 46 31 2 16?": the answer is one of three or more numbers or letters in a row, and one of
+                   them is asked for, not their number, sum or mean
 """
 
 from __future__ import annotations
@@ -22,6 +23,17 @@ _OR = re.compile(r"or|还是|或", re.IGNORECASE)
 _ASKS = {"which", "what", "who", "whom", "whose", "where", "when", "how", "choose", "pick", "answer", "say"}
 """A first part that begins so asks and names nothing: "Which is larger, 3 or 5?"."""
 _RUN = re.compile(r"(?<![\w.])(?:[a-z]|\d+)(?:[ ,]+(?:[a-z]|\d+)(?!\w)){2,}", re.IGNORECASE)
+_PICKS = re.compile(
+    r"\b(?:which|first|second|third|last|middle|most|least|best|worst|max(?:imum)?|min(?:imum)?|[a-z]{3,}est)\b|最|第|哪",
+    re.IGNORECASE,
+)
+"""What asks for one of a row: its place, or the one that is more than the others."""
+_COMPUTES = re.compile(
+    r"\bhow (?:many|much)\b|\b(?:sum|total|mean|median|average|count|number of|product|difference|add)\b"
+    r"|多少|几个|总|平均|之和",
+    re.IGNORECASE,
+)
+"""What asks for a number that is computed, and which only by accident stands in the row."""
 SUBJECT = 2
 """Words, besides the answer's own, in which two statements may differ."""
 
@@ -61,22 +73,42 @@ def _alternatives(sentence: str, wanted: list[str]) -> int:
 
 
 def _statements(prompt: str, wanted: list[str]) -> int:
-    """How many different things stand where `wanted` stands, in sentences like its own; 0 where there are none like it."""
+    """How many different things stand where `wanted` stands, in sentences like its own; 0 where none is asked for."""
     size = len(wanted)
     said = [words(sentence) for sentence in _SENTENCE.findall(prompt)]
+    asked = {word for sentence in _asking(prompt) for word in words(sentence)}
     places = [(one, place) for one in said for place in range(len(one) - size + 1) if one[place : place + size] == wanted]
     most = 0
     for own, place in places:
         allowed = min(size + SUBJECT, len(own) - 1)
         alike = [other for other in said if len(other) == len(own) and _differing(own, other) <= allowed]
-        most = max(most, len({tuple(other[place : place + size]) for other in alike}))
+        span = range(place, place + size)
+        if _asked_for(own, alike, span, said, asked):
+            most = max(most, len({tuple(other[place : place + size]) for other in alike}))
     return most
 
 
+def _asked_for(own: list[str], alike: list[list[str]], span: range, said: list[list[str]], asked: set[str]) -> bool:
+    """Whether the question is about this statement: it names its subject, itself or by way of one more sentence, and none of
+    the others'. A question that names two subjects compares or computes, and one that names none may ask anything.
+    """
+    places = [i for i in range(len(own)) if i not in span and any(other[i] != own[i] for other in alike)]
+    words_there = [{other[i] for i in places} for other in alike if any(other[i] != own[i] for i in places)]
+    others = set().union(*words_there) - set(own)
+    subject = {own[i] for i in places}.difference(*words_there)
+    if others & asked:
+        return False
+    common = {word for statement in alike for word in statement}
+    linked = [sentence for sentence in said if sentence not in alike and subject & set(sentence)]
+    return bool(subject & asked) or any(set(sentence) & asked - common for sentence in linked)
+
+
 def _run(prompt: str, wanted: list[str]) -> int:
-    """How many different numbers or letters stand in a row with `wanted`; 0 where it is in none."""
+    """How many different numbers or letters stand in a row with `wanted`; 0 where it is in none, or none of them is wanted."""
+    if len(wanted) != 1 or not _PICKS.search(prompt) or _COMPUTES.search(prompt):
+        return 0
     runs = [words(found[0]) for found in _RUN.finditer(prompt)]
-    return max((len(set(run)) for run in runs if wanted[0] in run and len(wanted) == 1), default=0)
+    return max((len(set(run)) for run in runs if wanted[0] in run), default=0)
 
 
 def _differing(one: list[str], other: list[str]) -> int:

@@ -93,7 +93,7 @@ def _grams(texts: Sequence[str], hashes: _Hashes) -> tuple[Ints, Ints]:
     rolling = np.zeros(total, np.uint64)
     for step in range(GRAM):  # a gram begins at each place that has so many words after it, and in a short text at the first
         ahead = np.zeros(total, np.uint64)
-        ahead[: total - step] = flat[step:] + np.uint64(1)
+        ahead[: max(0, total - step)] = flat[step:] + np.uint64(1)
         ahead[place + step >= np.repeat(sizes, sizes)] = 0
         rolling = _mixed(rolling + ahead)
     begins = (place == 0) | (place + GRAM <= np.repeat(sizes, sizes))

@@ -28,6 +28,8 @@ from harness.text.numbers import numbers
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
+SHOWN = 100
+"""Characters of a path that are shown where it cannot be one."""
 _FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 
 
@@ -87,7 +89,9 @@ def read_rules(path: str) -> list[dict[str, Any]]:
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise PlanError(f"rules file '{path}' cannot be read: {error.strerror}") from None
+        raise PlanError(f"rules file '{path[:SHOWN]}' cannot be read ({error.strerror}); name a YAML file") from None
+    except UnicodeDecodeError:
+        raise PlanError(f"rules file '{path}' is not UTF-8 text; save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise PlanError(f"rules file '{path}' is not YAML: {' '.join(str(error).split())}") from None
     rules = given.get("rules") if isinstance(given, dict) else given
@@ -174,6 +178,12 @@ def read_format(text: str) -> dict[str, Any]:
         validator_for(schema).check_schema(schema)
     except FileNotFoundError:
         raise PlanError(f"answer_format '{text}' does not exist; give a JSON schema's file, or a regular expression") from None
+    except OSError as error:
+        raise PlanError(
+            f"answer_format '{text[:SHOWN]}' cannot be read ({error.strerror}); name a JSON schema's file"
+        ) from None
+    except UnicodeDecodeError:
+        raise PlanError(f"answer_format '{text}' is not UTF-8 text; save it as UTF-8") from None
     except json.JSONDecodeError as error:
         raise PlanError(f"answer_format '{text}' is not JSON ({error.msg} in line {error.lineno}); mend it") from None
     except SchemaError as error:

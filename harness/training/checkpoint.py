@@ -23,7 +23,7 @@ STATE = "state.safetensors"
 
 @dataclass
 class Progress:
-    """Where a training stands; saved with every checkpoint."""
+    """The state of a training besides its tensors; saved with every checkpoint."""
 
     steps: int = 0
     epochs: float = 0.0
@@ -31,27 +31,27 @@ class Progress:
     """Steps before the stage under way."""
     stopped_by: str = "budget"
     room: int = 0
-    """Tokens a micro-batch at most, in the step before: the log says where that changes."""
+    """Most tokens per micro-batch in the step before: the log says where that changes."""
     notes: list[str] = field(default_factory=list)
-    """What the report must say of how it was trained."""
+    """Sentences that the report must show about how it was trained."""
 
 
 class SavingEngine(Protocol):
-    """What saving needs of the engine that computes the run (harness/parallel)."""
+    """The part of a run's engine (harness/training/engine.py) that saving uses."""
 
-    def agreed(self, thing: bool) -> bool:
-        """What the first rank gives here."""
+    def broadcast(self, value: bool) -> bool:
+        """Return rank 0's `value`."""
         ...
 
     def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
-        """A checkpoint of the run as it stands; whole or not at all."""
+        """Save a checkpoint of the run's present state, whole or not at all."""
         ...
 
 
 class Checkpoints:
-    """When to save where the training stands: at most a twentieth of the time goes there, so of a large model more rarely.
+    """The schedule of a training's checkpoints. At most a twentieth of the time goes there, so large models save more rarely.
 
-    `record` gives what a resumed run must know beside tensors. `every`: seconds between checkpoints at least; 0: each step.
+    `record` returns what a resumed run must know besides tensors. `every`: least seconds between checkpoints; 0: each step.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Checkpoints:
         self.saved = time.monotonic()
 
     def save_if_due(self, progress: Progress) -> None:
-        """Save where enough time has passed on the first rank."""
-        if not self.engine.agreed(time.monotonic() - self.saved > self.pause):
+        """Save if enough time has passed on rank 0."""
+        if not self.engine.broadcast(time.monotonic() - self.saved > self.pause):
             return
         begin = time.monotonic()
         self.engine.save(self.folder, self.methods, self.record(progress))
@@ -90,7 +90,7 @@ def save_checkpoint(
 
 
 def write_state(path: Path, masters: Masters, moments: dict[int, dict[str, Any]], methods: Sequence[Method]) -> None:
-    """One file of this process's tensors."""
+    """Write this process's tensors to one file."""
     tensors = {f"master/{name}": tensor.detach() for name, tensor in masters.values.items()}
     for index, state in moments.items():
         tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -106,30 +106,35 @@ def write_progress(folder: Path, progress: dict[str, Any]) -> None:
 
 
 def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
-    """What methods learned, by method and name."""
-    return {
-        f"method/{index}/{name}": tensor
-        for index, method in enumerate(methods)
-        for name, tensor in ask(method, "state").items()
-    }
+    """Return the tensors of the methods' states, by the method's index and the tensor's name."""
+    tensors = {}
+    for index, method in enumerate(methods):
+        for name, tensor in ask(method, "state").items():
+            tensors[f"method/{index}/{name}"] = tensor
+    return tensors
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """The progress record, or None where there is no checkpoint."""
+    """Return the progress record, or None where there is no checkpoint."""
     path = folder / "progress.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def restore_methods(path: Path, methods: Sequence[Method], device: torch.device) -> None:
-    """Give methods back what they prepared, on the device they prepared it on."""
-    tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}  # "cuda" is the first GPU to load_file
+    """Restore what methods prepared, on the device they prepared it on."""
+    # Moved after loading: to load_file, "cuda" is always the first GPU.
+    tensors = {name: tensor.to(device) for name, tensor in load_file(path).items()}
     for index, method in enumerate(methods):
-        own = f"method/{index}/"
-        method.restore({name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)})
+        prefix = f"method/{index}/"
+        state = {}
+        for name, tensor in tensors.items():
+            if name.startswith(prefix):
+                state[name.removeprefix(prefix)] = tensor
+        method.restore(state)
 
 
 def restore_masters(path: Path, masters: Masters) -> dict[int, dict[str, Tensor]]:
-    """Give masters back their values; the optimizer's moments, by index and name."""
+    """Restore the masters; return the optimizer's moments, by index and name."""
     tensors = load_file(path)
     with torch.no_grad():
         for name, master in masters.values.items():
@@ -144,5 +149,6 @@ def restore_masters(path: Path, masters: Masters) -> dict[int, dict[str, Tensor]
 
 
 def restore_training(path: Path, masters: Masters, optimizer: torch.optim.Optimizer) -> None:
-    """Give masters and optimizer back their values."""
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": restore_masters(path, masters)})
+    """Restore masters and optimizer."""
+    moments = restore_masters(path, masters)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})

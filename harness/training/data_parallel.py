@@ -1,4 +1,4 @@
-"""One run in several processes that all hold the whole model: plain data parallel, over gloo on CPUs and nccl on GPUs."""
+"""One run in several processes that each hold the whole model: plain data parallel, gloo on CPUs and nccl on GPUs."""
 
 from __future__ import annotations
 
@@ -22,87 +22,99 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
-"""How long a rank waits for another: the first one evaluates meanwhile."""
+"""How long a rank waits for another: rank 0 evaluates meanwhile."""
 LAG = 90.0
-"""Seconds that a node may see a shared file system as it was: NFS remembers names for up to a minute."""
+"""Seconds for which a node may see an old state of a shared file system: NFS caches names for up to a minute."""
 
 
-def deal(step: Sequence[Example], size: int) -> list[list[Example]]:
-    """A step's examples in `size` shares: each example in exactly one, shares nearly equal in number and in tokens.
+def split_step(step: Sequence[Example], size: int) -> list[list[Example]]:
+    """Split a step's examples into `size` shares: each example in exactly one, shares nearly equal in number and tokens.
 
-    Longest first, to and fro (0 1 2 2 1 0 ...): fixed by the examples alone, whatever their order and wherever the ranks are.
+    Dealt longest first, in a zigzag over the ranks (0 1 2 2 1 0 ...). The examples alone decide, not their order nor where
+    the ranks run.
     """
     shares: list[list[Example]] = [[] for _ in range(size)]
-    for place, example in enumerate(sorted(step, key=lambda e: (-len(e), e.id))):
-        turn, rank = divmod(place, size)
-        shares[size - 1 - rank if turn % 2 else rank].append(example)
+    longest_first = sorted(step, key=lambda example: (-len(example), example.id))
+    for position, example in enumerate(longest_first):
+        turn, rank = divmod(position, size)
+        if turn % 2:
+            rank = size - 1 - rank
+        shares[rank].append(example)
     return shares
 
 
 class Together(Alone):
-    """One rank of several; each sees its share of every step, and gradients are summed over ranks once a step."""
+    """One rank of several. Each computes its share of every step; gradients are summed over ranks once per step."""
 
     def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device):
-        """Joins the others at the store that listens at `meeting`, an address and port."""
-        self.rank, self.size = rank, size
+        """Join the other ranks at the store that listens at `meeting`, an address and port."""
+        self.rank = rank
+        self.size = size
         store: Any = dist.TCPStore(*meeting, is_master=False, timeout=PATIENCE)  # type: ignore
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-        self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)  # words go over the CPU, and never wait for a device
+        # Python objects go over the CPU, so that they never wait for a device.
+        self._objects = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     def leave(self) -> None:
-        """The run is over."""
+        """Leave the group of ranks: the run is over."""
         dist.destroy_process_group()
 
-    def exchange(self, thing: T) -> list[T]:
-        things: list[Any] = [None] * self.size
-        dist.all_gather_object(things, thing, group=self._talk)
-        return things
+    def all_gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._objects)
+        return values
 
-    def same(self, read: Callable[[], T]) -> T:
-        wanted, begin = self.agreed(read()), time.monotonic()
-        while (found := read()) != wanted:
+    def wait_until_equal(self, read: Callable[[], T]) -> T:
+        expected = self.broadcast(read())
+        begin = time.monotonic()
+        content = read()
+        while content != expected:
             if time.monotonic() - begin > LAG:
-                raise OSError(f"{socket.gethostname()} does not see the run's files; put out on a file system of all nodes")
+                host = socket.gethostname()
+                raise OSError(f"{host} does not see the run's files; put out on a file system of all nodes")
             time.sleep(0.5)
-        return found
+            content = read()
+        return content
 
-    def agree(self, ledger: Ledger) -> None:
-        ledger.agree(self.exchange(ledger.fresh()))
+    def merge_ledgers(self, ledger: Ledger) -> None:
+        ledger.merge(self.all_gather(ledger.fresh()))
 
-    def first(self, ledger: Ledger, work: Callable[[], T]) -> T | None:
-        found, begin = None, time.perf_counter()
-        if self.rank == 0:
-            found = work()
-        self.agreed(None)
+    def on_rank_zero(self, ledger: Ledger, work: Callable[[], T]) -> T | None:
+        begin = time.perf_counter()
+        result = work() if self.rank == 0 else None
+        self.broadcast(None)
+        # The other ranks hold their devices, which are paid for, while rank 0 works.
         if self.rank:
             with ledger.charge("waiting", 0.0, Counter(), torch.device("cpu")) as account:
-                account.seconds += time.perf_counter() - begin  # devices are held, and paid for, while the first one works
-        self.agree(ledger)
-        return found
+                account.seconds += time.perf_counter() - begin
+        self.merge_ledgers(ledger)
+        return result
 
-    def deal(self, step: Step) -> list[Step]:
-        return deal(step, self.size)
+    def split_step(self, step: Step) -> list[Step]:
+        return split_step(step, self.size)
 
     def reduce(self) -> None:
-        under_way = []
+        sums = []
         for master, parameter in zip(self.masters.tensors, self.masters.parameters, strict=True):
-            if parameter.requires_grad:  # a rank that had no example has no gradient
-                master.grad = torch.zeros_like(master) if master.grad is None else master.grad
-                under_way.append(dist.all_reduce(master.grad, async_op=True))
-        for work in under_way:
+            if not parameter.requires_grad:
+                continue
+            if master.grad is None:  # this rank had no example
+                master.grad = torch.zeros_like(master)
+            sums.append(dist.all_reduce(master.grad, async_op=True))
+        for work in sums:
             work.wait()  # type: ignore[union-attr]
 
-    def share(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
+    def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         path = folder / "prepared.safetensors"
-        if not self.agreed(bool(method_tensors(methods))):
+        if not self.broadcast(bool(method_tensors(methods))):
             return
         if self.rank == 0:
             write_tensors(path, method_tensors(methods))
-        self.agreed(None)
+        self.broadcast(None)
         if self.rank:
             restore_methods(path, methods, device)
-        self.agreed(None)
+        self.broadcast(None)
         if self.rank == 0:
             path.unlink()
 

@@ -1,9 +1,8 @@
-"""How one run is computed: here, in one process. The other engines say what several processes do differently.
+"""The engine of a run: computes it in one process. The other engines override what several processes do differently.
 
-The loop in `harness/training/loop.py` serves all of them. Where a run has several processes (ranks), every rank goes through
-that loop
-with the same examples, ledger and random streams, so that all take the same decisions; an engine deals a step's examples over
-them, adds up what each computed, and holds the trained state (`masters`, `optimizer`).
+All engines share the loop in `harness/training/loop.py`. Where a run has several processes (ranks), every rank goes through
+that loop with the same examples, ledger and random streams, so all ranks take the same decisions. The engine splits a step's
+examples over the ranks, sums what each rank computed, and holds the trained state (`masters`, `optimizer`).
 """
 
 from __future__ import annotations
@@ -28,30 +27,30 @@ T = TypeVar("T")
 
 
 class ModelInTraining(Protocol):
-    """What an engine needs of the run that it computes (`harness.training.run.TrainingRun`)."""
+    """The part of a run (`harness.training.run.TrainingRun`) that an engine uses."""
 
     model: Any
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        """Micro-batches of these examples."""
+        """Yield the micro-batches of these examples."""
         ...
 
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The examples of each micro-batch."""
+        """Return the examples of each micro-batch."""
         ...
 
     def nll(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(logits, token losses) at supervised places, `(S, V)` and `(S,)`."""
+        """Return the token losses `(S,)` and the logits `(S, V)` at supervised positions."""
         ...
 
 
 class Alone:
-    """One process."""
+    """A run in one process, and the interface of the engines of several processes."""
 
     rank: int = 0
-    """Which of the run's processes this is; the first one writes, evaluates, and prepares."""
+    """Index of this process among the run's processes. Rank 0 writes, evaluates and prepares."""
     size: int = 1
-    """How many there are."""
+    """Number of processes of the run."""
     sharded: bool = False
     """Whether a rank holds only its part of what is trained."""
     forwards_alone: bool = True
@@ -59,49 +58,52 @@ class Alone:
     masters: Masters
     optimizer: torch.optim.Optimizer
 
-    # --- what ranks tell each other ---
+    # --- collectives: every rank must call them, in the same order ---
 
-    def exchange(self, thing: T) -> list[T]:
-        """What every rank gives here, in the order of ranks."""
-        return [thing]
+    def all_gather(self, value: T) -> list[T]:
+        """Return every rank's `value`, ordered by rank."""
+        return [value]
 
-    def agreed(self, thing: T) -> T:
-        """What the first rank gives here."""
-        return self.exchange(thing)[0]
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's `value`."""
+        return self.all_gather(value)[0]
 
-    def same(self, read: Callable[[], T]) -> T:
-        """What `read` finds on disk, once every rank finds what the first does. Raises OSError where one never will."""
+    def wait_until_equal(self, read: Callable[[], T]) -> T:
+        """Return what `read` reads from disk, as soon as every rank reads what rank 0 does.
+
+        Raises OSError where a rank never does.
+        """
         return read()
 
-    def agree(self, ledger: Ledger) -> None:
-        """Put what all ranks spent since the last time in place of what this one did."""
+    def merge_ledgers(self, ledger: Ledger) -> None:
+        """Replace what this rank spent since the last merge by what all ranks spent since then."""
 
-    def first(self, ledger: Ledger, work: Callable[[], T]) -> T | None:
-        """What `work` gives where the first rank does it, while the others wait (which is charged); None on the others."""
+    def on_rank_zero(self, ledger: Ledger, work: Callable[[], T]) -> T | None:
+        """Return the result of `work` on rank 0; None on the other ranks, whose wait is charged."""
         return work()
 
-    def total(self, part: float) -> float:
-        """The sum over what ranks hold different parts of."""
+    def all_reduce(self, part: float) -> float:
+        """Return the sum of the ranks' parts, of a quantity that each rank holds a different part of."""
         return part
 
     # --- a step ---
 
-    def deal(self, step: Step) -> list[Step]:
-        """Each rank's share of a step's examples."""
+    def split_step(self, step: Step) -> list[Step]:
+        """Return each rank's share of a step's examples, ordered by rank."""
         return [step]
 
     def batches(self, run: ModelInTraining, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
-        """This rank's micro-batches: (batch, does it count, is it the last)."""
-        batches = list(run.batches(self.deal(step)[self.rank]))
-        for place, batch in enumerate(batches, 1):
-            yield batch, True, place == len(batches)
+        """Yield this rank's micro-batches as (batch, does it count, is it the last)."""
+        batches = list(run.batches(self.split_step(step)[self.rank]))
+        for number, batch in enumerate(batches, 1):
+            yield batch, True, number == len(batches)
 
     def nll(self, run: ModelInTraining, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`run.nll` of the model in training."""
+        """Return `run.nll` of the model in training."""
         return run.nll(run.model, batch)
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        """Gradients of one micro-batch, summed in the masters'."""
+        """Add the gradients of one micro-batch to the masters' gradients."""
         loss.backward()
         self.masters.take_gradients()
 
@@ -109,11 +111,11 @@ class Alone:
         """Sum the step's gradients over ranks."""
 
     def step(self) -> None:
-        """Move the masters by their gradients."""
+        """Update the masters by their gradients."""
         self.optimizer.step()
 
     def forget(self) -> None:
-        """Drop the gradients of a step that is over, or given up, if need be in the middle of a backward pass."""
+        """Drop the gradients of a step that is over or given up, even in the middle of a backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter in self.masters.parameters:
             parameter.grad = None
@@ -122,49 +124,62 @@ class Alone:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Inside, model, masters and moments of this process are in the host's memory; then they are back, bit for bit."""
-        moments = (t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor))
-        held = [*self.masters.wrapped.model.parameters(), *self.masters.tensors, *moments]
-        home = [(t, t.device) for t in held if t.device.type != "cpu" and not hasattr(t, "quant_state")]
+        """Keep model, masters and moments of this process in host memory inside the context.
+
+        Afterwards they are back on their devices, bit for bit.
+        """
+        tensors = [*self.masters.wrapped.model.parameters(), *self.masters.tensors]
+        for state in self.optimizer.state.values():
+            tensors += [value for value in state.values() if isinstance(value, Tensor)]
+
+        # Quantised weights stay: their data cannot be moved without their quantisation state.
+        moved = []
+        for tensor in tensors:
+            if tensor.device.type != "cpu" and not hasattr(tensor, "quant_state"):
+                moved.append((tensor, tensor.device))
+
         self.masters.forget_start()
-        for tensor, _ in home:
+        for tensor, _ in moved:
             tensor.data = tensor.data.cpu()
         try:
             yield
         finally:
-            for tensor, device in home:
+            for tensor, device in moved:
                 tensor.data = tensor.data.to(device)
 
     def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> None:
-        """Masters and optimizer for a wrapped model; methods keep what they need of what they prepared."""
+        """Make masters and optimizer for a wrapped model.
+
+        Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
+        """
         self.masters = Masters(wrapped)
         self.weight_decay = weight_decay
         self.begin()
 
     def begin(self) -> None:
-        """An optimizer with fresh moments."""
+        """Start with an optimizer that has fresh moments."""
         self.optimizer = torch.optim.AdamW(self.masters.tensors, lr=0.0, weight_decay=self.weight_decay, fused=True)
 
-    def share(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
-        """Give every rank what methods prepared on the first."""
+    def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
+        """Copy to every rank what methods prepared on rank 0."""
 
     def gather(self) -> Callable[[], Weights]:
-        """Gives the effective weights, on the first rank."""
+        """Return a function that returns the effective weights on rank 0."""
         return self.masters.effective
 
     def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
-        """A checkpoint of the run as it stands; whole or not at all."""
+        """Save a checkpoint of the run's present state, whole or not at all."""
         save_checkpoint(folder, self.masters, self.optimizer, methods, record)
 
     @property
     def state(self) -> str:
-        """The file of a checkpoint that holds this rank's tensors."""
+        """Name of the file of a checkpoint that holds this rank's tensors."""
         return STATE
 
     def restore_methods(self, folder: Path, methods: Sequence[Method], device: torch.device) -> None:
-        """Give methods back what they had when the checkpoint was saved."""
+        """Restore what methods had when the checkpoint was saved."""
         restore_methods(folder / self.state, methods, device)
 
     def restore(self, folder: Path) -> None:
-        """Give masters and optimizer back their values."""
+        """Restore masters and optimizer from a checkpoint."""
         restore_training(folder / self.state, self.masters, self.optimizer)

@@ -42,8 +42,8 @@ class Ledger:
     steps: int = 0
     end: float = 1.0
     """Fraction of the budget that the stage under way may go to."""
-    _agreed: Spending | None = field(default=None, repr=False)
-    """What all ranks of the run had spent when they last agreed."""
+    _merged: Spending | None = field(default=None, repr=False)
+    """What all ranks of the run had spent when their ledgers were last merged."""
 
     def _total(self, what: str) -> float:
         return sum(getattr(account, what) for account in self.accounts.values())
@@ -94,24 +94,24 @@ class Ledger:
             self.classes.update(tokens)
 
     def fresh(self) -> Spending:
-        """What was charged here since the ranks of a run last agreed."""
-        before, classes = self._agreed or ({}, Counter())
+        """What was charged here since the ledgers of the ranks were last merged."""
+        before, classes = self._merged or ({}, Counter())
         accounts = {}
         for name, now in self.accounts.items():
             then = before.get(name, Account())
             accounts[name] = Account(*(getattr(now, part) - getattr(then, part) for part in MEASURES))
         return accounts, Counter({kind: n - classes[kind] for kind, n in self.classes.items()})
 
-    def agree(self, spent: Sequence[Spending]) -> None:
-        """Put what all ranks charged since they last agreed in place of what this one did: each counts once."""
-        accounts, classes = deepcopy(self._agreed) if self._agreed else ({}, Counter())
+    def merge(self, spent: Sequence[Spending]) -> None:
+        """Replace what this rank charged since the last merge by what all ranks charged since then: each charge counts once."""
+        accounts, classes = deepcopy(self._merged) if self._merged else ({}, Counter())
         for charged, tokens in spent:
             for name, account in charged.items():
                 total = accounts.setdefault(name, Account())
                 for part in MEASURES:
                     setattr(total, part, getattr(total, part) + getattr(account, part))
             classes.update(tokens)
-        self.accounts, self.classes, self._agreed = accounts, classes, (deepcopy(accounts), classes.copy())
+        self.accounts, self.classes, self._merged = accounts, classes, (deepcopy(accounts), classes.copy())
 
     def record(self) -> dict[str, Any]:
         """As stored in ledger.json."""
@@ -131,7 +131,7 @@ class Ledger:
         """Take back what `record` gave: a resumed run has spent what it had spent."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
-        self._agreed = deepcopy(self.accounts), self.classes.copy()
+        self._merged = deepcopy(self.accounts), self.classes.copy()
         self.steps = record["steps"]
 
 

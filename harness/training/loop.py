@@ -1,4 +1,4 @@
-"""The one training loop. It asks hooks and keeps the books; it knows no method by name."""
+"""The training loop of every method: it calls hooks and charges the ledger, and knows no method by name."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ from harness.training.run import TrainingRun
 from harness.training.step import gradients, smaller, sum_of
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
-"""Fractions of the budget at which every run is looked at."""
+"""Fractions of the budget at which every run is evaluated."""
 
 Observe = Callable[[float, Callable[[], Weights]], None]
-"""Called at budget fractions with a function that gives the effective weights; free of charge."""
+"""Called at budget fractions with a function that returns the effective weights; free of charge."""
 Report = Callable[[dict[str, Any]], None]
+"""Called after each optimizer step with its line of the log."""
+
+ROUNDING = 1e-9
+"""Fraction of the budget that sums of charges may miss a look by."""
 
 
 class Diverged(Exception):
@@ -50,22 +54,29 @@ def train(
     looks: Sequence[float] = SIXTHS,
     checkpoint_every: float = 30.0,
 ) -> tuple[Weights, Progress]:
-    """Spend the run's budget; give the final effective weights. Resumes from `folder/checkpoint` where there is one.
+    """Spend the run's budget; return the final effective weights and how far the training came.
 
-    `observe` is called after the step that reaches a fraction of `looks`, in rising order. A checkpoint is saved every
-    `checkpoint_every` seconds (0: after each step).
+    Resumes from `folder/checkpoint` if there is one. `observe` is called after the step that reaches a fraction of `looks`,
+    in rising order. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
     """
-    engine, progress = run.engine, _set_up(run, folder)
+    engine = run.engine
     stored = RunFolder(folder)
-    log = _open_log(stored.log_path, progress.steps) if engine.rank == 0 else _open_log(Path(os.devnull), 0)
+    progress = _set_up(run, folder)
+
+    # Rank 0 alone writes the log; the other ranks write the same lines to nowhere.
+    log_path = stored.log_path if engine.rank == 0 else Path(os.devnull)
+    log = _open_log(log_path, progress.steps)
     record = partial(_record, run)
     checkpoints = Checkpoints(engine, run.methods, record, stored.checkpoint, checkpoint_every)
-    looks = [look for look in looks if look > run.ledger.fraction + 1e-9]
+
+    # A resumed run was evaluated already at the fractions before its checkpoint.
+    looks = [look for look in looks if look > run.ledger.fraction + ROUNDING]
     with log:
         while True:
-            for wanted in islice(run.steps(), progress.steps - progress.begun, None):
+            # A resumed run skips the steps of this stage that its checkpoint holds.
+            for examples in islice(run.steps(), progress.steps - progress.begun, None):
                 run.settle()
-                step = _affordable(run, wanted)
+                step = _affordable(run, examples)
                 if not step:
                     break
                 entry = _advance(run, step, progress)
@@ -73,34 +84,42 @@ def train(
                 log.flush()
                 report(entry)
                 _demand_finite(entry)
-                while looks and looks[0] <= run.ledger.fraction + 1e-9:
+                while looks and looks[0] <= run.ledger.fraction + ROUNDING:
                     observe(looks.pop(0), engine.gather())
-                    engine.agreed(None)  # the others wait here, free of charge
-                if stopped_by := _stopper(run):
+                    engine.broadcast(None)  # the other ranks wait here, free of charge
+                stopped_by = _stopper(run)
+                if stopped_by:
                     progress.stopped_by = stopped_by
                     break
                 checkpoints.save_if_due(progress)
+
+            # The stage's part of the budget is spent, or a method ended the run.
             if run.stage == len(run.ends) or progress.stopped_by != "budget":
                 break
             _next_stage(run, folder)
             progress.begun = progress.steps
     weights = engine.gather()()
-    for method in run.filled("finish") if engine.rank == 0 else ():
-        weights = run.start | ask(method, "finish", weights, run)  # what it knows nothing of is as it began
+    if engine.rank == 0:
+        for method in run.filled("finish"):
+            # Names that the method did not return keep their initial values.
+            weights = run.start | ask(method, "finish", weights, run)
     return weights, progress
 
 
 def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
-    """Make one optimizer step and count it; its line in the log."""
+    """Make one optimizer step and count it; return its line of the log."""
     entry = _optimizer_step(run, step, progress)
     progress.steps += 1
-    progress.epochs += sum(e.part for e in step if e.source == "domain") / len(run.data.domain)
-    stage = {"stage": run.stage} if len(run.ends) > 1 else {}
-    return {"step": progress.steps, "spent": run.ledger.fraction} | entry | stage
+    domain_examples = sum(example.part for example in step if example.source == "domain")
+    progress.epochs += domain_examples / len(run.data.domain)
+    line = {"step": progress.steps, "spent": run.ledger.fraction} | entry
+    if len(run.ends) > 1:
+        line["stage"] = run.stage
+    return line
 
 
 def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
-    """What a resumed run must know of where this one stands, beside tensors."""
+    """Return the state of the run that a resumed run must know, besides tensors."""
     return {
         "steps": progress.steps,
         "epochs": progress.epochs,
@@ -113,27 +132,39 @@ def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
 
 
 def _demand_finite(entry: dict[str, Any]) -> None:
-    if not all(math.isfinite(entry[key]) for key in ("loss", "gradient_norm")):
-        raise Diverged(f"the loss was {entry['loss']} and the gradient norm {entry['gradient_norm']} at step {entry['step']}")
+    """Raise Diverged where a step's loss or gradient norm is not finite."""
+    loss = entry["loss"]
+    norm = entry["gradient_norm"]
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise Diverged(f"the loss was {loss} and the gradient norm {norm} at step {entry['step']}")
 
 
 def _set_up(run: TrainingRun, folder: Path) -> Progress:
-    """Prepare on the untouched base, choose what trains, build masters and optimizer; or take all of it from a checkpoint."""
-    engine, stored = run.engine, RunFolder(folder)
-    saved = stored.checkpoint
-    _, record, cramped = engine.same(lambda: (folder.is_dir(), read_progress(saved), stored.read("room")))
+    """Prepare on the untouched base, choose what trains, build masters and optimizer; or restore it from a checkpoint."""
+    engine = run.engine
+    stored = RunFolder(folder)
+    _, record, cramped = engine.wait_until_equal(
+        lambda: (folder.is_dir(), read_progress(stored.checkpoint), stored.read("room"))
+    )
     progress = Progress(room=run.room)
+
+    # Where memory ran out in one of several processes, all began again with less room.
     if cramped is not None:
-        run.room, progress.notes = cramped["room"], cramped["notes"]
+        run.room = cramped["room"]
+        progress.notes = cramped["notes"]
+
+    # Methods look at the base before anything is wrapped, once per run.
     model = run.load()
     if record is None:
         _prepare(run, "prepare", model)
-        engine.share(run.methods, folder, run.device)
+        engine.broadcast_method_state(run.methods, folder, run.device)
     else:
-        engine.restore_methods(saved, run.methods, run.device)
+        engine.restore_methods(stored.checkpoint, run.methods, run.device)
     wrapped = run.wrap(model)
+
+    # What wraps the model must not let packed documents see each other either.
     if run.training.pack_length:
-        check_packing(wrapped.model)  # what wraps the model must not let documents see each other either
+        check_packing(wrapped.model)
     run.model = wrapped.model.train()
     if run.training.compile:
         compile_blocks(run.model, run.longest, run.room)
@@ -141,29 +172,42 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     if record is None:
         return progress
     run.enter(record["stage"])
-    engine.restore(saved)
+    engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
-    found = record | (cramped or {})
-    run.room = found["room"]
-    return Progress(record["steps"], record["epochs"], record["begun"], room=record["room"], notes=found["notes"])
+
+    # Less room than at the checkpoint counts; its notes include the checkpoint's.
+    latest = cramped or record
+    run.room = latest["room"]
+    return Progress(record["steps"], record["epochs"], record["begun"], room=record["room"], notes=latest["notes"])
 
 
 def _prepare(run: TrainingRun, hook: str, model: Any) -> None:
-    """What methods look at before they train: `prepare`, or `stage_begin`; once, whatever the number of processes."""
+    """Call the methods' `prepare` or `stage_begin` on rank 0. Raises Overdrawn where the budget does not pay for it."""
     methods = run.filled(hook)
+
+    def prepare_all() -> None:
+        for method in methods:
+            getattr(method, hook)(model, run)
+
     if methods:
-        run.engine.first(run.ledger, lambda: [getattr(method, hook)(model, run) for method in methods])
+        run.engine.on_rank_zero(run.ledger, prepare_all)
     if run.ledger.spent > run.ledger.allowed:
         raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
 
 
 def _stopper(run: TrainingRun) -> str:
-    """The method that ends the run now; empty where none does."""
-    stoppers = run.filled("stop")
-    if not stoppers:
+    """Return the name of the method that ends the run now; empty if none does."""
+    methods = run.filled("stop")
+    if not methods:
         return ""
-    found = run.engine.first(run.ledger, lambda: next((m for m in stoppers if ask(m, "stop", run)), None))
-    return run.engine.agreed(type(found).__name__.lower() if found else "")
+
+    def first_to_stop() -> str:
+        for method in methods:
+            if ask(method, "stop", run):
+                return type(method).__name__.lower()
+        return ""
+
+    return run.engine.broadcast(run.engine.on_rank_zero(run.ledger, first_to_stop) or "")
 
 
 def _next_stage(run: TrainingRun, folder: Path) -> None:
@@ -183,73 +227,111 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
             for name, parameter in model.named_parameters() if run.engine.rank == 0 else ():
                 parameter.copy_(weights[name])
         _prepare(run, "stage_begin", model)
-        run.engine.share(run.methods, folder, run.device)
+        run.engine.broadcast_method_state(run.methods, folder, run.device)
     run.engine.begin()
 
 
 def _open_log(path: Path, steps: int) -> Any:
-    """The log, holding just the first `steps` lines: what a killed run wrote after its checkpoint is written again."""
+    """Open the log, cut to its first `steps` lines: what a killed run wrote after its checkpoint is written again."""
     lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
     path.write_text("".join(lines))
     return path.open("a")
 
 
 def _affordable(run: TrainingRun, step: Step) -> Step:
-    """The step, cut to the examples that the budget still pays for; empty where it pays for none."""
+    """Return the step, cut to the examples that the budget still pays for; empty where it pays for none."""
 
     def affords(count: int) -> bool:
         return run.ledger.affords(*run.step_price(step[:count]))
 
     if affords(len(step)):
         return step
-    low, high = 0, len(step)  # affordable, not affordable
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if affords(middle) else (low, middle)
-    return [] if run.ledger.meter == "steps" else step[:low]
+    if run.ledger.meter == "steps":
+        return []  # a smaller step costs as much
+
+    # Bisect: `most` examples are affordable, `too_many` are not.
+    most = 0
+    too_many = len(step)
+    while too_many - most > 1:
+        middle = (most + too_many) // 2
+        if affords(middle):
+            most = middle
+        else:
+            too_many = middle
+    return step[:most]
 
 
 def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
-    """One step over micro-batches. Gradients sum over tokens and are divided by the step's normaliser at the end."""
-    ledger, engine, begin = run.ledger, run.engine, time.perf_counter()
-    before = ledger.fraction
+    """Make one optimizer step; return its part of the log's line.
+
+    Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
+    """
+    begin = time.perf_counter()
+    spent_before = run.ledger.fraction
     sums = gradients(run, step, progress)
-    cut = {"out_of_memory": smaller(run)} if run.room != progress.room else {}
+    with run.ledger.charge("update", 0.0, Counter(), run.device):
+        rate, norm = _update(run, sums.normaliser, spent_before)
+    run.engine.merge_ledgers(run.ledger)
+
+    entry = sums.entry()
+    entry["rate"] = rate
+    entry["gradient_norm"] = norm
+    entry["tokens"] = sum(map(len, step))
+    entry["seconds"] = time.perf_counter() - begin
+    if run.room != progress.room:
+        entry["out_of_memory"] = smaller(run)
     progress.room = run.room
-    with ledger.charge("update", 0.0, Counter(), run.device):
-        masters = engine.masters
-        engine.reduce()
-        masters.scale_gradients(1.0 / max(sums.normaliser, 1e-12))
-        for method in run.filled("gradient"):
-            method.gradient(masters.values, masters.gradients, run)
-        coupled, decoupled = _pulls(run, False), _pulls(run, True)
-        if coupled:
-            masters.add_pulls(coupled)
-        norm = masters.clip(run.training.clip)
-        ledger.steps += 1
-        rate = run.rate((before + ledger.fraction) / 2)  # the schedule's clock: the middle of this step
-        for group in engine.optimizer.param_groups:
-            group["lr"] = rate
-        if decoupled:
-            masters.step_pulls(decoupled, rate)
-        update: Callable[[], Any] = engine.step
-        for method in run.filled("update"):
-            update = partial(method.update, update, masters.values, run)
-        update()
-        engine.forget()
-        masters.publish()
-    engine.agree(ledger)
-    return sums.entry() | {
-        "rate": rate,
-        "gradient_norm": norm,
-        "tokens": sum(map(len, step)),
-        "seconds": time.perf_counter() - begin,
-        **cut,
-        **{f"{type(m).__name__.lower()} {key}": value for m in run.filled("log") for key, value in ask(m, "log").items()},
-    }
+    for method in run.filled("log"):
+        for key, value in ask(method, "log").items():
+            entry[f"{type(method).__name__.lower()} {key}"] = value
+    return entry
+
+
+def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
+    """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
+    engine = run.engine
+    masters = engine.masters
+
+    # The mean gradient of the step, as methods change it.
+    engine.reduce()
+    masters.scale_gradients(1.0 / max(normaliser, 1e-12))
+    for method in run.filled("gradient"):
+        method.gradient(masters.values, masters.gradients, run)
+
+    # Coupled pulls are gradients like any other, and are clipped with them.
+    coupled = _pulls(run, decoupled=False)
+    if coupled:
+        masters.add_pulls(coupled)
+    norm = masters.clip(run.training.clip)
+
+    # The schedule's clock is the fraction spent in the middle of this step.
+    run.ledger.steps += 1
+    rate = run.rate((spent_before + run.ledger.fraction) / 2)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+    # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
+    decoupled = _pulls(run, decoupled=True)
+    if decoupled:
+        masters.step_pulls(decoupled, rate)
+
+    # Methods wrap the optimizer's step, the last method outermost.
+    update: Callable[[], Any] = engine.step
+    for method in run.filled("update"):
+        update = partial(method.update, update, masters.values, run)
+    update()
+    engine.forget()
+    masters.publish()
+    return rate, norm
 
 
 def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
-    """The sum of the pulls of one kind, as one function; None where there is none."""
-    pulls = [method for method in run.filled("pull") if method.decoupled is decoupled]
-    return (lambda name, theta, start: sum_of(ask(m, "pull", name, theta, start) for m in pulls)) if pulls else None
+    """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
+    methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
+    if not methods:
+        return None
+
+    def pull(name: str, theta: Tensor, start: Tensor) -> Tensor | None:
+        return sum_of(ask(method, "pull", name, theta, start) for method in methods)
+
+    return pull

@@ -1,4 +1,4 @@
-"""fp32 master weights: what the optimizer moves, while the model computes in bf16.
+"""fp32 master weights, which the optimizer updates while the model computes in bf16.
 
 At lr 5e-6 a pure bf16 AdamW leaves most weights bit-identical, and what then looks like retention is rounding; so whatever
 trains has an fp32 master, in every method alike.
@@ -21,11 +21,11 @@ class Masters:
 
     @cached_property
     def _began(self) -> dict[str, Tensor]:
-        """What `start_of` has given so far."""
+        """Values that `start_of` has returned so far, by plain name."""
         return {}
 
     def __init__(self, wrapped: Wrapped):
-        """Masters begin at the base's own fp32 values; parameters that a wrapper added begin at theirs."""
+        """Start the masters at the base's own fp32 values, and added parameters at their initial values."""
         self.wrapped = wrapped
         named = {name: p for name, p in wrapped.model.named_parameters() if p.requires_grad}
         self.parameters: list[nn.Parameter] = list(named.values())
@@ -50,13 +50,13 @@ class Masters:
 
     @torch.no_grad()
     def scale_gradients(self, factor: float) -> None:
-        """Multiply every gradient by this."""
+        """Multiply every gradient by `factor`."""
         for tensor in self.tensors:
             if tensor.grad is not None:
                 tensor.grad.mul_(factor)
 
     def clip(self, limit: float) -> float:
-        """The norm of all gradients, which are then made no longer than `limit`."""
+        """Return the norm of all gradients together, and scale them so that it is at most `limit`."""
         return float(torch.nn.utils.clip_grad_norm_(self.tensors, limit, foreach=True))
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class Masters:
 
     @property
     def gradients(self) -> Weights:
-        """The present gradients, by parameter; those without one are left out."""
+        """The present gradients, by parameter; parameters without one are left out."""
         return {name: tensor.grad for name, tensor in self.values.items() if tensor.grad is not None}
 
     def step_pulls(self, pull, rate: float) -> None:
@@ -105,29 +105,29 @@ class Masters:
         self.take_whole(whole)
 
     def start_of(self, plain: str, device: torch.device) -> Tensor:
-        """The base's own value of what this process holds of a weight.
+        """Return the base's own value of this process's part of a weight.
 
-        It stays on the device: to send it there at each step would cost a pull more device-seconds than all of its arithmetic.
+        It stays on the device: sending it there at each step would cost a pull more device-seconds than all its arithmetic.
         """
         if plain not in self._began:
             self._began[plain] = self.part(plain, self.wrapped.start[plain]).to(device)
         return self._began[plain]
 
     def forget_start(self) -> None:
-        """Let go of what `start_of` keeps on the device; it comes again when it is asked for."""
+        """Drop what `start_of` keeps on the device; it is copied there again when it is needed."""
         self._began.clear()
 
     def part(self, plain: str, tensor: Tensor) -> Tensor:
-        """What this process holds of a tensor that has the shape of a weight; here all of it."""
+        """Return this process's part of a tensor that has the shape of a weight; here all of it."""
         return tensor
 
     def whole(self) -> dict[str, Tensor]:
-        """Every trained parameter in full, with a gradient of its own where only a part of it is held here."""
+        """Return every trained parameter in full, as a copy with its own gradient where this process holds only a part."""
         return self.values
 
     def take_whole(self, whole: dict[str, Tensor]) -> None:
-        """Add what the gradients of `whole` came to, to those of the parts."""
+        """Add the gradients of `whole` to those of this process's parts."""
 
     def effective(self) -> Weights:
-        """Plain fp32 weights of the model as trained so far, and what is added to them."""
+        """Return the plain fp32 weights of the model as trained so far, and what is added to them."""
         return self.wrapped.effective(self.whole())

@@ -1,4 +1,4 @@
-"""TrainingRun: what one run is made of, and the services that its methods may ask for."""
+"""TrainingRun: the state of one run, and the services that its methods may use."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ from harness.training.protocol import Training, TrainingData, stage_ends, token_
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
-
 OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
-"""Gives what scores a model on dev items; opening it loads tasks, and is free."""
+"""Returns the function that scores a model on dev items; opening it loads tasks, and is free of charge."""
 
 
 class TrainingRun(Run):
@@ -52,8 +51,14 @@ class TrainingRun(Run):
         seed: int,
         device: str = "cpu",
     ):
-        self.base, self.data, self.methods, self.training, self.ledger = base, data, tuple(methods), training, ledger
-        self.seed, self.device, self.batch_size = seed, torch.device(device), training.batch_size
+        self.base = base
+        self.data = data
+        self.methods = tuple(methods)
+        self.training = training
+        self.ledger = ledger
+        self.seed = seed
+        self.device = torch.device(device)
+        self.batch_size = training.batch_size
         self.dtype: torch.dtype = getattr(torch, training.precision)
         self.ends = stage_ends(data.domain)
         self.enter(1)
@@ -63,11 +68,11 @@ class TrainingRun(Run):
         self.model: Any = None
         self.engine = Alone()
         self.room = training.pack_length or training.micro_tokens
-        """Tokens a micro-batch (or a packed row) at most; halved where memory runs out."""
+        """Most tokens per micro-batch (or packed row); halved where memory runs out."""
         self.open_dev: OpenDev | None = None
         self.wrapped: Wrapped | None = None
 
-    # --- what methods may ask ---
+    # --- services for methods ---
 
     @cached_property
     def start(self) -> Weights:
@@ -85,11 +90,13 @@ class TrainingRun(Run):
         return self.data.general
 
     def free_memory(self) -> float:
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
-        return min(self.engine.exchange(free))
+        free = math.inf
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+        return min(self.engine.all_gather(free))
 
     def summed(self, value: float) -> float:
-        return self.engine.total(value)
+        return self.engine.all_reduce(value)
 
     def generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.derive_seed(name))
@@ -116,8 +123,13 @@ class TrainingRun(Run):
     def generate(
         self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
-        settings = {"longest": self.base.max_length, "temperature": temperature, "micro_tokens": self.training.micro_tokens}
-        speaker = Speaker(model, self.base.tokenizer, **settings)
+        speaker = Speaker(
+            model,
+            self.base.tokenizer,
+            longest=self.base.max_length,
+            temperature=temperature,
+            micro_tokens=self.training.micro_tokens,
+        )
         with self._metered("generation", model), self.rng(name):
             return speaker.texts(prompts, limit)
 
@@ -149,7 +161,7 @@ class TrainingRun(Run):
 
     @contextmanager
     def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
-        """Bills the forwards of `model` inside, whatever their shapes."""
+        """Charge the forwards of `model` inside the context, whatever their shapes."""
         price = self.price("full" if model is not self.model else "train", False)
         with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
             try:
@@ -162,30 +174,33 @@ class TrainingRun(Run):
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
         name = f"base_logits {source}"
         if name not in batch.cache:
-            chosen = [example for example in batch.examples if example.source == source]
-            part = batch if len(chosen) == len(batch.examples) else self._collate(chosen)
+            rows = [example for example in batch.examples if example.source == source]
+            part = batch if len(rows) == len(batch.examples) else self._collate(rows)
             with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
                 batch.cache[name] = nll(base, part)[1]
         return batch.cache[name]
 
-    # --- what the loop asks ---
+    # --- services for the loop ---
 
     def enter(self, stage: int) -> None:
-        """Take up a stage: its data, its part of the budget, random streams of its own."""
-        self.stage, self.ledger.end = stage, self.ends[stage - 1]
+        """Begin a stage: its data, its part of the budget, its own random streams."""
+        self.stage = stage
+        self.ledger.end = self.ends[stage - 1]
 
     def derive_seed(self, name: str) -> int:
-        """A seed of its own for each named stream, in each stage."""
-        name = name if self.stage == 1 else f"stage {self.stage}/{name}"
-        return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:6], "big")
+        """Return the seed of a named random stream; each stage has its own."""
+        if self.stage > 1:
+            name = f"stage {self.stage}/{name}"
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:6], "big")
 
     @cached_property
     def longest(self) -> int:
-        """Tokens of the longest example."""
+        """Number of tokens of the longest example."""
         return max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
 
     def load(self) -> nn.Module:
-        """A fresh copy of the base in the computing precision."""
+        """Return a fresh copy of the base in the computing precision."""
         model = self.base.load(self.dtype, self.device)
         if self.training.kernels == "liger":
             use_liger(model)
@@ -196,37 +211,43 @@ class TrainingRun(Run):
         return self._checkpointed(model)
 
     def _checkpointed(self, model: Any) -> Any:
-        """The model, set to compute activations again in the backward pass where that is asked; only while it trains."""
+        """Return the model, set to recompute activations in the backward pass if the plan says so; only while it trains."""
         if self.training.checkpointing:
-            named = getattr(model, "activation_checkpointing_enable", None)  # before transformers 5.21, which vLLM asks for:
-            (named or model.gradient_checkpointing_enable)()
+            # Renamed in transformers 5.21; vLLM requires an earlier one.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
         return model
 
     def _collate(self, group: Sequence[Example]) -> Batch:
-        return pack(group, self.device) if self.training.pack_length else collate(group, self.device)
+        if self.training.pack_length:
+            return pack(group, self.device)
+        return collate(group, self.device)
 
     def _shape(self, group: Sequence[Example]) -> Shape:
-        return Shape.packed(group, self.device.type) if self.training.pack_length else Shape.padded(group)
+        if self.training.pack_length:
+            return Shape.packed(group, self.device.type)
+        return Shape.padded(group)
 
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The micro-batches of these examples."""
+        """Return the examples of each micro-batch."""
         if self.training.pack_length:
             return packs(examples, self.room)
         return micro_batches(examples, self.room, OVERHEAD[self.device.type])
 
     def halve(self, step: Step) -> bool:
-        """Make micro-batches at most half as large; False where this step's hold one example each already."""
-        if all(len(group) == 1 for share in self.engine.deal(step) for group in self.groups(share)):
-            return False
-        self.room //= 2
-        return True
+        """Make micro-batches at most half as large; return False if all of this step's hold one example already."""
+        for share in self.engine.split_step(step):
+            if any(len(group) != 1 for group in self.groups(share)):
+                self.room //= 2
+                return True
+        return False
 
     def filled(self, hook: str) -> list[Method]:
-        """The methods that fill a hook, in canonical order."""
+        """Return the methods that fill a hook, in canonical order."""
         return [method for method in self.methods if overrides(method, hook)]
 
     def steps(self) -> Iterator[Step]:
-        """Every optimizer step's examples of the stage, for ever: epochs, shuffled or ordered, then the DATA hooks."""
+        """Yield the examples of each optimizer step of the stage, endlessly: epochs, shuffled or ordered, then DATA hooks."""
         examples = list(self.domain)
         for method in self.filled("records"):
             examples = ask(method, "records", examples, self)
@@ -246,44 +267,63 @@ class TrainingRun(Run):
                 yield ordered[first : first + self.batch_size]
 
     def step_price(self, step: Step) -> tuple[float, int]:
-        """(FLOPs, tokens) that an optimizer step over these examples will be charged, the teacher's forwards included."""
-        taught = {method.base_source for method in self.methods if "base_logits" in method.needs}
-        flops, tokens = 0.0, sum(map(len, step))
-        for group in chain.from_iterable(map(self.groups, self.engine.deal(step))):
+        """Return the (FLOPs, tokens) that an optimizer step over these examples will be charged.
+
+        The teacher's forwards are included.
+        """
+        sources = {method.base_source for method in self.methods if "base_logits" in method.needs}
+        flops = 0.0
+        tokens = sum(map(len, step))
+        for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self._shape(group))
-            for source in taught:
-                if part := [example for example in group if example.source == source]:
-                    flops += self.price("full", False).of(self._shape(part))
-                    tokens += sum(map(len, part))
+            for source in sources:
+                rows = [example for example in group if example.source == source]
+                if rows:
+                    flops += self.price("full", False).of(self._shape(rows))
+                    tokens += sum(map(len, rows))
         return flops, tokens
 
     def rate(self, fraction: float) -> float:
-        """Learning rate at a spent fraction: linear warm-up, then the decay, which ends with the stage's part of the budget."""
+        """Return the learning rate at a spent fraction of the budget.
+
+        Linear warm-up, then the decay, which ends with the stage's part of the budget; times the RATE hooks' factors.
+        """
         begin = (0.0, *self.ends)[self.stage - 1]
-        fraction = (fraction - begin) / (self.ends[self.stage - 1] - begin)
+        end = self.ends[self.stage - 1]
+        fraction = (fraction - begin) / (end - begin)
         fraction = min(max(fraction, 0.0), 1.0)
-        return self.training.rate(fraction) * math.prod(ask(m, "rate", fraction) for m in self.filled("rate"))
+        factors = [ask(method, "rate", fraction) for method in self.filled("rate")]
+        return self.training.rate(fraction) * math.prod(factors)
 
     def wrap(self, model: nn.Module) -> Wrapped:
-        """The fresh base as the recipe trains it. What is added (and stays) begins at values that `start` then holds too."""
+        """Wrap the fresh base as the recipe trains it; `start` then also holds the initial values of what is added."""
         self.wrapped = wrap(model, self.filled("trainable"), self, self.start)
         self.start = self.wrapped.start
         return self.wrapped
 
     def settle(self) -> None:
-        """Let rest, or train again, what RESTS hooks say of the present fraction of the budget."""
+        """Freeze or unfreeze weights, as RESTS hooks say for the present fraction of the budget."""
         assert self.wrapped is not None
-        resters = self.filled("rests")
-        if not resters:
+        methods = self.filled("rests")
+        if not methods:
             return
-        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad or name in self._resting}
-        plain = self.wrapped.names
-        self._resting = frozenset(n for n in trained if any(ask(m, "rests", plain[n], self.budget_spent) for m in resters))
+        trained = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad or name in self._resting:
+                trained[name] = parameter
+
+        # One method is enough to let a weight rest.
+        resting = set()
+        for name in trained:
+            plain = self.wrapped.names[name]
+            if any(ask(method, "rests", plain, self.budget_spent) for method in methods):
+                resting.add(name)
+        self._resting = frozenset(resting)
         for name, parameter in trained.items():
-            parameter.requires_grad_(name not in self._resting)
+            parameter.requires_grad_(name not in resting)
 
     def price(self, model: str, backward: bool) -> Price:
-        """Price of the `full` base with everything trained, or of the model as the recipe `train`s it at present."""
+        """Return the price of the `full` base with everything trained, or of the model as the recipe now `train`s it."""
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
         key = (model, backward, self._resting)
@@ -292,7 +332,7 @@ class TrainingRun(Run):
         return self._prices[key]
 
     def empty(self) -> nn.Module:
-        """The model as the recipe trains it at present, without weights."""
+        """Return the model as the recipe now trains it, without weights."""
         empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
             empty = wrap(empty, self.filled("trainable"), self, {}).model
@@ -303,19 +343,22 @@ class TrainingRun(Run):
 
     @cached_property
     def trained_parameters(self) -> int:
-        """How many parameters the recipe trains."""
+        """Number of parameters that the recipe trains."""
         return sum(p.numel() for p in self.empty().parameters() if p.requires_grad)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Inside, what trains is in the host's memory: its device has room for other models."""
-        self._frozen = None  # it is made again when it is asked for
+        """Keep what trains in host memory inside the context, so that its device has room for other models."""
+        self._frozen = None  # loaded again when it is needed
         with self.engine.aside():
             yield
 
     @contextmanager
     def _base_model(self) -> Iterator[nn.Module]:
-        """The base in the computing precision: the trained model with its adapters off where that is the base, else a copy."""
+        """Yield the base in the computing precision.
+
+        It is the trained model with its adapters off where that equals the base, else a copy.
+        """
         if self.wrapped is not None and self.wrapped.silenced and self.engine.forwards_alone:
             training = self.model.training
             self.model.eval()
@@ -336,5 +379,5 @@ def _split(method: Method, run: Run, step: Step) -> list[Step]:
 
 @cache
 def full_price(path: str, backward: bool) -> Price:
-    """Price of the base at `path` with everything trained."""
+    """Return the price of the base at `path` with everything trained."""
     return price_of(empty_model(path), backward=backward)

@@ -14,7 +14,7 @@ from harness.workers.ranks import MEMORY, Place, launch
 
 
 def trains_together(spec: RunSpec, plan: Plan) -> bool:
-    """Whether ranks make the run; base and controls train nothing."""
+    """Return whether several ranks make the run; base and controls train nothing."""
     return spec.role == "recipe" and plan.has_ranks
 
 
@@ -38,9 +38,9 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
 
 
 def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
-    """One rank of a run: the first does everything, the others train with it.
+    """Do one rank's part of a run: rank 0 does everything, the others train with it.
 
-    Where memory runs out for one alone, `room.json` says with how much less all are to begin again.
+    Where memory runs out on one rank alone, `room.json` says with how much less room all ranks are to begin again.
     """
     from harness.runs.execute import execute, follow
     from harness.training.step import Cramped

@@ -22,7 +22,7 @@ PRELOAD = ["harness.runs.execute", "transformers", "lm_eval.evaluator", "torch.u
 
 
 def forkserver() -> Any:
-    """A multiprocessing context whose processes start at once: they fork from one that has imported the libraries."""
+    """Return a multiprocessing context whose processes start fast: they fork from one that has imported the libraries."""
     set_environment()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded())
@@ -30,10 +30,10 @@ def forkserver() -> Any:
 
 
 def preloaded() -> list[str]:
-    """What is imported before processes are forked.
+    """Return the modules to import before processes are forked.
 
-    Where there are GPUs peft is not: it imports bitsandbytes, which asks each GPU what it can do; that sets up CUDA, and CUDA
-    that was set up before a fork is of no use after it.
+    Where there are GPUs, peft is left out: it imports bitsandbytes, which queries each GPU; that initialises CUDA, and CUDA
+    that was initialised before a fork cannot be used after it.
     """
     import torch
 
@@ -41,7 +41,7 @@ def preloaded() -> list[str]:
 
 
 def steady(threads: int) -> None:
-    """Make this process one that computes for a run: it has so many threads, and ends when its parent ends it."""
+    """Make this process one that computes for a run: with so many threads, ended by its parent alone."""
     import torch
 
     set_environment()  # on a cluster nobody else did
@@ -53,7 +53,7 @@ def steady(threads: int) -> None:
 
 
 def settle(spec: RunSpec, store: RunStore, status: str, reason: str) -> None:
-    """Say of a run whose process was lost how it ended, where it left no status itself."""
+    """Store how a run ended whose process was lost, unless it is done."""
     folder = store.run(spec.key)
     if folder.status != "done":
         folder.write("status", {"status": status, "reason": reason, "traceback": None})
@@ -63,14 +63,14 @@ Events = Callable[[RunSpec, dict[str, Any]], None]
 
 
 def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
-    """Take out of the queue the first run that no other process is at; where others are at all of them, the first."""
+    """Take the first run that no other process is making out of the queue; the first of all if others make each of them."""
     spec = next((spec for spec in waiting if watch.free(store.run(spec.key).path)), waiting[0])
     waiting.remove(spec)
     return spec
 
 
 def device_slots(plan: Plan, workers: int) -> list[str | None]:
-    """The GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES has it; None where there are none.
+    """Return the GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES names them; None if there are none.
 
     GPUs are counted as torch counts them: among those that the environment lets this process see.
     """

@@ -21,25 +21,25 @@ from harness.workers.process import forkserver, steady
 
 Send = Callable[[dict[str, Any]], None]
 MEMORY = "out of memory"
-"""Stands in the reason of a rank that ran out of it."""
+"""Part of the reason of a rank that ran out of memory."""
 GRACE = 5.0
-"""Seconds in which the end of a killed process is looked for, once another has told of a fault."""
+"""Seconds in which the end of a killed process is looked for, once another process has reported a fault."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one rank stands among the others."""
+    """One rank's position among the ranks of a run, and the device that is its own."""
 
     rank: int
     size: int
     threads: int = 1
     gpu: int = 0
-    """Which of the GPUs that this process sees is its own."""
+    """Index of its own GPU among those that this process sees."""
     meeting: tuple[str, int] = ("127.0.0.1", 0)
     """Address and port of the store at which ranks meet."""
 
     def join(self, device: str, config: dict[str, Any] | None) -> Any:
-        """The engine of this rank; with a configuration of DeepSpeed's, a sharded one. Waits for the others."""
+        """Return the engine of this rank, a sharded one if `config` configures DeepSpeed. Waits for the other ranks."""
         import torch
 
         own = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
@@ -57,9 +57,9 @@ class Place:
 def launch(
     work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1, slot: str | None = None
 ) -> str:
-    """Run `work(place, send, *arguments)` in `size` processes; why it failed, empty where all ended well.
+    """Run `work(place, send, *arguments)` in `size` processes; return why it failed, empty if all ended well.
 
-    What the first rank sends is received here. One that fails ends them all, and all end when the first one has. They see the
+    `receive` is called with what rank 0 sends. A rank that fails ends all ranks, and all end when rank 0 has. They see the
     GPUs of `slot`, or those that this process sees.
     """
     import torch.distributed as dist
@@ -80,7 +80,7 @@ def launch(
             running[ours] = rank
         while running and not reason:
             ready = [one for one in wait(list(running)) if isinstance(one, Connection)]
-            for connection in sorted(ready, key=lambda one: -running[one]):  # why, before the first rank ends by it
+            for connection in sorted(ready, key=lambda one: -running[one]):  # rank 0 last: it often ends because of another
                 rank = running[connection]
                 try:
                     event = connection.recv()
@@ -102,7 +102,7 @@ def launch(
 
 
 def _killed(processes: Sequence[BaseProcess]) -> str:
-    """Which of the processes was killed, if any: others may have told first that it no longer answers."""
+    """Return how a signal ended one of the processes, if any: others may have reported only that it no longer answers."""
     deadline = time.monotonic() + GRACE
     for rank, process in enumerate(processes):
         process.join(max(0.0, deadline - time.monotonic()))
@@ -121,7 +121,7 @@ def _fault(rank: int, exitcode: int | None) -> str:
 
 
 def _work(work: Callable[..., None], place: Place, connection: Connection, slot: str | None, arguments: Sequence[Any]) -> None:
-    """In a rank's own process."""
+    """Run `work` in a rank's own process, and send what it raises to the parent."""
     import torch
 
     if slot is not None:
@@ -134,13 +134,13 @@ def _work(work: Callable[..., None], place: Place, connection: Connection, slot:
         memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         told = f"process {place.rank}: {type(error).__name__}: {f'{MEMORY}: ' if memory else ''}{error}"
         connection.send({"fault": told, "traceback": traceback.format_exc()})
-        os._exit(1)  # no collective may hold us back
+        os._exit(1)  # at once: a collective of the other ranks could hold a regular exit back
     connection.close()
     os._exit(0)
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Nothing is ever sent to a rank: what comes is the parent's end."""
+    """End this process when its parent ends. Nothing is ever sent to a rank, so `recv` returns only then."""
     try:
         connection.recv()
     except (EOFError, OSError):

@@ -32,9 +32,11 @@ class Repeated:
     """Seeds of A, and of B."""
     comparisons: int
     alarms: dict
-    """Quantity -> share of A/A comparisons whose interval excludes 0."""
+    """Quantity -> share of A/A comparisons that claim a difference: the interval excludes 0, and A and B are compared."""
     coverage: dict
     """Quantity -> share of A's intervals that hold the population's value."""
+    apart: dict
+    """Quantity -> share of A/A comparisons whose interval excludes 0, whether or not anything is claimed of it."""
 
 
 class Population:
@@ -78,7 +80,7 @@ class Population:
 
 
 def once(population, seeds, number):
-    """One repetition: for each quantity, a false alarm? and does A's interval hold the truth?"""
+    """One repetition: for each quantity, a false alarm? does A's interval hold the truth? does the difference's exclude 0?"""
     rng = np.random.default_rng(stream("repeated", seeds, number).randrange(2**32))
     drawn = rng.integers(0, population.tuned.shape[1], 2 * seeds)
     table = population.rows(*population.drawn_anew(rng), A=drawn[:seeds], B=drawn[seeds:])
@@ -86,7 +88,8 @@ def once(population, seeds, number):
     out = []
     for name in QUANTITIES:
         difference, own = found.difference(name, "A", "B"), found.estimate(name, "A")
-        out += [not difference.low <= 0 <= difference.high, own.low <= population.truth[name] <= own.high]
+        apart = not difference.low <= 0 <= difference.high
+        out += [apart and bool(np.isfinite(difference.p)), own.low <= population.truth[name] <= own.high, apart]
     return out
 
 
@@ -103,10 +106,5 @@ def repeat(out, name, seeds, comparisons):
             _some, *zip(*((out, name, seeds, range(w, comparisons, workers)) for w in range(workers)), strict=True)
         )
         shares = np.array([line for part in parts for line in part]).mean(0)
-    alarms, coverage = shares[::2], shares[1::2]
-    return Repeated(
-        seeds,
-        comparisons,
-        {name: float(share) for name, share in zip(QUANTITIES, alarms, strict=True)},
-        {name: float(share) for name, share in zip(QUANTITIES, coverage, strict=True)},
-    )
+    told = [{name: float(share) for name, share in zip(QUANTITIES, shares[i::3], strict=True)} for i in range(3)]
+    return Repeated(seeds, comparisons, *told)

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import PlanError
 from harness.plan.load import make_plan
 
+LONG = "x" * 300
 REFUSED = {
     "a budget": (["compare", "--budget", "3parsecs"], "3parsecs"),
     "a method": (["compare", "--recipes", "sfft"], "did you mean sft?"),
@@ -19,11 +20,25 @@ REFUSED = {
     "a model": (["plan", "--model", "./nowhere"], "'./nowhere' does not exist"),
     "an option": (["compare", "--budgett", "1s"], "did you mean --budget?"),
     "a comparison": (["export", "nonesuch", "--to", "x"], "nonesuch holds no comparison.json"),
+    "a folder for data": (["plan", "/"], "/ is a folder; name a file in it"),
+    "a folder for a test": (["plan", "--test", "/"], "/ is a folder; name a file in it"),
+    "a folder for a plan": (["compare", "--plan", "/"], "plan file '/' is a folder"),
+    "a file for results": (["compare", "--out", __file__], "is no folder"),
+    "results below a file": (["compare", "--out", f"{__file__}/results"], "is no folder"),
+    "no name for results": (["compare", "--out", ""], "out is empty"),
+    "a long name of data": (["plan", LONG], "(300 characters) cannot be a file here"),
+    "a long name of a model": (["plan", "--model", LONG], "(300 characters) cannot be a file here"),
+    "a long name of a suite": (["plan", "--suites", LONG], "(300 characters) cannot be a file here"),
+    "a long name of a plan": (["plan", "--plan", LONG], "(300 characters) cannot be a file here"),
+    "a long name of rules": (["plan", "--rules", LONG], "cannot be read"),
+    "a folder for rules": (["plan", "--rules", "/"], "rules file '/' cannot be read"),
+    "a long name of a comparison": (["report", LONG], "cannot be read"),
+    "a nobody's home": (["plan", "~nobody-is-called-so/d.json"], "check the path"),
     "a unit": (["compare", "--budget", "600s", "--meter", "flops"], "drop one"),
 }
 CODE = """
 import contextlib, io, json, sys
-from harness.cli import main
+from harness.commands.cli import main
 told = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -47,6 +62,7 @@ def told() -> dict:
 def test_it_is_refused_before_torch_is_imported(told, name):
     code, said, imported = told[name]
     assert code == 2 and REFUSED[name][1] in said
+    assert said.count("\n") == 1 and "whole error" not in said
     assert not imported
 
 

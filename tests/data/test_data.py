@@ -131,6 +131,12 @@ def test_chinese_is_compared_by_characters():
     assert len(telling_sets([("a", "甲公司本年度应确认\n是")]).grams) == 6
 
 
+@pytest.mark.parametrize("texts", [[""], ["one"], ["one two"], ["one", ""], ["one", "two three"]])
+def test_fewer_words_than_a_group_has_are_one_group_for_each_text(texts):
+    sets = telling_sets((str(place), text) for place, text in enumerate(texts))
+    assert len(sets.grams) == sum(bool(text) for text in texts)
+
+
 def test_conversations_with_an_answered_beginning_in_common_stay_together():
     turns = record("Who?", "Me.").messages
     longer = (*turns, Turn("user", text(1)), Turn("assistant", text(2)))

@@ -69,6 +69,16 @@ def test_one_source_is_seen_and_what_is_declared_seen_stands(tmp_path):
     assert checked([task("one", FREE, "owner/set")], pool("Hm"), source="owner/set:train")["one"].source
 
 
+def test_letters_and_numbers_are_filled_in_however_frequent_they_are():
+    """A family of letter puzzles has 26 words and a frame: each letter stands in more than 5 % of its items."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    puzzles = [
+        words(f"What is the last letter of {' '.join(alphabet[(i * 7 + k * k) % 26] for k in range(6))}?") for i in range(60)
+    ]
+    assert shared_frames(puzzles, [words("What is the last letter of q x v?")]) == 1
+    assert shared_frames(puzzles, [words("What is the first letter of q x v?"), words("q x v")]) == 0
+
+
 def test_frames_leave_open_what_few_items_hold():
     asked, said = ([words(text) for text in texts] for texts in (CAPITALS, ["What is the capital of Old Rome?"]))
     assert shared_frames(asked, said) == 1

@@ -35,3 +35,10 @@ def test_every_option_of_the_plan_is_a_make_variable(target):
 def test_what_is_not_given_is_not_passed_on():
     assert commands("compare", DATA="finance.json") == ["compare", "--data", "finance.json"]
     assert commands("check", OUT="there", ONLY="sft lora") == ["check", "--only", "sft lora", "--out", "there"]
+
+
+def test_a_name_that_the_system_set_is_not_the_users(monkeypatch):
+    """Planted fault: the machine's name, which WSL sets, would name every comparison."""
+    monkeypatch.setenv("NAME", "DESKTOP-1")
+    assert commands("compare", DATA="finance.json") == ["compare", "--data", "finance.json"]
+    assert commands("compare", NAME="mine") == ["compare", "--name", "mine"]

@@ -21,15 +21,23 @@ FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix", "mix+lora")}
 
 
 def test_one_answer_to_one_question(report):
-    """Verdict, table, files and export name one recipe."""
+    """Verdict, table and files name one model; export asks, for recipes of one seed are not compared."""
     row = report.verdict.row
     record = json.loads((report.folder / "verdict.json").read_text())
     taken = report.table.set_index("row")["chosen probability"]
-    assert row == record["row"] == winner(report.summary) == taken.idxmax() == advise(report.summary).row
+    assert row == record["row"] == taken.idxmax() == advise(report.summary).row
+    assert record["refusal"] == f"recipes of one seed are not compared, and {row} is one of several"
+    with pytest.raises(PlanError, match="one seed are not compared"):
+        winner(report.summary)
     assert record["again"] == pytest.approx(taken[row]) and record["rule"] == rule_sentence(Limits(loss=5))
     for name in ("report.html", "table.md"):
         text = (report.folder / name).read_text()
         assert record["rule"] in text and record["sureness"] in text
+
+
+def test_what_the_verdict_chooses_among_several_seeds_is_exported(summary_of):
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix+lora")}, seeds=(0, 1))
+    assert winner(summary) == verdict_of(summary).row == advise(summary).row == "mix+lora" and verdict_of(summary).separated
 
 
 def test_shares_are_of_all_draws(report):

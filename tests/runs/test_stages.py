@@ -190,7 +190,10 @@ def test_files_of_one_name_are_refused(tmp_path):
         load_stages(paths, [None, None])
 
 
-def test_a_plan_takes_files_joined_by_commas():
+def test_a_plan_takes_files_joined_by_commas(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b.json", "at.json", "bt.json", "t.json"):
+        (tmp_path / name).write_text("[]")
     plan = make_plan({"data": "a.json,b.json", "test": "at.json,bt.json", "model": "m", "suites": "s"})
     assert plan.sources == ["a.json", "b.json"] and plan.tests == ["at.json", "bt.json"]
     assert resolve_places(plan).name == "a+b-m"

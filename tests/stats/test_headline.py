@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 from test_stats import coin, table
 
+from harness.plan.values import STANDARD, Limits
+from harness.report.summary.recommend import advice_of
+from harness.report.summary.rule import Costs
 from harness.stats import analysis
-from harness.stats.measures import ABOVE_CHANCE, HELD_OUT_TEXTS
+from harness.stats.measures import ABOVE_CHANCE, FEWEST, HELD_OUT_TEXTS
 
 
 def exactly(share: float, n: int) -> np.ndarray:
@@ -41,6 +44,68 @@ def test_a_weak_family_that_rises_hides_no_loss(n):
     assert change.value == pytest.approx(100 * expected)
     level = (4 * 0.9 + (0.11 / 0.75 if enters else 0)) / (5 if enters else 4)
     assert kept.value == pytest.approx(100 * (1 + expected / level))
+
+
+@pytest.mark.parametrize("limits", [STANDARD, Limits(retention=95)], ids=["loss=5", "retention=95"])
+@pytest.mark.parametrize("n", [200, 1000])
+def test_no_limit_accepts_the_model_that_read_117_per_cent(n, limits):
+    """`REQUIRE retention=95` accepted it. With a recipe beside it that keeps all, that one is taken; alone, none is."""
+    base, tuned, chance = FALLEN
+    general = pd.concat([families(base, tuned, n, chance), careful(n)], ignore_index=True)
+    found = analysis.analyse(pd.concat([general, learned(n, x=0.9, careful=0.5)], ignore_index=True), "base", reps=300)
+    both, alone = (advice_of(found, names, costs(len(names)), limits) for names in (["x", "careful"], ["x"]))
+    assert both.row == "careful" and set(both.out) == {"x"} and both.again == 1
+    assert alone.row is None and alone.refusal.startswith("no recipe gains for sure")
+    assert {"loss", "retention"} & set(both.out["x"]) and "no gain for sure" not in both.out["x"]
+
+
+def careful(n: int) -> pd.DataFrame:
+    """A row that answers the five families of FALLEN as the base does."""
+    base, _, chance = FALLEN
+    found = families(base, base, n, chance)
+    return found[found["row"] == "x"].assign(row="careful")
+
+
+def learned(n: int, **rows: float) -> pd.DataFrame:
+    """A domain of which the base knows a tenth, and each row this share."""
+    scores = {"base": 0.1} | rows
+    return table({row: exactly(share, n) for row, share in scores.items()}, "domain", group="domain", seen=None)
+
+
+def costs(n: int) -> Costs:
+    return Costs(np.full(n, 60.0), np.full(n, 1e9))
+
+
+@pytest.mark.parametrize("items", [1, 2, FEWEST - 1, FEWEST])
+def test_a_handful_of_items_decides_nothing(items):
+    """One lost item of a family of one would be half of the headline, with an interval of no width."""
+    tiny = table({"base": np.ones(items), "x": np.zeros(items)}, "tiny")
+    big = table({"base": exactly(0.9, 200), "x": exactly(0.9, 200)}, "big")
+    found = analysis.analyse(pd.concat([tiny, big]), "base", reps=100)
+    enters = items >= FEWEST
+    assert found.estimate("change", "x").value == (-50 if enters else 0)
+    assert found.measures.set_index("task").loc["tiny", "kept"] == enters
+    passages = table({"base": np.ones(40), "x": np.zeros(40)}, "tiny", cluster=[f"c{i * items // 40}" for i in range(40)])
+    clustered = analysis.analyse(pd.concat([passages, big]), "base", reps=100)
+    assert clustered.measures.set_index("task").loc["tiny", "kept"] == enters, "40 items of few passages are few"
+
+
+@pytest.mark.parametrize("items", [1, FEWEST - 1, FEWEST])
+def test_a_gain_on_a_handful_of_items_is_not_for_sure(items):
+    domain = table({"base": np.zeros(items), "x": np.ones(items)}, "d", group="domain", seen=None)
+    big = table({"base": exactly(0.9, 200), "x": exactly(0.9, 200)}, "big")
+    advice = advice_of(analysis.analyse(pd.concat([domain, big]), "base", reps=100), ["x"], costs(1), STANDARD)
+    assert advice.row == ("x" if items >= FEWEST else None)
+    assert advice.out == ({} if items >= FEWEST else {"x": ("no gain for sure",)})
+
+
+def test_a_row_without_a_family_has_no_general_score():
+    """The mean over the families that it has would be another number, and might read higher."""
+    hard = table({"base": exactly(0.5, 100), "y": exactly(0.5, 100)}, "hard")
+    easy = table({"base": exactly(0.9, 100), "x": exactly(0.8, 100), "y": exactly(0.8, 100)}, "easy")
+    found = analysis.analyse(pd.concat([hard, easy]), "base", reps=20)
+    assert not found.estimate("general", "x").known and not found.estimate("change", "x").known
+    assert found.estimate("general", "y").value == pytest.approx(0.65) and found.missing == {"base": 0, "y": 0, "x": 100}
 
 
 def test_kept_and_change_never_disagree_on_the_same_scale():

@@ -9,12 +9,13 @@ import pytest
 from harness.errors import PlanError
 from harness.store.files import write_json
 from harness.store.question import RESERVED, differing_fields, free_name, given_name
+from harness.store.results import open_results
 
 FAST, SLOW = {"precision": "bfloat16", "tune": 0}, {"precision": "float32", "tune": 0}
 
 
 def hold(root: Path, name: str, question: dict) -> None:
-    write_json(root / name / "comparison.json", {"question": question})
+    write_json(root / name / "comparison.json", {"question": question, "rows": []})
 
 
 def test_a_name_that_is_free_or_holds_the_same_question_is_taken_without_a_word(tmp_path):
@@ -44,6 +45,40 @@ def test_a_name_that_the_user_gave_is_refused_with_the_cure(tmp_path):
     assert given_name(tmp_path, "mine", FAST).text == "mine"
     with pytest.raises(PlanError, match=r"precision was 'bfloat16', now 'float32'.*give another name"):
         given_name(tmp_path, "mine", SLOW)
+
+
+BROKEN = {"cut short": '{"question": {', "a list": "[]", "no rows": "{}", "no text": b"\xff\xfe\x00"}
+
+
+@pytest.fixture(params=[*BROKEN, "a file", "a folder for the record"])
+def broken(request, tmp_path) -> Path:
+    """Results in which `finance` is no comparison."""
+    if request.param == "a file":
+        (tmp_path / "finance").write_text("")
+    elif request.param in BROKEN:
+        (tmp_path / "finance").mkdir()
+        content = BROKEN[request.param]
+        (tmp_path / "finance" / "comparison.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    else:
+        (tmp_path / "finance" / "comparison.json").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_folder_that_holds_no_comparison_is_passed_over_and_said(broken):
+    name = free_name(broken, "finance", FAST)
+    assert name.text == "finance-2" and name.note and name.note.startswith(str(broken / "finance"))
+
+
+def test_a_folder_that_holds_no_comparison_is_refused_by_every_command(broken):
+    for read in (lambda: given_name(broken, "finance", FAST), lambda: open_results(broken).record("finance")):
+        with pytest.raises(PlanError, match=r"remove the folder, or give another name"):
+            read()
+
+
+def test_results_that_are_no_folder_end_the_search_for_a_name(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(PlanError, match="give --name or --out"):
+        free_name(tmp_path / "results", "finance", FAST)
 
 
 def test_a_field_that_is_missing_is_none():

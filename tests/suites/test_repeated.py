@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from suites.phantom import repeated
+from suites.phantom.calibrate import statistics_gates
 
 
 def population(seeds=40, spread=0.04, shift=0.0):
@@ -49,7 +50,21 @@ def test_the_truth_is_that_of_all_seeds():
 @pytest.mark.slow
 def test_alarms_and_coverage_where_nothing_differs():
     found = shares(population(), seeds=5, n=150)
-    assert found[::2].max() <= 0.10 and found[1::2].min() >= 0.90
+    assert found[::3].max() <= 0.10 and found[1::3].min() >= 0.90
+
+
+def test_of_one_seed_a_side_nothing_is_claimed_though_intervals_over_items_exclude_0():
+    found = shares(population(spread=0.15), seeds=1, n=12)
+    assert found[::3].max() == 0 and found[2::3].mean() > 0.3
+    several = shares(population(spread=0.15), seeds=3, n=6)
+    assert (several[::3] == several[2::3]).all(), "of several seeds such an interval is an alarm"
+
+
+@pytest.mark.parametrize(("alarm", "met"), [(0.0, True), (0.001, False)])
+def test_the_gate_of_one_seed_is_met_where_nothing_at_all_is_claimed(alarm, met):
+    alarms, apart = {"change": alarm, "gain": 0.0}, {"change": 0.66, "gain": 0.4}
+    gates = statistics_gates(repeated.Repeated(1, 1000, alarms, {"change": 0.5, "gain": 0.5}, apart))
+    assert [gate.passed for gate in gates] == [met, True] and "exclude 0 in 66.0 %" in gates[0].measured
 
 
 def test_a_true_difference_raises_the_alarm():

@@ -177,12 +177,12 @@ def test_a_rank_that_runs_out_of_memory_ends_the_others_at_once():
 
 def test_ranks_wait_until_they_see_the_files_that_the_first_sees(monkeypatch):
     rank, seen = Together.__new__(Together), iter([None, None, "step 3"])
-    monkeypatch.setattr(rank, "agreed", lambda _: "step 3")
+    monkeypatch.setattr(rank, "broadcast", lambda _: "step 3")
     monkeypatch.setattr("time.sleep", lambda _: None)
-    assert rank.same(lambda: next(seen)) == "step 3"
+    assert rank.wait_until_equal(lambda: next(seen)) == "step 3"
     monkeypatch.setattr("harness.training.data_parallel.LAG", -1.0)
     with pytest.raises(OSError, match="put out on a file system of all nodes"):
-        rank.same(lambda: None)
+        rank.wait_until_equal(lambda: None)
 
 
 # --- on a cluster ---

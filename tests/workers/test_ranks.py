@@ -27,7 +27,7 @@ from harness.setup.material import gather
 from harness.setup.specs import run_specs
 from harness.store.files import read_json
 from harness.store.runs import RunFolder, RunStore
-from harness.training.data_parallel import deal
+from harness.training.data_parallel import split_step
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import train
@@ -58,15 +58,15 @@ SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(sample
 @pytest.mark.parametrize("n", [1, 5, 32])
 def test_every_example_is_dealt_to_one_rank_whatever_its_order(n, size):
     step = list(examples(n))
-    shares = deal(step, size)
+    shares = split_step(step, size)
     assert Counter(e.id for share in shares for e in share) == Counter(e.id for e in step)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     random.Random(0).shuffle(step)
-    assert deal(step, size) == shares
+    assert split_step(step, size) == shares
 
 
 def test_shares_have_nearly_equal_tokens():
-    tokens = [sum(map(len, share)) for share in deal(list(examples(64)), 4)]
+    tokens = [sum(map(len, share)) for share in split_step(list(examples(64)), 4)]
     assert max(tokens) - min(tokens) <= 24  # the longest example
 
 
@@ -82,8 +82,8 @@ def test_a_ledger_counts_what_each_rank_did_once():
             pass
     parts = [ledger.fresh() for ledger in ranks]
     for ledger in ranks:
-        ledger.agree(parts)
-        ledger.agree([ledger.fresh(), ledger.fresh()])  # nothing new: nothing moves
+        ledger.merge(parts)
+        ledger.merge([ledger.fresh(), ledger.fresh()])  # nothing new: nothing moves
     assert ranks[0].record() == ranks[1].record()
     assert ranks[0].spent == 15.0 and ranks[0].classes == Counter(general=2, domain=10)
 
@@ -306,7 +306,7 @@ def test_two_processes_train_as_one_does(base, reference, tmp_path):
     for recipe in RECIPES:
         compare(reference(recipe), tmp_path / recipe)
     run = make_run(base, "sft", **SETTINGS)
-    run.engine.deal = lambda step: deal(step, 2)
+    run.engine.split_step = lambda step: split_step(step, 2)
     flops = sum(run.step_price(step)[0] for step, _ in zip(run.steps(), range(4), strict=False))
     assert json.loads((tmp_path / "sft" / "ledger.json").read_text())["flops"] == flops
 
@@ -411,11 +411,11 @@ BF16 = {"precision": "bfloat16"}
 class Dealing(Alone):
     """One process that makes the micro-batches of two: its gradients are the sums of theirs."""
 
-    def deal(self, step):
-        return deal(step, 2)
+    def split_step(self, step):
+        return split_step(step, 2)
 
     def batches(self, run, step):
-        batches = [batch for share in self.deal(step) for batch in run.batches(share)]
+        batches = [batch for share in self.split_step(step) for batch in run.batches(share)]
         for place, batch in enumerate(batches, 1):
             yield batch, True, place == len(batches)
 

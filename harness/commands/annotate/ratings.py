@@ -129,7 +129,7 @@ def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) 
 
 def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
     """{value, low, high, n}: the mean over clusters (first index level) of their means, Student's t interval; n prompts."""
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     known = values.dropna()
     means = known.groupby(level=0).mean().to_numpy(float)
@@ -138,5 +138,5 @@ def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
     value, n = float(means.mean()), len(means)
     if n < 2:
         return {"value": value, "low": None, "high": None, "n": len(known)}
-    half = float(student.ppf(0.975, n - 1)) * float(means.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * float(means.std(ddof=1)) / math.sqrt(n)
     return {"value": value, "low": value - half, "high": value + half, "n": len(known)}

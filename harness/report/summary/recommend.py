@@ -14,6 +14,7 @@ from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
+from harness.stats.measures import FEWEST
 
 NOBODY = "no recipe"
 """Name of the choice where no recipe gains and keeps the limits."""
@@ -54,7 +55,10 @@ class Advice:
         """Why this choice cannot be acted upon without a person; None where it can."""
         if self.row is None:
             return f"no recipe {conditions(self.limits)}"
-        if not self.apart and len(self.others) + len(self.out) > 0:
+        several = len(self.others) + len(self.out) > 0
+        if several and self.seeds <= 1:
+            return f"recipes of one seed are not compared, and {self.row} is one of several"
+        if several and not self.apart:
             return f"{self.row} is separated from no other recipe, in gain or in general score"
         return None
 
@@ -134,12 +138,14 @@ class Choice:
 
 def choices(summary: Summary) -> list[Choice]:
     """The recipes that gain for sure, the highest gain first: what the page's fields choose from."""
-    rows = [row for row in candidates(summary) if summary.estimate("gain", row.name).low > 0]
-    rows.sort(key=lambda row: -summary.estimate("gain", row.name).value)
+    gains = {row.name: summary.estimate("gain", row.name) for row in candidates(summary)}
+    rows = [row for row in candidates(summary) if gains[row.name].value > _below(gains[row.name])]
+    rows.sort(key=lambda row: -gains[row.name].value)
     shares = summary.computed(advise).shares
     found = []
     for row in rows:
-        loss, kept = -summary.estimate("change", row.name).low, summary.estimate("retention", row.name).low
+        change, retention = summary.estimate("change", row.name), summary.estimate("retention", row.name)
+        loss, kept = _below(change) - change.value, retention.value - _below(retention)
         seconds, memory = row.cost("ledger", "seconds"), _memory(row)
         taken = shares.get(row.name, 0.0)
         found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
@@ -153,7 +159,7 @@ def _measured(value: float) -> float | None:
 def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(found.known and (found.low > 0 or found.high < 0) for found in differences)
+    return any(found.n >= FEWEST and (found.low > 0 or found.high < 0) for found in differences)
 
 
 def _out(
@@ -214,7 +220,8 @@ def _margins_between(analysis: Analysis, quantity: str, names: Sequence[str]) ->
 
 
 def _below(estimate: Estimate) -> float:
-    return estimate.value - estimate.low
+    """How far an interval reaches below its number; without end where a handful of items is behind it."""
+    return estimate.value - estimate.low if estimate.n >= FEWEST else np.inf
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

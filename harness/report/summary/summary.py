@@ -18,7 +18,7 @@ from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
 from harness.store.comparisons import Comparison, among, read_texts
-from harness.store.runs import RunStore
+from harness.store.runs import WITHOUT_MODEL, RunStore
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
@@ -241,6 +241,10 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     scored = final.loc[final["row"] == base, "score"].notna().any()
     analysis = analyse(final, base, reps=reps, constant=constant_of(rows)) if scored else None
     fewer = min(reps, 2000)
+
+    # Rows that no model is behind have no stages.
+    trained = [row.name for row in rows if row.role not in WITHOUT_MODEL]
+    of_models = final[final["row"].isin(trained)]
     return Summary(
         record=comparison.record,
         rows=rows,
@@ -249,7 +253,7 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
         scores=everything,
         store=comparison.store,
         trials=read_trials(comparison.trials, comparison.dev, base, fewer),
-        stages=read_stages(comparison.record, final, _done(comparison.stages, done), base, fewer),
+        stages=read_stages(comparison.record, of_models, _done(comparison.stages, done), base, fewer),
         answers=_done(comparison.quality, done),
         probed=_done(comparison.probe, done),
         people=comparison.people or {},
