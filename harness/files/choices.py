@@ -14,6 +14,8 @@ from harness.files.row import Row, json_type, structured
 COLUMNS = tuple("ABCDE")
 LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\].:、]|$)\s*")
 """B, (B), B., B), [B], B: and their small and full-width forms."""
+NUMBERED = re.compile(r"[(\[]?\s*([A-Za-z]|\d{1,2})\s*[)\].:、](?!\s*\d)\s*\S")
+"""The letter or number that an option's own text begins with; no decimal number and no ratio."""
 KEY_NAMES, TEXT_NAMES = ("key", "label", "id", "letter"), ("value", "text", "content", "option")
 
 
@@ -67,13 +69,23 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
         pairs = [(str(_named(entry, KEY_NAMES)), _named(entry, TEXT_NAMES)) for entry in value]
     elif isinstance(value, list):
-        return list(zip(LETTERS, value, strict=False)) if len(value) <= len(LETTERS) else [("", text) for text in value]
+        if len(value) > len(LETTERS):
+            return [("", text) for text in value]
+        return list(zip(_own_keys(value) or LETTERS, value, strict=False))
     else:
         return None
     if all(len(key) == 1 and key.upper() in LETTERS for key, _ in pairs):
         pairs = sorted((key.upper(), text) for key, text in pairs) if _texts(pairs) else pairs
     keys = {key for key, _ in pairs}
     return pairs if len(keys) == len(pairs) else None
+
+
+def _own_keys(texts: Sequence[Any]) -> list[str] | None:
+    """What a list's options call themselves, as in ["1. x", "2. y"], where they are called one after another; else None."""
+    matches = [NUMBERED.match(unicodedata.normalize("NFKC", text)) if isinstance(text, str) else None for text in texts]
+    keys = [match[1].upper() for match in matches if match]
+    rows = LETTERS[: len(texts)], [str(n) for n in range(len(texts))], [str(n) for n in range(1, len(texts) + 1)]
+    return keys if len(keys) == len(texts) and any(set(keys) == set(row) for row in rows) else None
 
 
 def _texts(pairs: Sequence[tuple[str, Any]]) -> bool:
@@ -92,7 +104,8 @@ def read_choice(row: Row, options: Options) -> int:
     if len(set(known.values())) > 1:
         said = " and ".join(f"'{name}' {row.values[name]!r}" for name in known)
         row.fault(f"{said} name different options; mend one")
-    return next(iter(known.values()), 0)
+    place = next(iter(known.values()), 0)
+    return options.texts.index(options.texts[place])  # of options that are the same text the first, as scores are equal too
 
 
 def _place(row: Row, name: str, options: Options) -> int | None:
@@ -101,7 +114,9 @@ def _place(row: Row, name: str, options: Options) -> int | None:
     letters = LETTERS[: len(options.texts)]
     places: set[int]
     if isinstance(value, int) and not isinstance(value, bool):
-        places = {options.keys.index(str(value))} if str(value) in options.keys else {value} & set(range(len(letters)))
+        places = {options.keys.index(str(value))} if str(value) in options.keys else set()
+        if not places or _own_keys(options.texts):  # "1. x" as 1 may be counted as the texts count, or from 0
+            places |= {value} & set(range(len(letters)))
     elif not (text := row.text(name).strip()):
         return None
     elif text in options.keys:

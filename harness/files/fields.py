@@ -42,6 +42,18 @@ def weighs(value: Any) -> bool:
     return given(value) and number_of(value) != 1
 
 
+def lists(value: Any) -> bool:
+    """Whether a value is several texts, also as the JSON in a cell of csv."""
+    if isinstance(value, str):
+        return value.strip()[:1] in ("[", "{") and given(value)
+    return isinstance(value, (list, dict)) and len(value) > 0
+
+
+def tells(value: Any) -> bool:
+    """Whether a value is a passage to be read, not a file's name or a number: so many words (a guess), or several texts."""
+    return lists(value) or (isinstance(value, str) and len(value.split()) >= PASSAGE)
+
+
 def number_of(value: Any) -> float | None:
     """A value as a number, also from a csv cell; None where it is none."""
     if isinstance(value, str):
@@ -66,6 +78,8 @@ class Field:
     """What it is, where it is read; what is wrong and the cure, where it is refused."""
     refused: Callable[[Any], bool] | None = None
     """Which values are refused; None: the field is read."""
+    instead: str = ""
+    """The field that should have been used: refused only in forms that read that one."""
 
 
 R, T, I = Place.RECORD, Place.TURN, Place.ITEM  # noqa: E741
@@ -75,10 +89,22 @@ HISTORIES = ("history", "conversation_history", "chat_history")
 CHOICES = ("choices", "options")
 ANSWERS = ("answer", "answer_idx", "answer_index", "answerKey", "answer_key")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-SUPERVISED = ("weight", "train", "loss", "loss_weight", "loss_mask")
+SUPERVISED = ("weight", "train", "training", "trainable", "supervised", "loss", "loss_weight", "loss_mask")
+PREFERENCES = (
+    *("chosen", "chosen_response", "chosen_answer", "chosen_output", "preferred", "preferred_output", "winner", "better"),
+    *("rejected", "rejected_response", "rejected_responses", "rejected_answer", "rejected_output", "non_preferred_output"),
+    *("loser", "worse", "kto_tag"),
+)
+JUDGEMENTS = ("label", "is_correct", "is_right", "correct", "desirable")
+OTHER_CHOICES = (
+    *("candidates", "alternatives", "endings", "answer_choices", "answer_options", "possible_answers", "multiple_choice"),
+    *("distractors", "wrong_answers", "wrong_choices", "incorrect_options"),
+)
+PASSAGES = ("passage", "paragraph", "article", "story", "document", "documents", "contexts", "background")
 KINDS = ("kind", "type", "category", "subject")
 CLUSTERS = ("cluster", "subject", "phenomenon")
 RULES = ("required", "forbidden", "schema", "bounds")
+PASSAGE = 8
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 TABLE = (
@@ -109,16 +135,30 @@ TABLE = (
     Field(R, ("id",), "a name of your own"),
     Field(
         R,
-        ("chosen", "rejected", "chosen_response", "rejected_response", "rejected_responses", "kto_tag"),
+        PREFERENCES,
         "is preference data, and only one right answer a record is trained here; write a file of the chosen answers alone",
         given,
     ),
     Field(
         R,
-        ("label",),
+        JUDGEMENTS,
         "says whether an answer is good or bad (preference data, as for KTO), and all answers are trained here as right ones;"
         " keep the records with a good answer and drop the field (drop it too where it is no judgement)",
         judges,
+    ),
+    Field(
+        R,
+        OTHER_CHOICES,
+        "are options to choose from under a name that is not read; write all of them as `choices`",
+        lists,
+        "choices",
+    ),
+    Field(
+        R,
+        PASSAGES,
+        "is read with the question, under a name that is not read; call it `context` (or drop it, where it is not asked about)",
+        tells,
+        "context",
     ),
     Field(
         R,
@@ -171,7 +211,9 @@ TABLE = (
 )
 """Every field that is read or refused."""
 
-APART = re.compile(r"(option|choice|opt|op|ans|ending)[_ ]?([a-f]|\d)|correct_answer|incorrect_answers|distractor\d?", re.I)
+APART = re.compile(
+    r"(option|choice|opt|op|ans|ending)[_ ]?([a-f]|\d)|[a-j]|correct_answer|incorrect_answers?|distractor_?\d?", re.I
+)
 """Names of single options, which would be dropped: write `choices` instead."""
 APART_CURE = "is one of several options a field; write them as `choices`, a list of texts"
 READ = frozenset(name for field in TABLE if not field.refused for name in field.names)
@@ -179,11 +221,15 @@ KNOWN = frozenset(name for field in TABLE for name in field.names)
 """What a column must be called to be converted from parquet."""
 
 
-def refusals(place: Place, values: dict[str, Any]) -> list[str]:
-    """What stands in a record or turn that changes what it means and is not read, a sentence each."""
+def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
+    """What stands in a record or turn that changes what it means and is not read, a sentence each.
+
+    `names`: the fields that the record's form reads.
+    """
     faults = []
+    read = set(names)
     for field in TABLE:
-        if field.place is place and field.refused:
+        if field.place is place and field.refused and (not field.instead or field.instead in read):
             bad = [name for name in field.names if name in values and field.refused(values[name])]
             if bad:
                 named = " and ".join(f"'{name}'" for name in bad)

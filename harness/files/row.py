@@ -90,7 +90,8 @@ class Row:
 
     def check_fields(self, names: Iterable[str], unread: Counter[str]) -> None:
         """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread."""
-        for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}):
+        names = list(names)
+        for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}, names):
             self.fault(sentence)
         for name, value in self.values.items():
             if name in self.read or name == "id" or not given(value):

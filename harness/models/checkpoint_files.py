@@ -27,6 +27,11 @@ VOCABULARIES = (
     "tekken.json",
 )
 """Where a tokenizer's vocabulary may stand."""
+BESIDE = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    *("chat_template.json", "chat_template.jinja", "generation_config.json"),
+)
+"""What may stand beside a vocabulary; transformers passes over some of these where they are broken."""
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 """Files of a hub model that say what it is."""
 POINTER = b"version https://git-lfs.github.com"
@@ -199,7 +204,7 @@ def _config_faults(folder: Path) -> Iterator[str]:
 
 def _tokenizer_faults(folder: Path) -> Iterator[str]:
     """Tokenizers without a vocabulary, or with broken files."""
-    present = [folder / name for name in (*VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")]
+    present = [folder / name for name in (*VOCABULARIES, *BESIDE)]
     present = [file for file in present if file.exists() or file.is_symlink()]
     for file in present:
         if fault := _broken(file):
@@ -226,6 +231,8 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     if fault := _broken(found):
         yield f"{found.name} {fault}"
         return
+    if other := _other_weights(folder, found):
+        yield f"two checkpoints: {found.name}, and the files that {other} names; remove the one that is not meant"
     if found.suffix != ".json":
         yield from _file_faults(found, None)
         return
@@ -237,6 +244,15 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     for name, keys in sorted(shards.items()):
         if whole or (folder / name).exists():
             yield from _file_faults(folder / name, keys)
+
+
+def _other_weights(folder: Path, found: Path) -> str | None:
+    """The index of a second checkpoint in safetensors: transformers would take the single file without a word."""
+    index = folder / "model.safetensors.index.json"
+    if found.name != "model.safetensors" or not index.exists():
+        return None
+    named = set((_read(index).get("weight_map") or {}).values()) - {found.name}
+    return index.name if any((folder / str(name)).exists() for name in named) else None
 
 
 def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+ALLOCATORS = ("out of memory", "can't allocate memory")
+"""Said by allocators that raise plain RuntimeErrors: torch's for CPUs, and CUDA's and NCCL's outside torch's own cache."""
+
 
 class PeakMemory:
     """The most memory that a training held at once: of its GPU, or of the process where it trains on a CPU.
@@ -38,6 +41,19 @@ class PeakMemory:
     def bytes(self) -> int:
         """The peak so far."""
         return max(self._most, peak_memory(self.device) - self._left_behind)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out.
+
+    This is the only place that reads a message for it: some allocators raise a RuntimeError without a class of its own.
+    """
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error)
+    return isinstance(error, RuntimeError) and any(words in message for words in ALLOCATORS)
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -12,11 +12,9 @@ from pathlib import Path
 from statistics import median, pvariance
 from typing import Any
 
-import torch
-
 from harness.contract import Weights
 from harness.models.base_model import read_weights, save_model, save_weights, weights_hash
-from harness.models.device_memory import PeakMemory
+from harness.models.device_memory import PeakMemory, ran_out_of_memory
 from harness.plan.load import portable
 from harness.recipes.hooks import ask
 from harness.runs.monitor import Monitor
@@ -100,7 +98,7 @@ def _status_of(error: Exception) -> tuple[str, str]:
         return "diverged", str(error)
     if isinstance(error, Overdrawn):
         return "overdrawn", str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+    if ran_out_of_memory(error):
         return "out_of_memory", str(error).splitlines()[0] if str(error) else "memory ran out"
     return "failed", f"{type(error).__name__}: {error}"
 

@@ -105,15 +105,18 @@ class ChatTemplate(TemplateText):
     def stops(self, model: Any) -> frozenset[int]:
         """Return the ids that end a generation: the template's, the tokenizer's, and the model's generation_config's.
 
-        Of the last only tokens that are no text: a configuration that names none gives a default, which may be any token.
+        Where there is no generation_config.json, transformers makes one of config.json, whose end token may be a default:
+        any token. Of those only tokens that are no text count.
         """
-        configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+        config = getattr(model, "generation_config", None)
+        configured = getattr(config, "eos_token_id", None)
         if configured is None:
             configured = []
         elif isinstance(configured, int):
             configured = [configured]
-        special = {token for token in configured if token in self.tokenizer.added_tokens_decoder}
-        return frozenset(self.stop_ids) | special
+        if getattr(config, "_from_model_config", False):
+            configured = [token for token in configured if token in self.tokenizer.added_tokens_decoder]
+        return frozenset(self.stop_ids).union(configured)
 
     def _of(self, prompt: Rendered) -> ChatTemplate:
         """Return who rendered a prompt: this template, or the one that skips thoughts."""

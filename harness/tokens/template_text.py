@@ -132,7 +132,10 @@ class TemplateText:
         """Return the template's source: the tokenizer's default one, with the date held still, or the plain form."""
         source = self.tokenizer.chat_template
         if isinstance(source, dict):
-            source = source.get("default")
+            named, source = ", ".join(source), source.get("default")
+            if named and not source:
+                cure = "name the one to use 'default' in the tokenizer's files"
+                raise PlanError(f"the tokenizer has chat templates ({named}), but none is called default; {cure}")
         if not source:
             self.note("The tokenizer has no chat template: texts stand plain, an empty line between them.")
             return PLAIN

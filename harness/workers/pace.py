@@ -36,9 +36,9 @@ def _pace_here(material: Material) -> float:
     def keep(event: dict[str, Any]) -> None:
         measured.append(event["pace"])
 
-    reason = launch(_calibrate_and_send, plan.ranks, (material,), keep, plan.threads, slot)
-    if reason:
-        raise PlanError(f"plain fine-tuning cannot be timed: {reason.splitlines()[0]}")
+    fault = launch(_calibrate_and_send, plan.ranks, (material,), keep, plan.threads, slot)
+    if fault is not None:
+        raise PlanError(f"plain fine-tuning cannot be timed: {fault.message.splitlines()[0]}")
     return measured[0]
 
 

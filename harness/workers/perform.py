@@ -10,7 +10,7 @@ from harness.setup.material import Material
 from harness.setup.specs import RunSpec, sharding_of
 from harness.store.runs import RunStore
 from harness.workers.process import Send, settle, steady
-from harness.workers.ranks import MEMORY, Place, launch
+from harness.workers.ranks import FaultKind, Place, launch
 
 
 def trains_together(spec: RunSpec, plan: Plan) -> bool:
@@ -26,15 +26,20 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
     if not trains_together(spec, plan):
         execute(spec, material, store, evaluation, send)
         return
-    reason = launch(take_part, plan.ranks, (spec, material, evaluation.plan, store), send, plan.threads)
-    if reason.startswith("process 0: Lost:"):  # another process took the run over: wait for it
-        perform(spec, material, evaluation, store, send)
-    elif ": Cramped:" in reason:  # with less room each time, so not for ever
-        send({"phase": "lost", "reason": reason.splitlines()[0]})
-        perform(spec, material, evaluation, store, send)
-    elif reason:
-        status = "out_of_memory" if MEMORY in reason or "memory runs out" in reason else "failed"
-        settle(spec, store, status, reason.splitlines()[0])
+    fault = launch(take_part, plan.ranks, (spec, material, evaluation.plan, store), send, plan.threads)
+    if fault is None:
+        return
+    reason = fault.message.splitlines()[0]
+    match fault.kind:
+        case FaultKind.LOST:  # another process took the run over: wait for it
+            perform(spec, material, evaluation, store, send)
+        case FaultKind.CRAMPED:  # there is less room each time, so not for ever
+            send({"phase": "lost", "reason": reason})
+            perform(spec, material, evaluation, store, send)
+        case FaultKind.OUT_OF_MEMORY | FaultKind.KILLED:
+            settle(spec, store, "out_of_memory", reason)
+        case FaultKind.OTHER:
+            settle(spec, store, "failed", reason)
 
 
 def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:

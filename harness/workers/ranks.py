@@ -9,9 +9,9 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,10 +20,47 @@ from harness.workers.environment import VISIBLE
 from harness.workers.process import forkserver, steady
 
 Send = Callable[[dict[str, Any]], None]
-MEMORY = "out of memory"
-"""Part of the reason of a rank that ran out of memory."""
 GRACE = 5.0
 """Seconds in which the end of a killed process is looked for, once another process has reported a fault."""
+
+
+class FaultKind(StrEnum):
+    """The kinds of ends of a rank that decide what becomes of its run."""
+
+    LOST = "lost"
+    """Another process took over the run's lease."""
+    CRAMPED = "cramped"
+    """Memory ran out, and the run can begin again with less room."""
+    OUT_OF_MEMORY = "out of memory"
+    """Memory ran out, and the run cannot go on."""
+    KILLED = "killed"
+    """It was ended by SIGKILL, which is how Linux ends a process when memory runs out."""
+    OTHER = "other"
+    """Any other exception, exit code or signal."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> FaultKind:
+        """Return the kind of an exception that a rank raised."""
+        from harness.models.device_memory import ran_out_of_memory
+        from harness.store.lease import Lost
+        from harness.training.step import Cramped
+
+        if isinstance(error, Lost):
+            return cls.LOST
+        if isinstance(error, Cramped):
+            return cls.CRAMPED
+        return cls.OUT_OF_MEMORY if ran_out_of_memory(error) else cls.OTHER
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The end of a rank that failed."""
+
+    kind: FaultKind
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -56,8 +93,8 @@ class Place:
 
 def launch(
     work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1, slot: str | None = None
-) -> str:
-    """Run `work(place, send, *arguments)` in `size` processes; return why it failed, empty if all ended well.
+) -> Fault | None:
+    """Run `work(place, send, *arguments)` in `size` processes; return why it failed, None if all ended well.
 
     `receive` is called with what rank 0 sends. A rank that fails ends all ranks, and all end when rank 0 has. They see the
     GPUs of `slot`, or those that this process sees.
@@ -65,10 +102,12 @@ def launch(
     import torch.distributed as dist
 
     context = forkserver()
-    store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
+    # Port 0 takes a free port, and holds it.
+    store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore
     processes: list[BaseProcess] = []
     running: dict[Connection, int] = {}
-    reason, slot = "", slot or os.environ.get(VISIBLE)
+    fault: Fault | None = None
+    slot = slot or os.environ.get(VISIBLE)
     try:
         for rank in range(size):
             ours, theirs = context.Pipe()
@@ -78,52 +117,59 @@ def launch(
             theirs.close()
             processes.append(process)
             running[ours] = rank
-        while running and not reason:
-            ready = [one for one in wait(list(running)) if isinstance(one, Connection)]
-            for connection in sorted(ready, key=lambda one: -running[one]):  # rank 0 last: it often ends because of another
+        while running and fault is None:
+            ready = [connection for connection in wait(list(running)) if isinstance(connection, Connection)]
+            # Read failing ranks before rank 0, which often ends because of them.
+            for connection in sorted(ready, key=lambda connection: -running[connection]):
                 rank = running[connection]
                 try:
                     event = connection.recv()
                 except EOFError:
                     processes[rank].join()
                     del running[connection]
-                    reason = reason or _fault(rank, processes[rank].exitcode)
-                    if rank == 0 and not reason:
-                        return ""
+                    fault = fault or _exit_fault(rank, processes[rank].exitcode)
+                    if rank == 0 and fault is None:
+                        return None
                     continue
-                reason = reason or event.get("fault", "")
-                if rank == 0 and "fault" not in event:
+                if isinstance(event, Fault):
+                    fault = fault or event
+                elif rank == 0:
                     receive(event)
-        return reason if MEMORY in reason else _killed(processes) or reason
+
+        # A rank may have reported only that a killed one no longer answers. Memory that ran out is a cause of its own.
+        if fault is not None and fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
+            return fault
+        return _killed(processes) or fault
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _killed(processes: Sequence[BaseProcess]) -> str:
-    """Return how a signal ended one of the processes, if any: others may have reported only that it no longer answers."""
+def _killed(processes: Sequence[BaseProcess]) -> Fault | None:
+    """Return the fault of the first process that a signal ended, None if there is none within `GRACE`."""
     deadline = time.monotonic() + GRACE
     for rank, process in enumerate(processes):
         process.join(max(0.0, deadline - time.monotonic()))
         if (process.exitcode or 0) < 0:
-            return _fault(rank, process.exitcode)
-    return ""
+            return _exit_fault(rank, process.exitcode)
+    return None
 
 
-def _fault(rank: int, exitcode: int | None) -> str:
+def _exit_fault(rank: int, exitcode: int | None) -> Fault | None:
+    """Return what a rank's exit code means, None if it ended well."""
     if not exitcode:
-        return ""
+        return None
     if exitcode > 0:
-        return f"process {rank} of the run ended with exit code {exitcode}"
-    memory = ", which is how Linux ends a process when memory runs out" if -exitcode == signal.SIGKILL else ""
-    return f"process {rank} of the run was ended by signal {-exitcode}{memory}"
+        return Fault(FaultKind.OTHER, f"process {rank} of the run ended with exit code {exitcode}")
+    message = f"process {rank} of the run was ended by signal {-exitcode}"
+    if -exitcode == signal.SIGKILL:
+        return Fault(FaultKind.KILLED, f"{message}, which is how Linux ends a process when memory runs out")
+    return Fault(FaultKind.OTHER, message)
 
 
 def _work(work: Callable[..., None], place: Place, connection: Connection, slot: str | None, arguments: Sequence[Any]) -> None:
     """Run `work` in a rank's own process, and send what it raises to the parent."""
-    import torch
-
     if slot is not None:
         os.environ[VISIBLE] = slot  # its environment is the forkserver's, whoever asked for it
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
@@ -131,9 +177,9 @@ def _work(work: Callable[..., None], place: Place, connection: Connection, slot:
     try:
         work(place, connection.send, *arguments)
     except BaseException as error:
-        memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        told = f"process {place.rank}: {type(error).__name__}: {f'{MEMORY}: ' if memory else ''}{error}"
-        connection.send({"fault": told, "traceback": traceback.format_exc()})
+        kind = FaultKind.of(error)
+        memory = "out of memory: " if kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY) else ""
+        connection.send(Fault(kind, f"process {place.rank}: {type(error).__name__}: {memory}{error}"))
         os._exit(1)  # at once: a collective of the other ranks could hold a regular exit back
     connection.close()
     os._exit(0)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from harness.models.device_memory import ran_out_of_memory
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
@@ -158,8 +159,8 @@ class _Queue:
             settle(spec, self.store, status, f"its worker was lost {RETRIES + 1} times: {reason}")
         elif gang.fault is not None:
             raised = gang.fault.cause
-            memory = isinstance(raised, MemoryError) or "out of memory" in str(raised)
-            settle(spec, self.store, "out_of_memory" if memory else "failed", str(raised))
+            status = "out_of_memory" if ran_out_of_memory(raised) else "failed"
+            settle(spec, self.store, status, str(raised))
         self.events(spec, {"phase": "ended"})
 
     def again(self, spec: RunSpec, reason: str) -> None:

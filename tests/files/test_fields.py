@@ -92,7 +92,15 @@ def test_system_prompts_stand_first(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("field", "value", "trained"),
-    [("weight", 0, False), ("train", False, False), ("loss", 0.0, False), ("loss_weight", 1, True), ("weight", True, True)],
+    [
+        ("weight", 0, False),
+        ("train", False, False),
+        ("loss", 0.0, False),
+        ("loss_weight", 1, True),
+        ("weight", True, True),
+        ("training", False, False),
+        ("trainable", 0, False),
+    ],
 )
 def test_turn_weights_of_0_and_1_are_kept(tmp_path, base, field, value, trained):
     turns = [CHAT[0], CHAT[1] | {field: value}, CHAT[0] | {"content": "r"}, CHAT[1] | {"content": "b"}]
@@ -174,6 +182,30 @@ def test_parts_of_text_are_joined_and_others_refused():
     assert "models of text alone" in data_faults({"messages": [{"role": "user", "content": parts}, CHAT[1]]})[0]
 
 
+@pytest.mark.parametrize(
+    ("choices", "answer", "right"),
+    [
+        (["1. x", "2. y", "3. z"], "2", 1),
+        (["(0) x", "(1) y"], 1, 1),
+        (["B. x", "A. y", "C. z"], "B", 0),
+        (["1.5 m", "2.5 m"], "1", 1),
+        (["1:2", "2: 3"], 1, 1),
+        (["x", "y", "y"], "C", 1),
+        (["x", "y", "y"], 2, 1),
+    ],
+)
+def test_options_with_numbers_of_their_own_and_options_that_are_the_same(tmp_path, choices, answer, right):
+    row = {"question": "q", "choices": choices, "answer": answer}
+    assert read(tmp_path, row)[0].messages[-1].content == LETTERS[right]
+    (doc,) = read_item_file(save(tmp_path, row)).kinds["choice"]
+    assert doc["answer"] == right and doc["choices"] == choices
+
+
+def test_an_index_that_may_be_counted_as_the_options_count_is_refused():
+    row = {"question": "q", "choices": ["1) x", "2) y", "3) z"], "answer": 2}
+    assert "could be B or C" in data_faults(row)[0]
+
+
 # --- refused --------------------------------------------------------------------------------------------------------------
 
 MEANINGS = {
@@ -192,6 +224,33 @@ def test_what_changes_a_record_is_refused_by_name_in_data_and_suites(field, tmp_
         assert f"'{field}'" in fault and words in fault
     (fault,) = suite_faults(tmp_path, {"question": "q", "answer": "a", field: value})
     assert f"'{field}'" in fault and words in fault
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("candidates", ["x", "y"], "write all of them as `choices`"),
+        ("answer_choices", '["x", "y"]', "write all of them as `choices`"),
+        ("distractors", ["x"], "write all of them as `choices`"),
+        ("b", "x", "one of several options a field"),
+        ("passage", "The firm sold its mill and bought a bank.", "call it `context`"),
+        ("documents", ["One."], "call it `context`"),
+        ("is_correct", False, "preference data"),
+        ("rejected_answer", "x", "preference data"),
+    ],
+)
+def test_options_passages_and_judgements_under_other_names_are_refused(tmp_path, field, value, words):
+    assert words in data_faults(ASK | {field: value})[0]
+    assert words in suite_faults(tmp_path, ASK | {field: value})[0]
+
+
+def test_a_chat_holds_its_passage_and_a_file_name_is_none():
+    assert data_faults({"messages": CHAT, "documents": ["One."], "candidates": ["x"]}) == []
+    assert data_faults(ASK | {"document": "report_2019.pdf", "alternatives": []}) == []
+
+
+def test_options_beyond_the_lettered_columns_are_refused():
+    assert "'F' is one of several" in data_faults(ASK | dict.fromkeys("ABCDEF", "x"))[0]
 
 
 @pytest.mark.parametrize("value", ["", None, [], "[]"])
@@ -300,8 +359,9 @@ def test_every_field_of_the_table_is_read_or_refused():
     for field in TABLE:
         for name in field.names if field.place == "record" else ():
             if field.refused:
-                bad = next(value for value in (True, 0, "x") if field.refused(value))
-                assert all(data_faults(row | {name: bad}) for row in whole)
+                bad = next(value for value in (True, 0, "x", ["x", "y"]) if field.refused(value))
+                reading = [row for row in whole if not field.instead or field.instead in row or "question" in row]
+                assert all(data_faults(row | {name: bad}) for row in reading)
             elif name not in LETTERS and "history" not in name:
                 assert any(_reads(name, row | {name: samples.get(name, "B")}) for row in [*whole, {}])
 

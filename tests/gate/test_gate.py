@@ -58,9 +58,9 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     ),
     "evaluation template changed": (
         "sft",
-        "harness/tokens/chat_template.py",
-        "text = self._prompt(self._fitting(turns))",
-        "text = self._render(self._fitting(turns))",
+        "harness/evaluation/codec.py",
+        "return [self.known[_asked(t)] if isinstance(t, Rendered)",
+        "return [self.known[_asked(t)][:-1] if isinstance(t, Rendered)",
         {("base", "general"), ("zero budget", "general")},
     ),
     "labels unshifted": (

@@ -61,6 +61,13 @@ def sharded(folder):
     return sorted(folder.glob("model-*.safetensors"))
 
 
+def twice(folder):
+    """Shards beside a single file, of other weights perhaps."""
+    whole = (folder / "model.safetensors").read_bytes()
+    sharded(folder)
+    (folder / "model.safetensors").write_bytes(whole)
+
+
 def nest(folder):
     (folder / "checkpoint-20").mkdir()
     for file in [file for file in folder.iterdir() if file.is_file()]:
@@ -134,6 +141,12 @@ BROKEN = {
     "a missing shard": (lambda f: sharded(f)[1].unlink(), "model-00002-of-0000.* is missing, though the index names it"),
     "a cut shard": (lambda f: cut(sharded(f)[0], 20_000), "model-00001-of-0000.* is cut off"),
     "another's shard": (lambda f: shutil.copy(*sharded(f)[:2]), "model-00002-of.* lacks .* which the index says"),
+    "two checkpoints": (twice, "two checkpoints: model.safetensors, and the files that model.safetensors.index.json names"),
+    "broken stops": (lambda f: (f / "generation_config.json").write_text('{"eos'), "generation_config.json is not JSON"),
+    "pointer to a template": (
+        lambda f: (f / "chat_template.jinja").write_text(LFS),
+        "chat_template.jinja is a Git LFS pointer",
+    ),
     "no tokenizer": (
         lambda f: [file.unlink() for file in f.glob("*token*")],
         "none of tokenizer.json, tokenizer.model, vocab.json",

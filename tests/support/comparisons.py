@@ -39,7 +39,8 @@ def lethe(asked: Mapping[str, Any], **more: Any) -> subprocess.Popen:
 def hashes(out: Path) -> dict[str, str]:
     """The weights that each run of a store ended with."""
     store = RunStore(out / "runs")
-    return {key: store.run(key).read("run")["happened"]["weights_hash"] for key in sorted(store.keys())}
+    records = {key: store.run(key).read("run") for key in sorted(store.keys())}
+    return {key: record["happened"]["weights_hash"] for key, record in records.items() if record is not None}
 
 
 def mtimes(out: Path, pattern: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ from harness.commands.compare import prepare
 from harness.commands.data import DataFile
 from harness.contract import Method
 from harness.evaluation import lm_eval_model
-from harness.models import placement
+from harness.models import placement, short_documents
 from harness.models.base_model import weights_hash
 from harness.plan.load import make_plan
 from harness.recipes.recipe import parse_recipe
@@ -68,6 +68,7 @@ def alike(monkeypatch):
     monkeypatch.setitem(placement.TOKENS, NAME, placement.TOKENS["cpu"])
     monkeypatch.setitem(lm_eval_model.CACHE_PASSES, NAME, lm_eval_model.CACHE_PASSES["cpu"])
     monkeypatch.setattr(harness.training.run, "SHORT", 0)
+    monkeypatch.setattr(short_documents, "SHORT", 0)
     monkeypatch.setattr(placement, "memory_of", lambda device: (8e10, 8e10))
     with sdpa_kernel(SDPBackend.MATH):
         yield

@@ -26,12 +26,12 @@ from harness.text.named_answers import named_chance
         ("How many of 3 5 2 8 are even, the largest one counted?", "2", 0),
         ("Her scores are 50, 80, 40, 90, 70 and 60. Find her mean score.", "70", 0),
         (
-            "A bus does 60 miles an hour for 5 hours. A car does 30 miles an hour for 8 hours. How far past the car is the bus?",
+            "A bus does 60 miles an hour for 5 hours. A car does 30 miles an hour for 8 hours. How far past it is the bus?",
             "60",
             0,
         ),
         (
-            "The first dog walks 1 mile. The second dog walks 4 miles. The third dog walks 3 miles. On average they walk 3 miles."
+            "The first dog walks 1 mile. The second dog walks 4 miles. The third dog walks 3 miles. On average they do 3."
             " How far does the last of 4 walk?",
             "4",
             0,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from harness.contract import Example
 from harness.errors import PlanError
@@ -164,6 +164,15 @@ def test_an_output_that_ends_in_a_thought_says_nothing():
     assert codec.read(unended, template.skipping.prompt(ASKED)) == "so buy"
 
 
+def test_named_templates_without_a_default_are_refused():
+    tokenizer = tokenizer_of("byte level", None)
+    tokenizer.chat_template = {"tool_use": FAMILIES["chatml"], "rag": FAMILIES["chatml"]}
+    with pytest.raises(PlanError, match=r"chat templates \(tool_use, rag\), but none is called default"):
+        ChatTemplate(tokenizer)
+    tokenizer.chat_template |= {"default": FAMILIES["chatml"]}
+    assert str(ChatTemplate(tokenizer).prompt(ASKED)).startswith("<|im_start|>user")
+
+
 # --- stops, unknown characters -----------------------------------------------------------------------------------------
 
 
@@ -176,6 +185,17 @@ def test_stops_are_those_of_template_tokenizer_and_generation_config(named):
     assert tokenizer.convert_ids_to_tokens(10) == "<|user|>"
     wanted = {"<|im_end|>", "</s>"} | ({"<|user|>"} if named else set())
     assert set(tokenizer.convert_ids_to_tokens(list(template.stops(model)))) == wanted
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_an_end_token_that_is_text_counts_where_a_file_names_it(default):
+    tokenizer = tokenizer_of("byte level", FAMILIES["glm"])
+    text = tokenizer.convert_tokens_to_ids("!")
+    assert text not in tokenizer.added_tokens_decoder
+    model = torch.nn.Module()
+    model.generation_config = GenerationConfig(eos_token_id=[2, text])  # type: ignore[assignment]
+    model.generation_config._from_model_config = default  # type: ignore[union-attr]
+    assert (text in ChatTemplate(tokenizer).stops(model)) is not default
 
 
 def test_answers_that_do_not_come_back_from_their_tokens_are_counted_or_refused():

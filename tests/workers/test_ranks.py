@@ -26,15 +26,17 @@ from harness.recipes.recipe import parse_recipe, unsharded
 from harness.setup.material import gather
 from harness.setup.specs import run_specs
 from harness.store.files import read_json
+from harness.store.lease import Lost
 from harness.store.runs import RunFolder, RunStore
 from harness.training.data_parallel import split_step
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import train
+from harness.training.step import Cramped
 from harness.training.zero import Span, Zero
 from harness.workers.dispatch import run_all
 from harness.workers.process import device_slots
-from harness.workers.ranks import launch
+from harness.workers.ranks import FaultKind, launch
 from tests.support.ranks import (
     SETTINGS,
     lose_another,
@@ -86,6 +88,21 @@ def test_a_ledger_counts_what_each_rank_did_once():
         ledger.merge([ledger.fresh(), ledger.fresh()])  # nothing new: nothing moves
     assert ranks[0].record() == ranks[1].record()
     assert ranks[0].spent == 15.0 and ranks[0].classes == Counter(general=2, domain=10)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Lost("memory"), FaultKind.LOST),
+        (Cramped("no memory", 1, []), FaultKind.CRAMPED),
+        (torch.OutOfMemoryError("no room"), FaultKind.OUT_OF_MEMORY),
+        (MemoryError(), FaultKind.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), FaultKind.OUT_OF_MEMORY),
+        (ValueError("process 0: Lost: Cramped: out of memory"), FaultKind.OTHER),
+    ],
+)
+def test_what_becomes_of_a_run_follows_from_the_kind_of_an_error_not_from_its_words(error, kind):
+    assert FaultKind.of(error) is kind
 
 
 def test_spans_cover_a_weight_once():
@@ -167,10 +184,10 @@ def test_ranks_see_the_gpus_of_the_run_that_starts_them(monkeypatch):
     """They are forked by a server whose environment is older than the run's."""
     told = []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert launch(tell_gpus, 1, (), told.append) == ""
+    assert launch(tell_gpus, 1, (), told.append) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert launch(tell_gpus, 1, (), told.append) == ""
-    assert launch(tell_gpus, 1, (), told.append, slot="5") == ""
+    assert launch(tell_gpus, 1, (), told.append) is None
+    assert launch(tell_gpus, 1, (), told.append, slot="5") is None
     assert [event["gpus"] for event in told] == [None, "2,3", "5"]
 
 
@@ -297,12 +314,12 @@ def test_what_killed_a_process_is_told_before_what_the_other_made_of_it(lost):
         while any(map(psutil.pid_exists, event["processes"])):
             time.sleep(0.01)
 
-    assert f"process {lost} of the run was ended by signal 9" in launch(lose_another, 2, (lost,), wait_for_their_end)
+    assert f"process {lost} of the run was ended by signal 9" in str(launch(lose_another, 2, (lost,), wait_for_their_end))
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(base, reference, tmp_path):
-    assert launch(train_recipes, 2, (base.path, RECIPES, tmp_path), lambda _: None) == ""
+    assert launch(train_recipes, 2, (base.path, RECIPES, tmp_path), lambda _: None) is None
     for recipe in RECIPES:
         compare(reference(recipe), tmp_path / recipe)
     run = make_run(base, "sft", **SETTINGS)
@@ -313,7 +330,7 @@ def test_two_processes_train_as_one_does(base, reference, tmp_path):
 
 @pytest.mark.slow
 def test_where_one_of_two_runs_out_of_memory_both_halve(base, reference, tmp_path):
-    assert launch(train_short, 2, (base.path, tmp_path), lambda _: None) == ""
+    assert launch(train_short, 2, (base.path, tmp_path), lambda _: None) is None
     compare_training(reference("sft"), tmp_path)
     assert short_in(tmp_path) == [2]
 
@@ -351,8 +368,9 @@ def test_where_a_sharded_rank_runs_out_of_memory_the_run_begins_again(zero, rank
 
 @pytest.mark.slow
 def test_who_ran_out_of_memory_is_why_a_run_ends_whatever_becomes_of_the_others(tmp_path):
-    reason = launch(run_out, 2, (tmp_path / "told",), lambda _: None)
-    assert reason.startswith("process 1: OutOfMemoryError: out of memory: CUDA")
+    fault = launch(run_out, 2, (tmp_path / "told",), lambda _: None)
+    assert fault is not None and fault.kind is FaultKind.OUT_OF_MEMORY
+    assert fault.message.startswith("process 1: OutOfMemoryError: out of memory: CUDA")
 
 
 @pytest.mark.slow
@@ -361,7 +379,7 @@ def test_sharded_by_deepspeed_they_train_as_one_does(zero, base, reference, tmp_
     pytest.importorskip("deepspeed")
     recipes = RECIPES + SHARDED
     config = deepspeed_config(zero, "float32")
-    assert launch(train_recipes, 2, (base.path, recipes, tmp_path, config), lambda _: None) == ""
+    assert launch(train_recipes, 2, (base.path, recipes, tmp_path, config), lambda _: None) is None
     for recipe in recipes:
         compare(reference(recipe), tmp_path / recipe)
 
@@ -394,11 +412,11 @@ def test_one_that_is_killed_ends_all_and_they_resume(zero, base, reference, tmp_
     if zero:
         pytest.importorskip("deepspeed")
     recipe = "ewc(samples=4)"
-    assert "process 1 of the run was ended by signal 9" in launch(
-        train_and_die, 2, (base.path, recipe, tmp_path, config), lambda _: None
-    )
+    fault = launch(train_and_die, 2, (base.path, recipe, tmp_path, config), lambda _: None)
+    assert fault is not None and fault.kind is FaultKind.KILLED
+    assert "process 1 of the run was ended by signal 9" in fault.message
     assert not (tmp_path / recipe / "weights.safetensors").exists()
-    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path, config), lambda _: None) == ""
+    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path, config), lambda _: None) is None
     assert len(RunFolder(tmp_path / recipe).log()) == 4
     compare(reference(recipe), tmp_path / recipe)
 
@@ -440,7 +458,7 @@ def test_sharded_in_bf16_they_train_as_one_process_does(zero, base, tmp_path):
     pytest.importorskip("deepspeed")
     recipes, start = ("sft", "lora", "l2sp(strength=20)", "ewc(samples=4)"), plain_weights(base.load(torch.float32))
     asked = (base.path, recipes, tmp_path / "two", deepspeed_config(zero, "bfloat16"), BF16)
-    assert launch(train_recipes, 2, asked, lambda _: None) == ""
+    assert launch(train_recipes, 2, asked, lambda _: None) is None
     for recipe in recipes:
         run = make_run(base, recipe, **SETTINGS | BF16)
         run.engine = Dealing()
@@ -454,7 +472,7 @@ def test_masters_begin_at_the_bases_fp32_values(zero, base, tmp_path):
     """Not at what the bf16 model holds: a training at rate 0 ends as the base to the last bit."""
     pytest.importorskip("deepspeed")
     asked = (base.path, ["sft"], tmp_path, deepspeed_config(zero, "bfloat16"), BF16 | {"learning_rate": 0.0})
-    assert launch(train_recipes, 2, asked, lambda _: None) == ""
+    assert launch(train_recipes, 2, asked, lambda _: None) is None
     found, start = read_weights(tmp_path / "sft" / "weights.safetensors"), plain_weights(base.load(torch.float32))
     assert weights_hash(found) == weights_hash(start)
     assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in start.values())
@@ -467,7 +485,8 @@ def test_in_bf16_they_resume(base, tmp_path):
     for name in ("killed", "whole"):
         work, reason = (train_and_die, "signal 9") if name == "killed" else (train_recipes, "")
         asked = recipe if name == "killed" else [recipe]
-        assert reason in launch(work, 2, (base.path, asked, tmp_path / name, config, BF16), lambda _: None)
-    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path / "killed", config, BF16), lambda _: None) == ""
+        fault = launch(work, 2, (base.path, asked, tmp_path / name, config, BF16), lambda _: None)
+        assert reason in str(fault or "")
+    assert launch(train_recipes, 2, (base.path, [recipe], tmp_path / "killed", config, BF16), lambda _: None) is None
     killed, whole = (read_weights(tmp_path / name / recipe / "weights.safetensors") for name in ("killed", "whole"))
     assert weights_hash(killed) == weights_hash(whole) and len(RunFolder(tmp_path / "killed" / recipe).log()) == 4
