@@ -9,8 +9,9 @@ from typing import Any
 from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
-from harness.report.summary.recommend import advise, choices, limits_of, rule_sentence
+from harness.report.summary.recommend import advise, choices, limits_of
 from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.rule import rule_sentence
 from harness.report.summary.stages import STAGES, stage_table
 from harness.report.summary.summary import Summary
 from harness.report.summary.trials import by_trials
