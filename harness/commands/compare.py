@@ -26,12 +26,13 @@ from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
 from harness.store.files import place, read_json, read_record, write_json
 from harness.store.provenance import where
-from harness.store.question import free_name, given_name
+from harness.store.question import Question, free_name, given_name
 from harness.store.results import open_results
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
 from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
+from harness.vocabulary import EvalKind, Role, Status
 from harness.workers.pace import pace
 from harness.workers.progress import Progress
 
@@ -83,7 +84,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     # Trials first: they choose the settings of the runs.
     trials = trials_of(material, allowed)
     run(trial_specs(material, trials))
-    tuning = select(material, trials, store, evaluation.keys.get("dev"))
+    tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
 
@@ -163,21 +164,21 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
     So the first rows to end are those that all others are read against. Everybody expects the controls to read 0.
     """
-    order = {"base": 0, "recipe": 1}
+    order = {Role.BASE: 0, Role.RECIPE: 1}
     return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 
 
 def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
     """Return the mean scores of a finished run, to be shown; None where it has none."""
-    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    kind = next((kind for kind in (EvalKind.FINAL, EvalKind.DEV) if kind in spec.kinds), None)
     scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
     return None if scores is None else headline(scores)
 
 
-def question_of(material: Material) -> dict[str, Any]:
+def question_of(material: Material) -> Question:
     """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
     plan = material.plan
-    return {
+    fields = {
         "protocol": PROTOCOL,
         "model": material.base.hash,
         "data": material.dataset.fingerprint,
@@ -198,6 +199,7 @@ def question_of(material: Material) -> dict[str, Any]:
         "learning_rate": material.training.learning_rate,
         "tune": plan.tune,
     }
+    return Question(fields)
 
 
 def _record(
@@ -218,7 +220,7 @@ def _record(
         "name": plan.name,
         "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
-        "question": question_of(material),
+        "question": question_of(material).fields,
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
         "data": _data_record(plan, material),
@@ -231,7 +233,7 @@ def _record(
         "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
         "where": where(),
         "trials": [*tuning.record, *kept.trials],
-        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
+        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE)),
         "rows": [*(_row_record(spec, evaluation) for spec in specs), *constant],
     }
 
@@ -279,7 +281,7 @@ def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan)
     failures = []
     for spec in specs:
         record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
-        if record["status"] != "done":
+        if record["status"] != Status.DONE:
             failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
         elif not answered(spec, store, evaluation):
             failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")

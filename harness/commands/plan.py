@@ -22,6 +22,7 @@ from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs, training_run
 from harness.stats.analysis import DISCORDANT, detectable
 from harness.training.memory_estimate import Sizer, Way
+from harness.vocabulary import Role
 from harness.workers.ray_cluster import describe
 
 PACE = 4e-15
@@ -48,7 +49,7 @@ def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | Non
     cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
     host = 0.0 if cuda else 4.0 * parameters
     scoring = scored.seconds(spec) if scored else None
-    if spec.role == "base":
+    if spec.role == Role.BASE:
         return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
     run = training_run(material, spec)
     if spec.meter == "flops":

@@ -16,6 +16,7 @@ from harness.commands.recorded import plan_of, refuse_another_question
 from harness.errors import PlanError
 from harness.plan.plan import split_recipes
 from harness.report.summary.format import MISSING, number, visible
+from harness.report.summary.rows import dig
 from harness.store.comparisons import read_comparison
 from harness.store.files import read_bytes, read_json
 from harness.store.question import differing_fields
@@ -54,7 +55,7 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
         raise PlanError(f"the table has no row {', '.join(unknown)}; it has {', '.join(published.index)}")
     changes = {"recipes": " ".join(rows)} if rows else {}
     plan = plan_of(record, out=out, tensorboard=None, **changes)
-    refuse_another_question(record["question"], question_of(prepare(plan)[0]), source)
+    refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
     table = write_report(again, open_results(out).store).table.set_index("row")
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
@@ -82,9 +83,13 @@ def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
         if row not in written.index:
             found.append(Difference(str(row), "the whole row", "there", None))
             continue
-        before, after = published.loc[row].to_dict(), written.loc[row].to_dict()
-        for column in [name for name in published.columns if name not in NAMES]:
-            then, value = before[column], after.get(column)
+        before = published.loc[row].to_dict()
+        after = written.loc[row].to_dict()
+        for column in published.columns:
+            if column in NAMES:
+                continue
+            then = before[column]
+            value = after.get(column)
             if then != value and not (pd.isna(then) and pd.isna(value)):
                 found.append(Difference(str(row), column, then, value))
     return found
@@ -100,7 +105,7 @@ def where_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     if record.get("where"):
         return record["where"]
     runs = read_comparison(folder, RunStore(folder.parent / "runs")).runs if (folder.parent / "runs").is_dir() else []
-    return next((run["run"]["where"] for run in runs if run["run"]), {})
+    return next((run["run"]["where"] for run in runs if dig(run, "run", "where")), {})
 
 
 def differing_versions(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

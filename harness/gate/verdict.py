@@ -20,16 +20,15 @@ from harness.gate.exact import differences, same_bits
 from harness.gate.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.measures import quantities_of
-from harness.store.question import differing_fields
+from harness.store.question import question_in
 from harness.store.schema import PROTOCOL
+from harness.vocabulary import Role, Status
 
 NEVER_ZERO = ("kl_to_base", "nll")
 """Measures that no trained model brings to exactly 0."""
 REPS = 2000
 NOW = "now: "
 THEN = "then: "
-CRASHED = ("failed", "out_of_memory", None)
-"""Statuses that say nothing of the method: repeat the check. The others are answers, without scores."""
 ORDER = ("regression", "error", "inconclusive", "changed", "pass")
 EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4, "changed": 5}
 """Exit codes of `lethe check`; 3 is usage."""
@@ -76,7 +75,7 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
     baseline = policy.baseline
     rows = []
     for name, row in baseline["rows"].items():
-        if row["role"] != "recipe" or _selected(name, policy):
+        if row["role"] != Role.RECIPE or _selected(name, policy):
             rows.append(name)
 
     # What is missing is found first: only rows that ran to their end have anything to compare.
@@ -94,7 +93,7 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
 
 def _exact_findings(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
     """Return a finding for each group of exact figures that differs; one that passes where none does."""
-    recipe = baseline["rows"][name]["role"] == "recipe"
+    recipe = baseline["rows"][name]["role"] == Role.RECIPE
     findings = []
     for difference in differences(name, baseline, evidence):
         outcome = "changed" if difference.only_bits and recipe else "regression"
@@ -109,7 +108,7 @@ def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -
     weights = {name: quantity.weights for name, quantity in quantities_of(both.measures).items()}
     findings = []
     for name in rows:
-        recipe = policy.baseline["rows"][name]["role"] == "recipe"
+        recipe = policy.baseline["rows"][name]["role"] == Role.RECIPE
         for metric, (quantity, sign) in metrics_of(both, same=not recipe).items():
             before = both.estimate(quantity, THEN + name)
             if not before.known:
@@ -170,7 +169,7 @@ def _at_seeds_of(baseline: dict[str, Any], evidence: dict[str, Any]) -> dict[str
 
 def base_of(evidence: dict[str, Any]) -> str:
     """Return the name of the base's row."""
-    return next(name for name, row in evidence["rows"].items() if row["role"] == "base")
+    return next(name for name, row in evidence["rows"].items() if row["role"] == Role.BASE)
 
 
 def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[str, int]]:
@@ -207,8 +206,10 @@ def _lacks(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> lis
         return [Finding(name, "run", "regression", "the row is missing from the evidence")]
     findings = []
     for seed, run in sorted(now["seeds"].items()):
-        if run["status"] != "done":
-            outcome = "error" if run["status"] in CRASHED else "regression"
+        if run["status"] != Status.DONE:
+            # A run that crashed says nothing of the method: the check is to be repeated.
+            crashed = run["status"] is None or not Status(run["status"]).is_answer
+            outcome = "error" if crashed else "regression"
             sentence = f"seed {seed} {run['status'] or 'never ended'}: {run['reason']}"
             findings.append(Finding(name, "run", outcome, sentence))
     absent = sorted(set(then["seeds"]) - set(now["seeds"]), key=int)
@@ -246,7 +247,7 @@ def baseline_faults(policy: Policy) -> list[str]:
     if baseline["protocol"] != PROTOCOL:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
         faults.append(f"the baseline is of protocol {baseline['protocol']}, {rule}; renew it with `lethe check --accept`")
-    recipes = [name for name, row in baseline["rows"].items() if row["role"] == "recipe"]
+    recipes = [name for name, row in baseline["rows"].items() if row["role"] == Role.RECIPE]
     for name in policy.only:
         if name not in recipes:
             cure = "choose among these, or renew it with --accept"
@@ -260,7 +261,7 @@ def _refuse_incomparable(evidence: dict[str, Any], policy: Policy) -> None:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
         faults.append(f"the evidence is of protocol {evidence['protocol']}, {rule}; measure it again with `lethe check`")
     raise_faults(faults)
-    if not any(row["role"] == "base" for row in evidence["rows"].values()):
+    if not any(row["role"] == Role.BASE for row in evidence["rows"].values()):
         raise PlanError("the evidence has no row of the base model; measure it again with `lethe check`")
 
 
@@ -273,7 +274,7 @@ def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
     """Return what a reader wants to know before looking for a cause: what differs, and what is not judged."""
     baseline = policy.baseline
     notes = []
-    for difference in differing_fields(baseline["question"], evidence["question"]):
+    for difference in question_in(baseline).differences(question_in(evidence)):
         notes.append(f"differs from the baseline: {difference}")
     new = [name for name in evidence["rows"] if name not in baseline["rows"]]
     if new:

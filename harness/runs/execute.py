@@ -17,8 +17,9 @@ from harness.models.base_model import read_weights, save_model, save_weights, we
 from harness.models.device_memory import PeakMemory, ran_out_of_memory
 from harness.plan.load import portable
 from harness.recipes.hooks import ask
+from harness.runs.events import Event, Events, Stepped
 from harness.runs.monitor import Monitor
-from harness.runs.run_scores import Events, Scoring
+from harness.runs.run_scores import Scoring
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, training_run
@@ -32,6 +33,7 @@ from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
 from harness.training.step import Cramped
+from harness.vocabulary import EvalKind, Role, Status
 
 Join = Callable[[], Alone]
 """Returns the engine of this process once all processes of the run have joined."""
@@ -45,7 +47,7 @@ def execute(
     try:
         with leased(home.path) as lease, workspace(home) as here:
 
-            def tell(event: dict[str, Any]) -> None:
+            def tell(event: Event) -> None:
                 lease.check()
                 here.push_checkpoint()
                 events(event)
@@ -82,7 +84,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
     scoring = Scoring(spec, material, folder, evaluation)
     try:
         # A finished training is made again if its models are missing, or scores are and its weights were deleted.
-        trained = folder.status == "done" and folder.has_models(spec.models)
+        trained = folder.status == Status.DONE and folder.has_models(spec.models)
         if not trained or not (scoring.complete or folder.weights.exists()):
             scoring.forget()
             _train(spec, material, folder, scoring, events, join)
@@ -94,20 +96,19 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
         raise
     except Exception as error:  # one run's failure never stops the others
         status, reason = _status_of(error)
-        trace = traceback.format_exc() if status == "failed" else None
-        folder.write("status", {"status": status, "reason": reason, "traceback": trace})
+        folder.end(status, reason, traceback.format_exc() if status == Status.FAILED else None)
 
 
-def _status_of(error: Exception) -> tuple[str, str]:
+def _status_of(error: Exception) -> tuple[Status, str]:
     """Return the (status, reason) of a run that an exception ended."""
     if isinstance(error, Diverged):
-        return "diverged", str(error)
+        return Status.DIVERGED, str(error)
     if isinstance(error, Overdrawn):
-        return "overdrawn", str(error)
+        return Status.OVERDRAWN, str(error)
     if ran_out_of_memory(error):
         message = str(error) or "memory ran out"
-        return "out_of_memory", message.splitlines()[0]
-    return "failed", f"{type(error).__name__}: {error}"
+        return Status.OUT_OF_MEMORY, message.splitlines()[0]
+    return Status.FAILED, f"{type(error).__name__}: {error}"
 
 
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
@@ -127,18 +128,18 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         tokens += entry["tokens"]
         seconds += entry["seconds"]
         monitor.step(entry)
-        events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
+        events(Stepped(spent=entry["spent"], loss=entry["loss"], speed=tokens / seconds))
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
         with memory.paused(), nullcontext() if scoring.has_room else run.aside():
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
             # A run without a path needs no curve either.
-            if fraction in SIXTHS and "path" in spec.kinds:
+            if fraction in SIXTHS and EvalKind.PATH in spec.kinds:
                 monitor.scores(fraction, scoring.look(fraction, weights()))
 
     memory = PeakMemory(run.device)
-    if spec.role == "base":
+    if spec.role == Role.BASE:
         weights = run.start
         progress = Progress()
     else:
@@ -177,7 +178,7 @@ def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happene
     # The status comes last: once it stands, all the rest does.
     folder.write("run", record)
     folder.write("ledger", ledger.record())
-    folder.write("status", {"status": "done", "reason": None, "traceback": None})
+    folder.end(Status.DONE)
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.remove("room")
 
@@ -201,15 +202,16 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
     dataset = material.dataset
     base = material.base
     sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
+    fields = spec.question.fields
     return {
         "recipe": spec.row,
-        "methods": spec.question.get("methods", []),
+        "methods": fields.get("methods", []),
         "track": spec.track,
         "role": spec.role,
         "seed": spec.seed,
         "learning_rate": spec.training.learning_rate,
-        "training": spec.question.get("training"),
-        "examples": {part: spec.question[part] for part in ("data", "general") if spec.question.get(part)},
+        "training": fields.get("training"),
+        "examples": {part: fields[part] for part in ("data", "general") if fields.get(part)},
         "budget": {"text": plan.budget, "meter": spec.meter, "amount": spec.allowed},
         "model": {"name": portable(plan).model, "hash": base.hash, "parameters": base.parameters},
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint} | sizes,

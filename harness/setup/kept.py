@@ -17,10 +17,8 @@ from harness.recipes.recipe import parse_recipe
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, spec_of
-from harness.store.runs import WITHOUT_MODEL, RunStore
-
-RETRIED = ("failed", "out_of_memory", None)
-"""Statuses that another `lethe compare` tries again; the others are answers."""
+from harness.store.runs import RunStore
+from harness.vocabulary import Role, Status
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,10 @@ class Kept:
 def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
     """Whether the store holds the run and its present evaluations."""
     folder = store.run(spec.key)
-    if folder.status in RETRIED:
+    status = folder.status
+    if status is None or not status.is_answer:  # another `lethe compare` tries it again
         return False
-    if folder.status != "done":
+    if status != Status.DONE:
         return True
     return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
 
@@ -61,7 +60,7 @@ def kept_rows(
     """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
-    entries = [entry for entry in entries if entry["role"] not in WITHOUT_MODEL]  # made anew each time
+    entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew
     kept: list[RunSpec] = []
     left_out: list[str] = []
     for entry in entries:
@@ -86,8 +85,9 @@ def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunS
         recipe = parse_recipe(entry["recipe"])
     except PlanError:
         return None
-    amount = allowed if entry["role"] == "recipe" else 0.0
-    return spec_of(material, entry["row"], entry["role"], recipe, entry["seed"], amount)
+    role = Role(entry["role"])
+    amount = allowed if role == Role.RECIPE else 0.0
+    return spec_of(material, entry["row"], role, recipe, entry["seed"], amount)
 
 
 def _row_of(text: str) -> str | None:

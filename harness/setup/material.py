@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.bundled import embedded
-from harness.contract import Example
+from harness.contract import Example, Need
 from harness.data.contamination import Found
 from harness.data.held_out import Family
 from harness.data.split import Dataset, joined, load_stages
@@ -36,9 +36,9 @@ from harness.tokens.plain_texts import encode_texts
 from harness.training.protocol import Training, TrainingData
 
 CURES = {
-    "general_data": "needs general data; give GENERAL=file",
-    "dev_scores": "decides on general dev items; give GENERAL=file with 10 records or more",
-    "stages": "needs two stages; give DATA=first.json,second.json",
+    Need.GENERAL_DATA: "needs general data; give GENERAL=file",
+    Need.DEV_SCORES: "decides on general dev items; give GENERAL=file with 10 records or more",
+    Need.STAGES: "needs two stages; give DATA=first.json,second.json",
 }
 """What a recipe may need of a plan -> what the note on a recipe left out says."""
 
@@ -137,7 +137,11 @@ def gather(plan: Plan) -> Material:
     pool_examples = encode(plan, template, pool, "general")
 
     # Recipes that need what this plan lacks are left out with a note.
-    has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(inputs.stages) > 1}
+    has = {
+        Need.GENERAL_DATA: bool(pool_examples),
+        Need.DEV_SCORES: bool(general_dev),
+        Need.STAGES: len(inputs.stages) > 1,
+    }
     recipes, left_out = _usable(inputs.recipes, has, texts=plan.mode == "cpt")
     notes = [
         *base.notes,
@@ -327,7 +331,7 @@ def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
     return [f"No models of {texts} are saved: what they add does not fold into the base's own weights."]
 
 
-def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
     """Return the recipes that can run, and notes on those that need what this plan lacks.
 
     `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.

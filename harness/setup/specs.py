@@ -15,18 +15,20 @@ from typing import Any
 
 import torch
 
-from harness.contract import Example, Step
+from harness.contract import Example, Need, Step
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.plan import Plan
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.setup.material import Material
-from harness.store.schema import PROTOCOL, key_of
+from harness.store.question import Question
+from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training
 from harness.training.run import TrainingRun
+from harness.vocabulary import EvalKind, Role, Track
 
-REPORTED = ("final", "quality", "path")
+REPORTED = (EvalKind.FINAL, EvalKind.QUALITY, EvalKind.PATH)
 """The evaluations of a row of the table; a plan that is `final_only` leaves out the last."""
 
 
@@ -35,25 +37,25 @@ class RunSpec:
     """A run to make: one row of the table with one seed."""
 
     row: str
-    role: str
-    """`base`, `control` (zero budget), `untrained` (zero budget, wrapped) or `recipe`."""
-    track: str
+    role: Role
+    track: Track
     seed: int
     recipe: str
     """Its text, as `parse_recipe` reads it."""
     training: Training
     meter: str
     allowed: float
-    question: dict[str, Any]
-    """The training question: equal questions are one run."""
-    kinds: tuple[str, ...]
-    """The evaluations it must have: `REPORTED`, or `dev` for a trial of a tuning, which never sees a test item."""
+    question: Question
+    """What is trained: equal questions are one run."""
+    kinds: tuple[EvalKind, ...]
+    """The evaluations it must have: `REPORTED`, or `DEV` for a trial of a tuning, which never sees a test item."""
     models: tuple[float, ...]
     """Fractions of the budget at which it saves a model."""
 
     @property
     def key(self) -> str:
-        return key_of(self.question)
+        """The name of its folder in the run store."""
+        return self.question.key
 
 
 def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
@@ -65,20 +67,20 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     plan = material.plan
     assert plan.seeds is not None
     specs = [
-        spec_of(material, "base", "base", PLAIN, 0, 0.0),
-        spec_of(material, "zero budget", "control", PLAIN, 0, 0.0),
+        spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0),
+        spec_of(material, "zero budget", Role.CONTROL, PLAIN, 0, 0.0),
     ]
 
     # Recipes that begin alike share one untrained run.
     beginnings = [unlike_base(recipe) for recipe in material.recipes]
     for text in dict.fromkeys(beginnings):
         if text:
-            specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
+            specs.append(spec_of(material, f"{text}, untrained", Role.UNTRAINED, parse_recipe(text), 0, 0.0))
     for row_recipe in material.recipes:
         text = (tuned or {}).get(row_recipe.row, row_recipe.text)
         recipe = parse_recipe(text)
         for seed in range(plan.seeds):
-            specs.append(spec_of(material, row_recipe.row, "recipe", recipe, seed, allowed))
+            specs.append(spec_of(material, row_recipe.row, Role.RECIPE, recipe, seed, allowed))
     return specs
 
 
@@ -89,7 +91,7 @@ def rate_of(material: Material, recipe: Recipe) -> float:
 
 
 def spec_of(
-    material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = ()
+    material: Material, row: str, role: Role, recipe: Recipe, seed: int, allowed: float, kinds: tuple[EvalKind, ...] = ()
 ) -> RunSpec:
     """Return the spec of one run, with the question that names it.
 
@@ -107,37 +109,37 @@ def spec_of(
     )
 
     # The number of examples of each stage, where there are several.
-    question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
-    if role != "base" and len(material.stages) > 1:
+    fields: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
+    if role != Role.BASE and len(material.stages) > 1:
         sizes = Counter(example.stage for example in data.domain)
-        question["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
+        fields["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
         if reported:
-            kinds = (*kinds, "stages")
-    if plan.probe and reported and recipe.folds and role in ("base", "recipe"):
-        kinds = (*kinds, "probe")
+            kinds = (*kinds, EvalKind.STAGES)
+    if plan.probe and reported and recipe.folds and role in (Role.BASE, Role.RECIPE):
+        kinds = (*kinds, EvalKind.PROBE)
 
     # The base answers the same question whatever is trained; everything else that changes a trained run names it.
-    if role != "base":
-        question |= {
+    if role != Role.BASE:
+        fields |= {
             "methods": recipe.question,
             "training": training.question,
             "data": fingerprint(data.domain),
-            "general": fingerprint(data.general) if "general_data" in recipe.needs else None,
+            "general": fingerprint(data.general) if Need.GENERAL_DATA in recipe.needs else None,
             "budget": {"meter": plan.meter, "allowed": allowed},
             "seed": seed,
             "threads": plan.threads,
             "device": plan.device,
             "torch": torch.__version__,
         }
-        question |= ranks_of(plan)
-        if "dev_scores" in recipe.needs:
-            question["general_dev"] = [record.id for record in material.general_dev]
+        fields |= ranks_of(plan)
+        if Need.DEV_SCORES in recipe.needs:
+            fields["general_dev"] = [record.id for record in material.general_dev]
     assert plan.meter is not None
 
     # What does not fold into the base's own weights cannot be saved as a model.
-    saves_models = role == "recipe" and reported and recipe.folds
+    saves_models = role == Role.RECIPE and reported and recipe.folds
     models = plan.checkpoint_fractions if saves_models else ()
-    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
+    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, Question(fields), kinds, models)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -174,7 +176,7 @@ def allowed_amount(material: Material) -> float:
     meter = material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
-    spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
+    spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, math.inf)
     run = training_run(material, spec)
     steps: list[Step] = []
     for stage in range(1, len(run.ends) + 1):
@@ -195,7 +197,7 @@ def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Reci
     """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
     from harness.training.loop import train
 
-    spec = spec_of(material, "plain", "recipe", recipe, 0, float(steps))
+    spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps))
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
     run.engine = engine or run.engine
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import blocks_of, overrides
+from harness.contract import Need, blocks_of, overrides
 from harness.errors import PlanError
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, with_mask
@@ -94,7 +94,7 @@ class Sizer:
         self.vocabulary = base.get_output_embeddings().weight.shape[0]
         run = self._run()
         self.trained = run.trained_parameters
-        self.taught = "base_logits" in recipe.needs
+        self.taught = Need.BASE_LOGITS in recipe.needs
         self.copied = self.taught and self.trained == self.parameters
         self.prepared = sum(overrides(method, "prepare") and overrides(method, "pull") for method in recipe.methods)
         self.pulled = self.prepared + any(overrides(method, "pull") for method in recipe.methods)

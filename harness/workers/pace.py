@@ -33,17 +33,14 @@ def _pace_here(material: Material) -> float:
     measured: list[float] = []
     (slot,) = device_slots(plan, 1)
 
-    def keep(event: dict[str, Any]) -> None:
-        measured.append(event["pace"])
-
-    fault = launch(_calibrate_and_send, plan.ranks, (material,), keep, plan.threads, slot)
+    fault = launch(_calibrate_and_send, plan.ranks, (material,), measured.append, plan.threads, slot)
     if fault is not None:
         raise PlanError(f"plain fine-tuning cannot be timed: {fault.message.splitlines()[0]}")
     return measured[0]
 
 
 def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
-    send({"pace": calibrate(place, material)})
+    send(calibrate(place, material))
 
 
 def _pace_on_cluster(material: Material) -> float:

@@ -117,7 +117,7 @@ def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
     model = material.base.load(torch.float32)
     assert evaluation.open_dev()(model)["retention"] == headline(dev.score(model))["retention"]
     with_dev = next(spec for spec in run_specs(material, 1.0) if spec.role == "recipe")
-    assert with_dev.question["general_dev"] == [record.id for record in material.general_dev]
+    assert with_dev.question.fields["general_dev"] == [record.id for record in material.general_dev]
 
 
 def test_what_decides_on_dev_items_is_left_out_without_them(files, tiny_path, tmp_path):

@@ -13,6 +13,7 @@ from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
 from harness.plan.plan import Plan
+from harness.runs.events import Event, Requeued
 from harness.setup.material import gather
 from harness.setup.specs import ranks_of, run_specs
 from harness.store.lease import Lost
@@ -243,13 +244,13 @@ def test_over_two_nodes_killed_and_resumed_it_ends_with_the_bits_of_one_machine(
     (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
     marker = Path(asked["data"]).with_name("marker")
     marker.unlink(missing_ok=True)
-    told: list[dict[str, Any]] = []
+    told: list[Event] = []
     stores = [RunStore(tmp_path / name) for name in ("nodes", "here")]
     for store, ray in zip(stores, (cluster.address, None), strict=True):
         where = dataclasses.replace(material, plan=dataclasses.replace(material.plan, ray=ray))
         run_all([spec], where, evaluation, store, lambda _, event: told.append(event))
         assert marker.exists() and store.run(spec.key).read("status") == {"status": "done", "reason": None, "traceback": None}
-    assert [event["phase"] for event in told].count("lost") == 1
+    assert [type(event) for event in told].count(Requeued) == 1
     runs = [store.run(spec.key) for store in stores]
     assert len({run.read("run")["happened"]["weights_hash"] for run in runs}) == 1
     ledgers = [{key: run.read("ledger")[key] for key in ("flops", "tokens", "steps")} for run in runs]
@@ -267,7 +268,7 @@ def test_over_two_nodes_they_begin_again_with_less_room(cluster, asked, tmp_path
     (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
     store, told = RunStore(tmp_path), []
     run_all([spec], material, evaluation, store, lambda _, event: told.append(event))
-    run, lost = store.run(spec.key), [event["reason"] for event in told if event["phase"] == "lost"]
+    run, lost = store.run(spec.key), [event.reason for event in told if isinstance(event, Requeued)]
     assert run.status == "done" and lost == ["out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."]
     assert [entry["step"] for entry in run.log() if "out_of_memory" in entry] == [3]
     assert "with micro-batches of at most 64 tokens" in run.read("run")["happened"]["notes"][0]

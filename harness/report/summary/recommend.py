@@ -10,11 +10,12 @@ import numpy as np
 from harness.plan.values import STANDARD, Limits, parse_limits
 from harness.report.summary import rule
 from harness.report.summary.format import points, rough, share
-from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.rows import Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.measures import FEWEST
+from harness.vocabulary import Track
 
 NOBODY = "no recipe"
 """Name of the choice where no recipe gains and keeps the limits."""
@@ -69,13 +70,13 @@ def limits_of(summary: Summary) -> Limits:
     return parse_limits(text) if text else STANDARD
 
 
-def candidates(summary: Summary, track: str | None = None) -> list[Row]:
+def candidates(summary: Summary, track: Track | None = None) -> list[Row]:
     """Return the finished recipes with a gain, of one track or of both."""
     rows = [row for row in summary.recipes if row.done and track in (None, row.track)]
     return [row for row in rows if summary.estimate("gain", row.name).known]
 
 
-def advise(summary: Summary, limits: Limits | None = None, track: str | None = None) -> Advice:
+def advise(summary: Summary, limits: Limits | None = None, track: Track | None = None) -> Advice:
     """Return the rule's choice among all finished recipes, or among those of one track."""
     limits = limits or limits_of(summary)
     rows = candidates(summary, track)
@@ -287,10 +288,10 @@ def _at_matched_gain(summary: Summary, advice: Advice) -> str:
 def track_advice(summary: Summary, advice: Advice) -> str:
     """Return what the same rule takes among recipes without general data, where its choice needs general data."""
     tracks = {row.name: row.track for row in summary.recipes}
-    if advice.row is None or tracks[advice.row] == "free" or not candidates(summary, "free"):
+    if advice.row is None or tracks[advice.row] == Track.FREE or not candidates(summary, Track.FREE):
         return ""
-    free = advise(summary, advice.limits, "free")
+    free = advise(summary, advice.limits, Track.FREE)
     if free.row is None:
-        return f"It needs general data; {TRACKS['free']}, no recipe keeps the same limits."
+        return f"It needs general data; {Track.FREE.title}, no recipe keeps the same limits."
     numbers = describe(summary, free.row)
-    return f"It needs general data; {TRACKS['free']} the same rule takes {free.row}, which {numbers}."
+    return f"It needs general data; {Track.FREE.title} the same rule takes {free.row}, which {numbers}."

@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from harness.report.summary.curves import Curves, read_curves
-from harness.report.summary.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
+from harness.report.summary.rows import Row, base_of, constant_of, dig, rows_of
 from harness.report.summary.stages import Stages, read_stages
 from harness.report.summary.trials import read_trials
 from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
 from harness.store.comparisons import Comparison, among, read_texts
-from harness.store.runs import WITHOUT_MODEL, RunStore
+from harness.store.runs import RunStore
+from harness.vocabulary import EvalKind, Role, Status, Track
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
@@ -90,9 +91,9 @@ class Summary:
 
     @property
     def recipes(self) -> list[Row]:
-        return [row for row in self.rows if row.role == "recipe"]
+        return [row for row in self.rows if row.role == Role.RECIPE]
 
-    def track(self, name: str) -> list[Row]:
+    def track(self, name: Track) -> list[Row]:
         return [row for row in self.recipes if row.track == name]
 
     def row(self, name: str) -> Row:
@@ -100,7 +101,7 @@ class Summary:
 
     def texts(self, row: str, runs: int | None = None) -> pd.DataFrame:
         """Return a row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many runs."""
-        return read_texts(self._finished(row)[:runs], self.store, "final")
+        return read_texts(self._finished(row)[:runs], self.store, EvalKind.FINAL)
 
     def logs(self, row: str) -> Iterator[dict[str, Any]]:
         """Yield the logged steps of a row's finished runs, from the store."""
@@ -214,12 +215,12 @@ class Summary:
             return {}
         compared = {row.name for row in self.compared}.intersection(self.analysis.rows)
         places: dict[str, Standing] = {}
-        for track in TRACKS:
+        for track in Track:
             names = [row.name for row in self.track(track) if row.name in compared]
             places |= standings(self.analysis, self.base, names)
         return places
 
-    def hypervolume(self, track: str) -> Estimate:
+    def hypervolume(self, track: Track) -> Estimate:
         """Return what a track's recipes dominate together, against the base's domain score and chance."""
         if self.analysis is None:
             return Estimate()
@@ -230,7 +231,7 @@ class Summary:
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     """Gather rows and statistics; only runs that ended well give numbers."""
     rows = rows_of(comparison.runs)
-    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
+    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == Status.DONE}
     base = base_of(rows)
     everything = _done(comparison.scores, done)
     final = _without_calibration(everything)
@@ -243,7 +244,7 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     fewer = min(reps, 2000)
 
     # Rows that no model is behind have no stages.
-    trained = [row.name for row in rows if row.role not in WITHOUT_MODEL]
+    trained = [row.name for row in rows if row.role.has_model]
     of_models = final[final["row"].isin(trained)]
     return Summary(
         record=comparison.record,
