@@ -89,9 +89,10 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     chosen, notes, clashes = _chosen(sources)
     raise_faults(faults + clashes + _incomparable(chosen))
 
+    notes += _bases(sources)
+
     for entry in chosen:
         _copy(entry.run, to.parent / "runs" / entry.run.key)
-    notes += _bases(sources)
     earlier_notes: list[str] = []
     for source in sources:
         earlier_notes += source.record.get("notes") or []

@@ -126,7 +126,7 @@ def test_records_without_a_question_or_rows_are_merged_or_refused_in_words(machi
     """An early record has no question: what the other one asks is then named, field by field."""
     folders, to = machines
     change(folders[1] / "comparison.json", lambda record: record.pop("question"))
-    with pytest.raises(PlanError, match="budget differs: '3epochs' in .*None in"):
+    with pytest.raises(PlanError, match=r"budget differs: '3epochs' in .*None in"):
         merge(folders, to)
     change(folders[0] / "comparison.json", lambda record: record.pop("question"))
     merge(folders, to)
