@@ -90,7 +90,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     material, note = named(material, None)
-    folder = results.folder(str(material.plan.name))
+    folder = results.folder(material.plan.name)
     earlier = read_record(folder) or {}
     kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
     if note:
@@ -113,7 +113,7 @@ def named(material: Material, given: str | None) -> tuple[Material, str | None]:
     """
     root = open_results(material.plan.out).root
     question = question_of(material)
-    name = given_name(root, given, question) if given else free_name(root, str(material.plan.name), question)
+    name = given_name(root, given, question) if given else free_name(root, material.plan.name, question)
     plan = dataclasses.replace(material.plan, name=name.text)
     return dataclasses.replace(material, plan=plan), name.note
 

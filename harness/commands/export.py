@@ -139,7 +139,7 @@ def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: M
     if evaluation.keys[EvalKind.FINAL] != entry["evals"][EvalKind.FINAL]:
         raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")
     evaluator = evaluation.open(material).evaluator(EvalKind.FINAL).sample(**SAMPLE)
-    model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device or "cpu")
+    model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device)
     now = evaluator.score(model, drift=False)
     differing, of = compared(now, run.scores(EvalKind.FINAL, entry["evals"][EvalKind.FINAL]))
     if differing > MOST * of:

@@ -74,7 +74,7 @@ class EvaluationPlan:
         evaluators[EvalKind.CURVE] = final.sample(**CURVE)
         evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
 
-        runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
+        runs = 2 + len(material.recipes) * (material.plan.seeds + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         doing("looking for prompts that are longer than the model's context")
         notes = list(final.notes)
@@ -106,7 +106,7 @@ class Evaluation:
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
-        self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
+        self.material.base.hold(*{torch.float32, getattr(torch, self.material.plan.precision), self.dtype})
         for kind in self.keys:
             self.evaluator(kind)
         if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
@@ -116,12 +116,12 @@ class Evaluation:
 
     @property
     def device(self) -> str:
-        return self.material.plan.device or "cpu"
+        return self.material.plan.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What models are scored in."""
-        return getattr(torch, str(self.material.plan.scoring))
+        return getattr(torch, self.material.plan.scoring)
 
     @cached_property
     def original(self) -> Any:
@@ -278,7 +278,7 @@ def _evaluator(kind: EvalKind, material: Material, base: Base, tasks: list[EvalT
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == EvalKind.RETENTION else plan.backend  # what a method asks in training is charged
-    options["scoring"] = str(plan.scoring)
+    options["scoring"] = plan.scoring
     if kind == EvalKind.STAGES:
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)

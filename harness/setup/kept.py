@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import PlanError
-from harness.plan.plan import Plan, split_recipes
+from harness.plan.plan import split_recipes
+from harness.plan.settings import Settings
 from harness.recipes.recipe import parse_recipe
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
@@ -32,9 +33,9 @@ class Kept:
     """Of those recipes, the trials that selected their settings."""
     notes: tuple[str, ...] = ()
 
-    def added_to(self, plan: Plan) -> Plan:
-        """The plan that asks for all rows of the report, so that `lethe reproduce` makes all of them."""
-        seeds = max([plan.seeds or 1, *(spec.seed + 1 for spec in self.specs)])
+    def added_to(self, plan: Settings) -> Settings:
+        """Return the settings that ask for all rows of the report, so that `lethe reproduce` makes all of them."""
+        seeds = max([plan.seeds, *(spec.seed + 1 for spec in self.specs)])
         return dataclasses.replace(plan, recipes=" ".join([*plan.recipe_texts, *self.recipes]), seeds=seeds)
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from harness.bundled import embedded
 from harness.contract import Example, Need
@@ -21,14 +18,14 @@ from harness.errors import PlanError, raise_faults
 from harness.files.records import Record, read_records
 from harness.models.base_model import BaseModel, architecture_of
 from harness.models.kernels import kernels_of
-from harness.models.packed_attention import attention_span, check_packing, reads_rows_of
-from harness.plan.check import device_faults
 from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.plan.values import Budget, parse_budget
 from harness.recipes.recipe import Recipe, parse_recipe, unsharded
-from harness.setup.machine import meter_of, resolve_machine, resolve_workers, scoring_of
+from harness.setup.machine import meter_of, resolve_machine
 from harness.setup.recipe_trial import recipe_faults
+from harness.setup.resolve import resolve
 from harness.text.thoughts import split_thoughts
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.examples import check_known
@@ -42,8 +39,6 @@ CURES = {
 }
 """What a recipe may need of a plan -> what the note on a recipe left out says."""
 
-PACKED = 2048
-"""Tokens of a packed row, unless the plan says otherwise."""
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 
@@ -51,8 +46,7 @@ SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 class Material:
     """Everything that the runs of a plan share."""
 
-    plan: Plan
-    """The plan with every option resolved."""
+    plan: Settings
     base: BaseModel
     template: ChatTemplate
     dataset: Dataset
@@ -76,15 +70,19 @@ class Material:
     def training(self) -> Training:
         """The training protocol, with plain fine-tuning's learning rate."""
         plan = self.plan
-        assert plan.precision is not None
-        names = ("batch_size", "micro_tokens", "warmup", "decay", "weight_decay", "clip", "precision", "pack_length")
-        options = {name: getattr(plan, name) for name in names}
         return Training(
-            plan.learning_rate or default_rate(self.base.parameters),
-            checkpointing=bool(plan.gradient_checkpointing),
-            kernels=plan.kernels or "plain",
+            learning_rate=plan.learning_rate,
+            batch_size=plan.batch_size,
+            micro_tokens=plan.micro_tokens,
+            warmup=plan.warmup,
+            decay=plan.decay,
+            weight_decay=plan.weight_decay,
+            clip=plan.clip,
+            precision=plan.precision,
+            pack_length=plan.pack_length,
+            checkpointing=plan.gradient_checkpointing,
+            kernels=plan.kernels,
             compile=plan.compile,
-            **options,
         )
 
     def encode(self, records: Sequence[Record], source: str) -> list[Example]:
@@ -92,30 +90,21 @@ class Material:
         return encode(self.plan, self.template, records, source)
 
 
-def default_rate(parameters: int) -> float:
-    """Return the peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
-
-    A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
-    """
-    return min(2e-5 * math.sqrt(1e9 / parameters), 1e-3)
-
-
-def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
+def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
     """Return the training examples of records.
 
     Conversations go through the chat template and are cut to `max_length`; plain texts are kept whole, in pieces of
     `pack_length`.
     """
     doing(f"tokenising {len(records):,} {source} records")
-    assert plan.max_length is not None
     chats = [record for record in records if not record.text]
     texts = [record for record in records if record.text]
     examples: list[Example] = []
     if chats:
-        examples += template.encode_all(chats, source, max_length=plan.max_length)
+        examples += template.encode_all(chats, source, max_length=settings.max_length)
     pieces: list[Example] = []
     if texts:
-        pieces = encode_texts(template.tokenizer, texts, source, plan.pack_length or plan.max_length)
+        pieces = encode_texts(template.tokenizer, texts, source, settings.pack_length or settings.max_length)
     check_known(template, pieces, source)
     return examples + pieces
 
@@ -124,17 +113,17 @@ def gather(plan: Plan) -> Material:
     """Load and check everything. Raises one PlanError with all faults."""
     plan = resolve_machine(resolve_places(plan))
     inputs = _read_inputs(plan)
-    plan = _resolved(plan, inputs)
-
     base = inputs.base
-    pool, general_dev = _split_general(plan, inputs.general)
+    settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
+
+    pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
     domain: list[Example] = []
     for number, stage in enumerate(inputs.stages, 1):
-        for example in encode(plan, template, stage.train, "domain"):
+        for example in encode(settings, template, stage.train, "domain"):
             domain.append(dataclasses.replace(example, stage=number) if number > 1 else example)
-    pool_examples = encode(plan, template, pool, "general")
+    pool_examples = encode(settings, template, pool, "general")
 
     # Recipes that need what this plan lacks are left out with a note.
     has = {
@@ -142,7 +131,7 @@ def gather(plan: Plan) -> Material:
         Need.DEV_SCORES: bool(general_dev),
         Need.STAGES: len(inputs.stages) > 1,
     }
-    recipes, left_out = _usable(inputs.recipes, has, texts=plan.mode == "cpt")
+    recipes, left_out = _usable(inputs.recipes, has, texts=settings.mode == "cpt")
     notes = [
         *base.notes,
         *dataset.notes,
@@ -150,12 +139,12 @@ def gather(plan: Plan) -> Material:
         *template.notes,
         *left_out,
         *_not_the_base(recipes),
-        *_not_saved(plan, recipes),
+        *_not_saved(settings, recipes),
     ]
-    if plan.gpus_per_run < 1:
-        notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
+    if settings.gpus_per_run < 1:
+        notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return Material(
-        plan=plan,
+        plan=settings,
         base=base,
         template=template,
         dataset=dataset,
@@ -180,7 +169,7 @@ class _Inputs:
     general: list[Record]
     unread: list[str]
     """Notes on general records that were skipped."""
-    kernels: str | None
+    kernels: str
 
 
 def _read_inputs(plan: Plan) -> _Inputs:
@@ -214,7 +203,7 @@ def _read_inputs(plan: Plan) -> _Inputs:
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
-    kernels = None
+    kernels = ""
     if base:
         kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path))
     if plan.deepspeed:
@@ -226,14 +215,6 @@ def _read_inputs(plan: Plan) -> _Inputs:
     # Recipes are tried on the model only where everything else can be read.
     raise_faults(faults or recipe_faults(base, recipes))
     return _Inputs(budget, recipes, base, stages, general, unread, kernels)
-
-
-def _resolved(plan: Plan, inputs: _Inputs) -> Plan:
-    """Return the plan with everything resolved that depends on model, budget and recipes. Raises PlanError."""
-    plan = _resolve_lengths(plan, inputs.budget, inputs.base)
-    plan = dataclasses.replace(sized(plan, inputs.recipes), kernels=inputs.kernels)
-    raise_faults(device_faults(plan))  # faults of what the GPU's size decided
-    return _packed_where_exact(plan, inputs.base)
 
 
 def _thinks(records: Sequence[Record]) -> bool:
@@ -250,60 +231,14 @@ def _thinks(records: Sequence[Record]) -> bool:
     return 10 * with_thoughts >= max(1, answers)
 
 
-def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """Resolve the meter, tokens per example and packed row of plain texts, the scoring precision, and runs at once."""
-    pack_length = plan.pack_length
-    if plan.mode == "cpt":
-        pack_length = min(plan.pack_length or PACKED, base.max_length)
-    plan = resolve_workers(plan, base.parameters)
-    return dataclasses.replace(
-        plan,
-        meter=meter_of(plan, budget),
-        scoring=scoring_of(plan, base.parameters),
-        max_length=min(base.max_length, plan.max_length or 2048),
-        pack_length=pack_length,
-    )
-
-
-def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
-    """Return the plan with the length of packed rows, after a trial of the model that packs.
-
-    Conversations are packed by default on a CPU, where FLOPs are charged, padding included; on a GPU seconds are. A model that
-    shows packed texts to each other, or attends over less than the longest example, is packed only if the plan asks for it.
-    Raises PlanError if it does.
-    """
-    assert plan.max_length is not None
-    requested = plan.pack_length is not None
-    by_default = plan.device == "cpu" and not plan.gpu and not plan.compile
-    if plan.pack_length == 0 or not (requested or by_default):
-        return plan
-
-    # A model that cannot be packed stays padded, unless packing was requested.
-    model = base.load(torch.float32)
-    try:
-        check_packing(model)
-    except (PlanError, ValueError, TypeError, RuntimeError, AttributeError, KeyError):
-        if requested:
-            raise
-        return plan
-    if not requested and attention_span(model) < plan.max_length:
-        return plan
-
-    # Rows are micro-batches: a limit on these that the user gave holds for rows too. A row may be longer than the model's
-    # context, since each of its documents sees only itself.
-    length = plan.pack_length or min(PACKED, plan.micro_tokens or PACKED)
-    fits = length <= base.max_length or reads_rows_of(model, length)
-    return dataclasses.replace(plan, pack_length=length if fits else base.max_length)
-
-
-def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:
+def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Record], list[Record]]:
     """Return (pool to train on, dev retention items).
 
     The embedded pool ships its dev items; of others, a tenth of the records, at most 200, are the dev items, those with the
     lowest ids (hashes of their content).
     """
     shipped = embedded()
-    if plan.general == shipped.general:
+    if settings.general == shipped.general:
         return records, read_records(shipped.general_dev)
     unique = {record.id: record for record in records}
     ordered = sorted(unique.values(), key=lambda record: record.id)
@@ -323,10 +258,10 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
     return notes
 
 
-def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
+def _not_saved(settings: Settings, recipes: Iterable[Recipe]) -> list[str]:
     """Return a note on recipes whose models cannot be saved, if the plan asks for models."""
     texts = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
-    if not (plan.checkpoint_fractions and texts):
+    if not (settings.checkpoint_fractions and texts):
         return []
     return [f"No models of {texts} are saved: what they add does not fold into the base's own weights."]
 
@@ -349,19 +284,3 @@ def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tu
     if not usable:
         raise PlanError(*notes)
     return tuple(usable), tuple(notes)
-
-
-def sized(plan: Plan, recipes: Sequence[Recipe]) -> Plan:
-    """Resolve micro-batches, checkpointing and sharding where the plan leaves them open: what fits its GPU, or defaults."""
-    if not plan.gpu:
-        return dataclasses.replace(
-            plan,
-            micro_tokens=plan.micro_tokens or 8192,
-            gradient_checkpointing=bool(plan.gradient_checkpointing),
-        )
-    from harness.training.memory_estimate import way_of
-
-    way = way_of(plan, recipes)
-    fitting = {"micro_tokens": way.micro_tokens, "gradient_checkpointing": way.checkpointing, "deepspeed": way.deepspeed}
-    unset = {option: value for option, value in fitting.items() if getattr(plan, option) is None}
-    return dataclasses.replace(plan, **unset)

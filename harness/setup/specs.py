@@ -17,7 +17,7 @@ import torch
 
 from harness.contract import Example, Need, Step
 from harness.plan.deepspeed import deepspeed_config
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.setup.material import Material
 from harness.store.question import Question
@@ -65,7 +65,6 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     base: what quantisation loses before training must not count as forgetting. Then every recipe with every seed.
     """
     plan = material.plan
-    assert plan.seeds is not None
     specs = [
         spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0),
         spec_of(material, "zero budget", Role.CONTROL, PLAIN, 0, 0.0),
@@ -134,7 +133,6 @@ def spec_of(
         fields |= ranks_of(plan)
         if Need.DEV_SCORES in recipe.needs:
             fields["general_dev"] = [record.id for record in material.general_dev]
-    assert plan.meter is not None
 
     # What does not fold into the base's own weights cannot be saved as a model.
     saves_models = role == Role.RECIPE and reported and recipe.folds
@@ -150,12 +148,12 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def sharding_of(plan: Plan) -> dict[str, Any] | None:
+def sharding_of(plan: Settings) -> dict[str, Any] | None:
     """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
-    return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
+    return deepspeed_config(plan.deepspeed, plan.precision) if plan.deepspeed else None
 
 
-def ranks_of(plan: Plan) -> dict[str, Any]:
+def ranks_of(plan: Settings) -> dict[str, Any]:
     """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
     if not plan.has_ranks:
         return {}
@@ -166,8 +164,15 @@ def training_run(material: Material, spec: RunSpec) -> TrainingRun:
     """Return the run that answers a spec's question."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
-    device = material.plan.device or "cpu"
-    return TrainingRun(material.base, material.training_data, recipe.methods, spec.training, ledger, spec.seed, device)
+    return TrainingRun(
+        base=material.base,
+        data=material.training_data,
+        methods=recipe.methods,
+        training=spec.training,
+        ledger=ledger,
+        seed=spec.seed,
+        device=material.plan.device,
+    )
 
 
 def allowed_amount(material: Material) -> float:

@@ -24,7 +24,7 @@ def pace(material: Material) -> float:
 def calibrate(place: Place, material: Material) -> float:
     """Return the pace as one rank sees it, or the only process."""
     plan = material.plan
-    engine = place.join(plan.device or "cpu", sharding_of(plan)) if plan.has_ranks else None
+    engine = place.join(plan.device, sharding_of(plan)) if plan.has_ranks else None
     return seconds_a_flop(material, engine)
 
 

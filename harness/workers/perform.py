@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.runs.events import Requeued
 from harness.setup.evaluations import Evaluation, EvaluationPlan
 from harness.setup.material import Material
@@ -15,7 +15,7 @@ from harness.workers.process import Send, settle, steady
 from harness.workers.ranks import FaultKind, Place, launch
 
 
-def trains_together(spec: RunSpec, plan: Plan) -> bool:
+def trains_together(spec: RunSpec, plan: Settings) -> bool:
     """Return whether several ranks make the run; base and controls train nothing."""
     return spec.role == Role.RECIPE and plan.has_ranks
 
@@ -53,7 +53,7 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
     from harness.training.step import Cramped
 
     def join() -> Any:
-        return place.join(material.plan.device or "cpu", sharding_of(material.plan))
+        return place.join(material.plan.device, sharding_of(material.plan))
 
     try:
         if place.rank == 0:

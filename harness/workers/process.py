@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.plan.values import devices_of
 from harness.runs.events import Event
 from harness.setup.specs import RunSpec
@@ -73,7 +73,7 @@ def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
     return spec
 
 
-def device_slots(plan: Plan, workers: int) -> list[str | None]:
+def device_slots(plan: Settings, workers: int) -> list[str | None]:
     """Return the GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES names them; None if there are none.
 
     GPUs are counted as torch counts them: among those that the environment lets this process see.

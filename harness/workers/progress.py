@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from harness.doing import doing, said
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
 from harness.runs.pacing import Pacing, Timed, spoken_time
 from harness.setup.specs import RunSpec
@@ -25,7 +25,7 @@ class Progress:
     A run that ends has a line of its own, with its scores.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], plan: Plan, quiet: bool = False, result: Result = lambda _: None):
+    def __init__(self, specs: Sequence[RunSpec], plan: Settings, quiet: bool = False, result: Result = lambda _: None):
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.total, self.result = plan, len(specs), result
         self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs})

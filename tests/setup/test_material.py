@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
-from harness.setup.material import default_rate, gather
+from harness.plan.settings import Settings
+from harness.setup.material import gather
+from harness.setup.resolve import default_rate
 from harness.setup.specs import run_specs
 
 
@@ -134,6 +137,20 @@ def test_what_does_not_begin_as_the_base_gets_an_untrained_row(files, tiny_path)
     assert [spec.row for spec in specs] == ["qlora, untrained", "qlora(r=4), untrained", "prompt, untrained"]
     assert all(spec.allowed == 0 for spec in specs)
     assert any("qlora does not begin as the base: its linear layers are quantised" in note for note in material.notes)
+
+
+OPEN = {"test", "general", "rules", "answer_format", "pack_length", "limit", "domain_metric", "gpu", "devices", "deepspeed"}
+OPEN |= {"workers", "ray", "checkpoints", "require", "tensorboard"}
+
+
+def test_below_the_plan_only_what_a_comparison_lacks_is_none(files, tiny_path):
+    """Whoever adds an option whose default depends on something resolves it in harness/setup/resolve.py."""
+    asked = plan(files, tiny_path)
+    settings = gather(asked).plan
+    assert isinstance(settings, Settings) and asked.learning_rate is None and settings.learning_rate > 0
+    options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    assert {name for name, value in options.items() if value is None} <= OPEN
+    assert options.keys() == {field.name for field in dataclasses.fields(asked)}, "so that its record is one of a plan"
 
 
 def test_conversations_are_packed_by_default_but_not_behind_virtual_tokens(files, tiny_path):

@@ -12,7 +12,6 @@ import pytest
 from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
-from harness.plan.plan import Plan
 from harness.runs.events import Event, Requeued
 from harness.setup.material import gather
 from harness.setup.specs import ranks_of, run_specs
@@ -26,6 +25,7 @@ from harness.workers.ray_cluster import Asked, connect, describe, places
 from harness.workers.ray_gang import Gang, interface
 from tests.support.cluster import two_nodes
 from tests.support.ranks import whereabouts
+from tests.support.settings import settings
 from tests.support.training import small_files
 
 FAULT = '''
@@ -78,9 +78,9 @@ def test_what_has_no_place_is_refused_with_the_reason(asked, told):
 
 
 def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):
-    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
-    assert Asked.of(Plan(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
-    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
+    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
+    assert Asked.of(settings(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
+    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_gpus_and_parts_of_one_are_ray_s_to_give(given, told):
 
 def test_part_of_a_gpu_is_another_place_for_the_same_question():
     plan = make_plan({"gpus_per_run": 0.5, "ray": "auto"})
-    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(Plan()) == {}
+    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(settings()) == {}
 
 
 def test_seconds_do_not_bind_where_runs_share_a_gpu(tiny_path, asked):
@@ -221,7 +221,7 @@ def test_each_rank_sees_its_own_gpu_and_the_store_of_the_first(cluster):
 
 @pytest.mark.slow
 def test_a_plan_says_on_how_many_nodes_a_run_is(cluster, tmp_path):
-    plan = Plan(ray=cluster.address, out=str(tmp_path), device="cpu", gpus_per_run=2)
+    plan = settings(ray=cluster.address, out=str(tmp_path), gpus_per_run=2)
     assert "2 times 1 cores and 0 GPUs, on 2 nodes" in describe(plan)[0] and describe(plan)[1] == 1
     with pytest.raises(PlanError, match="asks for 3 times"):
         describe(dataclasses.replace(plan, gpus_per_run=3))

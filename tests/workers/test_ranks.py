@@ -48,6 +48,7 @@ from tests.support.ranks import (
     train_recipes,
     train_short,
 )
+from tests.support.settings import settings
 from tests.support.short import Short
 from tests.support.training import examples, make_run, small_files, trained
 from tests.training.test_train import Killed, killed_at
@@ -164,18 +165,18 @@ def test_what_cannot_be_sharded_is_refused_with_the_reason(recipe):
 
 def test_runs_at_once_share_devices_out(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device_slots(Plan(), 2) == [None, None]
-    assert device_slots(Plan(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
+    assert device_slots(settings(), 2) == [None, None]
+    assert device_slots(settings(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(Plan(gpus_per_run=2), 2) == ["0,1", "2,3"]
+    assert device_slots(settings(gpus_per_run=2), 2) == ["0,1", "2,3"]
 
 
 def test_devices_are_counted_among_those_that_the_environment_shows(monkeypatch):
     """A scheduler that gave this process the GPUs 4 to 7 gave it no others."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,GPU-1f")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(Plan(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
-    assert device_slots(Plan(devices="1,3"), 2) == ["5", "GPU-1f"]
+    assert device_slots(settings(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
+    assert device_slots(settings(devices="1,3"), 2) == ["5", "GPU-1f"]
     with pytest.raises(PlanError, match="names GPU 7 but torch sees 4 GPUs"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         gather(Plan(devices="6,7", device="cuda"))
