@@ -163,14 +163,14 @@ def test_conversations_are_packed_by_default_but_not_behind_virtual_tokens(files
 
 
 def test_models_that_cannot_be_packed_are_padded(files, tiny_path, monkeypatch):
-    monkeypatch.setattr("harness.setup.material.attention_span", lambda _: 8)
+    monkeypatch.setattr("harness.setup.resolve.attention_span", lambda _: 8)
     assert gather(plan(files, tiny_path)).plan.pack_length is None
     monkeypatch.undo()
 
     def refuse(_):
         raise PlanError("they see each other")
 
-    monkeypatch.setattr("harness.setup.material.check_packing", refuse)
+    monkeypatch.setattr("harness.setup.resolve.check_packing", refuse)
     assert gather(plan(files, tiny_path)).plan.pack_length is None
     with pytest.raises(PlanError, match="see each other"):
         gather(plan(files, tiny_path, pack_length=128))
