@@ -15,8 +15,8 @@ from typing import Any
 
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import stem_of
-from harness.store.schema import Area
 from harness.text.rules import parse_rules
+from harness.vocabulary import Area
 
 Scores = Mapping[str, float]
 

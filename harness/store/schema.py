@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from enum import StrEnum
 from typing import Any
 
 PROTOCOL = 3
@@ -34,17 +33,6 @@ ITEM_COLUMNS = {
     "target": "string",
 }
 """The one layout of stored scores: one row per item and metric."""
-
-
-class Area(StrEnum):
-    """What a general family is about: the column groups of tables, after CapTrack's taxonomy (arXiv:2603.06610)."""
-
-    CAN = "can"
-    """Knowledge and skills."""
-    WILL = "will"
-    """What it does unasked: refusal, compliance, verbosity, formatting."""
-    HOW = "how"
-    """How it goes about it: instructions, tools, turns, length."""
 
 
 TEXTS = ("prompt", "output", "target")

@@ -21,9 +21,9 @@ from harness.files.item_file import ItemFile, read_item_file
 from harness.files.item_row import Doc
 from harness.files.sidecar import read_sidecar
 from harness.store.opening import stem_of, suffix_of
-from harness.store.schema import Area
 from harness.tasks.filler import fill
 from harness.tasks.item_task import WITHOUT_CHAT, ItemTask, output_type, token_limit
+from harness.vocabulary import Area
 
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
 ROOM = {"instructions": 1280, "rules": 128}

@@ -21,7 +21,7 @@ def thought(output: str, row: Mapping[str, Any]) -> dict[str, float]:
     """
     raw = str(row.get("raw", output))
     thoughts, _ = split_thoughts(raw)
-    closed = thoughts is not None and not unknown_mark(raw)
+    closed = thoughts is not None and not unknown_mark(raw) and not unknown_mark(thoughts)
     said = bool(thoughts and thoughts.strip())
     answered = bool(output.strip())
     scores = {"kept": closed and said and answered, "closed": closed, "answered": answered}
