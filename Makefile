@@ -9,6 +9,9 @@ OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES MEASURED SUITES DOMAIN_METRIC CO
 	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
 	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
 	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT TENSORBOARD
+# Those of `lethe measure`, which trains nothing (a test holds this list to it)
+MEASURING := PLAN DATA TEST GENERAL CONTAMINATION RULES ANSWER_FORMAT MODE MAX_LENGTH SUITES DOMAIN_METRIC LIMIT BACKEND \
+	SCORING DEVICE DEVICES THREADS WORKERS RAY NAME OUT REQUIRE JUNIT
 # Some systems (WSL) set NAME to the machine's: only `make compare NAME=...` names a comparison
 ifeq ($(origin NAME),environment)
 NAME :=
@@ -22,6 +25,9 @@ help:  ## list the targets
 
 compare: $(VENV)/ready  ## run a comparison: make compare DATA=finance.json [MODEL=... RECIPES=... BUDGET=3epochs ...]
 	@$(BIN)/lethe compare $(FLAGS)
+
+measure: $(VENV)/ready  ## measure what others tuned: make measure BASE=model TUNED="name=folder ..." [TEST=... SUITES=... GATE=1]
+	@$(BIN)/lethe measure $(call quoted,$(BASE)) $(TUNED) $(foreach o,$(MEASURING),$(if $($(o)),--$(call flag,$(o)) $(call quoted,$($(o))))) $(if $(GATE),--gate)
 
 plan: $(VENV)/ready  ## print what compare would run and what it would cost
 	@$(BIN)/lethe plan $(FLAGS)
@@ -41,13 +47,16 @@ docs: $(VENV)/ready  ## rebuild docs/methods.md, formats.md and options.md and l
 	$(BIN)/python -m harness.plan.options_page
 	$(BIN)/python -m harness.plan.python_api
 
+docs-site: $(VENV)/ready-docs  ## build the documentation into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
 test: $(VENV)/ready-dev  ## the fast tests
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
+test-slow: $(VENV)/ready-all  ## the slow tests: whole comparisons, kills, a browser
 	$(PYTEST) -m slow
 
-test-all: $(VENV)/ready-dev  ## both: at once they end sooner than one after the other
+test-all: $(VENV)/ready-all  ## both: at once they end sooner than one after the other
 	$(PYTEST)
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
@@ -79,11 +88,19 @@ clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
 $(VENV)/ready: pyproject.toml constraints.txt install.sh
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' .
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' '.[dev]'
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev
 	@touch $@
 
-.PHONY: help compare plan report check diff docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean
+$(VENV)/ready-all: $(VENV)/ready-dev
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster
+	@touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' docs
+	@touch $@
+
+.PHONY: help compare measure plan report check diff docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean docs-site

@@ -12,4 +12,6 @@ from lethe.api import compare
 from lethe.errors import InternalError, PlanError
 from lethe.measuring import measure
 
+__version__ = "0.2.0"
+
 __all__ = ["InternalError", "PlanError", "compare", "measure"]

@@ -15,6 +15,7 @@ from harness.report.summary.recommend import limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate
+from harness.vocabulary import Role, Status
 
 WHOLE = 100.0
 """Per cent that a model keeps which forgets nothing."""
@@ -27,7 +28,7 @@ def judge_measured(summary: Summary) -> Verdict:
     for row in summary.measured:
         findings += _run_findings(row)
         findings += _findings(summary, row, limits) if row.done else []
-    control = [row for row in summary.rows if row.role == "control"]
+    control = [row for row in summary.rows if row.role == Role.CONTROL]
     findings += [finding for row in control for finding in _control(summary, row)]
     notes = [f"limits: {_said(limits)}"]
     if limits.seconds is not None or limits.memory is not None:
@@ -37,7 +38,7 @@ def judge_measured(summary: Summary) -> Verdict:
 
 def _run_findings(row: Row) -> list[Finding]:
     """Return a finding for each model of a row that could not be scored."""
-    bad = [run for run in row.runs if run["status"] != "done"]
+    bad = [run for run in row.runs if run["status"] != Status.DONE]
     outcomes = ["error" if run["status"] in CRASHED else "regression" for run in bad]
     return [Finding(row.name, "run", outcome, reason) for outcome, reason in zip(outcomes, row.reasons, strict=True)]
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 
 MEASURING = (
     *("data", "test", "general", "contamination", "rules", "answer_format", "mode", "max_length"),
@@ -22,12 +22,12 @@ def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     for field in dataclasses.fields(Plan):
         if field.name not in names:
             continue
-        kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
-        alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
+        truth = kind_of(field.name) is bool
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if truth else {}
         shown = "" if field.default is None else f" (default: {field.default})"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=kind,
+            type=_truth if truth else kind_of(field.name),
             default=argparse.SUPPRESS,
             metavar=field.name.upper(),
             help=field.metadata["help"].replace("%", "%%") + shown,

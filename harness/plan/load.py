@@ -14,7 +14,7 @@ from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 from harness.store.opening import check_file, read_text
 
 
@@ -35,11 +35,11 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
             given[key] = " ".join(value)
         elif isinstance(value, list) and key == "measured":
             given[key] = shlex.join(value)
-        wanted = str(fields[key].type).split(" | ")[0]
-        if wanted == "float" and isinstance(given[key], int):
+        kind = kind_of(key)
+        if kind is float and isinstance(given[key], int):
             given[key] = float(given[key])
-        if type(given[key]).__name__ != wanted:
-            faults.append(f"{key} takes {wanted}, not {given[key]!r}")
+        if type(given[key]) is not kind:
+            faults.append(f"{key} takes {kind.__name__}, not {given[key]!r}")
             given[key] = fields[key].default
     plan = Plan(**given)
     raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
@@ -82,7 +82,7 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
 
 def _default_name(plan: Plan) -> str:
     """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
-    stem = "+".join(Path(source).stem for source in plan.sources) or "measured"
+    stem = "+".join(Path(source).stem for source in plan.sources)
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
         stem = f"{stem}-{model}"
@@ -98,10 +98,9 @@ def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
     changes: dict[str, Any] = {}
-    pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()
-    found = [_bundled(Path(home.data), *names) for names in pairs]
+    found = [_bundled(Path(home.data), *names) for names in zip(plan.sources, plan.tests, strict=True)]
     changes["data"] = ",".join(source for source, _ in found)
-    if found and any(test for _, test in found):
+    if any(test for _, test in found):
         changes["test"] = ",".join(test or "" for _, test in found)
     if plan.model is None:
         changes["model"] = home.model

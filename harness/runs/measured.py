@@ -9,7 +9,7 @@ from typing import Any
 from harness.measured.tuned import Tuned, load_tuned
 from harness.models.placement import placed
 from harness.plan.load import portable
-from harness.runs.run_scores import Events
+from harness.runs.events import Evaluating, Events
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
@@ -17,6 +17,7 @@ from harness.store.journal import Journal
 from harness.store.provenance import where
 from harness.store.runs import RunFolder
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION
+from harness.vocabulary import Status
 
 
 def measure(spec: RunSpec, tuned: Tuned, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events) -> None:
@@ -30,7 +31,7 @@ def measure(spec: RunSpec, tuned: Tuned, material: Material, folder: RunFolder, 
     if missing:
         model = placed(load_tuned(tuned, material.base, evaluation.dtype), evaluation.device)
         for kind in missing:
-            events({"phase": "evaluating", "what": kind})
+            events(Evaluating(kind=kind))
             journal = Journal(folder.journal_path(kind, evaluation.keys[kind]), tuned.hash)
             folder.write_scores(kind, evaluation.keys[kind], evaluation.score(kind, model, journal=journal))
     happened = {
@@ -43,7 +44,7 @@ def measure(spec: RunSpec, tuned: Tuned, material: Material, folder: RunFolder, 
     }
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": _asked(spec, tuned, material), "happened": happened}
     folder.write("run", record | {"where": where()})
-    folder.write("status", {"status": "done", "reason": None, "traceback": None})
+    folder.write("status", {"status": Status.DONE, "reason": None, "traceback": None})
 
 
 def _asked(spec: RunSpec, tuned: Tuned, material: Material) -> dict[str, Any]:

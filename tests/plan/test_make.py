@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from harness.bundled import ROOT
+from harness.plan.flags import MEASURING
 from harness.plan.plan import Plan
 
 FIELDS = [field.name for field in dataclasses.fields(Plan)]
@@ -30,6 +31,15 @@ def test_every_option_of_the_plan_is_a_make_variable(target):
     assert words[0] == target
     flags = dict(zip(words[1::2], words[2::2], strict=True))
     assert flags == {f"--{name.replace('_', '-')}": f"{name} of 'it' $x" for name in (*FIELDS, "plan")}
+
+
+def test_measure_passes_on_what_trains_nothing():
+    values = {name.upper(): f"{name} of 'it'" for name in (*FIELDS, "plan", "junit")}
+    words = commands("measure", BASE="the base", TUNED="one name=two", GATE="1", **values)
+    assert words[:4] == ["measure", "the base", "one", "name=two"]
+    assert words[-1] == "--gate"
+    flags = dict(zip(words[4:-1:2], words[5:-1:2], strict=True))
+    assert flags == {f"--{name.replace('_', '-')}": f"{name} of 'it'" for name in (*MEASURING, "plan", "junit")}
 
 
 def test_what_is_not_given_is_not_passed_on():

@@ -16,6 +16,7 @@ from harness.report.summary.format import points, signed, visible
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
+from harness.vocabulary import Role
 
 NAMED = 40
 """Rows that a plot has room to name and to number; of more only the fronts."""
@@ -34,7 +35,7 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     found = {}
     for row in summary.rows:
         gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
-        if row.done and (row.moved or row.role == "base") and gain.known and change.known:
+        if row.done and (row.role.is_tuned or row.role == Role.BASE) and gain.known and change.known:
             found[row.name] = (gain.value, change.value)
     return found
 
@@ -45,7 +46,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     if len(found) < 2:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
-    looks = marks([row.name for row in summary.moved])
+    looks = marks([row.name for row in summary.tuned])
     _ways(axes, summary, looks)
     for name, (x, y) in found.items():
         look = looks.get(name, {"color": INK, "marker": "*"})
@@ -100,7 +101,7 @@ def tuning(summary: Summary) -> Plot | None:
     if table.empty:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
-    looks = marks([row.name for row in summary.moved])
+    looks = marks([row.name for row in summary.tuned])
     for name, part in table.groupby("row", sort=False):
         axes.plot(part["gain"], part["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
         chosen = part[part["selected"]]
@@ -122,7 +123,7 @@ def curves(summary: Summary) -> Plot | None:
     if table.empty:
         return None
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
-    looks = marks([row.name for row in summary.moved])
+    looks = marks([row.name for row in summary.tuned])
     for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
         for name, part in table.groupby("row", sort=False):
             look = looks.get(str(name), {"color": INK, "marker": "*"})
@@ -145,7 +146,7 @@ def curves(summary: Summary) -> Plot | None:
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
     """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
-    rows = [row.name for row in summary.moved if row.done]
+    rows = [row.name for row in summary.tuned if row.done]
     cells = {}
     for kind in ("family", "channel"):
         for name in summary.names(f"change:{kind}:"):

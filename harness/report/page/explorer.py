@@ -55,7 +55,7 @@ class Flips:
 def read_flips(summary: Summary) -> Flips:
     """All forgotten items counted; those of the worst families in full until the page is full."""
     wide = summary.binary
-    rows = [row.name for row in summary.moved if row.done and row.name in wide]
+    rows = [row.name for row in summary.tuned if row.done and row.name in wide]
     if not rows or summary.base not in wide:
         return Flips([], 0, rows)
     lost = wide[rows].lt(wide[summary.base], axis=0)
@@ -77,7 +77,7 @@ def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     """Families by what the methods lost there on average; inside, items most methods forgot first."""
     assert summary.analysis is not None
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
-    names = [row.name for row in summary.moved if row.done]
+    names = [row.name for row in summary.tuned if row.done]
     harm = {f: sum(summary.estimate(f"change:family:{f}", r).value for r in names) for f in set(family)}
     how_many = lost.sum(axis=1)
     return sorted(lost.index, key=lambda k: (_or_zero(harm.get(family[k[0]])), family[k[0]], -how_many[k], *k))

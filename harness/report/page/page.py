@@ -69,7 +69,7 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
         "recipes": summary.recipes,
         "tracks": TRACKS,
         "plots": {plot.name: plot for plot in plots},
-        "looks": marks([row.name for row in summary.moved]),
+        "looks": marks([row.name for row in summary.tuned]),
         "glyphs": GLYPHS,
         "missing": shown.MISSING,
     }

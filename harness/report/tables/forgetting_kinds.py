@@ -50,7 +50,7 @@ def kind_table(summary: Summary) -> pd.DataFrame:
         inside = [key[:2] in own for key in tuned.index]
         items = _Family(summary.base, measures, tuned[inside], probed.reindex(tuned.index[inside]), cluster[inside])
         seen = bool(measures["seen"].fillna(False).all())
-        for row in [row.name for row in summary.moved if row.done]:
+        for row in [row.name for row in summary.tuned if row.done]:
             if line := items.line(row):
                 lines.append({"row": row, "family": family, "seen": seen} | line)
     return pd.DataFrame(lines, columns=COLUMNS)

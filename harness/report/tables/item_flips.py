@@ -99,7 +99,7 @@ def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
 
 
 def _recipes(summary: Summary) -> list[str]:
-    return [row.name for row in summary.moved if row.done and row.name in summary.binary]
+    return [row.name for row in summary.tuned if row.done and row.name in summary.binary]
 
 
 def _told(summary: Summary) -> pd.DataFrame:

@@ -10,11 +10,12 @@ import pandas as pd
 
 from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.summary.recommend import advise
-from harness.report.summary.rows import MEASURED, Row
+from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
 from harness.stats.frontier import Rank, Standing
+from harness.vocabulary import Role
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
 PARTIAL = ("rep3_word",)
@@ -135,9 +136,9 @@ def costs(row: Row) -> dict[str, float]:
 def tuning(summary: Summary, row: Row) -> str:
     """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
     own = trials_of(summary, row)
-    if row.role == MEASURED:
+    if row.role == Role.MEASURED:
         return "budget unknown"
-    if row.role != "recipe":
+    if row.role != Role.RECIPE:
         return MISSING
     chosen = own.loc[own["selected"], "recipe"]
     price = f"{len(own)} trials (+{len(own)} B)"
@@ -158,7 +159,7 @@ def reading_table(summary: Summary) -> pd.DataFrame:
 def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     change, cost = summary.estimate("change", row.name), costs(row)
     worst = summary.worst_family(row.name) if row.done else None
-    line = {"row": row.name, "track": row.track if row.moved else MISSING, "status": row.status}
+    line = {"row": row.name, "track": row.track if row.role.is_tuned else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
     if summary.constant:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
