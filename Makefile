@@ -87,7 +87,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-all: $(VENV)/ready-dev
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster notebook
 	@touch $@
 
 $(VENV)/ready-docs: $(VENV)/ready
