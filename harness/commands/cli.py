@@ -22,7 +22,7 @@ import shtab
 
 from harness.commands.faults import handled
 from harness.errors import PlanError
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 
 LOADING = "loading torch, transformers and lm-eval"
 
@@ -96,12 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
         command.add_argument("data", nargs="?", default=argparse.SUPPRESS, help="the same as --data")
         for field in dataclasses.fields(Plan):
-            kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
-            alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
+            truth = kind_of(field.name) is bool
+            alone: dict[str, Any] = {"nargs": "?", "const": True} if truth else {}
             shown = "" if field.default is None else f" (default: {field.default})"
             command.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=kind,
+                type=_truth if truth else kind_of(field.name),
                 default=argparse.SUPPRESS,
                 metavar=field.name.upper(),
                 help=field.metadata["help"].replace("%", "%%") + shown,
