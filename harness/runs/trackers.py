@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,6 @@ class Label:
 class Tracker(ABC):
     """One place where curves are shown."""
 
-    package: str = ""
-    """The client that must be installed, as it is imported."""
-
     @abstractmethod
     def log(self, metrics: Metrics, step: int) -> None:
         """Show these numbers at an optimizer step."""
@@ -44,8 +41,6 @@ class Tracker(ABC):
 
 class TensorBoard(Tracker):
     """Event files in a folder."""
-
-    package = "tensorboard"
 
     def __init__(self, label: Label, folder: Path, resumed: bool):
         from torch.utils.tensorboard import SummaryWriter
@@ -68,10 +63,8 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """Weights & Biases: project = comparison. WANDB_MODE=offline writes to `folder` only."""
 
-    package = "wandb"
-
     def __init__(self, label: Label, folder: Path, resumed: bool):
-        client = importlib.import_module(self.package)
+        client = importlib.import_module("wandb")
         folder.mkdir(parents=True, exist_ok=True)
         self.run = client.init(
             project=label.comparison,
@@ -87,13 +80,11 @@ class WandB(Tracker):
         self.run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 class MLflow(Tracker):
     """MLflow: experiment = comparison; MLFLOW_TRACKING_URI says where, as for every client of MLflow's."""
-
-    package = "mlflow"
 
     def __init__(self, label: Label, folder: Path, resumed: bool):
         tracking: Any = importlib.import_module("mlflow.tracking")
@@ -121,10 +112,8 @@ class MLflow(Tracker):
 class Trackio(Tracker):
     """Trackio: project = comparison, a local dashboard (`trackio show`)."""
 
-    package = "trackio"
-
     def __init__(self, label: Label, folder: Path, resumed: bool):
-        self.client: Any = importlib.import_module(self.package)
+        self.client: Any = importlib.import_module("trackio")
         self.client.init(
             project=label.comparison,
             name=label.run,
@@ -140,8 +129,13 @@ class Trackio(Tracker):
         self.client.finish()
 
 
-TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
-"""Name in `report_to` -> tracker."""
+TRACKER_CLASSES: dict[str, Callable[[Label, Path, bool], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+    "trackio": Trackio,
+}
+"""Name in `report_to` (harness/plan/values.py) -> tracker."""
 
 
 def _plain(name: str) -> str:
@@ -155,19 +149,27 @@ class Trackers:
     def __init__(self, names: list[str], label: Label, folder: Path, resumed: bool):
         self.open: dict[str, Tracker] = {}
         for name in names:
-            self._guarded(name, lambda name=name: self.open.update({name: TRACKERS[name](label, folder, resumed)}))
+
+            def begin(name: str = name) -> None:
+                self.open[name] = TRACKER_CLASSES[name](label, folder, resumed)
+
+            self._guarded(name, begin)
 
     def log(self, metrics: Metrics, step: int) -> None:
         """Show these numbers everywhere."""
         for name, tracker in list(self.open.items()):
-            self._guarded(name, lambda tracker=tracker: tracker.log(metrics, step))
+
+            def show(tracker: Tracker = tracker) -> None:
+                tracker.log(metrics, step)
+
+            self._guarded(name, show)
 
     def close(self) -> None:
         """Say everywhere that the run has ended."""
         for name, tracker in list(self.open.items()):
             self._guarded(name, tracker.close)
 
-    def _guarded(self, name: str, act: Any) -> None:
+    def _guarded(self, name: str, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
