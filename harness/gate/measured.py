@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from harness.gate.judge import Finding, Rule, judge, judged
-from harness.gate.verdict import CRASHED, Verdict
+from harness.gate.verdict import Verdict
 from harness.plan.values import Limits
 from harness.report.summary.recommend import limits_of
 from harness.report.summary.rows import Row
@@ -38,9 +38,12 @@ def judge_measured(summary: Summary) -> Verdict:
 
 def _run_findings(row: Row) -> list[Finding]:
     """Return a finding for each model of a row that could not be scored."""
-    bad = [run for run in row.runs if run["status"] != Status.DONE]
-    outcomes = ["error" if run["status"] in CRASHED else "regression" for run in bad]
-    return [Finding(row.name, "run", outcome, reason) for outcome, reason in zip(outcomes, row.reasons, strict=True)]
+    findings = []
+    bad = [run["status"] for run in row.runs if run["status"] != Status.DONE]
+    for status, reason in zip(bad, row.reasons, strict=True):
+        crashed = status is None or not Status(status).is_answer
+        findings.append(Finding(row.name, "run", "error" if crashed else "regression", reason))
+    return findings
 
 
 def _findings(summary: Summary, row: Row, limits: Limits) -> list[Finding]:

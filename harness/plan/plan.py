@@ -213,6 +213,10 @@ class ReportOptions:
         "limits of the recipe that the report chooses, and of `lethe measure --gate`: any of loss=5 (points) retention=95"
         " family=10 (points that no family may lose) seconds=600 memory=16GB",
     )
+    report_to: str = option(
+        "tensorboard",
+        "where curves are shown while runs train: tensorboard, wandb, mlflow, trackio, several joined by +, or none",
+    )
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
 
