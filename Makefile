@@ -8,14 +8,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -
 OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES MEASURED SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
 	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
 	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
-<<<<<<< HEAD
-	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT TENSORBOARD
+	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT REPORT_TO TENSORBOARD
 # Those of `lethe measure`, which trains nothing (a test holds this list to it)
 MEASURING := PLAN DATA TEST GENERAL CONTAMINATION RULES ANSWER_FORMAT MODE MAX_LENGTH SUITES DOMAIN_METRIC LIMIT BACKEND \
 	SCORING DEVICE DEVICES THREADS WORKERS RAY NAME OUT REQUIRE JUNIT
-=======
-	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT REPORT_TO TENSORBOARD
->>>>>>> main
 # Some systems (WSL) set NAME to the machine's: only `make compare NAME=...` names a comparison
 ifeq ($(origin NAME),environment)
 NAME :=
@@ -115,8 +111,4 @@ $(VENV)/ready-docs: $(VENV)/ready
 	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' docs
 	@touch $@
 
-<<<<<<< HEAD
-.PHONY: help compare measure plan report check diff docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean docs-site
-=======
-.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate real claims clean docs-site
->>>>>>> main
+.PHONY: help compare measure plan report check diff docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate real claims clean docs-site

@@ -17,12 +17,8 @@ from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
 from harness.files.formats import HUB_ID
 from harness.models.checkpoint_files import check_files
-<<<<<<< HEAD
 from harness.plan.measured import read_measured
-from harness.plan.values import parse_budget
-=======
 from harness.plan.values import TRACKERS, parse_budget, parse_trackers
->>>>>>> main
 from harness.recipes.recipe_text import all_recipe_faults
 from harness.text.rules import read_format, read_rules
 
