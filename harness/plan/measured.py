@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import exists
 
-NAMED = re.compile(r"(?P<name>[^=/\\]+)=(?P<places>.+)", re.DOTALL)
+NAMED = re.compile(r"(?P<name>[^=/\\]+)=(?P<places>.*)", re.DOTALL)
 TAKEN = ("base", "zero budget", "constant answer", "random choice")
 """Rows that every table has."""
 
