@@ -21,6 +21,11 @@ from harness.store.opening import exists
 
 SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.jsonl$")
 DATED = re.compile(r".+_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.json$")
+BESIDE = (
+    *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
+    *("doc_hash", "prompt_hash", "target_hash"),
+)
+"""Entries of a sample that are no metrics; older files do not list these."""
 LONGEST = 80
 """Characters of a document by which it is shown."""
 
@@ -201,9 +206,7 @@ def _sample(line: str, where: str) -> Sample:
         raise PlanError(f"{where} is not JSON ({error}); the file is damaged or cut off: copy it again") from None
     if not isinstance(entry, dict) or "doc" not in entry or "doc_id" not in entry:
         raise PlanError(f"{where} has no `doc` and `doc_id`: it is no sample of lm-eval 0.4")
-    names = entry.get("metrics")
-    if not isinstance(names, list):
-        raise PlanError(f"{where} has no list `metrics`; it was written before lm-eval 0.4.5: run it again with a newer one")
+    names = entry.get("metrics") or [name for name in entry if name not in BESIDE]
     values = {str(name): entry[name] for name in names if name in entry}
     content = entry.get("doc_hash") or _hash(entry["doc"])
     return Sample(

@@ -192,3 +192,9 @@ def test_the_newest_samples_of_a_task_count(tmp_path):
     assert run.samples["sums"][0].values == {"acc": 1.0}
     assert any("1 older samples" in note for note in run.notes)
     assert read_run(str(write(tmp_path, [entry(0, acc=0.5)]))).samples["sums"][0].values == {"acc": 0.5}
+
+
+def test_files_that_do_not_list_their_metrics_are_read_too(tmp_path):
+    lines = [{name: value for name, value in entry(number).items() if name != "metrics"} for number in range(3)]
+    run = read_run(str(write(tmp_path, lines)))
+    assert [sample.values for sample in run.samples["sums"]] == [{"acc": 1.0}] * 3

@@ -1,0 +1,97 @@
+"""The gate on models tuned elsewhere: the limits of REQUIRE against the base, by whole intervals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.gate.announce import junit, sentence
+from harness.gate.measured import judge_measured
+from harness.report.summary.summary import Summary, summarise
+from harness.report.verdict.verdict import verdict_of
+from harness.report.write import write_report
+from harness.store.comparisons import read_comparison
+from harness.store.files import read_json, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
+
+from fake_store import build
+
+ROWS = {
+    "base": ("base", "free", 0.0, 0.0),
+    "zero budget": ("control", "measured", 0.0, 0.0),
+    "same": ("measured", "measured", 0.0, 0.0),
+    "worse": ("measured", "measured", 0.4, 0.4),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory):
+    return build(tmp_path_factory.mktemp("measured"), rows=ROWS, curves=False, items=0.5)
+
+
+def judged(stored, require: str | None) -> tuple[Summary, dict[tuple[str, str], str], int]:
+    folder, store = stored
+    record = read_json(folder / "comparison.json")
+    assert record is not None
+    record["plan"] = {**(record.get("plan") or {}), "require": require}
+    write_json(folder / "comparison.json", record)
+    summary = summarise(read_comparison(folder, store), reps=500)
+    verdict = judge_measured(summary)
+    return summary, {(one.row, one.metric): one.outcome for one in verdict.findings}, verdict.exit_code
+
+
+def test_a_loss_beyond_the_limit_is_a_regression_and_the_base_itself_passes(stored):
+    _, found, code = judged(stored, None)
+    assert found == {("same", "general"): "pass", ("worse", "general"): "regression", ("zero budget", "exact"): "pass"}
+    assert code == 2
+
+
+def test_limits_that_are_kept_pass_and_an_open_one_is_inconclusive(stored):
+    summary, found, code = judged(stored, "loss=90 retention=1 family=99")
+    assert set(found.values()) == {"pass"}
+    assert code == 0
+    assert ("worse", "general/facts") in found
+    kept = summary.estimate("retention", "worse")
+    between = (kept.value + kept.high) / 2
+    _, found, code = judged(stored, f"retention={between:.3f}")
+    assert (found["worse", "retention"], code) == ("inconclusive", 4)
+
+
+def test_one_family_that_fell_fails_though_the_mean_holds(stored):
+    summary, _, _ = judged(stored, None)
+    worst = summary.worst_family("worse")
+    fell = summary.estimate(f"change:family:{worst}", "worse")
+    _, found, code = judged(stored, f"loss=90 family={-fell.high - 0.5:.3f}")
+    assert found["worse", f"general/{worst}"] == "regression"
+    assert found["worse", "general"] == "pass"
+    assert code == 2
+
+
+def test_junit_and_the_sentence_name_the_base(stored):
+    summary, _, _ = judged(stored, None)
+    verdict = judge_measured(summary)
+    assert "worse than the base" in sentence(verdict)
+    suite = ElementTree.fromstring(junit(verdict)).find("testsuite")
+    assert suite is not None
+    assert (suite.get("name"), suite.get("failures")) == ("lethe measure --gate", "1")
+
+
+def test_the_report_ranks_and_chooses_nothing_and_invents_no_cost(stored):
+    summary, _, _ = judged(stored, None)
+    assert summary.recipes == []
+    assert [row.name for row in summary.measured] == ["same", "worse"]
+    verdict = verdict_of(summary)
+    assert verdict.row is None
+    assert verdict.sentence.startswith("same keeps 100 %")
+    folder, store = stored
+    report = write_report(folder, store, reps=200)
+    table = report.table.set_index("row")
+    assert table.loc["worse", "tuning"] == "budget unknown"
+    assert table.loc["worse", "track"] == "measured"
+    card = (folder / "card.md").read_text(encoding="utf-8")
+    assert "## What tuning changed: worse" in card
+    assert "general ability kept" in card
