@@ -41,12 +41,12 @@ class Limits:
     """Points of the chance-corrected general score that may be lost; the worse end of the 95 % interval counts."""
     retention: float | None = None
     """Per cent of the base's general ability that must surely be kept: the lower end of the interval counts."""
-    family: float | None = None
-    """Points of the chance-corrected score that the family which lost most may have lost; likewise."""
     seconds: float | None = None
     """Device-seconds of one training, at most."""
     memory: float | None = None
     """Peak bytes of one training, at most."""
+    family: float | None = None
+    """Points that the general family which lost most may have lost; the worse end of its interval counts."""
 
 
 STANDARD = Limits(loss=5)
