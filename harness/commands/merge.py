@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError, raise_faults
-from harness.store.files import read_record, replacing, write_json
+from harness.store.files import read_record, replacing, write_record
 from harness.store.question import differing_fields
 from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
 
@@ -43,7 +43,7 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     notes += _bases(folders, records, stores)
     record = records[0] | {"name": to.name, "rows": [entry for entry, _ in chosen], "trials": _trials(records, stores, to)}
     record["notes"] = list(dict.fromkeys([*(note for one in records for note in one.get("notes") or []), *notes]))
-    write_json(to / "comparison.json", record)
+    write_record(to, record)
     report = write_report(to, RunStore(to.parent / "runs"))
     rows = len({entry["row"] for entry, _ in chosen})
     return [

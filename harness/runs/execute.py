@@ -22,6 +22,7 @@ from harness.runs.run_scores import Events, Scoring
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, training_run
+from harness.store.hashes import move_aside
 from harness.store.lease import Lost, leased
 from harness.store.provenance import where
 from harness.store.runs import RunFolder, RunStore
@@ -77,8 +78,10 @@ def _looks(spec: RunSpec) -> list[float]:
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
     evaluator = Scoring(spec, material, folder, evaluation)
     try:
+        for damage in folder.set_aside():
+            events({"phase": "damaged", "reason": f"{damage.path} {damage.why}"})
         found = folder.status == "done" and folder.has_models(spec.models)
-        if not found or not (evaluator.complete or folder.weights.exists()):
+        if not found or not (evaluator.complete or _weights_are_sound(folder)):
             evaluator.forget()
             _train(spec, material, folder, evaluator, events, join)
         if not evaluator.complete:
@@ -91,6 +94,16 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
         status, reason = _status_of(error)
         trace = traceback.format_exc() if status == "failed" else None
         folder.write("status", {"status": status, "reason": reason, "traceback": trace})
+
+
+def _weights_are_sound(folder: RunFolder) -> bool:
+    """Return whether the trained weights are there and are those that were trained; others are set aside."""
+    if not folder.weights.exists():
+        return False
+    sound = weights_hash(read_weights(folder.weights)) == folder.read("run")["happened"]["weights_hash"]
+    if not sound:
+        move_aside(folder.weights)
+    return sound
 
 
 def _status_of(error: Exception) -> tuple[str, str]:
@@ -106,6 +119,7 @@ def _status_of(error: Exception) -> tuple[str, str]:
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
     folder.remove("status")
+    folder.unseal()
     begin, started = time.monotonic(), datetime.now(UTC)
     run = training_run(material, spec)
     run.open_dev = scoring.evaluation.open_dev
@@ -148,6 +162,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
     folder.write("run", record | {"where": where()})
     folder.write("ledger", run.ledger.record())
+    folder.seal()
     folder.write("status", {"status": "done", "reason": None, "traceback": None})
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.remove("room")

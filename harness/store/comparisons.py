@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from harness.errors import PlanError, raise_faults
 from harness.store.files import read_json, read_record
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS
@@ -55,7 +56,9 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     record = read_record(folder)
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
-    rows, trials = ([_told(entry, store) for entry in record.get(name) or []] for name in ("rows", "trials"))
+    faults: list[str] = []
+    rows, trials = ([_told(entry, store, faults) for entry in record.get(name) or []] for name in ("rows", "trials"))
+    raise_faults(faults)
     final, curve, path, stages, probe = (
         read_scores(rows, store, kind) for kind in ("final", "curve", "path", "stages", "probe")
     )
@@ -65,12 +68,17 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     return Comparison(record, rows, store, final, curve, path, trials, dev, stages, quality, probe, people)
 
 
-def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
-    """An entry of a comparison with what the store knows of its run."""
+def _told(entry: dict[str, Any], store: RunStore, faults: list[str]) -> dict[str, Any]:
+    """An entry of a comparison with what the store knows of its run; what is damaged is added to `faults`."""
     run = store.run(entry["key"])
-    status = run.read("status") or {}
-    known = {"status": status.get("status"), "status_record": status}
-    return entry | known | {name: run.read(name) for name in ("run", "ledger", "probe")}
+    records: dict[str, Any] = {}
+    for name in ("status", "run", "ledger", "probe"):
+        try:
+            records[name] = run.read(name)
+        except PlanError as error:
+            faults += error.faults
+    status = records.pop("status", None) or {}
+    return entry | {"status": status.get("status"), "status_record": status} | records
 
 
 def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: str, name: str = "row") -> pd.DataFrame:

@@ -52,7 +52,7 @@ class Progress:
         self.bars.stop()
 
     def event(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """One event of one run: starting, training (spent, loss, speed), evaluating (what), lost (reason), ended; `host`."""
+        """One event of a run: starting, training (spent, loss, speed), evaluating (what), lost, damaged (reason), ended; `host`."""
         phase, name = event["phase"], f"{spec.row} seed {spec.seed}"
         if spec.key not in self.tasks:
             self.tasks[spec.key] = self.bars.add_task(name, total=1.0, what="")
@@ -62,6 +62,8 @@ class Progress:
             self.last[spec.key] = what
         if phase == "lost":
             self._print(f"{name}: {event['reason']}; it is queued again, from its last checkpoint")
+        if phase == "damaged":
+            self._print(f"{name}: {event['reason']}; it is set aside, and made anew")
         what = f"{what} on {event['host']}" if "host" in event else what
         self.pacing.note(spec.key, phase, event.get("spent", 0.0))
         self.now[spec.key] = f"{name}: {what.strip()}"
