@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -71,14 +72,20 @@ class Batch:
         return flags[self.rows]
 
 
-NEEDS = {
-    "general_data": "a pool of general examples to train on or calibrate with",
-    "base_logits": "the base's logits beside the trained model's (`run.base_logits`)",
-    "dev_scores": "scores on general dev items while it trains (`run.dev_scores`)",
-    "line": "a way back to the base's weights, or to points between (`finish` goes there)",
-    "stages": "more than one data file, trained on in turn",
-}
-"""What a method may ask for in `needs`, and what it means."""
+class Need(StrEnum):
+    """What a method may ask for in `needs`, by its name as a string or as a member."""
+
+    GENERAL_DATA = "general_data"
+    """A pool of general examples, to train on or to calibrate with. It sets the track."""
+    BASE_LOGITS = "base_logits"
+    """The base's logits beside the trained model's (`run.base_logits`)."""
+    DEV_SCORES = "dev_scores"
+    """Scores on general dev items while it trains (`run.dev_scores`)."""
+    LINE = "line"
+    """A way back to the base's weights, or to points between (`finish` goes there)."""
+    STAGES = "stages"
+    """More than one data file, trained on in turn."""
+
 
 T = TypeVar("T")
 Step = list[Example]
@@ -212,7 +219,7 @@ class Method:
     renorm: bool = True
     """Whether token weights are divided by their sum; else by the number of tokens whose weighted loss is not 0."""
     needs: frozenset[str] = frozenset()
-    """Names of `NEEDS`. General data sets the track."""
+    """Names of `Need`. General data sets the track."""
     base_source: str = "domain"
     """The source of the rows on which it asks for `run.base_logits`: a step is priced before it is made."""
     unsharded: ClassVar[str] = ""

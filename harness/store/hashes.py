@@ -122,8 +122,10 @@ class Hashes:
         if not path.exists():
             if expected is not None:
                 raise Damaged(path, "is gone")
+        elif path.is_dir():
+            raise Damaged(path, "is no file")
         elif expected is not None:
-            if path.is_dir() or digest_of(path) != expected:
+            if digest_of(path) != expected:
                 raise Damaged(path, "is not what was written: its hash differs")
         elif why := unreadable(path):
             raise Damaged(path, why)
