@@ -147,7 +147,9 @@ def _add_published(commands: Any) -> None:
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
-    publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
+    publish.add_argument(
+        "--to", required=True, metavar="DIR", help="folder of the site, or hub:OWNER/NAME: a static Space on the hub"
+    )
     annotate = commands.add_parser("annotate", help="let people judge outputs, blind: write forms, read them back")
     actions = annotate.add_subparsers(dest="action", required=True, metavar="ACTION")
     forms = actions.add_parser("export", help="write an offline HTML form for each annotator")
@@ -306,9 +308,14 @@ def _reproduce(options: dict[str, Any]) -> int:
 
 
 def _publish(options: dict[str, Any]) -> int:
+    from harness.report.hub import publish_to_hub, repository_of
     from harness.report.site import publish
 
-    print(f"site: {publish(options['folders'], options['to'])}")
+    repository = repository_of(options["to"])
+    if repository is not None:
+        print(f"site: {publish_to_hub(options['folders'], repository)}")
+    else:
+        print(f"site: {publish(options['folders'], Path(options['to']))}")
     return 0
 
 
