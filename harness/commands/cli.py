@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
+    verify = commands.add_parser("verify", help="read a whole store, and say what is no longer as it was written")
+    verify.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -271,6 +273,16 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _verify(options: dict[str, Any]) -> int:
+    from harness.report.verify import verify
+    from harness.store.results import open_results
+
+    verified = verify(open_results(options["out"]))
+    for line in verified.lines():
+        print(line)
+    return 1 if verified.faults else 0
+
+
 def _annotate(options: dict[str, Any]) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
@@ -339,6 +351,7 @@ COMMANDS = {
     "recipes": _recipes,
     "report": _report,
     "reproduce": _reproduce,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":
