@@ -34,6 +34,8 @@ def early_faults(plan: Plan) -> list[str]:
     """What is wrong with a plan, as far as names and places tell."""
     faults = _budget_faults(plan)
     faults += all_recipe_faults(plan.recipe_texts)
+
+    # A bundled file is named without its folder.
     bundled = Path(embedded().data)
     for source in plan.sources:
         faults += unnameable(source) or ([] if (bundled / source).is_file() else absent(source))
@@ -121,6 +123,8 @@ def _in_lm_eval(name: str) -> bool:
     """Whether any of lm-eval's task files holds this word: then lm-eval itself has to say. Its own index takes far longer."""
     spec = find_spec("lm_eval")
     folders: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
+
+    # A word in a file of tasks may be the name of a task in it.
     word = re.compile(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])")
     for folder in folders:
         for file in (Path(folder) / "tasks").rglob("*.y*ml"):

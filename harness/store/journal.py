@@ -25,6 +25,7 @@ class Journal:
             self._read(path)
 
     def _read(self, path: Path) -> None:
+        # A kill may have cut the last line: what was computed for it is computed again.
         whole = path.read_bytes()
         kept = whole[: whole.rfind(b"\n") + 1]
         if len(kept) < len(whole):
@@ -35,6 +36,8 @@ class Journal:
         """The answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
         if self.path is None:
             return compute()
+
+        # The weights are part of the question: another training has other answers.
         name = key_of([self.asker, asked])
         if name not in self._known:
             self._known[name] = compute()
