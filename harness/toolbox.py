@@ -20,14 +20,27 @@ def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
 
     Factors are in the model's precision: with fp32 masters, like every other trained weight. `settings`: of peft's LoraConfig.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
+    return peft_model(model, LoraConfig(target_modules=named, **settings))
+
+
+def virtual_tokens(model: nn.Module, config: type, **settings: Any) -> nn.Module:
+    """Return the model with peft's virtual tokens in front of every text; `config`: the class of peft's configuration."""
+    return peft_model(model, config(task_type="CAUSAL_LM", **settings))
+
+
+def peft_model(model: nn.Module, config: Any) -> nn.Module:
+    """Return the model as peft wraps it, without its warnings.
+
+    What added parts need of the model, and what does not fold, is found by trying it (harness/setup/recipe_trial.py).
+    """
+    from peft import get_peft_model
+
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # what does not fold, or has no layer, is refused by trying it (harness/setup/recipe_trial.py)
-        return get_peft_model(model, LoraConfig(target_modules=named, **settings), autocast_adapter_dtype=False)
+        warnings.simplefilter("ignore")
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def blend(

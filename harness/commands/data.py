@@ -61,6 +61,7 @@ class DataFile:
     @cached_property
     def examples(self) -> list[Example]:
         """Every content once, in the file's order."""
+        # A record that stands twice is read once.
         contents = dict.fromkeys(record.id for record in self.records)
         return self.template.encode_all([self.unique[name] for name in contents], max_length=min(self.base.max_length, LONGEST))
 
@@ -80,6 +81,8 @@ class DataFile:
 
         groups = micro_batches(self.examples, MICRO)
         found = read(self.examples, (collate(group, self.device) for group in groups), scores)
+
+        # A record may be several examples (answers trained apart): its tokens count together.
         parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         for example, tokens in zip(self.examples, found.tokens, strict=True):
             parts[example.id].append(tokens)
@@ -98,6 +101,7 @@ class DataFile:
 
 def contradictions(records: Iterable[Record]) -> list[list[Record]]:
     """Groups of different records that ask the same, or nearly the same, and whose last answers differ in their words."""
+    # Equal records cannot contradict each other.
     different = {record.id: record for record in records}
     asked, answers = {}, {}
     for name, record in different.items():
@@ -121,6 +125,8 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     console.print(f"[bold]{escape(source)}[/]: {len(file.records):,} records, read by {escape(file.model)}")
     console.print(lengths(file.examples))
     console.print(zones(file.reading))
+
+    # Copies and near-duplicates, contradictions, then what the base finds strange.
     repeats = file.repeats(0.85)
     copies = len(file.records) - len(file.unique)
     console.print(
@@ -134,6 +140,8 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     wrong, hard = file.reading.wrong, file.reading.hard
     console.print(f"[bold]to review[/]: in {sum(wrong):,} records the base is sure of something else, worst first")
     console.print("  (what a base does not know it cannot doubt: this finds wrong answers only where it knows the domain)")
+
+    # Worst first: a reviewer reads the beginning of the list.
     order = file.reading.suspicion.argsort(descending=True, stable=True).tolist()
     scores = file.reading.suspicion.tolist()
     listed(console, [f"{scores[i]:.1f}  {file.records[i].origin}: {shown(file.records[i])}" for i in order if wrong[i]], limit)

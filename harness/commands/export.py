@@ -42,6 +42,8 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
     record, store = results.record(name), results.store
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PlanError(f"'{to}' is there already: give --to a new folder")
+
+    # The recipe is the verdict's, unless one is named.
     summary = summarise(read_comparison(results.folder(name), store))
     row = recipe or winner(summary)
     entry = _entry(record, store, row, seed)
@@ -51,6 +53,8 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
             f"{row} cannot be exported: what it adds does not fold into the base's weights, so transformers cannot load it"
         )
     weights = _weights(entry, results, material, evaluation, allowed, retrain)
+
+    # Nothing is handed over that does not score as the table says.
     with replacing(target) as fresh:
         save_model(material.base, weights, fresh)
         checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
@@ -91,6 +95,8 @@ def _weights(
 ) -> Weights:
     """As kept, or trained again where that is asked; bit for bit what was scored."""
     folder = results.store.run(entry["key"])
+
+    # Kept weights are checked as those trained again are: a file may have been replaced.
     path = folder.weights
     wanted = folder.read("run")["happened"]["weights_hash"]
     if path.exists():
@@ -138,6 +144,8 @@ def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: M
     """Score a sample with the checkpoint as transformers loads it, against the stored scores; says what was found."""
     if evaluation.keys[EvalKind.FINAL] != entry["evals"][EvalKind.FINAL]:
         raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")
+
+    # As a user will load it: by transformers, in fp32.
     evaluator = evaluation.open(material).evaluator(EvalKind.FINAL).sample(**SAMPLE)
     model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device)
     now = evaluator.score(model, drift=False)

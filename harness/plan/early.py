@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 
 from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
-from harness.files.formats import HUB_ID
+from harness.files.formats import HUB_ID, names_hub_data
 from harness.models.checkpoint_files import check_files
 from harness.plan.values import parse_budget
 from harness.recipes.recipe_text import all_recipe_faults
+from harness.store.opening import check_file
 from harness.text.rules import read_format, read_rules
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
 
-DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".txt")
-"""A source that ends so is a file, whatever else it may look like."""
 SHOWN = 100
 """Characters of a path that are shown where it is too long to be one."""
 
@@ -80,16 +79,8 @@ def _shortened(text: str) -> str:
 
 
 def absent(source: str) -> list[str]:
-    """Says of a file that is not there which one may be meant; nothing of what may be a data set of the hub."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return [f"{source} is a folder; name a file in it, or a hub data set"]
-    if path.exists() or (HUB_ID.fullmatch(source) and path.suffix.lower() not in DATA_ENDINGS):
-        return []
-    if not path.parent.is_dir():
-        return [f"{source} does not exist, nor does its folder {path.parent}; check the path"]
-    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], cutoff=0.5)
-    return [f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")]
+    """Return why a source is no file that can be read; nothing of what may be a data set of the hub."""
+    return [] if names_hub_data(source) else faults_of(check_file, Path(source).expanduser(), source)
 
 
 def _model_faults(model: str) -> list[str]:

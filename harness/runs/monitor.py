@@ -27,7 +27,11 @@ class Monitor:
             folder = place(plan.out) / plan.name / "tensorboard"
         else:
             folder = own / "tensorboard"
+
+        # TensorBoard takes folders for runs: no blank and no slash in their names.
         self.path = folder / f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
+
+        # Curves of an earlier, abandoned run would be drawn into this one.
         if not resumed:
             for old in self.path.glob("events.out.tfevents.*"):
                 old.unlink()

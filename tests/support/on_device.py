@@ -169,7 +169,7 @@ def test_weights_kept_for_a_breach_are_the_hosts_after_a_resume_too(base, tmp_pa
 
     def make():
         run = run_on(GPU, base, "early_stop(epsilon=0, evaluations=4)+wise")
-        run.open_dev = lambda: lambda model: {"retention": -float(run.budget_spent > 0.7)}
+        run.open_dev = lambda: lambda model: -float(run.budget_spent > 0.7)
         return run
 
     run, _ = killed_and_resumed(make, tmp_path, 2)
