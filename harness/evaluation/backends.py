@@ -43,6 +43,8 @@ def answering(backend: str, model: Any, codec: Codec, **options: Any) -> Iterato
     if backend == "hf":
         yield EvaluatedModel(model, codec, **options)
         return
+
+    # vLLM loads checkpoints only, so the present weights become one.
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         codec.tokenizer.save_pretrained(folder)
@@ -91,6 +93,7 @@ class VllmModel(EvaluatedModel):
         """
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
+        # Ends that are tokens are given as tokens: they never stand in the text that vLLM searches.
         ids, texts = self.codec.endings(until)
         stops = sorted(self.stops | ids)
         return SamplingParams(temperature=0, max_tokens=limit, stop=texts, stop_token_ids=stops, ignore_eos=True)

@@ -51,6 +51,8 @@ class Drift:
         """Our loss of the shortest example must be the model's own: unshifted targets once passed for forgetting elsewhere."""
         if not self.examples:
             return
+
+        # The shortest example is enough to tell a shift by one.
         base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
@@ -106,12 +108,15 @@ class Drift:
         if batch.examples in self._known:
             return self._known[batch.examples]
         found = logits_at(base, batch).log_softmax(-1)
+
+        # The base answers the same for every model, so it is asked once where memory allows.
         if self._keeps:
             self._known[batch.examples] = found
         return found
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
         """Means and sums over each row's supervised tokens."""
+        # In double: sums over many tokens in fp32 would depend on their order.
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
         rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)
         found = []
