@@ -29,6 +29,7 @@ from harness.runs import execute
 from harness.setup.specs import run_specs
 from harness.store.runs import RunStore
 from harness.training.protocol import TrainingData, stage_ends
+from harness.vocabulary import EvalKind
 from tests.support.fake_gpu import NAME, register
 from tests.support.training import examples, make_run, trained
 
@@ -229,7 +230,7 @@ def scores_of(recipe: str, device: torch.device, asked: dict[str, Any], root: Pa
         execute.execute(spec, material, store, plan.open(material), lambda _: None)
         run = store.run(spec.key)
         assert run.status == "done", run.read("status")
-        found[spec.row] = {kind: run.scores(kind, plan.keys[kind]) for kind in (*spec.kinds, "curve")}
+        found[spec.row] = {kind: run.scores(kind, plan.keys[kind]) for kind in (*spec.kinds, EvalKind.CURVE)}
     return found
 
 
