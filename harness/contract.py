@@ -34,6 +34,8 @@ class Example:
     """Which of the plan's domain files it comes from, from 1."""
     part: float = 1.0
     """Share of its record's targets that it holds: below 1 where SPLIT cut it."""
+    teacher: Example | None = None
+    """What the base reads in its place for `run.base_logits`: the same targets behind another prompt; None: the example."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -70,6 +72,17 @@ class Batch:
         """(S,) True where the supervised token's row came from `source`."""
         flags = torch.tensor([e.source == source for e in self.examples], device=self.places.device)
         return flags[self.rows]
+
+
+class Folding(ABC):
+    """How a layer that a method puts around a linear layer of the base amounts to a plain weight: that layer's `folding`."""
+
+    factors: tuple[nn.Parameter, ...]
+    """What the layer trains, in the order in which `__call__` takes it."""
+
+    @abstractmethod
+    def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """Return the effective weight where the base has `start`, both `(out, in)`; differentiable in the factors."""
 
 
 class Need(StrEnum):
@@ -296,6 +309,12 @@ class Method:
         """STAGE: a later stage begins (`run.stage` is 2 or more); `model` is an unwrapped copy of what is trained so far.
 
         What is measured on it is charged to the stage that begins.
+        """
+
+    def observe_loss(self, loss: float) -> None:
+        """LOSS, each: the step's mean token loss (nats, unweighted), once its gradients are taken and before its rate is asked.
+
+        What is kept of it belongs into `state`.
         """
 
     def rate(self, fraction: float) -> float:

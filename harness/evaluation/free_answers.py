@@ -6,7 +6,6 @@ it does not stop is seen too. The texts are stored: measures over several output
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from harness.decoding import likelihood
 from harness.decoding.capabilities import continuations
 from harness.decoding.generate import Prompt, most_likely, sampled
-from harness.decoding.likelihood import Continuation
 from harness.decoding.prefix_tree import Ids
+from harness.evaluation.beside import base_bits_per_byte
 from harness.evaluation.drift import Base
 from harness.evaluation.evaluator import Evaluator, undisturbed
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
 from harness.files.records import Record
 from harness.files.turns import Turn
-from harness.models.placement import token_budget_of, while_memory_runs_out
+from harness.models.placement import while_memory_runs_out
 from harness.store.journal import Journal
 from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
 from harness.text import answer_metrics, text_quality
@@ -158,19 +156,7 @@ class Outputs:
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
         """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
         spoken = [[token for token in answer if token not in self._stops] for answer in answers]
-        sizes = [len(self.codec.decode(tokens).encode()) for tokens in spoken]
-
-        # An answer without a byte has no bits a byte.
-        scored = [i for i, size in enumerate(sizes) if size]
-        bits = [math.nan] * len(answers)
-        if not scored:
-            return bits
-        texts = [Continuation(self._encoded(prompts[i].text), tuple(spoken[i])) for i in scored]
-        base = self.base()
-        values = likelihood.score(base, texts, token_budget_of(base))
-        for i, (nats, _) in zip(scored, values, strict=True):
-            bits[i] = -nats / math.log(2) / sizes[i]
-        return bits
+        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], spoken)
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
         """Share of rewordings whose answer reads the same."""

@@ -175,7 +175,8 @@ class TrainingRun(Run):
         name = f"base_logits {source}"
         if name not in batch.cache:
             rows = [example for example in batch.examples if example.source == source]
-            part = batch if len(rows) == len(batch.examples) else self._collate(rows)
+            read = [example.teacher or example for example in rows]
+            part = batch if read == list(batch.examples) else self._collate(read)
             with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
                 batch.cache[name] = nll(base, part)[1]
         return batch.cache[name]
@@ -277,7 +278,7 @@ class TrainingRun(Run):
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self._shape(group))
             for source in sources:
-                rows = [example for example in group if example.source == source]
+                rows = [example.teacher or example for example in group if example.source == source]
                 if rows:
                     flops += self.price("full", False).of(self._shape(rows))
                     tokens += sum(map(len, rows))
