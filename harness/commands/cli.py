@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
+    verify = commands.add_parser("verify", help="read a whole store, and say what is no longer as it was written")
+    verify.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -134,6 +136,14 @@ def _add_check(commands: Any) -> None:
 
 def _add_published(commands: Any) -> None:
     """What is done with finished comparisons."""
+    repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
+    repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
+    repair.add_argument(
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+    )
+    repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
@@ -271,6 +281,16 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _verify(options: dict[str, Any]) -> int:
+    from harness.report.verify import verify
+    from harness.store.results import open_results
+
+    verified = verify(open_results(options["out"]))
+    for line in verified.lines():
+        print(line)
+    return 1 if verified.faults else 0
+
+
 def _annotate(options: dict[str, Any]) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
@@ -288,6 +308,13 @@ def _check(options: dict[str, Any]) -> int:
     from harness.commands.check import check
 
     return check(**options)
+
+
+def _repair(options: dict[str, Any]) -> int:
+    from harness.repair.checkpoint import repair
+
+    print(repair(**options))
+    return 0
 
 
 def _export(options: dict[str, Any]) -> int:
@@ -333,12 +360,14 @@ COMMANDS = {
     "compare": _compare,
     "data": _data,
     "export": _export,
+    "repair": _repair,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,
     "recipes": _recipes,
     "report": _report,
     "reproduce": _reproduce,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":
