@@ -26,6 +26,7 @@ FOLDERS = [
     "decoding",
     "measured",
     "training",
+    "repair",
     "tasks",
     "evaluation",
     "setup",

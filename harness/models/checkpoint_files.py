@@ -57,6 +57,8 @@ def check_files(path: str, tokenizer: bool = True) -> None:
     """
     folder = folder_of(path)
     name = f"model '{path}'"
+
+    # Each kind of fault makes the next ones meaningless, so they are looked for in turn.
     faults = list(_form_faults(folder))
     if not faults:
         faults = [*_config_faults(folder), *(_tokenizer_faults(folder) if tokenizer else ())]
@@ -89,6 +91,7 @@ def _fetched(name: str) -> Path:
     """The small files of a hub model in the hub's cache."""
     from huggingface_hub import snapshot_download
 
+    # Only small files: weights are fetched when the model is loaded.
     online = _online(name)
     try:
         folder = Path(snapshot_download(name, allow_patterns=SMALL, local_files_only=not online))
@@ -139,6 +142,8 @@ def _form_faults(folder: Path) -> Iterator[str]:
         return
     if config.exists():
         return
+
+    # What else lies there tells what the user may have meant.
     inside = sorted(child.name for child in folder.iterdir() if (child / "config.json").exists())
     forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
     if config.is_symlink():
@@ -192,6 +197,8 @@ def _config_faults(folder: Path) -> Iterator[str]:
         yield f"config.json {fault}"
         return
     config = _read(folder / "config.json")
+
+    # Weights of few bits can neither be trained nor compared with a base in 16 or 32 bits.
     if method := quantised_by(folder):
         cure = "give the checkpoint it was made from (qlora quantises by itself)"
         yield f"its weights are quantised already ({method}, says config.json): it can be neither trained nor compared; {cure}"
@@ -253,6 +260,8 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     if found.suffix != ".json":
         yield from _file_faults(found, None)
         return
+
+    # An index says which file holds what: every file it names must be here and whole.
     shards: dict[str, list[str]] = {}
     for key, name in (_read(found).get("weight_map") or {}).items():
         shards.setdefault(str(name), []).append(key)
@@ -285,6 +294,8 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
         if cut:
             yield f"{file.name} is cut off ({file.stat().st_size:,} bytes, without its end); download it again"
         return
+
+    # Names, types and sizes stand in the header: nothing of the weights is read.
     header = safetensors_header(file)
     if isinstance(header, str):
         yield f"{file.name} {header}; download it again"
@@ -312,6 +323,8 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
         except ValueError:
             return "is no safetensors file (its header is not JSON)"
     header.pop("__metadata__", None)
+
+    # The last tensor's end tells how long the file must be.
     wanted = 8 + length + max((told["data_offsets"][1] for told in header.values()), default=0)
     return header if wanted == size else f"is cut off ({size:,} bytes of {wanted:,})"
 
