@@ -103,7 +103,7 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
 
 def _default_name(plan: Plan) -> str:
     """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
-    stem = "+".join(Path(source).stem for source in plan.sources)
+    stem = "+".join(Path(source).stem for source in plan.sources) or "measured"
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
         stem = f"{stem}-{model}"
@@ -119,7 +119,8 @@ def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
     home = embedded()
     changes: dict[str, Any] = {}
-    found = [_bundled(Path(home.data), *names) for names in zip(plan.sources, plan.tests, strict=True)]
+    pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()  # test files alone are as given
+    found = [_bundled(Path(home.data), *names) for names in pairs]
     changes["data"] = ",".join(source for source, _ in found)
     if any(test for _, test in found):
         changes["test"] = ",".join(test or "" for _, test in found)
