@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
-from harness.report.verdict.model_card import card
+from harness.report.verdict.model_card import card, shown_line
 from harness.store.files import read_json, read_record, replacing
 from harness.store.schema import key_of
 
@@ -30,7 +30,7 @@ STYLE = Path(__file__).parent / "page" / "page.css"
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
 DOWNLOADS = ("report.html", "verdict.json", "table.csv", "table.md", "table.tex", "comparison.json")
-COLUMNS = ("gain", "change", "retention", "retention seen", "retention held out")
+COLUMNS = ("gain", "change", "retention", "change at matched gain", "retention seen", "retention held out")
 PLAIN = ("kl_to_base general", "rep3_word general", "epochs", "flops", "device seconds", "seeds")
 
 
@@ -185,7 +185,7 @@ def _read(folder: Path) -> Published:
     lines = pd.read_csv(folder / "table.csv").astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     place = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
-    told = [{str(k): v for k, v in line.items()} for line in lines]
+    told = [shown_line({str(k): v for k, v in line.items()}) for line in lines]
     return Published(folder, record, told, read_json(folder / "verdict.json") or {}, place)
 
 

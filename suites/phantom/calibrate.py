@@ -18,6 +18,7 @@ from harness.report.summary.rows import dig
 from harness.report.summary.summary import summarise
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
+from harness.store.schema import PROTOCOL
 from suites.phantom.repeated import Repeated, repeat
 
 HERE = Path(__file__).resolve().parent
@@ -269,9 +270,9 @@ def page(gates, sweep, minutes):
     return f"""\
 # Calibration
 
-What the instrument reads on a world whose truth is known. Made by `make calibrate`, whose last call took {minutes:.0f} minutes
-(stored runs are not made again); domain and general scores on test items, losses in points of the chance-corrected score,
-intervals at 95 %.
+What the instrument reads on a world whose truth is known, under protocol {PROTOCOL} (docs/protocol.md). Made by
+`make calibrate`, whose last call took {minutes:.0f} minutes (stored runs are not made again); domain and general scores on test items, losses in points of the
+chance-corrected score, intervals at 95 %.
 
 | gate | rule | measured | met |
 |---|---|---|---|

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.plan.values import STANDARD, Limits, parse_limits
+from harness.plan.values import Limits
 from harness.report.summary import rule
-from harness.report.summary.format import number, points, rough, share, si
+from harness.report.summary.format import number, rough, share, si
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
@@ -20,6 +20,8 @@ NOBODY = "no recipe"
 QUANTITIES = ("gain", "change", "retention")
 """What the rule reads. Where no family stands above chance there is no retention, and a change shows nothing: it counts as not
 measured."""
+ONE_SEED = "each recipe has one seed, so recipes are not compared"
+"""Why nothing is chosen among several recipes of one seed."""
 LEAST_SHARE = 0.005
 """Choices of fewer draws than this are not named."""
 
@@ -30,17 +32,18 @@ class Advice:
 
     limits: Limits
     row: str | None
-    """The recipe it takes; None: no recipe gains and keeps the limits."""
+    """The recipe it takes; None: no recipe gains and keeps the limits, or recipes are not compared (`one_seed`)."""
     others: tuple[str, ...]
-    """The other recipes that gain and keep the limits, the highest gain first."""
+    """The other recipes that gain and keep the limits, the highest gain first; in the order of the table with one seed."""
     out: dict[str, tuple[str, ...]]
-    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `time`, `memory`."""
+    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `time`, `memory`, `one seed`."""
     shares: dict[str, float]
-    """Share of joint bootstrap draws in which the rule takes each recipe, `NOBODY` included; the most frequent first."""
+    """Share of joint bootstrap draws in which the rule takes each recipe, `NOBODY` included; the most frequent first. Empty
+    with one seed."""
     apart: tuple[str, ...]
     """Recipes from which the chosen one is separated in gain or in general change."""
-    seeds: int
-    """The fewest seeds of any recipe considered."""
+    one_seed: bool = False
+    """Whether there are several recipes and none has several seeds: then nothing is chosen."""
 
     @property
     def again(self) -> float:
@@ -50,11 +53,11 @@ class Advice:
     @property
     def refusal(self) -> str | None:
         """Why this choice cannot be acted upon without a person; None where it can."""
+        if self.one_seed:
+            return ONE_SEED
         if self.row is None:
             return f"no recipe {conditions(self.limits)}"
         several = len(self.others) + len(self.out) > 0
-        if several and self.seeds <= 1:
-            return f"recipes of one seed are not compared, and {self.row} is one of several"
         if several and not self.apart:
             return f"{self.row} is separated from no other recipe, in gain or in general score"
         return None
@@ -62,8 +65,7 @@ class Advice:
 
 def limits_of(summary: Summary) -> Limits:
     """The limits of the plan, else those of every report."""
-    text = (summary.record.get("plan") or {}).get("require")
-    return parse_limits(text) if text else STANDARD
+    return rule.limits_in(summary.record)
 
 
 def candidates(summary: Summary, track: str | None = None) -> list[Row]:
@@ -76,15 +78,30 @@ def advise(summary: Summary, limits: Limits | None = None, track: str | None = N
     """The rule's choice among all finished recipes, or among those of one track."""
     limits, rows = limits or limits_of(summary), candidates(summary, track)
     if not rows or summary.analysis is None:
-        return Advice(limits, None, (), {}, {}, (), 0)
+        return Advice(limits, None, (), {}, {}, ())
     seconds = np.array([row.cost("ledger", "seconds") for row in rows])
     costs = rule.Costs(seconds, np.array([_memory(row) for row in rows]))
     return advice_of(summary.analysis, [row.name for row in rows], costs, limits)
 
 
 def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: Limits) -> Advice:
-    """The rule's choice among these rows of an analysis."""
+    """Return the rule's choice among these rows of an analysis.
+
+    Of several rows only those of several seeds are compared: one seed says nothing about another training.
+    """
     point, margins = _point(analysis, names), _margins(analysis, names)
+    out = _out(point, margins, costs, limits, names)
+    if len(names) > 1 and not any(analysis.compares(name) for name in names):
+        return Advice(limits, None, tuple(name for name in names if name not in out), out, {}, (), one_seed=True)
+
+    # Rows of one seed beside others of several stay out.
+    compared = [name for name in names if len(names) == 1 or analysis.compares(name)]
+    if len(compared) < len(names):
+        places = [names.index(name) for name in compared]
+        costs = rule.Costs(costs.seconds[places], costs.memory[places])
+        single = {name: (*out.get(name, ()), "one seed") for name in names if name not in compared}
+        own = advice_of(analysis, compared, costs, limits)
+        return replace(own, out=own.out | single)
 
     # The choice of the table, and the same choice in every draw.
     place = int(rule.chosen(point, margins, costs, limits)[0])
@@ -93,13 +110,11 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
     counts[NOBODY] = float((again < 0).mean())
     shares = {name: part for name, part in sorted(counts.items(), key=lambda pair: -pair[1]) if part > 0}
 
-    # Why the others are out, and what the chosen one is separated from.
-    out = _out(point, margins, costs, limits, names)
+    # What the chosen one is separated from.
     fit = sorted((name for name in names if name not in out), key=lambda name: -point.gain[0, names.index(name)])
     row = names[place] if place >= 0 else None
     apart = tuple(name for name in names if row and name != row and separated(analysis, row, name))
-    seeds = min(analysis.seeds.get(name, 0) for name in names)
-    return Advice(limits, row, tuple(name for name in fit if name != row), out, shares, apart, seeds)
+    return Advice(limits, row, tuple(name for name in fit if name != row), out, shares, apart)
 
 
 @dataclass(frozen=True)
@@ -114,21 +129,22 @@ class Choice:
     seconds: float | None
     memory: float | None
     taken: float
-    """Share of joint draws in which the rule takes it."""
+    """Share of joint draws in which the rule takes it; NaN with one seed."""
 
 
 def choices(summary: Summary) -> list[Choice]:
-    """The recipes that gain for sure, the highest gain first: what the page's fields choose from."""
+    """The recipes that gain for sure: what the page's fields choose from. The highest gain first, unless all have one seed."""
     gains = {row.name: summary.estimate("gain", row.name) for row in candidates(summary)}
     rows = [row for row in candidates(summary) if gains[row.name].value > _below(gains[row.name])]
-    rows.sort(key=lambda row: -gains[row.name].value)
-    shares = summary.computed(advise).shares
+    advice = summary.computed(advise)
+    if not advice.one_seed:
+        rows.sort(key=lambda row: -gains[row.name].value)
     found = []
     for row in rows:
         change, retention = summary.estimate("change", row.name), summary.estimate("retention", row.name)
         loss, kept = _below(change) - change.value, retention.value - _below(retention)
         seconds, memory = row.cost("ledger", "seconds"), _memory(row)
-        taken = shares.get(row.name, 0.0)
+        taken = advice.shares.get(row.name, 0.0) if advice.shares else np.nan
         found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
     return found
 
@@ -140,7 +156,7 @@ def _measured(value: float) -> float | None:
 def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(found.n >= FEWEST and (found.low > 0 or found.high < 0) for found in differences)
+    return any(found.n >= FEWEST and (found.sure_low > 0 or found.sure_high < 0) for found in differences)
 
 
 def _out(
@@ -179,8 +195,8 @@ def _margins(analysis: Analysis, names: Sequence[str]) -> rule.Margins:
 
 
 def _below(estimate: Estimate) -> float:
-    """How far an interval reaches below its number; without end where a handful of items is behind it."""
-    return estimate.value - estimate.low if estimate.n >= FEWEST else np.inf
+    """How far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
+    return estimate.value - estimate.sure_low if estimate.n >= FEWEST else np.inf
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -214,16 +230,9 @@ def describe(summary: Summary, row: str) -> str:
     gain, change, kept = (summary.estimate(name, row) for name in ("gain", "change", "retention"))
     parts = [f"gains {rough(gain, summary.gain_unit)}"]
     if change.known:
-        aside = f"keeps {rough(kept, '%')}" if kept.known else "in per cent it is not defined"
+        aside = f"keeps {rough(kept, '%')}" if summary.in_per_cent else summary.why_points
         parts.append(f"changes the general score by {rough(change, 'points')} ({aside})")
     return " and ".join(parts)
-
-
-def advice_sentence(summary: Summary, advice: Advice) -> str:
-    """What the rule chooses, with its numbers; where it chooses nothing, what comes nearest."""
-    if advice.row is None:
-        return f"No recipe {conditions(advice.limits)}.{_at_matched_gain(summary, advice)}"
-    return f"{advice.row} {describe(summary, advice.row)}."
 
 
 def sureness(advice: Advice) -> str:
@@ -233,29 +242,13 @@ def sureness(advice: Advice) -> str:
     own = advice.row or NOBODY
     others = [f"{name} in {share(part)}" for name, part in advice.shares.items() if name != own and part >= LEAST_SHARE]
     told = f"The rule takes {own} again in {share(advice.again)} of joint draws"
-    told += f" ({', '.join(others)})." if others else "."
-    if advice.seeds <= 1:
-        told += " One seed: the draws are over items only."
-    return told
+    return told + (f" ({', '.join(others)})." if others else ".")
 
 
 def out_sentence(advice: Advice) -> str:
     """Which recipes the rule does not consider, and why."""
     told = [f"{name} ({', '.join(why)})" for name, why in advice.out.items()]
     return f"Out: {', '.join(told)}." if told else ""
-
-
-def _at_matched_gain(summary: Summary, advice: Advice) -> str:
-    """The recipe that keeps most where all have gained the same: what a reader may look at when none keeps the limits."""
-    matched = summary.curves.matched
-    known = {name: found for name, found in matched.rows.items() if name in advice.out and found.known}
-    if not known:
-        return ""
-    best = max(known, key=lambda name: known[name].value)
-    return (
-        f" Where each has gained {points(matched.target)} {summary.gain_unit}, most is kept by {best}:"
-        f" {rough(known[best], '%')}; that is no choice of the rule."
-    )
 
 
 def track_advice(summary: Summary, advice: Advice) -> str:

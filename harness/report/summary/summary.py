@@ -10,19 +10,31 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from harness.plan.values import STANDARD
 from harness.report.summary.curves import Curves, read_curves
+from harness.report.summary.format import points
+from harness.report.summary.fronts import Way, leading, read_ways
 from harness.report.summary.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
+from harness.report.summary.rule import limits_in
 from harness.report.summary.stages import Stages, read_stages
-from harness.report.summary.trials import read_trials
+from harness.report.summary.trials import is_point, read_trials
 from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
+from harness.stats.tradeoffs import Terms
 from harness.store.comparisons import Comparison, among, read_texts
 from harness.store.runs import WITHOUT_MODEL, RunStore
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
 """Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
+
+
+READABLE = 20.0
+"""Points above chance of the base, mean over families, from which what is kept is shown in per cent.
+
+A guess: below it a point of general score is five per cent and more.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,10 @@ class Summary:
     """Estimates asked for before: large tables are asked the same many times."""
     made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
     """What `computed` has computed."""
+    ways: tuple[Way, ...] = ()
+    """Every way of reading methods at the same gain, the one to lead with first."""
+    points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """row, recipe, name: settings of tuned recipes that were scored on test items beside the selected one, a line each."""
 
     @property
     def base(self) -> str:
@@ -71,6 +87,11 @@ class Summary:
     def constant(self) -> str | None:
         """The row that always gives the commonest training answer, where there is one."""
         return constant_of(self.rows)
+
+    @cached_property
+    def matched(self) -> Way:
+        """The way by which the report reads what is kept at the same gain: the first that compares two curves."""
+        return leading(self.ways)
 
     @property
     def compared(self) -> list[Row]:
@@ -120,6 +141,19 @@ class Summary:
         bits = len(domain) > 0 and (domain["metric"] == "bits_per_byte").all()
         return "1/100 bit per byte" if bits else "points"
 
+    @property
+    def in_per_cent(self) -> bool:
+        """Return whether shares of the base's general ability are shown: of a small ability they scatter, points do not."""
+        return bool(self.analysis and self.analysis.ability >= READABLE)
+
+    @property
+    def why_points(self) -> str:
+        """Say why no share is shown."""
+        ability = self.analysis.ability if self.analysis else np.nan
+        if not np.isfinite(ability):
+            return "no family stands above chance, so there is no share of the base's ability"
+        return f"points only: the base is {points(ability)} points above chance, of which a share says little"
+
     def names(self, prefix: str) -> list[str]:
         """Last parts of the quantities that start so: `change:family:` -> families."""
         return sorted(q[len(prefix) :] for q in (self.analysis.point if self.analysis else {}) if q.startswith(prefix))
@@ -132,8 +166,7 @@ class Summary:
 
     @cached_property
     def references(self) -> list[str]:
-        plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
-        return [plain[name] for name in REFERENCES if name in plain]
+        return _references(self.rows)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
@@ -196,17 +229,38 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     tables = [_done(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
     base, everything = base_of(rows), tables[0]
     tables = [_without_calibration(table) for table in tables]
+    points = _points_of(comparison)
+    final = pd.concat([tables[0], _without_calibration(comparison.points)], ignore_index=True) if len(points) else tables[0]
     scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
-    analysis = analyse(tables[0], base, reps=reps, constant=constant_of(rows)) if scored else None
-    curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
-    trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
+    analysis = analyse(final, base, reps=reps, constant=constant_of(rows)) if scored else None
+
+    # every way of reading methods at the same gain
+    fewer = min(reps, 2000)
+    terms = Terms(limits_in(comparison.record).loss or STANDARD.loss or 0.0, tuple(_references(rows)))
+    curves = read_curves(tables[0], tables[1], tables[2], analysis, base, fewer, terms)
+    trials, tried = read_trials(comparison.trials, comparison.dev, base, fewer)
+    ways = read_ways(rows, analysis, points, (trials, tried), curves, terms)
+
     # rows that no model is behind have no stages
     trained = [row.name for row in rows if row.role not in WITHOUT_MODEL]
-    final = tables[0][tables[0]["row"].isin(trained)]
-    stages = read_stages(comparison.record, final, _done(comparison.stages, done), base, min(reps, 2000))
+    own = tables[0][tables[0]["row"].isin(trained)]
+    stages = read_stages(comparison.record, own, _done(comparison.stages, done), base, fewer)
     answers, probed = _done(comparison.quality, done), _done(comparison.probe, done)
     told = trials, stages, answers, probed, comparison.people or {}
-    return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told)
+    return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told, ways=ways, points=points)
+
+
+def _references(rows: list[Row]) -> list[str]:
+    """Names of the finished rows that others are compared with."""
+    named = {row.name.split("(")[0]: row.name for row in rows if row.role == "recipe" and row.done}
+    return [named[name] for name in REFERENCES if name in named]
+
+
+def _points_of(comparison: Comparison) -> pd.DataFrame:
+    """The settings of tuned recipes that were scored on test items: row, recipe, name."""
+    found = [entry for entry in comparison.trials if is_point(entry) and entry["status"] == "done"]
+    lines = [{"row": entry["row"], "recipe": entry["recipe"], "name": entry["trial"]} for entry in found]
+    return pd.DataFrame(lines, columns=["row", "recipe", "name"]).drop_duplicates(ignore_index=True)
 
 
 def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:

@@ -11,7 +11,6 @@ import numpy as np
 from harness.report.summary.format import duration, points, rough, visible
 from harness.report.summary.recommend import (
     Advice,
-    advice_sentence,
     advise,
     describe,
     limits_of,
@@ -23,9 +22,9 @@ from harness.report.summary.recommend import (
 )
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
+from harness.report.verdict.decision import Kind, decide, forgetting
 from harness.report.verdict.meters import other_meter
 from harness.stats.analysis import MARGIN
-from harness.stats.claims import does_not_forget
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,12 @@ class Verdict:
     row: str | None = None
     """The recipe chosen; None where there is none."""
     advice: Advice | None = None
+    decision: Kind = Kind.NONE
 
     @property
     def separated(self) -> bool:
         """Whether the choice stands apart from any other recipe."""
-        return self.advice is not None and self.advice.refusal is None and self.advice.seeds > 1
+        return self.advice is not None and bool(self.advice.apart)
 
 
 def verdict_of(summary: Summary) -> Verdict:
@@ -54,24 +54,17 @@ def verdict_of(summary: Summary) -> Verdict:
     rule = rule_sentence(limits)
     done = [row for row in summary.recipes if row.done]
     if not done:
-        return Verdict("No recipe ended: there is nothing to judge.", rule)
+        return Verdict("No recipe ended: there is nothing to judge.", rule, decision=Kind.TOO_LITTLE)
     if not any(summary.estimate("gain", row.name).known for row in done):
-        return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
+        sentence = "Gain could not be measured: the base has no scores in the domain."
+        return Verdict(sentence, rule, details=_failed(summary), decision=Kind.TOO_LITTLE)
     advice = summary.computed(advise)
-    if all("no gain for sure" in advice.out.get(row.name, ()) for row in done):
-        sentence = "No recipe gained measurably in the domain, so there is no price to compare."
-        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
     if not any(summary.estimate("retention", row.name).known for row in done):
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
-        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
-    sentence = advice_sentence(summary, advice)
-    if advice.row is not None and advice.seeds <= 1 and len(done) > 1:
-        sentence = f"One seed: the recipes are not compared. Of these trained models, over items only: {sentence}"
-    elif advice.row is not None and advice.refusal:
-        sentence = f"The evidence does not separate the recipes. Of equals, by the rule: {sentence}"
-        sentence += _resolution(summary, advice)
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice, decision=Kind.TOO_LITTLE)
+    decision = decide(summary, advice)
     details = _details(summary, advice)
-    return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
+    return Verdict(decision.sentence, rule, sureness(advice), details, advice.row, advice, decision.kind)
 
 
 def one_seed(summary: Summary, wanted: int = 3) -> str:
@@ -86,39 +79,35 @@ def one_seed(summary: Summary, wanted: int = 3) -> str:
     )
 
 
-def _resolution(summary: Summary, advice: Advice) -> str:
-    """What difference this evaluation could have shown."""
-    assert advice.row is not None
-    others = [*advice.others, *advice.out]
-    known = [summary.difference("change", advice.row, name) for name in others]
-    known = [found for found in known if np.isfinite(found.detectable)]
-    if not known:
-        return ""
-    coarse = max(known, key=lambda found: found.detectable)
-    return (
-        f" On general items a difference below {points(coarse.detectable)} points could not be relied on to show"
-        f" (n = {coarse.n:,})."
-    )
-
-
 def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
-    lines = [one_seed(summary)] if advice.seeds <= 1 and len(advice.others) + len(advice.out) > 0 else []
-    if advice.row is not None and advice.refusal:
+    lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
+    if advice.refusal:
         lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
     if advice.row is not None:
-        lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
+        change = summary.estimate("change", advice.row)
+        lines += [forgetting(advice.row, change, MARGIN), _worst(summary, advice.row), *_domains(summary, advice.row)]
         lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
     lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
     return tuple(line for line in lines if line)
 
 
-def _forgetting(summary: Summary, row: str) -> str:
-    change = summary.estimate("change", row)
-    if does_not_forget(change):
-        return f"{row} does not forget: less than {MARGIN:g} point of the general score is lost at worst."
-    if change.high < 0:
-        return f"{row} still forgets."
-    return f"Whether {row} forgets is open: “does not forget” needs the lower end above −{MARGIN:g}."
+def matched_sentence(summary: Summary) -> str:
+    """Say what is kept where methods have gained the same: by the one that keeps most, by its equals, by plain fine-tuning."""
+    way = summary.matched
+    able = {row.name: way.change(row.name) for row in summary.compared if way.change(row.name).known}
+    if len(able) < 2:
+        return ""
+    best = max(able, key=lambda row: able[row].value)
+    equals = []
+    for row in able:
+        apart = way.apart(row, best)
+        if row != best and not (apart and apart.change.high < 0):
+            equals.append(row)
+    told = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
+    told += f" its general score changes by {rough(able[best], 'points')}"
+    plain = next((row for row in summary.references if row in able and row != best), None)
+    told += f", that of {plain} by {rough(able[plain], 'points')}" if plain else ""
+    return told + (f"; not separated from it: {', '.join(equals)}." if equals else "; every other keeps less.")
 
 
 def _worst(summary: Summary, row: str) -> str:
@@ -158,6 +147,7 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
     """verdict.json: what the page says first, for cards, leaderboards and scripts."""
     record = {
         "row": verdict.row,
+        "decision": verdict.decision.value,
         "separated": verdict.separated,
         "refusal": verdict.advice.refusal if verdict.advice else verdict.sentence,
         "again": verdict.advice.again if verdict.advice and verdict.advice.shares else None,
