@@ -271,8 +271,8 @@ def page(gates, sweep, minutes):
 # Calibration
 
 What the instrument reads on a world whose truth is known, under protocol {PROTOCOL} (docs/protocol.md). Made by
-`make calibrate`, whose last call took {minutes:.0f} minutes (stored runs are not made again); domain and general scores on test items, losses in points of the
-chance-corrected score, intervals at 95 %.
+`make calibrate`, whose last call took {minutes:.0f} minutes (stored runs are not made again); domain and general scores
+on test items, losses in points of the chance-corrected score, intervals at 95 %.
 
 | gate | rule | measured | met |
 |---|---|---|---|
