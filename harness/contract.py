@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -33,6 +34,8 @@ class Example:
     """Which of the plan's domain files it comes from, from 1."""
     part: float = 1.0
     """Share of its record's targets that it holds: below 1 where SPLIT cut it."""
+    teacher: Example | None = None
+    """What the base reads in its place for `run.base_logits`: the same targets behind another prompt; None: the example."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -71,14 +74,31 @@ class Batch:
         return flags[self.rows]
 
 
-NEEDS = {
-    "general_data": "a pool of general examples to train on or calibrate with",
-    "base_logits": "the base's logits beside the trained model's (`run.base_logits`)",
-    "dev_scores": "scores on general dev items while it trains (`run.dev_scores`)",
-    "line": "a way back to the base's weights, or to points between (`finish` goes there)",
-    "stages": "more than one data file, trained on in turn",
-}
-"""What a method may ask for in `needs`, and what it means."""
+class Folding(ABC):
+    """How a layer that a method puts around a linear layer of the base amounts to a plain weight: that layer's `folding`."""
+
+    factors: tuple[nn.Parameter, ...]
+    """What the layer trains, in the order in which `__call__` takes it."""
+
+    @abstractmethod
+    def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """Return the effective weight where the base has `start`, both `(out, in)`; differentiable in the factors."""
+
+
+class Need(StrEnum):
+    """What a method may ask for in `needs`, by its name as a string or as a member."""
+
+    GENERAL_DATA = "general_data"
+    """A pool of general examples, to train on or to calibrate with. It sets the track."""
+    BASE_LOGITS = "base_logits"
+    """The base's logits beside the trained model's (`run.base_logits`)."""
+    DEV_SCORES = "dev_scores"
+    """Scores on general dev items while it trains (`run.dev_scores`)."""
+    LINE = "line"
+    """A way back to the base's weights, or to points between (`finish` goes there)."""
+    STAGES = "stages"
+    """More than one data file, trained on in turn."""
+
 
 T = TypeVar("T")
 Step = list[Example]
@@ -212,7 +232,7 @@ class Method:
     renorm: bool = True
     """Whether token weights are divided by their sum; else by the number of tokens whose weighted loss is not 0."""
     needs: frozenset[str] = frozenset()
-    """Names of `NEEDS`. General data sets the track."""
+    """Names of `Need`. General data sets the track."""
     base_source: str = "domain"
     """The source of the rows on which it asks for `run.base_logits`: a step is priced before it is made."""
     unsharded: ClassVar[str] = ""
@@ -289,6 +309,12 @@ class Method:
         """STAGE: a later stage begins (`run.stage` is 2 or more); `model` is an unwrapped copy of what is trained so far.
 
         What is measured on it is charged to the stage that begins.
+        """
+
+    def observe_loss(self, loss: float) -> None:
+        """LOSS, each: the step's mean token loss (nats, unweighted), once its gradients are taken and before its rate is asked.
+
+        What is kept of it belongs into `state`.
         """
 
     def rate(self, fraction: float) -> float:

@@ -88,6 +88,7 @@ SYSTEMS = ("system", "system_prompt", "system_message")
 HISTORIES = ("history", "conversation_history", "chat_history")
 CHOICES = ("choices", "options")
 ANSWERS = ("answer", "answer_idx", "answer_index", "answerKey", "answer_key")
+ACCEPTED = "answers"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 SUPERVISED = ("weight", "train", "training", "trainable", "supervised", "loss", "loss_weight", "loss_mask")
 PREFERENCES = (
@@ -127,6 +128,11 @@ TABLE = (
         ANSWERS,
         "the answer; beside options a letter (`B`, `(B)`, `B.`), an index from 0, a key or an option's text; two that disagree"
         " are refused",
+    ),
+    Field(
+        R,
+        (ACCEPTED,),
+        'the accepted answers, as SQuAD has them: a list of texts or {"text": [...]}; a record that is trained has one',
     ),
     Field(R, SYSTEMS, "the record's system prompt"),
     Field(R, HISTORIES, "earlier turns, [[question, answer], ...] or a list of messages; their answers are trained too"),
@@ -203,6 +209,7 @@ TABLE = (
     Field(I, ("type",), "how the item is scored (docs/suites.md)"),
     Field(I, ("tolerance", "unit"), "of numeric answers"),
     Field(I, ("rewrites",), "the question in other words"),
+    Field(I, ("fill",), "of long prompts: tokens of the sidecar's filler text before the question, and facts that stand in it"),
     Field(I, ("chance",), "the score of a guess, from 0 to below 1"),
     Field(I, ("solution",), "how the answer is found: given in few-shot examples"),
     Field(I, RULES, "rules that the output must keep"),

@@ -28,6 +28,7 @@ from harness.setup.specs import RunSpec, rate_of, spec_of
 from harness.stats.analysis import analyse
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
+from harness.vocabulary import EvalKind, Role, Status
 
 RATE = 10.0
 """The learning rate is searched from a tenth of its default to ten times it."""
@@ -95,7 +96,7 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
             values = {axis: axis.at(share) for axis, share in zip(axes, point, strict=True)}
             text = with_settings(recipe.text, {(axis.method, axis.setting): value for axis, value in values.items()})
             name = f"{recipe.row} trial {number}"
-            spec = spec_of(material, name, "recipe", parse_recipe(text), SEED, allowed, ("dev",))
+            spec = spec_of(material, name, Role.RECIPE, parse_recipe(text), SEED, allowed, (EvalKind.DEV,))
             trials.append(Trial(recipe.row, values, spec))
     return trials
 
@@ -108,7 +109,7 @@ def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
 
 
 def base_on_dev(material: Material) -> RunSpec:
-    return spec_of(material, "base", "base", PLAIN, 0, 0.0, ("dev",))
+    return spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0, (EvalKind.DEV,))
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
         for place, trial in enumerate(own):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
-            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {"dev": dev_key}, "selected": place == best}
+            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": place == best}
             entry |= {"plain": is_plain(trial)}
             record.append(entry)
     return Tuning(chosen, record, notes, tuple(others))
@@ -164,7 +165,7 @@ def point_specs(material: Material, allowed: float, points: Sequence[tuple[str, 
     specs = []
     for row, text in points:
         for seed in range(material.plan.seeds):
-            spec = spec_of(material, f"{row}: {text}", "recipe", parse_recipe(text), seed, allowed, ("final",))
+            spec = spec_of(material, f"{row}: {text}", Role.RECIPE, parse_recipe(text), seed, allowed, (EvalKind.FINAL,))
             specs.append((row, spec))
     return specs
 
@@ -172,7 +173,7 @@ def point_specs(material: Material, allowed: float, points: Sequence[tuple[str, 
 def point_entry(row: str, spec: RunSpec, final_key: str) -> dict[str, Any]:
     """Return the entry of a point as comparison.json keeps it, among the trials."""
     entry = {"row": row, "trial": spec.row, "recipe": spec.recipe, "track": spec.track, "seed": spec.seed, "key": spec.key}
-    return entry | {"evals": {"final": final_key}, "selected": False}
+    return entry | {"evals": {EvalKind.FINAL: final_key}, "selected": False}
 
 
 def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> list[RunSpec]:
@@ -183,7 +184,7 @@ def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> 
             for number in range(2, material.plan.tune_points + 1):
                 text = f"{recipe.row} point {number}"
                 seeds = range(material.plan.seeds or 1)
-                specs += [spec_of(material, text, "recipe", recipe, seed, allowed, ("final",)) for seed in seeds]
+                specs += [spec_of(material, text, Role.RECIPE, recipe, seed, allowed, (EvalKind.FINAL,)) for seed in seeds]
     return specs
 
 
@@ -192,7 +193,7 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
     frames = []
     for row, key in keys.items():
         folder = store.run(key)
-        scores = folder.scores("dev", dev_key) if folder.status == "done" else None
+        scores = folder.scores(EvalKind.DEV, dev_key) if folder.status == Status.DONE else None
         if scores is not None:
             frames.append(scores.assign(row=row, seed=0))
     return pd.concat(frames, ignore_index=True)

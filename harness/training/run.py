@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, overrides
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.adapters import Silenced, Wrapped, wrap
@@ -175,7 +175,8 @@ class TrainingRun(Run):
         name = f"base_logits {source}"
         if name not in batch.cache:
             rows = [example for example in batch.examples if example.source == source]
-            part = batch if len(rows) == len(batch.examples) else self._collate(rows)
+            read = [example.teacher or example for example in rows]
+            part = batch if read == list(batch.examples) else self._collate(read)
             with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
                 batch.cache[name] = nll(base, part)[1]
         return batch.cache[name]
@@ -271,13 +272,13 @@ class TrainingRun(Run):
 
         The teacher's forwards are included.
         """
-        sources = {method.base_source for method in self.methods if "base_logits" in method.needs}
+        sources = {method.base_source for method in self.methods if Need.BASE_LOGITS in method.needs}
         flops = 0.0
         tokens = sum(map(len, step))
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self._shape(group))
             for source in sources:
-                rows = [example for example in group if example.source == source]
+                rows = [example.teacher or example for example in group if example.source == source]
                 if rows:
                     flops += self.price("full", False).of(self._shape(rows))
                     tokens += sum(map(len, rows))

@@ -20,6 +20,7 @@ from harness.report.summary.rows import Row
 from harness.stats.analysis import Analysis
 from harness.stats.estimate import Estimate
 from harness.stats.tradeoffs import Curve, Matched, Terms, Tradeoff, matched
+from harness.vocabulary import Role
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_ways(
 
     `points`: settings that were scored beside the selected ones (row, name); `terms`: its references are rows.
     """
-    recipes = [row for row in rows if row.role == "recipe" and row.done]
+    recipes = [row for row in rows if row.role == Role.RECIPE and row.done]
     method = {row.name: method_of(row.recipe) for row in recipes}
 
     # a method's settings on test items: its rows, and the points of their tuning

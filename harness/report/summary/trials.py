@@ -11,6 +11,7 @@ import pandas as pd
 from harness.plan.tuning_rule import TuningRule, expected_best, preferred, reference_of
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.estimate import Estimate
+from harness.vocabulary import EvalKind
 
 QUANTITIES = ("gain", "change")
 COLUMNS = ["row", "trial", "recipe", "plain", "selected", "status"]
@@ -43,7 +44,7 @@ def read_trials(
 
 def is_point(entry: dict[str, Any]) -> bool:
     """Return whether an entry of a record's trials is a setting that was scored on test items, not a trial."""
-    return "final" in (entry.get("evals") or {})
+    return EvalKind.FINAL in (entry.get("evals") or {})
 
 
 def by_trials(trials: pd.DataFrame, rule: TuningRule | None = None) -> list[dict[str, Any]]:

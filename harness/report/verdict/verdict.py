@@ -1,4 +1,4 @@
-"""The verdict: what the one rule chooses, said only as firmly as the evidence allows."""
+"""The verdict: what the rule chooses, worded only as firmly as the evidence allows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.report.summary.recommend import (
     describe,
     limits_of,
     out_sentence,
-    rule_sentence,
     separated,
     sureness,
     track_advice,
 )
+from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
 from harness.report.verdict.decision import Kind, decide, forgetting
@@ -40,7 +40,7 @@ class Verdict:
     row: str | None = None
     """The recipe chosen; None where there is none."""
     advice: Advice | None = None
-    decision: Kind = Kind.NONE
+    decision: Kind = Kind.TOO_LITTLE
 
     @property
     def separated(self) -> bool:
@@ -49,52 +49,74 @@ class Verdict:
 
 
 def verdict_of(summary: Summary) -> Verdict:
-    """The verdict of a comparison."""
-    limits = limits_of(summary)
-    rule = rule_sentence(limits)
+    """Return the verdict of a comparison."""
+    rule = rule_sentence(limits_of(summary))
+
+    # What cannot be judged at all: nothing ended, or nothing was scored.
     done = [row for row in summary.recipes if row.done]
     if not done:
-        return Verdict("No recipe ended: there is nothing to judge.", rule, decision=Kind.TOO_LITTLE)
+        return Verdict("No recipe ended: there is nothing to judge.", rule)
     if not any(summary.estimate("gain", row.name).known for row in done):
-        sentence = "Gain could not be measured: the base has no scores in the domain."
-        return Verdict(sentence, rule, details=_failed(summary), decision=Kind.TOO_LITTLE)
+        return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
     advice = summary.computed(advise)
     if not any(summary.estimate("retention", row.name).known for row in done):
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
-        return Verdict(sentence, rule, details=_failed(summary), advice=advice, decision=Kind.TOO_LITTLE)
+        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
+
     decision = decide(summary, advice)
-    details = _details(summary, advice)
-    return Verdict(decision.sentence, rule, sureness(advice), details, advice.row, advice, decision.kind)
+    return Verdict(
+        sentence=decision.sentence,
+        rule=rule,
+        sureness=sureness(advice),
+        details=_details(summary, advice),
+        row=advice.row,
+        advice=advice,
+        decision=decision.kind,
+    )
 
 
 def one_seed(summary: Summary, wanted: int = 3) -> str:
-    """Why recipes of one seed are not compared, and what more seeds would cost."""
+    """Return why recipes of one seed are not compared, and what more seeds would cost."""
     done = [row for row in summary.recipes if row.done]
-    runs = [max(0, wanted - len(row.seeds)) for row in done]
-    seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
+    runs = 0
+    seconds = 0.0
+    for row in done:
+        lacking = max(0, wanted - len(row.seeds))
+        runs += lacking
+        seconds += lacking * row.cost("ledger", "seconds")
     price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
     return (
         "Another training of one recipe may differ by more than two recipes do here, and the intervals are over items only."
-        f" SEEDS={wanted} would add {sum(runs):,} runs{price}."
+        f" SEEDS={wanted} would add {runs:,} runs{price}."
     )
 
 
 def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
+    """Return the sentences below the verdict, those that say nothing left out."""
     lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
     if advice.refusal:
         lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
     if advice.row is not None:
-        change = summary.estimate("change", advice.row)
-        lines += [forgetting(advice.row, change, MARGIN), _worst(summary, advice.row), *_domains(summary, advice.row)]
-        lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
-    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
+        lines.append(forgetting(advice.row, summary.estimate("change", advice.row), MARGIN))
+        lines.append(_worst(summary, advice.row))
+        lines += _domains(summary, advice.row)
+        lines.append(_against_plain(summary, advice.row))
+        lines.append(_alike(summary, advice))
+        lines.append(track_advice(summary, advice))
+    lines.append(out_sentence(advice))
+    lines.append(other_meter(summary).sentence)
+    lines += _failed(summary)
     return tuple(line for line in lines if line)
 
 
 def matched_sentence(summary: Summary) -> str:
-    """Say what is kept where methods have gained the same: by the one that keeps most, by its equals, by plain fine-tuning."""
+    """Return what is kept where methods have gained the same: by the one that keeps most, its equals, plain fine-tuning."""
     way = summary.matched
-    able = {row.name: way.change(row.name) for row in summary.compared if way.change(row.name).known}
+    able = {}
+    for row in summary.compared:
+        change = way.change(row.name)
+        if change.known:
+            able[row.name] = change
     if len(able) < 2:
         return ""
     best = max(able, key=lambda row: able[row].value)
@@ -103,11 +125,12 @@ def matched_sentence(summary: Summary) -> str:
         apart = way.apart(row, best)
         if row != best and not (apart and apart.change.high < 0):
             equals.append(row)
-    told = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
-    told += f" its general score changes by {rough(able[best], 'points')}"
+    sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
+    sentence += f" its general score changes by {rough(able[best], 'points')}"
     plain = next((row for row in summary.references if row in able and row != best), None)
-    told += f", that of {plain} by {rough(able[plain], 'points')}" if plain else ""
-    return told + (f"; not separated from it: {', '.join(equals)}." if equals else "; every other keeps less.")
+    if plain is not None:
+        sentence += f", that of {plain} by {rough(able[plain], 'points')}"
+    return sentence + (f"; not separated from it: {', '.join(equals)}." if equals else "; every other keeps less.")
 
 
 def _worst(summary: Summary, row: str) -> str:
@@ -118,14 +141,14 @@ def _worst(summary: Summary, row: str) -> str:
 
 
 def _domains(summary: Summary, row: str) -> list[str]:
-    """The gain in each domain of a sequence: their mean may hide that one was lost again."""
+    """Return the gain in each domain of a sequence: their mean may hide that one was lost again."""
     gains = summary.stages.gains(row) if summary.stages else {}
-    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
-    return [f"Gain in each domain of the sequence: {', '.join(told)}."] if told else []
+    parts = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
+    return [f"Gain in each domain of the sequence: {', '.join(parts)}."] if parts else []
 
 
 def _against_plain(summary: Summary, row: str) -> str:
-    """Plain fine-tuning beside it: what the choice costs in gain and saves in forgetting."""
+    """Return the numbers of plain fine-tuning: what the choice costs in gain and saves in forgetting."""
     plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
     if plain is None:
         return ""
@@ -139,12 +162,12 @@ def _alike(summary: Summary, advice: Advice) -> str:
 
 
 def _failed(summary: Summary) -> tuple[str, ...]:
-    bad = [row.name for row in summary.recipes if not row.done]
-    return (f"Without numbers, see what failed: {', '.join(map(visible, bad))}.",) if bad else ()
+    names = [visible(row.name) for row in summary.recipes if not row.done]
+    return (f"Without numbers, see what failed: {', '.join(names)}.",) if names else ()
 
 
 def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
-    """verdict.json: what the page says first, for cards, leaderboards and scripts."""
+    """Return the text of verdict.json: what the page says first, for cards, leaderboards and scripts."""
     record = {
         "row": verdict.row,
         "decision": verdict.decision.value,
@@ -161,7 +184,8 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
 
 
 def verdict_markdown(verdict: Verdict, cautions: Sequence[Caution]) -> str:
-    """The same under the table of table.md."""
+    """Return the same as Markdown, for the end of table.md."""
     lines = [verdict.sentence, verdict.sureness, verdict.rule, "Before believing it:"]
-    told = "\n\n".join(visible(line, None) for line in lines if line)
-    return f"\n{told}\n\n" + "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)
+    paragraphs = "\n\n".join(visible(line, None) for line in lines if line)
+    warnings = "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)
+    return f"\n{paragraphs}\n\n{warnings}"
