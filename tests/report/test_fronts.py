@@ -93,6 +93,17 @@ def test_without_tuning_curves_over_the_budget_are_read(report):
     assert cells["low_lr"] == "gains less" and cells["base"] == "—" and "[" in cells["mix"]
 
 
+def test_where_no_curve_was_scored_the_assumption_is_said(summary_of):
+    """`final_only`: loss is taken to grow as gain does, from the base to the final scores."""
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix", "low_lr")}, items=1.0)
+    way = summary.matched
+    assert way.name == "chord" and "no curve was scored" in way.said and way.said in " ".join(shown(summary).split())
+    for row in ("sft", "mix"):
+        gain, change = (summary.estimate(name, row).value for name in ("gain", "change"))
+        assert way.change(row).value == pytest.approx(change * way.matched.target / gain)
+    assert not way.change("low_lr").known
+
+
 def test_settings_of_a_method_are_one_curve(summary_of):
     rows = {"base": ROWS["base"]}
     for name, share in (("sft(lr=1e-4)", 0.2), ("sft(lr=1e-3)", 0.5), ("lora(r=4)", 0.2), ("lora(r=8)", 0.45)):

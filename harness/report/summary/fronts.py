@@ -28,7 +28,7 @@ class Way:
     """One way of reading curves at the same gain."""
 
     name: str
-    """`settings`, `budget`, `trials` or `line`."""
+    """One of `SAID`."""
     said: str
     """Along what the curves lead, and on which items."""
     matched: Matched = field(default_factory=Matched)
@@ -60,8 +60,11 @@ SAID = {
     "budget": "along its curve over the budget, a sub-sample of the test items",
     "trials": "over all its trials, dev items and one seed: the best of many looks better than it is",
     "line": "on the line from the base to the tuned model, dev items",
+    "chord": "on a straight line from the base to the final scores: no curve was scored, so loss is taken to grow as gain does",
 }
 """Ways of reading curves, the first that two curves have is the one that a report leads with."""
+MOST_CHORDS = 100
+"""Rows that are read on straight lines at most: of more this would take long, and no page shows them."""
 
 
 def method_of(recipe: str) -> str:
@@ -105,7 +108,16 @@ def read_ways(
         "budget": Way("budget", SAID["budget"], curves.matched, _by_row(curves.budget)),
         "line": Way("line", SAID["line"], curves.matched_path, _by_row(curves.path)),
     }
-    return tuple(ways[name] for name in SAID)
+    if not leading(list(ways.values())).name:
+        ways["chord"] = Way("chord", SAID["chord"], *_chords(analysis, recipes, terms))
+    return tuple(ways[name] for name in SAID if name in ways)
+
+
+def _chords(analysis: Analysis | None, recipes: Sequence[Row], terms: Terms) -> tuple[Matched, dict[str, pd.DataFrame]]:
+    """Return rows read on straight lines from the base to their final scores, and these lines."""
+    if analysis is None or len(recipes) > MOST_CHORDS:
+        return Matched(), {}
+    return _read_curves(analysis, [Curve(row.name, (analysis.rows[0], row.name)) for row in recipes], terms)
 
 
 def _fronts(
@@ -119,6 +131,13 @@ def _fronts(
         front = front_of(analysis, rows)
         if len(rows) > 1 and front:
             curves.append(Curve(method, (analysis.rows[0], *front)))
+    return _read_curves(analysis, curves, terms)
+
+
+def _read_curves(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> tuple[Matched, dict[str, pd.DataFrame]]:
+    """Return curves read at the same gain, and gain and change of their points."""
+    if not {"gain", "change"} <= set(analysis.point):
+        return Matched(), {}
     shown = {}
     for curve in curves:
         places = [analysis.rows.index(name) for name in curve.points]

@@ -47,6 +47,8 @@ def show(summary: Summary, console: Console | None = None) -> None:
             console.print(Text(visible(line), style="dim"))
     if budget := budget_line(summary):
         console.print(Text(f"{budget[0].upper()}{budget[1:]}."))
+    if head := matched_head(summary):
+        console.print(Text(f"{head}: where each has gained so much, {summary.matched.said}.", style="dim"))
     console.print(_table(summary, console.width))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
