@@ -23,7 +23,7 @@ FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix", "mix+lora")}
 
 def test_one_answer_to_one_question(summary_of):
     """Verdict, table and files name one model, and export gives it."""
-    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix+lora")}, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix+lora")}, seeds=(0, 1, 2), items=1.0)
     verdict = verdict_of(summary)
     record = json.loads(verdict_record(verdict, []))
     taken = full_table(summary).set_index("row")["chosen probability"]
@@ -54,7 +54,7 @@ def test_one_answer_to_one_question_is_none_with_one_seed(report):
 
 def test_a_row_of_one_seed_beside_rows_of_several_is_left_out(summary_of):
     """Rows that lead may have more seeds than others: those are compared, the others are not."""
-    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix", "mix+lora")}, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix", "mix+lora")}, seeds=(0, 1, 2), items=1.0)
     summary.analysis.seeds["mix"] = 1
     advice = advise(summary)
     assert (
@@ -67,12 +67,12 @@ def test_a_row_of_one_seed_beside_rows_of_several_is_left_out(summary_of):
 
 
 def test_what_the_verdict_chooses_among_several_seeds_is_exported(summary_of):
-    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix+lora")}, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix+lora")}, seeds=(0, 1, 2), items=1.0)
     assert winner(summary) == verdict_of(summary).row == advise(summary).row == "mix+lora" and verdict_of(summary).separated
 
 
 def test_shares_are_of_all_draws(summary_of):
-    advice = advise(summary_of(rows=FEW, seeds=(0, 1), items=1.0))
+    advice = advise(summary_of(rows=FEW, seeds=(0, 1, 2), items=1.0))
     assert sum(advice.shares.values()) == pytest.approx(1) and advice.again == advice.shares[advice.row] > 0.5
 
 
@@ -85,7 +85,7 @@ def test_an_unsure_choice_says_so(summary_of):
 
 
 def test_where_no_recipe_keeps_the_limits_none_is_chosen_and_export_refuses(summary_of):
-    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "lora")}, curves=True, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "lora")}, curves=True, seeds=(0, 1, 2), items=1.0)
     verdict = verdict_of(summary)
     assert verdict.row is None and verdict.sentence.startswith("No recipe gains for sure and loses at most 5 points")
     assert verdict.details[0].startswith("At the same gain, ") and ", lora keeps most:" in verdict.details[0]
@@ -129,7 +129,7 @@ def test_where_no_family_stands_above_chance_nothing_is_chosen(summary_of):
 
 
 def test_choices_of_the_page_are_sorted_and_whole(summary_of):
-    summary = summary_of(rows=FEW, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows=FEW, seeds=(0, 1, 2), items=1.0)
     found = choices(summary)
     gains = [summary.estimate("gain", choice.row.name).value for choice in found]
     assert len(found) == 4 and gains == sorted(gains, reverse=True) and found[0].seconds == 41
@@ -138,7 +138,7 @@ def test_choices_of_the_page_are_sorted_and_whole(summary_of):
 
 
 def test_limits_of_the_plan_are_used(summary_of):
-    summary = summary_of(rows=FEW, seeds=(0, 1), items=1.0)
+    summary = summary_of(rows=FEW, seeds=(0, 1, 2), items=1.0)
     assert limits_of(summary) == Limits(loss=5)
     summary.record["plan"]["require"] = "memory=1GB"
     assert limits_of(summary) == Limits(memory=1e9) and np.isfinite(full_table(summary)["chosen probability"]).any()

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     CLEAR = "clear winner"
     EQUAL = "no difference shown"
     TOO_LITTLE = "too little data"
+    ONLY = "the only recipe"
     NONE = "no recipe keeps the limits"
     ONE_SEED = "one seed"
 
@@ -57,9 +58,11 @@ def decide(summary: Summary, advice: Advice) -> Decision:
     equals = [name for name in rivals if name not in advice.apart]
     if equals:
         return _equals(summary, advice.row, equals, told)
+    if not judged:
+        return Decision(Kind.ONLY, f"The only recipe that is judged, {told}.")
     if advice.others:
         told += ". It is separated from every other recipe that keeps the limits"
-    elif judged:
+    else:
         told += f". No other recipe {conditions(advice.limits)}"
     return Decision(Kind.CLEAR, f"Take {told}.")
 
@@ -134,7 +137,8 @@ def _needed(estimate: Estimate, quantity: str, half: float, purpose: str) -> str
     """Say how many items are needed for an interval of this half width."""
     items = estimate.items_for(half)
     if math.isfinite(items):
-        return f"About {number(items, 2)} {GROUPS[quantity]} items would be needed {purpose}, not {estimate.n:,}."
+        told = f"About {float(f'{items:.2g}'):,.0f} {GROUPS[quantity]} items would be needed {purpose}, not {estimate.n:,}"
+        return f"{told}; with more SEEDS fewer would do." if estimate.seeds_half > half / 2 else f"{told}."
     return f"More items would not do {purpose}: the seeds differ too much, so more SEEDS are needed."
 
 
