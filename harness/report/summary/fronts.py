@@ -117,7 +117,8 @@ def _chords(analysis: Analysis | None, recipes: Sequence[Row], terms: Terms) -> 
     """Return rows read on straight lines from the base to their final scores, and these lines."""
     if analysis is None or len(recipes) > MOST_CHORDS:
         return Matched(), {}
-    return _read_curves(analysis, [Curve(row.name, (analysis.rows[0], row.name)) for row in recipes], terms)
+    scored = [row.name for row in recipes if row.name in analysis.rows]
+    return _read_curves(analysis, [Curve(name, (analysis.rows[0], name)) for name in scored], terms)
 
 
 def _fronts(

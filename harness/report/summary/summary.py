@@ -273,8 +273,9 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
 
     # Every number is one against the base: where it has no score, there is nothing to analyse.
     scored = final.loc[final["row"] == base, "score"].notna().any()
-    tuned = _without_calibration(comparison.points)
-    scores = pd.concat([final, tuned], ignore_index=True) if len(tuned) else final
+    scores = final
+    if len(comparison.points):
+        scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
     analysis = analyse(scores, base, reps=reps, constant=constant_of(rows)) if scored else None
     fewer = min(reps, 2000)
 

@@ -123,7 +123,7 @@ def matched_sentence(summary: Summary) -> str:
     equals = []
     for row in able:
         apart = way.apart(row, best)
-        if row != best and not (apart and apart.change.high < 0):
+        if way.of(row) is not way.of(best) and not (apart and apart.change.high < 0):
             equals.append(row)
     sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
     sentence += f" its general score changes by {rough(able[best], 'points')}"
