@@ -227,7 +227,7 @@ def depths(names: Sequence[str]) -> dict[str, float]:
 def divergence_from_base(logits: Tensor, batch: Batch, run: Run, reverse: bool = False) -> Tensor:
     """Return KL(p0 || p) in nats at each supervised token of the domain's rows, (S,), p0 the base's; 0 elsewhere.
 
-    `reverse`: KL(p || p0). Where an example has a teacher, p0 is what the base says after the teacher's prompt.
+    `reverse`: KL(p || p0). Where an example has something `shown`, p0 is what the base says after that.
     """
     ours = batch.from_source("domain")
     divergence = torch.zeros_like(logits[:, 0])

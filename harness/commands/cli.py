@@ -136,6 +136,14 @@ def _add_check(commands: Any) -> None:
 
 def _add_published(commands: Any) -> None:
     """What is done with finished comparisons."""
+    repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
+    repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
+    repair.add_argument(
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+    )
+    repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
@@ -302,6 +310,13 @@ def _check(options: dict[str, Any]) -> int:
     return check(**options)
 
 
+def _repair(options: dict[str, Any]) -> int:
+    from harness.repair.checkpoint import repair
+
+    print(repair(**options))
+    return 0
+
+
 def _export(options: dict[str, Any]) -> int:
     from harness.store.results import open_results
 
@@ -345,6 +360,7 @@ COMMANDS = {
     "compare": _compare,
     "data": _data,
     "export": _export,
+    "repair": _repair,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,

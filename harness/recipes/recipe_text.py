@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.bundled import TRAINERS
 from harness.errors import PlanError, faults_of
-from harness.text.bounds import Bound, bound_fault
+from harness.text.bounds import Bound, as_float, bound_fault
 
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""
@@ -177,7 +177,7 @@ def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settin
             continue
         wanted = settings[setting].types
         if wanted == (float,) and type(value) is int:
-            value = given[setting] = float(value)
+            value = given[setting] = as_float(value)
         if type(value) not in wanted:
             names = " or ".join(kind.__name__ for kind in wanted)
             faults.append(f"'{text}': {name}({setting}=...) takes {names}, not {value!r}")
