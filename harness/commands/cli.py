@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence, where argparse would print every option first."""
 
     def error(self, message: str) -> NoReturn:
+        # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         known = [option for action in self._options() for option in action.option_strings]
         near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
@@ -60,6 +61,8 @@ def _run(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     options.pop("print_completion")  # shtab's action has ended the process where it was asked for
+
+    # Libraries that print of their own would write over the progress.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -223,6 +226,8 @@ def _compare(options: dict[str, Any]) -> int:
 
     plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
     begun = time.time()
+
+    # Nothing is imported where everything has been made already: that takes seconds.
     if made := unchanged(plan):
         print(made.shown, end="")
         print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")

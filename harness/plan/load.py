@@ -38,6 +38,8 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
     given |= {key: value for key, value in options.items() if value is not None}
     fields = {f.name: f for f in dataclasses.fields(Plan)}
     faults = []
+
+    # A misspelt option must not be passed over: the run would be another one than was meant.
     for key in [key for key in given if key not in fields]:
         near = difflib.get_close_matches(key, fields, 1)
         faults.append(
@@ -87,6 +89,7 @@ def portable(plan: Plan) -> Plan:
 
 def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | None]:
     """Where a data file and its test file are: as given, else among the bundled ones."""
+    # A file of the user's wins over a bundled one of the same name.
     bundled = folder / source
     if Path(source).exists() or not bundled.is_file():
         return source, test
@@ -116,6 +119,8 @@ def resolve_places(plan: Plan) -> Plan:
     changes["data"] = ",".join(source for source, _ in found)
     if any(test for _, test in found):
         changes["test"] = ",".join(test or "" for _, test in found)
+
+    # The embedded base comes with its own pool; another model has none unless it is given.
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general

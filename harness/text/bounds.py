@@ -31,6 +31,7 @@ class Interval:
         return above and below
 
     def __str__(self) -> str:
+        # Said as a person would: an end at infinity is no end.
         if self.low == float("-inf"):
             return "any number" if self.high == float("inf") else f"{'at most' if self.high_closed else 'below'} {self.high:g}"
         if self.high == float("inf"):
@@ -70,6 +71,8 @@ def bound_fault(name: str, value: Any, bound: Bound) -> str:
             listed = ", ".join(bound[:-1])
             return f"{name} is {listed} or {bound[-1]}, not {value!r}" if listed else f"{name} is {bound[0]}, not {value!r}"
         return ""
+
+    # True and False are ints to Python, and no numbers to a user.
     if isinstance(value, int | float) and not isinstance(value, bool):
         interval = read_interval(bound)
         number = as_float(value)

@@ -34,7 +34,7 @@ from harness.training.protocol import Training, TrainingData, stage_ends, token_
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
-OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
+OpenDev = Callable[[], Callable[[nn.Module], float]]
 """Returns the function that scores a model on dev items; opening it loads tasks, and is free of charge."""
 
 
@@ -162,7 +162,7 @@ class TrainingRun(Run):
         end = last_answer(example)
         return self._speaker(1.0).prompt_with(example.tokens[:end], example.tokens[end:], words)
 
-    def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
+    def dev_scores(self, model: nn.Module | None = None) -> float | None:
         if self.open_dev is None:
             raise RuntimeError("this run was given no dev items")
         scores = self.open_dev()
