@@ -62,8 +62,7 @@ def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
 def _valid(schema: Any, output: str) -> bool:
     from jsonschema import validators
 
-    # An answer that wraps its JSON in one fenced block means that block; of several none is the
-    # answer.
+    # An answer that wraps its JSON in one fenced block means that block; of several none is the answer.
     fenced = _FENCE.findall(output)
     try:
         value = json.loads(fenced[0] if len(fenced) == 1 else output)

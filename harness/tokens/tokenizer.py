@@ -30,8 +30,7 @@ class Tokens:
         """`written`: a conversation as the chat template writes it; the added tokens in it are control tokens too."""
         self.tokenizer, self._written = tokenizer, written
 
-        # Control tokens: special ones, and those that the template writes; marks of thoughts are
-        # text.
+        # Control tokens: special ones, and those that the template writes; marks of thoughts are text.
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         self.control = {
