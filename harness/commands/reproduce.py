@@ -60,6 +60,8 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
     table = write_report(again, open_results(out).store).table.set_index("row")
+
+    # Rows that were not asked for are not held against anything.
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
     kept = [row for row in published.index if row in table.index or not rows]
     apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]
