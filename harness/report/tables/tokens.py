@@ -19,7 +19,7 @@ def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
     zones: list[Line] = []
     weights: list[Line] = []
     for row in summary.recipes:
-        steps = summary.logs(row.name)
+        steps = list(summary.logs(row.name))
         shares = _zone_shares([step["zones"] for step in steps if step.get("zones")])
         given = _weights([step["weights"] for step in steps if step.get("weights")])
         zones += [{"row": row.name} | line for line in shares]
