@@ -88,6 +88,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+CODE = "a file of a method or scorer that the record names and that may run here; may be given several times"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
     parser.add_argument("--version", action=_Version, help="print the versions of Lethe and of what its numbers depend on")
@@ -155,10 +158,12 @@ def _add_published(commands: Any) -> None:
     export.add_argument("--recipe", help="row of the table; default: the one the verdict is about")
     export.add_argument("--seed", type=int, default=0, help="which of its runs (default: 0)")
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
+    export.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     export.add_argument("--out", default="results", help="folder of results and of the run store")
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
     reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
+    reproduce.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
