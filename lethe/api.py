@@ -23,6 +23,8 @@ def compare(  # noqa: PLR0913
     rules: str | PathLike[str] | None = None,
     answer_format: str | PathLike[str] | None = None,
     mode: str | None = None,
+    template: str | None = None,
+    prompt_loss: bool | None = None,
     max_length: int | None = None,
     pack_length: int | None = None,
     model: str | PathLike[str] | None = None,
@@ -31,6 +33,8 @@ def compare(  # noqa: PLR0913
     meter: str | None = None,
     seeds: int | None = None,
     tune: int | None = None,
+    tune_rule: str | None = None,
+    tune_points: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
     micro_tokens: int | None = None,
@@ -85,6 +89,10 @@ def compare(  # noqa: PLR0913
             schema.
         mode: sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)
             (default: sft).
+        template: how a question is written in place of the model's chat template, as 'Question: {question}\nAnswer:';
+            the answer follows behind a blank and ends with the end token; default: the chat template.
+        prompt_loss: train on the tokens of the domain's prompts too, as some published comparisons do; default: on
+            answers only (default: False).
         max_length: longest training sequence in tokens; default: the model's, at most 2048.
         pack_length: tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt
             (longer texts are cut) and on a CPU where packing is exact, else padded.
@@ -96,6 +104,10 @@ def compare(  # noqa: PLR0913
         meter: what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU.
         seeds: runs of each recipe; default: 1 on a CPU, 3 on a GPU.
         tune: trials for each recipe over its own search space, selected on dev items; 0: untuned defaults (default: 0).
+        tune_rule: how a setting is selected: price (the highest gain of those that lose no more a point gained than
+            plain fine-tuning), price=POINTS, loss=POINTS (lost in all) or gain (default: price).
+        tune_points: settings of each tuned recipe that are scored on test items, the selected one included (default:
+            3).
         learning_rate: of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3.
         batch_size: examples an optimizer step (default: 32).
         micro_tokens: padded tokens a micro-batch, at most; default: 8192, or by gpu.

@@ -31,24 +31,27 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence, where argparse would print every option first."""
 
     def error(self, message: str) -> NoReturn:
+        # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        known = [option for action in self._options() for option in action.option_strings]
-        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        options: list[str] = []
+        for action in self._options():
+            options += action.option_strings
+        near = difflib.get_close_matches(unknown[1], options, 1) if unknown else []
         hint = f"did you mean {near[0]}?" if near else f"`{self.prog} --help` says what there is"
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:
         """The options of this command and of the commands below it."""
-        found = list(self._actions)
+        options = list(self._actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                found += [own for parser in action.choices.values() for own in parser._actions]
-        return found
+                for parser in action.choices.values():
+                    options += parser._actions
+        return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one `lethe` command; returns its exit code. Whatever goes wrong is said in a sentence
-    (harness/commands/faults.py)."""
+    """Run one `lethe` command and return its exit code; what goes wrong becomes a sentence (harness/commands/faults.py)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return handled(lambda: _run(arguments), misused=3 if arguments[:1] == ["check"] else 2)
@@ -60,6 +63,8 @@ def _run(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     options.pop("print_completion")  # shtab's action has ended the process where it was asked for
+
+    # Libraries that print of their own would write over the progress.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -81,6 +86,9 @@ class _Version(argparse.Action):
         for package, version in versions().items():
             print(f"{package} {version or 'not installed'}")
         parser.exit()
+
+
+CODE = "a file of a method or scorer that the record names and that may run here; may be given several times"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
+    verify = commands.add_parser("verify", help="read a whole store, and say what is no longer as it was written")
+    verify.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -134,16 +144,26 @@ def _add_check(commands: Any) -> None:
 
 def _add_published(commands: Any) -> None:
     """What is done with finished comparisons."""
+    repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
+    repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
+    repair.add_argument(
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+    )
+    repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
     export.add_argument("--recipe", help="row of the table; default: the one the verdict is about")
     export.add_argument("--seed", type=int, default=0, help="which of its runs (default: 0)")
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
+    export.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     export.add_argument("--out", default="results", help="folder of results and of the run store")
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
     reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
+    reproduce.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
@@ -213,6 +233,8 @@ def _compare(options: dict[str, Any]) -> int:
 
     plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
     begun = time.time()
+
+    # Nothing is imported where everything has been made already: that takes seconds.
     if made := unchanged(plan):
         print(made.shown, end="")
         print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
@@ -271,6 +293,16 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _verify(options: dict[str, Any]) -> int:
+    from harness.report.verify import verify
+    from harness.store.results import open_results
+
+    verified = verify(open_results(options["out"]))
+    for line in verified.lines():
+        print(line)
+    return 1 if verified.faults else 0
+
+
 def _annotate(options: dict[str, Any]) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
@@ -288,6 +320,13 @@ def _check(options: dict[str, Any]) -> int:
     from harness.commands.check import check
 
     return check(**options)
+
+
+def _repair(options: dict[str, Any]) -> int:
+    from harness.repair.checkpoint import repair
+
+    print(repair(**options))
+    return 0
 
 
 def _export(options: dict[str, Any]) -> int:
@@ -333,12 +372,14 @@ COMMANDS = {
     "compare": _compare,
     "data": _data,
     "export": _export,
+    "repair": _repair,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,
     "recipes": _recipes,
     "report": _report,
     "reproduce": _reproduce,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":

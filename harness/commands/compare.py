@@ -17,14 +17,15 @@ from harness.evaluation.backends import check_backend
 from harness.evaluation.evaluator import headline
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
+from harness.plan.tuning_rule import STANDARD_RULE
 from harness.recipes.catalogue import papers
-from harness.runs.tune import Tuning, select, trial_specs, trials_of
+from harness.runs.tune import Tuning, point_entry, point_specs, select, trial_specs, trials_of
 from harness.setup.constant_answers import constant_rows
 from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
-from harness.store.files import place, read_json, read_record, write_json
+from harness.store.files import place, read_json, read_record, write_json, write_record
 from harness.store.provenance import where
 from harness.store.question import Question, free_name, given_name
 from harness.store.results import open_results
@@ -73,6 +74,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     if note:
         said(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
+
+    # Runs are shared by all comparisons under one `out`: what the store has is not made again.
     results = open_results(plan.out)
     store = results.store
 
@@ -86,7 +89,9 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     run(trial_specs(material, trials))
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
-    run(specs)
+    points = point_specs(material, allowed, tuning.points)
+    run(list({spec.key: spec for spec in [*(spec for _, spec in points), *specs]}.values()))
+    tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     material, note = named(material, None)
@@ -98,7 +103,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     for sentence in kept.notes:
         said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
-    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
 
 
@@ -128,6 +133,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
     if plan.rules:
         read_rules(plan.rules)
     check_backend(plan.backend)
+
+    # Everything that can be refused is refused here, before anything trains.
     material = gather(plan)
     doing("reading the suites")
     tasks = load_tasks(material)
@@ -151,6 +158,8 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": material.training.question,
     }
+
+    # The measured pace is part of what names the runs, so it must not be measured anew.
     question |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
     kept = read_json(path) or question | {"seconds_a_flop": pace(material)}
@@ -164,6 +173,7 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
     So the first rows to end are those that all others are read against. Everybody expects the controls to read 0.
     """
+    # The base first: every number is one against it.
     order = {Role.BASE: 0, Role.RECIPE: 1}
     return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 
@@ -198,6 +208,7 @@ def question_of(material: Material) -> Question:
         "threads": plan.threads,
         "learning_rate": material.training.learning_rate,
         "tune": plan.tune,
+        "tune_rule": plan.tune_rule if plan.tune and plan.tune_rule != STANDARD_RULE else None,
     }
     return Question(fields)
 

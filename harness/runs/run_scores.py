@@ -10,7 +10,7 @@ import pandas as pd
 from harness.contract import Weights
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import read_weights, weights_hash
-from harness.models.placement import has_room, placed, release
+from harness.models.placement import has_room, placed
 from harness.runs.events import Evaluating, Events
 from harness.runs.probe import probe
 from harness.setup.evaluations import Evaluation
@@ -68,16 +68,11 @@ class Scoring:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score(EvalKind.CURVE, weights, fraction=fraction)
         self._append(EvalKind.CURVE, scores, fraction)
-        self._leave()
+        self.evaluation.release_base()
         return scores
 
-    def _leave(self) -> None:
-        """Give a device that is not the host back to the training; the base is copied there again for the next look."""
-        if self.evaluation.device != "cpu":
-            self.evaluation.__dict__.pop("base", None)
-            release()
-
     def _append(self, kind: EvalKind, scores: pd.DataFrame, fraction: float) -> None:
+        # A resumed run looks again at fractions it had passed: the later look counts.
         earlier = self.folder.scores(kind, self.evaluation.keys[kind])
         if earlier is not None:
             scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
@@ -88,6 +83,8 @@ class Scoring:
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
                 continue
+
+            # The last point of the curve is part of the final scores: it need not be asked twice.
             if kind == EvalKind.PATH:
                 final = self.folder.scores(EvalKind.FINAL, self.evaluation.keys[EvalKind.FINAL])
                 self._append(EvalKind.CURVE, self.evaluation.evaluator(EvalKind.CURVE).part_of(final), 1.0)
@@ -111,6 +108,7 @@ class Scoring:
 
         None at all where no line leads to the base.
         """
+        # Where the model does not begin as the base, no line leads there.
         if any(method.unlike_base for method in self.run.methods):
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
         if self.spec.role != Role.RECIPE:

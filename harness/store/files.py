@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import PlanError
+from harness.store.schema import SCHEMA_VERSION, key_of
 
+RECORD_HASH = "hash"
+"""The field of a comparison's record that has the hash of all others."""
+RUN_KEY = re.compile("[0-9a-f]{16}")
+"""What names a run; a path is none."""
+NO_KEY = "0" * 16
 LONGEST = 200
 """Characters of a path that are shown."""
 
@@ -48,17 +55,25 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+
+    # In the same folder, so that taking the name is one step of one file system.
+    temporary = beside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
+
+            # Without this, a power cut could leave the new name with nothing behind it.
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def beside(path: Path) -> Path:
+    """Return a hidden name beside a path that nobody has. What is made there has the rights that the umask gives."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
 
 
 def create(path: Path, data: str) -> bool:
@@ -77,7 +92,21 @@ def create(path: Path, data: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is refused (missing is null)."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, legible(value))
+
+
+def legible(value: Any) -> str:
+    """Return a value as the JSON that is stored."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def check_version(record: Any, path: Path) -> None:
+    """Raise PlanError where a record is of a form that this version does not know."""
+    version = record.get("schema_version", SCHEMA_VERSION) if isinstance(record, dict) else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise PlanError(
+            f"{path} has schema_version {version!r}, and this Lethe reads {SCHEMA_VERSION}: install the one that wrote it"
+        )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -101,6 +130,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / "comparison.json"
     cure = "remove the folder, or give another name"
     try:
+        # What is there is refused in words: nothing of it is ever overwritten.
         record = read_json(path)
     except ValueError:
         raise PlanError(f"{path} is not JSON, or was cut short; {cure}") from None
@@ -112,7 +142,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
         raise PlanError(f"{path} is not what `lethe compare` writes: it has no rows; {cure}")
+    check_version(record, path)
+    written = record.pop(RECORD_HASH, None)
+    if written not in (None, key_of(record)):
+        raise PlanError(f"{path} is not what was written: its hash differs; {cure}")
+    for entry in [*record["rows"], *(record.get("trials") or [])]:
+        if not isinstance(entry, dict) or not RUN_KEY.fullmatch(str(entry.get("key", NO_KEY))):
+            raise PlanError(f"{path} is not what `lethe compare` writes: a row names no run by its key; {cure}")
     return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write a comparison's record with its own hash."""
+    write_json(folder / "comparison.json", record | {RECORD_HASH: key_of(record)})
 
 
 def names(folder: Path) -> list[str]:
@@ -130,13 +172,18 @@ def names(folder: Path) -> list[str]:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+
+    # Hidden and beside the folder, so that it is on the same disk and nobody takes it for a result.
+    fresh = beside(folder)
+    fresh.mkdir()
     try:
         yield fresh
+
+        # A folder cannot replace one that is not empty: the old one moves aside first.
         old = None
         if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
-            folder.replace(old / "was")
+            old = beside(folder)
+            folder.replace(old)
         fresh.replace(folder)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)

@@ -25,7 +25,7 @@ LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", 
 
 def draw(summary: Summary) -> list[Plot]:
     """Every plot that the stored runs have data for."""
-    makers = (tradeoff, tuning, curves, heat_map, zones, weights, cost)
+    makers = (matched, tradeoff, tuning, curves, heat_map, zones, weights, cost)
     with style():
         made = [maker(summary) for maker in makers]
     return [plot for plot in made if plot is not None]
@@ -38,6 +38,43 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
         if row.done and row.role in (Role.BASE, Role.RECIPE) and gain.known and change.known:
             found[row.name] = (gain.value, change.value)
     return found
+
+
+def matched(summary: Summary) -> Plot | None:
+    """Each method as a curve of general change against gain, and below it the change where all have gained the same."""
+    way = summary.matched
+    rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
+    if not rows or len(rows) > NAMED:
+        return None
+    looks = marks([row.name for row in summary.recipes])
+    heights = [3.2, 0.5 + 0.26 * len(rows)]
+    drawn, (top, bottom) = figure(4.3, sum(heights) + 0.6, rows=2, gridspec_kw={"height_ratios": heights})
+    for name in rows:
+        curve = way.curves.get(way.curve_of.get(name, name))
+        if curve is not None:
+            top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name])
+    top.axvline(way.matched.target, color=INK, lw=0.9, ls=":")
+    bottom.axvline(0, color=RULE, lw=0.9)
+    top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
+    top.set_ylabel("general change, points")
+    told = []
+    for place, name in enumerate(rows):
+        found = way.change(name)
+        if found.known:
+            spread = [[found.value - found.low], [found.high - found.value]]
+            look = looks[name]
+            bottom.errorbar(
+                found.value, place, xerr=spread, fmt=look["marker"], color=look["color"], ms=6.5, elinewidth=1.1, mec=PAPER
+            )
+            told.append(f"{name} {points(found.value)} [{points(found.low)}, {points(found.high)}]")
+        else:
+            bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
+            told.append(f"{name} gains less")
+    bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
+    bottom.set_ylim(len(rows) - 0.5, -0.5)
+    bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
+    where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(told)}", drawn)
 
 
 def tradeoff(summary: Summary) -> Plot | None:
@@ -56,6 +93,8 @@ def tradeoff(summary: Summary) -> Plot | None:
             x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - change.low], [change.high - y]],
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
+
+    # Recipes with and without general data have fronts of their own: they are not to be compared.
     fronts: list[tuple[float, float]] = []
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
         front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
@@ -63,6 +102,8 @@ def tradeoff(summary: Summary) -> Plot | None:
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("change of the general score, points")
+
+    # More names than there is room for would hide the points.
     named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
     note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
@@ -77,7 +118,7 @@ def tradeoff(summary: Summary) -> Plot | None:
 
 def _kept(summary: Summary, row: str) -> str:
     kept = summary.estimate("retention", row)
-    return f"{points(kept.value)} %" if kept.known else "in per cent not defined"
+    return f"{points(kept.value)} %" if summary.in_per_cent and kept.known else "not shown in per cent"
 
 
 def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> None:
@@ -136,6 +177,8 @@ def curves(summary: Summary) -> Plot | None:
     bottom.set_xlabel("fraction of the budget spent")
     handles, labels = top.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
+
+    # A reader who cannot see the plot is told where each curve ends.
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
         f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
@@ -166,6 +209,8 @@ def heat_map(summary: Summary) -> Plot | None:
         return None
     drawn, (axes,) = figure(1.8 + 0.62 * len(grid.columns), 1.2 + 0.36 * len(grid))
     values = grid.to_numpy(float)
+
+    # At least five points, so that noise does not fill the whole scale of colours.
     top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
     axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
     few = len(grid.columns) <= NAMED
@@ -208,6 +253,7 @@ def cost(summary: Summary) -> Plot | None:
 
 def _share(row: Row, account: str) -> float:
     """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
+    # In the unit that binds; steps have no accounts, so there FLOPs are shown.
     meter = next((run["ledger"].get("meter") for run in row.finished if run.get("ledger")), None)
     unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
     whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)
