@@ -135,7 +135,11 @@ def load_collection(suite: Suite, folder: Path | None, group: str = "general") -
 
     tasks = []
     for entry, task, note in Collection(suite, folder).load():
-        told = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat", "area") if key in entry}
+        told = {
+            key: entry[key]
+            for key in ("family", "seen", "channel", "chance", "primary", "chat", "area", "fluency")
+            if key in entry
+        }
         made = wrap(task, group, told=told)
         tasks.append(replace(made, note=f"{note} {made.note}".strip()))
     return tasks
@@ -201,6 +205,7 @@ def wrap(task: Any, group: str = "general", family: str | None = None, told: Map
         items=len(task.eval_docs),
         note=f"{name} asks for sampled answers: they are decoded greedily here." if sampled else "",
         area=Area(said.get("area", Area.CAN)),
+        fluency=bool(said.get("fluency", False)),
     )
 
 
