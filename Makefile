@@ -72,6 +72,14 @@ phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their 
 calibrate: $(VENV)/ready  ## measure whether the instrument reads true on the phantom (at most an hour)
 	$(BIN)/python -m suites.phantom.calibrate
 
+REAL := examples/finance-smollm2
+real: $(VENV)/ready  ## the comparison on a real model, SmolLM2-135M-Instruct: about two hours on one core, and it goes on where it was
+ifeq ($(MODEL),)
+	$(BIN)/pip install -q -c constraints.txt gguf
+	$(BIN)/python $(REAL)/model.py build/smollm2-135m
+endif
+	@$(BIN)/lethe compare --plan $(REAL)/plan.toml $(FLAGS)
+
 claims: $(VENV)/ready-dev  ## measure what others claim of the methods: docs/claims.md (an hour; FILES=plan.toml adds real files)
 	$(BIN)/python -m tests.bench.claims $(if $(FILES),--files '$(FILES)')
 
@@ -94,4 +102,4 @@ $(VENV)/ready-docs: $(VENV)/ready
 	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' docs
 	@touch $@
 
-.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean docs-site
+.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate real claims clean docs-site

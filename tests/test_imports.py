@@ -25,6 +25,7 @@ FOLDERS = [
     "plan",
     "decoding",
     "training",
+    "repair",
     "tasks",
     "evaluation",
     "setup",

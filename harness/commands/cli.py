@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence, where argparse would print every option first."""
 
     def error(self, message: str) -> NoReturn:
+        # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         known = [option for action in self._options() for option in action.option_strings]
         near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
@@ -60,6 +61,8 @@ def _run(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     options.pop("print_completion")  # shtab's action has ended the process where it was asked for
+
+    # Libraries that print of their own would write over the progress.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -115,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
+    verify = commands.add_parser("verify", help="read a whole store, and say what is no longer as it was written")
+    verify.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -134,6 +139,14 @@ def _add_check(commands: Any) -> None:
 
 def _add_published(commands: Any) -> None:
     """What is done with finished comparisons."""
+    repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
+    repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
+    repair.add_argument(
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+    )
+    repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
@@ -147,7 +160,9 @@ def _add_published(commands: Any) -> None:
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
-    publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
+    publish.add_argument(
+        "--to", required=True, metavar="DIR", help="folder of the site, or hub:OWNER/NAME: a static Space on the hub"
+    )
     annotate = commands.add_parser("annotate", help="let people judge outputs, blind: write forms, read them back")
     actions = annotate.add_subparsers(dest="action", required=True, metavar="ACTION")
     forms = actions.add_parser("export", help="write an offline HTML form for each annotator")
@@ -211,6 +226,8 @@ def _compare(options: dict[str, Any]) -> int:
 
     plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
     begun = time.time()
+
+    # Nothing is imported where everything has been made already: that takes seconds.
     if made := unchanged(plan):
         print(made.shown, end="")
         print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
@@ -269,6 +286,16 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _verify(options: dict[str, Any]) -> int:
+    from harness.report.verify import verify
+    from harness.store.results import open_results
+
+    verified = verify(open_results(options["out"]))
+    for line in verified.lines():
+        print(line)
+    return 1 if verified.faults else 0
+
+
 def _annotate(options: dict[str, Any]) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
@@ -286,6 +313,13 @@ def _check(options: dict[str, Any]) -> int:
     from harness.commands.check import check
 
     return check(**options)
+
+
+def _repair(options: dict[str, Any]) -> int:
+    from harness.repair.checkpoint import repair
+
+    print(repair(**options))
+    return 0
 
 
 def _export(options: dict[str, Any]) -> int:
@@ -306,9 +340,14 @@ def _reproduce(options: dict[str, Any]) -> int:
 
 
 def _publish(options: dict[str, Any]) -> int:
+    from harness.report.hub import publish_to_hub, repository_of
     from harness.report.site import publish
 
-    print(f"site: {publish(options['folders'], options['to'])}")
+    repository = repository_of(options["to"])
+    if repository is not None:
+        print(f"site: {publish_to_hub(options['folders'], repository)}")
+    else:
+        print(f"site: {publish(options['folders'], Path(options['to']))}")
     return 0
 
 
@@ -326,12 +365,14 @@ COMMANDS = {
     "compare": _compare,
     "data": _data,
     "export": _export,
+    "repair": _repair,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,
     "recipes": _recipes,
     "report": _report,
     "reproduce": _reproduce,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":

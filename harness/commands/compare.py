@@ -24,7 +24,7 @@ from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contam
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
-from harness.store.files import place, read_json, read_record, write_json
+from harness.store.files import place, read_json, read_record, write_json, write_record
 from harness.store.provenance import where
 from harness.store.question import Question, free_name, given_name
 from harness.store.results import open_results
@@ -73,6 +73,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     if note:
         said(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
+
+    # Runs are shared by all comparisons under one `out`: what the store has is not made again.
     results = open_results(plan.out)
     store = results.store
 
@@ -98,7 +100,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     for sentence in kept.notes:
         said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
-    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
 
 
@@ -128,6 +130,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
     if plan.rules:
         read_rules(plan.rules)
     check_backend(plan.backend)
+
+    # Everything that can be refused is refused here, before anything trains.
     material = gather(plan)
     doing("reading the suites")
     tasks = load_tasks(material)
@@ -151,6 +155,8 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": material.training.question,
     }
+
+    # The measured pace is part of what names the runs, so it must not be measured anew.
     question |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
     kept = read_json(path) or question | {"seconds_a_flop": pace(material)}
@@ -164,6 +170,7 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
     So the first rows to end are those that all others are read against. Everybody expects the controls to read 0.
     """
+    # The base first: every number is one against it.
     order = {Role.BASE: 0, Role.RECIPE: 1}
     return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 

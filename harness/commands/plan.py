@@ -53,6 +53,8 @@ def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | Non
     if spec.role == Role.BASE:
         return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
     run = training_run(material, spec)
+
+    # The budget in FLOPs, whatever it is given in.
     if spec.meter == "flops":
         flops = spec.allowed
     elif spec.meter == "seconds":
@@ -61,6 +63,8 @@ def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | Non
         step = next(run.steps())
         price, tokens = run.step_price(step)
         flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
+
+    # Memory is needed for the longest example, packed or not.
     longest = max(map(len, material.training_data.domain))
     packed = spec.training.pack_length
     sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, packed or longest, bool(packed))
@@ -92,6 +96,8 @@ def print_cost(plan: Plan) -> None:
         price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
+
+    # Wall time: all work over the runs at once, but no less than the longest run.
     total = sum(cost.seconds + (cost.scoring or 0.0) for cost in costs)
     at_once = settings.workers
     if settings.ray:
@@ -109,6 +115,8 @@ def print_cost(plan: Plan) -> None:
 def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
     """The price of each run, and whether training and evaluation were timed here: where runs compute on this CPU."""
     plan = material.plan
+
+    # Where runs compute on this CPU they are timed; elsewhere the data sheet has to do.
     timed = plan.device == "cpu" and not plan.gpu and not plan.ray and plan.backend == "hf"
     if not timed:
         pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE

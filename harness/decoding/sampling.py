@@ -23,23 +23,38 @@ class Speaker:
     def __init__(self, model: Any, tokenizer: Any, *, longest: int, temperature: float, micro_tokens: int):
         """`longest`: the model's context; `micro_tokens`: of one forward pass."""
         template = ChatTemplate(tokenizer)
+        self.tokens = template.tokens
         self.model, self.longest, self.micro_tokens = model, longest, micro_tokens
         self.choose = sampled(temperature)
         self.stops = template.stops(model)
         self.start: int = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+
+        # What two questions have in common around their texts is the template.
         one, other = (template.encode_prompt((Turn("user", text),)) for text in ("x", "y"))
         self.asking = tuple(token for token in _common(one, other) if token != self.start)
         """What opens a question in the chat template, and what stands between it and its answer."""
         self.answering = _common(one[::-1], other[::-1])[::-1]
+
+    def prompt_with(self, prompt: Ids, answer: Ids, words: str) -> Ids:
+        """Return the prompt with words at the end of its question; `{answer}` in them is the answer's text."""
+        text = self.tokens.spell(words.replace("{answer}", self.tokens.decode(answer).strip()))
+        inserted = tuple(self.tokens.encode([text])[0])
+        closed = bool(self.answering) and prompt[-len(self.answering) :] == self.answering
+        place = len(prompt) - (len(self.answering) if closed else 0)
+        whole = (*prompt[:place], *inserted, *prompt[place:])
+        return whole[-(self.longest - self.longest // 2) :]  # the other half is for what is said next
 
     def texts(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
         """A text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.
 
         From BOS a model that knows conversations often asks something first, and stops there. Such a question is answered.
         """
+        # Half of the context is left to what comes before.
         limit = min(limit, self.longest // 2)
         begun = [tuple(prompt)[-(self.longest - limit) :] or (self.start,) for prompt in prompts]
         whole = self._continued(begun, [limit] * len(begun))
+
+        # From BOS alone the model may have asked a question: it is answered in turn.
         asked = [place for place, prompt in enumerate(prompts) if not prompt and self._is_question(whole[place], limit)]
         questions = [whole[place][:-1] + self.answering for place in asked]
         answers = self._continued(questions, [limit + 1 - len(question) for question in questions])

@@ -78,6 +78,8 @@ def faults_of_plan(plan: Plan) -> list[str]:
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
     if not plan.recipe_texts:
         faults.append("recipes is empty; name at least one, such as sft")
+
+    # Two rows of one name would be one line of the table.
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
     return faults
@@ -108,6 +110,7 @@ def out_faults(out: str) -> list[str]:
 
 def device_faults(plan: Plan) -> list[str]:
     """What is wrong with how runs are computed and spread over devices."""
+    # The bounds have said so; what follows computes with it.
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}

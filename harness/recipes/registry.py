@@ -27,6 +27,7 @@ from harness.recipes.recipe_text import (
 @cache
 def methods() -> dict[str, type[Method]]:
     """Every method that can be used, by name; one of another package that cannot is told by `broken_methods`."""
+    # A broken method of another package must not stop comparisons that do not name it.
     found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
     for point in installed_methods():
         if not faults_of(_installed, point):
@@ -56,6 +57,7 @@ def _bundled(name: str, path: Path) -> type[Method]:
     Files are found beside this package and loaded under names of their own, so that a `trainers` package of somebody else's,
     wherever it stands on the import path, is neither taken for ours nor hidden by ours.
     """
+    # Every class of the file but one is a helper.
     module = _load(path, f"lethe.trainers.{name}")
     wanted = name.replace("_", "")
     for title, value in vars(module).items():
@@ -98,6 +100,8 @@ def _load(path: Path, name: str) -> ModuleType:
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
+
+    # As Python's own import does: dataclasses and pickles look their module up by name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -119,6 +123,19 @@ def defaults_of(method: type[Method]) -> dict[str, Any]:
     return {name: setting.default for name, setting in settings_of(method).items()}
 
 
+WORDS_ALONE = {
+    "ff2ca69a6d6743aa": "52c6b9612a99c000",  # eaft
+    "ba1d94a8d52c873e": "c26eed656aeb1db6",  # low_lr
+    "b55dafc6a959d551": "7a8c51b92b90efd4",  # mix
+    "aabe419e3589a4e4": "2024666fccc6c202",  # ewc
+}
+"""Hash of a method's file of which only citations or explanations were mended -> the hash that its stored runs are kept under.
+
+What it computes is the same, so those runs answer the same question.
+"""
+
+
 @cache
 def _source_hash(method: type[Method]) -> str:
-    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
+    return WORDS_ALONE.get(found, found)

@@ -116,6 +116,7 @@ def gather(plan: Plan) -> Material:
     base = inputs.base
     settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
 
+    # The domain's examples carry the number of their stage; general ones belong to all.
     pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
@@ -183,6 +184,7 @@ def _read_inputs(plan: Plan) -> _Inputs:
             faults.extend(error.faults)
             return None
 
+    # Every part is read, however many of them have faults.
     budget = attempt(parse_budget, plan.budget)
     recipes = []
     for text in plan.recipe_texts:
@@ -240,6 +242,8 @@ def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Reco
     shipped = embedded()
     if settings.general == shipped.general:
         return records, read_records(shipped.general_dev)
+
+    # The dev items are chosen by a hash, so that they stay when records are added elsewhere.
     unique = {record.id: record for record in records}
     ordered = sorted(unique.values(), key=lambda record: record.id)
     dev = ordered[: min(200, len(ordered) // 10)]

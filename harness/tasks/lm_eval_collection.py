@@ -75,6 +75,8 @@ class Collection:
         self.entries: list[Row] = suite.settings["task"]
         self.seed = int(suite.settings.get("seed", 0))
         self.notes: list[str] = []
+
+        # Its checkers print when they are first imported.
         if any(entry.get("checked") for entry in self.entries):
             known()  # imported now, and quietly
         home = Path(tasks.__file__).parent
@@ -103,6 +105,7 @@ class Collection:
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
                     faults.append(self._failed(entry, error))
                     if _unreachable(error):
+                        # Without a network each further task would wait for its own timeout.
                         stack.enter_context(_offline())  # the others may stand in the cache; asking again takes a minute each
         raise_faults(faults or ([self._lacks(missing)] if missing and not found else []))
         if missing:
@@ -133,6 +136,8 @@ class Collection:
         else:
             leaves = self._local(self._parts(entry, names, self._rows(entry, file), file), overrides)
         steady()
+
+        # Of a task with checkers only the items whose checkers run here are asked.
         docs = gathered(leaves)
         if entry.get("checked"):
             docs = self._runnable(entry["name"], docs)
@@ -231,6 +236,8 @@ class Collection:
         """
         if len(names) == 1:
             return [(names[0], rows)]
+
+        # A row belongs to the parts that its `subject` names.
         subjects: dict[str, list[str]] = {}
         for name in names:
             subjects.setdefault(self._subject(name), []).append(name)
@@ -247,7 +254,7 @@ class Collection:
         return [(name, part) for one, part in own.items() for name in subjects[one]]
 
     @property
-    def _forms(self) -> dict[str, Callable[[Row], Row]]:
+    def _forms(self) -> dict[str, Callable[[Row], Row | None]]:
         path = self.suite.folder / self.suite.settings["adapt"]
         spec = importlib.util.spec_from_file_location("lethe_adapt", path)
         assert spec is not None and spec.loader is not None

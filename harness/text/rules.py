@@ -62,6 +62,8 @@ def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
 def _valid(schema: Any, output: str) -> bool:
     from jsonschema import validators
 
+    # An answer that wraps its JSON in one fenced block means that block; of several none is the
+    # answer.
     fenced = _FENCE.findall(output)
     try:
         value = json.loads(fenced[0] if len(fenced) == 1 else output)
@@ -71,6 +73,7 @@ def _valid(schema: Any, output: str) -> bool:
 
 
 def _inside(bounds: Mapping[str, Any], output: str) -> bool:
+    # Without `find`, every number of the output is bounded.
     found = [output]
     if "find" in bounds:
         matches = re.finditer(bounds["find"], output)
@@ -105,6 +108,8 @@ def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
     """Checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
     found = [_parse(rule, f"{where} {place}", place, faults) for place, rule in enumerate(rules, 1)]
+
+    # Names are columns of a table, so no two may be equal.
     names = [rule.name for rule in found]
     faults += [f"{where}: two rules are named '{name}'; rename one" for name in sorted(set(names)) if names.count(name) > 1]
     raise_faults(faults)
@@ -112,6 +117,7 @@ def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
 
 
 def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
+    # A rule with two checks would be broken without saying by which.
     given = [kind for kind in KINDS if isinstance(rule, dict) and kind in rule]
     if len(given) != 1:
         faults.append(f"{where}: has {' and '.join(given) or 'no check'}; give it one of {', '.join(KINDS)}")
@@ -119,6 +125,7 @@ def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
     faults += [f"{where}: there is no field '{name}'; use {', '.join(FIELDS)}" for name in rule if name not in FIELDS]
     kind, value = given[0], rule[given[0]]
     if kind in ("required", "forbidden"):
+        # One pattern may be written without a list.
         value = [value] if isinstance(value, str) else value
     faults += [f"{where}: {fault}" for fault in _faults(kind, value)]
     when = rule.get("when", "")
@@ -162,6 +169,7 @@ def _bad_patterns(patterns: Sequence[Any]) -> Iterator[str]:
 
 def read_format(text: str) -> dict[str, Any]:
     """{"schema": ...} from a file that ends in .json, else {"regex": ...}. Raises PlanError where it is neither."""
+    # No regular expression that anybody means ends in .json.
     if not text.endswith(".json"):
         try:
             re.compile(text)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, overrides
+from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, last_answer, overrides
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.adapters import Silenced, Wrapped, wrap
@@ -34,7 +34,7 @@ from harness.training.protocol import Training, TrainingData, stage_ends, token_
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
-OpenDev = Callable[[], Callable[[nn.Module], dict[str, float]]]
+OpenDev = Callable[[], Callable[[nn.Module], float]]
 """Returns the function that scores a model on dev items; opening it loads tasks, and is free of charge."""
 
 
@@ -65,6 +65,7 @@ class TrainingRun(Run):
         self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
         self._resting: frozenset[str] = frozenset()
         self._frozen: nn.Module | None = None
+        self._speakers: dict[float, Speaker] = {}
         self.model: Any = None
         self.engine = Alone()
         self.room = training.pack_length or training.micro_tokens
@@ -121,19 +122,47 @@ class TrainingRun(Run):
         return reading.loss if by == "loss" else -reading.similarity
 
     def generate(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
-        speaker = Speaker(
+        def speak() -> list[Example]:
+            speaker = self._speaker(temperature) if model is None else self._new_speaker(model, temperature)
+            training = speaker.model.training
+            speaker.model.eval()  # without dropout
+            try:
+                with self._metered("generation", speaker.model), self.rng(name):
+                    return speaker.texts(prompts, limit)
+            finally:
+                speaker.model.train(training)
+
+        if model is not None:
+            return speak()
+        # Rank 0 speaks for all.
+        return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
+
+    def _new_speaker(self, model: nn.Module, temperature: float) -> Speaker:
+        """Return what samples from this model."""
+        return Speaker(
             model,
             self.base.tokenizer,
             longest=self.base.max_length,
             temperature=temperature,
             micro_tokens=self.training.micro_tokens,
         )
-        with self._metered("generation", model), self.rng(name):
-            return speaker.texts(prompts, limit)
 
-    def dev_scores(self, model: nn.Module | None = None) -> dict[str, float] | None:
+    def _speaker(self, temperature: float) -> Speaker:
+        """Return what samples from the model in training; kept, as it reads the chat template, which is slow."""
+        if temperature not in self._speakers:
+            self._speakers[temperature] = self._new_speaker(self.model, temperature)
+        return self._speakers[temperature]
+
+    def affords_again(self, account: str) -> bool:
+        return self.ledger.affords_again(account)
+
+    def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
+        end = last_answer(example)
+        return self._speaker(1.0).prompt_with(example.tokens[:end], example.tokens[end:], words)
+
+    def dev_scores(self, model: nn.Module | None = None) -> float | None:
         if self.open_dev is None:
             raise RuntimeError("this run was given no dev items")
         scores = self.open_dev()
@@ -175,7 +204,7 @@ class TrainingRun(Run):
         name = f"base_logits {source}"
         if name not in batch.cache:
             rows = [example for example in batch.examples if example.source == source]
-            read = [example.teacher or example for example in rows]
+            read = [example.as_taught for example in rows]
             part = batch if read == list(batch.examples) else self._collate(read)
             with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
                 batch.cache[name] = nll(base, part)[1]
@@ -278,7 +307,7 @@ class TrainingRun(Run):
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self._shape(group))
             for source in sources:
-                rows = [example.teacher or example for example in group if example.source == source]
+                rows = [example.as_taught for example in group if example.source == source]
                 if rows:
                     flops += self.price("full", False).of(self._shape(rows))
                     tokens += sum(map(len, rows))

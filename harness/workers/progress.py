@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 
 from harness.doing import doing, said
 from harness.plan.settings import Settings
-from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
+from harness.runs.events import Ended, Evaluating, Event, Requeued, SetAside, Started, Stepped
 from harness.runs.pacing import Pacing, Timed, spoken_time
 from harness.setup.specs import RunSpec
 from harness.vocabulary import Role
@@ -32,6 +32,8 @@ class Progress:
         self.now: dict[str, str] = {}
         """What each run that is under way is doing."""
         self.last: dict[str, str] = {}
+
+        # Fixed widths: bars that jump cannot be read.
         columns = ("{task.description:24.24}", "{task.percentage:3.0f} %", "{task.fields[what]}")
         texts = [TextColumn(column) for column in columns]
         bars = (texts[0], BarColumn(20), *texts[1:], TimeElapsedColumn())
@@ -62,6 +64,8 @@ class Progress:
             self.last[spec.key] = what
         if isinstance(event, Requeued):
             self._print(f"{name}: {event.reason}; it is queued again, from its last checkpoint")
+        if isinstance(event, SetAside):
+            self._print(f"{name}: {event.reason}; it is set aside and made anew")
         if event.host:
             what = f"{what} on {event.host}"
         self.pacing.note(spec.key, event)
@@ -103,7 +107,7 @@ class Progress:
 def _words(event: Event) -> str:
     """Return what a run is doing, in a few words."""
     match event:
-        case Started():
+        case Started() | SetAside():
             return "starting"
         case Stepped():
             return f"{event.spent:4.0%} of budget, loss {event.loss:.3f}, {event.speed:,.0f} tokens/s"

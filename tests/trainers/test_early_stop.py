@@ -20,7 +20,7 @@ def stopping(base, folder, retention, recipe="early_stop", **options):
 
     def scores(_):
         spent.append(run.ledger.fraction)
-        return {"retention": next(given)}
+        return next(given)
 
     run.open_dev = lambda: scores
     weights, progress = trained(run, folder)

@@ -46,11 +46,21 @@ def test_eaft_weighs_by_the_entropy_of_the_top_twenty():
     assert weights("eaft", logits=half[:, :4]).item() == pytest.approx(math.log(2) / math.log(20))
 
 
-def test_talr_falls_with_the_loss_by_the_mean_loss_down_to_its_floor():
-    found = weights("talr", [0.0, 1.0, 2.0, 37.0], floor=0.01)
-    assert found.tolist() == pytest.approx([1, math.exp(-0.1), math.exp(-0.2), math.exp(-3.7)])
-    assert weights("talr", [0.0, 0.0, 0.0, 8.0], scale=0.5)[3].item() == pytest.approx(0.01)
+def test_talr_falls_with_the_loss_by_the_median_loss_down_to_its_floor():
+    found = weights("talr", [0.0, 1.0, 2.0, 4.0, 37.0], floor=0.01)
+    assert found.tolist() == pytest.approx([1, math.exp(-0.5), math.exp(-1), math.exp(-2), 0.01])
+    assert weights("talr", [1.0, 1.0, 8.0], scale=2.0)[2].item() == pytest.approx(math.exp(-4))
     assert weights("talr", [0.0, 0.0]).tolist() == [1, 1]
+
+
+def test_talr_by_the_mean_and_by_sequences():
+    found = weights("talr", [0.0, 1.0, 2.0, 37.0], tau="mean")
+    assert found.tolist() == pytest.approx([1, math.exp(-0.1), math.exp(-0.2), math.exp(-3.7)])
+    places = torch.tensor([1, 2, 5, 9])  # rows of 4 tokens: two targets in the first, one in each of two more
+    batch = Batch(torch.zeros(3, 4, dtype=torch.long), BATCH.mask, places, BATCH.labels, ())
+    talr = methods()["talr"](tau="sequences")
+    found = talr.token_weights(torch.tensor([1.0, 3.0, 1.0, 6.0]), torch.zeros(0), batch)  # means 2, 1 and 6
+    assert found.tolist() == pytest.approx([math.exp(-0.5), math.exp(-1.5), math.exp(-0.5), math.exp(-3)])
 
 
 def base_losses(run) -> dict[str, torch.Tensor]:

@@ -125,6 +125,8 @@ def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.Dat
 def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
     """The texts, and what is counted on each; measures over several texts go by row, seed and set."""
     table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
+
+    # Counts on each text; ratios are taken later, over all texts of a draw.
     texts, targets = table["output"].fillna(""), table["target"].fillna("")
     found = [slots(text, target) for text, target in zip(texts, targets, strict=True)]
     wanted = np.array([n for _, n in found])
@@ -141,6 +143,8 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
     table["leakage"] = np.where(general, leaks, np.nan)
     valid = [float(fits(form, text)) if form else math.nan for text in texts]
     table["format_valid"] = np.where(domain, valid, np.nan)
+
+    # Measures over several texts: within one row, seed and set.
     for name in ("self_repetition", "self_bleu"):
         table[name] = math.nan
     for _, part in table.groupby(["row", "seed", "task"]):
@@ -187,6 +191,8 @@ class _Set:
         if name == "length_ratio":
             value, draws_of_it = estimated(self._of("words", row), self._of("words", self.base), self.counts)
             return value, _difference(value, Estimate(1.0, n=value.n), draws_of_it - 1)
+
+        # A prompt counts where both rows have a value for it.
         own, reference = self._of(name, row), self._of(name, self.base)
         value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
         moved = own - reference
@@ -194,6 +200,7 @@ class _Set:
 
     def _of(self, name: str, row: str) -> np.ndarray:
         """(n,) a number of each prompt's answer, NaN where it has none."""
+        # What was measured with the model is stored; the rest is derived from the texts.
         table = self.derived.get(name)
         if table is None:
             table = self.means[name] if name in self.means.columns.get_level_values(0) else pd.DataFrame(index=self.items)
@@ -204,6 +211,8 @@ class _Set:
         own, reference = self._left_out(name, row), self._left_out(name, self.base)
         value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
         change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+
+        # Only texts of a certain length enter it: one of them has no spread.
         if name == "distinct2":
             counted = [int((self._of("long", one) > 0).sum()) for one in (row, self.base)]
             value = replace(value, n=counted[0]) if counted[0] > 1 else Estimate(value.value, n=counted[0])

@@ -39,6 +39,8 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     for kind in ("change", "retention"):
         for name, scope in SCOPES.items():
             line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
+    for area in summary.areas:
+        line |= _spread(f"change {area}", summary.estimate(f"change:area:{area}", row.name))
     change = summary.estimate("change", row.name)
     line["mde"] = change.detectable
     worst = summary.worst_family(row.name) if row.done else None
@@ -163,6 +165,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
     line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
+    for area in summary.areas:
+        line[f"{area.upper()} (points)"] = with_interval(summary.estimate(f"change:area:{area}", row.name))
     for name, scope in SCOPES.items():
         kept = summary.estimate(f"retention{scope}", row.name)
         line[f"retention{name} (%)"] = with_interval(kept) if kept.known or not change.known else "points only"
