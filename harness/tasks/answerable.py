@@ -12,9 +12,11 @@ SHOWN = 3
 
 def unanswerable(task: Drawn) -> list[str]:
     """What is wrong with a task's documents, a few of them named."""
-    found = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
-    told = [f"item {str(doc)[:120]} {fault}" for doc, fault in found[:SHOWN]]
-    return [*told, *([f"and {len(found) - SHOWN:,} more items like these"] if len(found) > SHOWN else [])]
+    faults = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
+    sentences = [f"item {str(doc)[:120]} {fault}" for doc, fault in faults[:SHOWN]]
+    if len(faults) > SHOWN:
+        sentences.append(f"and {len(faults) - SHOWN:,} more items like these")
+    return sentences
 
 
 def _fault(leaf: Any, doc: Any) -> str:
@@ -23,7 +25,7 @@ def _fault(leaf: Any, doc: Any) -> str:
         gold = leaf.doc_to_text(doc) if leaf.multiple_input else leaf.doc_to_target(doc)
         right = gold if isinstance(gold, list) else [gold]
         texts = all(isinstance(choice, str) for choice in choices)
-        if texts and right and all(_among(one, choices) for one in right):
+        if texts and right and all(_among(choice, choices) for choice in right):
             return ""
         return f"has the label {gold!r} and {len(choices)} choices; give each its right choice, from 0 to {len(choices) - 1}"
     target = leaf.doc_to_target(doc)
