@@ -15,6 +15,7 @@
     scorer = "file.py:function"    # local files only, and their generated answers are scored by a function of ours
     licence = "CC-BY-4.0"          # of the data, said in the report
     overrides = {}                 # of lm-eval's settings
+    optional = true                # what the hub does not give of it is left out, and said, and does not stop the plan
 
 `standard` takes the data from the hub (or its cache), `standard:FOLDER` from JSONL files: the same tasks, with the same
 prompts and scores. What a folder lacks is named in a note, with how to get it; what the hub does not give stops the plan.
@@ -92,6 +93,7 @@ class Collection:
         loaded: list[tuple[Row, Any, str]] = []
         faults: list[str] = []
         missing: list[Row] = []
+        left_out: list[str] = []
         with contextlib.ExitStack() as stack:
             for entry in self.entries:
                 if "scorer" in entry and self.folder is None:
@@ -107,16 +109,18 @@ class Collection:
                 except PlanError as error:
                     faults += error.faults
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
-                    faults.append(self._failed(entry, error))
+                    # What came later to a suite must not stop those who cannot get it from the hub.
+                    (left_out if entry.get("optional") else faults).append(self._failed(entry, error))
                     if _unreachable(error):
                         # Each further task would wait a minute for the network; the cache may hold it all the same.
                         stack.enter_context(_offline())
 
         # A folder that lacks some tasks is measured without them, and the report says so; one that lacks all is a mistake.
         raise_faults(faults or ([self._lacks(missing)] if missing and not loaded else []))
-        if missing:
+        sentences = [f"Left out: {sentence}." for sentence in left_out] + ([self._lacks(missing)] if missing else [])
+        if sentences:
             entry, task, note = loaded[0]
-            loaded[0] = (entry, task, f"{note} {self._lacks(missing)}".strip())
+            loaded[0] = (entry, task, " ".join([note, *sentences]).strip())
         return loaded
 
     def _failed(self, entry: Row, error: Exception) -> str:

@@ -145,6 +145,24 @@ def test_the_command_for_parts_writes_a_file_of_them(tmp_path, monkeypatch) -> N
     assert [name.rpartition("musr_")[2] for name in names] == [leaf["part"] for leaf in _rows(tmp_path / "musr.jsonl")]
 
 
+def test_what_the_hub_does_not_give_of_the_new_tasks_does_not_stop_the_others(monkeypatch) -> None:
+    def task(self: Collection, entry: dict[str, Any], file: Path | None) -> str:
+        if entry["name"] in ("belebele", "piqa")[:lacking]:
+            raise ValueError("no such data set")
+        return entry["name"]
+
+    monkeypatch.setattr(Collection, "_task", task)
+    collection = Collection(find_suites()["standard"], None)
+    lacking = 1
+    loaded = collection.load()
+    assert "belebele" not in [name for _, name, _ in loaded]
+    assert len(loaded) == 28
+    assert "Left out: suite 'standard': task 'belebele' cannot be loaded (ValueError: no such data set)" in loaded[0][2]
+    lacking = 2
+    with pytest.raises(PlanError, match="task 'piqa' cannot be loaded"):
+        collection.load()
+
+
 def _rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
