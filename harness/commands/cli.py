@@ -33,23 +33,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        known = [option for action in self._options() for option in action.option_strings]
-        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        options: list[str] = []
+        for action in self._options():
+            options += action.option_strings
+        near = difflib.get_close_matches(unknown[1], options, 1) if unknown else []
         hint = f"did you mean {near[0]}?" if near else f"`{self.prog} --help` says what there is"
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:
         """The options of this command and of the commands below it."""
-        found = list(self._actions)
+        options = list(self._actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                found += [own for parser in action.choices.values() for own in parser._actions]
-        return found
+                for parser in action.choices.values():
+                    options += parser._actions
+        return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one `lethe` command; returns its exit code. Whatever goes wrong is said in a sentence
-    (harness/commands/faults.py)."""
+    """Run one `lethe` command and return its exit code; what goes wrong becomes a sentence (harness/commands/faults.py)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return handled(lambda: _run(arguments), misused=3 if arguments[:1] == ["check"] else 2)

@@ -28,7 +28,9 @@ COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
 """Columns that differ between any two runs: reported apart, not counted."""
 NAMES = ("keys",)
 """Columns that name the question: they differ where the code or torch does."""
-RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "retention at matched gain")
+AT = ("change at", "retention at", "gain at", "mean change to")
+"""Beginnings of columns of what is read where all rows have gained, or lost, the same."""
+RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "matched ", *(f"{name} matched" for name in AT))
 """Beginnings of columns that hold a row against the others: not the same where only some rows are run."""
 
 
@@ -61,6 +63,8 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
     table = write_report(again, open_results(out).store).table.set_index("row")
+
+    # Rows that were not asked for are not held against anything.
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
     kept = [row for row in published.index if row in table.index or not rows]
     apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]
