@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -56,6 +56,16 @@ class Batch:
     """Lengths of the examples of a packed batch, which stand end to end in its one row; empty: an example a row."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was computed once for this batch (the base's logits), keyed by its name."""
+    whole: Batch | None = field(default=None, repr=False)
+    """The micro-batch of which this holds a piece of the places; None if it holds all of them."""
+    begin: int = 0
+    """Index among the places of `whole` at which the piece begins."""
+
+    def piece(self, begin: int, end: int) -> Batch:
+        """Return this micro-batch with its supervised places from `begin` to `end` alone; itself if these are all."""
+        if (begin, end) == (0, len(self.places)):
+            return self
+        return replace(self, places=self.places[begin:end], labels=self.labels[begin:end], cache={}, whole=self, begin=begin)
 
     @property
     def rows(self) -> Tensor:

@@ -23,6 +23,7 @@ FOLDERS = [
     "recipes",
     "models",
     "plan",
+    "losses",
     "decoding",
     "training",
     "tasks",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.contract import Step, Weights
+from harness.losses.weighted_loss import sum_of
 from harness.models.base_model import save_weights
 from harness.models.kernels import compile_blocks
 from harness.models.packed_attention import check_packing
@@ -24,7 +25,7 @@ from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
 from harness.training.checkpoint import Checkpoints, Progress, read_progress
 from harness.training.run import TrainingRun
-from harness.training.step import gradients, smaller, sum_of
+from harness.training.step import gradients, smaller
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is evaluated."""
@@ -165,7 +166,7 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     # What wraps the model must not let packed documents see each other either.
     if run.training.pack_length:
         check_packing(wrapped.model)
-    run.model = wrapped.model.train()
+    run.take(wrapped.model.train())
     if run.training.compile:
         compile_blocks(run.model, run.longest, run.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
-from harness.models.adapters import Silenced, Wrapped, wrap
+from harness.losses.head import Head, separate_head
+from harness.losses.pieces import LOGITS_AT_ONCE
+from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
+from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model, own_weights
 from harness.models.batches import collate, micro_batches, pack, packs
 from harness.models.flops import Price, Shape, executed, price_of
-from harness.models.forward import nll
+from harness.models.forward import nll, vocabulary
 from harness.models.kernels import use_liger
 from harness.models.packed_attention import use_packing
 from harness.models.short_documents import SHORT
@@ -30,6 +33,7 @@ from harness.text.near_duplicates import first_alike
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData, stage_ends, token_classes
+from harness.training.teacher import Teacher
 
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
@@ -64,7 +68,12 @@ class TrainingRun(Run):
         self.enter(1)
         self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
         self._resting: frozenset[str] = frozenset()
-        self._frozen: nn.Module | None = None
+        self._teacher = Teacher(self)
+        self.head = Head()
+        self.vocabulary = 0
+        self.logits_at_once = LOGITS_AT_ONCE[self.device.type]
+        """Numbers in the logits of one piece of a micro-batch's places, at most."""
+        self._reach: dict[Method, Reach] = {}
         self.model: Any = None
         self.engine = Alone()
         self.room = training.pack_length or training.micro_tokens
@@ -148,7 +157,7 @@ class TrainingRun(Run):
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self.groups(examples):
-            yield self._collate(group)
+            yield self.collate(group)
 
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return nll(model, batch)
@@ -172,15 +181,35 @@ class TrainingRun(Run):
                 self.ledger.classes[account] += work.tokens
 
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
-        name = f"base_logits {source}"
-        if name not in batch.cache:
-            rows = [example for example in batch.examples if example.source == source]
-            part = batch if len(rows) == len(batch.examples) else self._collate(rows)
-            with torch.no_grad(), self._base_model() as base, self.charged("teacher", base, part, backward=False):
-                batch.cache[name] = nll(base, part)[1]
-        return batch.cache[name]
+        return self._teacher.logits(batch, source)
 
     # --- services for the loop ---
+
+    def take(self, model: Any) -> None:
+        """Take a model as the one in training, before its weights are sharded; try what its head can do."""
+        self.model = model
+        self.head = separate_head(model)
+        self.vocabulary = vocabulary(model)
+
+    def features(self, model: Any, batch: Batch) -> Tensor:
+        """Return what the head of the model in training reads at supervised places, `(S, H)`; `model` is it, or wraps it."""
+        return self.head.features(model, batch)
+
+    @property
+    def places_at_once(self) -> int:
+        """Number of supervised places at which the head runs at once, at most."""
+        return max(1, self.logits_at_once // self.vocabulary)
+
+    def reach(self, method: Method) -> Reach:
+        """Return what a method's token weights and penalty need at once."""
+        if method not in self._reach:
+            needs = [Reach.PLACE]
+            if overrides(method, "token_weights"):
+                needs.append(reach_of_weights(method, self.vocabulary, self.device))
+            if overrides(method, "penalty"):
+                needs.append(reach_of_penalty(method, self, self.vocabulary, self.device))
+            self._reach[method] = max(needs)
+        return self._reach[method]
 
     def enter(self, stage: int) -> None:
         """Begin a stage: its data, its part of the budget, its own random streams."""
@@ -218,7 +247,7 @@ class TrainingRun(Run):
             enable()
         return model
 
-    def _collate(self, group: Sequence[Example]) -> Batch:
+    def collate(self, group: Sequence[Example]) -> Batch:
         if self.training.pack_length:
             return pack(group, self.device)
         return collate(group, self.device)
@@ -349,28 +378,9 @@ class TrainingRun(Run):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Keep what trains in host memory inside the context, so that its device has room for other models."""
-        self._frozen = None  # loaded again when it is needed
+        self._teacher.forget()
         with self.engine.aside():
             yield
-
-    @contextmanager
-    def _base_model(self) -> Iterator[nn.Module]:
-        """Yield the base in the computing precision.
-
-        It is the trained model with its adapters off where that equals the base, else a copy.
-        """
-        if self.wrapped is not None and self.wrapped.silenced and self.engine.forwards_alone:
-            training = self.model.training
-            self.model.eval()
-            try:
-                with self.model.disable_adapter():
-                    yield Silenced(self.model)
-            finally:
-                self.model.train(training)
-        else:
-            if self._frozen is None:
-                self._frozen = self.load().requires_grad_(False)
-            yield self._frozen
 
 
 def _split(method: Method, run: Run, step: Step) -> list[Step]:

@@ -114,8 +114,15 @@ class Zero(Together):
             batch = batches[index] if counts else filler
             yield batch, counts, index == passes - 1
 
-    def nll(self, run: ModelInTraining, batch: Batch) -> tuple[Tensor, Tensor]:
-        return run.nll(self.deep, batch)
+    def features(self, run: ModelInTraining, batch: Batch) -> Tensor:
+        return run.features(self.deep, batch)
+
+    def gathered(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
+        if not self._shards.stage3:
+            return nullcontext()
+        from deepspeed import zero
+
+        return zero.GatheredParameters(parameters)
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self.deep.set_gradient_accumulation_boundary(last)

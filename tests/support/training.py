@@ -27,9 +27,16 @@ def small_files(folder: Path, n: int = 160) -> dict[str, str]:
 
 
 def make_run(
-    base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes
+    base: BaseModel,
+    recipe: str,
+    *,
+    meter: str = "steps",
+    allowed: float = 6,
+    seed: int = 0,
+    logits_at_once: int | None = None,
+    **changes,
 ) -> TrainingRun:
-    """A run of a recipe on 40 domain and 30 general examples."""
+    """A run of a recipe on 40 domain and 30 general examples; `changes` are of the training's settings."""
     settings = {
         "learning_rate": 1e-2,
         "batch_size": 8,
@@ -43,6 +50,7 @@ def make_run(
     data = TrainingData(examples(40), examples(30, "general"))
     run = TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
     run.open_dev = lambda: mean_probability
+    run.logits_at_once = logits_at_once or run.logits_at_once
     return run
 
 
