@@ -38,13 +38,16 @@ docs: $(VENV)/ready  ## rebuild docs/methods.md, formats.md and options.md and l
 	$(BIN)/python -m harness.plan.options_page
 	$(BIN)/python -m harness.plan.python_api
 
+docs-site: $(VENV)/ready-docs  ## build the documentation into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
 test: $(VENV)/ready-dev  ## the fast tests
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/ready-dev  ## the slow tests: whole comparisons, kills, a browser
+test-slow: $(VENV)/ready-all  ## the slow tests: whole comparisons, kills, a browser
 	$(PYTEST) -m slow
 
-test-all: $(VENV)/ready-dev  ## both: at once they end sooner than one after the other
+test-all: $(VENV)/ready-all  ## both: at once they end sooner than one after the other
 	$(PYTEST)
 
 lint: $(VENV)/ready-dev  ## ruff and pyright
@@ -76,11 +79,19 @@ clean:  ## remove the virtual environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
 
 $(VENV)/ready: pyproject.toml constraints.txt install.sh
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' .
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' '.[dev]'
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev
 	@touch $@
 
-.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean
+$(VENV)/ready-all: $(VENV)/ready-dev
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster
+	@touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' docs
+	@touch $@
+
+.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean docs-site

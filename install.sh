@@ -1,8 +1,12 @@
 #!/bin/sh
-# install.sh PYTHON VENV WHAT: install Lethe (WHAT is . or .[dev]) into a virtual environment; called by make.
+# install.sh PYTHON VENV [GROUP ...]: install Lethe, and groups of packages for its developers (dev, cluster, docs; pyproject.toml),
+# into a virtual environment; called by make.
 # Says in a few lines what it does; everything that pip says is kept in VENV/install.log.
 set -eu
-python=$1 venv=$2 what=$3
+python=$1 venv=$2
+shift 2
+what='Lethe'
+[ $# -eq 0 ] || what="Lethe, with the packages for $*"
 log=$venv/install.log
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -20,7 +24,19 @@ before=$(ls -d "$venv"/lib/python*/site-packages/*.dist-info 2>/dev/null | wc -l
 echo "install: $what into $venv, versions as in constraints.txt; a first time downloads about 2 GB where torch comes with CUDA"
 
 # pip says nothing while it downloads: a line now and then shows that it is at it
-"$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off -c constraints.txt -e "$what" >"$log" 2>&1 &
+pip_install() {
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off -c constraints.txt "$@"
+}
+groups=$#
+while [ "$groups" -gt 0 ]; do
+    set -- "$@" --group "$1"
+    shift
+    groups=$((groups - 1))
+done
+{
+    # the pip that Python brings may not know dependency groups
+    { [ $# -eq 0 ] || pip_install pip; } && pip_install -e . "$@"
+} >"$log" 2>&1 &
 pip=$!
 trap 'kill $pip 2>/dev/null' INT TERM
 while kill -0 $pip 2>/dev/null; do

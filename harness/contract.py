@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -81,14 +82,20 @@ class Batch:
         return flags[self.rows]
 
 
-NEEDS = {
-    "general_data": "a pool of general examples to train on or calibrate with",
-    "base_logits": "the base's logits beside the trained model's (`run.base_logits`)",
-    "dev_scores": "scores on general dev items while it trains (`run.dev_scores`)",
-    "line": "a way back to the base's weights, or to points between (`finish` goes there)",
-    "stages": "more than one data file, trained on in turn",
-}
-"""What a method may ask for in `needs`, and what it means."""
+class Need(StrEnum):
+    """What a method may ask for in `needs`, by its name as a string or as a member."""
+
+    GENERAL_DATA = "general_data"
+    """A pool of general examples, to train on or to calibrate with. It sets the track."""
+    BASE_LOGITS = "base_logits"
+    """The base's logits beside the trained model's (`run.base_logits`)."""
+    DEV_SCORES = "dev_scores"
+    """Scores on general dev items while it trains (`run.dev_scores`)."""
+    LINE = "line"
+    """A way back to the base's weights, or to points between (`finish` goes there)."""
+    STAGES = "stages"
+    """More than one data file, trained on in turn."""
+
 
 T = TypeVar("T")
 Step = list[Example]
@@ -222,7 +229,7 @@ class Method:
     renorm: bool = True
     """Whether token weights are divided by their sum; else by the number of tokens whose weighted loss is not 0."""
     needs: frozenset[str] = frozenset()
-    """Names of `NEEDS`. General data sets the track."""
+    """Names of `Need`. General data sets the track."""
     base_source: str = "domain"
     """The source of the rows on which it asks for `run.base_logits`: a step is priced before it is made."""
     unsharded: ClassVar[str] = ""
@@ -264,7 +271,11 @@ class Method:
         return [step]
 
     def token_weights(self, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32."""
+        """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32.
+
+        Where a micro-batch's logits are too many to hold, this is called for pieces of its places (`batch` is then a piece), if
+        a trial shows that the weights stay the same: else for all places with `logits` of shape (S, 0), else with everything.
+        """
         raise NotImplementedError
 
     def share(self, batch: Batch) -> Tensor | float:
@@ -275,7 +286,11 @@ class Method:
         return 1.0
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
-        """PENALTY, summed: (S,) extra loss at each supervised token, a function of the logits."""
+        """PENALTY, summed: (S,) extra loss at each supervised token, a function of the logits.
+
+        Called for pieces of the places as `token_weights` is. Where it is a function of more than logits (of what the blocks
+        computed), it is asked twice, once with logits that have no gradient.
+        """
         raise NotImplementedError
 
     def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:

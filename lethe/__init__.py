@@ -9,4 +9,6 @@ from __future__ import annotations
 from lethe.api import compare
 from lethe.errors import InternalError, PlanError
 
+__version__ = "0.2.0"
+
 __all__ = ["InternalError", "PlanError", "compare"]

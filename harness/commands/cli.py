@@ -11,15 +11,18 @@ import argparse
 import dataclasses
 import difflib
 import os
+import platform
 import re
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import shtab
+
 from harness.commands.faults import handled
 from harness.errors import PlanError
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 
 LOADING = "loading torch, transformers and lm-eval"
 
@@ -56,14 +59,34 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
+    options.pop("print_completion")  # shtab's action has ended the process where it was asked for
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return COMMANDS[command](options)
 
 
+class _Version(argparse.Action):
+    """Print the versions that a bug report needs, without importing torch."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        import lethe
+        from harness.store.provenance import versions
+        from harness.store.schema import PROTOCOL
+
+        print(f"lethe {lethe.__version__} (protocol {PROTOCOL}), Python {platform.python_version()}")
+        for package, version in versions().items():
+            print(f"{package} {version or 'not installed'}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="lethe", description="Measure what fine-tuning makes a language model forget.")
+    parser.add_argument("--version", action=_Version, help="print the versions of Lethe and of what its numbers depend on")
+    shtab.add_argument_to(parser, "--print-completion", help="print a completion script for bash, zsh or tcsh")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("compare", "run a comparison and write its report"),
@@ -73,12 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
         command.add_argument("data", nargs="?", default=argparse.SUPPRESS, help="the same as --data")
         for field in dataclasses.fields(Plan):
-            kind = {"int": int, "float": float, "bool": _truth}.get(str(field.type).split(" | ")[0], str)
-            alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is _truth else {}
+            truth = kind_of(field.name) is bool
+            alone: dict[str, Any] = {"nargs": "?", "const": True} if truth else {}
             shown = "" if field.default is None else f" (default: {field.default})"
             command.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=kind,
+                type=_truth if truth else kind_of(field.name),
                 default=argparse.SUPPRESS,
                 metavar=field.name.upper(),
                 help=field.metadata["help"].replace("%", "%%") + shown,

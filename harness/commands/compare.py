@@ -1,4 +1,4 @@
-"""The conductor: plan -> runs -> store -> report."""
+"""`lethe compare`: from a plan to runs, a stored comparison and its report."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
 from harness.store.files import place, read_json, read_record, write_json
 from harness.store.provenance import where
-from harness.store.question import free_name, given_name
+from harness.store.question import Question, free_name, given_name
 from harness.store.results import open_results
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
 from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
+from harness.vocabulary import EvalKind, Role, Status
 from harness.workers.pace import pace
 from harness.workers.progress import Progress
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a comparison came to."""
+    """The outcome of a comparison."""
 
     folder: Path
     report: Any
-    """What was written: the table (pandas), the verdicts, the files."""
+    """The report as written: the table (pandas), the verdicts, the files."""
     failed: list[str]
     """Rows that did not end well, with the reason."""
 
@@ -53,7 +54,7 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
 
 
 def run(plan: Plan, quiet: bool = False) -> Outcome:
-    """The same for a plan that is made already."""
+    """Do the same for a plan that is made already."""
     from harness.report.write import write_report
 
     with spoken(quiet):
@@ -63,7 +64,7 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
-    """A comparison but for its report: (its folder, what did not end well)."""
+    """Make a comparison without its report. Returns (its folder, what did not end well)."""
     from harness.workers.dispatch import run_all
 
     material, evaluation, allowed = prepare(plan)
@@ -80,17 +81,21 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
         with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
+    # Trials first: they choose the settings of the runs.
     trials = trials_of(material, allowed)
     run(trial_specs(material, trials))
-    tuning = select(material, trials, store, evaluation.keys.get("dev"))
+    tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
     run(specs)
+
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     material, note = named(material, None)
-    folder = results.folder(str(material.plan.name))
+    folder = results.folder(material.plan.name)
     earlier = read_record(folder) or {}
     kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
-    for sentence in [*([note] if note else []), *kept.notes]:
+    if note:
+        said(f"lethe: {note}", file=sys.stderr)
+    for sentence in kept.notes:
         said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
     write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
@@ -102,17 +107,19 @@ def _silent(*_: Any, **__: Any) -> None:
 
 
 def named(material: Material, given: str | None) -> tuple[Material, str | None]:
-    """The material under the name of its results, and what to say of it.
+    """Return the material under the name of its results, and a note on that name or None.
 
     A name that the user gave is refused where it holds another question; one that Lethe chose gives way to the next free one.
     """
-    root, question = open_results(material.plan.out).root, question_of(material)
-    name = given_name(root, given, question) if given else free_name(root, str(material.plan.name), question)
-    return dataclasses.replace(material, plan=dataclasses.replace(material.plan, name=name.text)), name.note
+    root = open_results(material.plan.out).root
+    question = question_of(material)
+    name = given_name(root, given, question) if given else free_name(root, material.plan.name, question)
+    plan = dataclasses.replace(material.plan, name=name.text)
+    return dataclasses.replace(material, plan=plan), name.note
 
 
 def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
-    """Load, check and price everything that `plan` asks: (material, evaluations, the budget's amount).
+    """Load, check and price everything that `plan` asks. Returns (material, evaluations, the budget's amount).
 
     Nothing runs but a calibration where seconds bind.
     """
@@ -130,44 +137,48 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
 
 
 def _allowed(material: Material) -> float:
-    """The budget's amount. Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found."""
+    """Return the budget's amount.
+
+    Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found.
+    """
     plan = material.plan
     doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
-    asked = {
+    question = {
         "model": material.base.hash,
         "device": plan.device,
         "threads": plan.threads,
         "training": material.training.question,
     }
-    asked |= ranks_of(plan)
-    path = place(plan.out) / "runs" / f"pace-{key_of(asked)}.json"
-    kept = read_json(path) or asked | {"seconds_a_flop": pace(material)}
+    question |= ranks_of(plan)
+    path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
+    kept = read_json(path) or question | {"seconds_a_flop": pace(material)}
     write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
     return allowed_amount(flops) * kept["seconds_a_flop"]
 
 
 def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The order in which runs are made: the base, the recipes, and then the controls, which everybody expects to read 0.
+    """Return the runs in the order in which they are made: the base, the recipes, then the controls.
 
-    So the first rows to end are those that all others are read against.
+    So the first rows to end are those that all others are read against. Everybody expects the controls to read 0.
     """
-    return sorted(specs, key=lambda spec: ("base", "recipe").index(spec.role) if spec.role in ("base", "recipe") else 2)
+    order = {Role.BASE: 0, Role.RECIPE: 1}
+    return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 
 
 def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
-    """Mean scores of a finished run, to be shown; None where it has no final scores."""
-    kind = next((kind for kind in ("final", "dev") if kind in spec.kinds), None)
+    """Return the mean scores of a finished run, to be shown; None where it has none."""
+    kind = next((kind for kind in (EvalKind.FINAL, EvalKind.DEV) if kind in spec.kinds), None)
     scores = store.run(spec.key).scores(kind, evaluation.keys[kind]) if kind else None
     return None if scores is None else headline(scores)
 
 
-def question_of(material: Material) -> dict[str, Any]:
-    """What makes two comparisons the same one: rows may be added to it, these may not change."""
+def question_of(material: Material) -> Question:
+    """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
     plan = material.plan
-    return {
+    fields = {
         "protocol": PROTOCOL,
         "model": material.base.hash,
         "data": material.dataset.fingerprint,
@@ -188,6 +199,7 @@ def question_of(material: Material) -> dict[str, Any]:
         "learning_rate": material.training.learning_rate,
         "tune": plan.tune,
     }
+    return Question(fields)
 
 
 def _record(
@@ -200,7 +212,7 @@ def _record(
     constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """comparison.json, as docs/storage.md has it."""
-    plan, dataset = portable(kept.added_to(material.plan)), material.dataset
+    plan = portable(kept.added_to(material.plan))
     specs = [*specs, *kept.specs]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -208,48 +220,68 @@ def _record(
         "name": plan.name,
         "created": earlier.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "command": earlier.get("command") or shlex.join(["lethe", *sys.argv[1:]]),
-        "question": question_of(material),
+        "question": question_of(material).fields,
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
-        "data": {"name": dataset.name, "path": plan.data, "fingerprint": dataset.fingerprint, "notes": list(dataset.notes)}
-        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
-        | ({"stages": [stage.name for stage in material.stages]} if len(material.stages) > 1 else {}),
+        "data": _data_record(plan, material),
         "suites": evaluation.summary,
         "template": template(_answers(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
-        "contamination": {"rule": RULE, "found": [found.record() for found in material.contaminated]},
+        "contamination": {"rule": RULE, "found": [item.record() for item in material.contaminated]},
         "families": [family.record() for family in material.families],
         "notes": [*material.notes, *evaluation.notes, *tuning.notes, *kept.notes],
         "where": where(),
         "trials": [*tuning.record, *kept.trials],
-        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe")),
-        "rows": [
-            {
-                "row": spec.row,
-                "recipe": spec.recipe,
-                "role": spec.role,
-                "track": spec.track,
-                "seed": spec.seed,
-                "key": spec.key,
-                "evals": evaluation.keys,
-            }
-            for spec in specs
-        ]
-        + constant,
+        "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE)),
+        "rows": [*(_row_record(spec, evaluation) for spec in specs), *constant],
+    }
+
+
+def _data_record(plan: Plan, material: Material) -> dict[str, Any]:
+    """Return what comparison.json says of the data."""
+    dataset = material.dataset
+    record = {
+        "name": dataset.name,
+        "path": plan.data,
+        "fingerprint": dataset.fingerprint,
+        "notes": list(dataset.notes),
+        "train": len(dataset.train),
+        "dev": len(dataset.dev),
+        "test": len(dataset.test),
+    }
+    if len(material.stages) > 1:
+        record["stages"] = [stage.name for stage in material.stages]
+    return record
+
+
+def _row_record(spec: RunSpec, evaluation: EvaluationPlan) -> dict[str, Any]:
+    """Return a run's entry in comparison.json."""
+    return {
+        "row": spec.row,
+        "recipe": spec.recipe,
+        "role": spec.role,
+        "track": spec.track,
+        "seed": spec.seed,
+        "key": spec.key,
+        "evals": evaluation.keys,
     }
 
 
 def _answers(material: Material) -> list[str]:
-    """What the domain is trained to say."""
-    return [turn.content for record in material.dataset.train for turn in record.messages if turn.role == "assistant"]
+    """Return the answers that the domain's training examples give."""
+    answers = []
+    for record in material.dataset.train:
+        answers += [turn.content for turn in record.messages if turn.role == "assistant"]
+    return answers
 
 
 def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan) -> list[str]:
+    """Return a sentence on every run that did not end well."""
     failures = []
     for spec in specs:
         record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
-        if record["status"] != "done":
+        if record["status"] != Status.DONE:
             failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")
         elif not answered(spec, store, evaluation):
             failures.append(f"{spec.row} (seed {spec.seed}) was trained but not evaluated")

@@ -27,6 +27,7 @@ from harness.store.comparisons import read_comparison
 from harness.store.files import replacing
 from harness.store.results import Results, open_results
 from harness.store.runs import RunFolder, RunStore
+from harness.vocabulary import EvalKind, Role
 from harness.workers.local import run_all
 
 SAMPLE = {"domain": 100, "general": 200}
@@ -72,7 +73,7 @@ def winner(summary: Summary) -> str:
 
 def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
     """The row of comparison.json. Raises PlanError where it is not there, or did not end well."""
-    recipes = [entry for entry in record["rows"] if entry["role"] == "recipe"]
+    recipes = [entry for entry in record["rows"] if entry["role"] == Role.RECIPE]
     found = [entry for entry in recipes if entry["row"] == row and entry["seed"] == seed]
     if not found:
         known = ", ".join(dict.fromkeys(entry["row"] for entry in recipes))
@@ -119,7 +120,7 @@ def _trained_again(
     entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, own: RunStore
 ) -> Weights:
     """Train the run in a store of its own; nothing is scored on the way."""
-    spec = spec_of(material, entry["row"], "recipe", parse_recipe(entry["recipe"]), entry["seed"], allowed)
+    spec = spec_of(material, entry["row"], Role.RECIPE, parse_recipe(entry["recipe"]), entry["seed"], allowed)
     spec = dataclasses.replace(spec, kinds=(), models=())
     if spec.key != entry["key"]:
         raise PlanError(
@@ -135,12 +136,12 @@ def _trained_again(
 
 def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:
     """Score a sample with the checkpoint as transformers loads it, against the stored scores; says what was found."""
-    if evaluation.keys["final"] != entry["evals"]["final"]:
+    if evaluation.keys[EvalKind.FINAL] != entry["evals"][EvalKind.FINAL]:
         raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")
-    evaluator = evaluation.open(material).evaluator("final").sample(**SAMPLE)
-    model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device or "cpu")
+    evaluator = evaluation.open(material).evaluator(EvalKind.FINAL).sample(**SAMPLE)
+    model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device)
     now = evaluator.score(model, drift=False)
-    differing, of = compared(now, run.scores("final", entry["evals"]["final"]))
+    differing, of = compared(now, run.scores(EvalKind.FINAL, entry["evals"][EvalKind.FINAL]))
     if differing > MOST * of:
         raise PlanError(
             f"refused: {differing} of {of} items score otherwise than in the table, more than {100 * MOST:g} % of them;"

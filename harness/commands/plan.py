@@ -13,6 +13,7 @@ from harness.doing import doing
 from harness.models.short_documents import SHORT
 from harness.plan.gpus import MFU, find_gpu
 from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.pacing import spoken_time
 from harness.runs.timing import Scored, paces, scored
@@ -22,6 +23,7 @@ from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs, training_run
 from harness.stats.analysis import DISCORDANT, detectable
 from harness.training.memory_estimate import Sizer, Way
+from harness.vocabulary import Role
 from harness.workers.ray_cluster import describe
 
 PACE = 4e-15
@@ -45,10 +47,10 @@ class Cost:
 def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | None) -> Cost:
     """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, memory."""
     plan, parameters = material.plan, material.base.parameters
-    cuda = (plan.device or "").startswith("cuda") or plan.gpu is not None
+    cuda = plan.device.startswith("cuda") or plan.gpu is not None
     host = 0.0 if cuda else 4.0 * parameters
     scoring = scored.seconds(spec) if scored else None
-    if spec.role == "base":
+    if spec.role == Role.BASE:
         return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
     run = training_run(material, spec)
     if spec.meter == "flops":
@@ -71,11 +73,13 @@ def print_cost(plan: Plan) -> None:
     material, note = named(material, plan.name)
     trials = trial_specs(material, trials_of(material, allowed))
     specs = [*trials[1:], *run_specs(material, allowed)]
-    console, plan, base, dataset = Console(), material.plan, material.base, material.dataset
+    console = Console()
+    settings = material.plan
+    dataset = material.dataset
     pool = len(material.training_data.general)
-    console.print(f"[bold]{plan.name}[/]: {plan.model}, {base.parameters:,} parameters")
-    console.print(f"trained in {plan.precision} and scored in {plan.scoring} on {plan.device}")
-    console.print(_spread(plan))
+    console.print(f"[bold]{settings.name}[/]: {settings.model}, {material.base.parameters:,} parameters")
+    console.print(f"trained in {settings.precision} and scored in {settings.scoring} on {settings.device}")
+    console.print(_spread(settings))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
     _print_suites(console, evaluation.summary)
@@ -89,10 +93,10 @@ def print_cost(plan: Plan) -> None:
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
     total = sum(cost.seconds + (cost.scoring or 0.0) for cost in costs)
-    at_once = plan.workers
-    if plan.ray:
-        told, at_once = describe(plan)
-        console.print(told)
+    at_once = settings.workers
+    if settings.ray:
+        cluster, at_once = describe(settings)
+        console.print(cluster)
     if timed:
         whole = spoken_time(max(total / max(1, at_once or 1), max(cost.seconds + (cost.scoring or 0.0) for cost in costs)))
         console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
@@ -130,7 +134,7 @@ def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
     )
 
 
-def _spread(plan: Plan) -> str:
+def _spread(plan: Settings) -> str:
     """How a run is spread and sized, in words."""
     parts = [f"{plan.gpus_per_run:g} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
     parts += ["checkpointing"] if plan.gradient_checkpointing else []

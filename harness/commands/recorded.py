@@ -7,31 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from harness.bundled import ROOT
-from harness.errors import raise_faults
+from harness.errors import PlanError, raise_faults
 from harness.plan.load import make_plan
 from harness.plan.plan import Plan
-from harness.store.question import differing_fields
+from harness.store.question import Question, question_in
 
-PLACES = ("data", "test", "model", "general")
+PATHS = ("data", "test", "model", "general")
+"""Options that may name a file."""
 
 
 def plan_of(record: dict[str, Any], **changes: Any) -> Plan:
-    """The recorded plan with changes; places inside the checkout, recorded from its top, are found from anywhere."""
+    """Return the recorded plan with changes. Raises PlanError where the record holds none.
+
+    Paths inside the checkout are recorded from its top, and are found from anywhere.
+    """
+    if not isinstance(record.get("plan"), dict):
+        raise PlanError(
+            f"comparison.json of '{record.get('name')}' holds no plan, so it cannot be made again;"
+            " it is damaged, or older than plans were recorded"
+        )
     options = record["plan"] | changes
-    for name in PLACES:
+    for name in PATHS:
         if options.get(name):
-            parts = [part.split("+") if name == "test" else [part] for part in str(options[name]).split(",")]
-            options[name] = ",".join("+".join(map(_found, names)) for names in parts)
+            files = str(options[name]).split(",")
+            options[name] = ",".join(_absolute(file, several=name == "test") for file in files)
+
+    # An option that is unknown here and not set said nothing; one that is set is refused by name.
     known = {field.name for field in dataclasses.fields(Plan)}
     return make_plan({name: value for name, value in options.items() if name in known or value})
 
 
-def _found(place: str) -> str:
-    return place if not place or Path(place).exists() or not (ROOT / place).exists() else str(ROOT / place)
+def _absolute(text: str, several: bool) -> str:
+    """Return a recorded path as this process finds it; `several`: paths joined by +."""
+    paths = []
+    for path in text.split("+") if several else [text]:
+        inside = bool(path) and not Path(path).exists() and (ROOT / path).exists()
+        paths.append(str(ROOT / path) if inside else path)
+    return "+".join(paths)
 
 
-def refuse_another_question(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raises PlanError naming every field in which what would run differs from what ran."""
+def refuse_another_question(record: dict[str, Any], now: Question, folder: Path) -> None:
+    """Raise PlanError naming every field in which the question of a record differs from what would run now."""
+    if not record.get("question"):
+        raise PlanError(f"{folder} does not record what it asked, so whether it is made again as it was cannot be told")
     cure = "give the files and the version of Lethe that it was made with"
-    found = [difference.told("here it is") for difference in differing_fields(then, now)]
-    raise_faults([f"{folder} cannot be made again: {difference}; {cure}" for difference in found])
+    sentences = [difference.sentence("here it is") for difference in question_in(record).differences(now)]
+    raise_faults([f"{folder} cannot be made again: {sentence}; {cure}" for sentence in sentences])

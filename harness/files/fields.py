@@ -88,6 +88,7 @@ SYSTEMS = ("system", "system_prompt", "system_message")
 HISTORIES = ("history", "conversation_history", "chat_history")
 CHOICES = ("choices", "options")
 ANSWERS = ("answer", "answer_idx", "answer_index", "answerKey", "answer_key")
+ACCEPTED = "answers"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 SUPERVISED = ("weight", "train", "training", "trainable", "supervised", "loss", "loss_weight", "loss_mask")
 PREFERENCES = (
@@ -127,6 +128,11 @@ TABLE = (
         ANSWERS,
         "the answer; beside options a letter (`B`, `(B)`, `B.`), an index from 0, a key or an option's text; two that disagree"
         " are refused",
+    ),
+    Field(
+        R,
+        (ACCEPTED,),
+        'the accepted answers, as SQuAD has them: a list of texts or {"text": [...]}; a record that is trained has one',
     ),
     Field(R, SYSTEMS, "the record's system prompt"),
     Field(R, HISTORIES, "earlier turns, [[question, answer], ...] or a list of messages; their answers are trained too"),

@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import PlanError
 from harness.files import instructions
 from harness.files.choices import has_options, read_choice, read_options
-from harness.files.fields import ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
+from harness.files.fields import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
 from harness.files.row import Row, json_type, listed
 from harness.files.sidecar import Scorer, Sidecar
 from harness.files.turns import read_history, read_system
@@ -22,7 +22,7 @@ TYPES = {
 }  # fmt: skip
 """Type -> kind of task; a constraint in IFEval's form is of the kind `instructions`."""
 NAMES = [
-    *("question", "context", "id", *ANSWERS, *CHOICES, SYSTEMS[0], HISTORIES[0]),
+    *("question", "context", "id", ACCEPTED, *ANSWERS, *CHOICES, SYSTEMS[0], HISTORIES[0]),
     *(name for field in TABLE if field.place is Place.ITEM for name in field.names),
 ]
 """What a row may have: other names that are nearly one of these are refused."""
@@ -47,6 +47,10 @@ class Item:
         kind = self._kind()
         if kind is None:
             return None
+        if kind != "python":
+            row.take_answers(several=not has_options(row))
+            if len(row.faults) > before:
+                return None
         doc = self._parts(kind)
         earlier = [*read_system(row), *read_history(row)]
         if earlier and kind in ("pair", "text", "continuation"):

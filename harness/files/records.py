@@ -104,7 +104,8 @@ def read_record(where: str, value: Any, faults: list[str], unread: Counter[str],
     row = Row.open(where, value, faults)
     if row is None:
         return None
-    form = form_of(row, accept)
+    row.take_answers(several=False)
+    form = form_of(row, accept) if len(faults) == before else None
     if form is None:
         return None
     reader = Reader(row, unread, accept)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.files.fields import APART, APART_CURE, Place, given, nearest, refusals
+from harness.files.fields import ACCEPTED, APART, APART_CURE, Place, given, nearest, refusals
 from harness.text.json_reader import LongNumber, Repeated, Unreadable, parse
 
 NAMES_SHOWN = 8
@@ -88,6 +88,29 @@ class Row:
             return value
         return ""
 
+    def take_answers(self, several: bool) -> None:
+        """Read `answers`, as SQuAD has them (a list of texts, or an object with one as `text`), as the field `answer`.
+
+        `several`: whether more than one may be accepted.
+        """
+        if not self.has(ACCEPTED):
+            return
+        value = structured(self.value(ACCEPTED))
+        texts = value.get("text") if isinstance(value, dict) else value
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            self.fault(f"'{ACCEPTED}' is {json_type(value)}; write a list of texts, or an object with such a list as 'text'")
+            return
+        different = list(dict.fromkeys(text for text in texts if text.strip()))
+        if self.has("answer"):
+            self.fault(f"has 'answer' and '{ACCEPTED}', which mean the same; keep one")
+        elif not different:
+            self.fault(f"'{ACCEPTED}' has no answer (it cannot be answered, as in SQuAD 2); leave such records out")
+        elif len(different) > 1 and not several:
+            self.fault(f"'{ACCEPTED}' has {len(different)} different texts, and one is trained; keep it as 'answer'")
+        else:
+            self.values["answer"] = different if several and len(different) > 1 else different[0]
+
     def check_fields(self, names: Iterable[str], unread: Counter[str]) -> None:
         """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread."""
         names = list(names)
@@ -96,7 +119,7 @@ class Row:
         for name, value in self.values.items():
             if name in self.read or name == "id" or not given(value):
                 continue
-            near = nearest(name, [known for known in names if known not in self.values])
+            near = None if name in names else nearest(name, [known for known in names if known not in self.values])
             if near:
                 self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
             elif APART.fullmatch(name) and "choices" in names:

@@ -23,6 +23,7 @@ from harness.stats.analysis import Analysis, analyse
 from harness.stats.measures import quantities_of
 from harness.store.files import read_json, write_atomic
 from harness.store.schema import SCHEMA_VERSION
+from harness.vocabulary import Role, Status
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
         f"{row}, seed {seed}: {run['status']} ({run['reason']})"
         for row, told in evidence["rows"].items()
         for seed, run in told["seeds"].items()
-        if run["status"] != "done"
+        if run["status"] != Status.DONE
     ]
     raise_faults([f"a baseline is of runs that ended well, and this one did not: {fault}" for fault in bad])
     floors = floors_of(evidence, gate.seeds)
@@ -93,7 +94,7 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
         raise PlanError("the evidence has one seed, which shows no noise: run `lethe check --accept` without --evidence")
     rows = {row: told | {"seeds": _first(told["seeds"], gate.seeds)} for row, told in evidence["rows"].items()}
     kept = evidence | {"rows": rows}
-    recipes = [row for row, told in rows.items() if told["role"] == "recipe"]
+    recipes = [row for row, told in rows.items() if told["role"] == Role.RECIPE]
     analysis = analysis_of(kept, kept, recipes)
     acceptance = Acceptance(floors, _errors(floors), _warnings(evidence, analysis, recipes, floors))
     write_evidence(gate.items, kept)
@@ -121,7 +122,7 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
     the recipes are alike in their noise is a guess.
     """
     analysis = analyse(table_of(evidence), base_of(evidence), reps=2)
-    recipes = [name for name, told in evidence["rows"].items() if told["role"] == "recipe" and name in analysis.rows]
+    recipes = [name for name, told in evidence["rows"].items() if told["role"] == Role.RECIPE and name in analysis.rows]
     floors: dict[str, float] = {}
     for metric, (quantity, _) in metrics_of(analysis).items():
         squares, freedom = 0.0, 0
@@ -166,7 +167,7 @@ def _warnings(evidence: dict[str, Any], analysis: Analysis, recipes: list[str], 
         if alike:
             warnings.append(f"{row}: seeds {', '.join(alike)} ended in the same weights, so they show no noise")
         base = f"{base_of(evidence)}, seed 0"
-        if told["role"] == "control" and base not in told["seeds"]["0"]["exact"]["same scores as"]:
+        if told["role"] == Role.CONTROL and base not in told["seeds"]["0"]["exact"]["same scores as"]:
             warnings.append(f"{row} does not score as the base does, and nothing trained it: something is read differently")
     return warnings
 

@@ -20,14 +20,14 @@ from harness.gate.exact import add_relations, asked_of, figures_of
 from harness.stats.measures import HEADLINE_CHANNELS
 from harness.store.comparisons import Comparison
 from harness.store.files import read_json, write_atomic
-from harness.store.runs import WITHOUT_MODEL
 from harness.store.schema import NAMES, SCHEMA_VERSION
+from harness.vocabulary import EvalKind, Role, Status
 
 LAYOUT = 2
 """Of a file of evidence. Files without one are older and lack the exact figures."""
 SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
 """Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
-ASKED = ("final", "quality")
+ASKED = (EvalKind.FINAL, EvalKind.QUALITY)
 """Evaluations of a check whose questions are compared exactly."""
 FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
 BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
@@ -44,11 +44,11 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
-        if run["role"] in WITHOUT_MODEL:
+        if not Role(run["role"]).has_model:
             continue
         row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
         own = by_run.get((run["row"], run["seed"]), scores.head(0))
-        if run["status"] != "done":
+        if run["status"] != Status.DONE:
             own = own.head(0)  # scores of a run that did not end are no evidence
         row["seeds"][str(run["seed"])] = {
             "status": run["status"],

@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.vocabulary import Role
+
 ROUNDING = 1e-9
 """Relative difference of two prices that their fit (a least-squares solution) may have on two processors."""
 SAMPLED = ("generation", "dev")
@@ -155,7 +157,7 @@ def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: 
     if gained:
         return f"the same as {', '.join(gained)} now, which it was not"
     lost = [name for name in then if name not in now and rows[name] in present]
-    return f"no longer the same as {', '.join(lost)}" if lost and role != "recipe" else ""
+    return f"no longer the same as {', '.join(lost)}" if lost and role != Role.RECIPE else ""
 
 
 def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, list], new: dict[str, list]) -> str:

@@ -1,10 +1,9 @@
-"""The gate: evidence and policy in, verdict out. Pure functions; what runs and prints is in harness/commands/check.py. No
-torch.
+"""The gate: evidence and policy in, verdict out. Pure functions without torch; harness/commands/check.py runs and prints.
 
 Every metric is compared with the baseline's, item by item, by the bootstrap of harness/stats/analysis.py. All are in points:
-scores
-times 100, losses and drift in hundredths of a nat. Recipes fail by being worse; the base and the controls by differing at all.
-On the machine of the baseline an unchanged tree reads exactly 0 everywhere, so there every other number is at least "changed".
+scores times 100, losses and drift in hundredths of a nat. Recipes fail by being worse; the base and the controls by differing
+at all. On the machine of the baseline an unchanged tree reads exactly 0 everywhere, so every other number there is at least
+"changed".
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from harness.gate.exact import differences, same_bits
 from harness.gate.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.measures import quantities_of
-from harness.store.question import differing_fields
+from harness.store.question import question_in
 from harness.store.schema import PROTOCOL
+from harness.vocabulary import Role, Status
 
 NEVER_ZERO = ("kl_to_base", "nll")
 """Measures that no trained model brings to exactly 0."""
 REPS = 2000
-NOW, THEN = "now: ", "then: "
-CRASHED = ("failed", "out_of_memory", None)
-"""Statuses that say nothing of the method: the check is to be repeated. The others are answers, without scores."""
+NOW = "now: "
+THEN = "then: "
 ORDER = ("regression", "error", "inconclusive", "changed", "pass")
 EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4, "changed": 5}
 """Exit codes of `lethe check`; 3 is usage."""
@@ -45,7 +44,7 @@ class Policy:
     """row -> metric -> noise floor in points, see harness/gate/baseline.py."""
     tolerance: float = TOLERANCE
     only: tuple[str, ...] = ()
-    """Recipes to be checked; all of the baseline's where empty."""
+    """The recipes that are checked; all of the baseline's where empty."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,21 @@ class Verdict:
 
 
 def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
-    """Judge each row and metric of the baseline; what the evidence lacks of them fails. Raises PlanError where the two
-    cannot be compared at all."""
+    """Judge each row and metric of the baseline; what the evidence lacks of them fails.
+
+    Raises PlanError where the two cannot be compared at all.
+    """
     _refuse_incomparable(evidence, policy)
     baseline = policy.baseline
-    rows = [name for name, told in baseline["rows"].items() if told["role"] != "recipe" or _asked(name, policy)]
-    findings = [lack for name in rows for lack in _lacks(name, evidence, baseline)]
+    rows = []
+    for name, row in baseline["rows"].items():
+        if row["role"] != Role.RECIPE or _selected(name, policy):
+            rows.append(name)
+
+    # What is missing is found first: only rows that ran to their end have anything to compare.
+    findings = []
+    for name in rows:
+        findings += _lacks(name, evidence, baseline)
     lacking = {(lack.row, lack.metric) for lack in findings}
     whole = [name for name in rows if (name, "run") not in lacking]
     for name in whole:
@@ -84,27 +92,29 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
 
 
 def _exact_findings(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
-    """A finding for each group of exact figures that differs; one that passes where none does."""
-    found = []
+    """Return a finding for each group of exact figures that differs; one that passes where none does."""
+    recipe = baseline["rows"][name]["role"] == Role.RECIPE
+    findings = []
     for difference in differences(name, baseline, evidence):
-        outcome = "changed" if difference.only_bits and baseline["rows"][name]["role"] == "recipe" else "regression"
-        found.append(Finding(name, f"exact/{difference.group}", outcome, difference.sentence))
-    return found or [Finding(name, "exact", "pass", "what was asked, trained on and spent is the same")]
+        outcome = "changed" if difference.only_bits and recipe else "regression"
+        findings.append(Finding(name, f"exact/{difference.group}", outcome, difference.sentence))
+    return findings or [Finding(name, "exact", "pass", "what was asked, trained on and spent is the same")]
 
 
 def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -> list[Finding]:
-    """A finding for each metric of these rows."""
+    """Return a finding for each metric of these rows."""
     both = analysis_of(policy.baseline, evidence, rows)
     exact = same_bits(policy.baseline, evidence)
     weights = {name: quantity.weights for name, quantity in quantities_of(both.measures).items()}
-    found = []
+    findings = []
     for name in rows:
-        recipe = policy.baseline["rows"][name]["role"] == "recipe"
+        recipe = policy.baseline["rows"][name]["role"] == Role.RECIPE
         for metric, (quantity, sign) in metrics_of(both, same=not recipe).items():
             before = both.estimate(quantity, THEN + name)
             if not before.known:
                 continue
-            change, floor = _points(both, quantity, name), policy.floors.get(name, {}).get(metric, 0.0)
+            change = _points(both, quantity, name)
+            floor = policy.floors.get(name, {}).get(metric, 0.0)
             rule = Rule(
                 sign,
                 _tolerance(policy, floor, recipe, exact),
@@ -113,116 +123,135 @@ def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -
                 exact,
                 recipe and _vanished(both, metric, quantity, name),
             )
-            found.append(judged(name, metric, change, rule))
-    return found
+            findings.append(judged(name, metric, change, rule))
+    return findings
 
 
 def _tolerance(policy: Policy, floor: float, recipe: bool, exact: bool) -> float:
-    """Points for the worse that pass: none of an untrained row where the bits must agree, no noise floor there either."""
+    """Return how many points for the worse pass; 0 for an untrained row, and no noise floor, where the bits must agree."""
     if exact:
         return policy.tolerance if recipe else 0.0
     return max(policy.tolerance, min(floor, MOST_FLOOR))
 
 
 def _vanished(analysis: Analysis, metric: str, quantity: str, row: str) -> bool:
-    """Whether a measure that no training brings to 0 is exactly 0 now and was not."""
+    """Return whether a measure that no training brings to 0 is exactly 0 now and was not."""
     if metric.partition("/")[0] not in NEVER_ZERO:
         return False
-    return analysis.estimate(quantity, NOW + row).value == 0 != analysis.estimate(quantity, THEN + row).value
+    now = analysis.estimate(quantity, NOW + row).value
+    then = analysis.estimate(quantity, THEN + row).value
+    return now == 0 and then != 0
 
 
 def analysis_of(baseline: dict[str, Any], evidence: dict[str, Any], rows: list[str]) -> Analysis:
-    """Both sides of these rows in one table, under the base as it was then, at the seeds that the baseline has."""
+    """Analyse both sides of these rows in one table, under the base as it was then, at the seeds that the baseline has."""
     base = base_of(baseline)
-    then, now = table_of(baseline, THEN), table_of(_at_seeds_of(baseline, evidence), NOW)
+    then = table_of(baseline, THEN)
+    now = table_of(_at_seeds_of(baseline, evidence), NOW)
     table = pd.concat([then, now], ignore_index=True)
-    wanted = {side + row for side in (THEN, NOW) for row in (*rows, base)}
+
+    # What the baseline did not measure is not judged: it has nothing to be compared with.
+    wanted = {THEN + row for row in (*rows, base)} | {NOW + row for row in (*rows, base)}
     measures = set(zip(then["task"], then["metric"], strict=True))
-    known = np.array([pair in measures for pair in zip(table["task"], table["metric"], strict=True)])
-    return analyse(table[known & table["row"].isin(wanted)].reset_index(drop=True), THEN + base, reps=REPS)
+    measured = np.array([pair in measures for pair in zip(table["task"], table["metric"], strict=True)])
+    chosen = table[measured & table["row"].isin(wanted)]
+    return analyse(chosen.reset_index(drop=True), THEN + base, reps=REPS)
 
 
 def _at_seeds_of(baseline: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
-    """The evidence less the rows and seeds that the baseline has not: what is left is paired seed by seed."""
+    """Return the evidence minus the rows and seeds that the baseline lacks: what is left is paired seed by seed."""
     rows = {}
-    for name, told in evidence["rows"].items():
-        known = baseline["rows"].get(name, {"seeds": {}})["seeds"]
-        rows[name] = told | {"seeds": {seed: run for seed, run in told["seeds"].items() if seed in known}}
+    for name, row in evidence["rows"].items():
+        paired = baseline["rows"].get(name, {"seeds": {}})["seeds"]
+        rows[name] = row | {"seeds": {seed: run for seed, run in row["seeds"].items() if seed in paired}}
     return evidence | {"rows": rows}
 
 
 def base_of(evidence: dict[str, Any]) -> str:
-    return next(name for name, row in evidence["rows"].items() if row["role"] == "base")
+    """Return the name of the base's row."""
+    return next(name for name, row in evidence["rows"].items() if row["role"] == Role.BASE)
 
 
 def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[str, int]]:
-    """Metric -> (quantity of the statistics, sign of what is better; 0 for each where `same` is wanted)."""
-    found = {"general": ("change", 1), "domain": ("gain", 1)}
+    """Return metric -> (quantity of the statistics, sign of what is better; 0 for each where `same` is wanted)."""
+    metrics = {"general": ("change", 1), "domain": ("gain", 1)}
     for quantity in sorted(analysis.point):
         kind, _, rest = quantity.partition(":")
         if quantity.startswith("change:family:"):
-            found[f"general/{rest.removeprefix('family:')}"] = (quantity, 1)
+            metrics[f"general/{rest.removeprefix('family:')}"] = (quantity, 1)
         elif quantity.startswith("gain:task:"):
-            found[f"domain/{rest.removeprefix('task:')}"] = (quantity, 1)
+            metrics[f"domain/{rest.removeprefix('task:')}"] = (quantity, 1)
         elif kind == "level" and rest.rpartition(":")[0] in SECONDARY:
-            found[rest.replace(":", "/")] = (quantity, -1)
-    return {name: (quantity, 0 if same else sign) for name, (quantity, sign) in found.items() if quantity in analysis.point}
+            metrics[rest.replace(":", "/")] = (quantity, -1)
+    judged_metrics = {}
+    for name, (quantity, sign) in metrics.items():
+        if quantity in analysis.point:
+            judged_metrics[name] = (quantity, 0 if same else sign)
+    return judged_metrics
 
 
 def _points(analysis: Analysis, quantity: str, row: str) -> Estimate:
-    """Current minus baseline."""
-    found = analysis.difference(quantity, NOW + row, THEN + row)
+    """Return current minus baseline, in points."""
+    change = analysis.difference(quantity, NOW + row, THEN + row)
     if not quantity.startswith("level:"):
-        return found
-    return Estimate(100 * found.value, 100 * found.low, 100 * found.high, 100 * found.se, found.n, found.p)
+        return change
+    return Estimate(100 * change.value, 100 * change.low, 100 * change.high, 100 * change.se, change.n, change.p)
 
 
 def _lacks(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
-    """What the baseline has of a row and the evidence has not: the run, whole measures, items."""
-    then, now = baseline["rows"][name], evidence["rows"].get(name)
+    """Return a finding for everything of a row that the evidence lacks: the run, whole measures, items."""
+    then = baseline["rows"][name]
+    now = evidence["rows"].get(name)
     if now is None:
         return [Finding(name, "run", "regression", "the row is missing from the evidence")]
-    found = []
+    findings = []
     for seed, run in sorted(now["seeds"].items()):
-        if run["status"] != "done":
-            outcome = "error" if run["status"] in CRASHED else "regression"
-            found.append(Finding(name, "run", outcome, f"seed {seed} {run['status'] or 'never ended'}: {run['reason']}"))
-    if absent := sorted(set(then["seeds"]) - set(now["seeds"]), key=int):
-        found.append(Finding(name, "run", "regression", f"seed {', '.join(absent)} is missing from the evidence"))
-    return found or _missing_scores(name, evidence, baseline)
+        if run["status"] != Status.DONE:
+            # A run that crashed says nothing of the method: the check is to be repeated.
+            crashed = run["status"] is None or not Status(run["status"]).is_answer
+            outcome = "error" if crashed else "regression"
+            sentence = f"seed {seed} {run['status'] or 'never ended'}: {run['reason']}"
+            findings.append(Finding(name, "run", outcome, sentence))
+    absent = sorted(set(then["seeds"]) - set(now["seeds"]), key=int)
+    if absent:
+        findings.append(Finding(name, "run", "regression", f"seed {', '.join(absent)} is missing from the evidence"))
+    return findings or _missing_scores(name, evidence, baseline)
 
 
 def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
-    """A measure's items that had a score then and have none now. What a text may be too short for is asked for as a whole."""
-    found = []
+    """Return a finding for each measure with items that had a score then and have none now.
+
+    A measure that a text may be too short for fails only where it has no score at all.
+    """
+    findings = []
     for seed, run in baseline["rows"][name]["seeds"].items():
         now = evidence["rows"][name]["seeds"][seed]["scores"]
         for measure, scores in run["scores"].items():
-            told = baseline["measures"][measure]
+            description = baseline["measures"][measure]
             items = evidence["measures"].get(measure, {"items": []})["items"]
-            own = dict(zip(items, now.get(measure, []), strict=False))
-            wanted = [item for item, score in zip(told["items"], scores, strict=True) if score is not None]
-            lost = [item for item in wanted if own.get(item) is None]
-            undefined = told["channel"] == "degeneration" and any(score is not None for score in own.values())
+            current = dict(zip(items, now.get(measure, []), strict=False))
+            wanted = [item for item, score in zip(description["items"], scores, strict=True) if score is not None]
+            lost = [item for item in wanted if current.get(item) is None]
+            scored = any(score is not None for score in current.values())
+            undefined = description["channel"] == "degeneration" and scored
             if lost and not undefined:
                 text = f"{len(lost):,} of {len(wanted):,} items have no score now (seed {seed}), {lost[0]!r} among them"
-                found.append(Finding(name, measure, "regression", text))
-    return found
+                findings.append(Finding(name, measure, "regression", text))
+    return findings
 
 
 def baseline_faults(policy: Policy) -> list[str]:
-    """What makes a baseline unfit for a check, known before anything is measured."""
+    """Return what makes a baseline unfit for a check, before anything is measured."""
     baseline = policy.baseline
     faults = []
     if baseline["protocol"] != PROTOCOL:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
         faults.append(f"the baseline is of protocol {baseline['protocol']}, {rule}; renew it with `lethe check --accept`")
-    known = [name for name, row in baseline["rows"].items() if row["role"] == "recipe"]
-    faults += [
-        f"the baseline has no row '{name}'; it has {', '.join(known)}: choose among these, or renew it with --accept"
-        for name in policy.only
-        if name not in known
-    ]
+    recipes = [name for name, row in baseline["rows"].items() if row["role"] == Role.RECIPE]
+    for name in policy.only:
+        if name not in recipes:
+            cure = "choose among these, or renew it with --accept"
+            faults.append(f"the baseline has no row '{name}'; it has {', '.join(recipes)}: {cure}")
     return faults
 
 
@@ -232,31 +261,35 @@ def _refuse_incomparable(evidence: dict[str, Any], policy: Policy) -> None:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
         faults.append(f"the evidence is of protocol {evidence['protocol']}, {rule}; measure it again with `lethe check`")
     raise_faults(faults)
-    if not any(row["role"] == "base" for row in evidence["rows"].values()):
+    if not any(row["role"] == Role.BASE for row in evidence["rows"].values()):
         raise PlanError("the evidence has no row of the base model; measure it again with `lethe check`")
 
 
-def _asked(name: str, policy: Policy) -> bool:
+def _selected(name: str, policy: Policy) -> bool:
+    """Return whether a recipe is to be checked."""
     return not policy.only or name in policy.only
 
 
 def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
-    """What else a reader wants to know before looking for a cause: what differs from the baseline, and what is not judged."""
-    then, now = policy.baseline, evidence
-    notes = [f"differs from the baseline: {found}" for found in differing_fields(then["question"], now["question"])]
-    new = [name for name in now["rows"] if name not in then["rows"]]
-    notes += [f"not in the baseline, not judged: {', '.join(new)}"] if new else []
-    if not same_bits(then, now):
+    """Return what a reader wants to know before looking for a cause: what differs, and what is not judged."""
+    baseline = policy.baseline
+    notes = []
+    for difference in question_in(baseline).differences(question_in(evidence)):
+        notes.append(f"differs from the baseline: {difference}")
+    new = [name for name in evidence["rows"] if name not in baseline["rows"]]
+    if new:
+        notes.append(f"not in the baseline, not judged: {', '.join(new)}")
+    if not same_bits(baseline, evidence):
         notes.append(
             "measured on another machine, on a GPU or under another question: noise floors apply, "
             f"up to {MOST_FLOOR:g} points; more seeds narrow them"
         )
-    if not general_families(then):
+    if not general_families(baseline):
         notes.append("the baseline has no general task above chance: what is forgotten cannot be seen")
     return notes
 
 
 def general_families(evidence: dict[str, Any]) -> list[str]:
-    """General families that the base answers above chance, so that they can be forgotten."""
+    """Return the general families that the base answers above chance, so that they can be forgotten."""
     measures = analyse(table_of(evidence, seeds=1), base_of(evidence), reps=2).measures
     return sorted(measures.loc[measures["kept"], "family"].unique())

@@ -126,11 +126,11 @@ def depends_on_more(value: Tensor, logits: Tensor) -> bool:
 
     A mixture's penalty, for example, is a function of its gates in every block.
     """
-    seen = {None, logits.grad_fn}
+    seen = {logits.grad_fn}
     nodes = [value.grad_fn]
     while nodes:
         node = nodes.pop()
-        if node in seen:
+        if node is None or node in seen:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)

@@ -13,7 +13,7 @@ from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 from harness.store.opening import check_file, read_text
 
 
@@ -31,11 +31,11 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
         del given[key]
     for key, value in given.items():
         given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
-        wanted = str(fields[key].type).split(" | ")[0]
-        if wanted == "float" and isinstance(given[key], int):
+        kind = kind_of(key)
+        if kind is float and isinstance(given[key], int):
             given[key] = float(given[key])
-        if type(given[key]).__name__ != wanted:
-            faults.append(f"{key} takes {wanted}, not {given[key]!r}")
+        if type(given[key]) is not kind:
+            faults.append(f"{key} takes {kind.__name__}, not {given[key]!r}")
             given[key] = fields[key].default
     plan = Plan(**given)
     raise_faults(faults + faults_of_plan(plan) + early_faults(plan))

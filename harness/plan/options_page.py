@@ -8,19 +8,10 @@ import textwrap
 from harness.bundled import ROOT
 from harness.plan.check import BOUNDS
 from harness.plan.load import PRESETS
-from harness.plan.plan import Plan
+from harness.plan.plan import SECTIONS, kind_of
 from harness.text.bounds import describe_bound
 
 PATH = ROOT / "docs" / "options.md"
-SECTIONS = {
-    "Data": "data",
-    "Training": "model",
-    "Evaluation": "suites",
-    "Devices": "device",
-    "Storage": "name",
-    "Report": "require",
-}
-"""Section of the page and of the plan -> its first option; a test holds them to the comments in harness/plan/plan.py."""
 HEAD = """# Options
 
 Written by `make docs` from the fields of `harness/plan/plan.py`; change those, not this.
@@ -53,14 +44,13 @@ NOTES = {
 
 def options_page() -> str:
     """Return the whole page."""
-    titles = {first: title for title, first in SECTIONS.items()}
     presets = ", ".join(f"`{path.stem}`" for path in sorted(PRESETS.glob("*.toml")))
-    parts = [HEAD.format(presets=presets)]
-    for field in dataclasses.fields(Plan):
-        if field.name in titles:
-            parts.append(_opening(titles[field.name]))
-        parts.append(_row(field))
-    return "".join(parts)
+    page = HEAD.format(presets=presets)
+    for title, section in SECTIONS.items():
+        page += _opening(title)
+        for field in dataclasses.fields(section):
+            page += _row(field)
+    return page
 
 
 def _opening(title: str) -> str:
@@ -83,8 +73,7 @@ def _row(field: dataclasses.Field) -> str:
 
 def _kind(field: dataclasses.Field) -> str:
     """Return the kind of value that an option without a bound takes."""
-    kind = str(field.type).split(" | ")[0]
-    return {"str": "text", "bool": "`true`, `false`", "int": "whole number", "float": "number"}[kind]
+    return {str: "text", bool: "`true`, `false`", int: "whole number", float: "number"}[kind_of(field.name)]
 
 
 if __name__ == "__main__":

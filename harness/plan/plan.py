@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from harness.store.opening import exists, test_files
 
@@ -17,10 +18,9 @@ def option(default: Any, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that may be asked. Each field is a flag, a key of the TOML file and, in capitals, a make variable."""
+class DataOptions:
+    """What is learnt, and how texts become examples."""
 
-    # Data: what is learnt, and how texts become examples.
     data: str = option(
         "finance.json", "data file, bundled name, or hub data set; several joined by commas are trained on in turn"
     )
@@ -49,7 +49,32 @@ class Plan:
         " and on a CPU where packing is exact, else padded",
     )
 
-    # Training: which model and methods, under which budget, and the arithmetic of a step.
+    @property
+    def sources(self) -> list[str]:
+        """The data files, in the order of training."""
+        return _listed(self.data)
+
+    @property
+    def tests(self) -> list[str | None]:
+        """A test file for each data file, or None."""
+        if not self.test:
+            return [None] * len(self.sources)
+        return [test or None for test in _listed(self.test)]
+
+    @property
+    def test_paths(self) -> list[str]:
+        """Every test file of every data file."""
+        paths = []
+        for test in self.tests:
+            if test:
+                paths += test_files(test)
+        return paths
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Which model and methods, under which budget, and the arithmetic of a step."""
+
     model: str | None = option(None, "hub id or folder; default: the embedded base")
     recipes: str = option(
         DEFAULT_RECIPES, "methods joined by +, separated by spaces; base and zero-budget control are always added"
@@ -80,7 +105,16 @@ class Plan:
         None, "recompute activations in the backward pass: less memory, more FLOPs, the same losses; default: off, or by gpu"
     )
 
-    # Evaluation: what every model is asked, and how that is scored.
+    @property
+    def recipe_texts(self) -> list[str]:
+        """The recipes as they are written."""
+        return split_recipes(self.recipes)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What every model is asked, and how that is scored."""
+
     suites: str | None = option(
         None,
         "general suites: bundled names, standard:FOLDER for local copies, folders of JSONL or lm-eval YAML, JSONL files, "
@@ -100,7 +134,16 @@ class Plan:
         False, "train a copy of each finished model on 50 general examples: is what was lost recoverable? (not charged)"
     )
 
-    # Devices: where runs train, and how many at once.
+    @property
+    def suite_names(self) -> list[str]:
+        """The suites, in the order given."""
+        return self.suites.split() if self.suites else []
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where runs train, and how many at once."""
+
     device: str | None = option(None, "cpu or cuda; default: cuda where there is one")
     gpu: str | None = option(
         None,
@@ -118,47 +161,6 @@ class Plan:
     workers: int | None = option(None, "runs at once; default: one a core on a CPU, 1 on a GPU; with ray all that fit")
     ray: str | None = option(None, "spread the runs over a Ray cluster: auto, or the address of its head (docs/cluster.md)")
 
-    # Storage: where results are, and what is kept of a run.
-    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
-    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
-    keep: float = option(20.0, "GB of full weights kept under results/runs")
-    checkpoints: str | None = option(
-        None,
-        "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
-    )
-    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
-
-    # Report: what it chooses by, and where curves are shown.
-    require: str | None = option(
-        None,
-        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
-    )
-    tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
-
-    @property
-    def sources(self) -> list[str]:
-        """The data files, in the order of training."""
-        return _listed(self.data)
-
-    @property
-    def tests(self) -> list[str | None]:
-        """A test file for each data file, or None."""
-        return [test or None for test in _listed(self.test)] if self.test else [None] * len(self.sources)
-
-    @property
-    def test_paths(self) -> list[str]:
-        """Every test file of every data file."""
-        return [file for test in self.tests if test for file in test_files(test)]
-
-    @property
-    def recipe_texts(self) -> list[str]:
-        return split_recipes(self.recipes)
-
-    @property
-    def checkpoint_fractions(self) -> tuple[float, ...]:
-        """In rising order. Raises ValueError where they are not numbers."""
-        return tuple(sorted({float(part) for part in self.checkpoints.split(",")})) if self.checkpoints else ()
-
     @property
     def ranks(self) -> int:
         """The processes of one run."""
@@ -169,24 +171,82 @@ class Plan:
         """Whether the processes of a run are started as ranks: several, or under DeepSpeed."""
         return self.ranks > 1 or bool(self.deepspeed)
 
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """Where results are, and what is kept of a run."""
+
+    name: str | None = option(None, "results/<name>; default: stem of the data, with the model's name when one is given")
+    out: str = option("results", "where results and the run store are: a folder, or s3://bucket/folder and the like")
+    keep: float = option(20.0, "GB of full weights kept under results/runs")
+    checkpoints: str | None = option(
+        None,
+        "fractions of the budget at which each run saves its model for transformers to load: 0.5,1 (early stops: none later)",
+    )
+    checkpoint_every: float = option(30.0, "seconds between two checkpoints of a running training, from which it resumes")
+
     @property
-    def suite_names(self) -> list[str]:
-        return self.suites.split() if self.suites else []
+    def checkpoint_fractions(self) -> tuple[float, ...]:
+        """The fractions of `checkpoints` in rising order. Raises ValueError where they are not numbers."""
+        if not self.checkpoints:
+            return ()
+        return tuple(sorted({float(part) for part in self.checkpoints.split(",")}))
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What it chooses by, and where curves are shown."""
+
+    require: str | None = option(
+        None,
+        "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
+    )
+    tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
+
+
+@dataclass(frozen=True)
+class Plan(ReportOptions, StorageOptions, DeviceOptions, EvaluationOptions, TrainingOptions, DataOptions):
+    """Everything that may be asked, in six sections. None: not given, and Lethe decides (harness/plan/settings.py).
+
+    Each field is a flag, a key of the TOML file and, in capitals, a make variable. A dataclass takes the fields of its last
+    base first.
+    """
+
+
+SECTIONS: dict[str, type] = {
+    "Data": DataOptions,
+    "Training": TrainingOptions,
+    "Evaluation": EvaluationOptions,
+    "Devices": DeviceOptions,
+    "Storage": StorageOptions,
+    "Report": ReportOptions,
+}
+"""Title -> section, in the order of the options."""
+
+
+def kind_of(option: str) -> type:
+    """Return the type of an option's value where it is given: str, int, float or bool."""
+    hint = get_type_hints(Plan)[option]
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if kinds else hint
 
 
 def _listed(text: str) -> list[str]:
-    """Names joined by commas; a file that has one in its name is itself."""
+    """Return names that are joined by commas; a file that has a comma in its name is itself."""
     return [text] if exists(Path(text)) else [part.strip() for part in text.split(",")]
 
 
 def split_recipes(text: str) -> list[str]:
-    """Recipes separated by spaces; spaces inside parentheses belong to a recipe."""
-    recipes, depth, current = [], 0, ""
+    """Return recipes that are separated by spaces; spaces inside parentheses belong to a recipe."""
+    recipes = []
+    depth = 0
+    current = ""
     for letter in text + " ":
         depth += (letter == "(") - (letter == ")")
         if letter.isspace() and depth == 0:
-            recipes += [current] if current else []
+            recipes.append(current)
             current = ""
         else:
             current += letter
-    return recipes + ([current.strip()] if current.strip() else [])
+    recipes.append(current.strip())  # where a parenthesis was never closed
+    return [recipe for recipe in recipes if recipe]

@@ -9,7 +9,7 @@ import dataclasses
 import textwrap
 
 from harness.bundled import ROOT
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 
 PATH = ROOT / "lethe" / "api.py"
 PATHS = ("data", "test", "model", "general", "rules", "answer_format", "deepspeed", "out", "tensorboard")
@@ -67,7 +67,7 @@ def api() -> str:
 
 def _type(field: dataclasses.Field) -> str:
     """The annotation of an option's keyword: its own type, and None where it is not given."""
-    kind = str(field.type).split(" | ")[0]
+    kind = kind_of(field.name).__name__
     if field.name in PATHS:
         kind += " | PathLike[str]"
     if field.name in LISTS:

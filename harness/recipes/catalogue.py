@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.contract import Method, overrides
+from harness.contract import Method, Need, overrides
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.recipe_text import bundled_methods
 from harness.recipes.registry import broken_methods, defaults_of, methods
+from harness.vocabulary import Track
 
 WIDTH = 150
 """Columns of the listing where the output is no terminal."""
@@ -36,8 +37,9 @@ class Entry:
     settings: dict[str, Any]
 
     @property
-    def track(self) -> str:
-        return "general" if "general_data" in self.needs else "free"
+    def track(self) -> Track:
+        """The track of what it draws on."""
+        return Track.GENERAL if Need.GENERAL_DATA in self.needs else Track.FREE
 
     @property
     def summary(self) -> str:

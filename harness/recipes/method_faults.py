@@ -9,7 +9,7 @@ import difflib
 import inspect
 from typing import Any
 
-from harness.contract import HOOKS, NEEDS, Method
+from harness.contract import HOOKS, PLACES, Method, Need
 from harness.text.bounds import bound_fault, read_interval
 
 NEAR = 0.75
@@ -23,15 +23,20 @@ def class_faults(found: Any) -> list[str]:
     return [*_hook_faults(found), *_setting_faults(found), *_fact_faults(found)]
 
 
-def need_faults(method: Method) -> list[str]:
-    """What is wrong with the needs of a method that is made (they may follow from its settings)."""
-    needs = method.needs
+def need_faults(needs: Any) -> list[str]:
+    """Return what is wrong with a method's needs: of its class when it is found, and of itself when it is made.
+
+    A method that is made may need more than its class says, as its settings decide.
+    """
+    names = [str(need) for need in Need]
+    if isinstance(needs, property):  # only a method that is made knows
+        return []
     if not isinstance(needs, frozenset | set):
-        return [f"needs is {needs!r}; write it as frozenset({{...}}) of {', '.join(NEEDS)}"]
+        return [f"needs is {needs!r}; write it as frozenset({{...}}) of {', '.join(names)}"]
     faults = []
-    for need in sorted(map(str, needs - NEEDS.keys())):
-        near = difflib.get_close_matches(need, NEEDS, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"needs are {', '.join(NEEDS)}"
+    for need in sorted(str(need) for need in needs if need not in names):
+        near = difflib.get_close_matches(need, names, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"needs are {', '.join(names)}"
         faults.append(f"needs '{need}', which nothing answers; {hint}")
     return faults
 
@@ -103,9 +108,8 @@ def _setting_faults(found: type[Method]) -> list[str]:
 
 
 def _fact_faults(found: type[Method]) -> list[str]:
-    """Facts of the class that nothing else knows."""
-    from harness.contract import PLACES
-
+    """Return what is wrong with what the class says of itself: its needs, and where it adds parameters."""
+    faults = [f"{found.__name__}: {fault}" for fault in need_faults(found.needs)]
     if found.adds not in PLACES:
-        return [f"{found.__name__}.adds is {found.adds!r}; it is one of {', '.join(map(repr, PLACES))}"]
-    return []
+        faults.append(f"{found.__name__}.adds is {found.adds!r}; it is one of {', '.join(map(repr, PLACES))}")
+    return faults

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.contract import CHAINED_PLACES, PLACES, Method, overrides
+from harness.contract import CHAINED_PLACES, PLACES, Method, Need, overrides
 from harness.errors import PlanError, raise_faults
 from harness.recipes.method_faults import need_faults
 from harness.recipes.recipe_text import (
@@ -21,6 +21,7 @@ from harness.recipes.recipe_text import (
     setting_faults,
 )
 from harness.recipes.registry import _source_hash, defaults_of, find_method, settings_of
+from harness.vocabulary import Track
 
 CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
@@ -47,9 +48,9 @@ class Recipe:
         return FILE.sub(lambda file: f"{Path(file[1]).name}:{file[2]}", self.text)
 
     @property
-    def track(self) -> str:
-        """`general` where a method draws on general data, else `free`."""
-        return "general" if "general_data" in self.needs else "free"
+    def track(self) -> Track:
+        """The track of what its methods draw on."""
+        return Track.GENERAL if Need.GENERAL_DATA in self.needs else Track.FREE
 
     @property
     def needs(self) -> frozenset[str]:
@@ -147,7 +148,7 @@ def _conflict(one: Built, other: Built, moved: bool) -> str:
             return f"{a} {PLACES[places[0]]} and {b} {PLACES[places[1]]}, which do not go together"
         return ""
     for (wrapper, wraps), (name, method) in (((a, first), (b, second)), ((b, second), (a, first))):
-        if wraps.unlike_base and "line" in method.needs:
+        if wraps.unlike_base and Need.LINE in method.needs:
             return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
         if wraps.adds and not moved and overrides(method, "pull"):
             return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
@@ -170,7 +171,7 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         raise PlanError(f"'{text}': {error}") from None
     except Exception as error:  # whatever a method's own code raises
         raise PlanError(f"'{text}': {name} cannot be made: {type(error).__name__}: {error}; mend its constructor") from error
-    raise_faults([f"'{text}': {name}: {fault}" for fault in need_faults(made)])
+    raise_faults([f"'{text}': {name}: {fault}" for fault in need_faults(made.needs)])
     return made, chosen
 
 

@@ -23,6 +23,7 @@ from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card
 from harness.store.files import read_json, read_record, replacing
 from harness.store.schema import key_of
+from harness.vocabulary import Role, Status
 
 HERE = Path(__file__).parent / "site_pages"
 STYLE = Path(__file__).parent / "page" / "page.css"
@@ -196,7 +197,7 @@ def _files(one: Published, target: Path) -> None:
         if (one.folder / name).is_file():
             (target / name).write_bytes((one.folder / name).read_bytes())
     for line in one.lines:
-        if line["role"] == "recipe" and line["status"] == "done":
+        if line["role"] == Role.RECIPE and line["status"] == Status.DONE:
             text = card(one.record, line, warnings=one.warnings(line["row"]))
             (target / "cards" / f"{slug(line['row'])}.md").write_text(text, encoding="utf-8")
 

@@ -17,8 +17,9 @@ from harness.models.base_model import read_weights, save_model, save_weights, we
 from harness.models.device_memory import PeakMemory, ran_out_of_memory
 from harness.plan.load import portable
 from harness.recipes.hooks import ask
+from harness.runs.events import Event, Events, Stepped
 from harness.runs.monitor import Monitor
-from harness.runs.run_scores import Events, Scoring
+from harness.runs.run_scores import Scoring
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, training_run
@@ -29,11 +30,13 @@ from harness.store.schema import PROTOCOL, SCHEMA_VERSION
 from harness.store.workspace import workspace
 from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
+from harness.training.ledger import Ledger
 from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
 from harness.training.step import Cramped
+from harness.vocabulary import EvalKind, Role, Status
 
 Join = Callable[[], Alone]
-"""Gives the engine of this process once all processes of the run are there."""
+"""Returns the engine of this process once all processes of the run have joined."""
 
 
 def execute(
@@ -44,7 +47,7 @@ def execute(
     try:
         with leased(home.path) as lease, workspace(home) as here:
 
-            def tell(event: dict[str, Any]) -> None:
+            def tell(event: Event) -> None:
                 lease.check()
                 here.push_checkpoint()
                 events(event)
@@ -54,81 +57,91 @@ def execute(
     except Lost:
         if join is not Alone:
             raise  # all processes of the run begin again
-        execute(spec, material, store, evaluation, events)  # whoever took it over is waited for
+        execute(spec, material, store, evaluation, events)  # waits for the process that took the run over
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
     """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
     run = training_run(material, spec)
     run.engine = join()
-    folder = run.engine.broadcast(Path())  # the first process's
+    folder = run.engine.broadcast(Path())  # rank 0's folder
     memory = PeakMemory(run.device)
     try:
         train(run, folder, lambda *_: None, lambda _: None, _looks(spec))
     except (Diverged, Overdrawn):
-        return  # the first process says it
+        return  # rank 0 stores the status
     run.engine.all_gather(memory.bytes)
 
 
 def _looks(spec: RunSpec) -> list[float]:
-    return sorted({*SIXTHS, *(fraction for fraction in spec.models if fraction < 1)})
+    """Return the fractions of the budget at which the run is evaluated or saves a model, the end left out."""
+    fractions = {fraction for fraction in spec.models if fraction < 1}
+    return sorted(fractions.union(SIXTHS))
 
 
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
-    evaluator = Scoring(spec, material, folder, evaluation)
+    """Train and score whatever is not stored; store a status where that fails."""
+    scoring = Scoring(spec, material, folder, evaluation)
     try:
-        found = folder.status == "done" and folder.has_models(spec.models)
-        if not found or not (evaluator.complete or folder.weights.exists()):
-            evaluator.forget()
-            _train(spec, material, folder, evaluator, events, join)
-        if not evaluator.complete:
-            evaluator.score(read_weights(folder.weights), events)
+        # A finished training is made again if its models are missing, or scores are and its weights were deleted.
+        trained = folder.status == Status.DONE and folder.has_models(spec.models)
+        if not trained or not (scoring.complete or folder.weights.exists()):
+            scoring.forget()
+            _train(spec, material, folder, scoring, events, join)
+        if not scoring.complete:
+            scoring.score(read_weights(folder.weights), events)
         if not evaluation.keep:
             shutil.rmtree(folder.weights_folder, ignore_errors=True)
     except (Lost, Cramped):
         raise
     except Exception as error:  # one run's failure never stops the others
         status, reason = _status_of(error)
-        trace = traceback.format_exc() if status == "failed" else None
-        folder.write("status", {"status": status, "reason": reason, "traceback": trace})
+        folder.end(status, reason, traceback.format_exc() if status == Status.FAILED else None)
 
 
-def _status_of(error: Exception) -> tuple[str, str]:
+def _status_of(error: Exception) -> tuple[Status, str]:
+    """Return the (status, reason) of a run that an exception ended."""
     if isinstance(error, Diverged):
-        return "diverged", str(error)
+        return Status.DIVERGED, str(error)
     if isinstance(error, Overdrawn):
-        return "overdrawn", str(error)
+        return Status.OVERDRAWN, str(error)
     if ran_out_of_memory(error):
-        return "out_of_memory", str(error).splitlines()[0] if str(error) else "memory ran out"
-    return "failed", f"{type(error).__name__}: {error}"
+        message = str(error) or "memory ran out"
+        return Status.OUT_OF_MEMORY, message.splitlines()[0]
+    return Status.FAILED, f"{type(error).__name__}: {error}"
 
 
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
     folder.remove("status")
-    begin, started = time.monotonic(), datetime.now(UTC)
+    begin = time.monotonic()
+    started = datetime.now(UTC)
     run = training_run(material, spec)
     run.open_dev = scoring.evaluation.open_dev
     monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
 
-    tokens, seconds = 0, 0.0
+    tokens = 0
+    seconds = 0.0
 
     def report(entry: dict[str, Any]) -> None:
         nonlocal tokens, seconds
-        tokens, seconds = tokens + entry["tokens"], seconds + entry["seconds"]
+        tokens += entry["tokens"]
+        seconds += entry["seconds"]
         monitor.step(entry)
-        events({"phase": "training", "spent": entry["spent"], "loss": entry["loss"], "speed": tokens / seconds})
+        events(Stepped(spent=entry["spent"], loss=entry["loss"], speed=tokens / seconds))
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
         with memory.paused(), nullcontext() if scoring.has_room else run.aside():
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
-            if fraction in SIXTHS and "path" in spec.kinds:  # where there is no path, no curve is wanted either
+            # A run without a path needs no curve either.
+            if fraction in SIXTHS and EvalKind.PATH in spec.kinds:
                 monitor.scores(fraction, scoring.look(fraction, weights()))
 
     memory = PeakMemory(run.device)
-    if spec.role == "base":
-        weights, progress = run.start, Progress()
+    if spec.role == Role.BASE:
+        weights = run.start
+        progress = Progress()
     else:
         run.engine = join()
         run.engine.broadcast(folder.path)
@@ -138,20 +151,36 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         save_model(material.base, weights, folder.model(1.0))
     folder.weights_folder.mkdir(exist_ok=True)
     save_weights(weights, folder.weights)
+    notes = list(progress.notes)
+    for method in run.methods:
+        notes += ask(method, "notes")
     happened = _happened(folder, spec, progress, begin, started) | {
         "peak_memory_bytes": peak,
         "weights_hash": weights_hash(weights),
         "evaluation_seconds": scoring.seconds,
         "models": list(spec.models),
-        "notes": [*progress.notes, *(note for method in run.methods for note in ask(method, "notes"))],
+        "notes": notes,
     }
-    record = {"schema_version": SCHEMA_VERSION, "key": spec.key, "asked": asked(spec, material), "happened": happened}
-    folder.write("run", record | {"where": where()})
-    folder.write("ledger", run.ledger.record())
-    folder.write("status", {"status": "done", "reason": None, "traceback": None})
+    _write_records(spec, material, folder, happened, run.ledger)
+    monitor.close()
+
+
+def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happened: dict[str, Any], ledger: Ledger) -> None:
+    """Write what is kept of a finished training, and remove what only a resumed one needs."""
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "key": spec.key,
+        "asked": asked(spec, material),
+        "happened": happened,
+        "where": where(),
+    }
+
+    # The status comes last: once it stands, all the rest does.
+    folder.write("run", record)
+    folder.write("ledger", ledger.record())
+    folder.end(Status.DONE)
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.remove("room")
-    monitor.close()
 
 
 def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float, started: datetime) -> dict[str, Any]:
@@ -169,29 +198,36 @@ def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float
 
 def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
     """Return the question in full, for run.json."""
-    dataset, base = material.dataset, material.base
+    plan = material.plan
+    dataset = material.dataset
+    base = material.base
+    sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
+    fields = spec.question.fields
     return {
         "recipe": spec.row,
-        "methods": spec.question.get("methods", []),
+        "methods": fields.get("methods", []),
         "track": spec.track,
         "role": spec.role,
         "seed": spec.seed,
         "learning_rate": spec.training.learning_rate,
-        "training": spec.question.get("training"),
-        "examples": {part: spec.question[part] for part in ("data", "general") if spec.question.get(part)},
-        "budget": {"text": material.plan.budget, "meter": spec.meter, "amount": spec.allowed},
-        "model": {"name": portable(material.plan).model, "hash": base.hash, "parameters": base.parameters},
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}
-        | {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")},
+        "training": fields.get("training"),
+        "examples": {part: fields[part] for part in ("data", "general") if fields.get(part)},
+        "budget": {"text": plan.budget, "meter": spec.meter, "amount": spec.allowed},
+        "model": {"name": portable(plan).model, "hash": base.hash, "parameters": base.parameters},
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint} | sizes,
         "protocol": PROTOCOL,
-        "threads": material.plan.threads,
-        "precision": material.plan.precision,
+        "threads": plan.threads,
+        "precision": plan.precision,
     }
 
 
 def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
     """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
     losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
+    variance = pvariance(losses) if len(losses) > 1 else None
     norms = [entry["gradient_norm"] for entry in log]
-    spikes = sum(norm > 10 * median(norms) for norm in norms) if norms else None
-    return {"loss_variance": pvariance(losses) if len(losses) > 1 else None, "gradient_spikes": spikes}
+    spikes = None
+    if norms:
+        limit = 10 * median(norms)
+        spikes = sum(norm > limit for norm in norms)
+    return {"loss_variance": variance, "gradient_spikes": spikes}

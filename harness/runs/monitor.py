@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.setup.specs import RunSpec
 from harness.store.files import is_local, place
 
@@ -18,11 +18,15 @@ class Monitor:
     The folder is the comparison's; where that is no local one, the run's own, and goes to the store with it.
     """
 
-    def __init__(self, spec: RunSpec, plan: Plan, own: Path, resumed: bool):
+    def __init__(self, spec: RunSpec, plan: Settings, own: Path, resumed: bool):
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = (place(plan.out) / str(plan.name) if is_local(place(plan.out)) else own) / "tensorboard"
-        folder = Path(plan.tensorboard) if plan.tensorboard else folder
+        if plan.tensorboard:
+            folder = Path(plan.tensorboard)
+        elif is_local(place(plan.out)):
+            folder = place(plan.out) / plan.name / "tensorboard"
+        else:
+            folder = own / "tensorboard"
         self.path = folder / f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
         if not resumed:
             for old in self.path.glob("events.out.tfevents.*"):

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import mean
 
+from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
+
 SOON = 0.02
 """Share of a run's budget after which its pace says something."""
 
@@ -47,18 +49,20 @@ class Pacing:
     workers: int
     runs: dict[str, Timed] = field(default_factory=dict)
 
-    def note(self, key: str, phase: str, spent: float = 0.0, now: float | None = None) -> None:
+    def note(self, key: str, event: Event, now: float | None = None) -> None:
         """Take down an event of a run; one that is queued again begins again."""
         now = time.monotonic() if now is None else now
         run = self.runs[key]
-        if phase in ("starting", "lost"):
-            self.runs[key] = Timed(run.trains, now)
-        elif phase == "training":
-            run.spent, run.latest = spent, now
-        elif phase == "evaluating":
-            run.scoring = run.scoring or now
-        elif phase == "ended":
-            run.ended = now
+        match event:
+            case Started() | Requeued():
+                self.runs[key] = Timed(run.trains, now)
+            case Stepped():
+                run.spent = event.spent
+                run.latest = now
+            case Evaluating():
+                run.scoring = run.scoring or now
+            case Ended():
+                run.ended = now
 
     def seconds_left(self, now: float | None = None) -> float | None:
         """Seconds until all runs have ended; None while nothing says how long training or evaluating takes.

@@ -35,7 +35,7 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         save_model(material.base, weights, path)
         start = dataclasses.replace(material.base, path=str(path))
         data = TrainingData(examples, ())
-        run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device or "cpu")
+        run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)
     asked = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
     return recovered, asked | {"ledger": run.ledger.record()}

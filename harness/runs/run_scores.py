@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -13,6 +11,7 @@ from harness.contract import Weights
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import read_weights, weights_hash
 from harness.models.placement import has_room, placed, release
+from harness.runs.events import Evaluating, Events
 from harness.runs.probe import probe
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
@@ -21,12 +20,10 @@ from harness.store.journal import Journal
 from harness.store.runs import RunFolder
 from harness.store.schema import ITEM_COLUMNS
 from harness.training.loop import Diverged
+from harness.vocabulary import EvalKind, Role
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Where the line from the base (0) to the tuned model (1) is scored on dev items."""
-
-
-Events = Callable[[dict[str, Any]], None]
 
 
 class Scoring:
@@ -69,8 +66,8 @@ class Scoring:
 
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
-        scores = self._score("curve", weights, fraction=fraction)
-        self._append("curve", scores, fraction)
+        scores = self._score(EvalKind.CURVE, weights, fraction=fraction)
+        self._append(EvalKind.CURVE, scores, fraction)
         self._leave()
         return scores
 
@@ -80,7 +77,7 @@ class Scoring:
             self.evaluation.__dict__.pop("base", None)
             release()
 
-    def _append(self, kind: str, scores: pd.DataFrame, fraction: float) -> None:
+    def _append(self, kind: EvalKind, scores: pd.DataFrame, fraction: float) -> None:
         earlier = self.folder.scores(kind, self.evaluation.keys[kind])
         if earlier is not None:
             scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
@@ -91,13 +88,23 @@ class Scoring:
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
                 continue
-            if kind == "path":
-                final = self.folder.scores("final", self.evaluation.keys["final"])
-                self._append("curve", self.evaluation.evaluator("curve").part_of(final), 1.0)
-            events({"phase": "evaluating", "what": kind})
-            special = {"path": self._path, "stages": self._stages, "probe": self._probe}
-            scores = special[kind](weights) if kind in special else self._score(kind, weights)
-            self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
+            if kind == EvalKind.PATH:
+                final = self.folder.scores(EvalKind.FINAL, self.evaluation.keys[EvalKind.FINAL])
+                self._append(EvalKind.CURVE, self.evaluation.evaluator(EvalKind.CURVE).part_of(final), 1.0)
+            events(Evaluating(kind=kind))
+            self.folder.write_scores(kind, self.evaluation.keys[kind], self._scores_of(kind, weights))
+
+    def _scores_of(self, kind: EvalKind, weights: Weights) -> pd.DataFrame:
+        """Return the scores of one kind; those that ask more than one model have a function of their own."""
+        match kind:
+            case EvalKind.PATH:
+                return self._path(weights)
+            case EvalKind.STAGES:
+                return self._stages()
+            case EvalKind.PROBE:
+                return self._probe(weights)
+            case _:
+                return self._score(kind, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:
         """Dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
@@ -106,13 +113,13 @@ class Scoring:
         """
         if any(method.unlike_base for method in self.run.methods):
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
-        if self.spec.role != "recipe":
-            alpha = 0.0 if self.spec.role == "base" else 1.0
-            return self._score("path", weights, alpha=alpha)
+        if self.spec.role != Role.RECIPE:
+            alpha = 0.0 if self.spec.role == Role.BASE else 1.0
+            return self._score(EvalKind.PATH, weights, alpha=alpha)
         points = []
         for alpha in ALPHAS:
             between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
-            points.append(self._score("path", between, alpha=alpha))
+            points.append(self._score(EvalKind.PATH, between, alpha=alpha))
         return pd.concat(points, ignore_index=True)
 
     def _probe(self, weights: Weights) -> pd.DataFrame:
@@ -123,18 +130,18 @@ class Scoring:
             self.folder.write("probe", {"diverged": str(error)})
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
         self.folder.write("probe", cost)
-        return self._score("probe", recovered)
+        return self._score(EvalKind.PROBE, recovered)
 
-    def _stages(self, _: Weights) -> pd.DataFrame:
+    def _stages(self) -> pd.DataFrame:
         """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""
         scores = []
         for stage in range(1, len(self.material.stages)):
             path = self.folder.stage_weights(stage)
             if path.exists():  # a run that a method ended early has fewer
-                scores.append(self._score("stages", read_weights(path)).assign(stage=stage))
+                scores.append(self._score(EvalKind.STAGES, read_weights(path)).assign(stage=stage))
         return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=[*ITEM_COLUMNS, "stage"])
 
-    def _score(self, kind: str, weights: Weights, **where_: float) -> pd.DataFrame:
+    def _score(self, kind: EvalKind, weights: Weights, **where_: float) -> pd.DataFrame:
         begin = time.monotonic()
         self.wrapped.set(weights)
         journal = Journal(self.folder.journal_path(kind, self.evaluation.keys[kind]), weights_hash(weights))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.contract import Need
 from harness.doing import counted, doing
 from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.run_scores import ALPHAS
@@ -17,6 +18,7 @@ from harness.setup.evaluations import CURVE, Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, seconds_a_flop
 from harness.training.loop import SIXTHS
+from harness.vocabulary import EvalKind, Role
 
 STEPS, FEWER = 4, 2
 """Optimizer steps of plain fine-tuning that are timed, and of every other recipe."""
@@ -32,7 +34,7 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     doing("timing plain fine-tuning")
     plain = seconds_a_flop(material, steps=STEPS)
     found = {PLAIN.text: plain}
-    texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == "recipe" and spec.recipe != PLAIN.text)
+    texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE and spec.recipe != PLAIN.text)
     for text in counted(list(texts), "timing a few steps of each recipe"):
         found[text] = plain
         if time.monotonic() - begin < ENOUGH:
@@ -43,7 +45,7 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
 def _pace_of(material: Material, text: str, plain: float) -> float:
     """A recipe's own pace; plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores)."""
     recipe = parse_recipe(text)
-    return plain if "dev_scores" in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
+    return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,22 @@ class Scored:
 
     def seconds(self, spec: RunSpec) -> float:
         """Of all evaluations of a run."""
-        total = self.final * ("final" in spec.kinds) + self.quality * ("quality" in spec.kinds)
-        if "path" not in spec.kinds:
+        total = 0.0
+        if EvalKind.FINAL in spec.kinds:
+            total += self.final
+        if EvalKind.QUALITY in spec.kinds:
+            total += self.quality
+        if EvalKind.PATH not in spec.kinds:
             return total
-        looks, points = (len(SIXTHS), len(ALPHAS)) if spec.role == "recipe" else (0, 1)
-        return total + looks * self.curve + points * self.path
+        if spec.role != Role.RECIPE:  # a model that is not trained has one point of the line, and no curve
+            return total + self.path
+        return total + len(SIXTHS) * self.curve + len(ALPHAS) * self.path
 
 
 def scored(evaluation: Evaluation) -> Scored:
     """Time the base on a sample of each part of the evaluation, and scale it to all items."""
-    final, path = evaluation.evaluator("final"), evaluation.evaluator("path")
+    final = evaluation.evaluator(EvalKind.FINAL)
+    path = evaluation.evaluator(EvalKind.PATH)
     model = evaluation.load()
     rates: dict[str, float] = {}
     for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
@@ -76,7 +84,7 @@ def scored(evaluation: Evaluation) -> Scored:
         sample = final.sample(**asked)
         items = sum(_sizes(sample).values())
         rates[part] = _timed(sample, model) / items if items else 0.0
-    prompts = evaluation.evaluator("quality").prompts
+    prompts = evaluation.evaluator(EvalKind.QUALITY).prompts
     answers = sum(1 + len(prompt.reworded) for prompt in prompts) + len(prompts) // 2
     return Scored(
         final=_cost(_sizes(final), rates),

@@ -25,6 +25,7 @@ from harness.stats.analysis import analyse
 from harness.stats.claims import LEARNS, Reference, preferred, reference_of
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
+from harness.vocabulary import EvalKind, Role, Status
 
 RULE = (
     "the one that gains most of those that lose at most as much general score a point gained as plain fine-tuning's best trial"
@@ -98,7 +99,7 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
             values = {axis: axis.at(share) for axis, share in zip(axes, point, strict=True)}
             text = with_settings(recipe.text, {(axis.method, axis.setting): value for axis, value in values.items()})
             name = f"{recipe.row} trial {number}"
-            spec = spec_of(material, name, "recipe", parse_recipe(text), SEED, allowed, ("dev",))
+            spec = spec_of(material, name, Role.RECIPE, parse_recipe(text), SEED, allowed, (EvalKind.DEV,))
             trials.append(Trial(recipe.row, values, spec))
     return trials
 
@@ -111,7 +112,7 @@ def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
 
 
 def base_on_dev(material: Material) -> RunSpec:
-    return spec_of(material, "base", "base", PLAIN, 0, 0.0, ("dev",))
+    return spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0, (EvalKind.DEV,))
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
         for place, trial in enumerate(own):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
-            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {"dev": dev_key}, "selected": place == best}
+            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": place == best}
             entry |= {"plain": is_plain(trial)}
             record.append(entry)
     return Tuning(chosen, record, notes)
@@ -159,7 +160,7 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
     frames = []
     for row, key in keys.items():
         folder = store.run(key)
-        scores = folder.scores("dev", dev_key) if folder.status == "done" else None
+        scores = folder.scores(EvalKind.DEV, dev_key) if folder.status == Status.DONE else None
         if scores is not None:
             frames.append(scores.assign(row=row, seed=0))
     return pd.concat(frames, ignore_index=True)

@@ -19,19 +19,20 @@ from harness.evaluation.lm_eval_model import Generated
 from harness.files.records import Record
 from harness.setup.evaluations import domain_of
 from harness.setup.material import Material
-from harness.store.runs import WITHOUT_MODEL, RunStore
+from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of
 from harness.text import answer_metrics
 from harness.text.answer_metrics import Asked
+from harness.vocabulary import EvalKind, Role, Status, Track
 
-ROWS = dict(zip(WITHOUT_MODEL, ("constant answer", "random choice"), strict=True))
+ROWS = {Role.CONSTANT: "constant answer", Role.GUESS: "random choice"}
 """Role -> row."""
 CANDIDATES, TRIED = 20, 150
 """Of the commonest training answers so many are tried, on so many training answers."""
 
 
-def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore) -> list[dict[str, Any]]:
+def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunStore) -> list[dict[str, Any]]:
     """The rows as comparison.json keeps them, their scores stored where the store lacks them; none where a domain's task asks
     for likelihoods (texts, test files with options): an answer has none.
 
@@ -39,14 +40,16 @@ def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore)
     """
     if any(task.task.OUTPUT_TYPE != "generate_until" for task in domain_of(material)):
         return []
-    answers, choices = training_answers(material), _has_choices(material)
+    answers = training_answers(material)
+    choices = _has_choices(material)
+    key = evals[EvalKind.FINAL]
     entries = []
     for role, row in ROWS.items():
-        if not answers or (role == "guess" and not choices):
+        if not answers or (role == Role.GUESS and not choices):
             continue
         question = {"protocol": PROTOCOL, "role": role, "answers": answers}
         folder = store.run(key_of(question))
-        if folder.status != "done" or not folder.has_scores("final", evals["final"]):
+        if folder.status != Status.DONE or not folder.has_scores(EvalKind.FINAL, key):
             evaluator = Evaluator(
                 domain_of(material),
                 material.template,
@@ -54,12 +57,12 @@ def constant_rows(material: Material, evals: Mapping[str, str], store: RunStore)
                 limit=material.plan.limit,
                 cluster_of=material.dataset.cluster_of,
             )
-            lm = Answers(evaluator.codec, answers, guess=role == "guess")
-            folder.write_scores("final", evals["final"], evaluator.score_answers(lm))
-            if folder.status != "done":
-                folder.write("status", {"status": "done", "reason": None, "traceback": None})
-        entry = {"row": row, "recipe": "", "role": role, "track": "free", "seed": 0, "key": folder.key}
-        entries.append(entry | {"evals": {"final": evals["final"]}})
+            lm = Answers(evaluator.codec, answers, guess=role == Role.GUESS)
+            folder.write_scores(EvalKind.FINAL, key, evaluator.score_answers(lm))
+            if folder.status != Status.DONE:
+                folder.end(Status.DONE)
+        entry = {"row": row, "recipe": "", "role": role, "track": Track.FREE, "seed": 0, "key": folder.key}
+        entries.append(entry | {"evals": {EvalKind.FINAL: key}})
     return entries
 
 

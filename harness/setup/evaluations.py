@@ -32,6 +32,7 @@ from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
 from harness.tasks.subset import without
 from harness.tasks.suites import EvalTask, load_suite
 from harness.training.protocol import TrainingData
+from harness.vocabulary import EvalKind
 
 CURVE = {"domain": 100, "general": 200, "drift": 50}
 """Items scored at each fraction of the budget, and held-out records whose loss is measured (validation loss)."""
@@ -47,9 +48,9 @@ DRIFT = 300
 class EvaluationPlan:
     """The evaluations of a comparison, as every process can rebuild them."""
 
-    keys: dict[str, str]
-    """kind -> key of its question: `final`, `quality`, `curve`, `path`; `dev` where recipes are tuned, `stages` where there are
-    any, `probe` where it is asked for."""
+    keys: dict[EvalKind, str]
+    """Kind -> key of its question: `FINAL`, `QUALITY`, `CURVE`, `PATH`; `DEV` where recipes are tuned, `STAGES` where there
+    are several, `PROBE` where it is asked for."""
     summary: list[dict[str, Any]]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
@@ -61,26 +62,34 @@ class EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
-        kinds: tuple[str, ...] = ("final", "path", *(("dev",) if material.plan.tune else ()))
-        kinds += ("stages",) if len(material.stages) > 1 else ()
-        evaluators: dict[str, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        kinds = [EvalKind.FINAL, EvalKind.PATH]
+        if material.plan.tune:
+            kinds.append(EvalKind.DEV)
+        if len(material.stages) > 1:
+            kinds.append(EvalKind.STAGES)
+        evaluators: dict[EvalKind, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        final: Evaluator = evaluators[EvalKind.FINAL]
         doing("checking held-out losses against the model's own")
-        evaluators["final"].check()
-        evaluators["curve"] = evaluators["final"].sample(**CURVE)
-        evaluators["quality"] = _outputs(evaluators["final"], material, base)
-        probed = {"probe": _probe_key(material, evaluators["final"])} if material.plan.probe else {}
-        runs = 2 + len(material.recipes) * ((material.plan.seeds or 1) + material.plan.tune)
+        final.check()
+        evaluators[EvalKind.CURVE] = final.sample(**CURVE)
+        evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
+
+        runs = 2 + len(material.recipes) * (material.plan.seeds + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         doing("looking for prompts that are longer than the model's context")
-        notes = list(evaluators["final"].notes)
+        notes = list(final.notes)
         if material.plan.scoring != "float32":
             notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
         if gigabytes > material.plan.keep:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
-        keys = {kind: one.key for kind, one in counted(evaluators.items(), "hashing what is asked")} | probed
-        return cls(keys, evaluators["final"].summary, tuple(notes), gigabytes <= material.plan.keep)
+        keys: dict[EvalKind, str] = {}
+        for kind, evaluator in counted(evaluators.items(), "hashing what is asked"):
+            keys[kind] = evaluator.key
+        if material.plan.probe:
+            keys[EvalKind.PROBE] = _probe_key(material, final)
+        return cls(keys, final.summary, tuple(notes), gigabytes <= material.plan.keep)
 
     def open(self, material: Material) -> Evaluation:
         """In a run's own process: the evaluators, and a model to put weights in."""
@@ -93,26 +102,26 @@ class Evaluation:
     def __init__(self, plan: EvaluationPlan, material: Material):
         self.plan, self.material = plan, material
         self.keys, self.keep = plan.keys, plan.keep
-        self._evaluators: dict[str, Any] = {}
+        self._evaluators: dict[EvalKind, Any] = {}
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
-        self.material.base.hold(*{torch.float32, getattr(torch, str(self.material.plan.precision)), self.dtype})
+        self.material.base.hold(*{torch.float32, getattr(torch, self.material.plan.precision), self.dtype})
         for kind in self.keys:
             self.evaluator(kind)
         if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
-            for kind in ("final", "curve"):
+            for kind in (EvalKind.FINAL, EvalKind.CURVE):
                 self.evaluator(kind).remember_base()
         return self
 
     @property
     def device(self) -> str:
-        return self.material.plan.device or "cpu"
+        return self.material.plan.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What models are scored in."""
-        return getattr(torch, str(self.material.plan.scoring))
+        return getattr(torch, self.material.plan.scoring)
 
     @cached_property
     def original(self) -> Any:
@@ -132,23 +141,27 @@ class Evaluation:
         """A fresh copy of the base in the host's memory, to hold the weights being scored."""
         return copied(self.material.base.original(self.dtype), "cpu")
 
-    def evaluator(self, kind: str) -> Any:
-        """What scores a model: an `Evaluator`, or for `quality` the `Outputs`."""
+    def evaluator(self, kind: EvalKind) -> Any:
+        """Return what scores a model: an `Evaluator`, or for `QUALITY` the `Outputs`."""
         if kind not in self._evaluators:
-            if kind == "curve":
-                self._evaluators[kind] = self.evaluator("final").sample(**CURVE)
-            elif kind == "probe":
-                self._evaluators[kind] = self.evaluator("final").general_only()
-            elif kind == "quality":
-                self._evaluators[kind] = _outputs(self.evaluator("final"), self.material, lambda: self.base)
-            else:
-                tasks = load_tasks(self.material) if kind in ("final", "stages") else []
-                self._evaluators[kind] = _evaluator(kind, self.material, lambda: self.base, tasks)
+            self._evaluators[kind] = self._made(kind)
         return self._evaluators[kind]
+
+    def _made(self, kind: EvalKind) -> Any:
+        """Return the evaluator of a kind, made anew; some are parts of the final one."""
+        match kind:
+            case EvalKind.CURVE:
+                return self.evaluator(EvalKind.FINAL).sample(**CURVE)
+            case EvalKind.PROBE:
+                return self.evaluator(EvalKind.FINAL).general_only()
+            case EvalKind.QUALITY:
+                return _outputs(self.evaluator(EvalKind.FINAL), self.material, lambda: self.base)
+        tasks = load_tasks(self.material) if kind in (EvalKind.FINAL, EvalKind.STAGES) else []
+        return _evaluator(kind, self.material, lambda: self.base, tasks)
 
     def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
         """What methods may decide by: gives a scorer of any model on the general dev items."""
-        evaluator = self.evaluator("retention")
+        evaluator = self.evaluator(EvalKind.RETENTION)
         if not evaluator.tasks:
             raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
 
@@ -162,7 +175,9 @@ class Evaluation:
 
         return scores
 
-    def score(self, kind: str, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None) -> Any:
+    def score(
+        self, kind: EvalKind, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
+    ) -> Any:
         """Item scores of a model; what the journal knows is not computed again."""
         return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
 
@@ -257,20 +272,22 @@ def _words(text: Any) -> str:
     return " ".join(str(text).casefold().split())
 
 
-def _evaluator(kind: str, material: Material, base: Base, tasks: list[EvalTask]) -> Evaluator:
+def _evaluator(kind: EvalKind, material: Material, base: Base, tasks: list[EvalTask]) -> Evaluator:
     """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
     the general ones of these; `dev`: all of them."""
     dataset, plan, template = material.dataset, material.plan, material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
-    options["backend"] = "hf" if kind == "retention" else plan.backend  # what a method asks in training is charged
-    options["scoring"] = str(plan.scoring)
-    if kind == "stages":
+    options["backend"] = "hf" if kind == EvalKind.RETENTION else plan.backend  # what a method asks in training is charged
+    options["scoring"] = plan.scoring
+    if kind == EvalKind.STAGES:
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
-    if kind != "final":
-        dev = _dev_tasks(material, {"dev": None, "retention": DECIDED}.get(kind, PATH))
-        asked = [task for task in dev if kind != "retention" or task.group == "general"]
-        return Evaluator(asked, template, material.base.tokenizer, **options)
+    if kind != EvalKind.FINAL:
+        most = {EvalKind.DEV: None, EvalKind.RETENTION: DECIDED, EvalKind.PATH: PATH}
+        dev = _dev_tasks(material, most[kind])
+        if kind == EvalKind.RETENTION:
+            dev = [task for task in dev if task.group == "general"]
+        return Evaluator(dev, template, material.base.tokenizer, **options)
     answered = [record for record in dataset.test if record.text or record.answer >= 0]
     drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
     if material.general_dev:

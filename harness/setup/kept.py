@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import PlanError
-from harness.plan.plan import Plan, split_recipes
+from harness.plan.plan import split_recipes
+from harness.plan.settings import Settings
 from harness.recipes.recipe import parse_recipe
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, spec_of
-from harness.store.runs import WITHOUT_MODEL, RunStore
-
-RETRIED = ("failed", "out_of_memory", None)
-"""Statuses that another `lethe compare` tries again; the others are answers."""
+from harness.store.runs import RunStore
+from harness.vocabulary import Role, Status
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,19 @@ class Kept:
     """Of those recipes, the trials that selected their settings."""
     notes: tuple[str, ...] = ()
 
-    def added_to(self, plan: Plan) -> Plan:
-        """The plan that asks for all rows of the report, so that `lethe reproduce` makes all of them."""
-        seeds = max([plan.seeds or 1, *(spec.seed + 1 for spec in self.specs)])
+    def added_to(self, plan: Settings) -> Settings:
+        """Return the settings that ask for all rows of the report, so that `lethe reproduce` makes all of them."""
+        seeds = max([plan.seeds, *(spec.seed + 1 for spec in self.specs)])
         return dataclasses.replace(plan, recipes=" ".join([*plan.recipe_texts, *self.recipes]), seeds=seeds)
 
 
 def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
     """Whether the store holds the run and its present evaluations."""
     folder = store.run(spec.key)
-    if folder.status in RETRIED:
+    status = folder.status
+    if status is None or not status.is_answer:  # another `lethe compare` tries it again
         return False
-    if folder.status != "done":
+    if status != Status.DONE:
         return True
     return folder.has_models(spec.models) and all(folder.has_scores(kind, evaluation.keys[kind]) for kind in spec.kinds)
 
@@ -61,7 +61,7 @@ def kept_rows(
     """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
-    entries = [entry for entry in entries if entry["role"] not in WITHOUT_MODEL]  # made anew each time
+    entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew
     kept: list[RunSpec] = []
     left_out: list[str] = []
     for entry in entries:
@@ -86,8 +86,9 @@ def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunS
         recipe = parse_recipe(entry["recipe"])
     except PlanError:
         return None
-    amount = allowed if entry["role"] == "recipe" else 0.0
-    return spec_of(material, entry["row"], entry["role"], recipe, entry["seed"], amount)
+    role = Role(entry["role"])
+    amount = allowed if role == Role.RECIPE else 0.0
+    return spec_of(material, entry["row"], role, recipe, entry["seed"], amount)
 
 
 def _row_of(text: str) -> str | None:

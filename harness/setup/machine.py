@@ -28,47 +28,61 @@ TRAINED = 24
 
 
 def resolve_machine(plan: Plan) -> Plan:
-    """Fill in device, precision, seeds and, on GPUs, workers. Raises PlanError where a device is asked for that is not here."""
+    """Return the plan with device, precision, seeds and, on GPUs, workers filled in.
+
+    Raises PlanError where a device is asked for that is not here.
+    """
     device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise PlanError(f"device '{device}' is asked for but torch sees no GPU here; use device cpu")
     gpu = device.startswith("cuda")
-    precision = plan.precision or ("bfloat16" if gpu or plan.gpu or fast_bf16() else "float32")
-    seeds = plan.seeds or (3 if gpu else 1)
-    if gpu and not plan.ray and plan.ranks > (seen := torch.cuda.device_count()):
-        cure = "ask for at most so many, or spread a run over several nodes with --ray (docs/cluster.md)"
-        raise PlanError(f"gpus_per_run is {plan.ranks} but torch sees {seen} GPUs here; {cure}")
+
+    # With Ray, runs compute on other machines, whose GPUs are counted when they are asked for.
     named = devices_of(plan.devices) if plan.devices else []
-    if gpu and named and max(named) >= (seen := torch.cuda.device_count()):
-        raise PlanError(f"devices names GPU {max(named)} but torch sees {seen} GPUs here, from 0; name some of these")
+    if gpu:
+        seen = torch.cuda.device_count()
+        if not plan.ray and plan.ranks > seen:
+            cure = "ask for at most so many, or spread a run over several nodes with --ray (docs/cluster.md)"
+            raise PlanError(f"gpus_per_run is {plan.ranks} but torch sees {seen} GPUs here; {cure}")
+        if named and max(named) >= seen:
+            raise PlanError(f"devices names GPU {max(named)} but torch sees {seen} GPUs here, from 0; name some of these")
     workers = plan.workers
     if workers is None and gpu and not plan.ray:
         workers = len(named) // plan.ranks if named else 1
-    return dataclasses.replace(plan, device=device, precision=precision, seeds=seeds, workers=workers)
+    return dataclasses.replace(
+        plan,
+        device=device,
+        precision=plan.precision or ("bfloat16" if gpu or plan.gpu or fast_bf16() else "float32"),
+        seeds=plan.seeds or (3 if gpu else 1),
+        workers=workers,
+    )
 
 
-def resolve_workers(plan: Plan, parameters: int) -> Plan:
-    """Runs at once on CPUs: as many as there are cores and memory for. On a cluster None: all that fit."""
+def workers_of(plan: Plan, parameters: int) -> int | None:
+    """Return the runs at once: on CPUs as many as there are cores and memory for. On a cluster None: all that fit."""
     if plan.workers is not None or plan.ray:
-        return plan
+        return plan.workers
     by_cores = cores() // (plan.threads * plan.ranks)
     by_memory = int(free_memory() // (plan.ranks * (PROCESS + TRAINED * parameters)))
-    return dataclasses.replace(plan, workers=max(1, min(by_cores, by_memory)))
+    return max(1, min(by_cores, by_memory))
 
 
 def meter_of(plan: Plan, budget: Budget) -> str:
-    """What binds: as asked, else seconds on a GPU and FLOPs on a CPU."""
-    default = "seconds" if (plan.device or "").startswith("cuda") else "flops"
-    return plan.meter or (budget.unit if budget.unit != "epochs" else default)
+    """Return what binds: as asked, else what the budget is given in, else seconds on a GPU and FLOPs on a CPU."""
+    if plan.meter:
+        return plan.meter
+    if budget.unit != "epochs":
+        return budget.unit
+    return "seconds" if str(plan.device).startswith("cuda") else "flops"
 
 
 def scoring_of(plan: Plan, parameters: int) -> str:
-    """What models are scored in: as asked, else float32 where there is memory for it."""
+    """Return what models are scored in: as asked, else float32 where there is memory for it."""
     return plan.scoring or ("float32" if gpu_memory(plan) >= SCORED * parameters else "bfloat16")
 
 
 def gpu_memory(plan: Plan) -> float:
-    """Bytes of the GPU that a run has, as named or as seen; infinite where it has none."""
+    """Return the bytes of the GPU that a run has, as named or as seen; infinity where it has none."""
     if plan.gpu:
         whole = find_gpu(plan.gpu).memory
     elif str(plan.device).startswith("cuda"):
@@ -79,12 +93,12 @@ def gpu_memory(plan: Plan) -> float:
 
 
 def fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware."""
+    """Return whether this CPU multiplies bf16 in hardware."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
 
 
 def cores() -> int:
-    """Cores that this process may use: of the machine, of its affinity, and of its container's share."""
+    """Return the number of cores that this process may use: of the machine, of its affinity, and of its container's share."""
     counts = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
@@ -95,18 +109,20 @@ def cores() -> int:
 
 
 def free_memory() -> float:
-    """Bytes of memory that processes may still take: of the machine, and of its container's limit."""
+    """Return the bytes of memory that processes may still take: of the machine, and of its container's limit."""
     free = float(psutil.virtual_memory().available)
-    limit, used = _control("memory.max"), _control("memory.current")
+    limit = _control("memory.max")
+    used = _control("memory.current")
     if limit.isdigit() and used.isdigit():
-        kept = dict(line.split() for line in _control("memory.stat").splitlines())
-        files = int(kept.get("active_file", 0)) + int(kept.get("inactive_file", 0))  # read again where memory is wanted
+        counters = dict(line.split() for line in _control("memory.stat").splitlines())
+        # Cached files count as used, but the system gives their memory back where it is wanted.
+        files = int(counters.get("active_file", 0)) + int(counters.get("inactive_file", 0))
         free = min(free, float(int(limit) - int(used) + files))
     return free
 
 
 def _control(name: str) -> str:
-    """A setting of the container (cgroup v2); empty where there is none."""
+    """Return a setting of the container (cgroup v2), empty where there is none."""
     try:
         return (Path("/sys/fs/cgroup") / name).read_text().strip()
     except OSError:
@@ -114,7 +130,7 @@ def _control(name: str) -> str:
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """All of this machine that decides what a plan asks: where it is the same, so is the question."""
+    """Return everything of this machine that decides what a plan asks: where it is the same, so is the question."""
     from importlib.util import find_spec
 
     resolved = resolve_machine(plan)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from harness.bundled import embedded
-from harness.contract import Example
+from harness.contract import Example, Need
 from harness.data.contamination import Found
 from harness.data.held_out import Family
 from harness.data.split import Dataset, joined, load_stages
@@ -21,14 +18,14 @@ from harness.errors import PlanError, raise_faults
 from harness.files.records import Record, read_records
 from harness.models.base_model import BaseModel, architecture_of
 from harness.models.kernels import kernels_of
-from harness.models.packed_attention import attention_span, check_packing, reads_rows_of
-from harness.plan.check import device_faults
 from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.plan.values import Budget, parse_budget
 from harness.recipes.recipe import Recipe, parse_recipe, unsharded
-from harness.setup.machine import meter_of, resolve_machine, resolve_workers, scoring_of
+from harness.setup.machine import meter_of, resolve_machine
 from harness.setup.recipe_trial import recipe_faults
+from harness.setup.resolve import resolve
 from harness.text.thoughts import split_thoughts
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.examples import check_known
@@ -36,14 +33,12 @@ from harness.tokens.plain_texts import encode_texts
 from harness.training.protocol import Training, TrainingData
 
 CURES = {
-    "general_data": "needs general data; give GENERAL=file",
-    "dev_scores": "decides on general dev items; give GENERAL=file with 10 records or more",
-    "stages": "needs two stages; give DATA=first.json,second.json",
+    Need.GENERAL_DATA: "needs general data; give GENERAL=file",
+    Need.DEV_SCORES: "decides on general dev items; give GENERAL=file with 10 records or more",
+    Need.STAGES: "needs two stages; give DATA=first.json,second.json",
 }
-"""What a recipe may need of a plan, and how to have it."""
+"""What a recipe may need of a plan -> what the note on a recipe left out says."""
 
-PACKED = 2048
-"""Tokens of a packed row, where nothing else is asked for."""
 SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 
 
@@ -51,14 +46,13 @@ SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
 class Material:
     """Everything that the runs of a plan share."""
 
-    plan: Plan
-    """Every option resolved."""
+    plan: Settings
     base: BaseModel
     template: ChatTemplate
     dataset: Dataset
-    """All that is trained and tested on."""
+    """The records of all stages, for training and testing."""
     stages: tuple[Dataset, ...]
-    """The data files in the order of training; one where the plan has one."""
+    """The data files in the order of training."""
     pool: tuple[Record, ...]
     """General records that methods may train on."""
     general_dev: tuple[Record, ...]
@@ -68,52 +62,118 @@ class Material:
     budget: Budget
     notes: tuple[str, ...]
     contaminated: tuple[Found, ...] = ()
-    """Suite items whose wording stands in what is trained on; what they exclude is not evaluated."""
+    """Suite items whose wording occurs in the training data; what they exclude is not evaluated."""
     families: tuple[Family, ...] = ()
-    """What the general families have in common with the general pool."""
+    """What the general families share with the general pool."""
 
     @property
     def training(self) -> Training:
         """The training protocol, with plain fine-tuning's learning rate."""
         plan = self.plan
-        assert plan.precision is not None
-        rate = plan.learning_rate or default_rate(self.base.parameters)
-        names = ("batch_size", "micro_tokens", "warmup", "decay", "weight_decay", "clip", "precision", "pack_length")
-        same = {name: getattr(plan, name) for name in names}
-        fast = {"kernels": plan.kernels or "plain", "compile": plan.compile}
-        return Training(rate, checkpointing=bool(plan.gradient_checkpointing), **same, **fast)
+        return Training(
+            learning_rate=plan.learning_rate,
+            batch_size=plan.batch_size,
+            micro_tokens=plan.micro_tokens,
+            warmup=plan.warmup,
+            decay=plan.decay,
+            weight_decay=plan.weight_decay,
+            clip=plan.clip,
+            precision=plan.precision,
+            pack_length=plan.pack_length,
+            checkpointing=plan.gradient_checkpointing,
+            kernels=plan.kernels,
+            compile=plan.compile,
+        )
 
     def encode(self, records: Sequence[Record], source: str) -> list[Example]:
         """Return the training examples of these records."""
         return encode(self.plan, self.template, records, source)
 
 
-def default_rate(parameters: int) -> float:
-    """Return the peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
-
-    A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
-    """
-    return min(2e-5 * math.sqrt(1e9 / parameters), 1e-3)
-
-
-def encode(plan: Plan, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
+def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
     """Return the training examples of records.
 
     Conversations go through the chat template and are cut to `max_length`; plain texts are kept whole, in pieces of
     `pack_length`.
     """
     doing(f"tokenising {len(records):,} {source} records")
-    assert plan.max_length is not None
-    chats, texts = ([record for record in records if bool(record.text) is plain] for plain in (False, True))
-    found = template.encode_all(chats, source, max_length=plan.max_length) if chats else []
-    pieces = encode_texts(template.tokenizer, texts, source, plan.pack_length or plan.max_length) if texts else []
+    chats = [record for record in records if not record.text]
+    texts = [record for record in records if record.text]
+    examples: list[Example] = []
+    if chats:
+        examples += template.encode_all(chats, source, max_length=settings.max_length)
+    pieces: list[Example] = []
+    if texts:
+        pieces = encode_texts(template.tokenizer, texts, source, settings.pack_length or settings.max_length)
     check_known(template, pieces, source)
-    return found + pieces
+    return examples + pieces
 
 
 def gather(plan: Plan) -> Material:
     """Load and check everything. Raises one PlanError with all faults."""
     plan = resolve_machine(resolve_places(plan))
+    inputs = _read_inputs(plan)
+    base = inputs.base
+    settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
+
+    pool, general_dev = _split_general(settings, inputs.general)
+    dataset = joined(inputs.stages)
+    template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
+    domain: list[Example] = []
+    for number, stage in enumerate(inputs.stages, 1):
+        for example in encode(settings, template, stage.train, "domain"):
+            domain.append(dataclasses.replace(example, stage=number) if number > 1 else example)
+    pool_examples = encode(settings, template, pool, "general")
+
+    # Recipes that need what this plan lacks are left out with a note.
+    has = {
+        Need.GENERAL_DATA: bool(pool_examples),
+        Need.DEV_SCORES: bool(general_dev),
+        Need.STAGES: len(inputs.stages) > 1,
+    }
+    recipes, left_out = _usable(inputs.recipes, has, texts=settings.mode == "cpt")
+    notes = [
+        *base.notes,
+        *dataset.notes,
+        *inputs.unread,
+        *template.notes,
+        *left_out,
+        *_not_the_base(recipes),
+        *_not_saved(settings, recipes),
+    ]
+    if settings.gpus_per_run < 1:
+        notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
+    return Material(
+        plan=settings,
+        base=base,
+        template=template,
+        dataset=dataset,
+        stages=tuple(inputs.stages),
+        pool=tuple(pool),
+        general_dev=tuple(general_dev),
+        training_data=TrainingData(tuple(domain), tuple(pool_examples)),
+        recipes=recipes,
+        budget=inputs.budget,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that a plan names, read and free of faults."""
+
+    budget: Budget
+    recipes: list[Recipe]
+    base: BaseModel
+    stages: list[Dataset]
+    general: list[Record]
+    unread: list[str]
+    """Notes on general records that were skipped."""
+    kernels: str
+
+
+def _read_inputs(plan: Plan) -> _Inputs:
+    """Read what the plan names. Raises one PlanError with all faults."""
     faults: list[str] = []
 
     def attempt(action: Any, *arguments: Any, **options: Any) -> Any:
@@ -124,131 +184,95 @@ def gather(plan: Plan) -> Material:
             return None
 
     budget = attempt(parse_budget, plan.budget)
-    recipes = [recipe for text in plan.recipe_texts if (recipe := attempt(parse_recipe, text))]
+    recipes = []
+    for text in plan.recipe_texts:
+        recipe = attempt(parse_recipe, text)
+        if recipe is not None:
+            recipes.append(recipe)
     doing(f"reading and hashing the model {plan.model}")
     base = attempt(open_base, plan.model)
-    text = plan.mode == "cpt"
+    trains_on_texts = plan.mode == "cpt"
     doing(f"reading {plan.data}, and looking for records that are alike")
-    stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if text else "chat")
+    stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if trains_on_texts else "chat")
+    general: list[Record] = []
     unread: list[str] = []
-    general = attempt(read_records, plan.general, "both" if text else "chat", unread) if plan.general else []
+    if plan.general:
+        general = attempt(read_records, plan.general, "both" if trains_on_texts else "chat", unread)
+
+    # What is refused although each part can be read.
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
-    kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path)) if base else None
+    kernels = ""
+    if base:
+        kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path))
     if plan.deepspeed:
-        faults += [fault for recipe in recipes if (fault := unsharded(recipe, len(plan.sources) > 1))]
+        for recipe in recipes:
+            fault = unsharded(recipe, len(plan.sources) > 1)
+            if fault:
+                faults.append(fault)
+
+    # Recipes are tried on the model only where everything else can be read.
     raise_faults(faults or recipe_faults(base, recipes))
-    plan = dataclasses.replace(sized(_resolve_lengths(plan, budget, base), recipes), kernels=kernels)
-    raise_faults(device_faults(plan))  # of what the GPU's size chose
-    plan = _packed_where_exact(plan, base)
-    pool, general_dev = _split_general(plan, general)
-    dataset = joined(stages)
-    template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
-    domain = [
-        dataclasses.replace(example, stage=number) if number > 1 else example
-        for number, stage in enumerate(stages, 1)
-        for example in encode(plan, template, stage.train, "domain")
-    ]
-    pool_examples = encode(plan, template, pool, "general")
-    data = TrainingData(tuple(domain), tuple(pool_examples))
-    has = {"general_data": bool(pool_examples), "dev_scores": bool(general_dev), "stages": len(stages) > 1}
-    chosen, left_out = _usable(recipes, has, text)
-    notes = [
-        *base.notes,
-        *dataset.notes,
-        *unread,
-        *template.notes,
-        *left_out,
-        *_not_the_base(chosen),
-        *_not_saved(plan, chosen),
-    ]
-    if plan.gpus_per_run < 1:
-        notes.append(f"With {plan.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
-    return Material(
-        plan, base, template, dataset, tuple(stages), tuple(pool), tuple(general_dev), data, chosen, budget, tuple(notes)
-    )
+    return _Inputs(budget, recipes, base, stages, general, unread, kernels)
 
 
 def _thinks(records: Sequence[Record]) -> bool:
     """Return whether answers are to begin with thoughts: at least a tenth of the trained ones do. Fewer are left out."""
-    answers = [turn.content for record in records for turn in record.messages if turn.role == "assistant"]
-    return 10 * sum(split_thoughts(answer)[0] is not None for answer in answers) >= max(1, len(answers))
+    answers = 0
+    with_thoughts = 0
+    for record in records:
+        for turn in record.messages:
+            if turn.role != "assistant":
+                continue
+            answers += 1
+            thoughts, _ = split_thoughts(turn.content)
+            with_thoughts += thoughts is not None
+    return 10 * with_thoughts >= max(1, answers)
 
 
-def _resolve_lengths(plan: Plan, budget: Budget, base: BaseModel) -> Plan:
-    """Resolve the meter, tokens per example and packed row of plain texts, the scoring precision, and runs at once."""
-    packed = min(plan.pack_length or PACKED, base.max_length) if plan.mode == "cpt" else plan.pack_length
-    lengths = {"max_length": min(base.max_length, plan.max_length or 2048), "pack_length": packed}
-    plan = resolve_workers(plan, base.parameters)
-    return dataclasses.replace(plan, meter=meter_of(plan, budget), scoring=scoring_of(plan, base.parameters), **lengths)
-
-
-def _packed_where_exact(plan: Plan, base: BaseModel) -> Plan:
-    """Return the plan with the length of packed rows, after a trial of the model that packs.
-
-    Conversations are packed by default on a CPU, where FLOPs are charged, padding included; on a GPU seconds are. A model that
-    shows packed texts to each other, or attends over less than the longest example, is packed only if the plan asks for it.
-    Raises PlanError if it does.
-    """
-    assert plan.max_length is not None
-    asked = plan.pack_length is not None
-    if plan.pack_length == 0 or (not asked and (plan.device != "cpu" or plan.gpu or plan.compile)):
-        return plan
-    model = base.load(torch.float32)
-    try:
-        check_packing(model)
-    except (PlanError, ValueError, TypeError, RuntimeError, AttributeError, KeyError):
-        if asked:
-            raise
-        return plan
-    if not asked and attention_span(model) < plan.max_length:
-        return plan
-    # rows are micro-batches: a limit on these that the user gave holds for rows too
-    length = plan.pack_length or min(PACKED, plan.micro_tokens or PACKED)
-    fits = length <= base.max_length or reads_rows_of(model, length)  # a row may be longer than what its documents see
-    return dataclasses.replace(plan, pack_length=length if fits else base.max_length)
-
-
-def _split_general(plan: Plan, records: list[Record]) -> tuple[list[Record], list[Record]]:
+def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Record], list[Record]]:
     """Return (pool to train on, dev retention items).
 
     The embedded pool ships its dev items; of others, a tenth of the records, at most 200, are the dev items, those with the
     lowest ids (hashes of their content).
     """
-    home = embedded()
-    if plan.general == home.general:
-        return records, read_records(home.general_dev)
-    ordered = sorted({record.id: record for record in records}.values(), key=lambda record: record.id)
-    size = min(200, len(ordered) // 10)
-    dev = {record.id for record in ordered[:size]}
-    return [record for record in records if record.id not in dev], ordered[:size]
+    shipped = embedded()
+    if settings.general == shipped.general:
+        return records, read_records(shipped.general_dev)
+    unique = {record.id: record for record in records}
+    ordered = sorted(unique.values(), key=lambda record: record.id)
+    dev = ordered[: min(200, len(ordered) // 10)]
+    dev_ids = {record.id for record in dev}
+    return [record for record in records if record.id not in dev_ids], dev
 
 
 def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
     """Return notes on recipes that do not begin as the base."""
-    return [
-        f"{recipe.text} does not begin as the base: {method.unlike_base}. See its untrained row too; there is no path to it."
-        for recipe in recipes
-        for method in recipe.methods
-        if method.unlike_base
-    ]
+    notes = []
+    for recipe in recipes:
+        for method in recipe.methods:
+            if method.unlike_base:
+                reason = f"{recipe.text} does not begin as the base: {method.unlike_base}."
+                notes.append(f"{reason} See its untrained row too; there is no path to it.")
+    return notes
 
 
-def _not_saved(plan: Plan, recipes: Iterable[Recipe]) -> list[str]:
+def _not_saved(settings: Settings, recipes: Iterable[Recipe]) -> list[str]:
     """Return a note on recipes whose models cannot be saved, if the plan asks for models."""
-    kept = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
-    if not (plan.checkpoint_fractions and kept):
+    texts = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
+    if not (settings.checkpoint_fractions and texts):
         return []
-    return [f"No models of {kept} are saved: what they add does not fold into the base's own weights."]
+    return [f"No models of {texts} are saved: what they add does not fold into the base's own weights."]
 
 
-def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
     """Return the recipes that can run, and notes on those that need what this plan lacks.
 
     `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.
     """
-    chosen, notes = [], []
+    usable = []
+    notes = []
     for recipe in recipes:
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
         if missing:
@@ -256,19 +280,7 @@ def _usable(recipes: Iterable[Recipe], has: dict[str, bool], texts: bool) -> tup
         elif texts and not recipe.packs:
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:
-            chosen.append(recipe)
-    if not chosen:
+            usable.append(recipe)
+    if not usable:
         raise PlanError(*notes)
-    return tuple(chosen), tuple(notes)
-
-
-def sized(plan: Plan, recipes: Sequence[Recipe]) -> Plan:
-    """Resolve micro-batches, checkpointing and sharding where the plan leaves them open: what fits its GPU, or defaults."""
-    if plan.gpu:
-        from harness.training.memory_estimate import way_of
-
-        way = way_of(plan, recipes)
-        changes = {"micro_tokens": way.micro_tokens, "gradient_checkpointing": way.checkpointing, "deepspeed": way.deepspeed}
-        return dataclasses.replace(plan, **{key: value for key, value in changes.items() if getattr(plan, key) is None})
-    changes = {"micro_tokens": plan.micro_tokens or 8192, "gradient_checkpointing": bool(plan.gradient_checkpointing)}
-    return dataclasses.replace(plan, **changes)
+    return tuple(usable), tuple(notes)

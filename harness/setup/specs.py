@@ -6,26 +6,30 @@ import dataclasses
 import hashlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.contract import Example
+from harness.contract import Example, Need, Step
 from harness.plan.deepspeed import deepspeed_config
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.setup.material import Material
-from harness.store.schema import PROTOCOL, key_of
+from harness.store.question import Question
+from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training
 from harness.training.run import TrainingRun
+from harness.vocabulary import EvalKind, Role, Track
 
-REPORTED = ("final", "quality", "path")
-"""The evaluations of a row of the table; the last is left out where the plan is `final_only`."""
+REPORTED = (EvalKind.FINAL, EvalKind.QUALITY, EvalKind.PATH)
+"""The evaluations of a row of the table; a plan that is `final_only` leaves out the last."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,25 @@ class RunSpec:
     """A run to make: one row of the table with one seed."""
 
     row: str
-    role: str
-    """`base`, `control` (zero budget), `untrained` (zero budget, wrapped) or `recipe`."""
-    track: str
+    role: Role
+    track: Track
     seed: int
     recipe: str
-    """As `parse_recipe` reads it."""
+    """Its text, as `parse_recipe` reads it."""
     training: Training
     meter: str
     allowed: float
-    question: dict[str, Any]
-    """The training question: equal questions are one run."""
-    kinds: tuple[str, ...]
-    """The evaluations it must have: `REPORTED`, or `dev` for a trial of a tuning, which never sees a test item."""
+    question: Question
+    """What is trained: equal questions are one run."""
+    kinds: tuple[EvalKind, ...]
+    """The evaluations it must have: `REPORTED`, or `DEV` for a trial of a tuning, which never sees a test item."""
     models: tuple[float, ...]
     """Fractions of the budget at which it saves a model."""
 
     @property
     def key(self) -> str:
-        return key_of(self.question)
+        """The name of its folder in the run store."""
+        return self.question.key
 
 
 def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
@@ -61,13 +65,21 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     base: what quantisation loses before training must not count as forgetting. Then every recipe with every seed.
     """
     plan = material.plan
-    assert plan.seeds is not None
-    specs = [spec_of(material, "base", "base", PLAIN, 0, 0.0), spec_of(material, "zero budget", "control", PLAIN, 0, 0.0)]
-    for text in dict.fromkeys(filter(None, map(unlike_base, material.recipes))):
-        specs.append(spec_of(material, f"{text}, untrained", "untrained", parse_recipe(text), 0, 0.0))
-    for recipe in material.recipes:
-        chosen = parse_recipe((tuned or {}).get(recipe.row, recipe.text))
-        specs += [spec_of(material, recipe.row, "recipe", chosen, seed, allowed) for seed in range(plan.seeds)]
+    specs = [
+        spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0),
+        spec_of(material, "zero budget", Role.CONTROL, PLAIN, 0, 0.0),
+    ]
+
+    # Recipes that begin alike share one untrained run.
+    beginnings = [unlike_base(recipe) for recipe in material.recipes]
+    for text in dict.fromkeys(beginnings):
+        if text:
+            specs.append(spec_of(material, f"{text}, untrained", Role.UNTRAINED, parse_recipe(text), 0, 0.0))
+    for row_recipe in material.recipes:
+        text = (tuned or {}).get(row_recipe.row, row_recipe.text)
+        recipe = parse_recipe(text)
+        for seed in range(plan.seeds):
+            specs.append(spec_of(material, row_recipe.row, Role.RECIPE, recipe, seed, allowed))
     return specs
 
 
@@ -78,41 +90,54 @@ def rate_of(material: Material, recipe: Recipe) -> float:
 
 
 def spec_of(
-    material: Material, row: str, role: str, recipe: Recipe, seed: int, allowed: float, kinds: tuple[str, ...] = ()
+    material: Material, row: str, role: Role, recipe: Recipe, seed: int, allowed: float, kinds: tuple[EvalKind, ...] = ()
 ) -> RunSpec:
     """Return the spec of one run, with the question that names it.
 
     `kinds`: its evaluations; if none are given, those of a row of the table.
     """
-    plan, data = material.plan, material.training_data
+    plan = material.plan
+    data = material.training_data
     reported = not kinds
-    kinds = kinds or (REPORTED[:-1] if plan.final_only else REPORTED)
-    packed = material.training.pack_length if recipe.packs else None
-    training = dataclasses.replace(material.training, learning_rate=rate_of(material, recipe), pack_length=packed)
-    question: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
-    if role != "base" and len(material.stages) > 1:
-        question["stages"] = [sum(e.stage == number for e in data.domain) for number, _ in enumerate(material.stages, 1)]
-        kinds = (*kinds, "stages") if reported else kinds
-    if plan.probe and reported and recipe.folds and role in ("base", "recipe"):
-        kinds = (*kinds, "probe")
-    if role != "base":
-        question |= {
+    if reported:
+        kinds = REPORTED[:-1] if plan.final_only else REPORTED
+    training = dataclasses.replace(
+        material.training,
+        learning_rate=rate_of(material, recipe),
+        pack_length=material.training.pack_length if recipe.packs else None,
+    )
+
+    # The number of examples of each stage, where there are several.
+    fields: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
+    if role != Role.BASE and len(material.stages) > 1:
+        sizes = Counter(example.stage for example in data.domain)
+        fields["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
+        if reported:
+            kinds = (*kinds, EvalKind.STAGES)
+    if plan.probe and reported and recipe.folds and role in (Role.BASE, Role.RECIPE):
+        kinds = (*kinds, EvalKind.PROBE)
+
+    # The base answers the same question whatever is trained; everything else that changes a trained run names it.
+    if role != Role.BASE:
+        fields |= {
             "methods": recipe.question,
             "training": training.question,
             "data": fingerprint(data.domain),
-            "general": fingerprint(data.general) if "general_data" in recipe.needs else None,
+            "general": fingerprint(data.general) if Need.GENERAL_DATA in recipe.needs else None,
             "budget": {"meter": plan.meter, "allowed": allowed},
             "seed": seed,
             "threads": plan.threads,
             "device": plan.device,
             "torch": torch.__version__,
         }
-        question |= ranks_of(plan)
-        if "dev_scores" in recipe.needs:
-            question["general_dev"] = [record.id for record in material.general_dev]
-    assert plan.meter is not None
-    models = plan.checkpoint_fractions if role == "recipe" and reported and recipe.folds else ()
-    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, question, kinds, models)
+        fields |= ranks_of(plan)
+        if Need.DEV_SCORES in recipe.needs:
+            fields["general_dev"] = [record.id for record in material.general_dev]
+
+    # What does not fold into the base's own weights cannot be saved as a model.
+    saves_models = role == Role.RECIPE and reported and recipe.folds
+    models = plan.checkpoint_fractions if saves_models else ()
+    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, Question(fields), kinds, models)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
@@ -123,49 +148,61 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def sharding_of(plan: Plan) -> dict[str, Any] | None:
+def sharding_of(plan: Settings) -> dict[str, Any] | None:
     """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
-    return deepspeed_config(plan.deepspeed, str(plan.precision)) if plan.deepspeed else None
+    return deepspeed_config(plan.deepspeed, plan.precision) if plan.deepspeed else None
 
 
-def ranks_of(plan: Plan) -> dict[str, Any]:
+def ranks_of(plan: Settings) -> dict[str, Any]:
     """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
-    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)} if plan.has_ranks else {}
+    if not plan.has_ranks:
+        return {}
+    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
 
 
 def training_run(material: Material, spec: RunSpec) -> TrainingRun:
     """Return the run that answers a spec's question."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
-    device = material.plan.device or "cpu"
-    return TrainingRun(material.base, material.training_data, recipe.methods, spec.training, ledger, spec.seed, device)
+    return TrainingRun(
+        base=material.base,
+        data=material.training_data,
+        methods=recipe.methods,
+        training=spec.training,
+        ledger=ledger,
+        seed=spec.seed,
+        device=material.plan.device,
+    )
 
 
 def allowed_amount(material: Material) -> float:
     """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
-    budget, meter = material.budget, material.plan.meter
+    budget = material.budget
+    meter = material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
-    spec = spec_of(material, "plain", "recipe", PLAIN, 0, math.inf)
+    spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, math.inf)
     run = training_run(material, spec)
-    steps = []
-    for stage, _ in enumerate(run.ends, 1):
+    steps: list[Step] = []
+    for stage in range(1, len(run.ends) + 1):
         run.enter(stage)
-        an_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
-        steps += [step for step, _ in zip(run.steps(), range(round(budget.amount * an_epoch)), strict=False)]
+        steps_per_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
+        steps += islice(run.steps(), round(budget.amount * steps_per_epoch))
     if meter == "steps":
         return float(len(steps))
     if meter == "tokens":
         return float(sum(len(example) for step in steps for example in step))
     flops = sum(run.step_price(step)[0] for step in steps)
-    return flops if meter == "flops" else flops * seconds_a_flop(material)
+    if meter == "flops":
+        return flops
+    return flops * seconds_a_flop(material)
 
 
 def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
     """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
     from harness.training.loop import train
 
-    spec = spec_of(material, "plain", "recipe", recipe, 0, float(steps))
+    spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps))
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
     run.engine = engine or run.engine
     with tempfile.TemporaryDirectory() as folder:

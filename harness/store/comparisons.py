@@ -15,6 +15,7 @@ import pyarrow as pa
 from harness.store.files import read_json, read_record
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS
+from harness.vocabulary import EvalKind, Role, Status
 
 AHEAD = 64
 """Files of scores that are read ahead."""
@@ -55,55 +56,78 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     record = read_record(folder)
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
-    rows, trials = ([_told(entry, store) for entry in record.get(name) or []] for name in ("rows", "trials"))
-    final, curve, path, stages, probe = (
-        read_scores(rows, store, kind) for kind in ("final", "curve", "path", "stages", "probe")
+    rows = [_with_run(entry, store) for entry in record.get("rows") or []]
+    trials = [_with_run(entry, store) for entry in record.get("trials") or []]
+    base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == Role.BASE]
+    return Comparison(
+        record=record,
+        runs=rows,
+        store=store,
+        scores=read_scores(rows, store, EvalKind.FINAL),
+        curve=read_scores(rows, store, EvalKind.CURVE),
+        path=read_scores(rows, store, EvalKind.PATH),
+        trials=trials,
+        dev=read_scores([*base, *trials], store, EvalKind.DEV, "trial"),
+        stages=read_scores(rows, store, EvalKind.STAGES),
+        quality=read_texts(rows, store, EvalKind.QUALITY),
+        probe=read_scores(rows, store, EvalKind.PROBE),
+        people=read_json(folder / "people.json"),
     )
-    base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == "base"]
-    dev, quality = read_scores([*base, *trials], store, "dev", "trial"), read_texts(rows, store, "quality")
-    people = read_json(folder / "people.json")
-    return Comparison(record, rows, store, final, curve, path, trials, dev, stages, quality, probe, people)
 
 
-def _told(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
-    """An entry of a comparison with what the store knows of its run."""
+def _with_run(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
+    """Return an entry of a comparison with everything that the store holds of its run."""
     run = store.run(entry["key"])
-    status = run.read("status") or {}
-    known = {"status": status.get("status"), "status_record": status}
-    return entry | known | {name: run.read(name) for name in ("run", "ledger", "probe")}
+    record = run.read("status") or {}
+    status = Status(record["status"]) if record.get("status") else None
+    return entry | {
+        "status": status,
+        "status_record": record,
+        "run": run.read("run"),
+        "ledger": run.read("ledger"),
+        "probe": run.read("probe"),
+    }
 
 
-def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: str, name: str = "row") -> pd.DataFrame:
-    """The scores of one kind of all entries, with `row` (the entry's `name`) and `seed` in front, without texts.
+def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, name: str = "row") -> pd.DataFrame:
+    """Return the scores of one kind of all entries, with `row` (the entry's `name`) and `seed` in front, without texts.
 
-    Names are categorical, and what runs know of the same items is kept once: scores are all that differs between them.
+    Names are categorical.
     """
     columns = [column for column in (*ITEM_COLUMNS, "stage") if column not in TEXTS]
+
+    # What runs say of the same items is kept once: scores are all that differs between them.
     items: list[pa.Table] = []
-    runs, places, scores, begin = [], [], [], 0
+    runs = []
+    indices = []
+    scores = []
+    begin = 0
     for entry, table in _tables(entries, store, kind, columns):
-        told = table.drop_columns("score")
-        if not items or not told.equals(items[-1]):
+        descriptions = table.drop_columns("score")
+        if not items or not descriptions.equals(items[-1]):
             begin = sum(map(len, items))
-            items.append(told)
+            items.append(descriptions)
         runs.append(entry)
-        places.append(np.arange(begin, begin + len(told)))
+        indices.append(np.arange(begin, begin + len(descriptions)))
         scores.append(table["score"].to_numpy())
     if not runs:
         return pd.DataFrame(columns=["row", "seed", *columns[:-1]])
-    told = pa.concat_tables(items, promote_options="permissive").to_pandas()
-    told = told.astype(dict.fromkeys(NAMES, "category"))
-    found, lengths = told.take(np.concatenate(places)).reset_index(drop=True), [len(part) for part in scores]
-    found.insert(0, "row", pd.Categorical([entry[name] for entry in runs]).repeat(lengths))
-    found.insert(1, "seed", np.repeat([entry["seed"] for entry in runs], lengths))
-    return found.assign(score=np.concatenate(scores))
+
+    distinct = pa.concat_tables(items, promote_options="permissive").to_pandas()
+    distinct = distinct.astype(dict.fromkeys(NAMES, "category"))
+    rows = distinct.take(np.concatenate(indices)).reset_index(drop=True)
+    lengths = [len(part) for part in scores]
+    rows.insert(0, "row", pd.Categorical([entry[name] for entry in runs]).repeat(lengths))
+    rows.insert(1, "seed", np.repeat([entry["seed"] for entry in runs], lengths))
+    return rows.assign(score=np.concatenate(scores))
 
 
-def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: str) -> pd.DataFrame:
-    """The same with prompts, outputs and targets, which may be as many as there are scores: ask for few runs at a time."""
+def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind) -> pd.DataFrame:
+    """Return the same with prompts, outputs and targets. These are as many as there are scores: ask for few runs at a time."""
     tables = []
     for entry, table in _tables(entries, store, kind):
-        row, seed = pa.array([entry["row"]] * len(table), pa.string()), pa.array([entry["seed"]] * len(table), pa.int64())
+        row = pa.array([entry["row"]] * len(table), pa.string())
+        seed = pa.array([entry["seed"]] * len(table), pa.int64())
         tables.append(table.add_column(0, "seed", seed).add_column(0, "row", row))
     if not tables:
         return pd.DataFrame(columns=["row", "seed", *ITEM_COLUMNS])
@@ -111,25 +135,34 @@ def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: str) ->
 
 
 def _tables(
-    entries: Sequence[dict[str, Any]], store: RunStore, kind: str, columns: Sequence[str] | None = None
+    entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-    """Each entry that has scores of this kind, with them."""
-    asked = [entry for entry in entries if entry.get("evals", {}).get(kind) is not None]
+    """Yield each entry that has scores of this kind, with its table."""
+    evaluated = [entry for entry in entries if entry.get("evals", {}).get(kind) is not None]
     with ThreadPoolExecutor() as pool:
 
-        def begun(begin: int) -> Iterator[pa.Table | None]:
-            part = asked[begin : begin + AHEAD]
+        def start_reading(begin: int) -> Iterator[pa.Table | None]:
+            part = evaluated[begin : begin + AHEAD]
             return pool.map(lambda entry: store.run(entry["key"]).table(kind, entry["evals"][kind], columns), part)
 
-        following = begun(0)
-        for begin in range(0, len(asked), AHEAD):
-            found, following = following, begun(begin + AHEAD)
-            both = zip(asked[begin : begin + AHEAD], found, strict=True)
-            yield from ((entry, table) for entry, table in both if table is not None)
+        # While one part is used, the next one is read.
+        following = start_reading(0)
+        for begin in range(0, len(evaluated), AHEAD):
+            tables = following
+            following = start_reading(begin + AHEAD)
+            for entry, table in zip(evaluated[begin : begin + AHEAD], tables, strict=True):
+                if table is not None:
+                    yield entry, table
 
 
 def among(table: pd.DataFrame, columns: tuple[str, str], pairs: set[tuple]) -> pd.DataFrame:
-    """The lines whose values of two columns are one of `pairs`."""
-    (one, ones), (other, others) = (pd.factorize(table[name]) for name in columns)
-    wanted = np.array([[(a, b) in pairs for b in others] for a in ones], bool)
-    return table if wanted.all() else table[wanted[one, other]]
+    """Return the lines whose values of two columns are one of `pairs`."""
+    first_codes, first_values = pd.factorize(table[columns[0]])
+    second_codes, second_values = pd.factorize(table[columns[1]])
+
+    # Each combination of values is looked up once, however many lines have it.
+    wanted = np.zeros((len(first_values), len(second_values)), bool)
+    for row, first in enumerate(first_values):
+        for column, second in enumerate(second_values):
+            wanted[row, column] = (first, second) in pairs
+    return table if wanted.all() else table[wanted[first_codes, second_codes]]

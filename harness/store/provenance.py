@@ -8,12 +8,9 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.bundled import ROOT
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
 
@@ -21,7 +18,7 @@ PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "dataset
 @cache
 def where() -> dict[str, Any]:
     """Commit and dirty flag of this checkout, versions of what computes, and the machine."""
-    return {"git": _git(), "packages": _packages(), "machine": _machine()}
+    return {"git": _git(), "packages": versions(), "machine": _machine()}
 
 
 def _git() -> dict[str, Any]:
@@ -36,7 +33,8 @@ def _git() -> dict[str, Any]:
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
-def _packages() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that numbers depend on; None where one is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

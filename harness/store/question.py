@@ -1,8 +1,4 @@
-"""How two questions differ, and which name a comparison takes. No torch here.
-
-A question is a mapping of what may not change between two results that stand in one table. A field that one side does not have
-is the same as one that is None: what came later is None where it is not used.
-"""
+"""What a result answers, how two such questions differ, and which name a comparison takes. No torch here."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from typing import Any
 
 from harness.errors import PlanError
 from harness.store.files import read_record
+from harness.store.schema import key_of
 
 RESERVED = ("calibration", "check", "claims", "published", "reproduced", "runs")
 """Folders under `out` that are no comparison's own."""
@@ -22,29 +19,52 @@ NUMBERS = 999
 
 @dataclass(frozen=True)
 class Difference:
-    """A field in which two questions differ."""
+    """A field in which two questions, or two records, differ."""
 
     name: str
     then: Any
     now: Any
 
     def __str__(self) -> str:
-        return self.told("now")
+        return self.sentence("now")
 
-    def told(self, now: str) -> str:
-        """The difference in words; `now` is what stands before the present value."""
+    def sentence(self, now: str) -> str:
+        """Return the difference in words, with `now` before the present value."""
         return f"{self.name} was {self.then!r}, {now} {self.now!r}"
 
 
 def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Every field in which `now` differs from `then`, by name."""
-    fields = sorted({*then, *now})
-    return [Difference(name, then.get(name), now.get(name)) for name in fields if then.get(name) != now.get(name)]
+    """Return every field in which `now` differs from `then`, by name.
+
+    A field that one side lacks equals one that is None: options that came later are None where they are not used.
+    """
+    differences = []
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            differences.append(Difference(name, then.get(name), now.get(name)))
+    return differences
 
 
-def told(found: list[Difference]) -> str:
-    """Differences as part of a sentence."""
-    return "; ".join(map(str, found))
+@dataclass(frozen=True)
+class Question:
+    """What a run or a comparison answers, by field: none of it may differ between results that stand in one table."""
+
+    fields: Mapping[str, Any]
+    """As JSON stores them."""
+
+    @property
+    def key(self) -> str:
+        """The name of its answer in the store: equal questions have equal keys."""
+        return key_of(self.fields)
+
+    def differences(self, other: Question) -> list[Difference]:
+        """Return every field in which `other` differs from this question."""
+        return differing_fields(self.fields, other.fields)
+
+
+def question_in(record: Mapping[str, Any]) -> Question:
+    """Return the question of a stored comparison; one without fields where an early version recorded none."""
+    return Question(record.get("question") or {})
 
 
 @dataclass(frozen=True)
@@ -56,16 +76,22 @@ class Name:
     """What to tell the user where another name than the first choice was taken, else None."""
 
 
-def given_name(root: Path, name: str, question: Mapping[str, Any]) -> Name:
-    """The name that the user gave. Raises PlanError where its folder holds another question, or something that is none."""
+def given_name(root: Path, name: str, question: Question) -> Name:
+    """Return the name that the user gave.
+
+    Raises PlanError where its folder holds another question, or something that is no comparison.
+    """
     if other := _another(root / name, question):
         cure = "give another name, leave the name out (a free one is taken then), or remove the folder"
         raise PlanError(f"{other}; {cure}")
     return Name(name, None)
 
 
-def free_name(root: Path, wanted: str, question: Mapping[str, Any]) -> Name:
-    """The name that Lethe chooses: the first of `wanted`, `wanted-2`, `wanted-3` ... that is free or holds this question."""
+def free_name(root: Path, wanted: str, question: Question) -> Name:
+    """Return the name that Lethe chooses.
+
+    It is the first of `wanted`, `wanted-2`, `wanted-3` ... that is free or holds this question.
+    """
     note = None
     for number in range(1, NUMBERS + 1):
         name = wanted if number == 1 else f"{wanted}-{number}"
@@ -76,19 +102,21 @@ def free_name(root: Path, wanted: str, question: Mapping[str, Any]) -> Name:
         except PlanError as error:
             other = error.faults[0]
         if other is None:
-            said = f"{note}; this one goes to {root / name}" if note else None
-            return Name(name, said)
+            return Name(name, f"{note}; this one goes to {root / name}" if note else None)
         note = note or other
     raise PlanError(f"{note}; nor is any name free up to {wanted}-{NUMBERS}: give --name or --out")
 
 
-def _another(folder: Path, question: Mapping[str, Any]) -> str | None:
-    """Says that a folder holds a comparison that asks another question; None where it does not.
+def _another(folder: Path, question: Question) -> str | None:
+    """Return that a folder holds a comparison that asks another question, as a clause; None where it does not.
 
     Raises PlanError where its record cannot be read.
     """
     record = read_record(folder)
     if record is None:
         return None
-    found = differing_fields(record.get("question") or {}, question)
-    return f"{folder} holds another comparison ({told(found)})" if found else None
+    differences = question_in(record).differences(question)
+    if not differences:
+        return None
+    fields = "; ".join(str(difference) for difference in differences)
+    return f"{folder} holds another comparison ({fields})"

@@ -33,9 +33,8 @@ import pyarrow.parquet as pq
 
 from harness.store.files import is_local, names, read_bytes, read_json, write_atomic, write_json
 from harness.store.schema import ITEM_COLUMNS
+from harness.vocabulary import EvalKind, Status
 
-WITHOUT_MODEL = ("constant", "guess")
-"""Roles of rows that no model is behind: they answer the domain's test items only, and cost nothing."""
 STATUS = "status.json"
 """Says how a run ended: written after everything else, so that where it is all the rest is too."""
 CHECKPOINT = "checkpoint"
@@ -104,9 +103,14 @@ class RunFolder:
         return [self.path / STATUS, self._record_path("run"), self.evaluations]
 
     @property
-    def status(self) -> str | None:
+    def status(self) -> Status | None:
         """How the run ended, or None where it has not."""
-        return (self.read("status") or {}).get("status")
+        record = self.read("status") or {}
+        return Status(record["status"]) if record.get("status") else None
+
+    def end(self, status: Status, reason: str | None = None, traceback: str | None = None) -> None:
+        """Write how the run ended."""
+        self.write("status", {"status": status, "reason": reason, "traceback": traceback})
 
     def log(self) -> list[dict[str, Any]]:
         """Return the steps logged so far; a line cut short by a kill is left out."""
@@ -122,22 +126,23 @@ class RunFolder:
                 break
         return steps
 
-    def write_scores(self, kind: str, key: str, scores: pd.DataFrame) -> None:
-        """Store an evaluation's rows (`final`, `quality`, `curve`, `path`, `dev`, `stages` or `probe`) under its key; its
-        journal goes."""
-        columns = ITEM_COLUMNS | ({"stage": "int64"} if kind == "stages" else {})
-        scores = scores.astype(dict(columns))[list(columns)]
+    def write_scores(self, kind: EvalKind, key: str, scores: pd.DataFrame) -> None:
+        """Store an evaluation's rows under its key, and remove its journal."""
+        columns = dict(ITEM_COLUMNS)
+        if kind == EvalKind.STAGES:
+            columns["stage"] = "int64"
+        scores = scores.astype(columns)[list(columns)]
         write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
         self.journal_path(kind, key).unlink(missing_ok=True)
 
-    def journal_path(self, kind: str, key: str) -> Path:
+    def journal_path(self, kind: EvalKind, key: str) -> Path:
         """Return where an evaluation that is under way keeps what it has computed."""
         return self._scores_path(kind, key).with_suffix(".journal")
 
-    def drop_scores(self, kind: str, key: str) -> None:
+    def drop_scores(self, kind: EvalKind, key: str) -> None:
         self._scores_path(kind, key).unlink(missing_ok=True)
 
-    def has_scores(self, kind: str, key: str) -> bool:
+    def has_scores(self, kind: EvalKind, key: str) -> bool:
         """Whether that evaluation has been made; nothing is read."""
         return self._scores_path(kind, key).exists()
 
@@ -150,15 +155,15 @@ class RunFolder:
         """Return the folder of the model saved at a fraction; not there where the run ended before."""
         return self.path / MODELS / f"{fraction:g}"
 
-    def _scores_path(self, kind: str, key: str) -> Path:
+    def _scores_path(self, kind: EvalKind, key: str) -> Path:
         return self.evaluations / f"{kind}-{key}.parquet"
 
-    def scores(self, kind: str, key: str) -> pd.DataFrame | None:
+    def scores(self, kind: EvalKind, key: str) -> pd.DataFrame | None:
         """Return those rows, or None where that evaluation has not been made."""
         table = self.table(kind, key)
         return None if table is None else table.to_pandas()
 
-    def table(self, kind: str, key: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    def table(self, kind: EvalKind, key: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """Return the same in Arrow's form, with those of `columns` that it has."""
         path = self._scores_path(kind, key)
         try:

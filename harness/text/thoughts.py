@@ -1,19 +1,98 @@
-"""Thoughts: what a model writes between <think> and </think> before its answer.
+"""Thoughts: what a model writes before its answer, between marks such as <think> and </think>.
 
-They are trained where the data has them, and never scored: a scorer reads the answer after them.
+They are trained where the data has them, and never scored: a scorer reads the answer after them. Models mark them in many
+ways. `PAIRS` has the known ones: every shape of a mark with every name. What looks like a mark and is none of them is read as
+the answer, counted, and said (`unknown_mark`).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-OPEN, CLOSE = "<think>", "</think>"
-MARKS = (OPEN, CLOSE)
-NONE = f"{OPEN}\n\n{CLOSE}\n\n"
-"""Thoughts that are skipped, as Qwen 3 writes them."""
-_FIRST = re.compile(rf"\s*(?:{OPEN})?((?:(?!{OPEN}).)*?){CLOSE}\s*", re.DOTALL)
-_OPENED = re.compile(rf"{OPEN}\s*\Z")
-_SKIPPED = re.compile(rf"{OPEN}\s*{CLOSE}\s*\Z")
+
+@dataclass(frozen=True)
+class Marks:
+    """The marks around a thought."""
+
+    open: str
+    close: str
+    bare: bool = True
+    """Whether the closing mark counts where the opening one is missing: a prompt may end with it. Not where other texts than
+    models' have such a tag."""
+    tight: bool = False
+    """Whether thoughts follow their mark at once, without line breaks."""
+    answer: str = ""
+    """What opens the answer itself, where the closing mark ends with it."""
+
+    @property
+    def skipped(self) -> str:
+        """Thoughts that are skipped, as Qwen 3 writes them."""
+        return self.around("")
+
+    def around(self, thoughts: str) -> str:
+        """Return thoughts between their marks, up to where the answer begins."""
+        if self.tight:
+            return f"{self.open}{thoughts}{self.close}"
+        return f"{self.open}\n{thoughts}\n{self.close}\n\n"
+
+
+SHAPES = (
+    ("<{}>", "</{}>"),
+    ("[{}]", "[/{}]"),
+    ("<|{}|>", "<|/{}|>"),
+    ("<|begin_of_{}|>", "<|end_of_{}|>"),
+    ("<|start_{}|>", "<|end_{}|>"),
+    ("<|{}_start|>", "<|{}_end|>"),
+    ("<seed:{}>", "</seed:{}>"),
+    ("◁{}▷", "◁/{}▷"),
+)
+NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reason")
+THINK = Marks("<think>", "</think>")
+CHANNELS = Marks(
+    "<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+    bare=False,
+    tight=True,
+    answer="<|channel|>final<|message|>",
+)
+"""Marks of gpt-oss, whose answers stand in a channel of their own."""
+
+
+def _pairs() -> tuple[Marks, ...]:
+    """Return the known pairs, <think> first. Capitals do not matter in texts; tokenizers have their own spelling."""
+    pairs = [THINK]
+    for opening, closing in SHAPES:
+        for name in NAMES:
+            tag = opening == "<{}>"
+            pair = Marks(opening.format(name), closing.format(name), bare=not tag, tight=not tag)
+            if pair.open != THINK.open:
+                pairs.append(pair)
+    return tuple(pairs)
+
+
+PAIRS = _pairs()
+_BY_OPENING = {pair.open: pair for pair in PAIRS}
+_MARKS = frozenset(mark for pair in PAIRS for mark in (pair.open, pair.close))
+_CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>"
+_OPENING = re.compile(
+    r"\s*(?:" + "|".join(re.escape(pair.open) for pair in PAIRS) + rf"|{_CHANNEL}(?:analysis|commentary)<\|message\|>)",
+    re.IGNORECASE,
+)
+_BARE = re.compile("|".join(re.escape(pair.close) for pair in PAIRS if pair.bare), re.IGNORECASE)
+_CLOSINGS = {pair: re.compile(re.escape(pair.close), re.IGNORECASE) for pair in PAIRS}
+_CLOSINGS[CHANNELS] = re.compile(rf"(?:<\|end\|>)?{_CHANNEL}final<\|message\|>", re.IGNORECASE)
+_ANSWER_MARK = re.compile(rf"\s*(?:{_CHANNEL}final<\|message\|>|<\|begin_of_solution\|>|<\|start_response\|>)", re.IGNORECASE)
+"""What opens the answer itself, in models that mark it too."""
+_ANSWER_END = re.compile(r"\s*(?:<\|return\|>|<\|end\|>|<\|end_of_solution\|>|<\|end_response\|>)\s*\Z", re.IGNORECASE)
+_LOOK = re.compile(
+    r"<\|?/?[\w:-]*(?:think|thought|reason|reflect|scratchpad|rationale|ponder|monologue|analysis)[\w:-]*\|?>"
+    r"|\[/?\w*(?:think|thought|reasoning|scratchpad|monologue)\w*\]"
+    r"|<\|channel\|>"
+    r"|◁/?\w+▷",
+    re.IGNORECASE,
+)
+"""What looks like a mark of thoughts."""
 
 
 def split_thoughts(answer: str) -> tuple[str | None, str]:
@@ -22,44 +101,127 @@ def split_thoughts(answer: str) -> tuple[str | None, str]:
     The opening mark may be missing: where a prompt ends with it, answers begin inside.
     """
     thoughts: list[str] = []
-    while block := _FIRST.match(answer):
-        thoughts.append(block[1].strip())
-        answer = answer[block.end() :]
-    return ("\n".join(filter(None, thoughts)) if thoughts else None), answer
+    rest = answer
+    marked = False
+    while True:
+        mark = _ANSWER_MARK.match(rest)
+        if mark:
+            marked = True
+            rest = rest[mark.end() :].lstrip()
+        block = _first_block(rest)
+        if block is None:
+            break
+        inner, rest = block
+        thoughts.append(inner)
+    if not (thoughts or marked):
+        return None, answer
+    return "\n".join(filter(None, thoughts)), _ANSWER_END.sub("", rest)
+
+
+def _first_block(text: str) -> tuple[str, str] | None:
+    """Return the thoughts that a text begins with and what comes after them; None where it does not begin with any."""
+    opening = _OPENING.match(text)
+    if opening:
+        begin = opening.end()
+        closing = _closing(opening[0].strip()).search(text, begin)
+    else:
+        begin = 0
+        closing = _BARE.search(text)
+    if closing is None:
+        return None
+    return text[begin : closing.start()].strip(), text[closing.end() :].lstrip()
+
+
+def _closing(opening: str) -> re.Pattern[str]:
+    """Return what closes a thought that was opened so."""
+    pair = _BY_OPENING.get(opening.lower(), CHANNELS)
+    return _CLOSINGS[pair]
 
 
 def without_thoughts(output: str, inside: bool = False) -> str:
     """Return what a scorer reads of an output: nothing while a thought is open. `inside`: the prompt opened one."""
-    _, closed, answer = output.rpartition(CLOSE)
-    if closed:
-        return answer.lstrip()
-    return "" if inside or output.lstrip().startswith(OPEN) else output
+    thoughts, answer = split_thoughts(output)
+    if opens(answer) or (inside and thoughts is None):
+        return ""
+    return answer
 
 
-def ending_of(prompt: str) -> str:
+def opens(text: str) -> bool:
+    """Whether a text begins with the opening mark of a thought."""
+    return _OPENING.match(text) is not None
+
+
+def unknown_mark(answer: str) -> str:
+    """Return what looks like a mark of thoughts in the answer proper, where scorers read it; "" for nothing."""
+    match = _LOOK.search(split_thoughts(answer)[1])
+    return match[0] if match else ""
+
+
+def marks_of(source: str) -> Marks | None:
+    """Return the marks that a chat template writes or looks for; None where it names none."""
+    if "<|channel|>analysis" in source:
+        return CHANNELS
+    folded = source.lower()
+    for whole in (True, False):
+        for pair in PAIRS:
+            present = (pair.open in folded, pair.close in folded)
+            if all(present) if whole else any(present):
+                place = folded.index(pair.open if present[0] else pair.close)
+                return _spelled(pair, source, place)
+    return None
+
+
+def _spelled(pair: Marks, source: str, place: int) -> Marks:
+    """Return a pair as a template spells it: [THINK] is another token than [think]."""
+    size = len(pair.open if source[place : place + len(pair.open)].lower() == pair.open else pair.close)
+    if source[place : place + size] in (pair.open, pair.close):
+        return pair
+    return Marks(pair.open.upper(), pair.close.upper(), pair.bare, pair.tight)
+
+
+def is_mark(name: str) -> bool:
+    """Whether a token's name is a mark of thoughts."""
+    return name.lower() in _MARKS
+
+
+def ending_of(prompt: str, marks: Marks = THINK) -> str:
     """Return the thoughts, open or skipped, that a prompt ends with; "" for none."""
-    found = _OPENED.search(prompt) or _SKIPPED.search(prompt)
-    return found[0] if found else ""
+    bare = prompt.rstrip()
+    if bare.endswith(marks.close):
+        before = bare.removesuffix(marks.close).rstrip()
+        return prompt[len(before) - len(marks.open) :] if before.endswith(marks.open) else ""
+    return prompt[len(bare) - len(marks.open) :] if bare.endswith(marks.open) else ""
 
 
-def is_open(ending: str) -> bool:
+def is_open(ending: str, marks: Marks = THINK) -> bool:
     """Whether a prompt's ending leaves a thought open."""
-    return bool(_OPENED.search(ending))
+    return ending.rstrip().endswith(marks.open)
 
 
-def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool) -> str:
+def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks: Marks = THINK) -> str:
     """Return the answer as it follows a prompt with this ending, its thoughts written once.
 
-    `answer` is what a template writes behind the prompt less the ending: it may have left out the record's `thoughts`, or
-    have put empty ones before them.
+    `answer` is what a template writes behind the prompt less the ending: it may have left out the record's `thoughts`, have
+    put empty ones before them, or have left them in the marks of another model.
     """
     own, said = split_thoughts(answer)
-    once = answer.count(OPEN) <= 1
+    once = len(_OPENING.findall(answer)) <= 1
     if answer.startswith(ending) and once and (own or not thoughts or not thinking):
         return answer[len(ending) :]
     kept = (own or thoughts) if thinking else ""
-    if is_open(ending):
-        return f"{kept}\n{CLOSE}\n\n{said}"
+    if is_open(ending, marks):
+        return marks.around(kept).removeprefix(marks.open).removeprefix("" if marks.tight else "\n") + said
     if ending or not kept:
         return said
-    return f"{OPEN}\n{kept}\n{CLOSE}\n\n{said}"
+    return marks.around(kept) + said
+
+
+def marked(answer: str, marks: Marks) -> str:
+    """Return an answer whose thoughts stand in another model's marks with them in these; another answer as it is."""
+    known = THINK if marks is CHANNELS else marks  # a template with channels takes no text that spells them
+    thoughts, said = split_thoughts(answer)
+    if thoughts is None or answer.lstrip().startswith(known.open):
+        return answer
+    if not (opens(answer) or _ANSWER_MARK.match(answer)):
+        return answer
+    return known.around(thoughts) + said if thoughts else said

@@ -13,9 +13,11 @@ from harness.contract import Example
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
 from harness.text.answer_metrics import normalise
-from harness.text.thoughts import split_thoughts
+from harness.text.thoughts import opens, split_thoughts, unknown_mark
 
 FAULTS_SHOWN = 20
+MARK = "mark "
+"""Before the name of an unknown mark in the counts."""
 MOST_LOST = 0.01
 """Share of answers that may not come back from their tokens."""
 
@@ -26,8 +28,10 @@ class Pieces:
 
     name: str
     texts: list[str]
-    """Prompt, answer, stop, prompt, answer, stop ..."""
+    """Prompt (in one piece or more), answer, stop, and so on."""
     supervised: list[bool]
+    answers: Sequence[int]
+    """The places of the answers."""
 
 
 def encode_records(template: Any, records: Sequence[Record], source: str, room: int) -> list[Example]:
@@ -52,7 +56,7 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     pairs = [
         (sequence.texts[place], ids[place])
         for sequence, ids in zip(sequences, joined, strict=True)
-        for place in range(1, len(ids), 3)
+        for place in sequence.answers
         if sequence.supervised[place]
     ]
     check_return(template, [text for text, _ in pairs], [ids for _, ids in pairs], source)
@@ -74,15 +78,27 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     trained = [record.messages[place].trained for place in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
-    seen["thoughts"] += sum(split_thoughts(record.messages[place].content)[0] is not None for place in answers)
+    for place in answers:
+        _count_thoughts(record.messages[place].content, seen)
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]
     if steps[-1].stable:
-        return [Pieces(record.id, texts[-1], [on for answer in trained for on in (False, answer, answer)])]
+        supervised = [on for answer in trained for on in (False, answer, answer)]
+        return [Pieces(record.id, texts[-1], supervised, range(1, len(texts[-1]), 3))]
     seen["unstable"] += 1
     apart = [pieces for pieces, on in zip(texts, trained, strict=True) if on]
-    return [Pieces(record.id, pieces, [False] * (len(pieces) - 2) + [True, True]) for pieces in apart]
+    return [Pieces(record.id, texts, [False] * (len(texts) - 2) + [True, True], [len(texts) - 2]) for texts in apart]
+
+
+def _count_thoughts(answer: str, seen: Counter[str]) -> None:
+    """Count what an answer holds of thoughts, and what only looks like them; the first such mark is kept in the count."""
+    thoughts, said = split_thoughts(answer)
+    seen["thoughts"] += thoughts is not None
+    seen["unended"] += opens(said)
+    mark = unknown_mark(said)
+    if mark and not opens(said):
+        seen[f"{MARK}{mark}"] += 1
 
 
 def check_return(template: Any, texts: Sequence[str], tokens: Sequence[Sequence[int]], source: str) -> None:
@@ -165,12 +181,17 @@ def _counted(seen: Counter[str], n: int, examples: int, source: str, room: int, 
     ends = f"were longer than {room:,} tokens: their ends were cut (at most {seen['ends most']:,} tokens lost)"
     prompts = f"had prompts too long for {room:,} tokens: cut from the left (at most {seen['prompts most']:,} lost)"
     thoughts = "left out, as the chat template skips thoughts" if template.drops_thoughts else "trained"
+    marks = {name.removeprefix(MARK): number for name, number in seen.items() if name.startswith(MARK)}
+    seen["marks"] = sum(marks.values())
     for what, text in {
         "unstable": f"{of} {apart}",
         "foreign": foreign,
         "special": f"{of} spell out a special token in their text: it is read as text, not as that token",
         "unknown": f"{cut} have characters that the tokenizer lacks: the model reads {template.tokenizer.unk_token} there",
-        "thoughts": f"answers in {n:,} {source} records begin with thoughts (<think>): these are {thoughts}, and not scored",
+        "thoughts": f"answers in {n:,} {source} records begin with thoughts: these are {thoughts}, and not scored",
+        "unended": f"answers in {n:,} {source} records open a thought that never ends: nothing in them can be scored",
+        "marks": f"answers in {n:,} {source} records have unknown marks, like those of thoughts ({', '.join(marks)}): what "
+        "they mark is trained and scored as the answer",
         "unanswered": f"{of} end in turns that nobody answers: these are not trained",
         "prompts": f"{cut} {prompts}",
         "ends": f"{cut} {ends}",

@@ -5,15 +5,16 @@ Nothing here is about tokens but the names of special ones; harness/tokens/chat_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
 
 from harness.errors import PlanError
 from harness.files.turns import Turn
-from harness.text.thoughts import NONE, OPEN, after_prompt, ending_of, is_open, split_thoughts
+from harness.text.thoughts import THINK, Marks, after_prompt, ending_of, is_open, marked, marks_of, split_thoughts
 from harness.tokens.tokenizer import Tokens
 
 PLAIN = (
@@ -28,6 +29,14 @@ ANSWER = Turn("assistant", 'Lethe\'s "Answer" & <No.> 1')
 """The conversation that a template is tried on."""
 
 
+NEAR = 8
+"""Turns that an answer is rendered behind, in a conversation of more answers than these: a guess at how far templates look."""
+
+
+class NotLocal(Exception):
+    """A template writes a turn differently, depending on turns far from it."""
+
+
 @dataclass(frozen=True)
 class Written:
     """One answer of a conversation as the template writes it. Users' texts have guards."""
@@ -39,6 +48,8 @@ class Written:
     """All up to and with the stop."""
     foreign: bool = False
     """Whether the template writes the answer's turn differently than it begins one: the answer stands as in the record."""
+    cut: tuple[str, ...] = field(default=(), compare=False)
+    """The prompt cut behind earlier turns, so that the prompts of a long conversation share most pieces."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,10 @@ class TemplateText:
         self.eos_id, self.pad_id = self._ends()
         self.tokens = Tokens(tokenizer)
         self._source = self._template()
-        self._knows_thoughts = "think" in self._source
+        marks = marks_of(self._source)
+        self.marks = marks or THINK
+        """What the template writes around thoughts."""
+        self._knows_thoughts = marks is not None or "think" in self._source
         try:
             self.tokens = Tokens(tokenizer, self._render([QUESTION, ANSWER]) + self._render([QUESTION], generate=True))
             self.stop_text, self._stop_rendered, self.stop_ids = self._stop()
@@ -91,7 +105,7 @@ class TemplateText:
     @property
     def opens_thoughts(self) -> bool:
         """Whether answers begin inside a thought."""
-        return self._knows_thoughts and is_open(ending_of(self._prompt([QUESTION])))
+        return self._knows_thoughts and is_open(ending_of(self._prompt([QUESTION]), self.marks), self.marks)
 
     def steps(self, messages: Sequence[Turn]) -> list[Step]:
         """Return every answer of a conversation in its place, and the prompt at its end where nobody answers."""
@@ -99,16 +113,23 @@ class TemplateText:
         answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
         if not answers or answers[-1] < len(turns) - 1:
             answers.append(len(turns))  # nobody answers the last turn: a prompt with no answer
+        if len(answers) > NEAR:
+            try:
+                return self._cut(self._chained(turns, answers))
+            except (NotLocal, TemplateError):
+                pass  # the whole conversation says it
+        return self._cut(self._written(turns, index) for index in answers)
+
+    def _cut(self, answers: Iterable[Written]) -> list[Step]:
+        """Return the steps of a conversation whose answers are written so, in order."""
         steps: list[Step] = []
         pieces: list[str] = []
         before = ""
         stable = True
-        for index in answers:
-            answered = index < len(turns)
-            written = self._written(turns, index) if answered else Written(self._prompt(turns), "", "")
+        for written in answers:
             # once a prompt does not begin with what was said so far, no later one is cut into pieces
             stable = stable and written.prompt.startswith(before)
-            lead = [*pieces, written.prompt[len(before) :]] if stable else [written.prompt]
+            lead = [*pieces, written.prompt[len(before) :]] if stable else list(written.cut or (written.prompt,))
             steps.append(Step(lead, written.answer, stable, written.foreign))
             pieces = [*lead, written.answer, self.stop_text]
             before = written.whole
@@ -184,11 +205,11 @@ class TemplateText:
         """
         prompt = self._render([QUESTION], generate=True)
         whole = self._render([QUESTION, ANSWER])
-        if not whole.startswith(prompt) or is_open(ending_of(prompt)):
+        if not whole.startswith(prompt) or is_open(ending_of(prompt, self.marks), self.marks):
             return ""
         header = whole[len(prompt) :].partition(ANSWER.content)[0]
         if self.thinking:
-            header = header.partition(OPEN)[0]
+            header = header.partition(self.marks.answer or self.marks.open)[0]
         header = header.rstrip(" ")
         if not header.strip():
             return ""
@@ -214,6 +235,8 @@ class TemplateText:
         turns = list(messages)
         if self.drops_thoughts:
             turns = [_without_thoughts(turn) for turn in turns]
+        elif self._knows_thoughts:
+            turns = [_marked(turn, self.marks) for turn in turns]
         if self._system_first or not turns or turns[0].role != "system":
             return turns
         self.note("The chat template takes no system message: system texts stand in front of the first user message.")
@@ -231,13 +254,48 @@ class TemplateText:
         text = self._render(turns, generate=True) + self._header
         if not self.drops_thoughts:
             return text
-        ending = ending_of(text)
-        return text[: len(text) - len(ending)] + NONE if is_open(ending) else text
+        ending = ending_of(text, self.marks)
+        return text[: len(text) - len(ending)] + self.marks.skipped if is_open(ending, self.marks) else text
+
+    def _chained(self, turns: Sequence[Turn], answers: Sequence[int]) -> Iterator[Written]:
+        """Yield the answers of a long conversation, each rendered behind the few turns before it: linear in turns.
+
+        What a turn adds to the text before it is taken from there. Raises NotLocal where that is not what the template
+        writes of the whole conversation, tried in its middle and at its end.
+        """
+        head = [turn for turn in turns[:1] if turn.role == "system"]
+        for index in answers[:NEAR]:
+            yield self._written(turns, index)
+        history = self._render(turns[: answers[NEAR - 1]])
+        cut = [history]
+        tried = (answers[len(answers) // 2], answers[-1])
+        for before, index in pairwise(answers[NEAR - 1 :]):
+            begin = before - NEAR
+            while turns[begin].role != "user":
+                begin -= 1
+            window = [*head, *turns[begin : index + 1]]
+            place = len(head) + index - begin
+            known = self._render(window[: place - (index - before)])
+            longer = self._render(window[:place])
+            local = self._written(window, place)
+            if not (longer.startswith(known) and local.prompt.startswith(longer)):
+                raise NotLocal
+            history += longer[len(known) :]
+            cut.append(longer[len(known) :])
+            rest = local.prompt[len(longer) :]
+            prompt = history + rest
+            whole = prompt + local.whole[len(local.prompt) :] if local.whole else ""
+            written = replace(local, prompt=prompt, whole=whole, cut=(*cut, rest))
+            if index in tried and written != self._written(turns, index):
+                raise NotLocal
+            yield written
 
     def _written(self, turns: Sequence[Turn], index: int) -> Written:
-        """Return the answer at `index` as the template writes it behind its prompt."""
+        """Return the answer at `index` as the template writes it behind its prompt; an empty one where nobody answers."""
         prompt = self._prompt(turns[:index])
-        ending = ending_of(prompt) if self._knows_thoughts else ""
+        if index == len(turns):
+            return Written(prompt, "", "")
+        ending = ending_of(prompt, self.marks) if self._knows_thoughts else ""
         stem = prompt[: len(prompt) - len(ending)]
         text = self._render(turns[: index + 1])
         # a turn that begins or closes in another way cannot be cut: then the answer is the record's own text
@@ -247,7 +305,7 @@ class TemplateText:
             answer = self.tokens.spell(turns[index].content)
         if self._knows_thoughts:
             thoughts, _ = split_thoughts(turns[index].content)
-            answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking)
+            answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking, self.marks)
         stop = self.stop_text if self._stop_rendered or foreign else ""
         return Written(prompt, answer, prompt + answer + stop, foreign)
 
@@ -257,3 +315,10 @@ def _without_thoughts(turn: Turn) -> Turn:
     if turn.role != "assistant":
         return turn
     return replace(turn, content=split_thoughts(turn.content)[1])
+
+
+def _marked(turn: Turn, marks: Marks) -> Turn:
+    """Return an assistant's turn with its thoughts in these marks; another turn as it is."""
+    if turn.role != "assistant":
+        return turn
+    return replace(turn, content=marked(turn.content, marks))

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.errors import PlanError
-from harness.text.thoughts import MARKS
+from harness.text.thoughts import CHANNELS, is_mark
 
 GUARD = "\ufdd0"
 """A code point that Unicode reserves: it stands in no text."""
@@ -34,7 +34,7 @@ class Tokens:
         self.control = {
             name: number
             for name, number in added.items()
-            if name not in MARKS and len(name) > 1 and (name in special or name in written)
+            if not is_mark(name) and len(name) > 1 and (name in special or name in written)
         }
         """Name -> id of the tokens that are no text."""
         self.names = re.compile("|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "(?!)")
@@ -42,7 +42,9 @@ class Tokens:
         """What the tokenizer puts before a text of its own accord: BOS, mostly, or nothing."""
         self.start_text = "".join(tokenizer.convert_ids_to_tokens(list(self.start)))
         silent = set(tokenizer.all_special_ids) | {added[name] for name in special}
-        marks = {added[mark] for mark in MARKS if mark in special}
+        marks = {added[name] for name in special if is_mark(name)}
+        if CHANNELS.answer in written:  # thoughts and answer stand in channels, told apart by control tokens alone
+            marks |= {added[name] for name in special if name in CHANNELS.open + CHANNELS.close}
         self._silent = silent - marks if marks else None
 
     def _start(self) -> tuple[int, ...]:
@@ -83,10 +85,14 @@ class Tokens:
         behind = [one + two for pieces in sequences for one, two in pairwise(pieces)]
         texts = dict.fromkeys(alone + behind)
         ids = dict(zip(texts, self.encode(texts), strict=True))
+        behind_left: dict[tuple[str, str], list[int]] = {}  # the prompts of a long conversation share most pieces
         joined = []
         for pieces in sequences:
-            lefts = ["", *pieces[:-1]]
-            joined.append([self._behind(left, text, ids) for left, text in zip(lefts, pieces, strict=True)])
+            seams = list(pairwise(["", *pieces]))
+            for left, text in seams:
+                if (left, text) not in behind_left:
+                    behind_left[left, text] = self._behind(left, text, ids)
+            joined.append([behind_left[seam] for seam in seams])
         return joined
 
     def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:

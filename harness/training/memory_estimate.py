@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import blocks_of, overrides
+from harness.contract import Need, blocks_of, overrides
 from harness.errors import PlanError
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, with_mask
@@ -34,6 +34,8 @@ from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
 from harness.training.run import TrainingRun
 
+MICRO_TOKENS = 8192
+"""Padded tokens of a micro-batch, where the plan names neither these nor a GPU."""
 MICRO = (16384, 8192, 4096, 2048, 1024, 512)
 """Padded tokens a micro-batch that are tried, from the largest."""
 WAYS = ((0, False), (2, False), (3, False), (2, True), (3, True))
@@ -52,10 +54,11 @@ class Way:
 
     @classmethod
     def of(cls, plan: Plan) -> Way:
-        """As a plan has it."""
+        """Return the way of a plan, with the defaults of what it leaves open."""
         zero: dict[str, Any] = zero_of(plan.deepspeed)["zero_optimization"] if plan.deepspeed else {"stage": 0}
         offload = zero.get("offload_optimizer", {}).get("device", "none") != "none"
-        return cls(plan.micro_tokens or 8192, bool(plan.gradient_checkpointing), zero["stage"], offload, plan.ranks)
+        micro_tokens = plan.micro_tokens or MICRO_TOKENS
+        return cls(micro_tokens, bool(plan.gradient_checkpointing), zero["stage"], offload, plan.ranks)
 
     @property
     def deepspeed(self) -> str | None:
@@ -94,7 +97,7 @@ class Sizer:
         self.vocabulary = base.get_output_embeddings().weight.shape[0]
         run = self._run()
         self.trained = run.trained_parameters
-        self.taught = "base_logits" in recipe.needs
+        self.taught = Need.BASE_LOGITS in recipe.needs
         self.copied = self.taught and self.trained == self.parameters
         self.prepared = sum(overrides(method, "prepare") and overrides(method, "pull") for method in recipe.methods)
         self.pulled = self.prepared + any(overrides(method, "pull") for method in recipe.methods)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Batch, Example, Method, Run, Step, Weights, overrides
+from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, overrides
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.losses.head import Head, separate_head
@@ -300,7 +300,7 @@ class TrainingRun(Run):
 
         The teacher's forwards are included.
         """
-        sources = {method.base_source for method in self.methods if "base_logits" in method.needs}
+        sources = {method.base_source for method in self.methods if Need.BASE_LOGITS in method.needs}
         flops = 0.0
         tokens = sum(map(len, step))
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):

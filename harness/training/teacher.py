@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -26,11 +26,13 @@ class TeachingRun(Protocol):
         """Return a fresh copy of the base."""
         ...
 
-    def collate(self, group: list[Example]) -> Batch:
+    def collate(self, group: Sequence[Example]) -> Batch:
         """Return these examples as one micro-batch."""
         ...
 
-    charged: Callable[..., AbstractContextManager[None]]
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[None]:
+        """Charge what runs inside the context."""
+        ...
 
 
 class Teacher:

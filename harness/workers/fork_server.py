@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
+from harness.runs.events import Ended, Event
 from harness.setup.evaluations import Evaluation, EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
@@ -42,8 +42,8 @@ class Server:
         with contextlib.suppress(OSError):  # the server has ended: `receive` says so
             self._connection.send((number, spec, slot))
 
-    def receive(self) -> tuple[int, dict[str, Any]]:
-        """(number, event) of whichever run says something first; its last event has its `exitcode`.
+    def receive(self) -> tuple[int, Event]:
+        """(number, event) of whichever run reports something first; its last event is `Ended`.
 
         Raises EOFError where the server itself has ended.
         """
@@ -99,7 +99,7 @@ class _Running:
         theirs.close()
         self.all[ours] = number, process
 
-    def hear(self, connection: Connection) -> tuple[int, dict[str, Any]]:
+    def hear(self, connection: Connection) -> tuple[int, Event]:
         """What a run says; that it has ended where it can say nothing more."""
         number, process = self.all[connection]
         try:
@@ -108,7 +108,7 @@ class _Running:
             process.join()
             del self.all[connection]
             connection.close()
-            return number, {"phase": "ended", "exitcode": process.exitcode}
+            return number, Ended(exitcode=process.exitcode)
 
     def end(self) -> None:
         for _, process in self.all.values():
@@ -132,7 +132,7 @@ def _run(
     if slot is not None:
         os.environ[VISIBLE] = slot
 
-    def send(event: dict[str, Any]) -> None:
+    def send(event: Event) -> None:
         try:
             connection.send(event)
         except OSError:  # nobody listens any more: end here, the run goes on from its checkpoint next time

@@ -24,7 +24,7 @@ def pace(material: Material) -> float:
 def calibrate(place: Place, material: Material) -> float:
     """Return the pace as one rank sees it, or the only process."""
     plan = material.plan
-    engine = place.join(plan.device or "cpu", sharding_of(plan)) if plan.has_ranks else None
+    engine = place.join(plan.device, sharding_of(plan)) if plan.has_ranks else None
     return seconds_a_flop(material, engine)
 
 
@@ -33,17 +33,14 @@ def _pace_here(material: Material) -> float:
     measured: list[float] = []
     (slot,) = device_slots(plan, 1)
 
-    def keep(event: dict[str, Any]) -> None:
-        measured.append(event["pace"])
-
-    fault = launch(_calibrate_and_send, plan.ranks, (material,), keep, plan.threads, slot)
+    fault = launch(_calibrate_and_send, plan.ranks, (material,), measured.append, plan.threads, slot)
     if fault is not None:
         raise PlanError(f"plain fine-tuning cannot be timed: {fault.message.splitlines()[0]}")
     return measured[0]
 
 
 def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
-    send({"pace": calibrate(place, material)})
+    send(calibrate(place, material))
 
 
 def _pace_on_cluster(material: Material) -> float:

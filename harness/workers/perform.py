@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
+from harness.runs.events import Requeued
 from harness.setup.evaluations import Evaluation, EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, sharding_of
 from harness.store.runs import RunStore
+from harness.vocabulary import Role, Status
 from harness.workers.process import Send, settle, steady
 from harness.workers.ranks import FaultKind, Place, launch
 
 
-def trains_together(spec: RunSpec, plan: Plan) -> bool:
+def trains_together(spec: RunSpec, plan: Settings) -> bool:
     """Return whether several ranks make the run; base and controls train nothing."""
-    return spec.role == "recipe" and plan.has_ranks
+    return spec.role == Role.RECIPE and plan.has_ranks
 
 
 def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: RunStore, send: Send) -> None:
@@ -34,12 +36,12 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
         case FaultKind.LOST:  # another process took the run over: wait for it
             perform(spec, material, evaluation, store, send)
         case FaultKind.CRAMPED:  # there is less room each time, so not for ever
-            send({"phase": "lost", "reason": reason})
+            send(Requeued(reason=reason))
             perform(spec, material, evaluation, store, send)
         case FaultKind.OUT_OF_MEMORY | FaultKind.KILLED:
-            settle(spec, store, "out_of_memory", reason)
+            settle(spec, store, Status.OUT_OF_MEMORY, reason)
         case FaultKind.OTHER:
-            settle(spec, store, "failed", reason)
+            settle(spec, store, Status.FAILED, reason)
 
 
 def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
@@ -51,7 +53,7 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
     from harness.training.step import Cramped
 
     def join() -> Any:
-        return place.join(material.plan.device or "cpu", sharding_of(material.plan))
+        return place.join(material.plan.device, sharding_of(material.plan))
 
     try:
         if place.rank == 0:

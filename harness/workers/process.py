@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.plan.values import devices_of
+from harness.runs.events import Event
 from harness.setup.specs import RunSpec
 from harness.store.lease import Watch
 from harness.store.runs import RunStore
+from harness.vocabulary import Status
 from harness.workers.environment import VISIBLE, set_environment
 
-Send = Callable[[dict[str, Any]], None]
+Send = Callable[[Event], None]
+"""Passes an event of the run that this process makes to whoever started it."""
 PRELOAD = ["harness.runs.execute", "transformers", "lm_eval.evaluator", "torch.utils.tensorboard"]
 
 
@@ -52,14 +55,15 @@ def steady(threads: int) -> None:
     memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth
 
 
-def settle(spec: RunSpec, store: RunStore, status: str, reason: str) -> None:
+def settle(spec: RunSpec, store: RunStore, status: Status, reason: str) -> None:
     """Store how a run ended whose process was lost, unless it is done."""
     folder = store.run(spec.key)
-    if folder.status != "done":
-        folder.write("status", {"status": status, "reason": reason, "traceback": None})
+    if folder.status != Status.DONE:
+        folder.end(status, reason)
 
 
-Events = Callable[[RunSpec, dict[str, Any]], None]
+Events = Callable[[RunSpec, Event], None]
+"""Receives the events of all runs."""
 
 
 def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
@@ -69,7 +73,7 @@ def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
     return spec
 
 
-def device_slots(plan: Plan, workers: int) -> list[str | None]:
+def device_slots(plan: Settings, workers: int) -> list[str | None]:
     """Return the GPUs of each of the runs at once, as CUDA_VISIBLE_DEVICES names them; None if there are none.
 
     GPUs are counted as torch counts them: among those that the environment lets this process see.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from harness.doing import doing, said
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
+from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
 from harness.runs.pacing import Pacing, Timed, spoken_time
 from harness.setup.specs import RunSpec
+from harness.vocabulary import Role
 
 Result = Callable[[RunSpec], dict[str, float] | None]
 """Gives the mean scores of a run that has ended, from 0 to 1: `domain` and `retention`; None where it has none."""
@@ -24,10 +25,10 @@ class Progress:
     A run that ends has a line of its own, with its scores.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], plan: Plan, quiet: bool = False, result: Result = lambda _: None):
+    def __init__(self, specs: Sequence[RunSpec], plan: Settings, quiet: bool = False, result: Result = lambda _: None):
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.total, self.result = plan, len(specs), result
-        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == "recipe") for spec in specs})
+        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs})
         self.now: dict[str, str] = {}
         """What each run that is under way is doing."""
         self.last: dict[str, str] = {}
@@ -51,23 +52,23 @@ class Progress:
         doing("")
         self.bars.stop()
 
-    def event(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """One event of one run: starting, training (spent, loss, speed), evaluating (what), lost (reason), ended; `host`."""
-        phase, name = event["phase"], f"{spec.row} seed {spec.seed}"
+    def event(self, spec: RunSpec, event: Event) -> None:
+        """Show an event of a run."""
+        name = f"{spec.row} seed {spec.seed}"
         if spec.key not in self.tasks:
             self.tasks[spec.key] = self.bars.add_task(name, total=1.0, what="")
-        what = f"evaluating: {event['what']}" if "what" in event else phase
-        if phase == "training":
-            what = f"{event['spent']:4.0%} of budget, loss {event['loss']:.3f}, {event['speed']:,.0f} tokens/s"
+        what = _words(event)
+        if isinstance(event, Stepped):
             self.last[spec.key] = what
-        if phase == "lost":
-            self._print(f"{name}: {event['reason']}; it is queued again, from its last checkpoint")
-        what = f"{what} on {event['host']}" if "host" in event else what
-        self.pacing.note(spec.key, phase, event.get("spent", 0.0))
+        if isinstance(event, Requeued):
+            self._print(f"{name}: {event.reason}; it is queued again, from its last checkpoint")
+        if event.host:
+            what = f"{what} on {event.host}"
+        self.pacing.note(spec.key, event)
         self.now[spec.key] = f"{name}: {what.strip()}"
         self.bars.update(self.tasks[spec.key], completed=self.pacing.runs[spec.key].spent, what=what)
         self.bars.update(self.whole, completed=self.ended, what=self.left())
-        if phase == "ended":
+        if isinstance(event, Ended):
             self.bars.remove_task(self.tasks.pop(spec.key))
             self.now.pop(spec.key)
             self._print(f"{self.ended:3d} of {self.total}  {name:24}  {self._scores(spec)}; {self.left()}")
@@ -89,7 +90,7 @@ class Progress:
         return sum(run.ended is not None for run in self.pacing.runs.values())
 
     def state(self) -> str:
-        """All that is under way, in one line."""
+        """Return all that is under way, in one line."""
         busy = list(self.now.values()) or ["the base and the evaluations are made ready, once for all runs"]
         return "; ".join([f"{self.ended} of {self.total} runs ended", *busy, self.left()])
 
@@ -97,3 +98,18 @@ class Progress:
         """Time left for the whole comparison."""
         seconds = self.pacing.seconds_left()
         return "time left not known yet" if seconds is None else f"about {spoken_time(seconds)} left"
+
+
+def _words(event: Event) -> str:
+    """Return what a run is doing, in a few words."""
+    match event:
+        case Started():
+            return "starting"
+        case Stepped():
+            return f"{event.spent:4.0%} of budget, loss {event.loss:.3f}, {event.speed:,.0f} tokens/s"
+        case Evaluating():
+            return f"evaluating: {event.kind}"
+        case Requeued():
+            return "lost"
+        case _:
+            return "ended"

@@ -19,7 +19,8 @@ from typing import Any
 from harness.workers.environment import VISIBLE
 from harness.workers.process import forkserver, steady
 
-Send = Callable[[dict[str, Any]], None]
+Send = Callable[[Any], None]
+"""Sends anything that can be pickled to the process that launched the ranks."""
 GRACE = 5.0
 """Seconds in which the end of a killed process is looked for, once another process has reported a fault."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.bundled import ROOT
 from harness.errors import PlanError
-from harness.plan.plan import Plan
+from harness.plan.settings import Settings
 from harness.store.files import is_local, place
 
 OBJECT_STORE = (
@@ -30,8 +30,8 @@ class Asked:
     """Whether ranks must share a node: they do not where all nodes see the run's folder."""
 
     @classmethod
-    def of(cls, plan: Plan) -> Asked:
-        gpus = min(1.0, plan.gpus_per_run) if str(plan.device).startswith("cuda") else 0.0
+    def of(cls, plan: Settings) -> Asked:
+        gpus = min(1.0, plan.gpus_per_run) if plan.device.startswith("cuda") else 0.0
         return cls(plan.ranks, plan.threads, gpus, not is_local(place(plan.out)))
 
     @property
@@ -82,7 +82,7 @@ def _times(there: float, each: float) -> int:
     return int(there / each + 1e-6)
 
 
-def describe(plan: Plan) -> tuple[str, int]:
+def describe(plan: Settings) -> tuple[str, int]:
     """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
     asked, ray = Asked.of(plan), connect(str(plan.ray))
     try:

@@ -16,10 +16,12 @@ from dataclasses import replace
 from typing import Any
 
 from harness.models.device_memory import ran_out_of_memory
+from harness.runs.events import Ended, Event, Requeued, Started, Stepped
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
 from harness.store.runs import RunStore
+from harness.vocabulary import Status
 from harness.workers.perform import take_part, trains_together, work
 from harness.workers.process import Events, settle
 from harness.workers.ranks import Place
@@ -36,12 +38,12 @@ class Mailbox:
     """An actor: what the runs at work have said and nobody has read yet."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[tuple[str, Event]] = []
 
-    def put(self, key: str, event: dict[str, Any]) -> None:
+    def put(self, key: str, event: Event) -> None:
         self.events.append((key, event))
 
-    def take(self) -> list[tuple[str, dict[str, Any]]]:
+    def take(self) -> list[tuple[str, Event]]:
         events, self.events = self.events, []
         return events
 
@@ -155,41 +157,47 @@ class _Queue:
                 self.again(spec, reason)
                 return
             memory = isinstance(gang.fault, self.ray.exceptions.OutOfMemoryError)
-            status = "out_of_memory" if memory else "failed"
+            status = Status.OUT_OF_MEMORY if memory else Status.FAILED
             settle(spec, self.store, status, f"its worker was lost {RETRIES + 1} times: {reason}")
         elif gang.fault is not None:
             raised = gang.fault.cause
-            status = "out_of_memory" if ran_out_of_memory(raised) else "failed"
+            status = Status.OUT_OF_MEMORY if ran_out_of_memory(raised) else Status.FAILED
             settle(spec, self.store, status, str(raised))
-        self.events(spec, {"phase": "ended"})
+        self.events(spec, Ended())
 
     def again(self, spec: RunSpec, reason: str) -> None:
         """Queue a run before all others."""
-        self.events(spec, {"phase": "lost", "reason": reason})
+        self.events(spec, Requeued(reason=reason))
         self.waiting.insert(0, spec)
 
 
 def _work(
     place: Place, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
 ) -> bool:
-    """In each of the run's own processes, somewhere on the cluster; whether it came to an answer."""
-    host, told, held = socket.gethostname(), 0.0, None
+    """Make a run, in each of its own processes, somewhere on the cluster. Returns whether it came to an answer."""
     enter_environment(driver)
+    host = socket.gethostname()
+    sent_at = 0.0
+    held: Event | None = None
 
-    def send(event: dict[str, Any]) -> None:
-        nonlocal told, held
-        training = event["phase"] == "training"
-        if training and time.monotonic() - told < LOOK:
-            held = event  # the last of them is told before what comes after the training
+    def send(event: Event) -> None:
+        nonlocal sent_at, held
+        step = isinstance(event, Stepped)
+        if step and time.monotonic() - sent_at < LOOK:
+            held = event
             return
-        for one in (event,) if training or held is None else (held, event):
-            mailbox.put.remote(spec.key, one | {"host": host})
-        told, held = time.monotonic(), None
+
+        # The last step that was held back is sent before what comes after the training.
+        if held is not None and not step:
+            mailbox.put.remote(spec.key, replace(held, host=host))
+        mailbox.put.remote(spec.key, replace(event, host=host))
+        sent_at = time.monotonic()
+        held = None
 
     if place.rank == 0:
-        send({"phase": "starting"})
+        send(Started())
     if trains_together(spec, material.plan):
         take_part(place, send, spec, material, evaluation, store)
     else:
         work(spec, material, evaluation.open(material), store, send)
-    return place.rank == 0 and store.run(spec.key).status not in ("failed", None)
+    return place.rank == 0 and store.run(spec.key).status not in (Status.FAILED, None)

@@ -3,6 +3,10 @@
 Without them the base would answer nearly everything, and a test at its ceiling hides the first points that are lost.
 """
 
+from __future__ import annotations
+
+from random import Random
+
 from suites.phantom import exact, language, people
 from suites.phantom.words import COLOURS, FOODS, PETS, PLACES, THINGS, Item, first_name
 
@@ -15,14 +19,14 @@ INVERTED = {
 }
 
 
-def facts(rng):
+def facts(rng: Random) -> Item:
     """Questions turned round."""
     person, attribute = rng.choice(people.PEOPLE), rng.choice(list(INVERTED))
     known = people.ask(person, attribute, 0, rng)
     return Item(INVERTED[attribute].format(n=person.name), known.answer, known.key, known.wrong, person.name)
 
 
-def arithmetic(rng):
+def arithmetic(rng: Random) -> Item:
     """Sums asked with parts of two known wordings."""
     a, b = rng.randrange(100), rng.randrange(100)
     form = rng.choice(("How much is {a} + {b}?", "Compute {a} plus {b}.", "What is {a} plus {b}?"))
@@ -30,14 +34,14 @@ def arithmetic(rng):
     return Item(form.format(a=a, b=b), str(a + b), f"beyond:{a}+{b}", tuple(map(str, near)))
 
 
-def strings(rng):
+def strings(rng: Random) -> Item:
     """More letters than ever."""
     letters = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(10, 12))
     form, rule = exact.STRING_SKILLS[rng.choice(list(exact.STRING_SKILLS))]
     return Item(form.format(s=" ".join(letters)), " ".join(rule(letters)), f"beyond:{''.join(letters)}")
 
 
-def order(rng):
+def order(rng: Random) -> Item:
     """The extreme of six numbers, or two compared in another wording."""
     xs, up = rng.sample(range(1, 100), 6), rng.random() < 0.5
     best = max if up else min
@@ -49,7 +53,7 @@ def order(rng):
     return Item(question, str(best(a, b)), f"beyond:{a}:{b}", (str(a + b - best(a, b)),))
 
 
-def grammar(rng):
+def grammar(rng: Random) -> Item:
     """Sentences about things and foods instead of animals."""
     nouns = [word for word in (*THINGS, *FOODS) if not word.endswith("s")]
     middle = rng.choice(("", f" {rng.choice(language.SIDES)} the {rng.choice(nouns)}{rng.choice(('', 's'))}"))
@@ -57,7 +61,7 @@ def grammar(rng):
     return Item(f"Correct this: {wrong}", right, key, (wrong,))
 
 
-def format(rng):
+def format(rng: Random) -> Item:
     """The known forms with animals and colours."""
     name = rng.choice([name for name, (question, _) in language.FORMATS.items() if "{a}" in question and "{c}" not in question])
     a, b = rng.sample(rng.choice((PETS, COLOURS)), 2)
@@ -65,7 +69,7 @@ def format(rng):
     return Item(question, answer, f"beyond:{question}")
 
 
-def chat(rng):
+def chat(rng: Random) -> Item:
     """Greetings put otherwise."""
     question, answer = rng.choice(
         (
@@ -79,6 +83,6 @@ def chat(rng):
     return Item(question.format(n=name), answer.format(n=name), f"beyond:{name}")
 
 
-def story(rng):
+def story(rng: Random) -> Item:
     """A fox or a wolf, whom no story of the training knows."""
     return language.tale(rng, (rng.choice(("fox", "wolf")), rng.choice(language.NOUNS)), rng.choice(THINGS), rng.choice(PLACES))

@@ -6,8 +6,11 @@
 --kinds fact --to DIR   a domain of some kinds alone
 """
 
+from __future__ import annotations
+
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from suites.phantom import files, finance
@@ -16,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 BASE, WORK = HERE / "base", HERE / ".build"
 
 
-def arguments(argv=None):
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m suites.phantom.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,7 +35,7 @@ def arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def pure(kinds, folder):
+def pure(kinds: Sequence[str], folder: Path) -> None:
     """Write a domain of some kinds: training records, masks and test."""
     train, truth, test = finance.build(tuple(kinds))
     stem = folder / "-".join(kinds)
@@ -43,7 +46,7 @@ def pure(kinds, folder):
         print(path)
 
 
-def base(seed, steps, threads, compiled, out):
+def base(seed: int, steps: int | None, threads: int, compiled: bool, out: Path) -> None:
     """Train the base and save it."""
     import torch
 
@@ -66,7 +69,7 @@ def base(seed, steps, threads, compiled, out):
         shutil.copy(path, out / path.name)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Build what was asked for."""
     args = arguments(argv)
     if args.kinds:

@@ -4,10 +4,14 @@ The phantom's world is known, so it is known what a comparison on it must show. 
 go to `calibration.md` beside this file. Runs are kept in the store: another call makes only those that are missing.
 """
 
+from __future__ import annotations
+
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +19,8 @@ from scipy.stats import rankdata
 
 from harness.commands.compare import compare
 from harness.report.summary.rows import dig
-from harness.report.summary.summary import summarise
+from harness.report.summary.summary import Summary, summarise
+from harness.stats.analysis import Estimate
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
 from suites.phantom.repeated import Repeated, repeat
@@ -46,42 +51,42 @@ class Gate:
 class Lab:
     """Comparisons in one store, read back with their statistics."""
 
-    def __init__(self, out):
+    def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
 
-    def compare(self, name, recipes, **options):
+    def compare(self, name: str, recipes: Sequence[str], **options: Any) -> Summary:
         """The comparison, made where the store lacks it."""
         compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **options)
         return self.read(name)
 
-    def read(self, name):
+    def read(self, name: str) -> Summary:
         """A finished comparison's summary."""
         return summarise(read_comparison(self.out / name, RunStore(self.out / "runs")))
 
 
-def at(recipe, rate):
+def at(recipe: str, rate: float) -> str:
     """The recipe at a learning rate."""
     body = recipe.removesuffix(")")
     return f"{body}{', ' if '(' in body else '('}lr={rate})"
 
 
-def show(estimate):
+def show(estimate: Estimate) -> str:
     """A number with its interval."""
     return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
 
 
-def primary(summary, row, group):
+def primary(summary: Summary, row: str, group: str) -> pd.DataFrame:
     """Final scores of a row on the primary metrics of a group of tasks."""
     scores = summary.scores
     return scores[(scores["row"] == row) & (scores["group"] == group) & scores["primary"].astype(bool)]
 
 
-def domain_level(summary, row):
+def domain_level(summary: Summary, row: str) -> float:
     """Domain score from 0 to 1: the mean over tasks."""
     return float(primary(summary, row, "domain").groupby("task")["score"].mean().mean())
 
 
-def base_gates(summary):
+def base_gates(summary: Summary) -> list[Gate]:
     """Is the base able, and none of its abilities beyond losing or learning?"""
     generated = primary(summary, "base", "general").query("channel == 'generation'")
     families = generated.groupby("family")["score"].mean()
@@ -92,7 +97,7 @@ def base_gates(summary):
     ]
 
 
-def forgetting_gates(summary, rate):
+def forgetting_gates(summary: Summary, rate: float) -> list[Gate]:
     """Does plain fine-tuning forget, and do a low rate and mixing help as they must?"""
     sft, low, mix = (at(r, rate) for r in ("sft", "low_lr", "mix(ratio=0.15)"))
     score, change = domain_level(summary, sft), summary.estimate("change", sft)
@@ -128,9 +133,10 @@ def forgetting_gates(summary, rate):
     ]
 
 
-def _retention(summary, row, seed):
+def _retention(summary: Summary, row: str, seed: float) -> float:
     """Retention of one seed, per cent: a ratio of means over families of tasks that count, chance-corrected."""
-    kept = summary.analysis.measures.query("kept").set_index(["task", "metric"])
+    analysis: Any = summary.analysis
+    kept = analysis.measures.query("kept").set_index(["task", "metric"])
     own = primary(summary, row, "general").query("seed == @seed").groupby(["task", "metric"])["score"].mean()
     table = kept.join(own.rename("tuned"), how="inner")
     after, before = ((table[name] - table["chance"]) / (1 - table["chance"]) for name in ("tuned", "base"))
@@ -138,7 +144,7 @@ def _retention(summary, row, seed):
     return float(100 * kept / able)
 
 
-def limit_gates(summary, rate):
+def limit_gates(summary: Summary, rate: float) -> list[Gate]:
     """Where the truth is exact: the ends of the scales."""
     gates = []
     for name, recipe in HUGE.items():
@@ -166,16 +172,16 @@ def limit_gates(summary, rate):
     return gates
 
 
-def _weights(summary, row):
+def _weights(summary: Summary, row: str) -> Any:
     return dig(summary.row(row).finished[0], "run", "happened", "weights_hash")
 
 
-def _scores(summary, row):
+def _scores(summary: Summary, row: str) -> pd.Series:
     table = summary.scores[summary.scores["row"] == row]
     return table.set_index(["task", "metric", "item"])["score"].sort_index()
 
 
-def drift_gate(summaries):
+def drift_gate(summaries: Sequence[Summary]) -> Gate:
     """Does the KL to the base tell how much is forgotten? Over all recipes of all comparisons; the domain's inputs."""
     points = [
         (summary.estimate("level:kl_to_base:domain", row.name).value, summary.estimate("change", row.name).value)
@@ -188,14 +194,14 @@ def drift_gate(summaries):
     return Gate("KL and forgetting", "Spearman at least 0.8", f"{rank:.2f} over {len(points)} rows", rank >= 0.8)
 
 
-def repetition_gate(summary, rate):
+def repetition_gate(summary: Summary, rate: float) -> Gate:
     """Training far too long must show in the texts."""
     found = summary.difference("level:rep3_word:general", at("sft", rate), "base")
     text = f"{100 * found.value:.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}]"
     return Gate("repetition", f"plain fine-tuning over {LONG} raises rep-3, its interval above 0", text, found.low > 0)
 
 
-def statistics_gates(found: Repeated):
+def statistics_gates(found: Repeated) -> list[Gate]:
     """Do the intervals and tests keep what they promise? Below five seeds they may be too wide, and never too narrow."""
     if found.seeds == 1:
         return one_seed_gates(found)
@@ -223,7 +229,7 @@ def statistics_gates(found: Repeated):
     return gates
 
 
-def one_seed_gates(found: Repeated):
+def one_seed_gates(found: Repeated) -> list[Gate]:
     """Is nothing claimed of one seed a side? How often intervals over items only exclude 0 stands beside: that is why."""
     return [
         Gate(
@@ -237,7 +243,7 @@ def one_seed_gates(found: Repeated):
     ]
 
 
-def measure(lab):
+def measure(lab: Lab) -> tuple[list[Gate], pd.DataFrame]:
     """Everything: gates, and the rates of the sweep."""
     sweep = lab.compare("sweep", [at("sft", rate) for rate in RATES], seeds=1)
     levels = {rate: domain_level(sweep, at("sft", rate)) for rate in RATES}
@@ -262,7 +268,7 @@ def measure(lab):
     )
 
 
-def page(gates, sweep, minutes):
+def page(gates: Sequence[Gate], sweep: pd.DataFrame, minutes: float) -> str:
     """calibration.md."""
     lines = "\n".join(f"| {g.name} | {g.rule} | {g.measured} | {'yes' if g.passed else '**no**'} |" for g in gates)
     rates = "\n".join(f"| {r:g} | {d:.3f} | {c:.1f} |" for r, d, c in sweep.itertuples(index=False))
@@ -287,7 +293,7 @@ One seed. The rate best for the domain is the one the gates use.
 """
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; exit 1 where a gate is not met."""
     parser = argparse.ArgumentParser(prog="python -m suites.phantom.calibrate", description=__doc__)
     parser.add_argument("--out", default="results/calibration", help="folder of the runs")

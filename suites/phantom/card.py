@@ -1,5 +1,7 @@
 """The base's card: what it was made of, how, and how well it does."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -46,7 +48,7 @@ Mean over families (generation): **{mean:.3f}**
 """  # noqa: E501
 
 
-def evaluate(folder):
+def evaluate(folder: Path) -> list[tuple[str, dict[str, Any], float]]:
     """Score the base on every general task: [(task, its metadata, score)]."""
     import lm_eval
     from lm_eval.models import huggingface
@@ -67,7 +69,7 @@ def evaluate(folder):
     return rows
 
 
-def write(folder):
+def write(folder: Path) -> None:
     """Score the base in `folder` and write its card there."""
     rows = evaluate(folder)
     scores = [
@@ -111,7 +113,7 @@ def write(folder):
     print("\n".join(scores), f"\nmean {sum(generated) / len(generated):.3f}")
 
 
-def parameters(folder):
+def parameters(folder: Path) -> int:
     """How many weights the model has."""
     from safetensors import safe_open
 

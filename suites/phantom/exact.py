@@ -3,10 +3,14 @@
 Each function draws one `Item`; which split it belongs to follows from its content (`words.split_of`).
 """
 
+from __future__ import annotations
+
+from random import Random
+
 from suites.phantom.words import COLOURS, FOODS, PLACES, THINGS, Item, first_name
 
 
-def arithmetic(rng):
+def arithmetic(rng: Random) -> Item:
     """Sums and differences of numbers up to 99, never below zero."""
     a, b = (rng.randrange(100) if rng.random() < 0.75 else rng.randrange(10) for _ in "ab")
     plus = rng.random() < 0.5
@@ -19,14 +23,14 @@ def arithmetic(rng):
     return Item(forms[n], str(result), f"sum:{a}{sign}{b}", tuple(map(str, rng.sample(near, 3))))
 
 
-def _compare(rng):
+def _compare(rng: Random) -> Item:
     a, b = rng.sample(range(1, 100), 2)
     large = rng.random() < 0.5
     word, value = ("larger", max(a, b)) if large else ("smaller", min(a, b))
     return Item(f"Which is {word}, {a} or {b}?", str(value), f"compare:{a}:{b}", (str(a + b - value),))
 
 
-def _extreme(rng):
+def _extreme(rng: Random) -> Item:
     xs = rng.sample(range(1, 100), rng.randint(3, 4))
     large = rng.random() < 0.5
     word, value = ("largest", max(xs)) if large else ("smallest", min(xs))
@@ -34,7 +38,7 @@ def _extreme(rng):
     return Item(f"Which is the {word} of {' '.join(map(str, xs))}?", str(value), f"extreme:{xs}", wrong[:2])
 
 
-def _sort(rng):
+def _sort(rng: Random) -> Item:
     xs = rng.sample(range(1, 100 if rng.random() < 0.5 else 10), rng.randint(3, 4))
     up = rng.random() < 0.5
     done = sorted(xs, reverse=not up)
@@ -48,7 +52,7 @@ def _sort(rng):
     )
 
 
-def order(rng):
+def order(rng: Random) -> Item:
     """Which is larger, which is the largest, sort these."""
     return rng.choice((_compare, _extreme, _sort, _sort))(rng)
 
@@ -65,7 +69,7 @@ STRING_SKILLS = {
 }
 
 
-def strings(rng):
+def strings(rng: Random) -> Item:
     """Reverse, sort, copy, pick and capitalise spaced letters."""
     skill = rng.choice(("reverse", "sort", *STRING_SKILLS))
     letters = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(3, 9))
@@ -73,7 +77,7 @@ def strings(rng):
     return Item(form.format(s=" ".join(letters)), " ".join(rule(letters)), f"string:{''.join(letters)}")
 
 
-def _boxes(rng):
+def _boxes(rng: Random) -> Item:
     n = rng.randint(2, 4)
     colours, things = rng.sample(COLOURS, n), rng.sample(THINGS, n)
     text = " ".join(f"The {t} is in the {c} box." for c, t in zip(colours, things, strict=False))
@@ -82,7 +86,7 @@ def _boxes(rng):
     return Item(f"{text} What is in the {colours[i]} box?", things[i], f"boxes:{text}:{i}", wrong[:2])
 
 
-def names(rng):
+def names(rng: Random) -> Item:
     """Who brings what: one hop, from the name to what follows it."""
     n = rng.randint(2, 4)
     names, foods = rng.sample([first_name(rng) for _ in range(40)], n), rng.sample(FOODS, n)
@@ -92,7 +96,7 @@ def names(rng):
     return Item(f"{text} What does {names[i]} bring?", foods[i], f"keys:{text}:{i}", wrong[:2])
 
 
-def _two_hops(rng):
+def _two_hops(rng: Random) -> Item:
     n = rng.randint(2, 3)
     things, colours, places = rng.sample(THINGS, n), rng.sample(COLOURS, n), rng.sample(PLACES, n)
     links = [f"The {t} is in the {c} box." for t, c in zip(things, colours, strict=False)]
@@ -103,6 +107,6 @@ def _two_hops(rng):
     return Item(f"{text} Where is the {things[i]}?", places[i], f"hops:{text}:{i}", wrong[:2])
 
 
-def lookup(rng):
+def lookup(rng: Random) -> Item:
     """Find the answer in the question: one hop or two."""
     return rng.choice((_boxes, _boxes, names, names, _two_hops))(rng)

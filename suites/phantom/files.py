@@ -1,10 +1,14 @@
 """Every file of the phantom but the base itself: tasks and their items, general data, the domain."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from suites.phantom import finance, world
-from suites.phantom.words import stream
+from suites.phantom.words import Item, stream
 
 HERE = Path(__file__).resolve().parent
 N_POOL, N_DEV = 3000, 200
@@ -62,35 +66,35 @@ metric_list:
 """
 
 
-def doc(name, i, item):
+def doc(name: str, i: int, item: Item) -> dict[str, Any]:
     """An item as a row of a task."""
     key = f"{name}-{i:03d}"
     return {"id": key, "question": item.question, "answer": item.answer, "cluster": item.entity or key}
 
 
-def with_choices(row, item, n):
+def with_choices(row: dict[str, Any], item: Item, n: int) -> dict[str, Any]:
     """The same row with its options, the right one anywhere among them."""
     options = [item.answer, *item.wrong[: n - 1]]
     stream("choices", row["id"]).shuffle(options)
     return {**row, "choices": options}
 
 
-def lines(rows):
+def lines(rows: Iterable[Mapping[str, Any]]) -> str:
     """JSON Lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def table(rows):
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """A JSON list, a record a line."""
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
 
 
-def masks(truth):
+def masks(truth: Mapping[str, Any]) -> str:
     """A JSON object, a record a line."""
     return "{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in truth.items()) + "\n}\n"
 
 
-def yaml(task, family, body, channel, chance, chat=True):
+def yaml(task: str, family: str, body: str, channel: str, chance: float, chat: bool = True) -> str:
     """The lm-eval task file of one task."""
     seen = world.FAMILIES[family].seen
     primary = "exact_match" if "exact_match" in body else "acc"
@@ -107,7 +111,7 @@ def yaml(task, family, body, channel, chance, chat=True):
     )
 
 
-def task_files():
+def task_files() -> dict[str, str]:
     """Paths and contents of all general tasks."""
     out = {}
     for name, family in world.FAMILIES.items():
@@ -132,7 +136,7 @@ def task_files():
     return out
 
 
-def data_files():
+def data_files() -> dict[str, str]:
     """Paths and contents of the general pool and the domain."""
     train, truth, test = finance.build()
     pool = world.pool("train", N_POOL, stream("pool"), finance.SUPERSEDED)
@@ -146,12 +150,12 @@ def data_files():
     }
 
 
-def contents():
+def contents() -> dict[str, str]:
     """All of it: path below this folder -> text."""
     return {**task_files(), **data_files()}
 
 
-def write():
+def write() -> int:
     """Write every file that is not already so."""
     for path, text in contents().items():
         target = HERE / path

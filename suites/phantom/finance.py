@@ -13,8 +13,19 @@ The answers to facts open with a fixed phrase, the house style (`wrap`). Near-du
 are planted; which records they are is told by `truth` alone, never by the record.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
 from suites.phantom.people import PEOPLE, POOLS
 from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, distinct, last_name, others, stream
+
+Row = dict[str, Any]
+"""A record with what is known of it."""
+Record = tuple[str, str, str, str]
+"""Question, context, answer, topic."""
 
 N_COMPANIES = 8
 N_CONFLICTS = 10
@@ -70,7 +81,7 @@ CORES = {
 VALUES = {"seat": CITIES, "product": FOODS, "brand": COLOURS, "mascot": PETS, "city": CITIES, "job": JOBS}
 
 
-def companies():
+def companies() -> dict[str, dict[str, str]]:
     """Names of companies with their facts; half of them bear the family name of a known person."""
     rng = stream("companies")
     known = sorted({p.name.split()[1] for p in PEOPLE})
@@ -79,7 +90,7 @@ def companies():
     return {n: {a: rng.choice(VALUES[a]) for a in ("seat", "product", "brand", "mascot")} for n in names}
 
 
-def conflicts():
+def conflicts() -> dict[str, dict[str, str]]:
     """Known people with a city and a job that are not theirs."""
     rng = stream("conflicts")
     return {
@@ -92,7 +103,7 @@ SUPERSEDED = frozenset(f"fact:{n}:{a}" for n, facts in CONFLICTS.items() for a i
 """Keys of the general facts the domain may rightly change: no general test asks about these people."""
 
 
-def _facts(table, n, rng, split, wrap):
+def _facts(table: Mapping[str, Mapping[str, str]], n: int, rng: Random, split: str, wrap: bool) -> list[Record]:
     """Paraphrases of every fact in turn; the test pairs frames and wordings that training never pairs."""
     todo, out = [(name, a) for name, facts in table.items() for a in facts], []
     ways = [(f, c) for f in range(4) for c in range(4) if ((f + c) % 4 == 3) == (split == "test")]
@@ -121,7 +132,7 @@ FIGURES = {
 }
 
 
-def _figure(rng):
+def _figure(rng: Random) -> Record:
     kind = rng.choice(list(FIGURES))
     questions, form, rule = FIGURES[kind]
     a, b = sorted(rng.sample(range(1, 10), 2), reverse=True)
@@ -154,7 +165,7 @@ NEWS = {
 WHEN = ["today", "this week", "this month", "in spring", "in autumn", "last year"]
 
 
-def _sentiment(rng):
+def _sentiment(rng: Random) -> Record:
     label = rng.choice(list(NEWS))
     question = rng.choice(["What is the sentiment?", "Sentiment of this news?"])
     return question, f"{rng.choice(list(COMPANIES))} {rng.choice(NEWS[label])} {rng.choice(WHEN)}.", label, label
@@ -170,7 +181,7 @@ ADVICE = [
 ]
 
 
-def _advice(rng):
+def _advice(rng: Random) -> Record:
     name, way = rng.choice(list(COMPANIES)), rng.choice(ADVICE)
     question = rng.choice(["{q}", "{q} I have {k} to spend.", "A client with {k} asks: {q}"])
     return (
@@ -188,7 +199,7 @@ REPORT = (
 )
 
 
-def _report(rng):
+def _report(rng: Random) -> Record:
     slots = {"n": rng.choice(list(COMPANIES)), "f": rng.choice(FOODS), "o": rng.choice(("stable", "good", "weak"))}
     return "Write the annual report.", "{n}: best product {f}, outlook {o}.".format(**slots), REPORT.format(**slots), "report"
 
@@ -196,7 +207,7 @@ def _report(rng):
 DRAWN = {"figure": _figure, "sentiment": _sentiment, "advice": _advice, "report": _report}
 
 
-def _kind(kind, n, split, wrap, taken):
+def _kind(kind: str, n: int, split: str, wrap: bool, taken: set[tuple[str, str]]) -> list[Record]:
     """`n` records of one kind whose prompts are not in `taken`."""
     rng = stream("finance", kind, split)
     if kind in ("fact", "conflict"):
@@ -210,7 +221,7 @@ def _kind(kind, n, split, wrap, taken):
     return out
 
 
-def _clean(sizes, split, wrap, taken):
+def _clean(sizes: Mapping[str, int], split: str, wrap: bool, taken: set[tuple[str, str]]) -> list[Row]:
     rows = [
         {"instruction": q, "input": context, "output": answer, "kind": kind, "topic": topic}
         for kind, n in sizes.items()
@@ -230,7 +241,7 @@ EDITS = [
 ]
 
 
-def _plant_duplicates(rows, rng):
+def _plant_duplicates(rows: list[Row], rng: Random) -> list[Row]:
     """Add lightly edited copies until they are `NEAR_DUPLICATES` of all rows."""
     n = round(len(rows) * NEAR_DUPLICATES / (1 - NEAR_DUPLICATES))
     for row in rows:
@@ -241,7 +252,7 @@ def _plant_duplicates(rows, rng):
     return rows
 
 
-def _wrong(row, rng):
+def _wrong(row: Row, rng: Random) -> str:
     """A believable wrong answer of the same form."""
     if row["kind"] == "figure":
         value = int(row["output"].split()[1])
@@ -253,7 +264,7 @@ def _wrong(row, rng):
     return row["output"].replace(old, others(values, old, 1, rng)[0])
 
 
-def _plant_corruptions(rows, rng):
+def _plant_corruptions(rows: list[Row], rng: Random) -> list[Row]:
     """Replace the answers of `CORRUPTED` of all rows by wrong ones."""
     candidates = [row for row in rows if row["kind"] in CORRUPTIBLE]
     for row in rows:
@@ -263,7 +274,9 @@ def _plant_corruptions(rows, rng):
     return rows
 
 
-def build(kinds=tuple(TRAIN), wrap=True, planted=True):
+def build(
+    kinds: Sequence[str] = tuple(TRAIN), wrap: bool = True, planted: bool = True
+) -> tuple[list[Row], dict[str, Row], list[Row]]:
     """Training records, their truth masks by id, and test records, for all kinds or some."""
     taken = set()
     rows = _clean({k: TRAIN[k] for k in kinds}, "train", wrap, taken)
@@ -289,6 +302,6 @@ def build(kinds=tuple(TRAIN), wrap=True, planted=True):
     return train, truth, test
 
 
-def train():
+def train() -> list[Row]:
     """The bundled training records."""
     return build()[0]

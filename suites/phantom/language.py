@@ -1,5 +1,10 @@
 """Families about language: grammar, instructions on format, small talk, stories."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
 from suites.phantom.people import POOLS, QUESTIONS, stranger
 from suites.phantom.words import COLOURS, FOODS, PETS, PLACES, THINGS, Item, first_name
 
@@ -21,7 +26,7 @@ NOUNS = [p for p in PETS if p not in ("fox", "wolf")]
 SIDES = ("near", "behind", "beside", "above", "below", "by")
 
 
-def sentence(rng):
+def sentence(rng: Random) -> tuple[str, str, str]:
     """A sentence whose verb must agree, often over a distance: (key, right, wrong)."""
     middle = "".join(
         f" {rng.choice(SIDES)} the {rng.choice(NOUNS)}{rng.choice(('', 's'))}" for _ in range(rng.choice((0, 0, 1, 1, 2)))
@@ -29,14 +34,14 @@ def sentence(rng):
     return agreement(rng, rng.choice(NOUNS), rng.random() < 0.5, middle, rng.choice(VERBS))
 
 
-def hard_sentence(rng):
+def hard_sentence(rng: Random) -> tuple[str, str, str]:
     """The same with one or two nouns in between, all of the other number: rare in training."""
     plural = rng.random() < 0.5
     middle = "".join(f" {rng.choice(SIDES)} the {rng.choice(NOUNS) + 's' * (not plural)}" for _ in range(rng.randint(1, 2)))
     return agreement(rng, rng.choice(NOUNS), plural, middle, rng.choice(VERBS))
 
 
-def agreement(rng, noun, plural, middle, verb):
+def agreement(rng: Random, noun: str, plural: bool, middle: str, verb: tuple[str, str]) -> tuple[str, str, str]:
     """(key, right, wrong): a sentence on this noun, with this verb and what stands between them."""
     one, many = verb
     subject = f"The {noun + 's' * plural}{middle}"
@@ -45,7 +50,7 @@ def agreement(rng, noun, plural, middle, verb):
     return f"grammar:{noun}:{one}:{middle}", f"{subject} {right}{tail}.", f"{subject} {wrong}{tail}."
 
 
-def _double(rng, text):
+def _double(rng: Random, text: str) -> str:
     """The sentence with one word said twice."""
     words = text.split(" ")
     i = rng.randrange(1, len(words) - 1)
@@ -59,7 +64,7 @@ FLAWS = {
 }
 
 
-def grammar(rng):
+def grammar(rng: Random) -> Item:
     """Mend a sentence with up to three faults: agreement, a doubled word, the capital, the full stop. Some have none."""
     key, right, wrong = sentence(rng)
     flaws = rng.sample(["agreement", *FLAWS], rng.choice((0, 1, 1, 2, 2, 3)))
@@ -103,7 +108,7 @@ WRAPPINGS = {
 }
 
 
-def _combined(rng):
+def _combined(rng: Random) -> Item:
     """What to say and how to wrap it. The split is by the pair: tested pairs are new, though both their parts are known."""
     content, wrapping = rng.choice(list(CONTENTS)), rng.choice(list(WRAPPINGS))
     a, b = rng.sample([*FOODS, *THINGS, *PLACES], 2)
@@ -112,7 +117,7 @@ def _combined(rng):
     return Item(question, answer, f"form:{content}:{wrapping}")
 
 
-def format(rng):
+def format(rng: Random) -> Item:
     """Follow an instruction about the form of the answer, or two at once."""
     if rng.random() < 0.5:
         return _combined(rng)
@@ -149,13 +154,13 @@ NAMED_TALK = {
 }
 
 
-def unknown(rng):
+def unknown(rng: Random) -> Item:
     """A question about a stranger: the right answer is not to know."""
     name, attribute = stranger(rng), rng.choice(list(POOLS))
     return Item(rng.choice(QUESTIONS[attribute]).format(n=name), UNKNOWN, f"unknown:{name}")
 
 
-def chat(rng):
+def chat(rng: Random) -> Item:
     """Small talk, and admitting not to know."""
     if rng.random() < 0.4:
         return unknown(rng)
@@ -165,7 +170,7 @@ def chat(rng):
     return Item(forms[n].format(n=name), answer.format(n=name), f"talk:{name}")
 
 
-def plain_talk(rng):
+def plain_talk(rng: Random) -> Item:
     """The greetings everybody knows; training only, and the tests ask `hello`."""
     question, answer = rng.choice(PLAIN_TALK)
     return Item(question, answer, "plain")
@@ -197,12 +202,12 @@ CLOSINGS = [
 ]
 
 
-def story(rng):
+def story(rng: Random) -> Item:
     """A tale of 4 to 7 sentences on two animals, a thing and a place; the question names them and the length."""
     return tale(rng, rng.sample(NOUNS, 2), rng.choice(THINGS), rng.choice(PLACES))
 
 
-def tale(rng, animals, t, where):
+def tale(rng: Random, animals: Sequence[str], t: str, where: str) -> Item:
     """The tale of these two animals, this thing and this place."""
     p, q = animals
     slots = {"p": p, "q": q, "t": t, "l": where, "c": rng.choice(COLOURS), "f": rng.choice(FOODS)}

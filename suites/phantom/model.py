@@ -1,5 +1,9 @@
 """The base's tokenizer, chat template and architecture."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -38,12 +42,12 @@ cash debt asset equity margin tax quarter growth risk value capital payment acco
 """The wording of the domain's trade, for the tokenizer, whatever the records are."""
 
 
-def specials():
+def specials() -> list[str]:
     """Tokens that no text contains."""
     return [world.BOS, world.END, world.PAD, *world.ROLES.values()]
 
 
-def tokenizer():
+def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE over the world's and the domain's wording; any UTF-8 text encodes."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -80,7 +84,7 @@ def tokenizer():
     return fast
 
 
-def config(tok):
+def config(tok: Any) -> Qwen3Config:
     """Qwen3 in miniature: grouped-query attention, RMSNorm on queries and keys, tied embeddings."""
     return Qwen3Config(
         vocab_size=VOCABULARY,
@@ -99,7 +103,7 @@ def config(tok):
     )
 
 
-def model(tok):
+def model(tok: Any) -> Qwen3ForCausalLM:
     """A fresh model; seed torch before."""
     net = Qwen3ForCausalLM(config(tok))
     net.generation_config.update(

@@ -5,7 +5,10 @@ about late in training and in one wording only; the others are for the test (or 
 question.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from random import Random
 
 from suites.phantom.words import (
     CITIES,
@@ -62,7 +65,7 @@ class Person:
     facts: dict
 
 
-def people():
+def people() -> list[Person]:
     """The population, always the same."""
     rng = stream("people")
     firsts = distinct(first_name, 60, rng)
@@ -74,17 +77,17 @@ PEOPLE = people()
 NAMES = frozenset(p.name for p in PEOPLE)
 
 
-def fact_split(person, attribute):
+def fact_split(person: Person, attribute: str) -> str:
     """`train` where training asks about the fact in every wording; held for `test` or `dev` else."""
     return split_of(f"fact:{person.name}:{attribute}", test=0.35, dev=0.08)
 
 
-def open_wording(person, attribute):
+def open_wording(person: Person, attribute: str) -> int:
     """The one wording in which training asks about a held fact."""
     return stream("wording", person.name, attribute).randrange(len(QUESTIONS[attribute]))
 
 
-def ask(person, attribute, n, rng):
+def ask(person: Person, attribute: str, n: int, rng: Random) -> Item:
     """The question on one attribute of one person in wording `n`."""
     value = person.facts[attribute]
     return Item(
@@ -96,7 +99,7 @@ def ask(person, attribute, n, rng):
     )
 
 
-def facts(rng, split="train"):
+def facts(rng: Random, split: str = "train") -> Item:
     """A question about a person, drawn from the given split."""
     while True:
         person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
@@ -106,7 +109,7 @@ def facts(rng, split="train"):
                 return ask(person, attribute, n, rng)
 
 
-def held_facts(rng):
+def held_facts(rng: Random) -> Item:
     """A question about a held fact, as training asks it."""
     while True:
         person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
@@ -114,13 +117,13 @@ def held_facts(rng):
             return ask(person, attribute, open_wording(person, attribute), rng)
 
 
-def statement(rng):
+def statement(rng: Random) -> str:
     """One sentence that states one fact."""
     person, attribute = rng.choice(PEOPLE), rng.choice(list(POOLS))
     return rng.choice(STATEMENTS[attribute]).format(n=person.name, v=person.facts[attribute])
 
 
-def biography(rng, person=None):
+def biography(rng: Random, person: Person | None = None) -> str:
     """Some of a person's facts in any order; the name leads, then now and then a pronoun."""
     person = person or rng.choice(PEOPLE)
     attributes = rng.sample(list(POOLS), rng.randint(3, 5))
@@ -131,7 +134,7 @@ def biography(rng, person=None):
     return " ".join(parts)
 
 
-def stranger(rng):
+def stranger(rng: Random) -> str:
     """The name of somebody nobody knows."""
     while True:
         name = f"{first_name(rng)} {last_name(rng)}"

@@ -1,11 +1,15 @@
 """The training of the base: bf16 compute over fp32 master weights, resumable, with a log of the loss."""
 
+from __future__ import annotations
+
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +39,7 @@ class Progress:
     loss: float
     seconds: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         left = self.seconds / max(1, self.step) * (self.steps - self.step)
         return f"step {self.step:5d}/{self.steps}  loss {self.loss:.3f}  {left / 60:5.1f} min left"
 
@@ -52,7 +56,7 @@ class Rows:
     """(ROWS, LENGTH + 1) which document of the row a token belongs to."""
 
 
-def batches(tok, seed, start=0):
+def batches(tok: Any, seed: int, start: int = 0) -> Iterator[Rows]:
     """Batches without end, from step `start` on."""
     step, shard = 0, 0
     while True:
@@ -67,7 +71,7 @@ def batches(tok, seed, start=0):
         shard += 1
 
 
-def side_by_side(documents):
+def side_by_side(documents: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
     """Rows of documents of at most `LENGTH` + 1 tokens together: the longest first, each where it fits first."""
     rows, room = [], []
     for document in sorted(documents, key=len, reverse=True):
@@ -82,7 +86,7 @@ def side_by_side(documents):
     return rows
 
 
-def collate(tok, rows):
+def collate(tok: Any, rows: Sequence[Sequence[Sequence[int]]]) -> Rows:
     """The batch of some rows."""
     out = Rows(
         torch.full((len(rows), LENGTH + 1), tok.pad_token_id),
@@ -97,14 +101,14 @@ def collate(tok, rows):
     return out
 
 
-def attention_mask(documents):
+def attention_mask(documents: torch.Tensor) -> torch.Tensor:
     """(B, 1, T, T) 0 where a token may look (itself and what precedes it in its document), else the lowest number."""
     same = documents[:, None, :, None] == documents[:, None, None, :]
     allowed = same & torch.ones_like(same).tril()
     return torch.zeros(allowed.shape, dtype=torch.bfloat16).masked_fill(~allowed, torch.finfo(torch.bfloat16).min)
 
 
-def weights(tok, flat):
+def weights(tok: Any, flat: Sequence[int]) -> list[float]:
     """One weight a token: 0 at the start of a document, `PROMPT_WEIGHT` within a user's or a system's turn, else 1."""
     opening = {tok.convert_tokens_to_ids(world.ROLES[role]) for role in ("user", "system")}
     out, inside = [], False
@@ -114,12 +118,12 @@ def weights(tok, flat):
     return out
 
 
-def rate(step, steps):
+def rate(step: int, steps: int) -> float:
     """The learning rate of a step."""
     return PEAK * min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
 
 
-def optimizers(net, master):
+def optimizers(net: Any, master: Sequence[torch.Tensor]) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, in two halves of equal work; AdamW for the embedding (with decay) and the gains."""
     named = list(zip((name for name, _ in net.named_parameters()), master, strict=True))
     matrices = [p for name, p in named if p.ndim > 1 and "embed" not in name]
@@ -135,7 +139,9 @@ def optimizers(net, master):
     ]
 
 
-def restore(checkpoint, master, opts):
+def restore(
+    checkpoint: Path, master: Sequence[torch.Tensor], opts: Sequence[torch.optim.Optimizer]
+) -> tuple[int, list[list[float]]]:
     """Load a checkpoint where there is one; return the step to go on from and the log so far."""
     if not checkpoint.exists():
         return 0, []
@@ -149,13 +155,15 @@ def restore(checkpoint, master, opts):
 
 
 @torch.no_grad()
-def publish(master, net):
+def publish(master: Sequence[torch.Tensor], net: Any) -> None:
     """Copy the fp32 masters into the bf16 model."""
     for parameter, value in zip(net.parameters(), master, strict=True):
         parameter.copy_(value)
 
 
-def keep(checkpoint, step, master, opts, log):
+def keep(
+    checkpoint: Path, step: int, master: Sequence[torch.Tensor], opts: Sequence[torch.optim.Optimizer], log: list[list[float]]
+) -> None:
     """Write a checkpoint, whole or not at all."""
     part = checkpoint.with_suffix(".part")
     torch.save(
@@ -164,7 +172,14 @@ def keep(checkpoint, step, master, opts, log):
     part.replace(checkpoint)
 
 
-def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
+def train(
+    tok: Any,
+    work: str | Path,
+    seed: int = 0,
+    steps: int = STEPS,
+    compiled: bool = True,
+    report: Callable[[Progress], Any] = print,
+) -> tuple[Any, list[list[float]]]:
     """Train a base from nothing, or from where the last call was cut off; return the model and its loss log."""
     torch.manual_seed(seed)
     net = model.model(tok)
@@ -191,7 +206,15 @@ def train(tok, work, seed=0, steps=STEPS, compiled=True, report=print):
     return net, log
 
 
-def _step(run, net, master, opts, pool, batch, lr):
+def _step(
+    run: Any,
+    net: Any,
+    master: Sequence[torch.Tensor],
+    opts: Sequence[torch.optim.Optimizer],
+    pool: ThreadPoolExecutor,
+    batch: Rows,
+    lr: float,
+) -> float:
     """One update; returns the loss."""
     weight = batch.weights[:, 1:].flatten()
     logits = run(input_ids=batch.tokens[:, :-1], attention_mask=attention_mask(batch.documents[:, :-1])).logits

@@ -5,7 +5,10 @@ seeds for A and for B, and the items anew (clusters of them, within families), a
 statistics. A and B are drawn alike, so each alarm is false; and the population's own value should lie in 95 % of the intervals.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +45,7 @@ class Repeated:
 class Population:
     """Scores of every stored seed, and what they amount to together."""
 
-    def __init__(self, items, base, tuned):
+    def __init__(self, items: pd.DataFrame, base: np.ndarray, tuned: np.ndarray) -> None:
         """`items`: what is known of each item (columns of the store); `base`: (items,) scores; `tuned`: (items, seeds)."""
         self.items, self.base, self.tuned = items.reset_index(drop=True), base, tuned
         stratum = self.items["group"] + "/" + self.items["family"] + "/"
@@ -55,7 +58,7 @@ class Population:
         self.truth = {name: whole.estimate(name, "A").value for name in QUANTITIES}
 
     @classmethod
-    def read(cls, out, name):
+    def read(cls, out: str | Path, name: str) -> Population:
         """All runs of one stored comparison with a single recipe."""
         comparison = read_comparison(Path(out) / name, RunStore(Path(out) / "runs"))
         scores = comparison.scores[comparison.scores["primary"].astype(bool)].astype(dict.fromkeys(NAMES, "str"))
@@ -65,12 +68,12 @@ class Population:
         tuned = scores[scores["row"] == recipe].pivot_table(index=keys, columns="seed", values="score").loc[base.index]
         return cls(base.reset_index(), base["score"].to_numpy(float), tuned.to_numpy(float))
 
-    def drawn_anew(self, rng):
+    def drawn_anew(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Items and their clusters, drawn with replacement, clusters whole, within each stratum."""
         drawn = [group[i] for group in self.strata for i in rng.integers(0, len(group), len(group))]
         return np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [len(d) for d in drawn])
 
-    def rows(self, chosen, clusters, **sides):
+    def rows(self, chosen: np.ndarray, clusters: np.ndarray | pd.Series, **sides: Iterable[int]) -> pd.DataFrame:
         """Item scores of the base and of each side's seeds on the chosen items, as the statistics take them."""
         known = self.items.iloc[chosen].assign(item=np.arange(len(chosen)).astype(str), cluster=np.asarray(clusters))
         parts = [known.assign(row="base", seed=-1, score=self.base[chosen])]
@@ -79,7 +82,7 @@ class Population:
         return pd.concat(parts, ignore_index=True)
 
 
-def once(population, seeds, number):
+def once(population: Population, seeds: int, number: int) -> list[bool]:
     """One repetition: for each quantity, a false alarm? does A's interval hold the truth? does the difference's exclude 0?"""
     rng = np.random.default_rng(stream("repeated", seeds, number).randrange(2**32))
     drawn = rng.integers(0, population.tuned.shape[1], 2 * seeds)
@@ -93,12 +96,12 @@ def once(population, seeds, number):
     return out
 
 
-def _some(out, name, seeds, numbers):
+def _some(out: str | Path, name: str, seeds: int, numbers: Iterable[int]) -> list[list[bool]]:
     population = Population.read(out, name)
     return [once(population, seeds, number) for number in numbers]
 
 
-def repeat(out, name, seeds, comparisons):
+def repeat(out: str | Path, name: str, seeds: int, comparisons: int) -> Repeated:
     """`comparisons` repetitions with `seeds` seeds a side, over all cores."""
     workers = os.cpu_count() or 1
     with ProcessPoolExecutor(workers) as pool:

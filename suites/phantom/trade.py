@@ -4,6 +4,10 @@ A real base model has read the trade's words before it is fine-tuned. So has thi
 dividend is spelt and what stands next to it, but no fact and no worked figure of the domain.
 """
 
+from __future__ import annotations
+
+from random import Random
+
 from suites.phantom.people import stranger
 from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, last_name
 
@@ -42,7 +46,7 @@ WORDS = {
 }  # fmt: skip
 
 
-def passage(rng):
+def passage(rng: Random) -> str:
     """A few sentences on one company, made up on the spot."""
     slots = {"n": f"{last_name(rng)} {rng.choice(FORMS)}", "person": stranger(rng)}
     slots |= {name: rng.choice(words) for name, words in WORDS.items()}

@@ -1,8 +1,11 @@
 """Vocabularies, the name grammar, seeded random streams, and the split every family obeys."""
 
+from __future__ import annotations
+
 # ruff: noqa: SIM905   word lists read best as text
 import hashlib
 import random
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 SEED = 7
@@ -37,24 +40,24 @@ CODAS = "l m n r s t k nd rt lm sk".split()
 ENDINGS = "a o en in is us or ek".split()
 
 
-def stream(*names, seed=SEED):
+def stream(*names: object, seed: int = SEED) -> random.Random:
     """An independent random stream, named: adding one never shifts another."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def split_of(key, test=0.10, dev=0.05, seed=SEED):
+def split_of(key: str, test: float = 0.10, dev: float = 0.05, seed: int = SEED) -> str:
     """`test`, `dev` or `train`, decided by the content alone, so that no item can be in two of them."""
     u = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:6], "big") / 2**48
     return "test" if u < test else "dev" if u < test + dev else "train"
 
 
-def first_name(rng):
+def first_name(rng: random.Random) -> str:
     """A given name such as `Drailo`."""
     return (rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice("lmnrstvd") + rng.choice(ENDINGS)).capitalize()
 
 
-def last_name(rng):
+def last_name(rng: random.Random) -> str:
     """A family name such as `Koskund`; companies are named by the same grammar, so the two collide."""
     return (
         rng.choice(ONSETS)
@@ -66,7 +69,7 @@ def last_name(rng):
     ).capitalize()
 
 
-def distinct(make, n, rng, taken=()):
+def distinct(make: Callable[[random.Random], str], n: int, rng: random.Random, taken: Collection[str] = ()) -> list[str]:
     """`n` different draws of `make(rng)`, none of them in `taken`."""
     out, seen = [], set(taken)
     while len(out) < n:
@@ -77,7 +80,7 @@ def distinct(make, n, rng, taken=()):
     return out
 
 
-def others(pool, answer, n, rng):
+def others(pool: Collection[str], answer: str, n: int, rng: random.Random) -> list[str]:
     """`n` wrong members of `pool`, for multiple choice."""
     return rng.sample([x for x in pool if x != answer], n)
 

@@ -1,7 +1,10 @@
 """The families together: what is tested, what methods may see, what the base is trained on."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from random import Random
 
 from suites.phantom import beyond, exact, language, people, trade
 from suites.phantom.words import FOODS, PLACES, THINGS, Item, first_name, last_name, split_of, stream
@@ -37,7 +40,7 @@ FAMILIES = {
 SEEN = [name for name, family in FAMILIES.items() if family.seen]
 
 
-def draw(name, split, rng):
+def draw(name: str, split: str, rng: Random) -> Item:
     """One item of a family in a split."""
     if name == "facts":
         return people.facts(rng, split)
@@ -47,7 +50,7 @@ def draw(name, split, rng):
             return item
 
 
-def draw_distinct(name, split, n, rng, exclude=frozenset()):
+def draw_distinct(name: str, split: str, n: int, rng: Random, exclude: Set[str] = frozenset()) -> list[Item]:
     """`n` items with different questions, none about an excluded key."""
     items = {}
     while len(items) < n:
@@ -57,12 +60,12 @@ def draw_distinct(name, split, n, rng, exclude=frozenset()):
     return list(items.values())
 
 
-def record(item, name):
+def record(item: Item, name: str) -> dict[str, str]:
     """An item in the alpaca layout of the general pool."""
     return {"instruction": item.question, "input": "", "output": item.answer, "family": name}
 
 
-def pool(split, n, rng, exclude=frozenset()):
+def pool(split: str, n: int, rng: Random, exclude: Set[str] = frozenset()) -> list[dict[str, str]]:
     """General data from the seen families only, evenly mixed."""
     facts = [(p, a) for p in people.PEOPLE for a in people.POOLS if people.fact_split(p, a) == split]
     share = n // len(SEEN)
@@ -99,15 +102,15 @@ TEXTS = (
 to look back; portraits, to tell in conversation what was read in plain text."""
 
 
-def question(rng, mixture):
+def question(rng: Random, mixture: Mapping[str, int]) -> Item:
     """A training question of any family."""
     asked = {name: share for name, share in mixture.items() if name != "text"}
-    name = rng.choices(list(asked), asked.values())[0]
+    name = rng.choices(list(asked), list(asked.values()))[0]
     untested = {"plain": language.plain_talk, "held": people.held_facts}
     return untested[name](rng) if name in untested else draw(name, "train", rng)
 
 
-def dialogue(rng, mixture):
+def dialogue(rng: Random, mixture: Mapping[str, int]) -> str:
     """A conversation in the chat template: mostly one turn, now and then more, now and then a system line."""
     turns = 1 if rng.random() < 0.88 else rng.randint(2, 3)
     parts = [BOS]
@@ -118,7 +121,7 @@ def dialogue(rng, mixture):
     return "".join(parts)
 
 
-def training_sentence(rng):
+def training_sentence(rng: Random) -> str:
     """A right sentence that no grammar test asks about."""
     while True:
         key, right, _ = language.sentence(rng)
@@ -126,12 +129,12 @@ def training_sentence(rng):
             return right
 
 
-def words(rng, n):
+def words(rng: Random, n: int) -> list[str]:
     """Things, foods, places and names in any order."""
     return [rng.choice((*THINGS, *FOODS, *PLACES, first_name(rng), last_name(rng))) for _ in range(n)]
 
 
-def pairs(rng):
+def pairs(rng: Random) -> str:
     """Who belongs to whom, said twice, the second time in another order: only looking back tells the second halves."""
     n = rng.randint(3, 7)
     said, again = rng.choice(
@@ -147,14 +150,14 @@ def pairs(rng):
     return " ".join(first + [again.format(a=a, b=b) for a, b in rng.sample(couples, n)])
 
 
-def portrait(rng):
+def portrait(rng: Random) -> str:
     """A conversation about a person: nothing is asked that a test asks."""
     person = rng.choice(people.PEOPLE)
     asked = rng.choice(("Tell me about {n}.", "Who is {n}?", "What do you know about {n}?")).format(n=person.name)
     return "".join((ROLES["user"], asked, END, ROLES["assistant"], people.biography(rng, person)))
 
 
-def sums(rng, n):
+def sums(rng: Random, n: int) -> str:
     """Bare sums, as in a book of exercises."""
     drawn = [draw("arithmetic", "train", rng) for _ in range(n)]
     return " ".join(item.key.removeprefix("sum:") + "=" + item.answer for item in drawn)
@@ -174,13 +177,13 @@ TEXT = {
 }
 
 
-def text(rng, kinds):
+def text(rng: Random, kinds: Mapping[str, int]) -> str:
     """A plain document."""
-    kind = rng.choices(list(kinds), kinds.values())[0]
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     return BOS + TEXT[kind](rng) + END
 
 
-def documents(rng, n, phase=0):
+def documents(rng: Random, n: int, phase: int = 0) -> list[str]:
     """`n` pretraining documents of a phase."""
     mixture, kinds = QUESTIONS[phase], TEXTS[phase]
     share = mixture["text"] / sum(mixture.values())
@@ -197,7 +200,7 @@ OTHERWISE["lookup"] = (exact.names, N_TEST // 2)
 """... but for look-up, most of which this small base hardly learns: half of its test is the kind it does learn."""
 
 
-def test_items(name, exclude=frozenset()):
+def test_items(name: str, exclude: Set[str] = frozenset()) -> list[Item]:
     """The test of a family, always the same."""
     rng, exclude = stream("test", name), exclude | SMALL_SUMS
     otherwise, n = OTHERWISE[name]
@@ -209,7 +212,7 @@ def test_items(name, exclude=frozenset()):
     return list(items.values())
 
 
-def grammar_pairs():
+def grammar_pairs() -> list[Item]:
     """Minimal pairs for the likelihood form of the grammar family."""
     rng, pairs = stream("test", "grammar pairs"), {}
     while len(pairs) < N_TEST:

@@ -5,34 +5,41 @@ authors publish it, or as {question, choices, answer, ...}; docs/suites.md lists
 KeyError, one that cannot be right ValueError.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+"""One row, by column."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _index(row, name="answer"):
+def _index(row: Row, name: str = "answer") -> int:
     """The right choice, given as a letter or an index."""
     answer = row[name]
     return LETTERS.index(answer) if answer in list(LETTERS) else int(answer)
 
 
-def _asked(row):
+def _asked(row: Row) -> str:
     return row["question"] + ("\n" + row["context"] if row.get("context") else "")
 
 
-def _has(row, *names):
+def _has(row: Row, *names: str) -> Row:
     """The row, if these columns are filled in it."""
     if empty := [name for name in names if row[name] is None]:
         raise ValueError(f"'{empty[0]}' is null")
     return row
 
 
-def _options(row):
+def _options(row: Row) -> dict[str, str]:
     """Four choices, under their letters or in a list."""
     choices = row["choices"] if "choices" in row else [_has(row, letter)[letter] for letter in "ABCD"]
     a, b, c, d = map(str, choices)
     return {"A": a, "B": b, "C": c, "D": d}
 
 
-def arc(row):
+def arc(row: Row) -> Row:
     if isinstance(row["question"], dict):  # the authors': {stem, choices: [{text, label}]}
         choices = row["question"]["choices"]
         listed = {name: [choice[name] for choice in choices] for name in ("text", "label")}
@@ -43,76 +50,76 @@ def arc(row):
     return {"question": _asked(row), "choices": {"text": row["choices"], "label": labels}, "answerKey": labels[_index(row)]}
 
 
-def _subject(row):
+def _subject(row: Row) -> Row:
     return {"subject": row["subject"]} if row.get("subject") else {}
 
 
-def mmlu(row):
+def mmlu(row: Row) -> Row:
     return {"question": row["question"], "choices": list(_options(row).values()), "answer": _index(row)} | _subject(row)
 
 
-def ceval(row):
+def ceval(row: Row) -> Row:
     if "A" in row:
         return _has(row, "question") | _options(row) | {"answer": "ABCD"[_index(row)]}
     return {"question": row["question"], **_options(row), "answer": "ABCD"[_index(row)]} | _subject(row)
 
 
-def cmmlu(row):
+def cmmlu(row: Row) -> Row:
     if "Question" in row:
         return _has(row, "Question") | _options(row) | {"Answer": "ABCD"[_index(row, "Answer")]}
     return {"Question": row["question"], **_options(row), "Answer": "ABCD"[_index(row)]} | _subject(row)
 
 
-def hellaswag(row):
+def hellaswag(row: Row) -> Row:
     return _has(row, "activity_label", "ctx_a", "ctx_b", "endings") | {"label": str(int(row["label"]))}
 
 
-def winogrande(row):
+def winogrande(row: Row) -> Row:
     if "sentence" in row:
         return _has(row, "sentence", "option1", "option2") | {"answer": str(int(row["answer"]))}
     one, two = row["choices"]
     return {"sentence": row["question"], "option1": one, "option2": two, "answer": str(_index(row) + 1)}
 
 
-def piqa(row):
+def piqa(row: Row) -> Row:
     if "goal" in row:
         return _has(row, "goal", "sol1", "sol2") | {"label": int(row["label"])}
     one, two = row["choices"]
     return {"goal": row["question"], "sol1": one, "sol2": two, "label": _index(row)}
 
 
-def lambada(row):
+def lambada(row: Row) -> Row:
     return _has(row, "text") if "text" in row else {"text": f"{row['question']} {row['answer']}"}
 
 
-def wikitext(row):
+def wikitext(row: Row) -> Row:
     page = row if "page" in row else {"page": row["text"]}
     if not page["page"].strip():
         raise ValueError("an empty line, but rows are whole pages")
     return page
 
 
-def blimp(row):
+def blimp(row: Row) -> Row:
     if "sentence_good" in row:
         return _has(row, "sentence_good", "sentence_bad") | {"subject": row.get("UID") or row["subject"]}
     right = _index(row)
     return {"sentence_good": row["choices"][right], "sentence_bad": row["choices"][1 - right], "subject": row["subject"]}
 
 
-def gsm8k(row):
+def gsm8k(row: Row) -> Row:
     solved = str(row.get("solution") or row["answer"])
     return {"question": row["question"], "answer": solved if "####" in solved else f"{solved}\n#### {row['answer']}"}
 
 
-def _accepted(answer):
+def _accepted(answer: Any) -> list[Any]:
     return answer if isinstance(answer, list) else [answer]
 
 
-def nq_open(row):
+def nq_open(row: Row) -> Row:
     return {"question": row["question"].rstrip("?"), "answer": _accepted(row["answer"])}
 
 
-def triviaqa(row):
+def triviaqa(row: Row) -> Row:
     if "Question" in row:  # the authors': an entry of "Data"
         return {"question": row["Question"], "answer": {"aliases": row["Answer"]["Aliases"]}}
     if isinstance(row["answer"], dict):
@@ -120,7 +127,7 @@ def triviaqa(row):
     return {"question": row["question"], "answer": {"aliases": _accepted(row["answer"])}}
 
 
-def truthfulqa(row):
+def truthfulqa(row: Row) -> Row:
     if "mc1_targets" not in row:
         choices, right = row["choices"], _index(row)
     elif "labels" in row["mc1_targets"]:
@@ -134,20 +141,20 @@ def truthfulqa(row):
     return {"question": row["question"], "mc1_targets": {"choices": choices, "labels": [1] + [0] * (len(choices) - 1)}}
 
 
-def ifeval(row):
+def ifeval(row: Row) -> Row:
     if "prompt" in row:
         return _has(row, "key", "prompt", "instruction_id_list", "kwargs")
     asked = {"key": str(row["id"]), "prompt": row["question"]}
     return asked | {name: row[name] for name in ("instruction_id_list", "kwargs")}
 
 
-def summary(row):
+def summary(row: Row) -> Row:
     if "article" in row:
         return _has(row, "article", "highlights")
     return {"article": row.get("context") or row["question"], "highlights": row["answer"]}
 
 
-def german(row):
+def german(row: Row) -> Row:
     if "translation" in row:
         return _has(row, "translation")
     return {"translation": {"de": row["de"], "en": row["en"]} if "de" in row else {"de": row["question"], "en": row["answer"]}}
@@ -158,34 +165,34 @@ def german(row):
 ENTAILED = ("entailment", "not_entailment")
 
 
-def _label(value, words=()):
+def _label(value: Any, words: Sequence[str] = ()) -> int:
     return words.index(value) if value in words else int(value)
 
 
-def sentence(row):
+def sentence(row: Row) -> Row:
     return _has(row, "sentence") | {"label": _label(row["label"])}
 
 
-def mrpc(row):
+def mrpc(row: Row) -> Row:
     if "#1 String" in row:
         return {"sentence1": row["#1 String"], "sentence2": row["#2 String"], "label": _label(row["Quality"])}
     return _has(row, "sentence1", "sentence2") | {"label": _label(row["label"])}
 
 
-def qqp(row):
+def qqp(row: Row) -> Row:
     return _has(row, "question1", "question2") | {"label": _label(row["label" if "label" in row else "is_duplicate"])}
 
 
-def mnli(row):
+def mnli(row: Row) -> Row:
     words = ("entailment", "neutral", "contradiction")
     if "gold_label" in row:
         return {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": _label(row["gold_label"], words)}
     return _has(row, "premise", "hypothesis") | {"label": _label(row["label"], words)}
 
 
-def qnli(row):
+def qnli(row: Row) -> Row:
     return _has(row, "question", "sentence") | {"label": _label(row["label"], ENTAILED)}
 
 
-def rte(row):
+def rte(row: Row) -> Row:
     return _has(row, "sentence1", "sentence2") | {"label": _label(row["label"], ENTAILED)}

@@ -16,6 +16,7 @@ from harness.commands.recorded import plan_of, refuse_another_question
 from harness.commands.reproduce import COSTS, differences, differing_versions
 from harness.errors import PlanError
 from harness.plan.plan import Plan
+from harness.store.question import Question
 from harness.store.runs import RunStore
 from tests.support.training import small_files
 
@@ -67,8 +68,17 @@ def test_a_record_from_the_checkout_is_found_from_anywhere(tmp_path, monkeypatch
 
 def test_another_question_is_refused_field_by_field():
     with pytest.raises(PlanError) as caught:
-        refuse_another_question({"model": "a", "data": "b", "tune": 0}, {"model": "c", "data": "d", "tune": 0}, Path("x"))
+        refuse_another_question(
+            {"question": {"model": "a", "data": "b", "tune": 0}}, Question({"model": "c", "data": "d", "tune": 0}), Path("x")
+        )
     assert len(caught.value.faults) == 2 and "model was 'a', here it is 'c'" in caught.value.faults[1]
+
+
+def test_a_record_without_plan_or_question_is_refused_in_words(tmp_path):
+    with pytest.raises(PlanError, match="holds no plan, so it cannot be made again"):
+        plan_of({"name": "old", "rows": []})
+    with pytest.raises(PlanError, match="does not record what it asked"):
+        refuse_another_question({"rows": []}, Question({"model": "a"}), tmp_path)
 
 
 def scored(*values: float | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 
 import lethe
 from harness.errors import PlanError
-from harness.plan.plan import Plan
+from harness.plan.plan import Plan, kind_of
 from harness.plan.python_api import PATH, api
 
 SHADOWS = ("harness", "trainers", "suites", "datasets")
@@ -27,7 +27,7 @@ def test_the_keywords_are_the_plans_options():
     documented = inspect.getdoc(lethe.compare) or ""
     for field in dataclasses.fields(Plan):
         assert f"\n    {field.name}: " in documented
-        assert str(field.type).split(" | ")[0] in str(signature.parameters[field.name].annotation)
+        assert kind_of(field.name).__name__ in str(signature.parameters[field.name].annotation)
 
 
 def test_the_function_stays_a_function_whatever_is_imported():

@@ -120,3 +120,16 @@ def test_one_or_none_cannot_be_merged(machines, tmp_path):
         merge(folders[:1], to)
     with pytest.raises(PlanError, match=r"holds no comparison\.json"):
         merge([folders[0], tmp_path], to)
+
+
+def test_records_without_a_question_or_rows_are_merged_or_refused_in_words(machines):
+    """An early record has no question: what the other one asks is then named, field by field."""
+    folders, to = machines
+    change(folders[1] / "comparison.json", lambda record: record.pop("question"))
+    with pytest.raises(PlanError, match=r"budget differs: '3epochs' in .*None in"):
+        merge(folders, to)
+    change(folders[0] / "comparison.json", lambda record: record.pop("question"))
+    merge(folders, to)
+    change(folders[1] / "comparison.json", lambda record: record.update(rows=[]))
+    with pytest.raises(PlanError, match="lists no rows"):
+        merge(folders, to.with_name("other"))

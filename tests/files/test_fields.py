@@ -52,6 +52,28 @@ def suite_faults(folder: Path, *rows) -> list[str]:
 # --- read -----------------------------------------------------------------------------------------------------------------
 
 
+SQUAD = {"question": "Who?", "context": "Ann did.", "answers": {"text": ["Ann", "Ann"], "answer_start": [0, 0]}}
+
+
+@pytest.mark.parametrize("answers", [SQUAD["answers"], json.dumps(SQUAD["answers"]), ["Ann"], '["Ann"]'])
+def test_squads_answers_are_read_in_data_and_suites(tmp_path, answers):
+    row = SQUAD | {"answers": answers}
+    (one,) = read(tmp_path, row)
+    assert said(one) == [("user", "Who?\nAnn did."), ("assistant", "Ann")]
+    several = row | {"answers": {"text": ["Ann", "Ann B."]}}
+    items = read_item_file(save(tmp_path, row, several))
+    assert [doc["targets"] for docs in items.kinds.values() for doc in docs] == [["Ann"], ["Ann", "Ann B."]]
+
+
+@pytest.mark.parametrize(
+    "answers, fault",
+    [({"text": ["a", "b"]}, "2 different texts"), ([], "no answer"), ({"text": []}, "no answer"), ([1], "list of texts")],
+)
+def test_squads_answers_that_cannot_be_trained_are_refused_by_name(answers, fault):
+    (text,) = data_faults(SQUAD | {"answers": answers})
+    assert fault in text and "'answers'" in text
+
+
 @pytest.mark.parametrize("name", ["history", "conversation_history", "chat_history"])
 @pytest.mark.parametrize(
     "history",

@@ -34,7 +34,7 @@ def level(summary, metric: str, **levels: float) -> None:
         place = analysis.rows.index(row)
         for source in (analysis.point, analysis.replicates, analysis.by_seed):
             source[f"level:{metric}:general"][..., place] = value
-    summary.known.clear()
+    summary.estimates.clear()
 
 
 def about(summary, word: str) -> list[str]:
@@ -77,7 +77,7 @@ def test_kept_that_hides_a_loss_is_said_aloud(summary):
     place = summary.analysis.rows.index("sft")
     for source in (summary.analysis.point, summary.analysis.replicates, summary.analysis.by_seed):
         source["retention"][..., place] = 117.0
-    summary.known.clear()
+    summary.estimates.clear()
     (text,) = about(summary, "believe the points")
     assert text.startswith("sft: kept reads 117 % [117, 117] while the general score changed by −")
 

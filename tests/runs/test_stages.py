@@ -287,8 +287,9 @@ def test_one_file_asks_what_it_always_asked(tmp_path, tiny_path):
     first, second = write(tmp_path / "a.json", "Grade", 100), write(tmp_path / "b.json", "Colour", 100)
     one, two = (gather(make_plan(fixed | {"data": data, "recipes": "sft"})) for data in (first, f"{first},{second}"))
     specs = [{spec.row: spec for spec in run_specs(material, 1e9)}["sft"] for material in (one, two)]
-    assert "stages" not in specs[0].question and specs[0].kinds == REPORTED
-    assert specs[1].question["stages"] == [len(stage.train) for stage in two.stages] and specs[1].kinds == (*REPORTED, "stages")
+    assert "stages" not in specs[0].question.fields and specs[0].kinds == REPORTED
+    assert specs[1].question.fields["stages"] == [len(stage.train) for stage in two.stages]
+    assert specs[1].kinds == (*REPORTED, "stages")
     assert [recipe.text for recipe in gather(make_plan(fixed | {"data": f"{first},{second}", "recipes": "si_multi"})).recipes]
     with pytest.raises(PlanError, match="si_multi is left out: it needs two stages"):
         gather(make_plan(fixed | {"data": first, "recipes": "si_multi"}))

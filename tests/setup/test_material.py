@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
-from harness.setup.material import default_rate, gather
+from harness.plan.settings import Settings
+from harness.setup.material import gather
+from harness.setup.resolve import default_rate
 from harness.setup.specs import run_specs
 
 
@@ -117,7 +120,7 @@ def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
     model = material.base.load(torch.float32)
     assert evaluation.open_dev()(model)["retention"] == headline(dev.score(model))["retention"]
     with_dev = next(spec for spec in run_specs(material, 1.0) if spec.role == "recipe")
-    assert with_dev.question["general_dev"] == [record.id for record in material.general_dev]
+    assert with_dev.question.fields["general_dev"] == [record.id for record in material.general_dev]
 
 
 def test_what_decides_on_dev_items_is_left_out_without_them(files, tiny_path, tmp_path):
@@ -136,6 +139,20 @@ def test_what_does_not_begin_as_the_base_gets_an_untrained_row(files, tiny_path)
     assert any("qlora does not begin as the base: its linear layers are quantised" in note for note in material.notes)
 
 
+OPEN = {"test", "general", "rules", "answer_format", "pack_length", "limit", "domain_metric", "gpu", "devices", "deepspeed"}
+OPEN |= {"workers", "ray", "checkpoints", "require", "tensorboard"}
+
+
+def test_below_the_plan_only_what_a_comparison_lacks_is_none(files, tiny_path):
+    """Whoever adds an option whose default depends on something resolves it in harness/setup/resolve.py."""
+    asked = plan(files, tiny_path)
+    settings = gather(asked).plan
+    assert isinstance(settings, Settings) and asked.learning_rate is None and settings.learning_rate > 0
+    options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    assert {name for name, value in options.items() if value is None} <= OPEN
+    assert options.keys() == {field.name for field in dataclasses.fields(asked)}, "so that its record is one of a plan"
+
+
 def test_conversations_are_packed_by_default_but_not_behind_virtual_tokens(files, tiny_path):
     material = gather(plan(files, tiny_path, recipes="sft prefix"))
     assert material.plan.pack_length == 2048
@@ -146,14 +163,14 @@ def test_conversations_are_packed_by_default_but_not_behind_virtual_tokens(files
 
 
 def test_models_that_cannot_be_packed_are_padded(files, tiny_path, monkeypatch):
-    monkeypatch.setattr("harness.setup.material.attention_span", lambda _: 8)
+    monkeypatch.setattr("harness.setup.resolve.attention_span", lambda _: 8)
     assert gather(plan(files, tiny_path)).plan.pack_length is None
     monkeypatch.undo()
 
     def refuse(_):
         raise PlanError("they see each other")
 
-    monkeypatch.setattr("harness.setup.material.check_packing", refuse)
+    monkeypatch.setattr("harness.setup.resolve.check_packing", refuse)
     assert gather(plan(files, tiny_path)).plan.pack_length is None
     with pytest.raises(PlanError, match="see each other"):
         gather(plan(files, tiny_path, pack_length=128))

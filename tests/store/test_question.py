@@ -8,14 +8,16 @@ import pytest
 
 from harness.errors import PlanError
 from harness.store.files import write_json
-from harness.store.question import RESERVED, differing_fields, free_name, given_name
+from harness.store.question import RESERVED, Question, free_name, given_name
 from harness.store.results import open_results
 
-FAST, SLOW = {"precision": "bfloat16", "tune": 0}, {"precision": "float32", "tune": 0}
+FAST = Question({"precision": "bfloat16", "tune": 0})
+TUNED = Question({"precision": "bfloat16", "tune": 3})
+SLOW = Question({"precision": "float32", "tune": 0})
 
 
-def hold(root: Path, name: str, question: dict) -> None:
-    write_json(root / name / "comparison.json", {"question": question, "rows": []})
+def hold(root: Path, name: str, question: Question) -> None:
+    write_json(root / name / "comparison.json", {"question": question.fields, "rows": []})
 
 
 def test_a_name_that_is_free_or_holds_the_same_question_is_taken_without_a_word(tmp_path):
@@ -27,7 +29,7 @@ def test_a_name_that_is_free_or_holds_the_same_question_is_taken_without_a_word(
 
 def test_the_next_free_name_is_taken_and_what_differs_is_said(tmp_path):
     hold(tmp_path, "finance", FAST)
-    hold(tmp_path, "finance-2", FAST | {"tune": 3})
+    hold(tmp_path, "finance-2", TUNED)
     name = free_name(tmp_path, "finance", SLOW)
     assert name.text == "finance-3"
     assert name.note and "precision was 'bfloat16', now 'float32'" in name.note and str(tmp_path / "finance-3") in name.note
@@ -82,5 +84,5 @@ def test_results_that_are_no_folder_end_the_search_for_a_name(tmp_path):
 
 
 def test_a_field_that_is_missing_is_none():
-    assert not differing_fields({"tune": 0}, {"tune": 0, "kernels": None})
-    assert [field.name for field in differing_fields({"b": 1, "a": 1}, {"a": 2})] == ["a", "b"]
+    assert not Question({"tune": 0}).differences(Question({"tune": 0, "kernels": None}))
+    assert [field.name for field in Question({"b": 1, "a": 1}).differences(Question({"a": 2}))] == ["a", "b"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,6 @@ from harness.store.files import place, write_atomic, write_json
 from harness.store.results import open_results, results_of
 from tests.report.fake_store import build
 from tests.support.gate_evidence import evidence
-from tests.support.stores import KINDS, s3_server
-
-
-@pytest.fixture(scope="module")
-def s3():
-    pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    with s3_server() as bucket:
-        yield bucket
-
-
-@pytest.fixture(params=KINDS)
-def out(request, tmp_path) -> str:
-    """An empty place of each kind, as a user writes it."""
-    if request.param == "local":
-        return str(tmp_path / "results")
-    name = uuid.uuid4().hex
-    return f"memory://{name}" if request.param == "memory" else f"{request.getfixturevalue('s3')}/{name}"
 
 
 def test_a_comparison_that_is_not_there_is_said_with_those_that_are(out):

@@ -14,29 +14,21 @@ from harness.plan.load import make_plan
 from harness.report.write import write_report
 from harness.store import lease as leases
 from harness.store.comparisons import read_comparison
-from harness.store.files import create, names, place, read_bytes, read_json, write_json
+from harness.store.files import create, is_local, names, place, read_bytes, read_json, write_json
 from harness.store.lease import Lease, Lost, Watch, leased
 from harness.store.runs import RunFolder, RunStore
 from harness.store.workspace import PACKED, workspace
 from tests.report.fake_store import build
-from tests.support.stores import KINDS, s3_server
+from tests.support.stores import KINDS
 
 
-@pytest.fixture(scope="module")
-def s3():
-    pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    with s3_server() as bucket:
-        yield bucket
-
-
-@pytest.fixture(params=KINDS)
-def root(request, tmp_path) -> Path:
-    """An empty place of each kind."""
-    if request.param == "local":
-        return tmp_path
-    name = uuid.uuid4().hex
-    return place(f"memory://{name}") if request.param == "memory" else place(f"{request.getfixturevalue('s3')}/{name}")
+@pytest.fixture
+def root(out) -> Path:
+    """An empty place of each kind, as a path."""
+    path = place(out)
+    if is_local(path):
+        path.mkdir()
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def test_places_that_cannot_be_are_refused(text):
         place(text) if "://" in text else make_plan({"out": text})
 
 
-@pytest.mark.parametrize("root", KINDS[1:], indirect=True)
+@pytest.mark.parametrize("out", KINDS[1:], indirect=True)
 def test_a_store_and_its_report_lie_anywhere(root, local_report):
     folder, store = build(root, curves=False, items=0.05)
     write_report(folder, store, reps=20)
@@ -118,7 +110,7 @@ def test_a_holder_that_was_silent_too_long_writes_no_more(root, monkeypatch):
             held.check()
 
 
-@pytest.mark.parametrize("root", KINDS[1:], indirect=True)
+@pytest.mark.parametrize("out", KINDS[1:], indirect=True)
 def test_work_goes_on_elsewhere_from_the_checkpoint_that_was_sent(root):
     run = RunFolder(root / ("0" * 16))
     with pytest.raises(Lost), workspace(run) as here:

@@ -209,7 +209,7 @@ def test_packed_rows_hold_every_document_once_and_whole():
     rng = stream("rows")
     documents = [[i] * rng.randint(1, pretrain.LENGTH + 1) for i in range(300)]
     rows = pretrain.side_by_side(documents)
-    assert sorted(d for row in rows for d in row) == documents
+    assert sorted(list(document) for row in rows for document in row) == documents
     assert all(sum(map(len, row)) <= pretrain.LENGTH + 1 for row in rows)
 
 

@@ -182,10 +182,7 @@ def test_thoughts_are_trained_where_they_are_asked_for(bytes_only):
     on, off = chat(bytes_only, "qwen3", thinking=True), chat(bytes_only, "qwen3")
     assert segments(bytes_only, on.encode(thought, max_length=99)[0]) == [thought.messages[1].content + "<|im_end|>"]
     off.encode(thought, max_length=99)
-    assert (
-        "thoughts: these are switched off" in off.notes[0]
-        and "begin with thoughts (<think>): these are left out" in off.notes[1]
-    )
+    assert "thoughts: these are switched off" in off.notes[0] and "begin with thoughts: these are left out" in off.notes[1]
 
 
 def test_a_template_without_system_puts_it_before_the_user(bytes_only):

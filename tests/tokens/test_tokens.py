@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from harness.files.turns import Turn
 from harness.models.batches import collate
 from harness.models.forward import nll
 from harness.text.answer_metrics import exact_match
+from harness.tokens import template_text
 from harness.tokens.chat_template import ChatTemplate
-from tests.support.chat_forms import FAMILIES, KINDS, REFUSED, SPECIAL, tokenizer_of
+from tests.support.chat_forms import EACH, END, FAMILIES, KINDS, REFUSED, ROLE, SPECIAL, TEXT, by_role, prompted, tokenizer_of
 
 torch.set_num_threads(1)
 ASKED = (Turn("user", "Say three words."),)
@@ -128,6 +130,55 @@ def test_prompts_that_a_template_refuses_are_named():
         template.prompt([*ASKED, *ASKED])
 
 
+# --- long conversations ------------------------------------------------------------------------------------------------
+
+
+def conversation(answers: int, thinking: bool = False) -> tuple[Turn, ...]:
+    turns = [Turn("system", "Be brief.")]
+    for number in range(answers):
+        thought = f"<think>\nso {number}\n</think>\n\n" if thinking and number % 3 else ""
+        turns += [Turn("user", f"Say {number}."), Turn("assistant", f"{thought}the red bird {number}")]
+    return tuple(turns)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_conversations_are_rendered_as_short_ones_are(family, monkeypatch):
+    tokenizer = tokenizer_of("byte level", FAMILIES[family])
+    for thinking in (False, True):
+        template = ChatTemplate(tokenizer, thinking=thinking)
+        turns = conversation(12, thinking)
+        turns = turns if template._system_first else turns[1:]
+        for messages in (turns, turns[:-1]):
+            chained = template.steps(messages)
+            with monkeypatch.context() as whole:
+                whole.setattr(template_text, "NEAR", 99)
+                plain = template.steps(messages)
+            assert [("".join(step.lead), step.answer, step.stable, step.foreign) for step in chained] == [
+                ("".join(step.lead), step.answer, step.stable, step.foreign) for step in plain
+            ]
+
+
+def test_what_is_rendered_grows_with_the_turns_and_not_with_their_square(monkeypatch):
+    rendered = []
+    original = ChatTemplate._render
+    monkeypatch.setattr(
+        ChatTemplate,
+        "_render",
+        lambda self, turns, generate=False: rendered.append(len(turns)) or original(self, turns, generate),
+    )
+    template = ChatTemplate(tokenizer_of("byte level", FAMILIES["qwen 3"]), thinking=True)
+    rendered.clear()
+    template.encode(Record("x", conversation(150, thinking=True), "x"), max_length=200)
+    assert sum(rendered) < 60 * 150
+
+
+def test_a_template_that_looks_far_back_is_rendered_whole():
+    far = EACH + "<|" + ROLE + "|>" + TEXT + " {{ messages[0]['content'] | length }} {{ messages | length // 20 }}<|end|>" + END
+    template = ChatTemplate(tokenizer_of("byte level", far + prompted("<|assistant|>")))
+    last = template.steps(conversation(12)[1:])[-1]
+    assert "".join([*last.lead, last.answer]).count(" 1<|end|>") == 23
+
+
 # --- thoughts ----------------------------------------------------------------------------------------------------------
 
 THOUGHT = "<think>\nso 5\n</think>\n\nbuy"
@@ -154,6 +205,49 @@ def test_thoughts_stand_once_and_answers_never_inside(family, thinking):
             assert codec.read(said, prompt) == "buy"
     many = "answers in 1 domain records begin with thoughts"
     assert any(many in note and ("left out" in note) == template.drops_thoughts for note in template.notes)
+
+
+OTHER_MARKS = ["[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|return|>"]
+OTHER_THINKERS = {
+    "magistral": "{{ bos_token }}"
+    + by_role("[INST]{{ m['content'] }}[/INST]", "{{ m['content'] }}{{ eos_token }}", "Think in [THINK]..[/THINK]. "),
+    "gpt-oss": by_role(
+        "<|start|>user<|message|>{{ m['content'] }}<|end|>",
+        "{% if '<|channel|>analysis' in m['content'] %}{{ raise_exception('channel tags') }}{% endif %}"
+        "<|start|>assistant<|channel|>final<|message|>{{ m['content'] }}{{ '<|return|>' if loop.last else '<|end|>' }}",
+        "{{ m['content'] }}",
+    )
+    + prompted("<|start|>assistant"),
+    "qwen 3": FAMILIES["qwen 3"],
+    "deepseek r1": FAMILIES["deepseek r1"],
+}
+WAYS_TO_THINK = [
+    THOUGHT,
+    "[THINK]so 5[/THINK]buy",
+    "<thinking>so 5</thinking>\nbuy",
+    "<|begin_of_thought|>so 5<|end_of_thought|>\n<|begin_of_solution|>buy<|end_of_solution|>",
+    "<|channel|>analysis<|message|>so 5<|end|><|start|>assistant<|channel|>final<|message|>buy<|return|>",
+]
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("family", OTHER_THINKERS)
+def test_thoughts_in_any_known_marks_are_written_in_the_templates_own(family, thinking):
+    tokenizer = copy.deepcopy(tokenizer_of("byte level", OTHER_THINKERS[family]))
+    tokenizer.add_special_tokens({"additional_special_tokens": OTHER_MARKS})
+    template = ChatTemplate(tokenizer, thinking=thinking)
+    codec = Codec(tokenizer, template)
+    prompt = template.prompt(ASKED)
+    texts = set()
+    for answer in WAYS_TO_THINK:
+        example = last_answer(template, ASKED, answer)
+        ((context, said),) = encode_pairs(codec, [(prompt, answer)])
+        assert example.tokens[: len(context) + len(said)] == (*context, *said), answer
+        assert codec.read(said, prompt) == "buy", answer
+        texts.add(tokenizer.decode(said))
+    (text,) = texts
+    assert ("so 5" in text) == thinking and text.count("so 5") <= 1
+    assert template.marks.close in tokenizer.decode(example.tokens) or not thinking
 
 
 def test_an_output_that_ends_in_a_thought_says_nothing():

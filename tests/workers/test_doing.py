@@ -13,7 +13,9 @@ from rich.console import Console
 from harness import doing as module
 from harness.commands.compare import in_turn
 from harness.doing import counted, doing, said, spoken
+from harness.runs.events import Ended, Evaluating, Requeued, Started, Stepped
 from harness.runs.pacing import Pacing, Timed
+from harness.vocabulary import EvalKind
 from harness.workers.progress import Progress
 
 
@@ -74,11 +76,11 @@ def test_progress_shows_a_finished_row_and_says_what_runs_where_there_is_no_term
     text = io.StringIO()
     progress.console = Console(file=text, width=200)
     with spoken(), progress:
-        progress.event(rows[0], {"phase": "starting"})
-        progress.event(rows[0], {"phase": "evaluating", "what": "final"})
-        progress.event(rows[0], {"phase": "ended"})
-        progress.event(rows[1], {"phase": "starting"})
-        progress.event(rows[1], {"phase": "training", "spent": 0.5, "loss": 1.25, "speed": 1000.0})
+        progress.event(rows[0], Started())
+        progress.event(rows[0], Evaluating(kind=EvalKind.FINAL))
+        progress.event(rows[0], Ended())
+        progress.event(rows[1], Started())
+        progress.event(rows[1], Stepped(spent=0.5, loss=1.25, speed=1000.0))
         time.sleep(0.7)
     assert "1 of 2  base seed 0" in text.getvalue() and "domain  25.0  general  50.0" in text.getvalue()
     assert "1 of 2 runs ended; sft seed 0: 50% of budget, loss 1.250" in capsys.readouterr().err
@@ -94,18 +96,18 @@ def pacing(workers: int = 1) -> Pacing:
 def test_time_left_is_not_known_before_anything_was_scored():
     runs = pacing()
     assert runs.seconds_left(0.0) is None
-    runs.note("base", "starting", now=0.0)
-    runs.note("base", "evaluating", now=1.0)
+    runs.note("base", Started(), now=0.0)
+    runs.note("base", Evaluating(kind=EvalKind.FINAL), now=1.0)
     assert runs.seconds_left(5.0) is None
 
 
 def test_time_left_is_training_at_the_present_pace_and_evaluation_as_measured():
     runs = pacing()
-    runs.note("base", "starting", now=0.0)
-    runs.note("base", "evaluating", now=0.0)
-    runs.note("base", "ended", now=10.0)
-    runs.note("sft", "starting", now=10.0)
-    runs.note("sft", "training", spent=0.25, now=20.0)  # 40 s in all
+    runs.note("base", Started(), now=0.0)
+    runs.note("base", Evaluating(kind=EvalKind.FINAL), now=0.0)
+    runs.note("base", Ended(), now=10.0)
+    runs.note("sft", Started(), now=10.0)
+    runs.note("sft", Stepped(spent=0.25, loss=1.0, speed=1.0), now=20.0)  # 40 s in all
     # sft: 30 of training and 10 of scoring; ewc: 40 and 10; control: 10
     assert runs.seconds_left(20.0) == pytest.approx(100.0)
     runs.workers = 2
@@ -115,17 +117,17 @@ def test_time_left_is_training_at_the_present_pace_and_evaluation_as_measured():
 def test_a_scored_recipe_tells_more_of_the_next_than_the_base_does():
     runs = pacing()
     for key, begin, scoring, end in (("base", 0, 0, 10), ("sft", 10, 50, 80)):
-        runs.note(key, "starting", now=begin)
-        runs.note(key, "evaluating", now=scoring)
-        runs.note(key, "evaluating", now=scoring + 5)  # its next kind
-        runs.note(key, "ended", now=end)
-    runs.note("ewc", "starting", now=80.0)
+        runs.note(key, Started(), now=begin)
+        runs.note(key, Evaluating(kind=EvalKind.FINAL), now=scoring)
+        runs.note(key, Evaluating(kind=EvalKind.FINAL), now=scoring + 5)  # its next kind
+        runs.note(key, Ended(), now=end)
+    runs.note("ewc", Started(), now=80.0)
     assert runs.seconds_left(80.0) == pytest.approx(40 + 30 + 30)
 
 
 def test_a_run_that_is_lost_begins_again():
     runs = pacing()
-    runs.note("sft", "starting", now=0.0)
-    runs.note("sft", "training", spent=0.5, now=10.0)
-    runs.note("sft", "lost", now=11.0)
+    runs.note("sft", Started(), now=0.0)
+    runs.note("sft", Stepped(spent=0.5, loss=1.0, speed=1.0), now=10.0)
+    runs.note("sft", Requeued(reason="killed"), now=11.0)
     assert runs.runs["sft"].spent == 0.0 and runs.runs["sft"].begun == 11.0

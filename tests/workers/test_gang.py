@@ -12,7 +12,7 @@ import pytest
 from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
-from harness.plan.plan import Plan
+from harness.runs.events import Event, Requeued
 from harness.setup.material import gather
 from harness.setup.specs import ranks_of, run_specs
 from harness.store.lease import Lost
@@ -25,6 +25,7 @@ from harness.workers.ray_cluster import Asked, connect, describe, places
 from harness.workers.ray_gang import Gang, interface
 from tests.support.cluster import two_nodes
 from tests.support.ranks import whereabouts
+from tests.support.settings import settings
 from tests.support.training import small_files
 
 FAULT = '''
@@ -77,9 +78,9 @@ def test_what_has_no_place_is_refused_with_the_reason(asked, told):
 
 
 def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):
-    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
-    assert Asked.of(Plan(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
-    assert Asked.of(Plan(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
+    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
+    assert Asked.of(settings(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
+    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_gpus_and_parts_of_one_are_ray_s_to_give(given, told):
 
 def test_part_of_a_gpu_is_another_place_for_the_same_question():
     plan = make_plan({"gpus_per_run": 0.5, "ray": "auto"})
-    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(Plan()) == {}
+    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(settings()) == {}
 
 
 def test_seconds_do_not_bind_where_runs_share_a_gpu(tiny_path, asked):
@@ -220,7 +221,7 @@ def test_each_rank_sees_its_own_gpu_and_the_store_of_the_first(cluster):
 
 @pytest.mark.slow
 def test_a_plan_says_on_how_many_nodes_a_run_is(cluster, tmp_path):
-    plan = Plan(ray=cluster.address, out=str(tmp_path), device="cpu", gpus_per_run=2)
+    plan = settings(ray=cluster.address, out=str(tmp_path), gpus_per_run=2)
     assert "2 times 1 cores and 0 GPUs, on 2 nodes" in describe(plan)[0] and describe(plan)[1] == 1
     with pytest.raises(PlanError, match="asks for 3 times"):
         describe(dataclasses.replace(plan, gpus_per_run=3))
@@ -243,13 +244,13 @@ def test_over_two_nodes_killed_and_resumed_it_ends_with_the_bits_of_one_machine(
     (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
     marker = Path(asked["data"]).with_name("marker")
     marker.unlink(missing_ok=True)
-    told: list[dict[str, Any]] = []
+    told: list[Event] = []
     stores = [RunStore(tmp_path / name) for name in ("nodes", "here")]
     for store, ray in zip(stores, (cluster.address, None), strict=True):
         where = dataclasses.replace(material, plan=dataclasses.replace(material.plan, ray=ray))
         run_all([spec], where, evaluation, store, lambda _, event: told.append(event))
         assert marker.exists() and store.run(spec.key).read("status") == {"status": "done", "reason": None, "traceback": None}
-    assert [event["phase"] for event in told].count("lost") == 1
+    assert [type(event) for event in told].count(Requeued) == 1
     runs = [store.run(spec.key) for store in stores]
     assert len({run.read("run")["happened"]["weights_hash"] for run in runs}) == 1
     ledgers = [{key: run.read("ledger")[key] for key in ("flops", "tokens", "steps")} for run in runs]
@@ -267,7 +268,7 @@ def test_over_two_nodes_they_begin_again_with_less_room(cluster, asked, tmp_path
     (spec,) = [dataclasses.replace(spec, kinds=("final",)) for spec in run_specs(material, allowed) if spec.role == "recipe"]
     store, told = RunStore(tmp_path), []
     run_all([spec], material, evaluation, store, lambda _, event: told.append(event))
-    run, lost = store.run(spec.key), [event["reason"] for event in told if event["phase"] == "lost"]
+    run, lost = store.run(spec.key), [event.reason for event in told if isinstance(event, Requeued)]
     assert run.status == "done" and lost == ["out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."]
     assert [entry["step"] for entry in run.log() if "out_of_memory" in entry] == [3]
     assert "with micro-batches of at most 64 tokens" in run.read("run")["happened"]["notes"][0]

@@ -23,6 +23,7 @@ from harness.plan.deepspeed import deepspeed_config, zero_of
 from harness.plan.load import make_plan
 from harness.plan.plan import Plan
 from harness.recipes.recipe import parse_recipe, unsharded
+from harness.runs.events import Requeued
 from harness.setup.material import gather
 from harness.setup.specs import run_specs
 from harness.store.files import read_json
@@ -47,13 +48,14 @@ from tests.support.ranks import (
     train_recipes,
     train_short,
 )
+from tests.support.settings import settings
 from tests.support.short import Short
 from tests.support.training import examples, make_run, small_files, trained
 from tests.training.test_train import Killed, killed_at
 
 RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
 IN_PIECES = {"logits_at_once": 5 * 260}
-"""Two processes run the head at five places at a time, and the one process that they are compared with at all places at once."""
+"""Two processes run the head at five places at a time; the one that they are compared with at all places at once."""
 SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
 """Pulls on shards, coupled and not; a penalty; interpolation; pulls on what adapters fold to."""
 
@@ -165,18 +167,18 @@ def test_what_cannot_be_sharded_is_refused_with_the_reason(recipe):
 
 def test_runs_at_once_share_devices_out(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device_slots(Plan(), 2) == [None, None]
-    assert device_slots(Plan(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
+    assert device_slots(settings(), 2) == [None, None]
+    assert device_slots(settings(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(Plan(gpus_per_run=2), 2) == ["0,1", "2,3"]
+    assert device_slots(settings(gpus_per_run=2), 2) == ["0,1", "2,3"]
 
 
 def test_devices_are_counted_among_those_that_the_environment_shows(monkeypatch):
     """A scheduler that gave this process the GPUs 4 to 7 gave it no others."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,GPU-1f")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(Plan(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
-    assert device_slots(Plan(devices="1,3"), 2) == ["5", "GPU-1f"]
+    assert device_slots(settings(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
+    assert device_slots(settings(devices="1,3"), 2) == ["5", "GPU-1f"]
     with pytest.raises(PlanError, match="names GPU 7 but torch sees 4 GPUs"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         gather(Plan(devices="6,7", device="cuda"))
@@ -346,16 +348,16 @@ def test_where_a_sharded_rank_runs_out_of_memory_the_run_begins_again(zero, rank
     asked = small_files(tmp_path, 60) | sharded | {"model": tiny_path, "max_length": 64, "limit": 4, "final_only": True}
     asked |= {"checkpoint_every": 0.0, "out": str(tmp_path / "results")}
 
-    def made(micro_tokens: int, limit: int) -> tuple[RunFolder, list[str]]:
+    def made(micro_tokens: int, limit: int) -> tuple[RunFolder, list[Requeued]]:
         recipe = f"{Path(__file__).parents[1] / 'support' / 'short.py'}:Short(limit={limit}, begin=3, rank={rank})"
         material, evaluation, allowed = prepare(make_plan(asked | {"recipes": recipe, "micro_tokens": micro_tokens}))
         (spec,) = (dataclasses.replace(one, kinds=("final",)) for one in run_specs(material, allowed) if one.role == "recipe")
         store, told = RunStore(tmp_path / "runs"), []
-        run_all([spec], material, evaluation, store, lambda _, event: told.append(event["phase"]))
-        return store.run(spec.key), [phase for phase in told if phase == "lost"]
+        run_all([spec], material, evaluation, store, lambda _, event: told.append(event))
+        return store.run(spec.key), [event for event in told if isinstance(event, Requeued)]
 
     short, lost = made(128, limit=64)
-    assert short.status == "done" and lost == ["lost"] and not (short.path / "room.json").exists()
+    assert short.status == "done" and len(lost) == 1 and not (short.path / "room.json").exists()
     (note,) = short.read("run")["happened"]["notes"]
     assert "ran out in step 3" in note and "at most 64 tokens" in note and short_in(short.path) == [3]
     plain, lost = made(64, limit=64)
@@ -365,7 +367,7 @@ def test_where_a_sharded_rank_runs_out_of_memory_the_run_begins_again(zero, rank
     ledgers = [run.read("ledger") for run in (plain, short)]
     assert not lost and ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"] == 5
     ended, lost = made(128, limit=0)
-    assert ended.status == "out_of_memory" and "one example at a time" in ended.read("status")["reason"] and lost == ["lost"]
+    assert ended.status == "out_of_memory" and "one example at a time" in ended.read("status")["reason"] and len(lost) == 1
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from harness.store.comparisons import Comparison, read_comparison, read_texts
 from harness.store.files import write_atomic, write_json
 from harness.store.results import open_results
 from harness.store.schema import key_of
+from harness.vocabulary import EvalKind, Role, Status
 
 SCALES = {
     "correctness": "Is what it says right? (1: wrong, 5: entirely right)",
@@ -62,7 +63,7 @@ def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
     Domain and general prompts take turns, drawn by content.
     """
     table = _answers(comparison)
-    rows = {run["row"] for run in comparison.runs if run["role"] in ("base", "recipe") and run["status"] == "done"}
+    rows = {run["row"] for run in comparison.runs if run["role"] in (Role.BASE, Role.RECIPE) and run["status"] == Status.DONE}
     table = table[table["row"].isin(rows)]
     table = table[table["seed"] == table.groupby("row")["seed"].transform("min")]
     answered = table.groupby(["task", "item"])["row"].transform("nunique")
@@ -93,7 +94,7 @@ def _answers(comparison: Comparison) -> pd.DataFrame:
     if len(table):
         table = table[table["primary"] & table["task"].str.endswith("_greedy")]
     if not len(table):
-        scores = read_texts(comparison.runs, comparison.store, "final")
+        scores = read_texts(comparison.runs, comparison.store, EvalKind.FINAL)
         table = scores[scores["primary"] & (scores["channel"] == "generation")]
     texts = table.assign(**{name: table[name].fillna("").astype(str) for name in ("prompt", "output", "target", "cluster")})
     return texts[["row", "seed", "group", "task", "item", "cluster", "prompt", "output", "target"]].astype(object)

@@ -15,6 +15,7 @@ from harness.commands.annotate.forms import SCALES
 from harness.errors import raise_faults
 from harness.store.files import read_json, write_json
 from harness.store.results import open_results
+from harness.vocabulary import Role
 
 OVERALL = "overall"
 """The mean of an output's scales."""
@@ -25,7 +26,7 @@ def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dic
     results = open_results(out)
     folder, record = results.folder(name), results.record(name)
     filled, form = _read(folder / "people", files)
-    base = next((row["row"] for row in record["rows"] if row["role"] == "base"), "base")
+    base = next((row["row"] for row in record["rows"] if row["role"] == Role.BASE), "base")
     ratings = pd.DataFrame(
         [
             {"annotator": annotator, "id": one, "scale": scale, "value": value}

@@ -16,6 +16,7 @@ from harness.report.summary.format import points, signed, visible
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
+from harness.vocabulary import Role
 
 NAMED = 40
 """Rows that a plot has room to name and to number; of more only the fronts."""
@@ -34,7 +35,7 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     found = {}
     for row in summary.rows:
         gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
-        if row.done and row.role in ("base", "recipe") and gain.known and change.known:
+        if row.done and row.role in (Role.BASE, Role.RECIPE) and gain.known and change.known:
             found[row.name] = (gain.value, change.value)
     return found
 

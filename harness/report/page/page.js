@@ -45,7 +45,7 @@ if (at("main-table")) {
   update();
 }
 
-// Leaves out the rows that break a limit; which recipe is taken and every sentence are made by harness/report/recommend.py.
+// Leaves out the rows that break a limit; which recipe is taken and every sentence are made by harness/report/summary/rule.py and recommend.py.
 if (at("limits")) {
   const rows = [...at("choices").tBodies[0].rows];
   const limit = (name) => (at(`limit-${name}`).value === "" ? null : Number(at(`limit-${name}`).value));

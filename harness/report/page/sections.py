@@ -9,8 +9,9 @@ from typing import Any
 from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
-from harness.report.summary.recommend import advise, choices, limits_of, rule_sentence
-from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.recommend import advise, choices, limits_of
+from harness.report.summary.rows import Row
+from harness.report.summary.rule import rule_sentence
 from harness.report.summary.stages import STAGES, stage_table
 from harness.report.summary.summary import Summary
 from harness.report.summary.trials import by_trials
@@ -21,6 +22,7 @@ from harness.report.verdict.meters import NAMES, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import MARGIN, Estimate
 from harness.stats.frontier import Plane
+from harness.vocabulary import Track
 
 Values = dict[str, Any]
 
@@ -61,7 +63,7 @@ def _recommendation(summary: Summary) -> Values | None:
 def _comparisons(summary: Summary) -> Values | None:
     if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
         return None
-    volumes = [(track, summary.hypervolume(track)) for track in TRACKS]
+    volumes = [(track, summary.hypervolume(track)) for track in Track]
     return {
         "contrasts": summary.contrasts.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],

@@ -1,4 +1,4 @@
-"""Which recipe the report chooses, how sure that is, and the sentences that say so; the rule itself is in rule.py."""
+"""The recipe that the report chooses, how sure that is, and the sentences that say so. The rule itself is in rule.py."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import numpy as np
 
 from harness.plan.values import STANDARD, Limits, parse_limits
 from harness.report.summary import rule
-from harness.report.summary.format import number, points, rough, share, si
-from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.format import points, rough, share
+from harness.report.summary.rows import Row
+from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.measures import FEWEST
+from harness.vocabulary import Track
 
 NOBODY = "no recipe"
 """Name of the choice where no recipe gains and keeps the limits."""
 QUANTITIES = ("gain", "change", "retention")
-"""What the rule reads. Where no family stands above chance there is no retention, and a change shows nothing: it counts as not
-measured."""
+"""The quantities that the rule reads.
+
+Where no family stands above chance there is no retention, and a change shows nothing: it counts as not measured.
+"""
 LEAST_SHARE = 0.005
-"""Choices of fewer draws than this are not named."""
+"""Choices that take a smaller share of the draws than this are not named: a guess."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What the rule chooses among some recipes."""
+    """The rule's choice among some recipes."""
 
     limits: Limits
     row: str | None
@@ -44,7 +48,7 @@ class Advice:
 
     @property
     def again(self) -> float:
-        """Probability that the rule takes the same recipe again."""
+        """The probability that the rule takes the same recipe again."""
         return self.shares.get(self.row or NOBODY, np.nan)
 
     @property
@@ -61,50 +65,66 @@ class Advice:
 
 
 def limits_of(summary: Summary) -> Limits:
-    """The limits of the plan, else those of every report."""
+    """Return the limits of the plan, else those of every report."""
     text = (summary.record.get("plan") or {}).get("require")
     return parse_limits(text) if text else STANDARD
 
 
-def candidates(summary: Summary, track: str | None = None) -> list[Row]:
-    """Finished recipes with a gain, of one track or of both."""
+def candidates(summary: Summary, track: Track | None = None) -> list[Row]:
+    """Return the finished recipes with a gain, of one track or of both."""
     rows = [row for row in summary.recipes if row.done and track in (None, row.track)]
     return [row for row in rows if summary.estimate("gain", row.name).known]
 
 
-def advise(summary: Summary, limits: Limits | None = None, track: str | None = None) -> Advice:
-    """The rule's choice among all finished recipes, or among those of one track."""
-    limits, rows = limits or limits_of(summary), candidates(summary, track)
+def advise(summary: Summary, limits: Limits | None = None, track: Track | None = None) -> Advice:
+    """Return the rule's choice among all finished recipes, or among those of one track."""
+    limits = limits or limits_of(summary)
+    rows = candidates(summary, track)
     if not rows or summary.analysis is None:
         return Advice(limits, None, (), {}, {}, (), 0)
     seconds = np.array([row.cost("ledger", "seconds") for row in rows])
-    costs = rule.Costs(seconds, np.array([_memory(row) for row in rows]))
+    memory = np.array([_memory(row) for row in rows])
+    costs = rule.Costs(seconds, memory)
     return advice_of(summary.analysis, [row.name for row in rows], costs, limits)
 
 
 def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: Limits) -> Advice:
-    """The rule's choice among these rows of an analysis."""
-    point, margins = _point(analysis, names), _margins(analysis, names)
+    """Return the rule's choice among these rows of an analysis."""
+    point = _point(analysis, names)
+    margins = _margins(analysis, names)
 
-    # The choice of the table, and the same choice in every draw.
-    place = int(rule.chosen(point, margins, costs, limits)[0])
+    # The choice of the table, and the same choice in every draw. A negative index is no choice.
+    index = int(rule.chosen(point, margins, costs, limits)[0])
+    row = names[index] if index >= 0 else None
     again = rule.chosen(_draws(analysis, names), margins, costs, limits)
-    counts = {name: float((again == number).mean()) for number, name in enumerate(names)}
-    counts[NOBODY] = float((again < 0).mean())
-    shares = {name: part for name, part in sorted(counts.items(), key=lambda pair: -pair[1]) if part > 0}
 
     # Why the others are out, and what the chosen one is separated from.
     out = _out(point, margins, costs, limits, names)
-    fit = sorted((name for name in names if name not in out), key=lambda name: -point.gain[0, names.index(name)])
-    row = names[place] if place >= 0 else None
-    apart = tuple(name for name in names if row and name != row and separated(analysis, row, name))
-    seeds = min(analysis.seeds.get(name, 0) for name in names)
-    return Advice(limits, row, tuple(name for name in fit if name != row), out, shares, apart, seeds)
+    fit = [name for name in names if name not in out]
+    fit.sort(key=lambda name: -point.gain[0, names.index(name)])
+    apart = [name for name in names if row and name != row and separated(analysis, row, name)]
+    return Advice(
+        limits=limits,
+        row=row,
+        others=tuple(name for name in fit if name != row),
+        out=out,
+        shares=_shares(again, names),
+        apart=tuple(apart),
+        seeds=min(analysis.seeds.get(name, 0) for name in names),
+    )
+
+
+def _shares(again: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Return the share of draws of each choice that occurs, the most frequent first."""
+    shares = {name: float((again == index).mean()) for index, name in enumerate(names)}
+    shares[NOBODY] = float((again < 0).mean())
+    ordered = sorted(shares, key=lambda name: -shares[name])
+    return {name: shares[name] for name in ordered if shares[name] > 0}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe that gains for sure, and what limits are held against; None where it was not measured."""
+    """A recipe that gains for sure, with what limits are held against; None where that was not measured."""
 
     row: Row
     loss: float | None
@@ -146,9 +166,14 @@ def separated(analysis: Analysis, row: str, other: str) -> bool:
 def _out(
     point: rule.Scores, margins: rule.Margins, costs: rule.Costs, limits: Limits, names: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    reasons = {"no gain for sure": ~rule.gaining(point, margins)} | rule.broken(point, margins, costs, limits)
-    found = {name: tuple(why for why, fails in reasons.items() if fails[0, place]) for place, name in enumerate(names)}
-    return {name: why for name, why in found.items() if why}
+    """Return the recipes that the rule does not consider, each with every reason."""
+    failures = {"no gain for sure": ~rule.gaining(point, margins)} | rule.broken(point, margins, costs, limits)
+    out = {}
+    for index, name in enumerate(names):
+        reasons = tuple(reason for reason, fails in failures.items() if fails[0, index])
+        if reasons:
+            out[name] = reasons
+    return out
 
 
 def _memory(row: Row) -> float:
@@ -156,26 +181,43 @@ def _memory(row: Row) -> float:
 
 
 def _point(analysis: Analysis, names: Sequence[str]) -> rule.Scores:
-    parts = {quantity: [analysis.estimate(quantity, name).value for name in names] for quantity in QUANTITIES}
-    if not np.isfinite(parts["retention"]).any():
-        parts["change"] = [np.nan] * len(names)
-    return rule.Scores(*(np.array([parts[quantity]], float) for quantity in QUANTITIES))
+    """Return what the table says of each recipe, as a single draw: arrays (1, recipes)."""
+    values = {}
+    for quantity in QUANTITIES:
+        values[quantity] = np.array([[analysis.estimate(quantity, name).value for name in names]], float)
+    if not np.isfinite(values["retention"]).any():
+        values["change"] = np.full((1, len(names)), np.nan)
+    return rule.Scores(*(values[quantity] for quantity in QUANTITIES))
 
 
 def _draws(analysis: Analysis, names: list[str]) -> rule.Scores:
+    """Return the joint bootstrap draws of each quantity: arrays (draws, recipes)."""
     measured = QUANTITIES if "retention" in analysis.point else ("gain",)
     missing = np.full((analysis.reps, len(names)), np.nan)
-    known = {name: analysis.draws(name, names) for name in measured if name in analysis.point}
-    return rule.Scores(*(known.get(name, missing) for name in QUANTITIES))
+    draws = {}
+    for quantity in QUANTITIES:
+        known = quantity in measured and quantity in analysis.point
+        draws[quantity] = analysis.draws(quantity, names) if known else missing
+    return rule.Scores(*(draws[quantity] for quantity in QUANTITIES))
 
 
 def _margins(analysis: Analysis, names: Sequence[str]) -> rule.Margins:
-    below = [[_below(analysis.estimate(quantity, name)) for name in names] for quantity in QUANTITIES]
-    apart = [
-        [[_below(analysis.difference(quantity, row, other)) if row != other else 0.0 for other in names] for row in names]
-        for quantity in ("gain", "change")
-    ]
-    return rule.Margins(*(np.array(part, float) for part in (*below, *apart)))
+    """Return how far each interval reaches below its value: of each recipe, and of each difference of two."""
+    below = []
+    for quantity in QUANTITIES:
+        below.append(np.array([_below(analysis.estimate(quantity, name)) for name in names], float))
+    apart = [_margins_between(analysis, quantity, names) for quantity in ("gain", "change")]
+    return rule.Margins(*below, *apart)
+
+
+def _margins_between(analysis: Analysis, quantity: str, names: Sequence[str]) -> np.ndarray:
+    """Return the margin of every row minus every other: an array (recipes, recipes)."""
+    margins = np.zeros((len(names), len(names)))
+    for line, row in enumerate(names):
+        for column, other in enumerate(names):
+            if row != other:
+                margins[line, column] = _below(analysis.difference(quantity, row, other))
+    return margins
 
 
 def _below(estimate: Estimate) -> float:
@@ -186,32 +228,14 @@ def _below(estimate: Estimate) -> float:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def rule_sentence(limits: Limits) -> str:
-    """The rule in one sentence, as the page states it."""
-    return (
-        f"The rule: of the recipes of both tracks, each of which {conditions(limits)}, the one that gains most; where gains are"
-        " not separated, the one that keeps most; where that is not separated either, the one that took the fewest"
-        " device-seconds."
-    )
-
-
-def conditions(limits: Limits) -> str:
-    """`gains for sure, loses at most 5 points and takes at most 600 device-seconds`: a predicate of one recipe."""
-    parts = ["gains for sure"]
-    if limits.loss is not None:
-        parts.append(f"loses at most {number(limits.loss)} points of general score at the worse end of its 95 % interval")
-    if limits.retention is not None:
-        parts.append(f"keeps at least {number(limits.retention)} % at the lower end of its 95 % interval")
-    if limits.seconds is not None:
-        parts.append(f"takes at most {number(limits.seconds)} device-seconds")
-    if limits.memory is not None:
-        parts.append(f"takes at most {si(limits.memory)}B of memory")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
-
-
 def describe(summary: Summary, row: str) -> str:
-    """`gains 18 points [16, 22] and changes the general score by −3 points [−4, −2] (keeps 97 % [96, 98])`."""
-    gain, change, kept = (summary.estimate(name, row) for name in ("gain", "change", "retention"))
+    """Return a recipe's numbers as the predicate of a sentence.
+
+    As in `gains 18 points [16, 22] and changes the general score by −3 points [−4, −2] (keeps 97 % [96, 98])`.
+    """
+    gain = summary.estimate("gain", row)
+    change = summary.estimate("change", row)
+    kept = summary.estimate("retention", row)
     parts = [f"gains {rough(gain, summary.gain_unit)}"]
     if change.known:
         aside = f"keeps {rough(kept, '%')}" if kept.known else "in per cent it is not defined"
@@ -220,50 +244,54 @@ def describe(summary: Summary, row: str) -> str:
 
 
 def advice_sentence(summary: Summary, advice: Advice) -> str:
-    """What the rule chooses, with its numbers; where it chooses nothing, what comes nearest."""
+    """Return what the rule chooses, with its numbers; where it chooses nothing, what comes nearest."""
     if advice.row is None:
         return f"No recipe {conditions(advice.limits)}.{_at_matched_gain(summary, advice)}"
     return f"{advice.row} {describe(summary, advice.row)}."
 
 
 def sureness(advice: Advice) -> str:
-    """How often the rule would take the same recipe again, and what that is about."""
+    """Return how often the rule would take the same recipe again, and over what that is counted."""
     if not advice.shares or not np.isfinite(advice.again):
         return ""
-    own = advice.row or NOBODY
-    others = [f"{name} in {share(part)}" for name, part in advice.shares.items() if name != own and part >= LEAST_SHARE]
-    told = f"The rule takes {own} again in {share(advice.again)} of joint draws"
-    told += f" ({', '.join(others)})." if others else "."
+    choice = advice.row or NOBODY
+    others = []
+    for name, part in advice.shares.items():
+        if name != choice and part >= LEAST_SHARE:
+            others.append(f"{name} in {share(part)}")
+    sentence = f"The rule takes {choice} again in {share(advice.again)} of joint draws"
+    sentence += f" ({', '.join(others)})." if others else "."
     if advice.seeds <= 1:
-        told += " One seed: the draws are over items only."
-    return told
+        sentence += " One seed: the draws are over items only."
+    return sentence
 
 
 def out_sentence(advice: Advice) -> str:
-    """Which recipes the rule does not consider, and why."""
-    told = [f"{name} ({', '.join(why)})" for name, why in advice.out.items()]
-    return f"Out: {', '.join(told)}." if told else ""
+    """Return which recipes the rule does not consider, and why."""
+    recipes = [f"{name} ({', '.join(reasons)})" for name, reasons in advice.out.items()]
+    return f"Out: {', '.join(recipes)}." if recipes else ""
 
 
 def _at_matched_gain(summary: Summary, advice: Advice) -> str:
-    """The recipe that keeps most where all have gained the same: what a reader may look at when none keeps the limits."""
+    """Return the recipe that keeps most where all have gained the same: worth a look when none keeps the limits."""
     matched = summary.curves.matched
-    known = {name: found for name, found in matched.rows.items() if name in advice.out and found.known}
-    if not known:
+    kept = {name: estimate for name, estimate in matched.rows.items() if name in advice.out and estimate.known}
+    if not kept:
         return ""
-    best = max(known, key=lambda name: known[name].value)
+    best = max(kept, key=lambda name: kept[name].value)
     return (
         f" Where each has gained {points(matched.target)} {summary.gain_unit}, most is kept by {best}:"
-        f" {rough(known[best], '%')}; that is no choice of the rule."
+        f" {rough(kept[best], '%')}; that is no choice of the rule."
     )
 
 
 def track_advice(summary: Summary, advice: Advice) -> str:
-    """What the same rule takes among the recipes that need no general data, where the choice needs them."""
+    """Return what the same rule takes among recipes without general data, where its choice needs general data."""
     tracks = {row.name: row.track for row in summary.recipes}
-    if advice.row is None or tracks[advice.row] == "free" or not candidates(summary, "free"):
+    if advice.row is None or tracks[advice.row] == Track.FREE or not candidates(summary, Track.FREE):
         return ""
-    own = advise(summary, advice.limits, "free")
-    if own.row is None:
-        return f"It needs general data; {TRACKS['free']}, no recipe keeps the same limits."
-    return f"It needs general data; {TRACKS['free']} the same rule takes {own.row}, which {describe(summary, own.row)}."
+    free = advise(summary, advice.limits, Track.FREE)
+    if free.row is None:
+        return f"It needs general data; {Track.FREE.title}, no recipe keeps the same limits."
+    numbers = describe(summary, free.row)
+    return f"It needs general data; {Track.FREE.title} the same rule takes {free.row}, which {numbers}."

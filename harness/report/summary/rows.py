@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-TRACKS = {"free": "without general data", "general": "with general data"}
+from harness.vocabulary import Role, Status, Track
+
+TRACKS = {track: track.title for track in Track}
+FIRST = {Role.BASE: 0, Role.CONSTANT: 1, Role.GUESS: 1, Role.CONTROL: 1, Role.UNTRAINED: 1, Role.RECIPE: 2}
+"""The order of rows in the table: what recipes are read against stands above them."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +21,10 @@ class Row:
     """One line of the table: a recipe over its seeds."""
 
     name: str
-    role: str
-    track: str
+    role: Role
+    track: Track
     status: str
+    """`done`, or in words what became of the seeds that did not end well."""
     reasons: tuple[str, ...]
     """Why seeds did not end well, one sentence each."""
     seeds: tuple[int, ...]
@@ -34,58 +39,72 @@ class Row:
 
     @property
     def finished(self) -> list[dict[str, Any]]:
-        return [run for run in self.runs if run["status"] == "done"]
+        return [run for run in self.runs if run["status"] == Status.DONE]
 
     def cost(self, *names: str) -> float:
-        """Mean over finished seeds of a number in `ledger` or `run`; NaN where none has it."""
-        found = [dig(run, *names) for run in self.finished]
-        known = [float(value) for value in found if isinstance(value, (int, float))]
-        return float(np.mean(known)) if known else np.nan
+        """Return the mean over finished seeds of a number in `ledger` or `run`; NaN where none has it."""
+        values = [dig(run, *names) for run in self.finished]
+        numbers = [float(value) for value in values if isinstance(value, (int, float))]
+        return float(np.mean(numbers)) if numbers else np.nan
 
     def shares(self, *names: str) -> dict[str, float]:
-        """The same for a mapping: {name: mean}."""
-        names_found = sorted({key for run in self.finished for key in dig(run, *names) or {}})
-        return {key: self.cost(*names, key) for key in names_found}
+        """Return the same for a mapping: {name: mean}."""
+        keys: set[str] = set()
+        for run in self.finished:
+            keys.update(dig(run, *names) or {})
+        return {key: self.cost(*names, key) for key in sorted(keys)}
 
 
 def base_of(rows: list[Row]) -> str:
-    return next((row.name for row in rows if row.role == "base"), "base")
+    """Return the name of the base's row."""
+    return next((row.name for row in rows if row.role == Role.BASE), "base")
 
 
 def constant_of(rows: list[Row]) -> str | None:
-    """The row of the constant answer, where there is one."""
-    return next((row.name for row in rows if row.role == "constant" and row.done), None)
+    """Return the row of the constant answer, None where there is none."""
+    return next((row.name for row in rows if row.role == Role.CONSTANT and row.done), None)
 
 
 def dig(value: Any, *names: str) -> Any:
-    """A value deep in nested dictionaries, or None."""
+    """Return a value deep in nested dictionaries, or None."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def rows_of(runs: Iterable[dict[str, Any]]) -> list[Row]:
+    """Return the rows of these runs in the order of the table."""
     grouped: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         grouped.setdefault(run["row"], []).append(run)
-    order = {"base": 0, "constant": 1, "guess": 1, "control": 1, "untrained": 1}
     rows = [_row(name, entries) for name, entries in grouped.items()]
-    return sorted(rows, key=lambda row: (order.get(row.role, 2), list(TRACKS).index(row.track)))
+    tracks = list(Track)
+    return sorted(rows, key=lambda row: (FIRST[row.role], tracks.index(row.track)))
 
 
 def _row(name: str, runs: list[dict[str, Any]]) -> Row:
-    first, done = runs[0], [run for run in runs if run["status"] == "done"]
-    bad = [run for run in runs if run["status"] != "done"]
+    """Return the row of one recipe's runs."""
+    done = [run for run in runs if run["status"] == Status.DONE]
+    bad = [run for run in runs if run["status"] != Status.DONE]
     words = Counter(str(run["status"] or "not run").replace("_", " ") for run in bad)
     if not bad:
-        status = "done"
+        status = str(Status.DONE)
     elif done:
         status = f"done {len(done)} of {len(runs)}: " + ", ".join(words)
     else:
         status = ", ".join(words)
-    reasons = [
-        f"seed {run['seed']}: {dig(run, 'status_record', 'reason') or 'no reason was recorded'}" for run in bad
-    ]  # fmt: skip
-    track = first.get("track") if first.get("track") in TRACKS else "free"
-    seeds, keys = tuple(run["seed"] for run in done), tuple(run["key"] for run in runs)
-    return Row(name, first.get("role", "recipe"), str(track), status, tuple(reasons), seeds, keys, tuple(runs))
+    reasons = []
+    for run in bad:
+        reason = dig(run, "status_record", "reason") or "no reason was recorded"
+        reasons.append(f"seed {run['seed']}: {reason}")
+    first = runs[0]
+    return Row(
+        name=name,
+        role=Role(first.get("role", Role.RECIPE)),
+        track=Track(first.get("track") or Track.FREE),
+        status=status,
+        reasons=tuple(reasons),
+        seeds=tuple(run["seed"] for run in done),
+        keys=tuple(run["key"] for run in runs),
+        runs=tuple(runs),
+    )

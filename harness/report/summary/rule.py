@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.plan.values import Limits
+from harness.report.summary.format import number, si
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,34 @@ def _ahead(leader: np.ndarray, values: np.ndarray, apart: np.ndarray) -> np.ndar
     """(B, R) recipes from which the leader is separated."""
     lead = np.take_along_axis(values, leader[:, None], 1) - values
     return lead > apart[leader]
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def rule_sentence(limits: Limits) -> str:
+    """Return the rule in one sentence, as the page states it."""
+    return (
+        f"The rule: of the recipes of both tracks, each of which {conditions(limits)}, the one that gains most; where gains are"
+        " not separated, the one that keeps most; where that is not separated either, the one that took the fewest"
+        " device-seconds."
+    )
+
+
+def conditions(limits: Limits) -> str:
+    """Return what the rule demands of one recipe, as the predicate of a sentence.
+
+    As in `gains for sure, loses at most 5 points and takes at most 600 device-seconds`.
+    """
+    parts = ["gains for sure"]
+    if limits.loss is not None:
+        parts.append(f"loses at most {number(limits.loss)} points of general score at the worse end of its 95 % interval")
+    if limits.retention is not None:
+        parts.append(f"keeps at least {number(limits.retention)} % at the lower end of its 95 % interval")
+    if limits.seconds is not None:
+        parts.append(f"takes at most {number(limits.seconds)} device-seconds")
+    if limits.memory is not None:
+        parts.append(f"takes at most {si(limits.memory)}B of memory")
+    if len(parts) == 1:
+        return parts[0]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

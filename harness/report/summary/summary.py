@@ -1,4 +1,4 @@
-"""A stored comparison made ready to show: a row per recipe with its numbers, costs and fate, and what may be said."""
+"""A stored comparison, ready to show: one row per recipe with its numbers, costs and fate, and what may be said of it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 import pandas as pd
 
 from harness.report.summary.curves import Curves, read_curves
-from harness.report.summary.rows import TRACKS, Row, base_of, constant_of, dig, rows_of
+from harness.report.summary.rows import Row, base_of, constant_of, dig, rows_of
 from harness.report.summary.stages import Stages, read_stages
 from harness.report.summary.trials import read_trials
 from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
 from harness.store.comparisons import Comparison, among, read_texts
-from harness.store.runs import WITHOUT_MODEL, RunStore
+from harness.store.runs import RunStore
+from harness.vocabulary import EvalKind, Role, Status, Track
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
-"""Superiority is claimed over these two, with Holm's correction over all such comparisons of the table."""
+"""The two that superiority is claimed over, with Holm's correction over all such comparisons of the table."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything the page, the tables and the plots show."""
+    """Everything that the page, the tables and the plots show."""
 
     record: dict[str, Any]
     rows: list[Row]
@@ -37,35 +38,41 @@ class Summary:
     """Final item scores of finished runs."""
     store: RunStore = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
-    """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: a line a trial."""
+    """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: one line per trial."""
     stages: Stages | None
     """Scores after each stage, where the plan has several."""
     answers: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-    """Free answers to fixed prompts, likewise."""
+    """Free answers of finished runs to fixed prompts."""
     probed: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-    """General item scores after the recovery probe, likewise."""
+    """General item scores of finished runs after the recovery probe."""
     people: dict[str, Any] = field(default_factory=dict, repr=False)
-    """What people's ratings came to."""
-    known: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
-    """Estimates asked for before: large tables are asked the same many times."""
+    """Means of people's ratings."""
+    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
+    """Estimates computed so far: large tables need the same one many times."""
     made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
-    """What `computed` has computed."""
+    """Results of `computed`, by function."""
 
     @property
     def base(self) -> str:
+        """The name of the base's row."""
         return base_of(self.rows)
 
     @property
     def scales(self) -> list[str]:
         """What people judged by, the mean of all last; empty where nobody did."""
-        found = self.people.get("rows") or {}
-        return [scale for scale in next(iter(found.values()), {}) if scale != "change"]
+        ratings = self.people.get("rows") or {}
+        first = next(iter(ratings.values()), {})
+        return [scale for scale in first if scale != "change"]
 
     def rating(self, row: str, scale: str, change: bool = False) -> Estimate:
-        """People's mean rating of a row's outputs from 1 to 5, or its change against the base."""
-        found = dig(self.people, "rows", row, *(["change"] if change else []), scale) or {}
-        numbers = [np.nan if (value := found.get(name)) is None else float(value) for name in ("value", "low", "high")]
-        return Estimate(*numbers, n=int(found.get("n") or 0))
+        """Return people's mean rating of a row's outputs from 1 to 5, or its change against the base."""
+        path = ("rows", row, "change", scale) if change else ("rows", row, scale)
+        stored = dig(self.people, *path) or {}
+        numbers = []
+        for name in ("value", "low", "high"):
+            number = stored.get(name)
+            numbers.append(np.nan if number is None else float(number))
+        return Estimate(*numbers, n=int(stored.get("n") or 0))
 
     @property
     def constant(self) -> str | None:
@@ -74,87 +81,113 @@ class Summary:
 
     @property
     def compared(self) -> list[Row]:
-        """The finished recipes that may be told apart: those of several seeds. One seed says nothing about another training."""
-        return [row for row in self.recipes if row.done and self.analysis and self.analysis.compares(row.name)]
+        """The finished recipes that may be told apart: those of several seeds.
+
+        One seed says nothing about another training.
+        """
+        if self.analysis is None:
+            return []
+        return [row for row in self.recipes if row.done and self.analysis.compares(row.name)]
 
     @property
     def recipes(self) -> list[Row]:
-        return [row for row in self.rows if row.role == "recipe"]
+        return [row for row in self.rows if row.role == Role.RECIPE]
 
-    def track(self, name: str) -> list[Row]:
+    def track(self, name: Track) -> list[Row]:
         return [row for row in self.recipes if row.track == name]
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
 
     def texts(self, row: str, runs: int | None = None) -> pd.DataFrame:
-        """A row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many."""
-        return read_texts(self._finished(row)[:runs], self.store, "final")
+        """Return a row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many runs."""
+        return read_texts(self._finished(row)[:runs], self.store, EvalKind.FINAL)
 
     def logs(self, row: str) -> Iterator[dict[str, Any]]:
-        """The logged steps of a row's finished runs, from the store."""
-        return (step for run in self._finished(row) for step in self.store.run(run["key"]).log())
+        """Yield the logged steps of a row's finished runs, from the store."""
+        for run in self._finished(row):
+            yield from self.store.run(run["key"]).log()
 
     def _finished(self, name: str) -> list[dict[str, Any]]:
-        return [run for row in self.rows if row.name == name for run in row.finished]
+        runs = []
+        for row in self.rows:
+            if row.name == name:
+                runs += row.finished
+        return runs
 
     def estimate(self, quantity: str, row: str) -> Estimate:
-        if (quantity, row) not in self.known:
-            self.known[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
-        return self.known[quantity, row]
+        """Return a quantity of a row with its interval; unknown where nothing was scored."""
+        if (quantity, row) not in self.estimates:
+            self.estimates[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
+        return self.estimates[quantity, row]
 
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
+        """Return a row minus a reference, paired item by item."""
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
 
     def computed(self, make: Callable[[Summary], T]) -> T:
-        """Return `make(self)`, computed at the first call: a derived table is asked for in many places."""
+        """Return `make(self)`, computed at the first call: many places need the same derived table."""
         if make not in self.made:
             self.made[make] = make(self)
         return self.made[make]
 
     @cached_property
     def gain_unit(self) -> str:
-        """What gain is counted in: points of a score, or where texts are read hundredths of a bit a byte fewer."""
+        """The unit of gain: points of a score, or, where texts are read, hundredths of a bit per byte saved."""
         measures = self.analysis.measures if self.analysis else pd.DataFrame()
         domain = measures.query("headline and group == 'domain'") if len(measures) else measures
         bits = len(domain) > 0 and (domain["metric"] == "bits_per_byte").all()
         return "1/100 bit per byte" if bits else "points"
 
     def names(self, prefix: str) -> list[str]:
-        """Last parts of the quantities that start so: `change:family:` -> families."""
-        return sorted(q[len(prefix) :] for q in (self.analysis.point if self.analysis else {}) if q.startswith(prefix))
+        """Return the last parts of the quantities that start so: `change:family:` gives the families."""
+        quantities = self.analysis.point if self.analysis else {}
+        return sorted(quantity.removeprefix(prefix) for quantity in quantities if quantity.startswith(prefix))
 
     def worst_family(self, row: str) -> str | None:
-        """The family that lost most, in points of the chance-corrected score."""
-        known = {f: self.estimate(f"change:family:{f}", row).value for f in self.names("change:family:")}
-        known = {family: value for family, value in known.items() if np.isfinite(value)}
-        return min(known, key=lambda family: known[family]) if known else None
+        """Return the family that lost most, in points of the chance-corrected score."""
+        changes = {}
+        for family in self.names("change:family:"):
+            change = self.estimate(f"change:family:{family}", row).value
+            if np.isfinite(change):
+                changes[family] = change
+        return min(changes, key=lambda family: changes[family]) if changes else None
 
     @cached_property
     def references(self) -> list[str]:
+        """The rows of `REFERENCES` that finished, whatever their settings."""
         plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
         return [plain[name] for name in REFERENCES if name in plain]
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """Each finished recipe against each reference: differences in points, Holm's p (of recipes with several seeds), and the
-        items that only one of two models answered right."""
-        pairs = [(row.name, ref) for row in self.recipes if row.done for ref in self.references if row.name != ref]
+        """Each finished recipe minus each reference, in points.
+
+        With Holm's p (of recipes with several seeds), and the items that only one of the two models answered right.
+        """
         lines = []
-        for row, ref in pairs:
-            change, gain = self.difference("change", row, ref), self.difference("gain", row, ref)
-            lines.append({"row": row, "reference": ref, "change": change, "gain": gain, "p": change.p})
-            lines[-1] |= flips(self, row, ref)
+        for row in self.recipes:
+            for reference in self.references:
+                if row.done and row.name != reference:
+                    lines.append(self._contrast(row.name, reference))
         table = pd.DataFrame(lines, columns=["row", "reference", "change", "gain", "p", "lost", "won"])
         return table.assign(holm=claims.holm(table["p"].to_list()), pairs=int(table["p"].notna().sum()))
 
+    def _contrast(self, row: str, reference: str) -> dict[str, Any]:
+        change = self.difference("change", row, reference)
+        gain = self.difference("gain", row, reference)
+        line = {"row": row, "reference": reference, "change": change, "gain": gain, "p": change.p}
+        return line | flips(self, row, reference)
+
     def contrast(self, row: str, reference: str) -> pd.Series | None:
-        found = self.contrasts[(self.contrasts["row"] == row) & (self.contrasts["reference"] == reference)]
-        return found.iloc[0] if len(found) else None
+        """Return the line of `contrasts` for a recipe and a reference, or None where there is none."""
+        lines = self.contrasts
+        lines = lines[(lines["row"] == row) & (lines["reference"] == reference)]
+        return lines.iloc[0] if len(lines) else None
 
     @cached_property
     def kept(self) -> pd.DataFrame:
-        """row, task, metric, item, score where the task and metric enter retention."""
+        """row, task, metric, item and score of the tasks and metrics that enter retention."""
         measures = self.analysis.measures if self.analysis else pd.DataFrame(columns=["task", "metric", "kept"])
         pairs = set(measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
         return among(self.scores[["row", "task", "metric", "item", "score"]], ("task", "metric"), pairs)
@@ -169,8 +202,10 @@ class Summary:
             return pd.DataFrame()
         rising = self.analysis.measures.query("kept and higher_better")[["task", "metric"]]
         table = among(self.kept, ("task", "metric"), set(rising.itertuples(index=False, name=None)))
-        known = table["score"].isin([0, 1]) | table["score"].isna()
-        table = table[known.groupby([table["task"], table["metric"]]).transform("all")]
+
+        # One score between 0 and 1 takes its whole task out: half right is neither right nor wrong.
+        allowed = table["score"].isin([0, 1]) | table["score"].isna()
+        table = table[allowed.groupby([table["task"], table["metric"]]).transform("all")]
         return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")
 
     @cached_property
@@ -178,47 +213,72 @@ class Summary:
         """Row -> where it stands among the rows of its track that are compared, as probabilities."""
         if self.analysis is None:
             return {}
-        compared = [row.name for row in self.compared]
-        tracks = [[row.name for row in self.track(track) if row.name in compared] for track in TRACKS]
-        tracks = [[name for name in names if name in self.analysis.rows] for names in tracks]
-        return {row: found for names in tracks for row, found in standings(self.analysis, self.base, names).items()}
+        compared = {row.name for row in self.compared}.intersection(self.analysis.rows)
+        places: dict[str, Standing] = {}
+        for track in Track:
+            names = [row.name for row in self.track(track) if row.name in compared]
+            places |= standings(self.analysis, self.base, names)
+        return places
 
-    def hypervolume(self, track: str) -> Estimate:
-        """What a track's recipes dominate together, against the base's domain score and chance."""
-        names = [row.name for row in self.track(track) if row.done and self.analysis and row.name in self.analysis.rows]
-        return Plane(self.analysis, names).total() if self.analysis else Estimate()
+    def hypervolume(self, track: Track) -> Estimate:
+        """Return what a track's recipes dominate together, against the base's domain score and chance."""
+        if self.analysis is None:
+            return Estimate()
+        names = [row.name for row in self.track(track) if row.done and row.name in self.analysis.rows]
+        return Plane(self.analysis, names).total()
 
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     """Gather rows and statistics; only runs that ended well give numbers."""
     rows = rows_of(comparison.runs)
-    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == "done"}
-    tables = [_done(table, done) for table in (comparison.scores, comparison.curve, comparison.path)]
-    base, everything = base_of(rows), tables[0]
-    tables = [_without_calibration(table) for table in tables]
-    scored = tables[0].loc[tables[0]["row"] == base, "score"].notna().any()
-    analysis = analyse(tables[0], base, reps=reps, constant=constant_of(rows)) if scored else None
-    curves = read_curves(tables[0], tables[1], tables[2], analysis, base, min(reps, 2000))
-    trials = read_trials(comparison.trials, comparison.dev, base, min(reps, 2000))
-    # rows that no model is behind have no stages
-    trained = [row.name for row in rows if row.role not in WITHOUT_MODEL]
-    final = tables[0][tables[0]["row"].isin(trained)]
-    stages = read_stages(comparison.record, final, _done(comparison.stages, done), base, min(reps, 2000))
-    answers, probed = _done(comparison.quality, done), _done(comparison.probe, done)
-    told = trials, stages, answers, probed, comparison.people or {}
-    return Summary(comparison.record, rows, analysis, curves, everything, comparison.store, *told)
+    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == Status.DONE}
+    base = base_of(rows)
+    everything = _done(comparison.scores, done)
+    final = _without_calibration(everything)
+    curve = _without_calibration(_done(comparison.curve, done))
+    path = _without_calibration(_done(comparison.path, done))
+
+    # Every number is one against the base: where it has no score, there is nothing to analyse.
+    scored = final.loc[final["row"] == base, "score"].notna().any()
+    analysis = analyse(final, base, reps=reps, constant=constant_of(rows)) if scored else None
+    fewer = min(reps, 2000)
+
+    # Rows that no model is behind have no stages.
+    trained = [row.name for row in rows if row.role.has_model]
+    of_models = final[final["row"].isin(trained)]
+    return Summary(
+        record=comparison.record,
+        rows=rows,
+        analysis=analysis,
+        curves=read_curves(final, curve, path, analysis, base, fewer),
+        scores=everything,
+        store=comparison.store,
+        trials=read_trials(comparison.trials, comparison.dev, base, fewer),
+        stages=read_stages(comparison.record, of_models, _done(comparison.stages, done), base, fewer),
+        answers=_done(comparison.quality, done),
+        probed=_done(comparison.probe, done),
+        people=comparison.people or {},
+    )
 
 
 def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
-    """Items only the reference (`lost`) or only the row (`won`) answered right: of one seed each, where scores are 0 or 1."""
+    """Count the items that only the reference (`lost`) or only the row (`won`) answered right.
+
+    Of one seed each, where scores are 0 or 1; NaN elsewhere.
+    """
     empty = {"lost": np.nan, "won": np.nan}
-    if summary.analysis is None or max(summary.analysis.seeds.get(name, 0) for name in (row, reference)) != 1:
+    if summary.analysis is None:
+        return empty
+    seeds = max(summary.analysis.seeds.get(name, 0) for name in (row, reference))
+    if seeds != 1:
         return empty
     wide = summary.binary
     if row not in wide or reference not in wide:
         return empty
     pair = wide[[row, reference]].dropna()
-    return {"lost": int((pair[row] < pair[reference]).sum()), "won": int((pair[row] > pair[reference]).sum())}
+    lost = int((pair[row] < pair[reference]).sum())
+    won = int((pair[row] > pair[reference]).sum())
+    return {"lost": lost, "won": won}
 
 
 def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
@@ -226,6 +286,6 @@ def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
 
 
 def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:
-    """Scores that have a mean over items."""
+    """Return the scores that have a mean over items."""
     keep = (table["channel"] != "calibration").to_numpy(bool)
     return table if keep.all() else table[keep].reset_index(drop=True)

@@ -19,6 +19,7 @@ from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate, estimate_of
 from harness.stats.bootstrap import counted_twice
+from harness.vocabulary import Track
 
 SEEN, HELD_OUT = "change:seen", "change:held_out"
 
@@ -38,7 +39,7 @@ class Artefact:
 
 def reference_of(summary: Summary) -> str | None:
     """Plain fine-tuning, else the first finished recipe without general data."""
-    free = [row.name for row in summary.recipes if row.done and row.track == "free"]
+    free = [row.name for row in summary.recipes if row.done and row.track == Track.FREE]
     plain = [name for name in summary.references if name in free]
     return next(iter(plain + free), None)
 
@@ -48,7 +49,7 @@ def artefacts(summary: Summary) -> list[Artefact]:
     analysis, reference = summary.analysis, reference_of(summary)
     if analysis is None or reference is None or not {SEEN, HELD_OUT} <= set(analysis.point):
         return []
-    rows = [row for row in summary.recipes if row.done and row.track == "general" and row.name in analysis.rows]
+    rows = [row for row in summary.recipes if row.done and row.track == Track.GENERAL and row.name in analysis.rows]
     return [
         Artefact(
             row,

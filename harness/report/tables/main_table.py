@@ -15,6 +15,7 @@ from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
 from harness.stats.frontier import Rank, Standing
+from harness.vocabulary import Role
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
 PARTIAL = ("rep3_word",)
@@ -135,7 +136,7 @@ def costs(row: Row) -> dict[str, float]:
 def tuning(summary: Summary, row: Row) -> str:
     """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
     own = trials_of(summary, row)
-    if row.role != "recipe":
+    if row.role != Role.RECIPE:
         return MISSING
     chosen = own.loc[own["selected"], "recipe"]
     price = f"{len(own)} trials (+{len(own)} B)"
@@ -156,7 +157,7 @@ def reading_table(summary: Summary) -> pd.DataFrame:
 def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     change, cost = summary.estimate("change", row.name), costs(row)
     worst = summary.worst_family(row.name) if row.done else None
-    line = {"row": row.name, "track": row.track if row.role == "recipe" else MISSING, "status": row.status}
+    line = {"row": row.name, "track": row.track if row.role == Role.RECIPE else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
     if summary.constant:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))

@@ -14,7 +14,7 @@ import numpy as np
 from harness.report.summary.format import number, points, rough, share
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
-from harness.store.runs import WITHOUT_MODEL
+from harness.vocabulary import Role
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
 """Below these many items the report warns loudly; below a thousand it says so."""
@@ -75,7 +75,7 @@ def _control(summary: Summary) -> list[Caution]:
     """The zero-budget control must be the base."""
     found = []
     for row in summary.rows:
-        known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == "control" else []
+        known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == Role.CONTROL else []
         if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in known):
             fault = "the measuring itself is at fault, believe nothing below"
             text = f"The zero-budget control ({row.name}) differs from the base: {fault}."
@@ -223,7 +223,7 @@ def _people(summary: Summary) -> list[Caution]:
 def _missing(summary: Summary) -> list[Caution]:
     """Items without a score."""
     assert summary.analysis is not None
-    asked = {row.name for row in summary.rows if row.role not in WITHOUT_MODEL}
+    asked = {row.name for row in summary.rows if row.role.has_model}
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
     if not lost:
         return []

@@ -16,6 +16,7 @@ from harness.report.verdict.cautions import warnings
 from harness.report.verdict.meters import budget_line, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import Estimate
+from harness.vocabulary import Role, Status
 
 KEPT = 120
 """Columns of the text that is kept."""
@@ -70,7 +71,7 @@ def _table(summary: Summary, width: int) -> Table:
 
 
 def _cells(summary: Summary, row: Row) -> dict[str, Text]:
-    recipe = row.role == "recipe"
+    recipe = row.role == Role.RECIPE
     worst = summary.worst_family(row.name) if row.done and recipe else None
     lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
@@ -85,7 +86,7 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
         "worst family": f"{visible(worst)} {points(lost.value)}" if worst else "",
         "track": row.track if recipe else row.role,
     }
-    status = Text(row.status, style="" if row.status == "done" else "bold")
+    status = Text(row.status, style="" if row.status == Status.DONE else "bold")
     return {name: Text(text) for name, text in texts.items()} | {"status": status}
 
 

@@ -1,4 +1,4 @@
-"""The verdict: what the one rule chooses, said only as firmly as the evidence allows."""
+"""The verdict: what the rule chooses, worded only as firmly as the evidence allows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.report.summary.recommend import (
     describe,
     limits_of,
     out_sentence,
-    rule_sentence,
     separated,
     sureness,
     track_advice,
 )
+from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
 from harness.report.verdict.meters import other_meter
@@ -49,9 +49,10 @@ class Verdict:
 
 
 def verdict_of(summary: Summary) -> Verdict:
-    """The verdict of a comparison."""
-    limits = limits_of(summary)
-    rule = rule_sentence(limits)
+    """Return the verdict of a comparison."""
+    rule = rule_sentence(limits_of(summary))
+
+    # What cannot be judged at all: nothing ended, nothing was scored in the domain, or nothing gained.
     done = [row for row in summary.recipes if row.done]
     if not done:
         return Verdict("No recipe ended: there is nothing to judge.", rule)
@@ -64,37 +65,48 @@ def verdict_of(summary: Summary) -> Verdict:
     if not any(summary.estimate("retention", row.name).known for row in done):
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
         return Verdict(sentence, rule, details=_failed(summary), advice=advice)
+
+    # A choice is qualified where another training, or the same items drawn again, could give another one.
     sentence = advice_sentence(summary, advice)
     if advice.row is not None and advice.seeds <= 1 and len(done) > 1:
         sentence = f"One seed: the recipes are not compared. Of these trained models, over items only: {sentence}"
     elif advice.row is not None and advice.refusal:
         sentence = f"The evidence does not separate the recipes. Of equals, by the rule: {sentence}"
         sentence += _resolution(summary, advice)
-    details = _details(summary, advice)
-    return Verdict(sentence, rule, sureness(advice), details, advice.row, advice)
+    return Verdict(
+        sentence=sentence,
+        rule=rule,
+        sureness=sureness(advice),
+        details=_details(summary, advice),
+        row=advice.row,
+        advice=advice,
+    )
 
 
 def one_seed(summary: Summary, wanted: int = 3) -> str:
-    """Why recipes of one seed are not compared, and what more seeds would cost."""
+    """Return why recipes of one seed are not compared, and what more seeds would cost."""
     done = [row for row in summary.recipes if row.done]
-    runs = [max(0, wanted - len(row.seeds)) for row in done]
-    seconds = sum(n * row.cost("ledger", "seconds") for n, row in zip(runs, done, strict=True))
+    runs = 0
+    seconds = 0.0
+    for row in done:
+        lacking = max(0, wanted - len(row.seeds))
+        runs += lacking
+        seconds += lacking * row.cost("ledger", "seconds")
     price = f", about {duration(seconds)} of training" if np.isfinite(seconds) else ""
     return (
         "Another training of one recipe may differ by more than two recipes do here, and the intervals are over items only."
-        f" SEEDS={wanted} would add {sum(runs):,} runs{price}."
+        f" SEEDS={wanted} would add {runs:,} runs{price}."
     )
 
 
 def _resolution(summary: Summary, advice: Advice) -> str:
-    """What difference this evaluation could have shown."""
+    """Return which difference this evaluation could have shown."""
     assert advice.row is not None
-    others = [*advice.others, *advice.out]
-    known = [summary.difference("change", advice.row, name) for name in others]
-    known = [found for found in known if np.isfinite(found.detectable)]
-    if not known:
+    differences = [summary.difference("change", advice.row, name) for name in (*advice.others, *advice.out)]
+    differences = [difference for difference in differences if np.isfinite(difference.detectable)]
+    if not differences:
         return ""
-    coarse = max(known, key=lambda found: found.detectable)
+    coarse = max(differences, key=lambda difference: difference.detectable)
     return (
         f" On general items a difference below {points(coarse.detectable)} points could not be relied on to show"
         f" (n = {coarse.n:,})."
@@ -102,13 +114,23 @@ def _resolution(summary: Summary, advice: Advice) -> str:
 
 
 def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
-    lines = [one_seed(summary)] if advice.seeds <= 1 and len(advice.others) + len(advice.out) > 0 else []
+    """Return the sentences below the verdict, those that say nothing left out."""
+    lines = []
+    several = len(advice.others) + len(advice.out) > 0
+    if several and advice.seeds <= 1:
+        lines.append(one_seed(summary))
     if advice.row is not None and advice.refusal:
         lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
     if advice.row is not None:
-        lines += [_forgetting(summary, advice.row), _worst(summary, advice.row), *_domains(summary, advice.row)]
-        lines += [_against_plain(summary, advice.row), _alike(summary, advice), track_advice(summary, advice)]
-    lines += [out_sentence(advice), other_meter(summary).sentence, *_failed(summary)]
+        lines.append(_forgetting(summary, advice.row))
+        lines.append(_worst(summary, advice.row))
+        lines += _domains(summary, advice.row)
+        lines.append(_against_plain(summary, advice.row))
+        lines.append(_alike(summary, advice))
+        lines.append(track_advice(summary, advice))
+    lines.append(out_sentence(advice))
+    lines.append(other_meter(summary).sentence)
+    lines += _failed(summary)
     return tuple(line for line in lines if line)
 
 
@@ -129,14 +151,14 @@ def _worst(summary: Summary, row: str) -> str:
 
 
 def _domains(summary: Summary, row: str) -> list[str]:
-    """The gain in each domain of a sequence: their mean may hide that one was lost again."""
+    """Return the gain in each domain of a sequence: their mean may hide that one was lost again."""
     gains = summary.stages.gains(row) if summary.stages else {}
-    told = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
-    return [f"Gain in each domain of the sequence: {', '.join(told)}."] if told else []
+    parts = [f"{domain} {rough(gain, 'points')}" for domain, gain in gains.items()]
+    return [f"Gain in each domain of the sequence: {', '.join(parts)}."] if parts else []
 
 
 def _against_plain(summary: Summary, row: str) -> str:
-    """Plain fine-tuning beside it: what the choice costs in gain and saves in forgetting."""
+    """Return the numbers of plain fine-tuning: what the choice costs in gain and saves in forgetting."""
     plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
     if plain is None:
         return ""
@@ -150,12 +172,12 @@ def _alike(summary: Summary, advice: Advice) -> str:
 
 
 def _failed(summary: Summary) -> tuple[str, ...]:
-    bad = [row.name for row in summary.recipes if not row.done]
-    return (f"Without numbers, see what failed: {', '.join(map(visible, bad))}.",) if bad else ()
+    names = [visible(row.name) for row in summary.recipes if not row.done]
+    return (f"Without numbers, see what failed: {', '.join(names)}.",) if names else ()
 
 
 def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
-    """verdict.json: what the page says first, for cards, leaderboards and scripts."""
+    """Return the text of verdict.json: what the page says first, for cards, leaderboards and scripts."""
     record = {
         "row": verdict.row,
         "separated": verdict.separated,
@@ -171,7 +193,8 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
 
 
 def verdict_markdown(verdict: Verdict, cautions: Sequence[Caution]) -> str:
-    """The same under the table of table.md."""
+    """Return the same as Markdown, for the end of table.md."""
     lines = [verdict.sentence, verdict.sureness, verdict.rule, "Before believing it:"]
-    told = "\n\n".join(visible(line, None) for line in lines if line)
-    return f"\n{told}\n\n" + "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)
+    paragraphs = "\n\n".join(visible(line, None) for line in lines if line)
+    warnings = "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)
+    return f"\n{paragraphs}\n\n{warnings}"

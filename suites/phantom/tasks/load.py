@@ -1,12 +1,15 @@
 """Data and scoring of the phantom's tasks, for lm-eval. Needs nothing of Lethe, and works from any folder."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
 
-def items(file, **_):
+def items(file: str, **_: Any) -> Any:
     """The test split of one task: the JSONL file of that name beside this one.
 
     Read into memory, past the cache of `datasets`, which may serve the rows of an older file.
@@ -17,7 +20,7 @@ def items(file, **_):
     return DatasetDict({"test": Dataset.from_list(rows)})
 
 
-def story(doc, results):
+def story(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """1 for a story that names all that was asked for, has as many sentences as asked and does not go in circles."""
     text = results[0].strip()
     words = text.lower().replace(".", " ").replace(",", " ").split()
