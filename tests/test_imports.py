@@ -26,6 +26,7 @@ FOLDERS = [
     "losses",
     "decoding",
     "training",
+    "estimates",
     "tasks",
     "evaluation",
     "setup",

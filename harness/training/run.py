@@ -252,7 +252,8 @@ class TrainingRun(Run):
             return pack(group, self.device)
         return collate(group, self.device)
 
-    def _shape(self, group: Sequence[Example]) -> Shape:
+    def shape(self, group: Sequence[Example]) -> Shape:
+        """Return the shape of the micro-batch that these examples make."""
         if self.training.pack_length:
             return Shape.packed(group, self.device.type)
         return Shape.padded(group)
@@ -304,11 +305,11 @@ class TrainingRun(Run):
         flops = 0.0
         tokens = sum(map(len, step))
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
-            flops += self.price("train", True).of(self._shape(group))
+            flops += self.price("train", True).of(self.shape(group))
             for source in sources:
                 rows = [example for example in group if example.source == source]
                 if rows:
-                    flops += self.price("full", False).of(self._shape(rows))
+                    flops += self.price("full", False).of(self.shape(rows))
                     tokens += sum(map(len, rows))
         return flops, tokens
 
