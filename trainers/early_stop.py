@@ -41,20 +41,25 @@ class EarlyStop(Method):
         self.notes_: list[str] = []
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if self.evaluations and (scores := run.dev_scores(model)):
-            self.least_, self.made_, self.kept_ = scores["retention"] - self.epsilon / 100, 1, run.weights()
+        if not self.evaluations:
+            return
+        retention = run.dev_scores(model)
+        if retention is not None:
+            self.least_ = retention - self.epsilon / 100
+            self.made_ = 1
+            self.kept_ = run.weights()
 
     def stop(self, run: Run) -> bool:
         due = min(int(run.budget_spent * self.evaluations + 1e-9) + 1, self.evaluations)
         if due <= self.made_ or not self.made_:
             return False
         self.made_ = due
-        scores = run.dev_scores()
-        if scores is None:
+        retention = run.dev_scores()
+        if retention is None:
             return False
-        self.breached_ = scores["retention"] < self.least_
+        self.breached_ = retention < self.least_
         if self.breached_:
-            found, least = f"retention {scores['retention']:.3f} on dev items", f"{self.least_:.3f} was the least allowed"
+            found, least = f"retention {retention:.3f} on dev items", f"{self.least_:.3f} was the least allowed"
             self.notes_ = [f"Stopped at {run.budget_spent:.0%} of the budget: {found}, {least}; the weights before are kept."]
         else:
             self.kept_ = run.weights()

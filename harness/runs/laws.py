@@ -60,9 +60,8 @@ class Workshop:
         made = parse_recipe(recipe)
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
         data = TrainingData(examples(40), examples(30, "general"))
-        run = TrainingRun(self.base, data, made.methods, training, Ledger(meter, allowed), seed)
-        run.open_dev = lambda: mean_probability
-        return run
+        ledger = Ledger(meter, allowed)
+        return TrainingRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
 
     def trained(self, run: TrainingRun, folder: Path | None = None) -> tuple[Weights, Progress]:
         """Final weights, and how far the run came."""
@@ -83,11 +82,11 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
     return tuple(made)
 
 
-def mean_probability(model: Any) -> dict[str, float]:
+def mean_probability(model: Any) -> float:
     """Stands for scores on dev items: the mean probability of the supervised tokens of four sequences."""
     batch = collate(examples(4, "dev"), next(model.parameters()).device)
     with torch.no_grad():
-        return {"retention": float(torch.exp(-nll(model, batch)[0]).mean())}
+        return float(torch.exp(-nll(model, batch)[0]).mean())
 
 
 # --- the laws --------------------------------------------------------------------------------------------------------

@@ -159,21 +159,21 @@ class Evaluation:
         tasks = load_tasks(self.material) if kind in (EvalKind.FINAL, EvalKind.STAGES) else []
         return _evaluator(kind, self.material, lambda: self.base, tasks)
 
-    def open_dev(self) -> Callable[[nn.Module], dict[str, float]]:
-        """What methods may decide by: gives a scorer of any model on the general dev items."""
+    def open_dev(self) -> Callable[[nn.Module], float]:
+        """Return what methods may decide by: a function from any model to its retention on the general dev items."""
         evaluator = self.evaluator(EvalKind.RETENTION)
         if not evaluator.tasks:
             raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
 
-        def scores(model: nn.Module) -> dict[str, float]:
+        def retention_of(model: nn.Module) -> float:
             retention = headline(evaluator.score(model, drift=False))["retention"]
             if math.isnan(retention):
                 raise PlanError(
                     "the general dev items are plain texts, which have no score to keep; give a GENERAL file of questions"
                 )
-            return {"retention": retention}
+            return retention
 
-        return scores
+        return retention_of
 
     def score(
         self, kind: EvalKind, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None

@@ -1,6 +1,12 @@
-"""The forward and backward passes of an optimizer step, and how they begin again when memory runs out."""
+"""One optimizer step: its forward and backward passes, which begin again when memory runs out, and the update."""
 
 from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +14,8 @@ from torch import Tensor
 from harness.contract import Batch, Step
 from harness.losses.pieces import loss_in_pieces, no_loss
 from harness.losses.step_sums import StepSums
-from harness.losses.weighted_loss import WeightedLoss
+from harness.losses.weighted_loss import WeightedLoss, sum_of
+from harness.recipes.hooks import ask
 from harness.training.checkpoint import Progress
 from harness.training.run import TrainingRun
 
@@ -26,7 +33,83 @@ class Cramped(torch.OutOfMemoryError):
         return self.lack
 
 
-def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
+def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
+    """Make one optimizer step; return its part of the log's line.
+
+    Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
+    """
+    begin = time.perf_counter()
+    spent_before = run.ledger.fraction
+    sums = _gradients(run, step, progress)
+    with run.ledger.charge("update", 0.0, Counter(), run.device):
+        rate, norm = _update(run, sums.normaliser, spent_before)
+    run.engine.merge_ledgers(run.ledger)
+
+    entry = sums.entry()
+    entry["rate"] = rate
+    entry["gradient_norm"] = norm
+    entry["tokens"] = sum(map(len, step))
+    entry["seconds"] = time.perf_counter() - begin
+    if run.room != progress.room:
+        entry["out_of_memory"] = _smaller(run)
+    progress.room = run.room
+    for method in run.filled("log"):
+        for key, value in ask(method, "log").items():
+            entry[f"{type(method).__name__.lower()} {key}"] = value
+    return entry
+
+
+def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
+    """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
+    engine = run.engine
+    masters = engine.masters
+
+    # The mean gradient of the step, as methods change it.
+    engine.reduce()
+    masters.scale_gradients(1.0 / max(normaliser, 1e-12))
+    for method in run.filled("gradient"):
+        method.gradient(masters.values, masters.gradients, run)
+
+    # Coupled pulls are gradients like any other, and are clipped with them.
+    coupled = _pulls(run, decoupled=False)
+    if coupled:
+        masters.add_pulls(coupled)
+    norm = masters.clip(run.training.clip)
+
+    # The schedule's clock is the fraction spent in the middle of this step.
+    run.ledger.steps += 1
+    rate = run.rate((spent_before + run.ledger.fraction) / 2)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+    # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
+    decoupled = _pulls(run, decoupled=True)
+    if decoupled:
+        masters.step_pulls(decoupled, rate)
+
+    # Methods wrap the optimizer's step, the last method outermost.
+    update: Callable[[], Any] = engine.step
+    for method in run.filled("update"):
+        update = partial(method.update, update, masters.values, run)
+    update()
+    engine.forget()
+    masters.publish()
+    return rate, norm
+
+
+def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
+    """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
+    methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
+    if not methods:
+        return None
+
+    def pull(name: str, theta: Tensor, start: Tensor) -> Tensor | None:
+        return sum_of(ask(method, "pull", name, theta, start) for method in methods)
+
+    return pull
+
+
+def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
     """Compute the step's gradients, not yet summed over ranks; return its sums over all ranks.
 
     Where memory runs out, the step begins again with micro-batches of half the size, of the same examples, and later steps
@@ -57,10 +140,10 @@ def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
         _halve(run, step, lacks[0])
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
-        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {smaller(run)}; steps stay as large."]
+        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {_smaller(run)}; steps stay as large."]
 
 
-def smaller(run: TrainingRun) -> str:
+def _smaller(run: TrainingRun) -> str:
     """Return what the log says about the step in which micro-batches became smaller."""
     return f"micro-batches of at most {run.room} tokens from here on"
 

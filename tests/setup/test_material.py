@@ -118,7 +118,7 @@ def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
     asked = {turn.content for record in material.general_dev for turn in record.messages if turn.role == "user"}
     assert len(dev.tasks[0].docs) == len(asked) and all(any(a.casefold() in p for a in asked) for p in prompts[0])
     model = material.base.load(torch.float32)
-    assert evaluation.open_dev()(model)["retention"] == headline(dev.score(model))["retention"]
+    assert evaluation.open_dev()(model) == headline(dev.score(model))["retention"]
     with_dev = next(spec for spec in run_specs(material, 1.0) if spec.role == "recipe")
     assert with_dev.question.fields["general_dev"] == [record.id for record in material.general_dev]
 
