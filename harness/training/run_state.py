@@ -17,6 +17,7 @@ from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, o
 from harness.losses.head import Head, separate_head
 from harness.losses.pieces import LOGITS_AT_ONCE
 from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
+from harness.losses.teacher import Teacher
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model, own_weights
 from harness.models.batches import collate, micro_batches, pack, packs
@@ -29,7 +30,6 @@ from harness.recipes.hooks import ask, ask_stream
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.protocol import OpenDev, Training, TrainingData, no_dev_items, stage_ends
-from harness.training.teacher import Teacher
 
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""

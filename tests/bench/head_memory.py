@@ -106,10 +106,8 @@ def main() -> None:
         for name, logits_at_once in ways.items():
             before, peak, seconds = fresh(measure, path, arguments, logits_at_once)
             own = (peak - before) / 1e9
-            print(
-                f"head {name:10s} peak {peak / 1e9:6.2f} GB, {own:6.2f} of them the step's   {seconds:7.1f} CPU-seconds",
-                flush=True,
-            )
+            text = f"head {name:10s} peak {peak / 1e9:6.2f} GB, {own:6.2f} of them the step's"
+            print(f"{text}   {seconds:7.1f} CPU-seconds", flush=True)
         print(f"predicted for the step, in pieces: {predicted(path, arguments) / 1e9:.2f} GB")
 
 

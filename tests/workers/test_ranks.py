@@ -33,8 +33,9 @@ from harness.training.data_parallel import split_step
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import train
+from harness.training.shards import Span
 from harness.training.step import Cramped
-from harness.training.zero import Span, Zero
+from harness.training.zero import Zero
 from harness.workers.dispatch import run_all
 from harness.workers.process import device_slots
 from harness.workers.ranks import FaultKind, launch
