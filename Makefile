@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -
 OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
 	METER SEEDS TUNE NAME LEARNING_RATE MODE PACK_LENGTH GRADIENT_CHECKPOINTING KERNELS COMPILE PROBE FINAL_ONLY BATCH_SIZE \
 	MAX_LENGTH MICRO_TOKENS WARMUP DECAY WEIGHT_DECAY CLIP PRECISION SCORING DEVICE GPUS_PER_RUN GPU DEVICES DEEPSPEED THREADS \
-	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT TENSORBOARD
+	WORKERS RAY CHECKPOINTS REQUIRE CHECKPOINT_EVERY KEEP OUT REPORT_TO TENSORBOARD
 # Some systems (WSL) set NAME to the machine's: only `make compare NAME=...` names a comparison
 ifeq ($(origin NAME),environment)
 NAME :=
@@ -72,6 +72,14 @@ phantom: $(VENV)/ready  ## rebuild the embedded world and base model from their 
 calibrate: $(VENV)/ready  ## measure whether the instrument reads true on the phantom (at most an hour)
 	$(BIN)/python -m suites.phantom.calibrate
 
+REAL := examples/finance-smollm2
+real: $(VENV)/ready  ## the comparison on a real model, SmolLM2-135M-Instruct: about two hours on one core, and it goes on where it was
+ifeq ($(MODEL),)
+	$(BIN)/pip install -q -c constraints.txt gguf
+	$(BIN)/python $(REAL)/model.py build/smollm2-135m
+endif
+	@$(BIN)/lethe compare --plan $(REAL)/plan.toml $(FLAGS)
+
 claims: $(VENV)/ready-dev  ## measure what others claim of the methods: docs/claims.md (an hour; FILES=plan.toml adds real files)
 	$(BIN)/python -m tests.bench.claims $(if $(FILES),--files '$(FILES)')
 
@@ -87,11 +95,11 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-all: $(VENV)/ready-dev
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster notebook
 	@touch $@
 
 $(VENV)/ready-docs: $(VENV)/ready
 	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' docs
 	@touch $@
 
-.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate claims clean docs-site
+.PHONY: help compare plan report check docs test test-slow test-all lint bench bench-gpu bench-eval phantom calibrate real claims clean docs-site

@@ -34,9 +34,22 @@ class Example:
     """Which of the plan's domain files it comes from, from 1."""
     part: float = 1.0
     """Share of its record's targets that it holds: below 1 where SPLIT cut it."""
+    shown: tuple[int, ...] | None = None
+    """What the base reads, for `run.base_logits`, in place of the first `hidden` tokens; None: it reads what the model does."""
+    hidden: int = 0
+    """How many tokens those are: none of them a target."""
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def as_taught(self) -> Example:
+        """What the base reads for `run.base_logits`: the same targets behind what is `shown`."""
+        if self.shown is None:
+            return self
+        tokens = (*self.shown, *self.tokens[self.hidden :])
+        supervised = (False,) * len(self.shown) + self.supervised[self.hidden :]
+        return replace(self, tokens=tokens, supervised=supervised, shown=None, hidden=0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,17 @@ class Batch:
         """(S,) True where the supervised token's row came from `source`."""
         flags = torch.tensor([e.source == source for e in self.examples], device=self.places.device)
         return flags[self.rows]
+
+
+class Folding(ABC):
+    """How a layer that a method puts around a linear layer of the base amounts to a plain weight: that layer's `folding`."""
+
+    factors: tuple[nn.Parameter, ...]
+    """What the layer trains, in the order in which `__call__` takes it."""
+
+    @abstractmethod
+    def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """Return the effective weight where the base has `start`, both `(out, in)`; differentiable in the factors."""
 
 
 class Need(StrEnum):
@@ -166,12 +190,24 @@ class Run(ABC):
 
     @abstractmethod
     def generate(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
         """What `model` says after each prompt, sampled from the random stream `name`: examples of source `generated`.
 
+        None is the model in training as it is now: every process of the run must ask, outside `prepare` and its like.
         At most `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone; where the
         model then asks a question, it answers it too. Charged as `generation`, at the price of the forwards that it runs.
+        """
+
+    @abstractmethod
+    def affords_again(self, account: str) -> bool:
+        """Whether the budget pays for as much once more as this account's mean call has cost; True before the first call."""
+
+    @abstractmethod
+    def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
+        """Return the example's prompt, up to its last answer, with `words` at the end of its last question.
+
+        `{answer}` in them stands for that answer's text. They stand at the prompt's end where no template closes the question.
         """
 
     @abstractmethod
@@ -316,6 +352,12 @@ class Method:
         What is measured on it is charged to the stage that begins.
         """
 
+    def observe_loss(self, loss: float) -> None:
+        """LOSS, each: the step's mean token loss (nats, unweighted), once its gradients are taken and before its rate is asked.
+
+        What is kept of it belongs into `state`.
+        """
+
     def rate(self, fraction: float) -> float:
         """RATE, multiplied: factor on the learning rate by spent fraction of the budget."""
         return 1.0
@@ -351,6 +393,16 @@ HOOKS = tuple(name for name, value in vars(Method).items() if callable(value) an
 def overrides(method: Method, hook: str) -> bool:
     """Whether the method fills this hook: its axes are read off, not declared."""
     return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def last_answer(example: Example) -> int:
+    """Return the place where an example's last answer begins: the first of its last run of supervised tokens."""
+    place = len(example) - 1
+    while place > 0 and not example.supervised[place]:
+        place -= 1
+    while place > 0 and example.supervised[place - 1]:
+        place -= 1
+    return place
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:

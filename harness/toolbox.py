@@ -1,4 +1,7 @@
-"""What several methods share: low-rank adapters, blended streams, endless passes, the diagonal Fisher, orders by difficulty."""
+"""What several methods share: peft's wrappers, blended streams, endless passes, the diagonal Fisher, orders by difficulty, ...
+
+... what the linear layers read, where a weight stands in the model, the divergence from the base.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from harness.contract import Example, Run, Step, Weights
+from harness.contract import Batch, Example, Folding, Run, Step, Weights, blocks_of
 
 T = TypeVar("T")
 
@@ -20,14 +24,85 @@ def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
 
     Factors are in the model's precision: with fp32 masters, like every other trained weight. `settings`: of peft's LoraConfig.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
+
+    return wrapped_by_peft(model, targets, LoraConfig, **settings)
+
+
+def wrapped_by_peft(model: nn.Module, targets: str, config: Callable[..., Any], **settings: Any) -> nn.Module:
+    """Return the model as one of peft's methods wraps it; `config` is that method's class of settings."""
+    from peft import get_peft_model
 
     named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # what does not fold, or has no layer, is refused by trying it (harness/setup/recipe_trial.py)
-        return get_peft_model(model, LoraConfig(target_modules=named, **settings), autocast_adapter_dtype=False)
+        return get_peft_model(model, config(target_modules=named, **settings), autocast_adapter_dtype=False)
+
+
+def low_rank_layers(model: nn.Module) -> dict[str, Any]:
+    """Return peft's low-rank layers by the plain name of the weight they change.
+
+    Raises ValueError where one stands around anything but a linear layer.
+    """
+    from peft.tuners.lora import Linear, LoraLayer
+
+    layers = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer):
+            if not isinstance(layer, Linear):
+                raise ValueError(f"{type(layer.get_base_layer()).__name__} layers have no such start; name linear layers")
+            layers[f"{name.removeprefix('base_model.model.')}.weight"] = layer
+    return layers
+
+
+def low_rank_from(
+    model: nn.Module, targets: str, rank: int, begin: Callable[[str, Tensor], tuple[Tensor, Tensor]]
+) -> nn.Module:
+    """Return the model with low-rank adapters whose factors begin at B0 A0, which is subtracted: so the start is the base.
+
+    W = W0 + B A - B0 A0. `begin` gives A0 (rank, in) and B0 (out, rank) for a weight's name and fp32 value (out, in).
+    """
+    wrapped = low_rank(model, targets, r=rank, lora_alpha=rank)
+    for name, layer in low_rank_layers(wrapped).items():
+        weight = layer.get_base_layer().weight.detach()
+        if rank > min(weight.shape):
+            raise ValueError(f"r={rank} is more than {name} has, {tuple(weight.shape)}; give a smaller r")
+        if not weight.is_meta:
+            start = weight.T if layer.fan_in_fan_out else weight
+            down, up = begin(name, start.float())
+            with torch.no_grad():
+                layer.lora_A["default"].weight.copy_(down)
+                layer.lora_B["default"].weight.copy_(up)
+        layer.folding = Begun(layer)
+        layer.lora_variant["default"] = layer.folding
+    return wrapped
+
+
+class Begun(Folding):
+    """W = W0 + B A - B0 A0 for a low-rank layer of peft: how it folds and, as peft's variant, how it computes.
+
+    The published forms take B0 A0 out of W0 once, which costs nothing later, but rounds W0. Here the layer computes it each
+    time (a frozen second adapter, which is charged), and the start is the base to the last bit.
+    """
+
+    def __init__(self, layer: Any):
+        self.layer = layer
+        self.factors = (layer.lora_A["default"].weight, layer.lora_B["default"].weight)
+        layer.register_buffer("began_down", self.factors[0].detach().clone(), persistent=False)
+        layer.register_buffer("began_up", self.factors[1].detach().clone(), persistent=False)
+
+    def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        down, up = factors
+        change = up @ down - self.layer.began_up.to(start) @ self.layer.began_down.to(start)
+        return start + (change.T if self.layer.fan_in_fan_out else change)
+
+    def forward(self, layer: Any, *, x: Tensor, result: Tensor, **_: Any) -> Tensor:
+        """Add to what the base computes; both products are made alike, so that they cancel to exactly 0 at the start."""
+        down, up = self.factors
+        began = F.linear(F.linear(x, layer.began_down), layer.began_up)
+        return result + (F.linear(F.linear(x, down), up) - began)
 
 
 def blend(
@@ -99,3 +174,89 @@ def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, s
     parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
     shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
     return [part[place] for place in range(size) for part in shuffled if place < len(part)]
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers of an unwrapped model's blocks, by name. Raises ValueError where it has none."""
+    inside = {id(module) for block in blocks_of(model) for module in block.modules()}
+    layers = {name: module for name, module in model.named_modules() if id(module) in inside and isinstance(module, nn.Linear)}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no torch.nn.Linear in its blocks, whose inputs could be looked at")
+    return layers
+
+
+def look_at_inputs(model: nn.Module, run: Run, examples: Sequence[Example], look: Callable[[str, Tensor], None]) -> None:
+    """Let an unwrapped model read these examples, forwards only, charged as `statistics`.
+
+    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32.
+    """
+    mask = torch.zeros(0)
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _, inputs: look(f"{name}.weight", inputs[0].reshape(-1, inputs[0].shape[-1])[mask].float())
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in linear_layers(model).items()]
+    try:
+        for batch in run.batches(examples):
+            mask = batch.mask.flatten().bool()
+            with torch.no_grad(), run.charged("statistics", model, batch, backward=False):
+                run.nll(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def depths(names: Sequence[str]) -> dict[str, float]:
+    """Return how deep in the model each weight stands, from 0 (the first block, and what comes before) to 1 (the last).
+
+    `names` are plain, in the model's order: a weight's first number is its block's; weights without one stand where they stand.
+    """
+    blocks: dict[str, int | None] = {}
+    for name in names:
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        blocks[name] = numbers[0] if numbers else None
+    last = max((block for block in blocks.values() if block is not None), default=0)
+    found: dict[str, float] = {}
+    here = 0
+    for name, block in blocks.items():
+        here = here if block is None else block
+        found[name] = here / last if last else 1.0
+    return found
+
+
+def divergence_from_base(logits: Tensor, batch: Batch, run: Run, reverse: bool = False) -> Tensor:
+    """Return KL(p0 || p) in nats at each supervised token of the domain's rows, (S,), p0 the base's; 0 elsewhere.
+
+    `reverse`: KL(p || p0). Where an example has something `shown`, p0 is what the base says after that.
+    """
+    ours = batch.from_source("domain")
+    divergence = torch.zeros_like(logits[:, 0])
+    if not ours.any():
+        return divergence
+    base = F.log_softmax(run.base_logits(batch), dim=-1)
+    tuned = F.log_softmax(logits[ours], dim=-1)
+    of, against = (base, tuned) if reverse else (tuned, base)
+    return divergence.masked_scatter(ours, F.kl_div(of, against, reduction="none", log_target=True).sum(-1))
+
+
+def input_moments(model: nn.Module, run: Run, examples: Sequence[Example]) -> Weights:
+    """Return X^T X / N (in, in) of what each linear layer reads of these examples, by its weight's name; in host memory.
+
+    Of an unwrapped model; charged as `statistics`. Layers times inputs squared in fp32: 30 GB for a model of 7 B weights.
+    """
+    moments: Weights = {}
+    tokens: dict[str, int] = {}
+
+    def add(name: str, inputs: Tensor) -> None:
+        product = (inputs.T @ inputs).cpu()
+        moments[name] = moments[name].add_(product) if name in moments else product
+        tokens[name] = tokens.get(name, 0) + len(inputs)
+
+    look_at_inputs(model, run, examples, add)
+    return {name: moment / tokens[name] for name, moment in moments.items()}
+
+
+def halves(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (A, B) with B A = u diag(s) v, the singular values (r,) shared out as their roots; u (out, r), v (r, in)."""
+    roots = s.sqrt()
+    return roots[:, None] * v, u * roots

@@ -46,6 +46,17 @@ class Role(Word):
         return self not in (Role.CONSTANT, Role.GUESS)
 
 
+class Area(Word):
+    """What a general family is about: the column groups of tables, after CapTrack's taxonomy (arXiv:2603.06610)."""
+
+    CAN = "can"
+    """Knowledge and skills."""
+    WILL = "will"
+    """What it does unasked: refusal, compliance, verbosity, formatting."""
+    HOW = "how"
+    """How it goes about it: instructions, tools, turns, length."""
+
+
 class Track(Word):
     """What a recipe may draw on. Recipes of one track are ranked together."""
 

@@ -63,6 +63,7 @@ def compare(  # noqa: PLR0913
     checkpoints: str | None = None,
     checkpoint_every: float | None = None,
     require: str | None = None,
+    report_to: str | None = None,
     tensorboard: str | PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Run a comparison and return its table, one line for each row (pandas).
@@ -140,6 +141,8 @@ def compare(  # noqa: PLR0913
         checkpoint_every: seconds between two checkpoints of a running training, from which it resumes (default: 30.0).
         require: limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB:
             any of them.
+        report_to: where curves are shown while runs train: tensorboard, wandb, mlflow, trackio, several joined by +, or
+            none (default: tensorboard).
         tensorboard: folder for TensorBoard; default: <out>/<name>/tensorboard.
 
     Returns:

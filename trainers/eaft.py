@@ -15,9 +15,10 @@ class Eaft(Method):
     """
 
     paper = (
-        "Entropy-adaptive fine-tuning, as in LLaMA-Factory's `use_eaft_loss`. "
-        "@misc{eaft, title={Entropy-Adaptive Fine-Tuning: Resolving Confident Conflicts to Mitigate Forgetting}, "
-        "howpublished={LLaMA-Factory, use\\_eaft\\_loss}}"
+        "Diao et al. 2026, arXiv:2601.02151; as in LLaMA-Factory's `use_eaft_loss`. "
+        "@article{diao2026entropy, title={Entropy-Adaptive Fine-Tuning: Resolving Confident Conflicts to Mitigate Forgetting}, "
+        "author={Diao, Muxi and Yang, Lele and Gong, Wuxuan and Zhang, Yutong and Yan, Zhonghao and Han, Yufei and Liang, "
+        "Kongming and Xu, Weiran and Ma, Zhanyu}, journal={arXiv:2601.02151}, year={2026}}"
     )
     off = {"power": 0.0}
     search = {"power": (0.25, 2.0)}

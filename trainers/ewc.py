@@ -13,6 +13,9 @@ class Ewc(Method):
     F is the diagonal Fisher of the base on `samples` general sequences, y drawn from the base (`fisher=true`) or from the data
     (`fisher=empirical`), scaled to mean 1 over all weights: a choice of ours, not of the paper. Prepared before the first
     step, and charged. The anchor is the base, in every stage.
+
+    `ewc+lora` is the penalty of EWC-LoRA (arXiv:2602.17559) for one task: on the effective weight W0 + s B A, by the chain
+    rule, and not on A and B. There F comes from the adapted weights of earlier tasks and sums up over them; here from the base.
     """
 
     paper = (

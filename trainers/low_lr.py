@@ -7,8 +7,9 @@ class LowLr(Method):
     """Plain fine-tuning with the learning rate divided by `factor`."""
 
     paper = (
-        "arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. "
-        "@article{low_lr2025, title={arXiv:2509.20758}, year={2025}}"
+        "Lin et al. 2025, arXiv:2509.20758: a low learning rate removes most of the general loss at equal domain score. "
+        "@article{lin2025sft, title={SFT Doesn't Always Hurt General Capabilities: Revisiting Domain-Specific Fine-Tuning in "
+        "LLMs}, author={Lin, Jiacheng and others}, journal={arXiv:2509.20758}, year={2025}}"
     )
     verified = "the rate is plain fine-tuning's over factor"
     off = {"factor": 1.0}

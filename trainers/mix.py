@@ -22,8 +22,9 @@ class Mix(Method):
     """
 
     paper = (
-        "Experience replay by data mixing; ratio 1 % to 25 %: arXiv:2502.06042. "
-        "@article{mix2025, title={arXiv:2502.06042}, year={2025}}"
+        "Experience replay by data mixing; ratio 1 % to 25 %: Bethune et al. 2025, arXiv:2502.06042. "
+        "@article{bethune2025scaling, title={Scaling Laws for Forgetting during Finetuning with Pretraining Data Injection}, "
+        "author={Bethune, Louis and others}, journal={arXiv:2502.06042}, year={2025}}"
     )
     verified = "ratio exact over 1,000 steps, its schedule over the budget; domain order kept"
     off = {"ratio": 0.0}

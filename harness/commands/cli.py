@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a comparison's report from stored runs")
     report.add_argument("name", help="name of the comparison: results/<name>")
     report.add_argument("--out", default="results", help="where results and the run store are")
+    verify = commands.add_parser("verify", help="read a whole store, and say what is no longer as it was written")
+    verify.add_argument("--out", default="results", help="where results and the run store are")
     _add_check(commands)
     _add_published(commands)
     return parser
@@ -147,7 +149,9 @@ def _add_published(commands: Any) -> None:
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
-    publish.add_argument("--to", required=True, type=Path, metavar="DIR", help="folder of the site")
+    publish.add_argument(
+        "--to", required=True, metavar="DIR", help="folder of the site, or hub:OWNER/NAME: a static Space on the hub"
+    )
     annotate = commands.add_parser("annotate", help="let people judge outputs, blind: write forms, read them back")
     actions = annotate.add_subparsers(dest="action", required=True, metavar="ACTION")
     forms = actions.add_parser("export", help="write an offline HTML form for each annotator")
@@ -269,6 +273,16 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
+def _verify(options: dict[str, Any]) -> int:
+    from harness.report.verify import verify
+    from harness.store.results import open_results
+
+    verified = verify(open_results(options["out"]))
+    for line in verified.lines():
+        print(line)
+    return 1 if verified.faults else 0
+
+
 def _annotate(options: dict[str, Any]) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
@@ -306,9 +320,14 @@ def _reproduce(options: dict[str, Any]) -> int:
 
 
 def _publish(options: dict[str, Any]) -> int:
+    from harness.report.hub import publish_to_hub, repository_of
     from harness.report.site import publish
 
-    print(f"site: {publish(options['folders'], options['to'])}")
+    repository = repository_of(options["to"])
+    if repository is not None:
+        print(f"site: {publish_to_hub(options['folders'], repository)}")
+    else:
+        print(f"site: {publish(options['folders'], Path(options['to']))}")
     return 0
 
 
@@ -332,6 +351,7 @@ COMMANDS = {
     "recipes": _recipes,
     "report": _report,
     "reproduce": _reproduce,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contam
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
-from harness.store.files import place, read_json, read_record, write_json
+from harness.store.files import place, read_json, read_record, write_json, write_record
 from harness.store.provenance import where
 from harness.store.question import Question, free_name, given_name
 from harness.store.results import open_results
@@ -98,7 +98,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     for sentence in kept.notes:
         said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
-    write_json(folder / "comparison.json", _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
     return folder, _failures(specs, store, evaluation)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import PlanError, raise_faults
-from harness.store.files import read_record, replacing, write_json
+from harness.store.files import read_record, replacing, write_record
 from harness.store.question import Question, question_in
 from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
 from harness.vocabulary import EvalKind, Role, Status
@@ -102,7 +102,7 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
         "trials": _trials(sources, to),
         "notes": list(dict.fromkeys([*earlier_notes, *notes])),
     }
-    write_json(to / "comparison.json", record)
+    write_record(to, record)
     report = write_report(to, RunStore(to.parent / "runs"))
     rows = len({entry.row for entry in chosen})
     return [

@@ -23,6 +23,7 @@ class Speaker:
     def __init__(self, model: Any, tokenizer: Any, *, longest: int, temperature: float, micro_tokens: int):
         """`longest`: the model's context; `micro_tokens`: of one forward pass."""
         template = ChatTemplate(tokenizer)
+        self.tokens = template.tokens
         self.model, self.longest, self.micro_tokens = model, longest, micro_tokens
         self.choose = sampled(temperature)
         self.stops = template.stops(model)
@@ -31,6 +32,15 @@ class Speaker:
         self.asking = tuple(token for token in _common(one, other) if token != self.start)
         """What opens a question in the chat template, and what stands between it and its answer."""
         self.answering = _common(one[::-1], other[::-1])[::-1]
+
+    def prompt_with(self, prompt: Ids, answer: Ids, words: str) -> Ids:
+        """Return the prompt with words at the end of its question; `{answer}` in them is the answer's text."""
+        text = self.tokens.spell(words.replace("{answer}", self.tokens.decode(answer).strip()))
+        inserted = tuple(self.tokens.encode([text])[0])
+        closed = bool(self.answering) and prompt[-len(self.answering) :] == self.answering
+        place = len(prompt) - (len(self.answering) if closed else 0)
+        whole = (*prompt[:place], *inserted, *prompt[place:])
+        return whole[-(self.longest - self.longest // 2) :]  # the other half is for what is said next
 
     def texts(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
         """A text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.

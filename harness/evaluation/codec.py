@@ -62,7 +62,7 @@ class Codec:
 
     def inside(self, prompt: str) -> bool:
         """Whether the answer to a prompt begins inside a thought."""
-        return isinstance(prompt, Rendered) and prompt.thinking and self.template.opens_thoughts
+        return isinstance(prompt, Rendered) and prompt.thinking and self.template.thoughtful.opens_thoughts
 
     def ender(self, until: tuple[str, ...], inside: bool = False) -> Callable[[list[int]], bool]:
         """Tells, after each new token, whether one of the `until` texts is complete. `inside`: answers begin in a thought."""

@@ -25,6 +25,7 @@ from harness.contract import Example
 from harness.doing import counted
 from harness.errors import PlanError
 from harness.evaluation.backends import answering
+from harness.evaluation.beside import Told
 from harness.evaluation.codec import Codec
 from harness.evaluation.drift import METRICS as DRIFT_METRICS
 from harness.evaluation.drift import Base, Drift
@@ -71,6 +72,8 @@ class Evaluator:
         if repeated:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))
         self.codec = Codec(tokenizer, template)
+        self._thoughtless = [task.name for task in tasks if task.thinking and not template.knows_thoughts]
+        tasks = [task for task in tasks if task.name not in self._thoughtless]
         items = sum(task.items for task in tasks)
         tasks_in_turn = counted(tasks, f"rendering {items:,} items, task by task")
         self.tasks = [Prepared(task, self.codec) for task in tasks_in_turn]
@@ -83,12 +86,20 @@ class Evaluator:
         self.scoring = scoring
         self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
         self.base = base
+        self._tell_scorers(max_length)
         self._drift: dict[str, Drift] = {}
         # drift has no meaning without a base, and a group without examples has no drift
         if base is not None and drift_examples:
             for group, examples in drift_examples.items():
                 if examples:
                     self._drift[group] = Drift(base, examples, self.codec.decode, token_budget)
+
+    def _tell_scorers(self, max_length: int | None) -> None:
+        """Let scorers know what they are told beside the answers. Without a base nothing is said of fluency."""
+        for task in self.tasks:
+            judge = self.base if task.spec.fluency else None
+            if task.spec.thinking or judge is not None:
+                task.beside = Told(self.codec, judge, max_length)
 
     @property
     def key(self) -> str:
@@ -113,15 +124,17 @@ class Evaluator:
 
     @property
     def summary(self) -> list[dict[str, Any]]:
-        """[{name, tasks, items, families: {family: items}}], one per suite."""
+        """[{name, tasks, items, families: {family: items}, areas: {family: column group}}], one per suite."""
         suites: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
             name = task.spec.suite
             family = task.spec.family
-            suite = suites.setdefault(name, {"name": name, "tasks": [], "items": 0, "families": {}})
+            suite = suites.setdefault(name, {"name": name, "tasks": [], "items": 0, "families": {}, "areas": {}})
             suite["tasks"].append(task.spec.name)
             suite["items"] += len(task.docs)
             suite["families"][family] = suite["families"].get(family, 0) + len(task.docs)
+            if task.spec.group == "general":
+                suite["areas"][family] = str(task.spec.area)
         return list(suites.values())
 
     @property
@@ -129,6 +142,7 @@ class Evaluator:
         """Sentences the report must show: how items are scored, and which were too long."""
         notes = [task.spec.note for task in self.tasks if task.spec.note]
         notes += self._sampling_notes
+        notes += [f"{name}: the chat template knows no thoughts: left out." for name in self._thoughtless]
         for task in self.tasks:
             spelled = task.spelling(self.codec)
             if spelled:
@@ -270,6 +284,8 @@ def _question_of(task: Prepared) -> list[Any]:
     """Return what the evaluation's key holds of a task."""
     spec = task.spec
     description = [spec.name, spec.family, spec.group, spec.seen, spec.channel, spec.metric, spec.chance]
+    if spec.fluency:  # left out elsewhere, so that scores stored before it existed are still found
+        description.append("fluency")
     items = [task.ids[index] for index in task.docs]
     requests = [[instance.request_type, instance.arguments] for instance in task.instances]
     return [*description, items, requests]

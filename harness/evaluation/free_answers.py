@@ -6,7 +6,6 @@ it does not stop is seen too. The texts are stored: measures over several output
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from harness.decoding import likelihood
 from harness.decoding.capabilities import continuations
 from harness.decoding.generate import Prompt, most_likely, sampled
-from harness.decoding.likelihood import Continuation
 from harness.decoding.prefix_tree import Ids
+from harness.evaluation.beside import base_bits_per_byte
 from harness.evaluation.drift import Base
 from harness.evaluation.evaluator import Evaluator, undisturbed
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
 from harness.files.records import Record
 from harness.files.turns import Turn
-from harness.models.placement import token_budget_of, while_memory_runs_out
+from harness.models.placement import while_memory_runs_out
 from harness.store.journal import Journal
 from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
 from harness.text import answer_metrics, text_quality
@@ -142,13 +140,7 @@ class Outputs:
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
         """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
         said = [[token for token in answer if token not in self._stops] for answer in answers]
-        sizes = [len(self.codec.decode(tokens).encode()) for tokens in said]
-        known = [i for i, size in enumerate(sizes) if size]
-        asked = [Continuation(self._encoded(prompts[i].text), tuple(said[i])) for i in known]
-        base = self.base()
-        values = likelihood.score(base, asked, token_budget_of(base)) if asked else []
-        values = dict(zip(known, values, strict=True))
-        return [-values[i][0] / math.log(2) / sizes[i] if i in values else math.nan for i in range(len(answers))]
+        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], said)
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
         """Share of rewordings whose answer reads the same."""

@@ -98,7 +98,7 @@ class EvaluatedModel(TemplateLM):
         return list(self.codec.encode([string], whole=add_special_tokens is not False)[0])
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return render(self.codec.template, chat_history, add_generation_prompt)
+        return render(self.codec.template.skipping, chat_history, add_generation_prompt)
 
     # --- likelihood ---
 
@@ -187,11 +187,11 @@ class EvaluatedModel(TemplateLM):
 
 
 def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: bool = True) -> Rendered:
-    """A suite's chat as the model is prompted with it, thoughts skipped.
+    """A suite's chat as the model is prompted with it by this template.
 
     Without a generation prompt the last message is how the answer begins.
     """
     turns = [Turn(message["role"], message["content"]) for message in chat]
     if add_generation_prompt:
-        return template.skipping.prompt(turns)
-    return template.skipping.prompt(turns[:-1], opening=turns[-1].content)
+        return template.prompt(turns)
+    return template.prompt(turns[:-1], opening=turns[-1].content)

@@ -7,7 +7,7 @@ import copy
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,8 @@ from harness.tasks.suites import EvalTask
 from harness.text.named_answers import named_chance
 from harness.tokens.rendered import Rendered
 
+Beside = Callable[[Sequence[Any]], Sequence[Mapping[str, Any]]]
+"""Answered requests -> what is told of each."""
 PICKED = ("exact_match", "numeric")
 """Metrics of generated answers that whoever picks the right one of the named things gets in full."""
 
@@ -30,8 +32,11 @@ class Prepared:
         self.spec = spec
         self.task = spec.task
         self.docs = dict(enumerate(spec.task.eval_docs))
+        self.beside: Beside | None = None
+        """What the scorer is told of an answer beside its text; None: nothing."""
         remember(spec.task)
-        render_chat = partial(render, codec.template) if spec.chat else None
+        template = codec.template.thoughtful if spec.thinking else codec.template.skipping
+        render_chat = partial(render, template) if spec.chat else None
         with contextlib.redirect_stderr(io.StringIO()):  # lm-eval shows a progress bar per task
             self.task.build_all_requests(apply_chat_template=spec.chat, chat_template=render_chat)
         self._instances = list(self.task.instances)
@@ -60,9 +65,12 @@ class Prepared:
             instance.filtered_resps = {}
 
     def apply_filters(self) -> None:
-        """Filter the answers of the chosen documents only."""
+        """Filter the answers of the chosen documents only, and tell the scorer what it is told beside them."""
         for ensemble in self.filters:
             ensemble.apply(self._instances)
+        if self.beside:
+            for instance, told in zip(self._instances, self.beside(self._instances), strict=True):
+                self.docs[instance.doc_id]["told"] = told
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
         """Return the chosen documents, each with its index in the whole task."""

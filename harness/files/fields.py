@@ -209,6 +209,7 @@ TABLE = (
     Field(I, ("type",), "how the item is scored (docs/suites.md)"),
     Field(I, ("tolerance", "unit"), "of numeric answers"),
     Field(I, ("rewrites",), "the question in other words"),
+    Field(I, ("fill",), "of long prompts: tokens of the sidecar's filler text before the question, and facts that stand in it"),
     Field(I, ("chance",), "the score of a guess, from 0 to below 1"),
     Field(I, ("solution",), "how the answer is found: given in few-shot examples"),
     Field(I, RULES, "rules that the output must keep"),

@@ -28,7 +28,7 @@ from harness.files.fields import KNOWN
 from harness.files.formats import read_rows
 from harness.files.item_row import Doc, Item
 from harness.files.row import FAULTS_SHOWN, Row, shortened, unread_note
-from harness.files.sidecar import Scorer, Sidecar, load_scorer, read_sidecar
+from harness.files.sidecar import Scorer, Sidecar, load_scorer, read_sidecar, read_tools
 from harness.store.opening import check_file
 from harness.store.schema import key_of
 from harness.text import answer_metrics
@@ -46,6 +46,8 @@ class ItemFile:
     examples: list[Doc] = field(default_factory=list)
     """What few-shot examples are drawn from."""
     notes: list[str] = field(default_factory=list)
+    filler: str = ""
+    """The text of which items with `fill` get a part."""
 
     def shots(self, doc: Doc) -> list[Doc]:
         """The examples before an item: fixed by the seed, of its own subject where there are any."""
@@ -60,6 +62,10 @@ def read_item_file(path: Path) -> ItemFile:
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
     notes: list[str] = []
     found = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
+    if sidecar.tools:
+        _give_tools(found, path)
+    if sidecar.filler:
+        found.filler = _text_of(path.parent / sidecar.filler)
     if "instructions" in found.kinds:
         _runnable(found, path)
     if sidecar.shots:
@@ -91,6 +97,24 @@ def read_items(
     for part in docs.values():
         _clusters(part)
     return docs
+
+
+def _text_of(file: Path) -> str:
+    """Return a filler text. Raises PlanError where there is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"filler text '{file}' cannot be read ({error}); put a UTF-8 text beside the suite") from None
+
+
+def _give_tools(file: ItemFile, path: Path) -> None:
+    """Put the sidecar's tools before every conversation. Raises PlanError where they are none, or items have no chat."""
+    tools = read_tools(path.parent / file.sidecar.tools)
+    for kind, docs in file.kinds.items():
+        if kind in ("pair", "text", "continuation"):
+            raise PlanError(f"{path.name}: a {kind} is read without a chat, so it cannot have tools; leave `tools` out")
+        for doc in docs:
+            doc["before"] = [["tools", tools], *doc.get("before", [])]
 
 
 def _clusters(docs: list[Doc]) -> None:

@@ -55,6 +55,7 @@ class Item:
         earlier = [*read_system(row), *read_history(row)]
         if earlier and kind in ("pair", "text", "continuation"):
             row.fault(f"is a {kind}, which is read without a chat, but has a system prompt or history; drop it")
+        doc |= self._fill(kind)
         row.read.add("chance")
         clusters = [str(row.values[name]) for name in CLUSTERS if row.values.get(name)]
         row.read.update(CLUSTERS)
@@ -66,6 +67,20 @@ class Item:
         chance = self._chance()
         told = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
         return kind, doc | told | chance | {"cluster": cluster, "subject": cluster}
+
+    def _fill(self, kind: str) -> Doc:
+        """How much text stands before the question, and which facts in it: {"tokens": n, "facts": [[depth, text], ...]}."""
+        value = self.row.value("fill")
+        if value is None:
+            return {}
+        tokens = value.get("tokens") if isinstance(value, dict) else None
+        facts = value.get("facts") if isinstance(value, dict) else None
+        good = type(tokens) is int and tokens > 0 and isinstance(facts, list) and all(map(_is_fact, facts))
+        if not good:
+            self.row.fault('\'fill\' is not {"tokens": n, "facts": [[depth from 0 to 1, text], ...]}; write it so')
+        elif kind in ("pair", "text") or not self.sidecar.filler:
+            self.row.fault("'fill' needs a question, and a text to fill it with: name it in the sidecar: filler = \"file.txt\"")
+        return {"fill": value}
 
     def _chance(self) -> Doc:
         """Score of a guess, where the row says it."""
@@ -208,3 +223,11 @@ class Item:
         shown = [str(v) for v in (shown if isinstance(shown, list) else [shown]) if v is not None]
         source = self.scorer.source
         return {"prompt": prompt, "targets": shown or [""], "row": row.original, "metrics": metrics, "source": source}
+
+
+def _is_fact(value: Any) -> bool:
+    """Return whether a value is a fact of a long prompt: [depth from 0 to 1, text]."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    depth, text = value
+    return isinstance(depth, (int, float)) and 0 <= depth <= 1 and isinstance(text, str) and bool(text.strip())

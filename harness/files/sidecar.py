@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import json
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +16,7 @@ from typing import Any
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import stem_of
 from harness.text.rules import parse_rules
+from harness.vocabulary import Area
 
 Scores = Mapping[str, float]
 
@@ -47,6 +50,16 @@ class Sidecar:
     """Texts that end an answer, besides the model's own stop tokens."""
     rules: list[Any] = field(default_factory=list)
     """Rules for every output, as harness/text/rules.py has them; for the type constraint."""
+    area: str = ""
+    """`can`, `will` or `how`: the column group of its family; default: `how` for constraints, `can` for all else."""
+    tools: str = ""
+    """A JSON file beside this one, with the tools that every item may call."""
+    filler: str = ""
+    """A text file beside this one, of which items with `fill` get as much as they ask for."""
+    thinking: bool = False
+    """Whether items are asked with thoughts, where the chat template knows of any; their scorer reads `raw` in the row."""
+    fluency: bool = False
+    """Whether the scorer is told, as `base_bits_per_byte` in the row, how the base reads the answer."""
 
 
 def read_sidecar(path: Path) -> Sidecar:
@@ -71,7 +84,29 @@ def read_sidecar(path: Path) -> Sidecar:
     if found.shots and not found.examples and found.dev < found.shots:
         raise PlanError(f"{file.name}: {found.shots} shots need `examples` (a JSONL file), or `dev` of {found.shots} or more")
     parse_rules(found.rules, f"{file.name} rules")
+    if found.area and found.area not in list(Area):
+        raise PlanError(f"{file.name}: 'area' is {found.area!r}; use one of {', '.join(Area)}")
+    if (found.thinking or found.fluency) and not found.scorer:
+        raise PlanError(f'{file.name}: thinking and fluency are told to a scorer; name one: scorer = "file.py:function"')
     return found
+
+
+def read_tools(file: Path) -> str:
+    """Return a file of tools as one line of JSON: a list of {type: function, function: {name, description, parameters}}."""
+    try:
+        tools = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"tools file '{file}' cannot be read ({error.strerror}); put it beside the suite") from None
+    except ValueError as error:
+        raise PlanError(f"tools file '{file}' is not JSON ({error}); mend it") from None
+    names = []
+    for tool in tools if isinstance(tools, list) else []:
+        function = tool.get("function") if isinstance(tool, dict) else None
+        names.append(function.get("name") if isinstance(function, dict) else None)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        form = '[{"type": "function", "function": {"name": ..., "description": ..., "parameters": {JSON Schema}}}, ...]'
+        raise PlanError(f"tools file '{file}' is no list of tools with a name each; write {form}")
+    return json.dumps(tools, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -82,6 +117,8 @@ class Scorer:
     function: Callable[[str, dict[str, Any]], Any] = field(repr=False)
     source: str
     """Hash of its file: scores of another version are other scores."""
+    directions: Mapping[str, bool | None] = field(default_factory=dict)
+    """Metric -> whether higher is better (None: neither), as its file's `DIRECTIONS` says it; of others higher is."""
 
     def scores(self, output: str, row: dict[str, Any]) -> dict[str, float]:
         """{metric: number}; a plain number is the metric `score`."""
@@ -105,12 +142,15 @@ def load_scorer(text: str, folder: Path) -> Scorer:
     file = folder / name
     if not file.is_file() or not wanted:
         raise PlanError(f"scorer '{text}' is not found in {folder}; give file.py:function, the file beside the suite")
-    spec = importlib.util.spec_from_file_location(f"lethe_scorer_{file.stem}", file)
+    module_name = f"lethe_scorer_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
         function = getattr(module, wanted)
     except Exception as error:
         raise PlanError(f"scorer '{text}' cannot be loaded ({type(error).__name__}: {error})") from error
-    return Scorer(text, function, hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+    source = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Scorer(text, function, source, getattr(module, "DIRECTIONS", {}))

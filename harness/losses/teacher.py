@@ -68,8 +68,8 @@ class Teacher:
         """Return what the base's head reads at the places from `source`, computed once per micro-batch and charged."""
         name = f"base_features {source}"
         if name not in batch.cache:
-            rows = [example for example in batch.examples if example.source == source]
-            part = batch if len(rows) == len(batch.examples) else self._run.collate(rows)
+            rows = [example.as_taught for example in batch.examples if example.source == source]
+            part = batch if rows == list(batch.examples) else self._run.collate(rows)
             with self._base() as (base, head), self._run.charged("teacher", base, part, backward=False):
                 batch.cache[name] = head.features(base, part)
         return batch.cache[name]

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import PLACES, Method, Run, Weights
+from harness.contract import PLACES, Folding, Method, Run, Weights
 from harness.recipes.hooks import ask
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports, and which warns of kernels that we do not use
 
 
 @dataclass(frozen=True)
-class Fold:
+class Fold(Folding):
     """A low-rank layer of peft as a function of its factors, in fp32; nothing is merged in place.
 
     W = W0 + s B A; of experts held in one weight, each with factors of its own. With a magnitude m (DoRA): W = m / ||V|| V,
@@ -30,7 +30,7 @@ class Fold:
     """
 
     layer: Any
-    factors: tuple[nn.Parameter, ...]
+    factors: tuple[nn.Parameter, ...]  # type: ignore[misc]
     """A (r, in), B (out, r) and, where there is one, m (out,)."""
     quantised: Tensor | None
     """fp32 values of a quantised W0 before its first forward (a later one may repack it), in the host's memory, where what was
@@ -94,7 +94,7 @@ class Wrapped:
     """Plain weights of the base, and what is added (and not folded) as it began."""
     names: dict[str, str]
     """Name in the model -> plain name, or `added.<name>`; folded factors and quantised weights have none."""
-    folds: dict[str, Fold] = field(default_factory=dict)
+    folds: dict[str, Folding] = field(default_factory=dict)
     """Plain weight name -> the layer that changes it."""
     silenced: bool = False
     """Whether `disable_adapter` makes it the base again."""
@@ -111,7 +111,7 @@ class Wrapped:
                 weights[plain] = fold(self.start[plain], [factor.detach().to(self.start[plain].device) for factor in factors])
         return weights
 
-    def folded(self, values: Weights) -> dict[str, tuple[Fold, list[Tensor]]]:
+    def folded(self, values: Weights) -> dict[str, tuple[Folding, list[Tensor]]]:
         """Plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
         trained = {id(p): values[name] for name, p in self.model.named_parameters() if name in values}
         return {
@@ -134,7 +134,7 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     originals = dict(model.named_parameters())  # held, so that no id is given to another object meanwhile
     own = {id(parameter): name for name, parameter in originals.items()}
     added: list[nn.Parameter] = []
-    folds: dict[str, Fold] = {}
+    folds: dict[str, Folding] = {}
     for method in sorted(methods, key=lambda m: list(PLACES).index(m.adds)):
         with run.rng(f"wrap {type(method).__name__}"):
             model = ask(method, "trainable", model, run)
@@ -156,12 +156,17 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     return Wrapped(model, start | values, names, folds, silenced)
 
 
-def _folds(model: nn.Module) -> dict[str, Fold]:
-    """Plain weight name -> the low-rank layer of peft that changes it."""
+def _folds(model: nn.Module) -> dict[str, Folding]:
+    """Plain weight name -> how the layer that changes it folds: as the layer itself says, else as a low-rank layer of peft."""
     from peft.tuners.lora import LoraLayer
 
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    return {f"{_plain(name)}.{_weight_name(layer)}": Fold.of(layer) for name, layer in layers.items() if layer.active_adapters}
+    folds: dict[str, Folding] = {}
+    for name, layer in model.named_modules():
+        if isinstance(getattr(layer, "folding", None), Folding):
+            folds[f"{_plain(name)}.weight"] = layer.folding  # type: ignore[assignment]
+        elif isinstance(layer, LoraLayer) and layer.active_adapters:
+            folds[f"{_plain(name)}.{_weight_name(layer)}"] = Fold.of(layer)
+    return folds
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
 from harness.files.formats import HUB_ID
 from harness.models.checkpoint_files import check_files
-from harness.plan.values import parse_budget
+from harness.plan.values import TRACKERS, parse_budget, parse_trackers
 from harness.recipes.recipe_text import all_recipe_faults
 from harness.text.rules import read_format, read_rules
 
@@ -33,6 +33,7 @@ SHOWN = 100
 def early_faults(plan: Plan) -> list[str]:
     """What is wrong with a plan, as far as names and places tell."""
     faults = _budget_faults(plan)
+    faults += _tracker_faults(plan.report_to)
     faults += all_recipe_faults(plan.recipe_texts)
     bundled = Path(embedded().data)
     for source in plan.sources:
@@ -59,6 +60,19 @@ def _budget_faults(plan: Plan) -> list[str]:
     if budget.unit != "epochs" and plan.meter not in (None, budget.unit):
         return [f"budget '{plan.budget}' is in {budget.unit} but meter is {plan.meter}; drop one"]
     return []
+
+
+def _tracker_faults(report_to: str) -> list[str]:
+    """Trackers that do not exist, or whose client is not installed."""
+    try:
+        names = parse_trackers(report_to)
+    except PlanError as error:
+        return list(error.faults)
+    faults = []
+    for name in names:
+        if find_spec(TRACKERS[name]) is None:
+            faults.append(f"report_to={name} needs a package that is not installed: pip install 'lethe[{name}]'")
+    return faults
 
 
 def unnameable(text: str) -> list[str]:

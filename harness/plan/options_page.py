@@ -36,7 +36,8 @@ NOTES = {
     "Devices": "GPUs: [gpu.md](gpu.md). Several machines: [cluster.md](cluster.md). `gpus_per_run`, `deepspeed` and "
     "`gpu`: [one run on several devices](architecture.md#one-run-on-several-devices). DeepSpeed is installed by "
     "`pip install 'lethe[deepspeed]'`.",
-    "Report": "`require` may hold any of these limits; without it the rule asks for a loss of at most 5 points (a "
+    "Report": "`report_to` needs the tracker's own client: `pip install 'lethe[wandb]'` (or mlflow, trackio). "
+    "`require` may hold any of these limits; without it the rule asks for a loss of at most 5 points (a "
     "guess). The page has fields for them too, which only leave rows out.",
 }
 """What stands above a section's table."""

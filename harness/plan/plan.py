@@ -201,6 +201,10 @@ class ReportOptions:
         None,
         "limits of the recipe that the report chooses, as loss=5 (points) retention=95 seconds=600 memory=16GB: any of them",
     )
+    report_to: str = option(
+        "tensorboard",
+        "where curves are shown while runs train: tensorboard, wandb, mlflow, trackio, several joined by +, or none",
+    )
     tensorboard: str | None = option(None, "folder for TensorBoard; default: <out>/<name>/tensorboard")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +11,26 @@ from harness.errors import PlanError
 
 BYTES = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 """What a unit of memory counts in bytes; other limits have no unit."""
+
+
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+"""What `report_to` may name -> the package that it needs, as it is imported."""
+
+
+def parse_trackers(text: str) -> list[str]:
+    """Return the trackers that `wandb+tensorboard` names, none for `none`. Raises PlanError with the nearest name."""
+    names = [name.strip() for name in text.split("+")]
+    if names == ["none"]:
+        return []
+    faults = []
+    for name in names:
+        if name not in TRACKERS:
+            near = difflib.get_close_matches(name, TRACKERS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(TRACKERS)}, joined by +, or none"
+            faults.append(f"report_to has no tracker '{name}'; {hint}")
+    if faults:
+        raise PlanError(*faults)
+    return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

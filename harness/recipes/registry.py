@@ -119,6 +119,19 @@ def defaults_of(method: type[Method]) -> dict[str, Any]:
     return {name: setting.default for name, setting in settings_of(method).items()}
 
 
+WORDS_ALONE = {
+    "ff2ca69a6d6743aa": "52c6b9612a99c000",  # eaft
+    "ba1d94a8d52c873e": "c26eed656aeb1db6",  # low_lr
+    "b55dafc6a959d551": "7a8c51b92b90efd4",  # mix
+    "aabe419e3589a4e4": "2024666fccc6c202",  # ewc
+}
+"""Hash of a method's file of which only citations or explanations were mended -> the hash that its stored runs are kept under.
+
+What it computes is the same, so those runs answer the same question.
+"""
+
+
 @cache
 def _source_hash(method: type[Method]) -> str:
-    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
+    return WORDS_ALONE.get(found, found)

@@ -48,6 +48,13 @@ class Requeued(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetAside(Event):
+    """A stored file of the run is damaged: it is set aside and made anew."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ended(Event):
     """The run is over, whatever its status."""
 

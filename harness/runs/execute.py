@@ -17,12 +17,13 @@ from harness.models.base_model import read_weights, save_model, save_weights, we
 from harness.models.device_memory import PeakMemory, ran_out_of_memory
 from harness.plan.load import portable
 from harness.recipes.hooks import ask
-from harness.runs.events import Event, Events, Stepped
+from harness.runs.events import Event, Events, SetAside, Stepped
 from harness.runs.monitor import Monitor
 from harness.runs.run_scores import Scoring
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, training_run
+from harness.store.hashes import move_aside
 from harness.store.lease import Lost, leased
 from harness.store.provenance import where
 from harness.store.runs import RunFolder, RunStore
@@ -82,9 +83,11 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
     """Train and score whatever is not stored; store a status where that fails."""
     scoring = Scoring(spec, material, folder, evaluation)
     try:
+        for damage in folder.set_aside():
+            events(SetAside(reason=f"{damage.path} {damage.why}"))
         # A finished training is made again if its models are missing, or scores are and its weights were deleted.
         trained = folder.status == Status.DONE and folder.has_models(spec.models)
-        if not trained or not (scoring.complete or folder.weights.exists()):
+        if not trained or not (scoring.complete or _weights_are_sound(folder)):
             scoring.forget()
             _train(spec, material, folder, scoring, events, join)
         if not scoring.complete:
@@ -96,6 +99,16 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
     except Exception as error:  # one run's failure never stops the others
         status, reason = _status_of(error)
         folder.end(status, reason, traceback.format_exc() if status == Status.FAILED else None)
+
+
+def _weights_are_sound(folder: RunFolder) -> bool:
+    """Return whether the trained weights are there and are those that were trained; others are set aside."""
+    if not folder.weights.exists():
+        return False
+    sound = weights_hash(read_weights(folder.weights)) == folder.read("run")["happened"]["weights_hash"]
+    if not sound:
+        move_aside(folder.weights)
+    return sound
 
 
 def _status_of(error: Exception) -> tuple[Status, str]:
@@ -113,6 +126,7 @@ def _status_of(error: Exception) -> tuple[Status, str]:
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
     folder.remove("status")
+    folder.unseal()
     begin = time.monotonic()
     started = datetime.now(UTC)
     engine = Alone() if spec.role == Role.BASE else join()
@@ -176,6 +190,7 @@ def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happene
     # The status comes last: once it stands, all the rest does.
     folder.write("run", record)
     folder.write("ledger", ledger.record())
+    folder.seal()
     folder.end(Status.DONE)
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.remove("room")

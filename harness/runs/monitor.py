@@ -1,4 +1,4 @@
-"""TensorBoard: what a run shows while it trains."""
+"""What a run shows while it trains: its curves, in the trackers that the plan names."""
 
 from __future__ import annotations
 
@@ -8,48 +8,52 @@ from typing import Any
 import pandas as pd
 
 from harness.plan.settings import Settings
+from harness.plan.values import parse_trackers
+from harness.runs.trackers import Label, Trackers
 from harness.setup.specs import RunSpec
 from harness.store.files import is_local, place
 
 
 class Monitor:
-    """Writes loss, learning rate, penalty, gradient norm, zones and scores of one run under `<folder>/<row>-<seed>`.
-
-    The folder is the comparison's; where that is no local one, the run's own, and goes to the store with it.
-    """
+    """Shows loss, learning rate, penalty, gradient norm, zones and scores of one run, as `<row>-<seed>`."""
 
     def __init__(self, spec: RunSpec, plan: Settings, own: Path, resumed: bool):
-        from torch.utils.tensorboard import SummaryWriter
-
-        if plan.tensorboard:
-            folder = Path(plan.tensorboard)
-        elif is_local(place(plan.out)):
-            folder = place(plan.out) / plan.name / "tensorboard"
-        else:
-            folder = own / "tensorboard"
-        self.path = folder / f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
-        if not resumed:
-            for old in self.path.glob("events.out.tfevents.*"):
-                old.unlink()
-        self.writer = SummaryWriter(str(self.path))
+        name = f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
+        settings = {"recipe": spec.row, "seed": spec.seed, "data": plan.data, "model": str(plan.model), "budget": plan.budget}
+        label = Label(plan.name, name, spec.key, settings)
+        self.trackers = Trackers(parse_trackers(plan.report_to), label, _folder(plan, own), resumed)
         self.last = 0
 
     def step(self, entry: dict[str, Any]) -> None:
-        """One optimizer step, as logged."""
+        """Show one optimizer step, as logged."""
         self.last = entry["step"]
+        metrics = {}
         for name in ("loss", "task_loss", "penalty", "rate", "gradient_norm", "spent"):
-            self.writer.add_scalar(f"train/{name}", entry[name], self.last)
+            metrics[f"train/{name}"] = entry[name]
         for zone in entry["zones"]:
             label = f"{zone['low']:g}-{zone['high']:g}" if zone["high"] is not None else f"{zone['low']:g}+"
-            self.writer.add_scalar(f"zones/tokens {label} nats", zone["tokens"], self.last)
-            self.writer.add_scalar(f"zones/gradient {label} nats", zone["gradient"], self.last)
+            metrics[f"zones/tokens {label} nats"] = zone["tokens"]
+            metrics[f"zones/gradient {label} nats"] = zone["gradient"]
+        self.trackers.log(metrics, self.last)
 
     def scores(self, fraction: float, scores: pd.DataFrame) -> None:
-        """Scores of the curve's sub-sample: validation loss, and the mean of each family."""
+        """Show scores of the curve's sub-sample: validation loss, and the mean of each family."""
+        metrics = {}
         for (group, metric), rows in scores[~scores["primary"]].groupby(["group", "metric"]):
-            self.writer.add_scalar(f"validation/{group} {metric}", float(rows["score"].mean()), self.last)
+            metrics[f"validation/{group} {metric}"] = float(rows["score"].mean())
         for (group, family), rows in scores[scores["primary"]].groupby(["group", "family"]):
-            self.writer.add_scalar(f"{group}/{family}", float(rows["score"].mean()), self.last)
+            metrics[f"{group}/{family}"] = float(rows["score"].mean())
+        self.trackers.log(metrics, self.last)
 
     def close(self) -> None:
-        self.writer.close()
+        """Say that the run has ended."""
+        self.trackers.close()
+
+
+def _folder(plan: Settings, own: Path) -> Path:
+    """Return where trackers keep files: the comparison's folder; the run's, which goes to the store, if that is not local."""
+    if plan.tensorboard:
+        return Path(plan.tensorboard)
+    if is_local(place(plan.out)):
+        return place(plan.out) / plan.name / "tensorboard"
+    return own / "tensorboard"

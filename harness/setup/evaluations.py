@@ -193,9 +193,10 @@ def domain_of(material: Material) -> list[EvalTask]:
 def load_tasks(material: Material) -> list[EvalTask]:
     """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
     tasks, faults = domain_of(material), list[str]()
+    context = material.base.max_length
     for suite in material.plan.suite_names:
         try:
-            tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]))
+            tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]), context=context)
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)

@@ -40,10 +40,12 @@ class Kept:
 
 
 def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
-    """Whether the store holds the run and its present evaluations."""
+    """Whether the store holds the run and its present evaluations, all as they were written."""
     folder = store.run(spec.key)
     status = folder.status
     if status is None or not status.is_answer:  # another `lethe compare` tries it again
+        return False
+    if folder.damages(weights=False):
         return False
     if status != Status.DONE:
         return True
@@ -64,7 +66,11 @@ def kept_rows(
     entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew
     kept: list[RunSpec] = []
     left_out: list[str] = []
+    damaged: list[str] = []
     for entry in entries:
+        if store.run(entry["key"]).damages(weights=False):
+            damaged.append(entry["row"])
+            continue
         spec = _spec_now(entry, material, allowed)
         if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
             kept.append(spec)
@@ -76,7 +82,10 @@ def kept_rows(
         specs=tuple(kept),
         recipes=tuple(text for text in texts if _row_of(text) in rows),
         trials=tuple(trial for trial in earlier.get("trials") or [] if trial["row"] in rows),
-        notes=_notes(left_out),
+        notes=(
+            *_notes(left_out, "trained or scored otherwise than the other rows"),
+            *_notes(damaged, "their stored files are damaged"),
+        ),
     )
 
 
@@ -99,12 +108,9 @@ def _row_of(text: str) -> str | None:
         return None
 
 
-def _notes(rows: Sequence[str]) -> tuple[str, ...]:
+def _notes(rows: Sequence[str], reason: str) -> tuple[str, ...]:
     """What is said of rows that are left out."""
     if not rows:
         return ()
     names = ", ".join(dict.fromkeys(rows))
-    return (
-        f"Left out, as trained or scored otherwise than the other rows: {names}."
-        " They are made again where `recipes` names them.",
-    )
+    return (f"Left out, as {reason}: {names}. They are made again where `recipes` names them.",)

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from harness.errors import PlanError, raise_faults
 from harness.store.files import read_json, read_record
-from harness.store.runs import RunStore
+from harness.store.hashes import Damaged
+from harness.store.runs import STATUS, RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -56,8 +58,10 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     record = read_record(folder)
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
-    rows = [_with_run(entry, store) for entry in record.get("rows") or []]
-    trials = [_with_run(entry, store) for entry in record.get("trials") or []]
+    faults: list[str] = []
+    rows = [_with_run(entry, store, faults) for entry in record.get("rows") or []]
+    trials = [_with_run(entry, store, faults) for entry in record.get("trials") or []]
+    raise_faults(faults)
     base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == Role.BASE]
     return Comparison(
         record=record,
@@ -75,18 +79,22 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     )
 
 
-def _with_run(entry: dict[str, Any], store: RunStore) -> dict[str, Any]:
-    """Return an entry of a comparison with everything that the store holds of its run."""
+def _with_run(entry: dict[str, Any], store: RunStore, faults: list[str]) -> dict[str, Any]:
+    """Return an entry of a comparison with everything that the store holds of its run; what is damaged goes to `faults`."""
     run = store.run(entry["key"])
-    record = run.read("status") or {}
-    status = Status(record["status"]) if record.get("status") else None
-    return entry | {
-        "status": status,
-        "status_record": record,
-        "run": run.read("run"),
-        "ledger": run.read("ledger"),
-        "probe": run.read("probe"),
-    }
+    records: dict[str, Any] = {}
+    for name in ("status", "run", "ledger", "probe"):
+        try:
+            records[name] = run.read(name)
+        except PlanError as error:
+            faults += error.faults
+    record = records.pop("status", None) or {}
+    status = None
+    try:
+        status = Status(record["status"]) if record.get("status") else None
+    except (PlanError, AttributeError, TypeError):
+        faults += Damaged(run.path / STATUS, "says no status that there is").faults
+    return entry | {"status": status, "status_record": record} | records
 
 
 def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, name: str = "row") -> pd.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import PlanError
+from harness.store.schema import SCHEMA_VERSION, key_of
 
+RECORD_HASH = "hash"
+"""The field of a comparison's record that has the hash of all others."""
+RUN_KEY = re.compile("[0-9a-f]{16}")
+"""What names a run; a path is none."""
+ROW_FIELDS = frozenset({"row", "seed", "key", "evals"})
 LONGEST = 200
 """Characters of a path that are shown."""
 
@@ -77,7 +84,21 @@ def create(path: Path, data: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is refused (missing is null)."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, legible(value))
+
+
+def legible(value: Any) -> str:
+    """Return a value as the JSON that is stored."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def check_version(record: Any, path: Path) -> None:
+    """Raise PlanError where a record is of a form that this version does not know."""
+    version = record.get("schema_version", SCHEMA_VERSION) if isinstance(record, dict) else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise PlanError(
+            f"{path} has schema_version {version!r}, and this Lethe reads {SCHEMA_VERSION}: install the one that wrote it"
+        )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -112,7 +133,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
         raise PlanError(f"{path} is not what `lethe compare` writes: it has no rows; {cure}")
+    check_version(record, path)
+    written = record.pop(RECORD_HASH, None)
+    if written not in (None, key_of(record)):
+        raise PlanError(f"{path} is not what was written: its hash differs; {cure}")
+    for entry in [*record["rows"], *(record.get("trials") or [])]:
+        if not isinstance(entry, dict) or not entry.keys() >= ROW_FIELDS or not RUN_KEY.fullmatch(str(entry["key"])):
+            raise PlanError(f"{path} is not what `lethe compare` writes: a row names no run by its key; {cure}")
     return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write a comparison's record with its own hash."""
+    write_json(folder / "comparison.json", record | {RECORD_HASH: key_of(record)})
 
 
 def names(folder: Path) -> list[str]:

@@ -1,16 +1,18 @@
 """What an evaluation has computed so far, so that a killed one goes on where it was. No torch here.
 
-One line of JSON a part: [hash of what was asked, answer]. Floats keep their bits. A line that a kill cut short is dropped.
+One line of JSON a part: [hash of what was asked, answer, checksum of both]. Floats keep their bits. A line that a kill cut
+short, or that is damaged, is dropped: its part is computed again.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.store.files import write_atomic
 from harness.store.schema import key_of
 
 
@@ -25,11 +27,12 @@ class Journal:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        whole = path.read_bytes()
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if len(kept) < len(whole):
-            os.truncate(path, len(kept))
-        self._known = dict(json.loads(line) for line in kept.splitlines())
+        lines = path.read_bytes().splitlines(keepends=True)
+        parts = [_part(line) for line in lines]
+        if None in parts:
+            kept = [line for line, part in zip(lines, parts, strict=True) if part]
+            write_atomic(path, b"".join(kept))
+        self._known = dict(part for part in parts if part)
 
     def once(self, asked: Any, compute: Callable[[], Any]) -> Any:
         """The answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
@@ -40,5 +43,23 @@ class Journal:
             self._known[name] = compute()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
-                file.write(json.dumps([name, self._known[name]]).encode() + b"\n")
+                file.write(_line(name, self._known[name]))
         return self._known[name]
+
+
+def _line(name: str, answer: Any) -> bytes:
+    """Return a part as it stands in the file."""
+    said = json.dumps([name, answer])
+    return json.dumps([name, answer, zlib.crc32(said.encode())]).encode() + b"\n"
+
+
+def _part(line: bytes) -> tuple[str, Any] | None:
+    """Return (hash of what was asked, answer) of a line, None of one that is damaged; older lines have no checksum."""
+    try:
+        name, answer, *checksum = json.loads(line)
+        whole = isinstance(name, str) and line.endswith(b"\n")
+    except (ValueError, TypeError):
+        return None
+    if not whole or (checksum and _line(name, answer) != line):
+        return None
+    return name, answer

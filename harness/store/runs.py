@@ -6,6 +6,7 @@ results/runs/<key>/
   ledger.json   what was spent, by account
   probe.json    what the recovery probe cost, where one was asked for
   leases/       who made it, or is at it (harness/store/lease.py)
+  hashes.json   sha256 of all that is kept, compared before it is used (harness/store/hashes.py)
   status.json   written last: done | failed | diverged | out_of_memory | overdrawn
   room.json     while running, where memory ran out in one of several processes: {room, notes} to begin again with
   checkpoint/   while running; checkpoint.zip where the store is no local file system (harness/store/workspace.py)
@@ -31,7 +32,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.store.files import is_local, names, read_bytes, read_json, write_atomic, write_json
+from harness.errors import PlanError
+from harness.store.files import check_version, legible, names, write_atomic
+from harness.store.hashes import HASHES, Damaged, Hashes, digest, move_aside
 from harness.store.schema import ITEM_COLUMNS
 from harness.vocabulary import EvalKind, Status
 
@@ -41,6 +44,7 @@ CHECKPOINT = "checkpoint"
 WEIGHTS = "weights"
 MODELS = "models"
 LEASES = "leases"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,80 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """Return the JSON of `run`, `ledger`, `status`, `probe` or `room`, or None where it is not written yet."""
-        return read_json(self._record_path(name))
+        """Return the JSON of `run`, `ledger`, `status`, `probe` or `room`, or None where it is not written yet.
+
+        Raises Damaged where it is not what was written, and PlanError where a newer version wrote it.
+        """
+        record = self.hashes.read_json(f"{name}.json")
+        if name == "run":
+            check_version(record, self._record_path(name))
+        return record
 
     def write(self, name: str, value: Any) -> None:
         """Write such a record, whole or not at all."""
-        write_json(self._record_path(name), value)
+        self._write(self._record_path(name), legible(value).encode())
 
     def remove(self, name: str) -> None:
         """Remove such a record where there is one."""
-        self._record_path(name).unlink(missing_ok=True)
+        self._remove(self._record_path(name))
+
+    @property
+    def hashes(self) -> Hashes:
+        """The hashes of what is kept of the run."""
+        return Hashes(self.path)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        name = self._name(path)
+        self.hashes.drop(name)
+        write_atomic(path, data)
+        self.hashes.add({name: digest(data)})
+
+    def _remove(self, path: Path) -> None:
+        self.hashes.drop(self._name(path))
+        path.unlink(missing_ok=True)
+
+    def _name(self, path: Path) -> str:
+        """Return a file's name in the run's folder."""
+        return str(path.relative_to(self.path))
+
+    def seal(self) -> None:
+        """Keep the hashes of what the training wrote beside its records: the log, weights and models. Local folders only."""
+        folders = [self.weights_folder, self.path / MODELS]
+        files = [self.log_path, *(path for folder in folders for path in sorted(folder.rglob("*")))]
+        self.hashes.add_files(*(self._name(path) for path in files if path.is_file()))
+
+    def unseal(self) -> None:
+        """Forget those hashes: the training is made anew."""
+        known = self.hashes.known()
+        self.hashes.drop(*(name for name in known if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
+
+    def damages(self, weights: bool = True) -> list[Damaged]:
+        """Return what is damaged, weights and models aside where they are not asked for."""
+        evaluations = [f"evals/{name}" for name in names(self.evaluations) if name.endswith(".parquet")]
+        records = [f"{name}.json" for name in ("run", "ledger", "status", "probe")]
+        stored = [self._name(path) for path in (self.weights,) if path.exists()]
+        large = (f"{WEIGHTS}/", f"{MODELS}/")
+        leave_out = () if weights else large
+        return list(self.hashes.damages(*records, *evaluations, *stored, leave_out=leave_out, may_lack=large))
+
+    def set_aside(self) -> list[Damaged]:
+        """Rename what is damaged, so that it is made anew, and return it; the checkpoint included. Local folders only.
+
+        Where the training's own record is damaged the run is none any more.
+        """
+        damaged = self.damages()
+        for damage in damaged:
+            name = self._name(damage.path)
+            if damage.path.exists():
+                move_aside(damage.path)
+            if name != HASHES:
+                self.hashes.drop(name)
+            if not name.startswith(("evals/", f"{WEIGHTS}/", "probe")):
+                self.remove("status")
+        lost = list(Hashes(self.checkpoint).damages(*names(self.checkpoint)))
+        if lost:
+            move_aside(self.checkpoint)
+        return [*damaged, *lost]
 
     def _record_path(self, name: str) -> Path:
         return self.path / f"{name}.json"
@@ -95,7 +163,7 @@ class RunFolder:
     @property
     def log_path(self) -> Path:
         """The file of the logged steps."""
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def answer_paths(self) -> list[Path]:
@@ -104,9 +172,12 @@ class RunFolder:
 
     @property
     def status(self) -> Status | None:
-        """How the run ended, or None where it has not."""
-        record = self.read("status") or {}
-        return Status(record["status"]) if record.get("status") else None
+        """How the run ended, or None where it has not, or where what says it is damaged."""
+        try:
+            record = self.read("status") or {}
+            return Status(record["status"]) if record.get("status") else None
+        except (PlanError, AttributeError):
+            return None
 
     def end(self, status: Status, reason: str | None = None, traceback: str | None = None) -> None:
         """Write how the run ended."""
@@ -114,10 +185,7 @@ class RunFolder:
 
     def log(self) -> list[dict[str, Any]]:
         """Return the steps logged so far; a line cut short by a kill is left out."""
-        try:
-            lines = read_bytes(self.log_path).decode().splitlines()
-        except FileNotFoundError:
-            return []
+        lines = (self.hashes.read(LOG) or b"").decode(errors="replace").splitlines()
         steps = []
         for line in lines:
             try:
@@ -132,7 +200,7 @@ class RunFolder:
         if kind == EvalKind.STAGES:
             columns["stage"] = "int64"
         scores = scores.astype(columns)[list(columns)]
-        write_atomic(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
+        self._write(self._scores_path(kind, key), scores.to_parquet(index=False, compression="zstd"))
         self.journal_path(kind, key).unlink(missing_ok=True)
 
     def journal_path(self, kind: EvalKind, key: str) -> Path:
@@ -140,11 +208,15 @@ class RunFolder:
         return self._scores_path(kind, key).with_suffix(".journal")
 
     def drop_scores(self, kind: EvalKind, key: str) -> None:
-        self._scores_path(kind, key).unlink(missing_ok=True)
+        self._remove(self._scores_path(kind, key))
 
     def has_scores(self, kind: EvalKind, key: str) -> bool:
-        """Whether that evaluation has been made; nothing is read."""
-        return self._scores_path(kind, key).exists()
+        """Whether that evaluation has been made and is whole."""
+        path = self._scores_path(kind, key)
+        try:
+            return self.hashes.check(self._name(path)).exists()
+        except Damaged:
+            return False
 
     def has_models(self, fractions: Sequence[float]) -> bool:
         """Return whether models were to be saved at these fractions when it ran."""
@@ -166,13 +238,14 @@ class RunFolder:
     def table(self, kind: EvalKind, key: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """Return the same in Arrow's form, with those of `columns` that it has."""
         path = self._scores_path(kind, key)
-        try:
-            source = path if is_local(path) else pa.BufferReader(read_bytes(path))
-            file = pq.ParquetFile(source)
-        except FileNotFoundError:
+        data = self.hashes.read(self._name(path))
+        if data is None:
             return None
-        with file:
-            return file.read(columns, use_threads=False)
+        try:
+            with pq.ParquetFile(pa.BufferReader(data)) as file:
+                return file.read(columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(path, f"is not a whole table ({str(error).splitlines()[0][:120]})") from None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.files import is_local
+from harness.store.hashes import HASHES
 from harness.store.runs import CHECKPOINT, LEASES, STATUS, RunFolder
 
 PACKED = f"{CHECKPOINT}.zip"
@@ -54,12 +55,17 @@ class Copy:
         return found
 
     def push(self) -> None:
-        """Send what has changed; a status that is gone goes first, one that is new comes last."""
+        """Send what has changed; a status that is gone goes first, one that is new comes last.
+
+        Hashes go before the files that they are of, and come back behind them.
+        """
         now = self.stamps()
         gone = [name for name in self.known if name not in now]
         self._remove([name for name in gone if name == STATUS])
         changed = [name for name, stamp in now.items() if self.known.get(name) != stamp]
-        for name in sorted(changed, key=lambda name: (name == STATUS, name == PACKED, name)):
+        if HASHES in changed and HASHES in self.known:
+            self._remove([HASHES])
+        for name in sorted(changed, key=lambda name: (name == STATUS, name == HASHES, name == PACKED, name)):
             self._send(name)
         self._remove([name for name in gone if name != STATUS])
         self.known = now

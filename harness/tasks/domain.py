@@ -11,7 +11,7 @@ from harness.data.split import Dataset
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
 from harness.tasks.item_task import ItemTask, token_limit
-from harness.tasks.suites import EvalTask, as_eval_task, item_tasks
+from harness.tasks.suites import EvalTask, Reader, as_eval_task, item_tasks
 from harness.text import answer_metrics
 from harness.text.answer_metrics import Asked
 from harness.text.numbers import numbers
@@ -102,7 +102,7 @@ def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[Eva
         if file.items is None or ("" in asked and set(file.items.kinds) == {"choice"}):
             tasks += domain_tasks(file.records, template, dataset.cluster_of, name, asked)
             continue
-        made = item_tasks(file.items, name, "domain", lambda text: len(template.tokenizer(text)["input_ids"]))
+        made = item_tasks(file.items, name, "domain", Reader(lambda text: len(template.tokenizer(text)["input_ids"])))
         for task in made:
             for doc in task.task.docs:
                 doc["cluster"] = dataset.cluster_of.get(doc["cluster"], doc["cluster"])

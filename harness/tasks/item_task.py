@@ -104,9 +104,9 @@ class ItemTask(Task):
             {"role": role, "content": text} for pair in examples for role, text in zip(("user", "assistant"), pair, strict=True)
         ]
         earlier = [{"role": role, "content": text} for role, text in doc.get("before", ())]
-        system = [turn for turn in earlier if turn["role"] == "system"]
-        history = [turn for turn in earlier if turn["role"] != "system"]
-        return options["chat_template"]([*system, *turns, *history, {"role": "user", "content": doc["prompt"]}])
+        first = [turn for turn in earlier if turn["role"] in ("tools", "system")]
+        history = [turn for turn in earlier if turn["role"] not in ("tools", "system")]
+        return options["chat_template"]([*first, *turns, *history, {"role": "user", "content": doc["prompt"]}])
 
     def construct_requests(self, doc: Doc, ctx: str, **options: Any) -> list[Instance]:
         if self.kind == "text":
@@ -141,7 +141,7 @@ class ItemTask(Task):
         if self.kind == "rules":
             return {self.metric: float(not broken(parse_rules(doc["rules"]), output, doc["prompt"]))}
         if self.scorer:
-            return self.scorer.scores(output, doc["row"])
+            return self.scorer.scores(output, doc["row"] | doc.get("told", {}))
         measure = {name: doc[name] for name in ("tolerance", "unit") if name in doc}
         return {
             name: answer_metrics.best(name, output, doc["targets"], doc.get("choices") or (), measure) for name in self.metrics
@@ -150,8 +150,12 @@ class ItemTask(Task):
     def aggregation(self) -> dict[str, Callable[[list[float]], float]]:
         return dict.fromkeys(self.metrics, lambda values: sum(values) / len(values))
 
-    def higher_is_better(self) -> dict[str, bool]:
-        return {metric: metric not in LOWER_BETTER for metric in self.metrics}
+    def higher_is_better(self) -> dict[str, Any]:
+        """Return metric -> whether higher is better, None for neither."""
+        directions: dict[str, Any] = {metric: metric not in LOWER_BETTER for metric in self.metrics}
+        if self.scorer:
+            directions |= {metric: way for metric, way in self.scorer.directions.items() if metric in directions}
+        return directions
 
 
 def _generated(metric: str) -> tuple[str, ...]:

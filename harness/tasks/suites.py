@@ -21,7 +21,9 @@ from harness.files.item_file import ItemFile, read_item_file
 from harness.files.item_row import Doc
 from harness.files.sidecar import read_sidecar
 from harness.store.opening import stem_of, suffix_of
+from harness.tasks.filler import fill
 from harness.tasks.item_task import WITHOUT_CHAT, ItemTask, output_type, token_limit
+from harness.vocabulary import Area
 
 CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
 ROOM = {"instructions": 1280, "rules": 128}
@@ -59,38 +61,64 @@ class EvalTask:
     """What the report should say about how it is scored."""
     suite: str = ""
     """The suite it was asked for as."""
+    area: Area = Area.CAN
+    """The column group of its family."""
+    thinking: bool = False
+    """Whether it is asked with thoughts, and scored with them."""
+    fluency: bool = False
+    """Whether its scorer is told how the base reads an answer."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What suites must know of the model that reads them."""
+
+    count: Callable[[str], int] | None = None
+    """Tells how many tokens a text has: generated answers get no more room than needed."""
+    context: int | None = None
+    """Tokens that it reads; longer items are left out."""
+
+
+ANY_MODEL = Reader()
+"""Nothing is known of the model: texts are measured in characters, and no item is too long."""
 
 
 def load_suite(
-    name: str, *, count: Callable[[str], int] | None = None, group: str = "general", root: Path = SUITES
+    name: str,
+    *,
+    count: Callable[[str], int] | None = None,
+    context: int | None = None,
+    group: str = "general",
+    root: Path = SUITES,
 ) -> list[EvalTask]:
-    """The tasks of a suite. `count` tells how many tokens a text has: generated answers get no more room than needed."""
-    return [replace(task, suite=name) for task in _load_suite(name, count, group, find_suites(root))]
+    """The tasks of a suite, for a model with this tokenizer and context (`Reader`)."""
+    reader = Reader(count, context)
+    return [replace(task, suite=name) for task in _load_suite(name, reader, group, find_suites(root))]
 
 
-def _load_suite(name: str, count: Callable[[str], int] | None, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
+def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
     known, _, place = name.partition(":")
     if known in suites and "task" in suites[known].settings:
         return load_collection(suites[known], Path(place) if place else None, group)
     if name in suites:
-        return _load_folder(suites[name].path("tasks") or suites[name].folder, group, count)
+        return _load_folder(suites[name].path("tasks") or suites[name].folder, group, reader)
     path = Path(name)
     if suffix_of(path) in READERS and path.exists() and not path.is_dir():
-        return load_jsonl(path, group, count)
+        return load_jsonl(path, group, reader)
     if path.is_dir():
-        return _load_folder(path, group, count)
+        return _load_folder(path, group, reader)
     if path.exists() or path.suffix or "/" in name:
         raise PlanError(f"suite '{name}' is no folder and no file that is read ({', '.join(READERS)}); {_accepted(suites)}")
     return load_named(name, group, suites)
 
 
-def _load_folder(path: Path, group: str, count: Callable[[str], int] | None) -> list[EvalTask]:
+def _load_folder(path: Path, group: str, reader: Reader) -> list[EvalTask]:
     """lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
     if any(path.rglob("*.yaml")):
         return load_yaml(path, group)
     if files := sorted(file for file in path.iterdir() if suffix_of(file) in LINES):
         examples = {read_sidecar(file).examples for file in files}
-        return [task for file in files if file.name not in examples for task in load_jsonl(file, group, count)]
+        return [task for file in files if file.name not in examples for task in load_jsonl(file, group, reader)]
     others = sorted(file.name for file in path.iterdir() if suffix_of(file) in READERS)
     cure = f"name {others[0]} itself" if others else "put some there"
     raise PlanError(f"suite '{path}' is a folder with neither .yaml nor .jsonl files in it; {cure}")
@@ -107,7 +135,7 @@ def load_collection(suite: Suite, folder: Path | None, group: str = "general") -
 
     tasks = []
     for entry, task, note in Collection(suite, folder).load():
-        told = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat") if key in entry}
+        told = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat", "area") if key in entry}
         made = wrap(task, group, told=told)
         tasks.append(replace(made, note=f"{note} {made.note}".strip()))
     return tasks
@@ -172,24 +200,30 @@ def wrap(task: Any, group: str = "general", family: str | None = None, told: Map
         task=task,
         items=len(task.eval_docs),
         note=f"{name} asks for sampled answers: they are decoded greedily here." if sampled else "",
+        area=Area(said.get("area", Area.CAN)),
     )
 
 
 # --- plain files -----------------------------------------------------------------------------------------------------
 
 
-def load_jsonl(path: Path, group: str = "general", count: Callable[[str], int] | None = None) -> list[EvalTask]:
+def load_jsonl(path: Path, group: str = "general", reader: Reader = ANY_MODEL) -> list[EvalTask]:
     """A file of items as one task for each kind of item in it."""
-    return item_tasks(read_item_file(path), stem_of(path), group, count)
+    return item_tasks(read_item_file(path), stem_of(path), group, reader)
 
 
-def item_tasks(file: ItemFile, stem: str, group: str, count: Callable[[str], int] | None = None) -> list[EvalTask]:
-    """A task for each kind of item in a file that has been read."""
+def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL) -> list[EvalTask]:
+    """A task for each kind of item in a file that has been read; none of which the model's context holds no item."""
     tasks = []
     notes = [*file.notes]
     for kind, docs in file.kinds.items():
         name = stem if len(file.kinds) == 1 else f"{stem}_{kind}"
-        limit = _room(kind, docs, file, count)
+        if file.filler:
+            docs, left_out = fill(name, docs, file.filler, reader.count, reader.context)
+            notes += left_out
+        if not docs:
+            continue
+        limit = _room(kind, docs, file, reader.count)
         options: dict[str, Any] = {
             "limit": limit,
             "until": file.sidecar.until,
@@ -197,8 +231,18 @@ def item_tasks(file: ItemFile, stem: str, group: str, count: Callable[[str], int
         }
         task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
         told = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *notes]))
-        tasks.append(replace(told, seen=None if group == "domain" else file.sidecar.seen))
+        scored = kind == "python"
+        told = replace(
+            told,
+            seen=None if group == "domain" else file.sidecar.seen,
+            area=Area(file.sidecar.area) if file.sidecar.area else told.area,
+            thinking=file.sidecar.thinking and scored,
+            fluency=file.sidecar.fluency and scored,
+        )
+        tasks.append(told)
         notes = []
+    if not tasks:
+        raise PlanError(f"no item of {stem} can be asked: {' '.join(notes)}")
     return tasks
 
 
@@ -239,6 +283,7 @@ def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask
         task=task,
         items=len(task.docs),
         note=note,
+        area=Area.HOW if task.kind in ("rules", "instructions") else Area.CAN,
     )
 
 

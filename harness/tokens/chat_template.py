@@ -42,6 +42,11 @@ class ChatTemplate(TemplateText):
         """The same template with thoughts skipped: what suites are asked with, whose answers have none."""
         return ChatTemplate(self.tokenizer) if self.thinking else self
 
+    @cached_property
+    def thoughtful(self) -> ChatTemplate:
+        """The same template with thoughts: what suites that ask for thoughts are asked with."""
+        return self if self.thinking else ChatTemplate(self.tokenizer, thinking=True)
+
     def prompt(self, messages: Iterable[Turn], opening: str = "") -> Rendered:
         """Return the text a generation starts from. `opening`: how the answer begins."""
         turns = tuple(messages)
@@ -119,8 +124,8 @@ class ChatTemplate(TemplateText):
         return frozenset(self.stop_ids).union(configured)
 
     def _of(self, prompt: Rendered) -> ChatTemplate:
-        """Return who rendered a prompt: this template, or the one that skips thoughts."""
-        return self if prompt.thinking == self.thinking else self.skipping
+        """Return who rendered a prompt: the template with thoughts, or the one that skips them."""
+        return self.thoughtful if prompt.thinking else self.skipping
 
 
 def _flat(pieces: Sequence[Sequence[int]]) -> Ids:

@@ -16,6 +16,7 @@ from harness.errors import PlanError
 from harness.files.turns import Turn
 from harness.text.thoughts import THINK, Marks, after_prompt, ending_of, is_open, marked, marks_of, split_thoughts
 from harness.tokens.tokenizer import Tokens
+from harness.tokens.tools import PROBE, PROBED, ROLE, split_tools, tools_in_words
 
 PLAIN = (
     "{{ start }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}"
@@ -86,6 +87,7 @@ class TemplateText:
             cure = "take a tokenizer whose template does, or remove chat_template to ask in the plain form"
             raise PlanError(f"the chat template does not take a question and its answer ({error}); {cure}") from error
         self._system_first = self._takes_system()
+        self._writes_tools = self._takes_tools()
         self._check_history()
 
     @property
@@ -101,6 +103,11 @@ class TemplateText:
     def drops_thoughts(self) -> bool:
         """Whether answers are trained without the thoughts that they have in the data."""
         return self._knows_thoughts and not self.thinking
+
+    @property
+    def knows_thoughts(self) -> bool:
+        """Whether the template says anything of thoughts."""
+        return self._knows_thoughts
 
     @property
     def opens_thoughts(self) -> bool:
@@ -174,6 +181,13 @@ class TemplateText:
         except TemplateError:
             return False
 
+    def _takes_tools(self) -> bool:
+        """Return whether the template has a form of its own for tools."""
+        try:
+            return PROBED in self._render([PROBE, QUESTION], generate=True)
+        except TemplateError:
+            return False
+
     def _check_history(self) -> None:
         """Note a template that shows no turn but the last."""
         try:
@@ -220,8 +234,10 @@ class TemplateText:
 
     def _render(self, messages: Sequence[Turn], generate: bool = False) -> str:
         """Return the template's text for these messages. Raises TemplateError for whatever the template cannot do."""
-        spelled = [{"role": turn.role, "content": self.tokens.spell(turn.content)} for turn in messages]
-        names = {"start": self.tokens.start_text, "enable_thinking": self.thinking, "add_generation_prompt": generate}
+        tools, turns = split_tools([replace(turn, content=self.tokens.spell(turn.content)) for turn in messages])
+        spelled = [{"role": turn.role, "content": turn.content} for turn in turns]
+        names: dict[str, Any] = {"start": self.tokens.start_text, "enable_thinking": self.thinking}
+        names |= {"add_generation_prompt": generate} | ({"tools": tools} if tools else {})
         try:
             return self.tokenizer.apply_chat_template(spelled, chat_template=self._source, tokenize=False, **names)
         except (TypeError, ValueError, KeyError, AttributeError) as error:  # a template given texts it is not made for
@@ -230,9 +246,15 @@ class TemplateText:
     def _fitting(self, messages: Sequence[Turn]) -> list[Turn]:
         """Return the messages as the template takes them: without thoughts that are skipped.
 
-        A system text it has no place for goes before the first user's.
+        Tools go into the system text if the template has no form for them. A system text it has no place for goes before
+        the first user's.
         """
         turns = list(messages)
+        if turns and turns[0].role == ROLE:
+            if self._writes_tools:
+                return [turns[0], *self._fitting(turns[1:])]
+            self.note("The chat template has no form for tools: they are described in the system message.")
+            turns = tools_in_words(turns)
         if self.drops_thoughts:
             turns = [_without_thoughts(turn) for turn in turns]
         elif self._knows_thoughts:

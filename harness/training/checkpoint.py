@@ -15,10 +15,12 @@ from torch import Tensor
 
 from harness.contract import Method
 from harness.recipes.hooks import ask
-from harness.store.files import replacing
+from harness.store.files import names, replacing
+from harness.store.hashes import Hashes
 from harness.training.masters import Masters
 
 STATE = "state.safetensors"
+PROGRESS = "progress.json"
 
 
 @dataclass
@@ -102,7 +104,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def write_progress(folder: Path, progress: dict[str, Any]) -> None:
-    (folder / "progress.json").write_text(json.dumps(progress))
+    """Write the progress record, and the hashes of all files of the checkpoint: whatever else it holds is written before."""
+    (folder / PROGRESS).write_text(json.dumps(progress))
+    Hashes(folder).add_files(*names(folder))
 
 
 def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
@@ -116,7 +120,7 @@ def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """Return the progress record, or None where there is no checkpoint."""
-    path = folder / "progress.json"
+    path = folder / PROGRESS
     return json.loads(path.read_text()) if path.exists() else None
 
 

@@ -6,11 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Batch, Example, Weights
+from harness.contract import Batch, Example, Weights, last_answer
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.flops import Shape, executed
@@ -22,6 +23,11 @@ from harness.training.run_state import RunState
 
 class TrainingRun(RunState):
     """One recipe, one seed, one budget."""
+
+    @cached_property
+    def _speakers(self) -> dict[float, Speaker]:
+        """What samples from the model in training, by temperature."""
+        return {}
 
     @property
     def budget_spent(self) -> float:
@@ -65,17 +71,45 @@ class TrainingRun(RunState):
         return reading.loss if by == "loss" else -reading.similarity
 
     def generate(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
-        speaker = Speaker(
+        def speak() -> list[Example]:
+            speaker = self._speaker(temperature) if model is None else self._new_speaker(model, temperature)
+            training = speaker.model.training
+            speaker.model.eval()  # without dropout
+            try:
+                with self._metered("generation", speaker.model), self.rng(name):
+                    return speaker.texts(prompts, limit)
+            finally:
+                speaker.model.train(training)
+
+        if model is not None:
+            return speak()
+        # Rank 0 speaks for all.
+        return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
+
+    def _new_speaker(self, model: nn.Module, temperature: float) -> Speaker:
+        """Return what samples from this model."""
+        return Speaker(
             model,
             self.base.tokenizer,
             longest=self.base.max_length,
             temperature=temperature,
             micro_tokens=self.training.micro_tokens,
         )
-        with self._metered("generation", model), self.rng(name):
-            return speaker.texts(prompts, limit)
+
+    def _speaker(self, temperature: float) -> Speaker:
+        """Return what samples from the model in training; kept, as it reads the chat template, which is slow."""
+        if temperature not in self._speakers:
+            self._speakers[temperature] = self._new_speaker(self.model, temperature)
+        return self._speakers[temperature]
+
+    def affords_again(self, account: str) -> bool:
+        return self.ledger.affords_again(account)
+
+    def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
+        end = last_answer(example)
+        return self._speaker(1.0).prompt_with(example.tokens[:end], example.tokens[end:], words)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self.groups(examples):

@@ -264,7 +264,7 @@ class RunState(Run):
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self.shape(group))
             for source in sources:
-                rows = [example for example in group if example.source == source]
+                rows = [example.as_taught for example in group if example.source == source]
                 if rows:
                     flops += self.price("full", False).of(self.shape(rows))
                     tokens += sum(map(len, rows))

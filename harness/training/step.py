@@ -41,6 +41,8 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str
     begin = time.perf_counter()
     spent_before = run.ledger.fraction
     sums = _gradients(run, step, progress)
+    for method in run.filled("observe_loss"):
+        method.observe_loss(sums.loss / sums.supervised)
     with run.ledger.charge("update", 0.0, Counter(), run.device):
         rate, norm = _update(run, sums.normaliser, spent_before)
     run.engine.merge_ledgers(run.ledger)

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 
 from harness.doing import doing, said
 from harness.plan.settings import Settings
-from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
+from harness.runs.events import Ended, Evaluating, Event, Requeued, SetAside, Started, Stepped
 from harness.runs.pacing import Pacing, Timed, spoken_time
 from harness.setup.specs import RunSpec
 from harness.vocabulary import Role
@@ -62,6 +62,8 @@ class Progress:
             self.last[spec.key] = what
         if isinstance(event, Requeued):
             self._print(f"{name}: {event.reason}; it is queued again, from its last checkpoint")
+        if isinstance(event, SetAside):
+            self._print(f"{name}: {event.reason}; it is set aside and made anew")
         if event.host:
             what = f"{what} on {event.host}"
         self.pacing.note(spec.key, event)
@@ -103,7 +105,7 @@ class Progress:
 def _words(event: Event) -> str:
     """Return what a run is doing, in a few words."""
     match event:
-        case Started():
+        case Started() | SetAside():
             return "starting"
         case Stepped():
             return f"{event.spent:4.0%} of budget, loss {event.loss:.3f}, {event.speed:,.0f} tokens/s"

@@ -19,7 +19,7 @@ from harness.report.summary.format import number, points, rough, with_interval
 from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import markdown, reading_table
 from harness.stats.analysis import Estimate
-from tests.bench.worlds import FEW, World, apart, measured
+from tests.bench.worlds import FEW, World, apart, measured, published
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
 EPOCHS = (3, 8)
@@ -48,7 +48,8 @@ class Claim:
 
 
 def reading(claim: Claim, world: World) -> Estimate | float | None:
-    """The claim's number in this world; None where a recipe it needs was not run there."""
+    """The claim's number in this world; None where a recipe it needs was not run there. `world.read` holds what was read."""
+    world.read.clear()
     try:
         return claim.measure(world)
     except KeyError:
@@ -83,6 +84,13 @@ def _dirt(world: World) -> Estimate | None:
     if world.clean is None:
         return None
     return apart(world.over("nlirg", quantity="gain"), world.clean.difference("gain", "nlirg", "sft"))
+
+
+def _longer(world: World, quantity: str) -> Estimate:
+    """Plain fine-tuning minus the same for longer."""
+    if world.long is None:
+        raise KeyError("trained for longer")
+    return apart(world.main.estimate(quantity, world.row("sft")), world.long.estimate(quantity, "sft"))
 
 
 def _speed(world: World, recipe: str) -> float:
@@ -168,11 +176,11 @@ CLAIMS = (
     ),
     Claim(
         "More than 2 to 4 epochs is worse", PRACTICE, "general score above that of training longer, points", 0.0,
-        lambda w: apart(w.main.estimate("change", "sft"), w.long.estimate("change", "sft")), (),
+        lambda w: _longer(w, "change"), (),
     ),
     Claim(
         "... and gains nothing", PRACTICE, "gain above that of training longer, points", 0.0,
-        lambda w: apart(w.main.estimate("gain", "sft"), w.long.estimate("gain", "sft")), (),
+        lambda w: _longer(w, "gain"), (),
     ),
     Claim(
         "Mixed order beats easy to hard", "y-trainer's guide", "gain above easy first, points", 0.0,
@@ -187,6 +195,44 @@ CLAIMS = (
 )  # fmt: skip
 
 
+def line_of(claim: Claim, world: World) -> str:
+    """What a world says of a claim."""
+    found = reading(claim, world)
+    said = verdict(claim, found, world.seeds)
+    shown = with_interval(found) if isinstance(found, Estimate) else number(found)
+    beside = "; ".join(world.both(recipe) for recipe in claim.beside if world.has(recipe))
+    return f"- {world.name}: {shown}: {said}." + (f" {beside}." if beside else "")
+
+
+def with_world(text: str, world: World, heading: str) -> str:
+    """The page with the lines of one more world below those of each claim, or with these made anew."""
+    parts = text.split("\n## ")
+    lines = {"# Claims, measured": f"- **{world.name}**: {heading}"}
+    lines |= {claim.text: line_of(claim, world) for claim in CLAIMS}
+    for place, part in enumerate(parts):
+        line = lines.get(part.splitlines()[0])
+        if line is not None:
+            parts[place] = _with_line(part, line, world.name)
+    rows = [part for part in parts if part.startswith("All rows: ")]
+    if own := [part for part in rows if part.startswith(f"All rows: {world.name}")]:
+        parts.remove(own[0])
+    return "\n## ".join([*(part.rstrip() + "\n" for part in parts), _rows(world)])
+
+
+def _with_line(part: str, line: str, name: str) -> str:
+    """A section with a world's line as the last of its list, in place of an earlier one."""
+    lines = [one for one in part.splitlines() if not one.startswith((f"- {name}:", f"- **{name}**:"))]
+    last = max(place for place, one in enumerate(lines) if one.startswith("- "))
+    return "\n".join([*lines[: last + 1], line, *lines[last + 1 :]]) + "\n"
+
+
+def _rows(world: World) -> str:
+    table = reading_table(world.main)
+    columns = [column for column in table if str(column).startswith(COLUMNS)]
+    text = f"All rows: {world.name}\n\n{markdown(table[columns])}\nA budget of {number(world.epochs[0])} epochs"
+    return text + (f"; over {number(world.epochs[1])} plain fine-tuning {_line(world.long)}.\n" if world.long else ".\n")
+
+
 def page(worlds: list[World], headings: dict[str, str]) -> str:
     """claims.md."""
     parts = [INTRODUCTION, *(f"- **{w.name}**: {headings[w.name]}" for w in worlds), ""]
@@ -197,17 +243,10 @@ def page(worlds: list[World], headings: dict[str, str]) -> str:
             f"Claimed: {claim.source}. Measured: {claim.quantity}; it holds at {number(claim.bound)}.",
             "",
         ]
-        for world in worlds:
-            found = reading(claim, world)
-            shown = with_interval(found) if isinstance(found, Estimate) else number(found)
-            beside = "; ".join(world.both(recipe) for recipe in claim.beside if world.has(recipe))
-            lines.append(f"- {world.name}: {shown}: {verdict(claim, found, world.seeds)}." + (f" {beside}." if beside else ""))
+        lines += [line_of(claim, world) for world in worlds]
         parts += [*lines, *(["", claim.note] if claim.note else []), ""]
     for world in worlds:
-        table = reading_table(world.main)
-        parts += [f"## All rows: {world.name}", "", markdown(table[[c for c in table if str(c).startswith(COLUMNS)]])]
-        usual, longer = world.epochs
-        parts.append(f"A budget of {usual} epochs; over {longer} plain fine-tuning {_line(world.long)}.")
+        parts.append(f"## {_rows(world)}".rstrip())
         if world.clean:
             parts.append(f"Without the wrong answers it {_line(world.clean)}, and NLIRG {_line(world.clean, 'nlirg')}.")
         parts.append("")
@@ -235,7 +274,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/claims"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of a recipe")
     parser.add_argument("--files", help="a plan file for a comparison on real files")
+    parser.add_argument("--published", type=Path, help="run nothing, and add this stored comparison to the page")
     args = parser.parse_args()
+    if args.published:
+        world, heading = published(args.published)
+        PAGE.write_text(with_world(PAGE.read_text(encoding="utf-8"), world, heading), encoding="utf-8")
+        return
     worlds = [measured("phantom", EPOCHS, args.out, with_clean=True, seeds=args.seeds)]
     seeds = f"{args.seeds} seeds" if args.seeds > 1 else "one seed (intervals over items only)"
     headings = {"phantom": f"the embedded {embedded().name} base and its finance data, {seeds}"}

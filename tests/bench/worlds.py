@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from harness.bundled import embedded
 from harness.commands.compare import compare
+from harness.recipes.recipe_text import read_terms
 from harness.report.summary.format import rough
 from harness.report.summary.summary import Summary, summarise
 from harness.report.tables.main_table import costs
@@ -31,26 +32,34 @@ class World:
     """The comparisons made on one base and one data set."""
 
     name: str
-    epochs: tuple[int, int]
+    epochs: tuple[float, float]
     """Budget of the main comparison, and of plain fine-tuning trained for longer."""
     main: Summary
-    long: Summary
+    long: Summary | None
     clean: Summary | None
     """Without the records planted as wrong, where that is known."""
+    stands_for: dict[str, str] = field(default_factory=dict)
+    """Recipe as claims name it -> the row that stands for it, where that has settings of its own."""
+    read: set[str] = field(default_factory=set)
+    """The rows that were read since it was emptied: whose seeds judge a claim."""
 
     @property
     def seeds(self) -> int:
-        """Seeds of a recipe: the fewest that any has."""
-        return min((len(row.seeds) for row in self.main.recipes if row.done), default=0)
+        """Seeds of the recipes read: the fewest that any has."""
+        rows = [row for row in self.main.recipes if row.done and (not self.read or row.name in self.read)]
+        return min((len(row.seeds) for row in rows), default=0)
 
     def has(self, recipe: str) -> bool:
-        return any(row.name == recipe for row in self.main.rows)
+        """Whether a row of this recipe ended well."""
+        return any(row.name == self.stands_for.get(recipe, recipe) and row.done for row in self.main.rows)
 
     def row(self, recipe: str) -> str:
-        """The recipe's row, which is named as it was asked for. KeyError where this world lacks it."""
+        """The recipe's row. KeyError where this world lacks it."""
         if not self.has(recipe):
             raise KeyError(recipe)
-        return recipe
+        name = self.stands_for.get(recipe, recipe)
+        self.read.add(name)
+        return name
 
     def keeps(self, recipe: str) -> Estimate:
         return self.main.estimate("retention", self.row(recipe))
@@ -108,6 +117,21 @@ def measured(
     main, long = made("methods", " ".join(recipes.split()), epochs[0]), made("long", "sft", epochs[1])
     clean = made("clean", "sft nlirg", epochs[0], data=str(_without_wrong(out))) if with_clean else None
     return World(name, epochs, main, long, clean)
+
+
+def published(folder: Path) -> tuple[World, str]:
+    """A stored comparison as a world, and what it is. A claim's recipe is the row of the same methods with the most seeds."""
+    record = read_comparison(folder, RunStore(folder.parent / "runs"))
+    summary = summarise(record)
+    rows = sorted((row for row in summary.recipes if row.done), key=lambda row: -len(row.seeds))
+    stands_for: dict[str, str] = {}
+    for row in rows:
+        stands_for.setdefault("+".join(name for name, _ in read_terms(row.recipe)), row.name)
+    budget = summary.plan["budget"]
+    world = World(folder.name, (float(budget.removesuffix("epochs")), 0.0), summary, None, None, stands_for)
+    data, model = Path(summary.plan["data"]), Path(summary.plan["model"])
+    most = max(len(row.seeds) for row in rows)
+    return world, f"{data.parent.parent.name}/{data.name}, model {model.name}, at most {most} seeds a recipe"
 
 
 def _without_wrong(out: Path) -> Path:

@@ -221,3 +221,20 @@ def test_models_are_saved_at_the_fractions_asked_for_and_only_once(outcome, file
     before = mtimes(out, "runs/*/models/*/*")
     carried_out(asked)
     assert before and before == mtimes(out, "runs/*/models/*/*")
+
+
+def test_what_is_damaged_is_made_anew_with_the_same_bits(outcome, files, tiny_path, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(outcome[0], out)
+    asked = options(files, tiny_path, out)
+    store = RunStore(out / "runs")
+    entries = read_comparison(carried_out(asked), store).runs
+    runs = {entry["row"]: store.run(entry["key"]) for entry in entries if entry["role"] == "recipe"}
+    scores = next(runs["sft"].evaluations.glob("final-*.parquet"))
+    before = hashes(out), scores.read_bytes()
+    scores.write_bytes(scores.read_bytes()[:-99])
+    runs["mix"].log_path.write_text("[]")
+    carried_out(asked)
+    assert (hashes(out), scores.read_bytes()) == before
+    assert scores.with_name(scores.name + ".damaged").exists() and (runs["mix"].path / "log.jsonl.damaged").exists()
+    assert runs["sft"].damages() == [] == runs["mix"].damages()

@@ -77,6 +77,7 @@ COMMANDS = {
     "reproduce": ["reproduce", "x"],
     "annotate": ["annotate", "export", "x", "--to", "y"],
     "data": ["data", "inspect", "x"],
+    "verify": ["verify"],
 }
 
 

@@ -11,7 +11,8 @@ import pytest
 from harness.commands.merge import merge
 from harness.errors import PlanError
 from harness.store.comparisons import read_comparison
-from harness.store.files import write_json
+from harness.store.files import RECORD_HASH, write_json
+from harness.store.hashes import HASHES
 from harness.store.runs import RunStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
@@ -40,7 +41,9 @@ def machines(tmp_path, monkeypatch):
 def change(path: Path, how) -> None:
     record = json.loads(path.read_text())
     how(record)
+    record.pop(RECORD_HASH, None)
     write_json(path, record)
+    (path.parent / HASHES).unlink(missing_ok=True)
 
 
 def test_rows_of_both_stand_in_one_table(machines):

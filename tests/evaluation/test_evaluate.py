@@ -197,8 +197,14 @@ def test_the_key_names_the_question(evaluator, base):
 
 def test_summary_and_notes(evaluator, base):
     assert evaluator.summary == [
-        {"name": "domain", "tasks": ["domain_exact_match"], "items": 8, "families": {"domain_exact_match": 8}},
-        {"name": "", "tasks": ["choices", "pairs", "text"], "items": 11, "families": {"choices": 6, "pairs": 4, "text": 1}},
+        {"name": "domain", "tasks": ["domain_exact_match"], "items": 8, "families": {"domain_exact_match": 8}, "areas": {}},
+        {
+            "name": "",
+            "tasks": ["choices", "pairs", "text"],
+            "items": 11,
+            "families": {"choices": 6, "pairs": 4, "text": 1},
+            "areas": {"choices": "can", "pairs": "can", "text": "can"},
+        },
     ]
     assert any("exact match, picked" in note for note in evaluator.notes)
     docs = [{"id": "1", "prompt": "long " * 200, "choices": ["a", "b"], "answer": 0, "cluster": ""}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 
 import pytest
 from rich.console import Console
@@ -121,3 +122,22 @@ def test_a_files_method_runs_in_a_comparison(files, tiny_path, tmp_path):
     small = {"recipes": f"sft sft(lr=2e-6) {path}:Halve(share=0.25)", "budget": "2steps", "limit": 8}
     outcome = compare(quiet=True, **options(files, tiny_path, tmp_path / "out", **small))
     assert not outcome.failed and list(outcome.report.table["role"]).count("recipe") == 3
+
+
+def test_mended_words_keep_stored_runs(monkeypatch):
+    """A file whose citation alone was mended answers under the hash it had."""
+    from harness.recipes import registry
+
+    now = parse_recipe("wise").question[0]["source"]
+    monkeypatch.setitem(registry.WORDS_ALONE, now, "its hash before")
+    registry._source_hash.cache_clear()
+    assert parse_recipe("wise").question[0]["source"] == "its hash before"
+    registry._source_hash.cache_clear()
+
+
+def test_every_bibtex_entry_has_a_title_in_words_and_authors_or_a_reference():
+    for entry in catalogue():
+        for text in entry.bibtex:
+            title = re.search(r"title=\{(.*?)\},?\n", text)[1]
+            assert len(title.split()) >= 2 and "arXiv" not in title, entry.name
+            assert "author={" in text or "howpublished={" in text, entry.name

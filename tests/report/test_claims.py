@@ -13,7 +13,7 @@ import pytest
 from harness.report.summary.trials import by_trials
 from harness.stats.analysis import Estimate
 from harness.stats.claims import expected_best, preferred, reference_of
-from tests.bench.claims import CLAIMS, verdict
+from tests.bench.claims import CLAIMS, line_of, page, verdict, with_world
 from tests.bench.worlds import World, apart
 
 
@@ -79,3 +79,22 @@ def test_fewer_trials_stand_in_the_report():
     assert [n for n, *_ in line["expected"]] == [1, 2, 4]
     assert line["expected"][-1] == (4, 5.0, 0.0)
     assert line["expected"][0][1] == pytest.approx(6.0)
+
+
+def test_a_stored_comparison_is_added_to_the_page_once(summary_of):
+    first = world(summary_of())
+    before = page([first], {"fake": "what it is"})
+    real = dataclasses.replace(first, name="real", long=None)
+    after = with_world(before, real, "a real model")
+    assert with_world(after, real, "a real model") == after
+    assert after.count("- **real**: a real model") == 1
+    assert [line for line in after.splitlines() if line.startswith("- real: ")] == [line_of(claim, real) for claim in CLAIMS]
+    assert [line for line in after.splitlines() if line.startswith("- fake: ")] == [line_of(claim, first) for claim in CLAIMS]
+    assert after.count("\n## All rows: real\n") == 1
+
+
+def test_a_claim_reads_the_row_of_the_same_methods_and_is_judged_by_its_seeds(summary_of):
+    own = dataclasses.replace(world(summary_of(seeds=(0, 1))), stands_for={"nlirg": "lora"})
+    assert own.keeps("nlirg") == own.keeps("lora")
+    assert own.read == {"lora"}
+    assert own.seeds == 2

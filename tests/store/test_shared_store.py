@@ -145,7 +145,7 @@ def test_the_status_arrives_last_and_goes_first(monkeypatch):
         (here.local / "status.json").unlink()
         RunFolder(here.local).write("run", {"again": True})
         here.push()
-    assert sent[3] == "_send status.json" and sent.index("_remove ['status.json']") < len(sent) - 2
+    assert sent[3:5] == ["_send hashes.json", "_send status.json"] and sent.index("_remove ['status.json']") < len(sent) - 2
 
 
 def _writer(root: str, folder: str, seconds: float) -> None:

@@ -40,10 +40,12 @@ def test_every_method_keeps_the_laws(name, law, base, tmp_path):
     law(name, Workshop(base, tmp_path))
 
 
-@pytest.mark.parametrize("pair", [p for p in PAIRS if not allowed_pair(p)], ids="+".join)
-def test_forbidden_pairs_are_refused_with_both_names(pair):
-    with pytest.raises(PlanError, match=rf"{pair[0]}.*{pair[1]}|{pair[1]}.*{pair[0]}"):
-        parse_recipe("+".join(pair))
+@pytest.mark.parametrize("name", NAMES)
+def test_forbidden_pairs_are_refused_with_both_names(name):
+    for pair in PAIRS:
+        if pair[0] == name and not allowed_pair(pair):
+            with pytest.raises(PlanError, match=rf"{pair[0]}.*{pair[1]}|{pair[1]}.*{pair[0]}"):
+                parse_recipe("+".join(pair))
 
 
 @pytest.mark.slow  # hundreds of short runs: minutes
@@ -53,12 +55,14 @@ def test_allowed_pairs_train(pair, base, tmp_path):
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
-@pytest.mark.parametrize("pair", [p for p in PAIRS if allowed_pair(p)], ids="+".join)
-def test_pairs_that_share_no_ordered_axis_are_one_recipe(pair):
+@pytest.mark.parametrize("name", NAMES)
+def test_pairs_that_share_no_ordered_axis_are_one_recipe(name):
     """One canonical order means one computation and one run key."""
-    one, two = parse_recipe("+".join(pair)), parse_recipe("+".join(reversed(pair)))
-    ordered = any(all(overrides(m, axis) for m in one.methods) for axis in CHAINED)
-    assert (one.question == two.question) is not ordered
+    for pair in PAIRS:
+        if pair[0] == name and allowed_pair(pair):
+            one, two = parse_recipe("+".join(pair)), parse_recipe("+".join(reversed(pair)))
+            ordered = any(all(overrides(m, axis) for m in one.methods) for axis in CHAINED)
+            assert (one.question == two.question) is not ordered, pair
 
 
 def test_two_wrappers_are_refused():

@@ -1,0 +1,172 @@
+"""Hashes beside what is kept, compared before it is used: damage is noticed and named. No torch here.
+
+`hashes.json` in a folder has the sha256 of its files, by their names in the folder. A file that is written anew loses its hash
+first and gets the new one last, so that a kill between leaves a file without a hash, which is read as it is: so are the
+files of stores that are older than this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PlanError
+from harness.store.files import is_local, read_bytes, write_json
+
+HASHES = "hashes.json"
+ASIDE = ".damaged"
+"""Behind the name of what was set aside."""
+BLOCK = 1 << 20
+CURE = "run the same `lethe compare` again: what is damaged is set aside and made anew"
+
+
+class Damaged(PlanError):
+    """A stored file that is not what was written."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} {why}; {CURE}")
+        self.path = path
+        self.why = why
+
+
+def move_aside(path: Path) -> None:
+    """Rename a damaged file or folder, in the place of what was set aside before."""
+    aside = path.with_name(path.name + ASIDE)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    path.replace(aside)
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of a file's content."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return the same, of a file that may be larger than memory. Raises FileNotFoundError."""
+    if not is_local(path):
+        return digest(read_bytes(path))
+    whole = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            whole.update(block)
+    return whole.hexdigest()
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """The hashes of one folder's files."""
+
+    folder: Path
+
+    def known(self) -> dict[str, str]:
+        """Return name -> hash; empty where there are none. Raises Damaged where they cannot be read."""
+        path = self.folder / HASHES
+        try:
+            hashes = json.loads(read_bytes(path))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, IsADirectoryError):
+            raise Damaged(path, "is not JSON, or was cut short") from None
+        if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+            raise Damaged(path, "does not hold hashes by name")
+        return hashes
+
+    def add(self, hashes: dict[str, str]) -> None:
+        """Keep the hashes of files that were written."""
+        write_json(self.folder / HASHES, self.known() | hashes)
+
+    def add_files(self, *names: str) -> None:
+        """Keep the hashes of files as they stand."""
+        self.add({name: digest_of(self.folder / name) for name in names})
+
+    def drop(self, *names: str) -> None:
+        """Forget files that are removed, or about to be written anew."""
+        known = self.known()
+        if not known.keys().isdisjoint(names):
+            write_json(self.folder / HASHES, {name: value for name, value in known.items() if name not in names})
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, None where it never was. Raises Damaged where it is gone, or not what was written."""
+        path = self.folder / name
+        expected = self.known().get(name)
+        try:
+            data = read_bytes(path)
+        except FileNotFoundError:
+            if expected is None:
+                return None
+            raise Damaged(path, "is gone") from None
+        except (IsADirectoryError, NotADirectoryError):
+            raise Damaged(path, "is no file") from None
+        if expected not in (None, digest(data)):
+            raise Damaged(path, "is not what was written: its hash differs")
+        return data
+
+    def read_json(self, name: str) -> Any:
+        """Return a file's JSON, None where it never was. Raises Damaged."""
+        data = self.read(name)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError:
+            raise Damaged(self.folder / name, "is not JSON, or was cut short") from None
+
+    def check(self, name: str) -> Path:
+        """Return a file's path if it is what was written. Raises Damaged."""
+        path = self.folder / name
+        expected = self.known().get(name)
+        if not path.exists():
+            if expected is not None:
+                raise Damaged(path, "is gone")
+        elif path.is_dir():
+            raise Damaged(path, "is no file")
+        elif expected is not None:
+            if digest_of(path) != expected:
+                raise Damaged(path, "is not what was written: its hash differs")
+        elif why := unreadable(path):
+            raise Damaged(path, why)
+        return path
+
+    def damages(self, *unhashed: str, leave_out: tuple[str, ...] = (), may_lack: tuple[str, ...] = ()) -> Iterator[Damaged]:
+        """Yield what is damaged of the files that have hashes, and of these that may have none.
+
+        `leave_out`: how the names of those begin that are not looked at; `may_lack`: of those that people remove.
+        """
+        try:
+            known = self.known()
+        except Damaged as damage:
+            yield damage
+            return
+        for name in dict.fromkeys([*known, *unhashed]):
+            if name.startswith(leave_out) or (name.startswith(may_lack) and not (self.folder / name).exists()):
+                continue
+            try:
+                self.check(name)
+            except Damaged as damage:
+                yield damage
+
+
+def unreadable(path: Path) -> str:
+    """Return why a file without a hash cannot be what was written, by its form alone; "" where it may be."""
+    try:
+        if path.suffix == ".json":
+            json.loads(read_bytes(path))
+        elif path.suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.ParquetFile(path if is_local(path) else pa.BufferReader(read_bytes(path))).close()
+        elif path.suffix == ".safetensors" and is_local(path):
+            from safetensors import safe_open
+
+            with safe_open(path, "numpy"):
+                pass
+    except FileNotFoundError:
+        return ""
+    except Exception as error:  # pyarrow's, safetensors', json's and the file system's: all say that it cannot be read
+        return f"cannot be read ({(str(error).splitlines() or [type(error).__name__])[0][:120]})"
+    return ""

@@ -1,0 +1,1 @@
+"""Code, scored without running any."""

@@ -1,0 +1,1 @@
+"""Refusal and over-refusal in pairs, without a judge."""

@@ -1,0 +1,1 @@
+"""Thoughts: whether a model that thinks before it answers still does."""

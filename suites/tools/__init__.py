@@ -1,0 +1,1 @@
+"""Tool calls: valid, the right tool, the right arguments, and restraint."""

@@ -1,0 +1,198 @@
+"""Damage of stored files is noticed before they are used, named with the cure, set aside and made anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import PlanError
+from harness.report.verify import verify
+from harness.store.comparisons import read_comparison
+from harness.store.files import read_record, write_record
+from harness.store.hashes import HASHES, Damaged, Hashes
+from harness.store.journal import Journal
+from harness.store.results import results_of
+from harness.store.runs import RunFolder, RunStore
+from tests.report.fake_store import build
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A stored comparison of a few runs."""
+    folder, store = build(tmp_path_factory.mktemp("whole"), curves=False, items=0.02)
+    write_record(folder, read_record(folder) or {})
+    for key in sorted(store.keys()):
+        run = store.run(key)
+        run.weights_folder.mkdir()
+        run.weights.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+        run.seal()
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path) -> Path:
+    shutil.copytree(whole.parent, tmp_path / "store")
+    return tmp_path / "store" / whole.name
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def anothers(path: Path) -> None:
+    """Another run's file of the same name, whole in itself."""
+    run = path if path.parent.name == "runs" else path.parent
+    while run.parent.name != "runs":
+        run = run.parent
+    other = next(each for each in sorted(run.parent.iterdir()) if each != run and (each / path.relative_to(run)).exists())
+    data = (other / path.relative_to(run)).read_bytes()
+    path.write_bytes(data if data != path.read_bytes() else data + b" ")
+
+
+DAMAGES: tuple[Callable[[Path], None], ...] = (flip, cut, empty, gone, folder_instead, anothers)
+FILES = ("run.json", "ledger.json", "status.json", "evals")
+
+
+def a_file(folder: Path, name: str) -> Path:
+    """That file of a run that has one, the last in the record."""
+    store = RunStore(folder.parent / "runs")
+    record = read_record(folder) or {}
+    runs = [store.run(entry["key"]).path for entry in record["rows"] if entry["role"] == "recipe"]
+    run = [path for path in runs if (path / "run.json").exists()][-1]
+    return next((run / "evals").glob("final-*.parquet")) if name == "evals" else run / name
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_report_of_damaged_files_names_them_and_the_cure(folder, name, damage):
+    path = a_file(folder, name)
+    damage(path)
+    store = RunStore(folder.parent / "runs")
+    with pytest.raises(PlanError) as error:
+        read_comparison(folder, store)
+    (fault,) = error.value.faults
+    assert str(path) in fault and "lethe compare" in fault
+    found = verify(results_of(folder)[0])
+    assert len(found.faults) == 1 and str(path) in found.faults[0]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [*FILES, "weights/model.safetensors"])
+def test_what_is_damaged_is_set_aside_and_is_then_missing(folder, name, damage):
+    path = a_file(folder, name)
+    run = RunFolder(path.parents[1] if path.parent.name in ("evals", "weights") else path.parent)
+    damage(path)
+    if name.startswith("weights") and damage is gone:
+        assert run.damages() == []  # people remove weights
+        return
+    (found,) = run.set_aside()
+    assert found.path == path and not path.exists()
+    assert damage is gone or path.with_name(path.name + ".damaged").exists()
+    assert run.damages() == [] and (run.status == "done") == (name in ("evals", "weights/model.safetensors"))
+    if name == "evals":
+        kind, key = path.stem.split("-")
+        assert not run.has_scores(kind, key) and run.scores(kind, key) is None
+
+
+def test_a_whole_store_is_found_whole(folder):
+    found = verify(results_of(folder)[0])
+    assert found.faults == [] and found.files > 4 * found.runs > 0 and found.unhashed == []
+    assert read_comparison(folder, RunStore(folder.parent / "runs")).scores["score"].notna().any()
+
+
+def test_damaged_hashes_make_a_run_anew(folder):
+    run = RunFolder(a_file(folder, "run.json").parent)
+    cut(run.path / HASHES)
+    with pytest.raises(Damaged, match=r"hashes\.json is not JSON"):
+        run.read("status")
+    assert run.status is None
+    run.set_aside()
+    assert run.status is None and run.damages() == []
+
+
+def test_stores_without_hashes_stay_readable_and_what_cannot_be_read_is_named(folder):
+    store = RunStore(folder.parent / "runs")
+    for key in sorted(store.keys()):
+        (store.run(key).path / HASHES).unlink()
+    assert not read_comparison(folder, store).scores.empty
+    found = verify(results_of(folder)[0])
+    assert found.faults == [] and len(found.unhashed) == found.runs
+    path = a_file(folder, "evals")
+    cut(path)
+    run = RunFolder(path.parents[1])
+    assert not run.has_scores(*path.stem.split("-"))
+    with pytest.raises(Damaged, match="not a whole table"):
+        read_comparison(folder, store)
+    assert [damage.path for damage in run.set_aside()] == [path]
+
+
+def test_a_newer_form_is_refused(folder):
+    run = RunFolder(a_file(folder, "run.json").parent)
+    run.write("run", (run.read("run") or {}) | {"schema_version": 99})
+    with pytest.raises(PlanError, match="schema_version 99"):
+        read_comparison(folder, RunStore(folder.parent / "runs"))
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (lambda record: record | {"schema_version": 99}, "schema_version 99"),
+        (lambda record: record | {"rows": record["rows"][:-1]}, "its hash differs"),
+        (lambda record: {"rows": [record["rows"][0] | {"key": "../x"}]}, "names no run by its key"),
+        (lambda record: {"rows": ["row"]}, "names no run by its key"),
+        (lambda record: [record], "has no rows"),
+    ],
+)
+def test_a_comparisons_record_is_checked(folder, change, fault):
+    path = folder / "comparison.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(PlanError, match=fault):
+        read_record(folder)
+
+
+def test_a_damaged_line_of_a_journal_is_computed_again(tmp_path):
+    path = tmp_path / "final.journal"
+    journal = Journal(path)
+    assert [journal.once(n, lambda n=n: [0.1 * n]) for n in range(4)] == [[0.1 * n] for n in range(4)]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1].replace(b"0.1", b"0.9"), b"{broken\n", lines[3]]))
+    again = Journal(path)
+    computed = []
+    assert [again.once(n, lambda n=n: computed.append(n) or [0.1 * n]) for n in range(4)] == [[0.1 * n] for n in range(4)]
+    assert computed == [1, 2]
+    assert Journal(path).once(1, lambda: pytest.fail("known")) == [0.1]
+
+
+def test_a_damaged_checkpoint_is_set_aside_whole(tmp_path):
+    run = RunFolder(tmp_path / ("0" * 16))
+    run.checkpoint.mkdir(parents=True)
+    for name in ("progress.json", "state.safetensors"):
+        (run.checkpoint / name).write_text("{}")
+    Hashes(run.checkpoint).add_files("progress.json", "state.safetensors")
+    assert run.set_aside() == [] and run.checkpoint.exists()
+    (run.checkpoint / "state.safetensors").write_text("[]")
+    assert [damage.path.name for damage in run.set_aside()] == ["state.safetensors"]
+    assert not run.checkpoint.exists() and (run.path / "checkpoint.damaged").exists()
