@@ -99,7 +99,7 @@ def separate_head(model: Any) -> Head:
             trials = [_try_head(model, scale) for scale in SCALES]
         module = model.get_output_embeddings()
         alone = [torch.equal(module(trial.features), trial.returned) for trial in trials]
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
         # A head that is called in another way than all known ones is not separated; training as a whole still works.
         return Head()
     finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.contract import Example
+from harness.contract import Example, Need
 from harness.estimates.memory import Size, Sizer
 from harness.estimates.ways import planned_way
 from harness.models.device_memory import held_memory
@@ -59,7 +59,7 @@ class Costs:
         self.cuda = plan.device.startswith("cuda") or plan.gpu is not None
         self.process = 0.0 if self.cuda else process_bytes(material)
         self._sizers: dict[tuple[str, int | None], Sizer] = {}
-        self._shapes: dict[int | None, list[Shape]] = {}
+        self._shapes: dict[tuple[int | None, bool], list[Shape]] = {}
 
     def cost_of(self, spec: RunSpec, pace: float, scored: Scored | None) -> Cost:
         """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, its memory."""
@@ -84,14 +84,15 @@ class Costs:
             recipe = parse_recipe(spec.recipe)
             length = packed or longest
             self._sizers[key] = Sizer(self.material.base.path, recipe, spec.training.precision, length, device)
-        if packed not in self._shapes:
-            self._shapes[packed] = shapes_of(run, self.material.plan.ranks)
+        blends = any(Need.GENERAL_DATA in method.needs for method in run.methods)
+        if (packed, blends) not in self._shapes:
+            self._shapes[packed, blends] = shapes_of(run, self.material.plan.ranks, blends)
 
         # Short sequences attend without a fused kernel on a CPU, and keep the weights of attention.
         squares = not self.cuda and longest <= SHORT
         sizer = self._sizers[key]
         way = planned_way(self.material.plan)
-        return sizer.size(way, self._shapes[packed], squares), sizer.size(way, (), squares)
+        return sizer.size(way, self._shapes[packed, blends], squares), sizer.size(way, (), squares)
 
 
 def _flops_of(run: TrainingRun, spec: RunSpec, pace: float) -> float:
@@ -104,13 +105,13 @@ def _flops_of(run: TrainingRun, spec: RunSpec, pace: float) -> float:
     return price * spec.allowed / (1 if spec.meter == "steps" else tokens)
 
 
-def shapes_of(run: TrainingRun, ranks: int) -> list[Shape]:
-    """Return the shapes of the micro-batches of an epoch of the domain's examples and of one of the general ones, each once.
+def shapes_of(run: TrainingRun, ranks: int, general: bool) -> list[Shape]:
+    """Return the shapes of the micro-batches of an epoch of the domain's examples, and with `general` of those too, each once.
 
     What methods do to the order or the mixture of examples is not asked for, since that may cost a pass over them.
     """
     shapes = []
-    for examples in (run.data.domain, run.data.general):
+    for examples in (run.data.domain, run.data.general) if general else (run.data.domain,):
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(examples), generator=generator).tolist()
         for first in range(0, min(len(order), STEPS * run.batch_size), run.batch_size):
