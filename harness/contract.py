@@ -212,7 +212,7 @@ class Run(ABC):
 
     @abstractmethod
     def dev_scores(self, model: nn.Module | None = None) -> float | None:
-        """Return retention, the macro mean score from 0 to 1 on the general dev items; never a test item is asked.
+        """Retention, the macro mean score from 0 to 1, on the general dev items, never a test item.
 
         Of the model in training, or of another. Charged as `dev`, at the price of the forwards that it runs; None where the
         budget does not pay for one more.

@@ -42,6 +42,7 @@ class _Voice(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.25):
+            # Said again only where nothing else was said meanwhile.
             now = time.monotonic()
             if not self.what or now - self.latest < EVERY:
                 continue
@@ -58,6 +59,8 @@ _voice: _Voice | None = None
 def spoken(quiet: bool = False) -> Iterator[None]:
     """Inside, what `doing` and `counted` are told is printed; not where it is `quiet`. May be nested."""
     global _voice
+
+    # Nested: the outer one goes on speaking.
     if quiet or _voice is not None:
         yield
         return

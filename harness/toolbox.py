@@ -31,14 +31,25 @@ def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
 
 def wrapped_by_peft(model: nn.Module, targets: str, config: Callable[..., Any], **settings: Any) -> nn.Module:
     """Return the model as one of peft's methods wraps it; `config` is that method's class of settings."""
+    named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
+    return peft_model(model, config(target_modules=named, **settings))
+
+
+def virtual_tokens(model: nn.Module, config: type, **settings: Any) -> nn.Module:
+    """Return the model with peft's virtual tokens in front of every text; `config`: the class of peft's configuration."""
+    return peft_model(model, config(task_type="CAUSAL_LM", **settings))
+
+
+def peft_model(model: nn.Module, config: Any) -> nn.Module:
+    """Return the model as peft wraps it, without its warnings.
+
+    What added parts need of the model, and what does not fold, is found by trying it (harness/setup/recipe_trial.py).
+    """
     from peft import get_peft_model
 
-    named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # what does not fold, or has no layer, is refused by trying it (harness/setup/recipe_trial.py)
-        return get_peft_model(model, config(target_modules=named, **settings), autocast_adapter_dtype=False)
+        warnings.simplefilter("ignore")
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def compare(  # noqa: PLR0913
     rules: str | PathLike[str] | None = None,
     answer_format: str | PathLike[str] | None = None,
     mode: str | None = None,
+    template: str | None = None,
+    prompt_loss: bool | None = None,
     max_length: int | None = None,
     pack_length: int | None = None,
     model: str | PathLike[str] | None = None,
@@ -85,6 +87,10 @@ def compare(  # noqa: PLR0913
             schema.
         mode: sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)
             (default: sft).
+        template: how a question is written in place of the model's chat template, as 'Question: {question}\nAnswer:';
+            the answer follows behind a blank and ends with the end token; default: the chat template.
+        prompt_loss: train on the tokens of the domain's prompts too, as some published comparisons do; default: on
+            answers only (default: False).
         max_length: longest training sequence in tokens; default: the model's, at most 2048.
         pack_length: tokens a packed row, examples end to end without padding; 0: padded; default: 2048 in mode cpt
             (longer texts are cut) and on a CPU where packing is exact, else padded.

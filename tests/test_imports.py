@@ -27,6 +27,7 @@ FOLDERS = [
     "decoding",
     "training",
     "estimates",
+    "repair",
     "tasks",
     "evaluation",
     "setup",

@@ -24,10 +24,11 @@ def test_a_question_written_with_types_has_the_key_of_the_plain_words():
     assert json.dumps({EvalKind.FINAL: Track.FREE}) == '{"final": "free"}'
 
 
-def test_a_word_of_another_version_is_refused_and_named(tmp_path):
-    RunStore(tmp_path).run("0" * 16).write("status", {"status": "paused"})
+def test_a_word_that_there_is_not_is_refused_and_named_and_a_run_with_such_a_status_has_not_ended(tmp_path):
     with pytest.raises(PlanError, match="status is 'paused', which is none of done, diverged"):
-        _ = RunStore(tmp_path).run("0" * 16).status
+        Status("paused")
+    RunStore(tmp_path).run("0" * 16).write("status", {"status": "paused"})
+    assert RunStore(tmp_path).run("0" * 16).status is None
 
 
 def test_only_what_the_method_itself_ended_is_an_answer():

@@ -41,9 +41,7 @@ class EarlyStop(Method):
         self.notes_: list[str] = []
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.evaluations:
-            return
-        retention = run.dev_scores(model)
+        retention = run.dev_scores(model) if self.evaluations else None
         if retention is not None:
             self.least_ = retention - self.epsilon / 100
             self.made_ = 1
@@ -59,8 +57,8 @@ class EarlyStop(Method):
             return False
         self.breached_ = retention < self.least_
         if self.breached_:
-            found, least = f"retention {retention:.3f} on dev items", f"{self.least_:.3f} was the least allowed"
-            self.notes_ = [f"Stopped at {run.budget_spent:.0%} of the budget: {found}, {least}; the weights before are kept."]
+            measured = f"retention {retention:.3f} on dev items, {self.least_:.3f} was the least allowed"
+            self.notes_ = [f"Stopped at {run.budget_spent:.0%} of the budget: {measured}; the weights before are kept."]
         else:
             self.kept_ = run.weights()
         return self.breached_

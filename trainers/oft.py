@@ -55,5 +55,6 @@ class Rotation(Folding):
     def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
         made = self.rotation
         blocks = made._cayley_batch(factors[0], made.block_size, made.use_cayley_neumann, made.num_cayley_neumann_terms)
+        blocks = blocks.to(start)
         parts = start.unflatten(1, (len(blocks), made.block_size))
         return torch.einsum("orc,rkc->ork", parts, blocks).flatten(1)

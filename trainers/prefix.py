@@ -1,10 +1,9 @@
 """Prefix tuning (peft): learned keys and values in front of every layer's attention; nothing else trains."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import virtual_tokens
 
 
 class Prefix(Method):
@@ -31,8 +30,6 @@ class Prefix(Method):
         self.tokens = tokens
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import PrefixTuningConfig, get_peft_model
+        from peft import PrefixTuningConfig
 
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": self.tokens, "init_weights": "zero"}
-        return get_peft_model(model, PrefixTuningConfig(**settings), autocast_adapter_dtype=False)
+        return virtual_tokens(model, PrefixTuningConfig, num_virtual_tokens=self.tokens, init_weights="zero")

@@ -1,10 +1,9 @@
 """Prompt tuning (peft): learned embeddings in front of every input; nothing else trains."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import virtual_tokens
 
 
 class Prompt(Method):
@@ -31,8 +30,6 @@ class Prompt(Method):
         self.tokens = tokens
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import PromptTuningConfig, get_peft_model
+        from peft import PromptTuningConfig
 
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": self.tokens, "prompt_tuning_init": "SAMPLE_VOCAB"}
-        return get_peft_model(model, PromptTuningConfig(**settings), autocast_adapter_dtype=False)
+        return virtual_tokens(model, PromptTuningConfig, num_virtual_tokens=self.tokens, prompt_tuning_init="SAMPLE_VOCAB")

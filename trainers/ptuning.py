@@ -1,10 +1,9 @@
 """P-tuning (peft): like prompt tuning, with the virtual tokens' embeddings written by a small network that trains too."""
 
-import warnings
-
 from torch import nn
 
 from harness.contract import Method, Run
+from harness.toolbox import virtual_tokens
 
 
 class Ptuning(Method):
@@ -31,8 +30,8 @@ class Ptuning(Method):
         self.tokens, self.width = tokens, width
 
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
-        from peft import PromptEncoderConfig, get_peft_model
+        from peft import PromptEncoderConfig
 
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")  # peft's own affair
-        settings = {"task_type": "CAUSAL_LM", "num_virtual_tokens": self.tokens, "encoder_hidden_size": self.width or None}
-        return get_peft_model(model, PromptEncoderConfig(**settings), autocast_adapter_dtype=False)
+        return virtual_tokens(
+            model, PromptEncoderConfig, num_virtual_tokens=self.tokens, encoder_hidden_size=self.width or None
+        )

@@ -40,19 +40,24 @@ def check(
 
     gate = read_gate(Path(plan) if plan else embedded().folder / "check.toml")
     names = tuple(split_recipes(only or ""))
+    # A baseline is of the whole plan, and its policy is what the last one said.
     if accept and names:
         raise PlanError("--accept renews the whole baseline: leave --only away")
     policy = None if accept else read_policy(gate, names)
+
+    # Evidence of another job, or measured here and left where a job can pick it up.
     if evidence:
-        found = read_evidence(place(evidence))
+        measured = read_evidence(place(evidence))
     else:
-        found = measure(gate, open_results(out), max(gate.seeds, gate.noise_seeds) if accept else gate.seeds, names)
-        write_evidence(open_results(out).root / "check" / "evidence.json", found)
+        seeds = max(gate.seeds, gate.noise_seeds) if accept else gate.seeds
+        measured = measure(gate, open_results(out), seeds, names)
+        write_evidence(open_results(out).root / "check" / "evidence.json", measured)
     if policy is None:
-        show_acceptance(write_baseline(gate, found))
+        show_acceptance(write_baseline(gate, measured))
         print(f"accepted: {gate.baseline} and {gate.items.name}; commit both")
         return 0
-    verdict = decide(found, policy)
+
+    verdict = decide(measured, policy)
     show(verdict)
     if junit:
         write_atomic(place(junit), junit_report(verdict))
@@ -70,9 +75,12 @@ def read_gate(file: Path) -> Gate:
         raise PlanError(f"plan '{file}' does not exist; docs/ci.md shows one") from None
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"plan '{file}' is not TOML: {error}") from None
-    own = options.pop("check", {})
-    tolerance, seeds = own.pop("tolerance", TOLERANCE), own.pop("noise_seeds", NOISE_SEEDS)
-    faults = [f"[check] has no option '{name}'; it has tolerance and noise_seeds" for name in own]
+
+    # The check's own options stand apart from those of the comparison that it runs.
+    table = options.pop("check", {})
+    tolerance = table.pop("tolerance", TOLERANCE)
+    seeds = table.pop("noise_seeds", NOISE_SEEDS)
+    faults = [f"[check] has no option '{name}'; it has tolerance and noise_seeds" for name in table]
     faults += [f"{name} is the check's own: leave it out of {file}" for name in ("out", "name") if name in options]
     if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 <= tolerance < float("inf"):
         faults.append(f"tolerance is a number of points from 0, not {tolerance!r}")
@@ -88,7 +96,8 @@ def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()
     from harness.plan.load import make_plan
 
     recipes = {"recipes": " ".join(only)} if only else {}
-    with results.scratch("check") as place:
-        own = {"out": str(place), "name": "gate", "seeds": seeds, "final_only": True, "keep": 0.0}
-        folder = carry_out(make_plan(gate.options | recipes | own))[0]
-        return evidence_of(read_comparison(folder, open_results(place).store))
+    with results.scratch("check") as scratch:
+        # Only final scores are compared, so nothing else is measured or kept.
+        fixed = {"out": str(scratch), "name": "gate", "seeds": seeds, "final_only": True, "keep": 0.0}
+        folder = carry_out(make_plan(gate.options | recipes | fixed))[0]
+        return evidence_of(read_comparison(folder, open_results(scratch).store))

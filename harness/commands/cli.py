@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence, where argparse would print every option first."""
 
     def error(self, message: str) -> NoReturn:
+        # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         known = [option for action in self._options() for option in action.option_strings]
         near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
@@ -60,6 +61,8 @@ def _run(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     options.pop("print_completion")  # shtab's action has ended the process where it was asked for
+
+    # Libraries that print of their own would write over the progress.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -136,6 +139,14 @@ def _add_check(commands: Any) -> None:
 
 def _add_published(commands: Any) -> None:
     """What is done with finished comparisons."""
+    repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
+    repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
+    repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
+    repair.add_argument(
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+    )
+    repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
+    repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
@@ -215,6 +226,8 @@ def _compare(options: dict[str, Any]) -> int:
 
     plan = make_plan({key: value for key, value in options.items() if key != "plan"}, options["plan"])
     begun = time.time()
+
+    # Nothing is imported where everything has been made already: that takes seconds.
     if made := unchanged(plan):
         print(made.shown, end="")
         print(f"nothing has changed since this was made, so nothing was run\nreport: {made.folder / 'report.html'}")
@@ -302,6 +315,13 @@ def _check(options: dict[str, Any]) -> int:
     return check(**options)
 
 
+def _repair(options: dict[str, Any]) -> int:
+    from harness.repair.checkpoint import repair
+
+    print(repair(**options))
+    return 0
+
+
 def _export(options: dict[str, Any]) -> int:
     from harness.store.results import open_results
 
@@ -345,6 +365,7 @@ COMMANDS = {
     "compare": _compare,
     "data": _data,
     "export": _export,
+    "repair": _repair,
     "merge": _merge,
     "plan": _plan,
     "publish": _publish,

@@ -73,6 +73,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     if note:
         said(f"lethe: {note}", file=sys.stderr)
     plan = material.plan
+
+    # Runs are shared by all comparisons under one `out`: what the store has is not made again.
     results = open_results(plan.out)
     store = results.store
 
@@ -128,6 +130,8 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
     if plan.rules:
         read_rules(plan.rules)
     check_backend(plan.backend)
+
+    # Everything that can be refused is refused here, before anything trains.
     material = gather(plan)
     doing("reading the suites")
     tasks = load_tasks(material)
@@ -151,6 +155,8 @@ def _allowed(material: Material) -> float:
         "threads": plan.threads,
         "training": material.training.question,
     }
+
+    # The measured pace is part of what names the runs, so it must not be measured anew.
     question |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
     kept = read_json(path) or question | {"seconds_a_flop": pace(material)}
@@ -164,6 +170,7 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
     So the first rows to end are those that all others are read against. Everybody expects the controls to read 0.
     """
+    # The base first: every number is one against it.
     order = {Role.BASE: 0, Role.RECIPE: 1}
     return sorted(specs, key=lambda spec: order.get(spec.role, 2))
 

@@ -61,6 +61,7 @@ class DataFile:
     @cached_property
     def examples(self) -> list[Example]:
         """Every content once, in the file's order."""
+        # A record that stands twice is read once.
         contents = dict.fromkeys(record.id for record in self.records)
         return self.template.encode_all([self.unique[name] for name in contents], max_length=min(self.base.max_length, LONGEST))
 
@@ -79,9 +80,11 @@ class DataFile:
             return token_scores(*nll(model, batch))
 
         groups = micro_batches(self.examples, MICRO)
-        found = read(self.examples, (collate(group, self.device) for group in groups), scores)
+        reading = read(self.examples, (collate(group, self.device) for group in groups), scores)
+
+        # A record may be several examples (answers trained apart): its tokens count together.
         parts: dict[str, list[torch.Tensor]] = defaultdict(list)
-        for example, tokens in zip(self.examples, found.tokens, strict=True):
+        for example, tokens in zip(self.examples, reading.tokens, strict=True):
             parts[example.id].append(tokens)
         return Reading([torch.cat(parts[record.id], 1) for record in self.records])
 
@@ -98,18 +101,21 @@ class DataFile:
 
 def contradictions(records: Iterable[Record]) -> list[list[Record]]:
     """Groups of different records that ask the same, or nearly the same, and whose last answers differ in their words."""
+    # Equal records cannot contradict each other.
     different = {record.id: record for record in records}
-    asked, answers = {}, {}
+    questions: dict[str, str] = {}
+    answers: dict[str, list[str]] = {}
     for name, record in different.items():
         last = record.answer
-        asked[name] = "\n".join(turn.content for turn in record.messages[:last] if turn.role != "system")
+        questions[name] = "\n".join(turn.content for turn in record.messages[:last] if turn.role != "system")
         answers[name] = words(record.messages[last].content) or [record.messages[last].content.strip()]
     groups: dict[str, list[str]] = defaultdict(list)
-    for name, cluster in near_clusters(asked).items():
+    for name, cluster in near_clusters(questions).items():
         groups[cluster].append(name)
-    return [
-        [different[name] for name in names] for names in groups.values() if len({tuple(answers[name]) for name in names}) > 1
-    ]
+
+    # Answers in the same words agree, however they are set.
+    clashes = [names for names in groups.values() if len({tuple(answers[name]) for name in names}) > 1]
+    return [[different[name] for name in names] for names in clashes]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -117,10 +123,13 @@ def contradictions(records: Iterable[Record]) -> list[list[Record]]:
 
 def inspect(source: str, model: str | None, limit: int) -> None:
     """Print lengths, token losses under the base, copies, contradictions, and records that look wrong."""
-    console, file = Console(), DataFile(source, model or embedded().model)
+    console = Console()
+    file = DataFile(source, model or embedded().model)
     console.print(f"[bold]{escape(source)}[/]: {len(file.records):,} records, read by {escape(file.model)}")
     console.print(lengths(file.examples))
     console.print(zones(file.reading))
+
+    # Copies and near-duplicates, contradictions, then what the base finds strange.
     repeats = file.repeats(0.85)
     copies = len(file.records) - len(file.unique)
     console.print(
@@ -131,9 +140,12 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     clashes = contradictions(file.records)
     console.print(f"[bold]contradictions[/]: {len(clashes):,} questions, or nearly the same ones, with different answers")
     listed(console, [" | ".join(f"{r.origin}: {shown(r)}" for r in group[:4]) for group in clashes], limit)
-    wrong, hard = file.reading.wrong, file.reading.hard
+    wrong = file.reading.wrong
+    hard = file.reading.hard
     console.print(f"[bold]to review[/]: in {sum(wrong):,} records the base is sure of something else, worst first")
     console.print("  (what a base does not know it cannot doubt: this finds wrong answers only where it knows the domain)")
+
+    # Worst first: a reviewer reads the beginning of the list.
     order = file.reading.suspicion.argsort(descending=True, stable=True).tolist()
     scores = file.reading.suspicion.tolist()
     listed(console, [f"{scores[i]:.1f}  {file.records[i].origin}: {shown(file.records[i])}" for i in order if wrong[i]], limit)
@@ -205,8 +217,8 @@ def zones(reading: Reading) -> Table:
 
 def shown(record: Record) -> str:
     """The last question and its answer, on one line, cut."""
-    said = [" ".join(turn.content.split()) for turn in record.messages[-2:]]
-    return " -> ".join(text if len(text) <= 100 else text[:99] + "…" for text in said)
+    turns = [" ".join(turn.content.split()) for turn in record.messages[-2:]]
+    return " -> ".join(text if len(text) <= 100 else text[:99] + "…" for text in turns)
 
 
 def listed(console: Console, lines: Sequence[str], limit: int) -> None:

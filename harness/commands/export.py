@@ -38,10 +38,14 @@ MOST = 0.01
 
 def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain: bool = False, out: str = "results") -> str:
     """Write the checkpoint to `to`; gives a sentence on what it is. Raises PlanError where it cannot be had or verified."""
-    results, target = open_results(out), Path(to)
-    record, store = results.record(name), results.store
+    results = open_results(out)
+    record = results.record(name)
+    store = results.store
+    target = Path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PlanError(f"'{to}' is there already: give --to a new folder")
+
+    # The recipe is the verdict's, unless one is named.
     summary = summarise(read_comparison(results.folder(name), store))
     row = recipe or winner(summary)
     entry = _entry(record, store, row, seed)
@@ -51,13 +55,15 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
             f"{row} cannot be exported: what it adds does not fold into the base's weights, so transformers cannot load it"
         )
     weights = _weights(entry, results, material, evaluation, allowed, retrain)
+
+    # Nothing is handed over that does not score as the table says.
     with replacing(target) as fresh:
         save_model(material.base, weights, fresh)
         checked = _verify(fresh, store.run(entry["key"]), entry, material, evaluation)
         line = full_table(summary).set_index("row", drop=False).loc[row].to_dict()
-        told = [caution.text for caution in cautions(summary) if not caution.rows or row in caution.rows]
-        named = {str(column): value for column, value in line.items()}
-        (fresh / "README.md").write_text(card(record, named, checked, told), encoding="utf-8")
+        numbers = {str(column): value for column, value in line.items()}
+        warnings = [caution.text for caution in cautions(summary) if not caution.rows or row in caution.rows]
+        (fresh / "README.md").write_text(card(record, numbers, checked, warnings), encoding="utf-8")
     return f"{row}, seed {seed}: {target}. {checked}"
 
 
@@ -74,16 +80,16 @@ def winner(summary: Summary) -> str:
 def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
     """The row of comparison.json. Raises PlanError where it is not there, or did not end well."""
     recipes = [entry for entry in record["rows"] if entry["role"] == Role.RECIPE]
-    found = [entry for entry in recipes if entry["row"] == row and entry["seed"] == seed]
-    if not found:
-        known = ", ".join(dict.fromkeys(entry["row"] for entry in recipes))
-        raise PlanError(f"there is no recipe '{row}' with seed {seed}; the comparison has {known}, seeds from 0")
-    status = store.run(found[0]["key"]).status
+    entry = next((entry for entry in recipes if entry["row"] == row and entry["seed"] == seed), None)
+    if entry is None:
+        names = ", ".join(dict.fromkeys(entry["row"] for entry in recipes))
+        raise PlanError(f"there is no recipe '{row}' with seed {seed}; the comparison has {names}, seeds from 0")
+    status = store.run(entry["key"]).status
     if status != "done":
         raise PlanError(
             f"{row} (seed {seed}) {status or 'is not in the run store'}: there is no model; run `{record['command']}` again"
         )
-    return found[0]
+    return entry
 
 
 def _weights(
@@ -91,13 +97,15 @@ def _weights(
 ) -> Weights:
     """As kept, or trained again where that is asked; bit for bit what was scored."""
     folder = results.store.run(entry["key"])
+
+    # Kept weights are checked as those trained again are: a file may have been replaced.
     path = folder.weights
     wanted = folder.read("run")["happened"]["weights_hash"]
     if path.exists():
         weights = read_weights(path)
     elif retrain:
-        with results.scratch("export") as place:
-            weights = _trained_again(entry, material, evaluation, allowed, RunStore(place))
+        with results.scratch("export") as scratch:
+            weights = _trained_again(entry, material, evaluation, allowed, RunStore(scratch))
     else:
         seconds = folder.read("ledger")["seconds"]
         raise PlanError(
@@ -105,39 +113,40 @@ def _weights(
             f" for bit, in about {seconds:,.0f} device-seconds"
         )
     if weights_hash(weights) != wanted:
+        cause = "this machine, or its versions, round otherwise than the one that trained them"
         raise PlanError(
             f"the weights of {entry['row']} are not those that were scored ({weights_hash(weights)}, not {wanted}): "
-            + (
-                "this machine, or its versions, round otherwise than the one that trained them"
-                if retrain
-                else "train them again: --retrain"
-            )
+            + (cause if retrain else "train them again: --retrain")
         )
     return weights
 
 
 def _trained_again(
-    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, own: RunStore
+    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, store: RunStore
 ) -> Weights:
     """Train the run in a store of its own; nothing is scored on the way."""
     spec = spec_of(material, entry["row"], Role.RECIPE, parse_recipe(entry["recipe"]), entry["seed"], allowed)
     spec = dataclasses.replace(spec, kinds=(), models=())
+
+    # The same key is the same question, so the same weights.
     if spec.key != entry["key"]:
         raise PlanError(
             f"{entry['row']} cannot be trained again: its question was {entry['key']}, here it is {spec.key}; the method's"
             " source, torch or the data differ from when it ran (`run.json` has all of them)"
         )
-    run_all([spec], material, dataclasses.replace(evaluation, keep=True), own, lambda *_: None)
-    status = own.run(spec.key).read("status") or {}
+    run_all([spec], material, dataclasses.replace(evaluation, keep=True), store, lambda *_: None)
+    status = store.run(spec.key).read("status") or {}
     if status.get("status") != "done":
         raise PlanError(f"{entry['row']} could not be trained again: {status.get('reason')}")
-    return read_weights(own.run(spec.key).weights)
+    return read_weights(store.run(spec.key).weights)
 
 
 def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:
     """Score a sample with the checkpoint as transformers loads it, against the stored scores; says what was found."""
     if evaluation.keys[EvalKind.FINAL] != entry["evals"][EvalKind.FINAL]:
         raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")
+
+    # As a user will load it: by transformers, in fp32.
     evaluator = evaluation.open(material).evaluator(EvalKind.FINAL).sample(**SAMPLE)
     model = load_model(str(checkpoint), dtype=_float32(), device=material.plan.device)
     now = evaluator.score(model, drift=False)
@@ -147,8 +156,8 @@ def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: M
             f"refused: {differing} of {of} items score otherwise than in the table, more than {100 * MOST:g} % of them;"
             " the checkpoint is not the model that was measured, or this machine reads it otherwise"
         )
-    said = f"all {of} score as in the table" if not differing else f"{differing} score otherwise than in the table, by rounding"
-    return f"Verified on {of} items, loaded by transformers in fp32: {said}."
+    outcome = f"{differing} score otherwise than in the table, by rounding" if differing else f"all {of} score as in the table"
+    return f"Verified on {of} items, loaded by transformers in fp32: {outcome}."
 
 
 def compared(now: pd.DataFrame, then: pd.DataFrame | None) -> tuple[int, int]:
@@ -156,9 +165,11 @@ def compared(now: pd.DataFrame, then: pd.DataFrame | None) -> tuple[int, int]:
     if then is None:
         raise PlanError("the scores cannot be verified: the store does not hold them any more")
     keys = ["task", "metric", "item"]
-    own = now[now["primary"].astype(bool)][[*keys, "score"]]
-    both = own.merge(then[[*keys, "score"]], on=keys, how="left", suffixes=("", "_then"))
+    primary = now[now["primary"].astype(bool)][[*keys, "score"]]
+    both = primary.merge(then[[*keys, "score"]], on=keys, how="left", suffixes=("", "_then"))
     same = (both["score"] - both["score_then"]).abs() <= 1e-6
+
+    # An item without a score on both sides (an empty answer has no bits a byte) scores the same.
     return int((~same & ~(both["score"].isna() & both["score_then"].isna())).sum()), len(both)
 
 

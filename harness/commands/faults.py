@@ -93,6 +93,8 @@ def explain(error: BaseException) -> Fault:
     """Say what an exception means. What is no PlanError leaves its traceback in a file that the sentence names."""
     if isinstance(error, PlanError):
         return Fault(error.faults, users=True)
+
+    # The cause may be deeper than what was raised last.
     for raised in chain(error):
         if isinstance(raised, OSError) and raised.errno in SYSTEMS:
             return Fault([str(_foreseen(raised))], users=True)
@@ -121,6 +123,8 @@ def _foreseen(error: BaseException) -> str | None:
         return _missing_package(error)
     if isinstance(error, OSError) and error.errno in FILES:
         return f"'{error.filename or 'a file'}' {FILES[error.errno]}"
+
+    # By name along the class's ancestry: nothing is imported to look at an error.
     names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
     for name in names:
         if name in CURES:
@@ -134,6 +138,7 @@ def _foreseen(error: BaseException) -> str | None:
 
 def _missing_package(error: ImportError) -> str | None:
     """What to install; None where a module of Lethe's own is missing."""
+    # A missing module of Lethe is no fault of the user's.
     name = (error.name or "").partition(".")[0]
     if name in ("harness", "lethe"):
         return None

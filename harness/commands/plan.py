@@ -54,9 +54,9 @@ def print_cost(plan: Plan) -> None:
         price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}", f"{cost.worst / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
-    console.print(
-        "GB a device: as this data's micro-batches need; at most: were all as long as the longest and supervised whole"
-    )
+
+    # Wall time: all work over the runs at once, but no less than the longest run.
+    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
     total = sum(cost.all_seconds for cost in costs)
     at_once = settings.workers
     if settings.ray:
@@ -75,6 +75,8 @@ def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec])
     """Return the price of each run, and whether training and evaluation were timed: where runs compute on this machine."""
     plan = material.plan
     costs = Costs(material)
+
+    # Where runs compute on this machine they are timed; elsewhere the data sheet has to do.
     timed = not plan.gpu and not plan.ray and plan.backend == "hf" and (plan.device == "cpu" or plan.ranks == 1)
     if not timed:
         pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE

@@ -53,6 +53,8 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
     rows = tuple(split_recipes(only or ""))
     if unknown := [row for row in rows if row not in published.index]:
         raise PlanError(f"the table has no row {', '.join(unknown)}; it has {', '.join(published.index)}")
+
+    # Columns that hold a row against others mean nothing where only some rows are run.
     changes = {"recipes": " ".join(rows)} if rows else {}
     plan = plan_of(record, out=out, tensorboard=None, **changes)
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
@@ -78,6 +80,8 @@ def published_table(folder: Path) -> pd.DataFrame:
 def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
     """Return the values that are not equal, in the published order; a row or column on one side only is one difference."""
     found = []
+
+    # Both as text files have them: a value may change its type by being written.
     written = _as_written(now)
     for row in published.index:
         if row not in written.index:

@@ -55,6 +55,8 @@ def remember(plan: Plan, folder: Path, shown: str, begun: float) -> None:
     path, inputs = _note_of(plan), _inputs(plan)
     if path is None or inputs is None:
         return
+
+    # What changed while the comparison ran may not be what it read.
     read = sorted({str(file.resolve()) for file in [*inputs, *_code()]})
     if any(state[-1] > (begun - SETTLED) * 1e9 for state in _states(read).values()):
         return  # it changed while it was read, or just before
@@ -77,6 +79,7 @@ def _states(roots: Iterable[str]) -> dict[str, list[int]]:
     """{file: [size, inode, modified, changed]} of every file that is a root or lies below one."""
     found: dict[str, list[int]] = {}
     for root in roots:
+        # Folders may gain and lose files: all that lie below count.
         files = [root]
         if os.path.isdir(root):  # noqa: PTH112 (a Path for each of thousands of files takes ten times as long)
             files = [f"{folder}/{name}" for folder, below, names in os.walk(root) if _entered(below) for name in sorted(names)]
@@ -97,6 +100,7 @@ def _entered(below: list[str]) -> bool:
 
 def _code() -> list[Path]:
     """Every file of code that this process has loaded, and all of Lethe's."""
+    # Code that was not loaded cannot have mattered; Lethe's own is small enough to take whole.
     loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     files = [Path(file) for file in loaded if file and not file.startswith(str(ROOT / "harness"))]
     return [ROOT / "harness", ROOT / "trainers", ROOT / "lethe", *files]
@@ -126,6 +130,7 @@ def _suite(name: str) -> list[Path] | None:
     known = find_suites()
     suite, _, folder = name.partition(":")
     if suite in known:
+        # Data of the hub may change without a trace here.
         collected = "task" in known[suite].settings
         if collected and not folder:
             return None

@@ -1,17 +1,18 @@
-"""Contamination: suite items whose wording stands in what is trained on. No torch here.
+"""Contamination: suite items whose wording occurs in what is trained on. No torch here.
 
-An item is contaminated where at least 70 % of the 8-grams of its question stand in training texts (PaLM's rule: Chowdhery et
-al. 2022, arXiv:2204.02311, section 8). Words are those of harness/text/near_duplicates.py: case and punctuation aside, a
-Chinese character
-is one. A question of fewer than 8 words is contaminated where it is a whole turn of a training text: as a part of one it may be
-anybody's phrase. Grams that more than 1 % of a task's items hold (20 at least) are its boilerplate and tell nothing.
+An item is contaminated if at least 70 % of the 8-grams of its question occur in training texts (PaLM's rule: Chowdhery et al.
+2022, arXiv:2204.02311, section 8). Words are those of harness/text/near_duplicates.py: without case and punctuation, and each
+Chinese character is one. A question of fewer than 8 words is contaminated if it is a whole turn of a training text: as a part
+of one it may be anybody's phrase. Grams that more than 1 % of a task's items contain (at least 20) are its boilerplate, and do
+not count.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from harness.files.records import Record
@@ -27,96 +28,126 @@ Gram = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Found:
-    """The items of one task whose wording stands in training texts."""
+    """The items of one task whose wording occurs in training texts."""
 
     task: str
     suite: str
     items: int
     places: dict[str, tuple[int, ...]]
-    """What is trained on (`domain`, `general`) -> places of the items that stand in it."""
+    """Source of training texts (`domain`, `general`) -> indices of the items that occur in it."""
     excluded: tuple[int, ...]
-    """Those that are not evaluated."""
+    """Indices of the items that are not evaluated."""
     examples: tuple[str, ...]
-    """The beginnings of some."""
+    """The beginnings of some contaminated questions."""
 
     @property
     def note(self) -> str:
         """The sentence that the report shows."""
-        where = " and ".join(f"{len(some):,} in the {name} data" for name, some in self.places.items() if some)
+        counts = [f"{len(indices):,} in the {name} data" for name, indices in self.places.items() if indices]
+        where = " and ".join(counts)
         left = f"{len(self.excluded):,} are not evaluated" if self.excluded else "all are evaluated"
         return f"{self.task}: of {self.items:,} items {where} that is trained on stand ({RULE}); {left}."
 
     def record(self) -> dict[str, Any]:
-        """As comparison.json keeps it."""
-        counts = {name: len(some) for name, some in self.places.items()}
-        told = {"task": self.task, "suite": self.suite, "items": self.items, "examples": list(self.examples)}
-        return told | counts | {"excluded": len(self.excluded), "places": {k: list(v) for k, v in self.places.items()}}
+        """Return the entry of comparison.json."""
+        task = {"task": self.task, "suite": self.suite, "items": self.items, "examples": list(self.examples)}
+        counts = {name: len(indices) for name, indices in self.places.items()}
+        places = {name: list(indices) for name, indices in self.places.items()}
+        return task | counts | {"excluded": len(self.excluded), "places": places}
 
 
 def question(task: Any, doc: Any) -> str:
-    """What an item asks: its prompt without examples; sentences and texts that have none are read themselves."""
-    asked = task.doc_to_text(doc)
-    if isinstance(asked, str) and asked.strip():
-        return asked
+    """Return what an item asks: its prompt without examples.
+
+    Items without a prompt (pairs of sentences, texts) are taken as they are.
+    """
+    prompt = task.doc_to_text(doc)
+    if isinstance(prompt, str) and prompt.strip():
+        return prompt
     if task.OUTPUT_TYPE == "multiple_choice":
         return " ".join(map(str, task.doc_to_choice(doc)))
     return str(task.doc_to_target(doc))
 
 
 class Index:
-    """Which grams of the items stand in training texts: only the items' own are remembered."""
+    """The grams of the items, to be looked for in training texts. Only the items' own grams take memory."""
 
     def __init__(self, questions: Iterable[str]) -> None:
-        self.wanted = {gram for text in questions for gram in grams(words(text))}
+        self.wanted: set[Gram] = set()
+        for text in questions:
+            self.wanted.update(grams(words(text)))
 
-    def held(self, texts: Iterable[str]) -> set[Gram]:
-        """Those of the wanted grams that the texts hold."""
-        found: set[Gram] = set()
+    def in_texts(self, texts: Iterable[str]) -> set[Gram]:
+        """Return the grams of the items that occur in these texts."""
+        present: set[Gram] = set()
         for text in texts:
-            said = words(text)
-            found.update(gram for i in range(len(said) - GRAM + 1) if (gram := tuple(said[i : i + GRAM])) in self.wanted)
-            if len(said) < GRAM and tuple(said) in self.wanted:
-                found.add(tuple(said))
-        return found
+            text_words = words(text)
+            for begin in range(len(text_words) - GRAM + 1):
+                gram = tuple(text_words[begin : begin + GRAM])
+                if gram in self.wanted:
+                    present.add(gram)
+
+            # A short question counts only where it is the whole text.
+            if len(text_words) < GRAM and tuple(text_words) in self.wanted:
+                present.add(tuple(text_words))
+        return present
 
 
-def grams(said: Sequence[str]) -> list[Gram]:
-    """The 8-grams of a text's words; a shorter text is one gram."""
-    return [tuple(said[i : i + GRAM]) for i in range(max(1, len(said) - GRAM + 1))] if said else []
+def grams(text_words: Sequence[str]) -> list[Gram]:
+    """Return the 8-grams of a text's words; a shorter text is one gram."""
+    if not text_words:
+        return []
+    begins = range(max(1, len(text_words) - GRAM + 1))
+    return [tuple(text_words[begin : begin + GRAM]) for begin in begins]
 
 
-def contaminated(questions: Sequence[str], held: set[Gram]) -> list[int]:
-    """Places of the questions whose telling grams stand, at least to 70 %, among these."""
-    own = [set(grams(words(text))) for text in questions]
-    counts = Counter[Gram](gram for found in own for gram in found if len(gram) == GRAM)
+def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
+    """Return the indices of the questions of which at least 70 % of the grams are present, boilerplate aside."""
+    grams_of = [set(grams(words(text))) for text in questions]
+    counts = Counter[Gram]()
+    for question_grams in grams_of:
+        counts.update(gram for gram in question_grams if len(gram) == GRAM)
     limit = max(LEAST_BOILERPLATE, BOILERPLATE * len(questions))
-    telling = [[gram for gram in found if counts[gram] <= limit] for found in own]
-    return [place for place, found in enumerate(telling) if found and sum(g in held for g in found) >= SHARE * len(found)]
+
+    indices = []
+    for index, question_grams in enumerate(grams_of):
+        own = [gram for gram in question_grams if counts[gram] <= limit]
+        if own and sum(gram in present for gram in own) >= SHARE * len(own):
+            indices.append(index)
+    return indices
 
 
 def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclude: bool = True) -> list[Found]:
-    """What the general tasks (EvalTask) have in common with each source of training records, by task that has anything.
+    """Return what the general tasks (EvalTask) have in common with each source of training records; one entry per such task.
 
-    With `exclude`, items that stand in the domain's data are excluded, and items of held-out families that stand in the general
-    pool: seen families may feed methods by their definition, and the report tells the two apart.
+    With `exclude`, items that occur in the domain's data are excluded, and so are items of held-out families that occur in the
+    general pool. Seen families may feed methods by their definition, and the report keeps the two apart.
     """
-    asked = {task.name: [question(task.task, doc) for doc in task.task.eval_docs] for task in tasks if task.group == "general"}
-    index = Index(text for questions in asked.values() for text in questions)
-    held = {name: index.held(turn for r in records for turn in _texts(r)) for name, records in sources.items()}
-    found = []
+    questions_of: dict[str, list[str]] = {}
     for task in tasks:
-        questions = asked.get(task.name, [])
-        places = {name: tuple(contaminated(questions, grams_)) for name, grams_ in held.items()}
-        everywhere = sorted({place for some in places.values() for place in some})
-        if everywhere:
-            strict = [name for name in places if name != "general" or not task.seen]
-            excluded = tuple(sorted({place for name in strict for place in places[name]})) if exclude else ()
-            examples = tuple(" ".join(questions[place].split())[:160] for place in everywhere[:3])
-            found.append(Found(task.name, task.suite, len(questions), places, excluded, examples))
-    return found
+        if task.group == "general":
+            questions_of[task.name] = [question(task.task, doc) for doc in task.task.eval_docs]
+    index = Index(chain.from_iterable(questions_of.values()))
+    present = {name: index.in_texts(_texts(records)) for name, records in sources.items()}
+
+    findings = []
+    for task in tasks:
+        questions = questions_of.get(task.name, [])
+        places = {name: tuple(contaminated(questions, source_grams)) for name, source_grams in present.items()}
+        everywhere = sorted(set().union(*places.values()))
+        if not everywhere:
+            continue
+        strict = [places[name] for name in places if name != "general" or not task.seen]
+        excluded = sorted(set().union(*strict)) if exclude else []
+        examples = [" ".join(questions[place].split())[:160] for place in everywhere[:3]]
+        findings.append(Found(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
+    return findings
 
 
-def _texts(record: Record) -> list[str]:
-    """Each turn, and all of them in a row: a question may stand over two."""
-    turns = [turn.content for turn in record.messages if turn.role != "system"]
-    return [*turns, "\n".join(turns)] if len(turns) > 1 else turns
+def _texts(records: Iterable[Record]) -> Iterator[str]:
+    """Yield each turn of these records, and all turns of a record in a row: a question may span two."""
+    for record in records:
+        turns = [turn.content for turn in record.messages if turn.role != "system"]
+        yield from turns
+        if len(turns) > 1:
+            yield "\n".join(turns)

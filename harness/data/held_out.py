@@ -1,12 +1,12 @@
-"""Whether families that a suite calls held out are: what their items have in common with the general pool. No torch here.
+"""Whether families that a suite calls held out are: what their items share with the general pool. No torch here.
 
-Three comparisons a family, of which one is enough to call it seen:
+Three comparisons per family, of which one is enough to call it seen:
 
-    wording    at least 10 % of its items stand in the pool, by the rule of harness/data/contamination.py
-    templates  at least 20 % of its items have a frame that a turn of the pool has. A frame is a question with every number and
-               single letter left open, and every word that fewer than 5 % of the family's items hold; three words at least must
-               be left
-    source     suite and pool are one file or data set
+    wording    at least 10 % of its items occur in the pool, by the rule of harness/data/contamination.py
+    templates  at least 20 % of its items have a frame that a turn of the pool has. A frame is a question with a gap for every
+               number and single letter, and for every word that fewer than 5 % of the family's items contain; at least three
+               words must be left
+    source     suite and pool are the same file or data set
 
 The shares are guesses. A declared `seen = true` stands.
 """
@@ -25,28 +25,34 @@ from harness.files.turns import Turn
 from harness.store.schema import key_of
 from harness.text.near_duplicates import words
 
-WORDING, TEMPLATES = 0.1, 0.2
-FREQUENT, LEAST_WORDS = 0.05, 3
+WORDING = 0.1
+"""Share of a family's items with their wording in the pool, from which the family counts as seen."""
+TEMPLATES = 0.2
+"""Share of its items with a template in the pool, likewise."""
+FREQUENT = 0.05
+"""Share of a family's items that contain a word, from which the word is part of a template."""
+LEAST_WORDS = 3
+"""Words that a frame must have."""
 TEXTS = 150
 """Items of held-out families whose questions and right answers are texts to measure drift on."""
 MOST_RECORDS = 20_000
-"""Records of the pool that are looked through for templates, drawn by content."""
+"""Records of the pool that are searched for templates, sampled by a hash of their content."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What was found of one general family."""
+    """A general family of items, and what it shares with the general pool."""
 
     family: str
     declared: str
     """`seen` or `held out`, as the suite says."""
     items: int
     wording: float
-    """Share of its items whose wording stands in the pool."""
+    """Share of its items whose wording occurs in the pool."""
     templates: float
     """Share of its items that have the frame of a turn of the pool."""
     source: bool
-    """Whether suite and pool are one file or data set."""
+    """Whether suite and pool are the same file or data set."""
 
     @property
     def seen(self) -> bool:
@@ -55,66 +61,82 @@ class Family:
 
     @property
     def note(self) -> str:
-        """The sentence that the report shows where the suite is contradicted; else ""."""
+        """The sentence that the report shows where it contradicts the suite; empty elsewhere."""
         if self.declared == "seen" or not self.seen:
             return ""
-        reasons = ["suite and general data are one source"] * self.source
-        reasons += [f"the wording of {self.wording:.0%} of its {self.items:,} items stands there"] * (self.wording >= WORDING)
-        reasons += [f"{self.templates:.0%} of its {self.items:,} items have a template that stands there"] * (
-            self.templates >= TEMPLATES
-        )
+        reasons = []
+        if self.source:
+            reasons.append("suite and general data are one source")
+        if self.wording >= WORDING:
+            reasons.append(f"the wording of {self.wording:.0%} of its {self.items:,} items stands there")
+        if self.templates >= TEMPLATES:
+            reasons.append(f"{self.templates:.0%} of its {self.items:,} items have a template that stands there")
         return f"{self.family} is declared held out from the general data, but {', and '.join(reasons)}: it counts as seen."
 
     def record(self) -> dict[str, Any]:
-        """As comparison.json keeps it."""
+        """Return the entry of comparison.json."""
         return asdict(self) | {"seen": self.seen}
 
 
 def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: Sequence[Found], source: str) -> list[Family]:
-    """What each general family of these tasks (EvalTask) has in common with the pool; `source`: where the pool is from."""
-    drawn = sorted(pool, key=lambda record: key_of(["templates", record.id]))[:MOST_RECORDS]
-    said = [words(turn.content) for record in drawn for turn in record.messages if turn.role in ("user", "text")]
-    held: Mapping[str, int] = {found.task: len(found.places.get("general", ())) for found in contaminated}
+    """Return what each general family of these tasks (EvalTask) shares with the pool; `source`: where the pool is from."""
+    sampled = sorted(pool, key=lambda record: key_of(["templates", record.id]))[:MOST_RECORDS]
+    pool_words = []
+    for record in sampled:
+        pool_words += [words(turn.content) for turn in record.messages if turn.role in ("user", "text")]
+    in_pool: Mapping[str, int] = {found.task: len(found.places.get("general", ())) for found in contaminated}
     families: dict[str, list[Any]] = {}
     for task in tasks:
         if task.group == "general":
             families.setdefault(task.family, []).append(task)
-    checked = []
-    for name, own in families.items():
-        questions = [words(question(task.task, doc)) for task in own for doc in task.task.eval_docs]
-        declared = all(task.seen for task in own)
-        checked.append(
-            Family(
-                name,
-                "seen" if declared else "held out",
-                len(questions),
-                sum(held.get(task.name, 0) for task in own) / max(1, len(questions)),
-                0.0 if declared else shared_frames(questions, said),
-                any(_same_source(task, source) for task in own),
-            )
-        )
-    return checked
+    return [_family(name, members, pool_words, in_pool, source) for name, members in families.items()]
+
+
+def _family(
+    name: str, tasks: Sequence[Any], pool_words: Sequence[Sequence[str]], in_pool: Mapping[str, int], source: str
+) -> Family:
+    """Return what one family shares with the pool; `in_pool`: task -> items whose wording occurs there."""
+    questions = []
+    for task in tasks:
+        questions += [words(question(task.task, doc)) for doc in task.task.eval_docs]
+    declared = all(task.seen for task in tasks)
+    contaminated = sum(in_pool.get(task.name, 0) for task in tasks)
+    return Family(
+        family=name,
+        declared="seen" if declared else "held out",
+        items=len(questions),
+        wording=contaminated / max(1, len(questions)),
+        templates=0.0 if declared else shared_frames(questions, pool_words),
+        source=any(_same_source(task, source) for task in tasks),
+    )
 
 
 def shared_frames(questions: Sequence[Sequence[str]], pool: Sequence[Sequence[str]]) -> float:
-    """Share of the questions whose frame one of the pool's texts has; all as words."""
-    counts = Counter(word for said in questions for word in set(said))
-    frequent = {word for word, n in counts.items() if n >= max(2, FREQUENT * len(questions)) and not _filled_in(word)}
-    frames = [_frame(said, frequent) for said in questions]
-    telling = {frame for frame in frames if sum(word != "" for word in frame) >= LEAST_WORDS}
-    found = telling & {_frame(said, frequent) for said in pool} if telling else set()
-    return sum(frame in found for frame in frames) / max(1, len(frames))
+    """Return the share of the questions whose frame one of the pool's texts has; all are given as words."""
+    counts = Counter[str]()
+    for question_words in questions:
+        counts.update(set(question_words))
+    least = max(2, FREQUENT * len(questions))
+    frequent = {word for word, count in counts.items() if count >= least and not _filled_in(word)}
+
+    # A frame of one or two words ("What is ...?") is anybody's phrase.
+    frames = [_frame(question_words, frequent) for question_words in questions]
+    specific = {frame for frame in frames if sum(word != "" for word in frame) >= LEAST_WORDS}
+    if not specific:
+        return 0.0
+    shared = specific & {_frame(text_words, frequent) for text_words in pool}
+    return sum(frame in shared for frame in frames) / max(1, len(frames))
 
 
 def _filled_in(word: str) -> bool:
-    """Whether a word is what templates are filled in with, however frequent: a number, or one letter of the Latin alphabet."""
+    """Return whether a word fills a template's gap, however frequent it is: a number, or one letter of the Latin alphabet."""
     return word.isdigit() or (len(word) == 1 and word.isascii() and word.isalpha())
 
 
-def _frame(said: Sequence[str], frequent: set[str]) -> tuple[str, ...]:
-    """The words with all others left open; several open words in a row are one."""
+def _frame(text_words: Sequence[str], frequent: set[str]) -> tuple[str, ...]:
+    """Return the frequent words with a gap ("") for all others; several others in a row are one gap."""
     frame: list[str] = []
-    for word in said:
+    for word in text_words:
         kept = word if word in frequent else ""
         if kept or not frame or frame[-1]:
             frame.append(kept)
@@ -122,38 +144,44 @@ def _frame(said: Sequence[str], frequent: set[str]) -> tuple[str, ...]:
 
 
 def _same_source(task: Any, source: str) -> bool:
-    """Whether a task's items come from the file or data set that the pool is from."""
+    """Return whether a task's items come from the file or data set that the pool is from."""
     data_set = getattr(getattr(task.task, "config", None), "dataset_path", None)
-    places = [str(name) for name in (task.suite, data_set) if name]
+    origins = [str(name) for name in (task.suite, data_set) if name]
     if Path(source).is_file():
-        return Path(source).resolve() in [Path(place).resolve() for place in places]
-    return bool(source) and source.partition(":")[0] in places
+        return Path(source).resolve() in [Path(origin).resolve() for origin in origins]
+    return bool(source) and source.partition(":")[0] in origins
 
 
 def held_out_texts(tasks: Sequence[Any]) -> list[Record]:
-    """Items of the held-out families as conversations, drawn by content, as many of each task.
+    """Return items of the held-out families as conversations, hash-sampled, equally many of each task.
 
-    Each is what is asked, and the right answer. Items without a question (pairs of sentences, texts) have nothing to answer
-    and are left out.
+    Each is a question and its right answer. Items without a question (pairs of sentences, texts) have nothing to answer and
+    are left out.
     """
-    own = [task for task in tasks if task.group == "general" and task.seen is False]
+    held_out = [task for task in tasks if task.group == "general" and task.seen is False]
     records: dict[str, Record] = {}
-    for task in own:
-        found = [record for doc in task.task.eval_docs if (record := _conversation(task.task, doc))]
-        drawn = sorted(found, key=lambda record: record.id)[: max(1, TEXTS // len(own))]
-        records |= {record.id: record for record in drawn}
+    for task in held_out:
+        conversations = []
+        for doc in task.task.eval_docs:
+            record = _conversation(task.task, doc)
+            if record is not None:
+                conversations.append(record)
+        conversations.sort(key=lambda record: record.id)  # ids are hashes of the content
+        for record in conversations[: max(1, TEXTS // len(held_out))]:
+            records[record.id] = record
     return list(records.values())
 
 
 def _conversation(task: Any, doc: Any) -> Record | None:
-    """An item's question and its right answer; None where it has not both."""
-    asked, answer = task.doc_to_text(doc), task.doc_to_target(doc)
+    """Return an item's question and its right answer as a record; None where it lacks one of them."""
+    prompt = task.doc_to_text(doc)
+    answer = task.doc_to_target(doc)
     if task.OUTPUT_TYPE == "multiple_choice" and isinstance(answer, int):
         choices = task.doc_to_choice(doc)
         answer = choices[answer] if 0 <= answer < len(choices) else ""
     if isinstance(answer, (list, tuple)):
         answer = answer[0] if answer else ""
-    if not isinstance(asked, str) or not asked.strip() or not str(answer).strip():
+    if not isinstance(prompt, str) or not prompt.strip() or not str(answer).strip():
         return None
-    turns = (Turn("user", asked), Turn("assistant", str(answer).strip()))
+    turns = (Turn("user", prompt), Turn("assistant", str(answer).strip()))
     return Record(record_id(turns), turns, "an item of a held-out family")

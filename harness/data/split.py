@@ -1,10 +1,10 @@
 """Data: records split into train, dev and test so that no test record, nor one almost like it, is ever trained on.
 
-A record's side is decided by a hash of its content, so it stays where it is when unrelated records come or go. The shares
-follow the number of records in steps of two; only where that doubles or halves may records change sides.
+A hash of a record's content decides its side, so it stays where it is when unrelated records are added or removed. The shares
+depend on the number of records in powers of two; records may change sides only where that number doubles or halves.
 
-Records are one cluster when they ask the same (the system prompt aside), share an answered beginning, or are
-near-duplicates (harness/text/near_duplicates.py). A cluster is never divided.
+Records are one cluster if they ask the same (without the system prompt), share an answered beginning, or are near-duplicates
+(harness/text/near_duplicates.py). A cluster is never divided.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from harness.data.test_files import HeldOut, read_held_out
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record, read_records
 from harness.store.opening import stem_of, test_files
-from harness.text.near_duplicates import components, components_of, near_to, telling_sets
+from harness.text.near_duplicates import components, components_of, gram_sets, near_to
 
 LEAST_TRAIN = 10
+"""Training records that a data set must leave."""
 FEW_TEST = 200
+"""Test records below which a note says how little they can show."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,22 @@ class Dataset:
 def load_dataset(
     source: str, *, test: str | None = None, accept: str = "chat", dev_share: float = 0.05, test_share: float = 0.2
 ) -> Dataset:
-    """Read a file or hub data set and split it; with an explicit test file, test is that file and nothing like it is trained.
+    """Read a file or hub data set and split it.
 
-    Shares are of the records: dev at least about 50 and at most 500, test at least about 100 and at most 2,000, and never
-    more than a sixth and a third.
+    With a test file, test is that file, and nothing like it is trained on. Shares are of the records: dev at least about 50
+    and at most 500, test at least about 100 and at most 2,000, and never more than a sixth and a third.
     """
     notes: list[str] = []
     unread: list[str] = []
     records, tests = read_all(source, test, accept, unread)
-    held_out = [record for file in tests for record in file.records]
+    held_out = list(chain.from_iterable(file.records for file in tests))
+
+    # What the test file contains is left out before anything is split.
     groups = Groups([*records, *held_out])
     if test:
         records = without_test(records, held_out, groups, tested_in(test), notes)
+
+    # Whole clusters are dealt to the three parts.
     cluster_of = groups.clusters()
     wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
     wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
@@ -71,67 +77,99 @@ def load_dataset(
     for record in records:
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
-    notes[:0] = counts(source, test, parts)
-    notes += unread
-    notes += duplicates([*records, *held_out], cluster_of)
-    train, dev, tested = (tuple(parts[side]) for side in ("train", "dev", "test"))
-    name = stem_of(Path(source)) if Path(source).suffix else re.split("[/:]", source.rstrip("/"))[-1]
-    marks = fingerprint(train, dev, tested)
-    return Dataset(name, source, train, dev, tested, tuple(notes), marks, cluster_of, tuple(tests))
+    repeated = duplicates([*records, *held_out], cluster_of)
+    return Dataset(
+        name=_name_of(source),
+        path=source,
+        train=tuple(parts["train"]),
+        dev=tuple(parts["dev"]),
+        test=tuple(parts["test"]),
+        notes=(*counts(source, test, parts), *notes, *unread, *repeated),
+        fingerprint=fingerprint(parts["train"], parts["dev"], parts["test"]),
+        cluster_of=cluster_of,
+        tests=tuple(tests),
+    )
+
+
+def _name_of(source: str) -> str:
+    """Return the stem of a file, or the last name of a hub data set."""
+    if Path(source).suffix:
+        return stem_of(Path(source))
+    return re.split("[/:]", source.rstrip("/"))[-1]
 
 
 def load_stages(sources: Sequence[str], tests: Sequence[str | None], *, accept: str = "chat") -> list[Dataset]:
-    """The files of a plan that trains on one after the other; no file's training or dev records repeat another's test.
+    """Read the files of a plan that trains on one after the other.
 
-    A single one is `load_dataset`'s. Raises PlanError with the faults of all.
+    No file's training or dev records repeat another's test. Raises PlanError with the faults of all files.
     """
-    found, faults = [], list[str]()
+    datasets = []
+    faults: list[str] = []
     for source, test in zip(sources, tests, strict=True):
         try:
-            found.append(load_dataset(source, test=test, accept=accept))
+            datasets.append(load_dataset(source, test=test, accept=accept))
         except PlanError as error:
             faults += error.faults
-    names = [dataset.name for dataset in found]
-    faults += [f"two data files are named {name}; rename one" for name in sorted(set(names)) if names.count(name) > 1]
+    for name, files in sorted(Counter(dataset.name for dataset in datasets).items()):
+        if files > 1:
+            faults.append(f"two data files are named {name}; rename one")
     raise_faults(faults)
-    return [_less_tests_of(dataset, [d for d in found if d is not dataset]) for dataset in found]
+
+    stages = []
+    for dataset in datasets:
+        others = [other for other in datasets if other is not dataset]
+        stages.append(_without_tests_of(dataset, others))
+    return stages
 
 
-def _less_tests_of(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
-    """The data set without the training and dev records that stand in others' tests; noted."""
+def _without_tests_of(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
+    """Return the data set without the training and dev records that occur in others' tests, with a note on them."""
     notes = [*dataset.notes]
     for other in others:
+        tested = list(other.test)
         kept = {}
         for part in ("train", "dev"):
-            records, tested = list(getattr(dataset, part)), list(other.test)
-            found: list[str] = []
-            kept[part] = tuple(without_test(records, tested, Groups([*records, *tested]), f"{other.name}'s test", found))
-            notes += [f"{dataset.name}, {part}: {note}" for note in found]
+            records = list(getattr(dataset, part))
+            part_notes: list[str] = []
+            groups = Groups([*records, *tested])
+            kept[part] = tuple(without_test(records, tested, groups, f"{other.name}'s test", part_notes))
+            notes += [f"{dataset.name}, {part}: {note}" for note in part_notes]
         dataset = replace(dataset, **kept, fingerprint=fingerprint(kept["train"], kept["dev"], dataset.test))
     check_sizes(dataset.path, None, {part: list(getattr(dataset, part)) for part in ("train", "dev", "test")})
     return replace(dataset, notes=tuple(notes))
 
 
 def joined(stages: Sequence[Dataset]) -> Dataset:
-    """All files as one: training records in turn, dev and test records dealt alternately; a single file is itself."""
+    """Return all files as one: training records in turn, dev and test records alternately. A single file is itself."""
     if len(stages) == 1:
         return stages[0]
-    train = tuple(record for stage in stages for record in stage.train)
-    dev, test = (tuple(_dealt([getattr(stage, part) for stage in stages])) for part in ("dev", "test"))
-    clusters = {record: cluster for stage in stages for record, cluster in stage.cluster_of.items()}
-    name, path = "+".join(stage.name for stage in stages), ",".join(stage.path for stage in stages)
-    notes = tuple(note for stage in stages for note in stage.notes)
-    print_ = hashlib.sha256(" ".join(stage.fingerprint for stage in stages).encode()).hexdigest()[:16]
-    return Dataset(name, path, train, dev, test, notes, print_, clusters)
+    clusters: dict[str, str] = {}
+    for stage in stages:
+        clusters |= stage.cluster_of
+    fingerprints = " ".join(stage.fingerprint for stage in stages)
+    return Dataset(
+        name="+".join(stage.name for stage in stages),
+        path=",".join(stage.path for stage in stages),
+        train=tuple(chain.from_iterable(stage.train for stage in stages)),
+        dev=tuple(_alternating([stage.dev for stage in stages])),
+        test=tuple(_alternating([stage.test for stage in stages])),
+        notes=tuple(chain.from_iterable(stage.notes for stage in stages)),
+        fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest()[:16],
+        cluster_of=clusters,
+    )
 
 
-def _dealt(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
+def _alternating(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
+    """Yield the first record of each part, then the second of each, and so on."""
     for records in zip_longest(*parts):
         yield from (record for record in records if record is not None)
 
 
 def read_all(source: str, test: str | None, accept: str, notes: list[str]) -> tuple[list[Record], list[HeldOut]]:
-    """The records of a source and its test files, none for None; the faults of all together. Notes go to `notes`."""
+    """Return the records of a source and its test files (none for None), and add notes on them to `notes`.
+
+    Raises PlanError with the faults of all files.
+    """
     records: list[Record] = []
     tests: list[HeldOut] = []
     faults: list[str] = []
@@ -148,38 +186,62 @@ def read_all(source: str, test: str | None, accept: str, notes: list[str]) -> tu
 
 
 def tested_in(test: str) -> str:
-    """The names of the test files, as a sentence has them."""
+    """Return the names of the test files as part of a sentence."""
     return " and ".join(Path(file).name for file in test_files(test))
 
 
 def fingerprint(*parts: Sequence[Record]) -> str:
-    """16 hex digits over the parts' records, in order, with every character of their content."""
+    """Return 16 hex digits that depend on the parts' records, their order, and every character of their content."""
     digest = hashlib.sha256()
-    for place, part in enumerate(parts):
+    for number, part in enumerate(parts):
         for record in part:
-            turns = [(m.role, m.content) if m.trained else (m.role, m.content, "untrained") for m in record.messages]
-            digest.update(repr((place, record.id, turns)).encode())
+            turns = []
+            for turn in record.messages:
+                # A trained turn has no mark, so that fingerprints of before there were untrained ones stay.
+                mark = () if turn.trained else ("untrained",)
+                turns.append((turn.role, turn.content, *mark))
+            digest.update(repr((number, record.id, turns)).encode())
     return digest.hexdigest()[:16]
 
 
 def share(n: int, wanted: float, least: int, most: int, ceiling: float) -> float:
-    """The share of n records to take: between `least` and `most` of them, the same for all n between two powers of two."""
+    """Return the share of n records to take: between `least` and `most` of them, and at most `ceiling`.
+
+    It is the same for all n between two powers of two, so that a few records more or less move no others.
+    """
     floor = 2 ** (max(n, 1).bit_length() - 1)
     return min(max(wanted, least / floor), most / (2 * floor), ceiling)
 
 
 def split(clusters: Iterable[str], dev: float, test: float) -> dict[str, str]:
-    """Cluster -> "train", "dev" or "test", by a hash of its name; each wanted part gets at least one where there are three."""
-    place = {c: int(hashlib.sha256(f"split {c}".encode()).hexdigest()[:16], 16) / 2**64 for c in clusters}
-    order = sorted(place, key=place.__getitem__)
-    sides = {c: "test" if place[c] < test else "dev" if place[c] >= 1 - dev else "train" for c in order}
-    if len(order) >= 3:
-        sides |= ({order[0]: "test"} if test else {}) | {order[-1]: "dev"}
+    """Return cluster -> "train", "dev" or "test", by a hash of its name. `dev`, `test`: shares of the clusters.
+
+    Where there are three clusters or more, each wanted part gets at least one.
+    """
+    position = {}
+    for cluster in clusters:
+        digest = hashlib.sha256(f"split {cluster}".encode()).hexdigest()
+        position[cluster] = int(digest[:16], 16) / 2**64  # from 0 to below 1
+    ordered = sorted(position, key=lambda cluster: position[cluster])
+
+    # Test is taken from the lower end and dev from the upper one.
+    sides = {}
+    for cluster in ordered:
+        if position[cluster] < test:
+            sides[cluster] = "test"
+        elif position[cluster] >= 1 - dev:
+            sides[cluster] = "dev"
+        else:
+            sides[cluster] = "train"
+    if len(ordered) >= 3:
+        if test:
+            sides[ordered[0]] = "test"
+        sides[ordered[-1]] = "dev"
     return sides
 
 
 def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -> None:
-    """Refuse what cannot be trained on or measured."""
+    """Raise PlanError where the parts cannot be trained on or measured."""
     n = {side: len(part) for side, part in parts.items()}
     left = f"{n['train']:,} to train, {n['dev']:,} dev, {n['test']:,} test"
     if not all(n.values()) and n["train"] + n["dev"]:
@@ -191,21 +253,22 @@ def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -
 
 
 def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> list[str]:
-    """How many records went where, and what a small test set means."""
-    train, dev, tested = (len(parts[side]) for side in ("train", "dev", "test"))
+    """Return notes on how many records went where, and on what a small test set can show."""
+    tested = len(parts["test"])
+    sizes = f"{len(parts['train']):,} records to train, {len(parts['dev']):,} dev; {tested:,} test"
     where = f"all of {tested_in(test)}" if test else "split by a hash of their content"
-    notes = [f"{Path(source).name}: {train:,} records to train, {dev:,} dev; {tested:,} test, {where}."]
+    notes = [f"{Path(source).name}: {sizes}, {where}."]
     if tested < FEW_TEST:
         notes.append(f"Only {tested:,} test records: the smallest gain that can be told from chance will be large.")
     return notes
 
 
 def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[str]:
-    """What repeats in the records; everything is kept."""
-    ids = Counter(r.id for r in records)
+    """Return notes on records that repeat others. Everything is kept."""
+    ids = {record.id for record in records}
     copies = len(records) - len(ids)
-    sizes = Counter(cluster_of[i] for i in ids)
-    alike = {c: n for c, n in sizes.items() if n > 1}
+    sizes = Counter(cluster_of[record_id] for record_id in ids)
+    alike = {cluster: size for cluster, size in sizes.items() if size > 1}
     notes = []
     if copies:
         notes.append(f"{copies:,} records are exact copies of others: kept, each on one side with what it copies.")
@@ -221,33 +284,46 @@ def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[st
 
 
 def without_test(records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]) -> list[Record]:
-    """The records that repeat nothing in the test file; the others are counted in a note."""
-    ids = {r.id for r in held_out}
-    answered = {key for r in held_out for key in said_keys(r)[0]}
+    """Return the records that repeat nothing in the test file, and add a note that counts the others to `notes`."""
+    ids = {record.id for record in held_out}
+    answered: set[bytes] = set()
+    for record in held_out:
+        answered.update(turn_keys(record)[0])
     near = groups.near(ids)
-    exact = [r for r in records if r.id in ids]
-    same = [r for r in records if r.id not in ids and not answered.isdisjoint(said_keys(r)[0])]
-    dropped = ids | {r.id for r in same}
-    alike = [r for r in records if r.id in near and r.id not in dropped]
-    gone = dropped | {r.id for r in alike}
-    if exact or same or alike:
-        how = f"{len(exact):,} exactly, {len(same):,} with the same question and answer, {len(alike):,} nearly"
-        total = len(exact) + len(same) + len(alike)
-        notes.append(f"{total:,} records also stand in {test} ({how}): left out of training.")
-    return [r for r in records if r.id not in gone]
+
+    # Each record is counted once, by the closest way in which it repeats.
+    kept = []
+    counts_of = Counter[str]()
+    for record in records:
+        if record.id in ids:
+            counts_of["exact"] += 1
+        elif not answered.isdisjoint(turn_keys(record)[0]):
+            counts_of["answered"] += 1
+        elif record.id in near:
+            counts_of["near"] += 1
+        else:
+            kept.append(record)
+    if counts_of:
+        exact = f"{counts_of['exact']:,} exactly"
+        same = f"{counts_of['answered']:,} with the same question and answer"
+        how = f"{exact}, {same}, {counts_of['near']:,} nearly"
+        notes.append(f"{counts_of.total():,} records also stand in {test} ({how}): left out of training.")
+    return kept
 
 
-def said_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
-    """(a key for each assistant turn: the conversation up to and with it; one for what is asked: all before the last answer).
+def turn_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
+    """Return keys of a conversation's beginnings, equal where two records say the same.
 
-    What is said counts, whatever its case and spacing; the system prompt does not. A plain text asks nothing.
+    The first list has a key for each assistant turn: of the conversation up to and with it. The second has one for what is
+    asked: everything before the last answer. Case and spacing do not count, nor does the system prompt. A plain text asks
+    nothing.
     """
     digest = hashlib.sha256()
     answered: list[bytes] = []
     asked: list[bytes] = []
     last = record.answer
-    for place, turn in enumerate(record.messages):
-        if place == last:
+    for index, turn in enumerate(record.messages):
+        if index == last:
             asked.append(b"asks" + digest.digest()[:8])
         if turn.role != "system":
             digest.update(repr((turn.role, " ".join(turn.content.casefold().split()))).encode())
@@ -260,27 +336,31 @@ class Groups:
     """Which records are alike. Records of equal id count once."""
 
     def __init__(self, records: Sequence[Record]):
-        self.records = list({r.id: r for r in records}.values())
-        self.sets = telling_sets((r.id, "\n".join(m.content for m in r.messages)) for r in self.records)
+        self.records = list({record.id: record for record in records}.values())
+        texts = ((record.id, "\n".join(turn.content for turn in record.messages)) for record in self.records)
+        self.sets = gram_sets(texts)
 
     def near(self, ids: set[str]) -> set[str]:
-        """The records whose text is almost that of one of these, these included."""
-        chosen = {place for place, names in enumerate(self.sets.names) if not ids.isdisjoint(names)}
-        return ids.union(*(self.sets.names[place] for place in near_to(self.sets, chosen)))
+        """Return the ids of records whose text is nearly that of one of these, and these."""
+        chosen = {index for index, names in enumerate(self.sets.names) if not ids.isdisjoint(names)}
+        return ids.union(*(self.sets.names[index] for index in near_to(self.sets, chosen)))
 
     def clusters(self) -> dict[str, str]:
-        """Record id -> the smallest id of its cluster."""
-        return components((r.id for r in self.records), self.links())
+        """Return record id -> the smallest id of its cluster."""
+        return components((record.id for record in self.records), self.links())
 
     def links(self) -> Iterator[list[str]]:
-        """Lists of records that belong together."""
+        """Yield lists of ids that belong together."""
+        # Records that ask the same, or have an answered beginning in common.
         first: dict[bytes, str] = {}
         for record in self.records:
-            answered, asked = said_keys(record)
+            answered, asked = turn_keys(record)
             for key in {*asked, *answered}:
                 other = first.setdefault(key, record.id)
                 if other != record.id:
                     yield [other, record.id]
+
+        # Records with the same grams, and then near-duplicates, of which one of each set is enough.
         yield from self.sets.names
         for group in components_of(self.sets):
-            yield [self.sets.names[place][0] for place in group]
+            yield [self.sets.names[index][0] for index in group]

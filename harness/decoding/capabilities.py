@@ -67,6 +67,9 @@ _known: dict[tuple[Any, ...], Capabilities] = {}
 def capabilities_of(model: Any) -> Capabilities:
     """What this model can do. Raises PlanError where it cannot even be decoded the plain way."""
     inner: Any = innermost(model)
+
+    # Wrapping (adapters, quantised layers) may change what a model can do, so it is part of the
+    # key.
     parts = frozenset(type(module) for module in model.modules())
     key = inner.config.to_json_string(use_diff=False), head_dtype(model), device_of(model).type, parts
     if key not in _known:
@@ -99,6 +102,7 @@ def tried(model: Any) -> Capabilities:
     training = model.training
     model.eval()
     try:
+        # The fastest way that gives the same logits.
         for decoding, trial in WAYS.items():
             fault = _fault(lambda trial=trial: trial(model))
             if not fault:
@@ -114,6 +118,7 @@ def forward_faults(model: Any) -> Iterator[str]:
     texts = _texts(model)
     cure = "give a causal language model that runs with the packages installed here"
     try:
+        # Does it run at all?
         alone = [_alone(model, text) for text in texts]
         padded, _ = read(model, rows_of(texts, 0, 1), [np.arange(len(t)) for t in sorted(set(texts))], use_cache=False)
     except Exception as error:  # a kernel that is not installed, a shape that it does not take
@@ -122,10 +127,14 @@ def forward_faults(model: Any) -> Iterator[str]:
     if not all(logits.isfinite().all() for logits in alone):
         yield f"{_kind(model)} computes logits that are not finite for a few tokens; give an earlier checkpoint"
         return
+
+    # Causal: another last token must leave all earlier logits as they are.
     changed = _alone(model, (*texts[1][:-1], texts[0][0]))
     if not same_logits(changed[:-1], alone[1][:-1], head_dtype(model)):
         yield f"{_kind(model)} shows its tokens what comes after them, so it is no causal language model (an encoder?); {cure}"
         return
+
+    # Beside others: padding on the right must not reach the real tokens.
     order = sorted(range(len(texts)), key=texts.__getitem__)
     if not same_logits(padded, torch.cat([alone[number] for number in order]), head_dtype(model)):
         yield f"{_kind(model)} scores texts otherwise beside others in a padded batch, so it cannot be trained right; {cure}"
@@ -159,6 +168,7 @@ def _fault(trial: Any) -> str | None:
 
 def _decoded_at_once(model: Any) -> bool:
     """Whether prompts of unequal length, read together and continued on one cache, have the logits of each alone."""
+    # Read together and continued token by token, against each text read at once.
     whole = sorted(_texts(model, STEPS))
     prompts = [text[:-STEPS] for text in whole]
     expected = [_alone(model, text)[-STEPS - 1 : -1] for text in whole]

@@ -75,6 +75,7 @@ def read(examples: Sequence[Example], batches: Iterable[Batch], scores: Callable
     """The reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
     found: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for batch in batches:
+        # Batches are sorted by length: scores go back to the order of the examples.
         of_batch, rows = scores(batch).cpu(), batch.rows.cpu()
         for row, example in enumerate(batch.examples):
             found[example.id, example.tokens] = of_batch[:, rows == row]

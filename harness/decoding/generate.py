@@ -36,6 +36,9 @@ def batched(
     """
     group: list[Any] = []
     head = 0
+
+    # Longest first: a batch is as wide as its first member, and a batch that is too large fails at
+    # once.
     for thing in sorted(things, key=size, reverse=True):
         more = places(thing)
         if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + more > most)):
@@ -96,11 +99,15 @@ def continuations(
     """
     waiting, batch = deque(_order(prompts)), _Batch(prompts, stops, device_of(model))
     while True:
+        # Waiting prompts enter where rows have left; without any, the batch goes on smaller.
         while batch.loose:
             entering = _admitted(prompts, waiting, batch.staying, room or budget)
             batch.change(_enter(model, prompts, entering, budget, longest), choose)
             if not batch.rows:
                 return batch.outputs
+
+        # One token for every row, those that have ended included: leaving one by one would cost
+        # more.
         batch.latest = choose(batch.extended(model))
         batch.say(batch.rows, batch.latest)
 
@@ -130,6 +137,7 @@ class _Batch:
 
     def change(self, entered: _Entered, choose: Choose) -> None:
         """Rows that have ended leave, others enter."""
+        # The rows that stay, and those that enter, become one cache.
         kept = torch.tensor([i for i, row in enumerate(self.rows) if row not in self.ended], device=self.latest.device).long()
         held = [(self.prefix, kept)] if self.prefix and len(kept) else []
         self.rows, self.ended, self.latest = self.staying, set(), self.latest[kept]
@@ -137,6 +145,8 @@ class _Batch:
         self.prefix = Prefix.join(held) if held else None
         if not entered.rows:
             return
+
+        # The first token of an answer comes with the reading of its prompt.
         self.say(entered.rows, first := torch.cat([*map(choose, entered.logits)]))
         self.rows, self.latest = self.rows + entered.rows, torch.cat([self.latest, first])
 
@@ -178,6 +188,8 @@ def _order(prompts: Sequence[Prompt]) -> list[int]:
 def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int) -> list[int]:
     """Those who may join the batch: as many as the room allows, one at least where it is empty."""
     taken: list[int] = []
+
+    # Every row of the cache is as wide as the widest: a long prompt takes room from all.
     widest = max((prompts[row].room for row in rows), default=0)
     while waiting:
         widest = max(widest, prompts[waiting[0]].room)
@@ -199,6 +211,7 @@ class _Entered:
 
 def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budget: int, longest: int) -> _Entered:
     """Read prompts; what begins alike is read once."""
+    # Equal prompts are read once and their cache is copied.
     asking: dict[Ids, list[int]] = {}
     for number in entering:
         asking.setdefault(prompts[number].tokens, []).append(number)

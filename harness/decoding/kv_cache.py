@@ -52,6 +52,7 @@ class Growing(DynamicLayer):
 
     def _behind(self, name: str, new: Tensor) -> Tensor:
         """(B, H, T + t, D) the held states and the new ones."""
+        # New room is a quarter larger than needed, so that copying stays rare.
         held, room = getattr(self, name), self.rooms[name]
         size, end = held.shape[2], held.shape[2] + new.shape[2]
         if end > room.shape[2]:
@@ -88,6 +89,7 @@ class Prefix:
     @staticmethod
     def join(parts: Sequence[tuple[Prefix, Tensor]]) -> Prefix:
         """These rows of each part in one cache, their real tokens moved to its end; the first part's cache is reused."""
+        # All rows end at the same place: their padding moves to the front.
         masks = [part.mask[rows] for part, rows in parts]
         sizes = torch.cat([mask.sum(1) for mask in masks])
         width = int(sizes.max())
@@ -113,6 +115,8 @@ def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]],
     found = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
     begin = 0
     for part, (rows, order) in zip(states, wanted, strict=True):
+        # Heads and tokens of a row lie one after the other: one gather on flat places takes all of
+        # them.
         order = F.pad(order[:, :width], (0, max(0, width - order.shape[1])))
         lines = (rows[:, None] * heads + torch.arange(heads, device=rows.device))[:, :, None] * part.shape[2] + order[:, None]
         there = found[begin : begin + len(rows)].view(-1, size)
@@ -129,12 +133,16 @@ def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = 
     last = [np.array([places[-1] for places in row.places.values()]) for row in rows]
     memory = {} if has_virtual_tokens(model) else {"past_key_values": DynamicCache()}
     logits, out = read(model, rows, last, use_cache=True, **memory)
+
+    # One row of the cache for each text, also where several shared a row while they were read.
     cache, device = out.past_key_values, logits.device
     texts = [(number, text, places) for number, row in enumerate(rows) for text, places in row.places.items()]
     times = torch.tensor([(copies or {}).get(text, 1) for _, text, _ in texts], device=device)
     again = torch.arange(len(texts), device=device).repeat_interleave(times)
     if len(texts) > len(rows):
         _separate(cache, [number for number, _, _ in texts], [places for _, _, places in texts])
+
+    # Windows and recurrent states forget or mix tokens: such a cache cannot be rearranged.
     if not all(type(layer) is DynamicLayer for layer in cache.layers):
         raise TypeError(f"{type(model).__name__} remembers more than keys and values")
     cache.layers = [Growing(layer) for layer in cache.layers]
@@ -156,6 +164,7 @@ def _separate(cache: Any, rows: Sequence[int], places: Sequence[np.ndarray]) -> 
 
 def extend(model: Any, prefix: Prefix, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
     """Read (B, t) more tokens after each prompt, whose memory grows; (S, V) fp32 logits at flat `places` of them."""
+    # A token's position counts the real tokens before it, not the padding.
     start = prefix.mask.sum(1, keepdim=True)
     prefix.mask = torch.cat([prefix.mask, mask], 1)
     positions = start + torch.arange(tokens.shape[1], device=tokens.device)

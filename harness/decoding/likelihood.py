@@ -49,6 +49,7 @@ def score(
 
 
 def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int, journal: Journal) -> list[tuple[float, bool]]:
+    # Continuations that make the model read the same are answered by one reading.
     texts: dict[Ids, list[tuple[int, Ids]]] = {}
     for number, one in enumerate(asked):
         texts.setdefault(one.read, []).append((number, one.tokens))
@@ -69,6 +70,8 @@ def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int
 def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
     """Every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
+
+    # For each continuation, the places among the logits that predict its tokens.
     numbers, tokens, places = [], [], []
     start = 0
     for row, scored in rows.items():
@@ -79,6 +82,8 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
                 places.append(start + np.searchsorted(scored, standing[len(standing) - len(continuation) :]))
         start += len(scored)
     values, same = _values(logits, np.concatenate(places), [token for one in tokens for token in one])
+
+    # The values of all continuations lie one after the other.
     ends = np.cumsum([len(one) for one in tokens]).tolist()
     parts = [slice(end - len(one), end) for end, one in zip(ends, tokens, strict=True)]
     return [(n, float(values[part].sum()), bool(same[part].all())) for n, part in zip(numbers, parts, strict=True)]

@@ -39,6 +39,7 @@ def _groups(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
     group: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda n: (len(prompts[n].tokens), prompts[n].limit), reverse=True):
         if group:
+            # Unequal lengths would need padding, which recurrent states would read.
             first = prompts[group[0]]
             full = (len(group) + 1) * first.room > room
             if full or len(first.tokens) != len(prompts[number].tokens):

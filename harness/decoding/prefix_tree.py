@@ -39,6 +39,7 @@ class Row:
 
     def add(self, text: Ids, common: int) -> None:
         """One text more, of which the last one had so many first tokens."""
+        # The common beginning stands where the text before put it: only the rest is new.
         last = next(reversed(self.places.values()), np.empty(0, int))
         fresh = np.arange(len(self.tokens), len(self.tokens) + len(text) - common)
         self.places[text] = np.concatenate([last[:common], fresh])
@@ -71,7 +72,10 @@ def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
     rows: list[Row] = []
     last: Ids = ()
     for text in sorted(set(texts)):
+        # In sorted order, texts that begin alike are neighbours.
         common = _common(last, text)
+
+        # A shared row saves the common beginning and costs a larger mask: whichever is less.
         size = len(rows[-1].tokens) + len(text) - common if rows else longest + 1
         if size > longest or cost(size) >= cost(len(rows[-1].tokens)) + cost(len(text)):
             rows.append(Row())
@@ -130,6 +134,8 @@ def longest_shared(model: Any) -> int:
     """
     if has_virtual_tokens(model):
         return 0
+
+    # A model that refuses masks or positions of our own reads each text in its own row.
     try:
         apart = _keeps_apart(model)
     except Exception:  # it does not take such masks or positions, and says so in its own way
@@ -146,6 +152,8 @@ def _spans(config: Any) -> list[int]:
 
 def _keeps_apart(model: Any) -> bool:
     texts = ((5, 6, 7, 8, 9, 5, 6), (5, 6, 7, 9, 8, 7, 5, 9))
+
+    # Two texts that share three tokens, read in one row and each alone.
     together = rows_of(texts, LONGEST, LONGEST)
     alone = rows_of(texts, 0, LONGEST)
     expected, _ = read(model, alone, [np.arange(len(row.tokens)) for row in alone], use_cache=False)

@@ -28,6 +28,8 @@ class Speaker:
         self.choose = sampled(temperature)
         self.stops = template.stops(model)
         self.start: int = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+
+        # What two questions have in common around their texts is the template.
         one, other = (template.encode_prompt((Turn("user", text),)) for text in ("x", "y"))
         self.asking = tuple(token for token in _common(one, other) if token != self.start)
         """What opens a question in the chat template, and what stands between it and its answer."""
@@ -47,9 +49,12 @@ class Speaker:
 
         From BOS a model that knows conversations often asks something first, and stops there. Such a question is answered.
         """
+        # Half of the context is left to what comes before.
         limit = min(limit, self.longest // 2)
         begun = [tuple(prompt)[-(self.longest - limit) :] or (self.start,) for prompt in prompts]
         whole = self._continued(begun, [limit] * len(begun))
+
+        # From BOS alone the model may have asked a question: it is answered in turn.
         asked = [place for place, prompt in enumerate(prompts) if not prompt and self._is_question(whole[place], limit)]
         questions = [whole[place][:-1] + self.answering for place in asked]
         answers = self._continued(questions, [limit + 1 - len(question) for question in questions])

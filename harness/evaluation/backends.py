@@ -43,6 +43,8 @@ def answering(backend: str, model: Any, codec: Codec, **options: Any) -> Iterato
     if backend == "hf":
         yield EvaluatedModel(model, codec, **options)
         return
+
+    # vLLM loads checkpoints only, so the present weights become one.
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         codec.tokenizer.save_pretrained(folder)
@@ -62,27 +64,28 @@ class VllmModel(EvaluatedModel):
         from lm_eval.models.vllm_causallms import VLLM
 
         super().__init__(model, codec, **options)
-        places = {"max_model_len": self.max_length, "gpu_memory_utilization": MEMORY}
+        limits = {"max_model_len": self.max_length, "gpu_memory_utilization": MEMORY}
         dtype = str(head_dtype(model)).removeprefix("torch.")
-        self._engine: Any = VLLM(pretrained=folder, dtype=dtype, batch_size="auto", seed=0, **places)  # type: ignore[arg-type]
+        self._engine: Any = VLLM(pretrained=folder, dtype=dtype, batch_size="auto", seed=0, **limits)  # type: ignore[arg-type]
         self.max_length -= 2  # its class cuts what leaves no room for a token more
 
-    def _score(self, asked: Sequence[Continuation]) -> list[tuple[float, bool]]:
-        scorable = [(None, list(one.prompt), list(one.tokens)) for one in asked if one.tokens]
-        named = ["likelihood", [one[1:] for one in scorable]]
-        scored = iter(self.journal.once(named, lambda: self._engine._loglikelihood_tokens(scorable, disable_tqdm=True)))
-        return [tuple(next(scored)) if one.tokens else (0.0, True) for one in asked]
+    def _score(self, continuations: Sequence[Continuation]) -> list[tuple[float, bool]]:
+        scorable = [(None, list(text.prompt), list(text.tokens)) for text in continuations if text.tokens]
+        name = ["likelihood", [tokens for _, *tokens in scorable]]
+        scored = iter(self.journal.once(name, lambda: self._engine._loglikelihood_tokens(scorable, disable_tqdm=True)))
+        return [tuple(next(scored)) if text.tokens else (0.0, True) for text in continuations]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         stops = sorted(self.stops)
         settings = [self._sampling(limit, until) for limit, until in plans]
-        asked = [list(prompt.tokens) for prompt in prompts]
+        tokens = [list(prompt.tokens) for prompt in prompts]
 
-        def said() -> list[list[int]]:
-            outputs = self._engine._model_generate(asked, generate=True, sampling_params=settings)
+        def decode() -> list[list[int]]:
+            outputs = self._engine._model_generate(tokens, generate=True, sampling_params=settings)
             return [list(output.outputs[0].token_ids) for output in outputs]
 
-        return dict(enumerate(self.journal.once(["generation", stops, asked, [list(plan) for plan in plans]], said)))
+        name = ["generation", stops, tokens, [list(plan) for plan in plans]]
+        return dict(enumerate(self.journal.once(name, decode)))
 
     def _sampling(self, limit: int, until: Sequence[str]) -> Any:
         """Greedy, with our stops and no others: vLLM adds those of the checkpoint's generation_config unless EOS is ignored.
@@ -91,6 +94,7 @@ class VllmModel(EvaluatedModel):
         """
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
+        # Ends that are tokens are given as tokens: they never stand in the text that vLLM searches.
         ids, texts = self.codec.endings(until)
         stops = sorted(self.stops | ids)
         return SamplingParams(temperature=0, max_tokens=limit, stop=texts, stop_token_ids=stops, ignore_eos=True)

@@ -15,12 +15,14 @@ class Codec:
     """Texts to tokens and back as evaluation needs them, remembered: every run of a comparison is asked the same texts.
 
     Prompts that a template rendered have the tokens of training (harness/tokens/chat_template.py). Other texts are plain:
-    nothing in
-    them is a control token, and where one begins a sequence it begins as the tokenizer begins texts, or as the template does.
+    nothing in them is a control token, and where one begins a sequence it begins as the tokenizer begins texts, or as the
+    template does.
     """
 
     def __init__(self, tokenizer: Any, template: Any) -> None:
-        self.tokenizer, self.template, self.tokens = tokenizer, template, template.tokens
+        self.tokenizer = tokenizer
+        self.template = template
+        self.tokens = template.tokens
         self.stops = template.stops(None)
         bos: int | None = tokenizer.bos_token_id
         self.prefix: int = tokenizer.eos_token_id if bos is None else bos
@@ -40,9 +42,9 @@ class Codec:
         start = self.start if whole else ()
         return [self.known[_asked(t)] if isinstance(t, Rendered) else start + self.known[t] for t in texts]
 
-    def learn(self, asked: Sequence[Any], encode: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> None:
+    def learn(self, texts: Sequence[Any], encode: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> None:
         """Keep the tokens of what was not asked before."""
-        new = {key(one): one for one in asked if key(one) not in self.known}
+        new = {key(text): text for text in texts if key(text) not in self.known}
         self.known |= zip(new, encode(list(new.values())), strict=True)
 
     def _plain(self, texts: Sequence[str]) -> list[Ids]:
@@ -79,7 +81,8 @@ class Codec:
         ids, texts = self.endings(until)
         if not texts:
             return lambda tokens: tokens[-1] in ids
-        # decoding is slow, so it waits for a token that could end a text: one with its last character, or half a character
+
+        # Decoding is slow, so it waits for a token that could end a text: one with its last character, or half a character.
         self._pieces = self._pieces or self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
         ends = {text[-1] for text in texts} | {"\ufffd"}
         suspects = {i for i, piece in enumerate(self._pieces) if not piece.strip() or not ends.isdisjoint(piece)}
@@ -103,17 +106,18 @@ def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[I
     """
     pairs = list(pairs)
     codec.learn([pair for pair in pairs if isinstance(pair[0], Rendered)], codec.template.choice_tokens, _answered)
+
+    # All plain pairs are encoded at once.
     moved = [_moved(*pair) for pair in pairs if not isinstance(pair[0], Rendered)]
-    plain = zip(
-        codec.encode([context for context, _ in moved]),
-        codec.encode([context + continuation for context, continuation in moved], whole=False),
-        moved,
-        strict=True,
-    )
-    found = iter(
-        [(ids, (codec.start + joined)[len(ids) :]) if pair[0] else ((codec.prefix,), joined) for ids, joined, pair in plain]
-    )
-    return [codec.known[_answered(pair)] if isinstance(pair[0], Rendered) else next(found) for pair in pairs]
+    contexts = codec.encode([context for context, _ in moved])
+    whole = codec.encode([context + continuation for context, continuation in moved], whole=False)
+    plain = []
+    for (context, _), ids, joined in zip(moved, contexts, whole, strict=True):
+        plain.append((ids, (codec.start + joined)[len(ids) :]) if context else ((codec.prefix,), joined))
+
+    # Each pair back to its place.
+    next_plain = iter(plain)
+    return [codec.known[_answered(pair)] if isinstance(pair[0], Rendered) else next(next_plain) for pair in pairs]
 
 
 def _asked(prompt: Any) -> Any:

@@ -51,6 +51,8 @@ class Drift:
         """Our loss of the shortest example must be the model's own: unshifted targets once passed for forgetting elsewhere."""
         if not self.examples:
             return
+
+        # The shortest example is enough to tell a shift by one.
         base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
@@ -86,12 +88,14 @@ class Drift:
         self, model: nn.Module, base: nn.Module, budget: int, journal: Journal
     ) -> list[tuple[Example, dict[str, float]]]:
         """In batches of so many padded tokens."""
-        found = []
-        for some in batched(self.examples, len, budget, _places, places_of(base)):
-            asked = ["drift", [[example.id, example.tokens, example.supervised] for example in some]]
-            values = journal.once(asked, lambda some=some: self._measure(model, base, collate(some, device_of(base))))
-            found += zip(some, values, strict=True)
-        return found
+        measured = []
+        for examples in batched(self.examples, len, budget, _places, places_of(base)):
+            name = ["drift", [[example.id, example.tokens, example.supervised] for example in examples]]
+            values = journal.once(
+                name, lambda examples=examples: self._measure(model, base, collate(examples, device_of(base)))
+            )
+            measured += zip(examples, values, strict=True)
+        return measured
 
     @torch.no_grad()
     def _measure(self, model: nn.Module, base: nn.Module, batch: Batch) -> list[dict[str, float]]:
@@ -105,20 +109,23 @@ class Drift:
         """(S, V) log-probabilities of the base on a batch."""
         if batch.examples in self._known:
             return self._known[batch.examples]
-        found = logits_at(base, batch).log_softmax(-1)
+        log_probs = logits_at(base, batch).log_softmax(-1)
+
+        # The base answers the same for every model, so it is asked once where memory allows.
         if self._keeps:
-            self._known[batch.examples] = found
-        return found
+            self._known[batch.examples] = log_probs
+        return log_probs
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
         """Means and sums over each row's supervised tokens."""
+        # In double: sums over many tokens in fp32 would depend on their order.
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
         rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)
-        found = []
+        items = []
         for example, (n, loss, moved) in zip(batch.examples, rows.tolist(), strict=False):
             bits = loss / math.log(2) / self._bytes[example]
-            found.append({"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits})
-        return found
+            items.append({"nll": loss / n, "kl_to_base": moved / n, "bits_per_byte": bits})
+        return items
 
 
 def divergence(base: Tensor, tuned: Tensor) -> Tensor:

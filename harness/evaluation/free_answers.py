@@ -66,17 +66,23 @@ class Outputs:
 
     def __init__(self, prompts: Sequence[Open], evaluator: Evaluator, base: Base, max_length: int):
         """`evaluator` lends its codec; `base` judges how likely it would itself have said what a model says."""
-        self.prompts, self.codec, self.base, self.max_length = list(prompts), evaluator.codec, base, max_length
+        self.prompts = list(prompts)
+        self.codec = evaluator.codec
+        self.base = base
+        self.max_length = max_length
+        self.limit = min(LIMIT, max_length // 2)
+        self.scoring = evaluator.scoring
         self._stops = evaluator.codec.stops
-        self.limit, self.scoring = min(LIMIT, max_length // 2), evaluator.scoring
 
     @property
     def key(self) -> str:
         """Hash of everything asked."""
-        asked = [[p.group, p.item, p.metric, p.text, p.target, p.reworded] for p in self.prompts]
+        prompts = [[p.group, p.item, p.metric, p.text, p.target, p.reworded] for p in self.prompts]
         decoding = {"limit": self.limit, "temperature": TEMPERATURE, "seed": SEED, "sampled": SAMPLED}
-        decoding |= {} if self.scoring == "float32" else {"scoring": self.scoring}
-        return key_of({"protocol": PROTOCOL, "prompts": asked, "decoding": decoding, "measures": list(METRICS)})
+        # Scores stored before there was a choice were in float32, and stay found.
+        if self.scoring != "float32":
+            decoding["scoring"] = self.scoring
+        return key_of({"protocol": PROTOCOL, "prompts": prompts, "decoding": decoding, "measures": list(METRICS)})
 
     def score(
         self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
@@ -86,17 +92,25 @@ class Outputs:
         What the journal knows is not computed again.
         """
         once = (journal or Journal()).once
-        fewer = [p for group in ("domain", "general") for p in self._of(group)[:SAMPLED]]
+        sampled_prompts = self._of("domain")[:SAMPLED] + self._of("general")[:SAMPLED]
         with undisturbed(model), undisturbed(self.base()):
-            texts = [p.text for p in self.prompts] + [text for p in self.prompts for text in p.reworded]
             self._stops = self.codec.template.stops(model)
-            found = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
-            texts = [p.text for p in fewer]
-            drawn = once(["sampled", texts], lambda: self._answers(model, texts, sampled(TEMPERATURE)))
-            plain, again = found[: len(self.prompts)], iter(found[len(self.prompts) :])
-            rows = self._rows("greedy", self.prompts, plain) + self._rows("sampled", fewer, drawn)
+
+            # Prompts and their rewordings are decoded together: more rows a pass.
+            texts = [prompt.text for prompt in self.prompts]
+            for prompt in self.prompts:
+                texts += prompt.reworded
+            greedy = once(["greedy", texts], lambda: self._answers(model, texts, most_likely))
+            plain = greedy[: len(self.prompts)]
+
+            drawn_texts = [prompt.text for prompt in sampled_prompts]
+            drawn = once(["sampled", drawn_texts], lambda: self._answers(model, drawn_texts, sampled(TEMPERATURE)))
+            rows = self._rows("greedy", self.prompts, plain) + self._rows("sampled", sampled_prompts, drawn)
+
+        # The answers to rewordings follow in the order of their prompts.
+        reworded = iter(greedy[len(self.prompts) :])
         for prompt, answer in zip(self.prompts, plain, strict=True):
-            others = [next(again) for _ in prompt.reworded]
+            others = [next(reworded) for _ in prompt.reworded]
             if others:
                 rows.append(_row(prompt, "greedy", "stability", self._stability(prompt, answer, others)))
         frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS)).assign(fraction=fraction, alpha=alpha)
@@ -114,24 +128,26 @@ class Outputs:
         prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
         lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
 
-        def said(budget: int) -> list[list[int]]:
+        # Drawing begins anew at each try, so that a try that ran out of memory leaves no mark on the samples.
+        def decode(budget: int) -> list[list[int]]:
             torch.manual_seed(SEED)
             lm.token_budget = budget
             return continuations(model, prompts, self._stops, budget, lm.room, choose)
 
-        return while_memory_runs_out(said, lm.token_budget) if prompts else []
+        return while_memory_runs_out(decode, lm.token_budget) if prompts else []
 
     def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[dict[str, Any]]:
         """Quality of each answer, and its text beside its length."""
         bits = self._base_bits(prompts, answers)
         rows = []
-        for prompt, answer, one in zip(prompts, answers, bits, strict=True):
+        for prompt, answer, base_bits in zip(prompts, answers, bits, strict=True):
             stopped = answer[-1] in self._stops
             tokens = answer[:-1] if stopped else answer
             text = self.codec.read(tokens, prompt.text)
-            values = text_quality.measure(text, tokens, stopped) | {"base_bits_per_byte": one}
+            values = text_quality.measure(text, tokens, stopped) | {"base_bits_per_byte": base_bits}
             for metric, value in values.items():
                 row = _row(prompt, decoding, metric, value)
+                # One row of each answer carries its text.
                 if metric == "length_tokens":
                     row |= {"primary": True, "prompt": prompt.text, "output": text, "target": prompt.target}
                 rows.append(row)
@@ -139,13 +155,13 @@ class Outputs:
 
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
         """Fluency: bits a byte of each answer under the base, after the same prompt; NaN for an empty answer."""
-        said = [[token for token in answer if token not in self._stops] for answer in answers]
-        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], said)
+        spoken = [[token for token in answer if token not in self._stops] for answer in answers]
+        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], spoken)
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
         """Share of rewordings whose answer reads the same."""
-        first, *rest = (self._read(prompt, tokens) for tokens in (answer, *others))
-        return sum(one == first for one in rest) / len(rest)
+        first = self._read(prompt, answer)
+        return sum(self._read(prompt, other) == first for other in others) / len(others)
 
     def _read(self, prompt: Open, tokens: Sequence[int]) -> Any:
         text = self.codec.read([token for token in tokens if token not in self._stops], prompt.text)
@@ -160,8 +176,8 @@ def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
     """What an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
     if metric == "letter" and (index := answer_metrics.choice_letter(text, choices)) is not None:
         return index
-    if metric == "numeric" and (found := numbers(text)):
-        return round(found[-1].value * (found[-1].factor or 1.0), 9)
+    if metric == "numeric" and (values := numbers(text)):
+        return round(values[-1].value * (values[-1].factor or 1.0), 9)
     return answer_metrics.normalise(text)
 
 
@@ -177,50 +193,63 @@ def _row(prompt: Open, decoding: str, metric: str, value: float) -> dict[str, An
 
 def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template: Any) -> list[Open]:
     """The prompts: drawn by content, as many from each generation task of a group; `records`: those the domain's come from."""
-    known = {record.id: record for record in records}
-    found = []
+    by_id = {record.id: record for record in records}
+    prompts = []
     for group in ("domain", "general"):
-        part = [task for task in tasks if task.spec.group == group and task.task.OUTPUT_TYPE == "generate_until"]
-        drawn = [sorted(task.hash_sample(PROMPTS, 0), key=lambda place, t=task: t.ids[place]) for task in part]
-        picked = [
-            (task, places[turn])
-            for turn in range(PROMPTS)
-            for task, places in zip(part, drawn, strict=True)
-            if turn < len(places)
-        ]
-        for number, (task, place) in enumerate(picked[:PROMPTS]):
-            found.append(_open(task, place, known if number < REWORDED else {}, template))
-    return found
+        generated = [task for task in tasks if task.spec.group == group and task.task.OUTPUT_TYPE == "generate_until"]
+        for number, (task, doc) in enumerate(_in_turns(generated)[:PROMPTS]):
+            prompts.append(_open(task, doc, by_id if number < REWORDED else {}, template))
+    return prompts
 
 
-def _open(task: Prepared, place: int, known: Mapping[str, Record], template: Any) -> Open:
-    doc, instance = task.docs[place], next(one for one in task.instances if one.doc_id == place)
-    given = doc if isinstance(doc, Mapping) else {}
-    targets = given.get("targets") or task.task.doc_to_target(doc)
+def _in_turns(tasks: Sequence[Prepared]) -> list[tuple[Prepared, int]]:
+    """(task, number of a document): the first of each task, then the second of each, as long as a task has one."""
+    drawn = [(task, sorted(task.hash_sample(PROMPTS, 0), key=task.ids.__getitem__)) for task in tasks]
+    turns = []
+    for turn in range(PROMPTS):
+        turns += [(task, docs[turn]) for task, docs in drawn if turn < len(docs)]
+    return turns
+
+
+def _open(task: Prepared, number: int, records: Mapping[str, Record], template: Any) -> Open:
+    """Return the prompt of a task's document; `records`: by id, those whose questions may be reworded."""
+    doc = task.docs[number]
+    fields = doc if isinstance(doc, Mapping) else {}
+    prompt = next(instance.args[0] for instance in task.instances if instance.doc_id == number)
+    targets = fields.get("targets") or task.task.doc_to_target(doc)
     target = targets[0] if isinstance(targets, (list, tuple)) and targets else targets
-    record = known.get(str(given.get("id", ""))) if task.spec.group == "domain" else None
-    reworded = _reworded(record, template) if record else _declared(task, given, instance.args[0], template)
+
+    # A domain item stands for a record, whose question is reworded by rule; any other says itself how it may be put.
+    record = records.get(str(fields.get("id", ""))) if task.spec.group == "domain" else None
+    reworded = _reworded(record, template) if record else _declared(task, fields, prompt, template)
     return Open(
-        task.spec.group, task.ids[place], str(given.get("cluster") or task.ids[place]), task.spec.metric.partition(",")[0],
-        instance.args[0], str(target), tuple(given.get("choices") or ()), tuple(reworded),
-    )  # fmt: skip
+        group=task.spec.group,
+        item=task.ids[number],
+        cluster=str(fields.get("cluster") or task.ids[number]),
+        metric=task.spec.metric.partition(",")[0],
+        text=prompt,
+        target=str(target),
+        choices=tuple(fields.get("choices") or ()),
+        reworded=tuple(reworded),
+    )
 
 
 def _reworded(record: Record, template: Any) -> list[str]:
     """The prompt of a domain record with its last question reworded."""
-    place = record.answer
-    if place < 1 or record.messages[place - 1].role != "user":
+    answer = record.answer
+    if answer < 1 or record.messages[answer - 1].role != "user":
         return []
-    before, last = record.messages[: place - 1], record.messages[place - 1]
+    before = record.messages[: answer - 1]
+    last = record.messages[answer - 1]
     return [template.prompt((*before, Turn("user", text))) for text in rewrites(last.content)]
 
 
 def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any) -> list[str]:
     """The rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
 
-    def asked(text: str) -> str:
+    def prompt_of(text: str) -> str:
         return template.prompt((Turn("user", text),)) if task.spec.chat else text
 
-    if not doc.get("rewrites") or asked(task.task.doc_to_text(doc)) != prompt:
+    if not doc.get("rewrites") or prompt_of(task.task.doc_to_text(doc)) != prompt:
         return []
-    return [asked(str(text)) for text in doc["rewrites"]]
+    return [prompt_of(str(text)) for text in doc["rewrites"]]

@@ -104,19 +104,22 @@ class EvaluatedModel(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(nats, would greedy decoding say it) of each (context, continuation)."""
-        asked: list[Any] = [request.args for request in requests]
-        return self._score([self.fitted(*pair) for pair in encode_pairs(self.codec, asked)])
+        pairs: list[Any] = [request.args for request in requests]
+        return self._score([self.fitted(*pair) for pair in encode_pairs(self.codec, pairs)])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Nats of whole texts, in disjoint windows as long as the context."""
-        owners, asked = [], []
+        owners: list[int] = []
+        parts: list[Continuation] = []
         for owner, ids in enumerate(self.codec.encode([request.args[0] for request in requests], whole=False)):
             windows = get_rolling_token_windows(list(ids), self.codec.prefix, self.max_length, 1)
             for context, continuation in map(make_disjoint_window, windows):
                 owners.append(owner)
-                asked.append(Continuation(tuple(context), tuple(continuation)))
+                parts.append(Continuation(tuple(context), tuple(continuation)))
+
+        # A text's likelihood is that of its windows together.
         totals = [0.0] * len(requests)
-        for owner, (value, _) in zip(owners, self._score(asked), strict=False):
+        for owner, (value, _) in zip(owners, self._score(parts), strict=False):
             totals[owner] += value
         return totals
 
@@ -126,10 +129,11 @@ class EvaluatedModel(TemplateLM):
         size = min(len(continuation), len(kept) - 1)
         return Continuation(kept[: len(kept) - size], kept[len(kept) - size :])
 
-    def _score(self, asked: Sequence[Continuation]) -> list[tuple[float, bool]]:
-        scorable = [one for one in asked if one.tokens]
+    def _score(self, continuations: Sequence[Continuation]) -> list[tuple[float, bool]]:
+        # Nothing said is certain: an empty continuation needs no model.
+        scorable = [continuation for continuation in continuations if continuation.tokens]
         scored = iter(likelihood.score(self.model, scorable, self.token_budget, self._longest, self.journal))
-        return [next(scored) if one.tokens else (0.0, True) for one in asked]
+        return [next(scored) if continuation.tokens else (0.0, True) for continuation in continuations]
 
     def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         return self._score([self.fitted(tuple(context), tuple(tokens)) for _, context, tokens in requests])
@@ -138,48 +142,56 @@ class EvaluatedModel(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The greedy answer to each prompt, cut at its first stop token or `until` text."""
-        asked: list[Any] = [request.args for request in requests]
-        plans = [self.plan(settings) for _, settings in asked]
-        contexts = self.codec.encode([context for context, _ in asked])
+        pairs: list[Any] = [request.args for request in requests]
+        contexts = [context for context, _ in pairs]
+        plans = [self.plan(settings) for _, settings in pairs]
+
+        # A prompt loses its beginning where the context would leave no room for an answer.
         prompts = [
             Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until, self.codec.inside(context)))
-            for (context, _), ids, (limit, until) in zip(asked, contexts, plans, strict=True)
+            for context, ids, (limit, until) in zip(contexts, self.codec.encode(contexts), plans, strict=True)
         ]
         outputs = self._continued(prompts, plans)
         return [
             self._text(outputs[number], prompts[number], until, context)
-            for number, ((context, _), (_, until)) in enumerate(zip(asked, plans, strict=True))
+            for number, (context, (_, until)) in enumerate(zip(contexts, plans, strict=True))
         ]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """The tokens said to each prompt, by its number."""
 
-        def said(budget: int) -> dict[int, list[int]]:
+        def decode(budget: int) -> dict[int, list[int]]:
             self.token_budget = budget
-            return self._said(prompts, plans)
+            return self._decode(prompts, plans)
 
-        return while_memory_runs_out(said, self.token_budget)
+        return while_memory_runs_out(decode, self.token_budget)
 
-    def _said(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+    def _decode(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """Part by part, so that the journal can keep what is done."""
-        fixed = self.stops, self.token_budget, self.room
-        said: dict[int, list[int]] = {}
-        for part in generate.parts(prompts, self.room):
-            asking = [prompts[number] for number in part]
-            named = ["generation", sorted(fixed[0]), *fixed[1:], [[prompts[n].tokens, *plans[n]] for n in part]]
-            answers = self.journal.once(named, lambda asking=asking: continuations(self.model, asking, *fixed))
-            said |= zip(part, answers, strict=True)
-        return said
+        answers: dict[int, list[int]] = {}
+        for numbers in generate.parts(prompts, self.room):
+            part = [prompts[number] for number in numbers]
+
+            # A part is named by all that its answers depend on, budgets included: shapes may move bits.
+            questions = [[prompts[number].tokens, *plans[number]] for number in numbers]
+            name = ["generation", sorted(self.stops), self.token_budget, self.room, questions]
+            outputs = self.journal.once(
+                name, lambda part=part: continuations(self.model, part, self.stops, self.token_budget, self.room)
+            )
+            answers |= zip(numbers, outputs, strict=True)
+        return answers
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         """(tokens to generate at most, texts that end an answer) of a task's generation settings."""
-        given: dict[str, Any] = dict(normalize_gen_kwargs(settings, MAX_NEW_TOKENS))
-        until = given.get("until") or []
-        limit = min(int(given["max_gen_toks"]), self.max_length // 2)
+        options: dict[str, Any] = dict(normalize_gen_kwargs(settings, MAX_NEW_TOKENS))
+        until = options.get("until") or []
+        limit = min(int(options["max_gen_toks"]), self.max_length // 2)
         return limit, tuple([until] if isinstance(until, str) else until)
 
     def _text(self, output: list[int], prompt: Prompt, until: tuple[str, ...], context: str) -> Generated:
         stopped = output[-1] in self.stops or prompt.ended(output)
+
+        # A last token that is text, not a special one, belongs to the answer: it ended with a text of `until`.
         special = self.stops.union(self.codec.tokenizer.all_special_ids)
         tokens = tuple(output[:-1] if stopped and output[-1] in special else output)
         text = postprocess_generated_text(self.codec.read(tokens, context), list(until), None)

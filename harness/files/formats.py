@@ -38,7 +38,7 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
     """
     path = Path(source).expanduser()
     suffix = suffix_of(path)
-    if not exists(path) and suffix not in READERS and suffix not in NOT_DATA and HUB_ID.fullmatch(source):
+    if names_hub_data(source):
         yield from read_hub(source)
         return
     check_file(path, source)
@@ -50,6 +50,14 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
     rows = READERS[suffix](path, faults, wanted)
     large = path.stat().st_size > LARGE
     yield from counted(rows, f"reading {path.name}, records") if large else rows
+
+
+def names_hub_data(source: str) -> bool:
+    """Return whether a source is to be looked for on the hub: it is no file, and neither written nor ending like one."""
+    path = Path(source).expanduser()
+    suffix = suffix_of(path)
+    like_a_file = suffix in READERS or suffix in NOT_DATA
+    return not exists(path) and not like_a_file and HUB_ID.fullmatch(source) is not None
 
 
 def read_json(path: Path, faults: list[str], wanted: Wanted) -> Rows:

@@ -1,4 +1,4 @@
-"""A verdict said to people (rich), to JUnit's readers (XML) and to GitHub's step summary (Markdown)."""
+"""A verdict written for people (rich), for readers of JUnit (XML) and for GitHub's step summary (Markdown)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_CHANGED = 10
 
 
 def show(verdict: Verdict, console: Console | None = None) -> None:
-    """Print the verdict and what it rests on; words carry all that colours do."""
+    """Print the verdict and what it rests on. Nothing is said by colour alone."""
     console = console or Console()
     console.print(Text(SAID[verdict.outcome], style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -38,7 +38,7 @@ def show(verdict: Verdict, console: Console | None = None) -> None:
         cells = (MARK[finding.outcome], finding.row, finding.metric, *_numbers(finding))
         table.add_row(*(Text(visible(cell)) for cell in cells), style="" if finding.outcome == "pass" else "bold")
     console.print(table)
-    for finding in spoken(verdict):
+    for finding in without_numbers(verdict):
         text = f"{MARK[finding.outcome]} {finding.row}, {finding.metric}: {finding.sentence}"
         console.print(Text(visible(text, None)))
     console.print(counted(verdict))
@@ -47,7 +47,7 @@ def show(verdict: Verdict, console: Console | None = None) -> None:
 
 
 def show_acceptance(acceptance: Acceptance, console: Console | None = None) -> None:
-    """Print the noise floors of a baseline and what is wrong with it."""
+    """Print the noise floors of a baseline and its faults."""
     console = console or Console()
     floors = sorted(acceptance.floors.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{visible(metric)} {floor:.1f}" for metric, floor in floors)
@@ -59,36 +59,51 @@ def show_acceptance(acceptance: Acceptance, console: Console | None = None) -> N
 
 
 def shown(verdict: Verdict) -> list[Finding]:
-    """What does not pass, worst first, then the headlines; of what only changed, the largest."""
-    known = [finding for finding in verdict.findings if finding.change.known]
-    changed = [finding for finding in known if finding.outcome == "changed" and finding.metric not in HEADLINES]
+    """Return the findings of the table: what does not pass, worst first, then the headlines.
+
+    Of metrics that only changed, the largest changes.
+    """
+    listed = []
+    changed = []
+    for finding in verdict.findings:
+        if not finding.change.known:
+            continue
+        if finding.metric in HEADLINES or finding.outcome not in ("pass", "changed"):
+            listed.append(finding)
+        elif finding.outcome == "changed":
+            changed.append(finding)
     changed.sort(key=lambda finding: -abs(finding.change.value))
-    wanted = [finding for finding in known if finding.outcome not in ("pass", "changed") or finding.metric in HEADLINES]
-    return sorted(wanted + changed[:MOST_CHANGED], key=lambda finding: ORDER.index(finding.outcome))
+    return sorted(listed + changed[:MOST_CHANGED], key=lambda finding: ORDER.index(finding.outcome))
 
 
-def spoken(verdict: Verdict) -> list[Finding]:
-    """What does not pass and has no number: a sentence says it."""
+def without_numbers(verdict: Verdict) -> list[Finding]:
+    """Return what does not pass and has no number: it is shown as a sentence."""
     return [finding for finding in verdict.findings if not finding.change.known and finding.outcome != "pass"]
 
 
 def counted(verdict: Verdict) -> str:
-    """How many of what; and of how many passes a loss beyond the tolerance is not excluded."""
+    """Return how many metrics had each outcome, and for how many passes a loss beyond the tolerance is not excluded."""
     parts = [f"{verdict.count(outcome)} {outcome}" for outcome in ORDER if verdict.count(outcome)]
-    wide = sum(one.outcome in ("pass", "changed") and one.reach > one.tolerance for one in verdict.findings)
-    open_ = (
-        f" Of {wide} that do not fail the interval reaches beyond the tolerance: more items would tell more." if wide else ""
-    )
-    return f"{len(verdict.findings)} metrics: {', '.join(parts)}.{open_}"
+    sentence = f"{len(verdict.findings)} metrics: {', '.join(parts)}."
+    wide = 0
+    for finding in verdict.findings:
+        wide += finding.outcome in ("pass", "changed") and finding.reach > finding.tolerance
+    if wide:
+        sentence += f" Of {wide} that do not fail the interval reaches beyond the tolerance: more items would tell more."
+    return sentence
 
 
 def _numbers(finding: Finding) -> tuple[str, str, str]:
+    """Return change, interval and tolerance as text."""
     change = finding.change
     return f"{change.value:+z.2f}", f"[{change.low:+z.2f}, {change.high:+z.2f}]", f"{finding.tolerance:.2f}"
 
 
 def junit(verdict: Verdict) -> str:
-    """JUnit's XML: a suite, a case each row and metric. Inconclusive and changed cases are skipped: readers show them apart."""
+    """Return JUnit's XML: one suite, with a case per row and metric.
+
+    Inconclusive and changed cases are `skipped`, which readers show apart from passes and failures.
+    """
     counts = {"failures": ("regression",), "errors": ("error",), "skipped": ("inconclusive", "changed")}
     attributes = {name: str(sum(map(verdict.count, outcomes))) for name, outcomes in counts.items()}
     suite = ElementTree.Element("testsuite", {"name": "lethe check", "tests": str(len(verdict.findings)), **attributes})
@@ -104,7 +119,7 @@ def junit(verdict: Verdict) -> str:
 
 
 def step_summary(verdict: Verdict) -> str:
-    """Markdown for $GITHUB_STEP_SUMMARY."""
+    """Return Markdown for $GITHUB_STEP_SUMMARY."""
     lines = [
         f"### Lethe: {SAID[verdict.outcome]}",
         "",
@@ -114,15 +129,16 @@ def step_summary(verdict: Verdict) -> str:
     for finding in shown(verdict):
         cells = (MARK[finding.outcome], finding.row, finding.metric, *_numbers(finding))
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-    said = [
-        f"- {MARK[one.outcome]} **{_cell(one.row)}**, {_cell(one.metric)}: {_cell(one.sentence)}" for one in spoken(verdict)
-    ]
+    lines.append("")
+    for finding in without_numbers(verdict):
+        name = f"**{_cell(finding.row)}**, {_cell(finding.metric)}"
+        lines.append(f"- {MARK[finding.outcome]} {name}: {_cell(finding.sentence)}")
     notes = [f"- {_cell(note)}" for note in verdict.notes]
-    return "\n".join([*lines, "", *said, "", counted(verdict), "", *notes]) + "\n"
+    return "\n".join([*lines, "", counted(verdict), "", *notes]) + "\n"
 
 
 def _cell(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Return text that Markdown shows as it is."""
     plain = visible(text).replace("\n", " ")
     for letter in "\\`*_[]|":
         plain = plain.replace(letter, "\\" + letter)

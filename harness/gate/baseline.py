@@ -1,4 +1,4 @@
-"""The accepted baseline of a check: its two files, its noise floors, and what is wrong with it. No torch.
+"""The accepted baseline of a check: its two files, its noise floors, and its faults. No torch.
 
 Both files lie beside the plan and are committed: `PLAN.json`, made to be read in a diff, and `PLAN.items.json`, the evidence.
 """
@@ -28,42 +28,44 @@ from harness.vocabulary import Role, Status
 
 @dataclass(frozen=True)
 class Gate:
-    """A check as its TOML says it."""
+    """A check, as its TOML file describes it."""
 
     file: Path
     options: dict[str, Any]
-    """Of the comparison, as `make_plan` takes them."""
+    """The options of the comparison, as `make_plan` takes them."""
     tolerance: float
     noise_seeds: int
 
     @property
     def seeds(self) -> int:
+        """Runs of each recipe in one check."""
         return self.options.get("seeds") or 1
 
     @property
     def baseline(self) -> Path:
-        """What a reviewer reads."""
+        """The file that a reviewer reads."""
         return self.file.with_suffix(".json")
 
     @property
     def items(self) -> Path:
-        """The accepted evidence."""
+        """The file of the accepted evidence."""
         return self.file.with_suffix(".items.json")
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What `--accept` says of the baseline that it wrote."""
+    """What `--accept` reports of the baseline that it wrote."""
 
     floors: dict[str, float]
     """metric -> noise floor in points, the same for every recipe."""
     errors: list[str] = field(default_factory=list)
-    """What makes the baseline unfit for judging on another machine."""
+    """Faults that make the baseline unfit for judging on another machine."""
     warnings: list[str] = field(default_factory=list)
 
 
 def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
-    """Tolerance, noise floors and accepted evidence. Raises PlanError where there is no baseline, or half of one."""
+    """Return tolerance, noise floors and accepted evidence. Raises PlanError where there is no baseline, or half of one."""
+    # The two files belong together: one of them from another commit would judge by floors of other runs.
     record = read_json(gate.baseline)
     if record is None or not gate.items.exists():
         raise PlanError(
@@ -73,28 +75,30 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
         raise PlanError(
             f"{gate.items} is not the one that {gate.baseline.name} was accepted with: restore both from one commit"
         )
-    rows = record["metrics"].items()
-    floors = {row: {name: told["floor"] for name, told in metrics.items()} for row, metrics in rows}
+    floors: dict[str, dict[str, float]] = {}
+    for row, metrics in record["metrics"].items():
+        floors[row] = {name: metric["floor"] for name, metric in metrics.items()}
     policy = Policy(read_evidence(gate.items), floors, gate.tolerance, only)
     raise_faults(baseline_faults(policy))
     return policy
 
 
 def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
-    """Accept this evidence: its first seeds, and a page of metrics with their noise floors. Says what is wrong with it."""
-    bad = [
-        f"{row}, seed {seed}: {run['status']} ({run['reason']})"
-        for row, told in evidence["rows"].items()
-        for seed, run in told["seeds"].items()
-        if run["status"] != Status.DONE
-    ]
-    raise_faults([f"a baseline is of runs that ended well, and this one did not: {fault}" for fault in bad])
+    """Accept this evidence: write its first seeds, and a page of metrics with their noise floors.
+
+    Returns what is wrong with it. Raises PlanError where a run did not end well, or there is one seed only.
+    """
+    raise_faults(_unfinished(evidence))
     floors = floors_of(evidence, gate.seeds)
     if not floors:
         raise PlanError("the evidence has one seed, which shows no noise: run `lethe check --accept` without --evidence")
-    rows = {row: told | {"seeds": _first(told["seeds"], gate.seeds)} for row, told in evidence["rows"].items()}
+
+    # All seeds give the floors; a check is compared with as many seeds as it runs itself.
+    rows = {}
+    for name, row in evidence["rows"].items():
+        rows[name] = row | {"seeds": _first(row["seeds"], gate.seeds)}
     kept = evidence | {"rows": rows}
-    recipes = [row for row, told in rows.items() if told["role"] == Role.RECIPE]
+    recipes = [name for name, row in rows.items() if row["role"] == Role.RECIPE]
     analysis = analysis_of(kept, kept, recipes)
     acceptance = Acceptance(floors, _errors(floors), _warnings(evidence, analysis, recipes, floors))
     write_evidence(gate.items, kept)
@@ -106,7 +110,7 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
         "question": evidence["question"],
         "base": _levels(evidence),
         "metrics": _metrics(analysis, recipes, floors),
-        "noise_seeds": {row: len(told["seeds"]) for row, told in evidence["rows"].items()},
+        "noise_seeds": {name: len(row["seeds"]) for name, row in evidence["rows"].items()},
         "faults": [*acceptance.errors, *acceptance.warnings],
         "items_sha256": digest(gate.items),
     }
@@ -114,24 +118,39 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
     return acceptance
 
 
+def _unfinished(evidence: dict[str, Any]) -> list[str]:
+    """Return a fault for each run that did not end well."""
+    faults = []
+    for name, row in evidence["rows"].items():
+        for seed, run in row["seeds"].items():
+            if run["status"] != Status.DONE:
+                text = f"{name}, seed {seed}: {run['status']} ({run['reason']})"
+                faults.append(f"a baseline is of runs that ended well, and this one did not: {text}")
+    return faults
+
+
 def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
-    """Noise floor of each metric: how far two honest checks of so many seeds may be apart when only the noise differs.
+    """Return the noise floor of each metric: how far two checks of so many seeds may be apart when only the noise differs.
 
     t(0.975, d) s sqrt(2 / seeds) points. s is pooled over the recipes: s^2 is the mean of their variances between seeds, and d
-    the sum of their degrees of freedom. Three seeds of one recipe alone know so little of their variance that t is 4.3. That
-    the recipes are alike in their noise is a guess.
+    the sum of their degrees of freedom. Three seeds of one recipe alone show so little of their variance that t is 4.3. That
+    all recipes have the same noise is a guess.
     """
     analysis = analyse(table_of(evidence), base_of(evidence), reps=2)
-    recipes = [name for name, told in evidence["rows"].items() if told["role"] == Role.RECIPE and name in analysis.rows]
+    recipes = []
+    for name, row in evidence["rows"].items():
+        if row["role"] == Role.RECIPE and name in analysis.rows:
+            recipes.append(name)
     floors: dict[str, float] = {}
     for metric, (quantity, _) in metrics_of(analysis).items():
-        squares, freedom = 0.0, 0
+        squares = 0.0
+        freedom = 0
         for name in recipes:
-            own = analysis.by_seed[quantity][:, analysis.rows.index(name)]
-            own = _scale(quantity) * own[np.isfinite(own)]
-            if len(own) > 1:
-                squares += float(((own - own.mean()) ** 2).sum())
-                freedom += len(own) - 1
+            values = analysis.by_seed[quantity][:, analysis.rows.index(name)]
+            values = _scale(quantity) * values[np.isfinite(values)]
+            if len(values) > 1:
+                squares += float(((values - values.mean()) ** 2).sum())
+                freedom += len(values) - 1
         if freedom:
             spread = stdtrit(freedom, 0.975) * np.sqrt(squares / freedom) * np.sqrt(2 / seeds)
             floors[metric] = round(float(spread), 3)
@@ -139,10 +158,9 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
 
 
 def _errors(floors: dict[str, float]) -> list[str]:
-    """What is wrong with the noise floors."""
-    high = [
-        f"{metric} {floor:.1f}" for metric, floor in sorted(floors.items(), key=lambda pair: -pair[1]) if floor > MOST_FLOOR
-    ]
+    """Return what is wrong with the noise floors."""
+    descending = sorted(floors.items(), key=lambda pair: -pair[1])
+    high = [f"{metric} {floor:.1f}" for metric, floor in descending if floor > MOST_FLOOR]
     if not high:
         return []
     cure = "give more seeds (`seeds` of the plan), more items (`limit`) or a longer budget"
@@ -151,71 +169,87 @@ def _errors(floors: dict[str, float]) -> list[str]:
 
 
 def _warnings(evidence: dict[str, Any], analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> list[str]:
-    """What a check against this baseline cannot see."""
+    """Return what a check against this baseline cannot see."""
     warnings = []
     if not general_families(evidence):
         warnings.append("no general task is answered above chance by the base: what is forgotten cannot be seen")
     if blind := _blind(analysis, recipes, floors):
         warnings.append(f"the noise floor is more than can be lost: {'; '.join(blind)}")
-    for row, told in evidence["rows"].items():
-        alike = [
-            f"{seed} and {name.rpartition(' ')[2]}"
-            for seed, run in told["seeds"].items()
-            for name in run["exact"]["same weights as"]
-            if name.startswith(f"{row}, seed ") and int(name.rpartition(" ")[2]) > int(seed)
-        ]
-        if alike:
-            warnings.append(f"{row}: seeds {', '.join(alike)} ended in the same weights, so they show no noise")
-        base = f"{base_of(evidence)}, seed 0"
-        if told["role"] == Role.CONTROL and base not in told["seeds"]["0"]["exact"]["same scores as"]:
-            warnings.append(f"{row} does not score as the base does, and nothing trained it: something is read differently")
+    base = f"{base_of(evidence)}, seed 0"
+    for name, row in evidence["rows"].items():
+        pairs = _equal_seeds(name, row["seeds"])
+        if pairs:
+            warnings.append(f"{name}: seeds {', '.join(pairs)} ended in the same weights, so they show no noise")
+        if row["role"] == Role.CONTROL and base not in row["seeds"]["0"]["exact"]["same scores as"]:
+            warnings.append(f"{name} does not score as the base does, and nothing trained it: something is read differently")
     return warnings
 
 
+def _equal_seeds(row: str, seeds: dict[str, Any]) -> list[str]:
+    """Return the pairs of a row's seeds that ended in the same weights, as `0 and 2`."""
+    pairs = []
+    for seed, run in seeds.items():
+        for name in run["exact"]["same weights as"]:
+            other = name.rpartition(" ")[2]
+            if name.startswith(f"{row}, seed ") and int(other) > int(seed):
+                pairs.append(f"{seed} and {other}")
+    return pairs
+
+
 def _blind(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> list[str]:
-    """Where the noise floor exceeds what a recipe can lose: each metric, with the recipe that has the least."""
+    """Return the metrics whose noise floor exceeds what a recipe can lose, with the recipe that has the least to lose."""
     weights = {name: quantity.weights for name, quantity in quantities_of(analysis.measures).items()}
     blind = []
     for metric, (quantity, sign) in metrics_of(analysis).items():
         if sign != 1 or metric not in floors:
             continue
-        there = {row: had(analysis, quantity, weights[quantity], THEN + row) for row in recipes}
-        least = min(there, key=lambda row: there[row])
-        if floors[metric] > there[least]:
-            blind.append(f"{metric} {floors[metric]:.1f} points where {least} has {max(there[least], 0.0):.1f}")
+        points = {row: had(analysis, quantity, weights[quantity], THEN + row) for row in recipes}
+        least = min(points, key=lambda row: points[row])
+        if floors[metric] > points[least]:
+            blind.append(f"{metric} {floors[metric]:.1f} points where {least} has {max(points[least], 0.0):.1f}")
     return blind
 
 
 def _first(seeds: dict[str, Any], n: int) -> dict[str, Any]:
+    """Return the n lowest seeds."""
     return {seed: seeds[seed] for seed in sorted(seeds, key=int)[:n]}
 
 
 def _scale(quantity: str) -> int:
-    """What makes points of a quantity."""
+    """Return the factor that turns a quantity into points."""
     return 100 if quantity.startswith("level:") else 1
 
 
 def _levels(evidence: dict[str, Any]) -> dict[str, float]:
-    """The base's mean score on each measure, as measured."""
+    """Return the base's mean score on each measure, as measured."""
     base = evidence["rows"][base_of(evidence)]["seeds"]["0"]["scores"]
-    means = {name: [score for score in scores if score is not None] for name, scores in base.items()}
-    return {name: round(sum(scores) / len(scores), 4) for name, scores in means.items() if scores}
+    levels = {}
+    for name, item_scores in base.items():
+        scores = [score for score in item_scores if score is not None]
+        if scores:
+            levels[name] = round(sum(scores) / len(scores), 4)
+    return levels
 
 
 def _metrics(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> dict[str, Any]:
-    """row -> metric -> {value, low, high, floor}: points gained or lost against the base, or the level itself."""
-    found: dict[str, Any] = {}
+    """Return row -> metric -> {value, low, high, floor}: points gained or lost against the base, or the level itself."""
+    rows: dict[str, Any] = {}
     for row in recipes:
         for metric, (quantity, _) in metrics_of(analysis).items():
             estimate = analysis.estimate(quantity, THEN + row)
-            if estimate.known:
-                shown = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-                line = {name: round(_scale(quantity) * value, 2) for name, value in shown.items()}
-                found.setdefault(row, {})[metric] = line | {"floor": round(floors.get(metric, 0.0), 2)}
-    return found
+            if not estimate.known:
+                continue
+            scale = _scale(quantity)
+            rows.setdefault(row, {})[metric] = {
+                "value": round(scale * estimate.value, 2),
+                "low": round(scale * estimate.low, 2),
+                "high": round(scale * estimate.high, 2),
+                "floor": round(floors.get(metric, 0.0), 2),
+            }
+    return rows
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file's JSON, whatever its line ends."""
+    """Return the sha256 of a file's JSON. Line ends do not count: git may change them."""
     value = json.loads(path.read_text(encoding="utf-8"))
     return hashlib.sha256(legible(value).encode()).hexdigest()

@@ -10,6 +10,7 @@ Scores are rounded to four decimals, the same on both sides of every comparison.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,66 +28,89 @@ LAYOUT = 2
 """Of a file of evidence. Files without one are older and lack the exact figures."""
 SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
 """Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
-ASKED = (EvalKind.FINAL, EvalKind.QUALITY)
+COMPARED = (EvalKind.FINAL, EvalKind.QUALITY)
 """Evaluations of a check whose questions are compared exactly."""
 FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
 BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
 
 
 def evidence_of(comparison: Comparison) -> dict[str, Any]:
-    """The evidence of a finished comparison."""
+    """Return the evidence of a finished comparison."""
     record = comparison.record
+
+    # The scores that are judged, by measure: a metric of a task.
     scores = comparison.scores
-    chosen = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS) | scores["metric"].isin(SECONDARY)
-    scores = scores[chosen].astype(dict.fromkeys(NAMES, "str"))
+    headline = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS)
+    scores = scores[headline | scores["metric"].isin(SECONDARY)].astype(dict.fromkeys(NAMES, "str"))
     scores = scores.assign(name=scores["task"] + "/" + scores["metric"])
     measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
+
     rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
         if not Role(run["role"]).has_model:
             continue
         row = rows.setdefault(run["row"], {"role": run["role"], "track": run["track"], "seeds": {}})
-        own = by_run.get((run["row"], run["seed"]), scores.head(0))
+        run_scores = by_run.get((run["row"], run["seed"]), scores.head(0))
         if run["status"] != Status.DONE:
-            own = own.head(0)  # scores of a run that did not end are no evidence
+            run_scores = run_scores.head(0)  # scores of a run that did not end are no evidence
+        by_measure = {}
+        for name, part in run_scores.groupby("name", sort=True):
+            by_measure[str(name)] = _listed(part, measures[str(name)]["items"])
         row["seeds"][str(run["seed"])] = {
             "status": run["status"],
             "reason": (run.get("status_record") or {}).get("reason"),
-            "exact": figures_of(run, _asked(comparison, run)),
-            "scores": {str(name): _listed(part, measures[str(name)]["items"]) for name, part in own.groupby("name", sort=True)},
+            "exact": figures_of(run, _task_hashes(comparison, run)),
+            "scores": by_measure,
         }
     add_relations(rows)
-    where = next((run["run"]["where"] for run in comparison.runs if run["run"]), {})
-    head = {"layout": LAYOUT, "schema_version": SCHEMA_VERSION, "protocol": record["protocol"], "question": record["question"]}
-    return head | {"where": where, "device": record["plan"]["device"], "measures": measures, "rows": rows}
+    return {
+        "layout": LAYOUT,
+        "schema_version": SCHEMA_VERSION,
+        "protocol": record["protocol"],
+        "question": record["question"],
+        "where": next((run["run"]["where"] for run in comparison.runs if run["run"]), {}),
+        "device": record["plan"]["device"],
+        "measures": measures,
+        "rows": rows,
+    }
 
 
-def _asked(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
-    """Task -> hash of what the run's evaluations asked it, from the stored texts."""
-    asked: dict[str, str] = {}
-    for kind in ASKED:
+def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
+    """Return task -> hash of what the run's evaluations asked it, from the stored texts."""
+    hashes: dict[str, str] = {}
+    for kind in COMPARED:
         table = comparison.store.run(run["key"]).table(kind, run["evals"][kind], ["task", "item", "prompt", "target"])
         if table is not None:
-            asked |= asked_of(table.to_pandas())
-    return asked
+            hashes |= asked_of(table.to_pandas())
+    return hashes
 
 
 def _measure(part: pd.DataFrame) -> dict[str, Any]:
-    """What is known of a task's metric, and its items in the order of their names."""
-    first, items = part.iloc[0], part.drop_duplicates("item").sort_values("item")
-    known = {name: None if pd.isna(first[name]) else first[name] for name in FIXED}
-    known |= {name: bool(known[name]) for name in BOOLEAN if known[name] is not None}
+    """Return the description of a task's metric, and its items in the order of their names."""
+    first = part.iloc[0]
+    items = part.drop_duplicates("item").sort_values("item")
+    fixed: dict[str, Any] = {}
+    for name in FIXED:
+        value = None if pd.isna(first[name]) else first[name]
+        fixed[name] = bool(value) if name in BOOLEAN and value is not None else value
     chance = float(items["chance"].fillna(0.0).mean())
-    named = {"task": str(first["task"]), "metric": str(first["metric"]), "chance": round(chance, 6)}
-    return named | known | {"items": items["item"].tolist(), "clusters": items["cluster"].fillna(items["item"]).tolist()}
+    head = {"task": str(first["task"]), "metric": str(first["metric"]), "chance": round(chance, 6)}
+    clusters = items["cluster"].fillna(items["item"])  # an item without a cluster is one of its own
+    return head | fixed | {"items": items["item"].tolist(), "clusters": clusters.tolist()}
 
 
 def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
-    """Scores in the order of `items`; null where there is none."""
-    own = part.drop_duplicates("item").set_index("item")["score"].astype(float)
-    rounded = [round(own.get(item, float("nan")), 4) for item in items]
-    return [None if score != score else int(score) if float(score).is_integer() else score for score in rounded]
+    """Return the scores in the order of `items`, rounded; null where an item has none."""
+    by_item = part.drop_duplicates("item").set_index("item")["score"].astype(float)
+    scores: list[float | int | None] = []
+    for item in items:
+        score = round(by_item.get(item, math.nan), 4)
+        if math.isnan(score):
+            scores.append(None)
+        else:
+            scores.append(int(score) if float(score).is_integer() else score)  # 0 and 1 take less of the file than 0.0 and 1.0
+    return scores
 
 
 def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:

@@ -44,11 +44,12 @@ class Difference:
 
 
 def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
-    """The exact figures of one run: `entry` as `read_comparison` gives it, `asked`: task -> hash of what it asked.
+    """Return the exact figures of one run: `entry` as `read_comparison` gives it, `asked`: task -> hash of what it asked.
 
     A figure's group is its name up to the first `/`.
     """
-    run, ledger = entry.get("run") or {}, entry.get("ledger") or {}
+    run = entry.get("run") or {}
+    ledger = entry.get("ledger") or {}
     question = run.get("asked", {})
     figures = {"seed": question.get("seed"), "model": question.get("model", {}).get("hash")}
     figures["weights"] = run.get("happened", {}).get("weights_hash")
@@ -64,7 +65,7 @@ def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
 
 
 def asked_of(table: pd.DataFrame) -> dict[str, str]:
-    """Task -> hash of what it asked: its items with their prompts and targets, in any order and whatever was answered."""
+    """Return task -> hash of what it asked: its items with prompts and targets, whatever their order and the answers."""
     lines = table.sort_values(["prompt", "target"], na_position="last").drop_duplicates(["task", "item"]).astype(object)
     hashes = {}
     for task, part in lines.where(lines.notna(), None).groupby("task", sort=True):
@@ -78,66 +79,88 @@ def add_relations(rows: dict[str, Any]) -> None:
 
     Runs that were different and are the same now were scored by a wrong model, trained from a wrong seed or not trained at all.
     """
-    runs = [(f"{row}, seed {seed}", run) for row, told in rows.items() for seed, run in told["seeds"].items()]
-    prints = {
-        "same weights as": [run["exact"].get("weights") for _, run in runs],
-        "same scores as": [_digest(run["scores"]) if run["scores"] else None for _, run in runs],
-    }
-    for relation, values in prints.items():
-        for (name, run), value in zip(runs, values, strict=True):
-            others = [other for (other, _), its in zip(runs, values, strict=True) if its == value and other != name]
-            run["exact"][relation] = others if value is not None else []
+    runs: dict[str, dict[str, Any]] = {}
+    for row_name, row in rows.items():
+        for seed, run in row["seeds"].items():
+            runs[f"{row_name}, seed {seed}"] = run
+    weights = {name: run["exact"].get("weights") for name, run in runs.items()}
+    scores = {name: _digest(run["scores"]) if run["scores"] else None for name, run in runs.items()}
+    for relation, values in (("same weights as", weights), ("same scores as", scores)):
+        for name, run in runs.items():
+            equal = [other for other, value in values.items() if value == values[name] and other != name]
+            run["exact"][relation] = equal if values[name] is not None else []
 
 
 def machine_of(evidence: dict[str, Any]) -> dict[str, Any] | None:
-    """What the bits of a result depend on beside the code; None where that is not known, or a GPU computed."""
+    """Return what the bits of a result depend on beside the code; None where that is not known, or a GPU computed."""
     where = evidence.get("where") or {}
     machine = where.get("machine") or {}
-    known = {name: machine.get(name) for name in ("processor", "cpu_capability")}
-    known["torch"] = (where.get("packages") or {}).get("torch")
-    known["threads"] = evidence["question"].get("threads")
-    known["device"] = evidence.get("device")
-    on_cpu = str(known["device"]).startswith("cpu")
-    return known if on_cpu and all(value is not None for value in known.values()) else None
+    facts = {
+        "processor": machine.get("processor"),
+        "cpu_capability": machine.get("cpu_capability"),
+        "torch": (where.get("packages") or {}).get("torch"),
+        "threads": evidence["question"].get("threads"),
+        "device": evidence.get("device"),
+    }
+    on_cpu = str(facts["device"]).startswith("cpu")
+    complete = all(value is not None for value in facts.values())
+    return facts if on_cpu and complete else None
 
 
 def same_bits(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether an unchanged tree must give the same bits in both: one question on one machine."""
+    """Return whether an unchanged tree must give the same bits in both: one question on one machine."""
     return machine_of(then) is not None and machine_of(then) == machine_of(now) and same_question(then, now)
 
 
 def same_question(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Return whether two pieces of evidence answer the same question."""
     return then["question"] == now["question"]
 
 
 def differences(row: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[Difference]:
-    """Each group of figures of a row's runs in which two pieces of evidence differ and may not."""
-    bits, question = same_bits(then, now), same_question(then, now)
-    present = then["rows"].keys() & now["rows"].keys()
-    old_runs, new_runs = then["rows"][row]["seeds"], now["rows"][row]["seeds"]
+    """Yield each group of figures of a row's runs in which two pieces of evidence differ and may not."""
+    bits = same_bits(then, now)
+    old_runs = then["rows"][row]["seeds"]
+    new_runs = now["rows"][row]["seeds"]
     for seed in sorted(old_runs.keys() & new_runs.keys(), key=int):
-        old, new = old_runs[seed], new_runs[seed]
-        by_group: dict[str, list[str]] = {}
-        for name in sorted(old["exact"].keys() | new["exact"].keys()):
-            group, value, other = name.partition("/")[0], old["exact"].get(name), new["exact"].get(name)
-            added = group == "asked" and name not in old["exact"]  # a task that the baseline has not: nothing to compare
-            if added or not _compared(group, bits, question, old["exact"]):
-                continue
-            if group.startswith("same "):
-                said = _relation(value or [], other or [], present, then["rows"][row]["role"])
-            else:
-                said = "" if _equal(value, other) else f"{name.partition('/')[2] or 'it'} was {value!r}, is {other!r}"
-            if said:
-                by_group.setdefault(group, []).append(said)
+        old = old_runs[seed]
+        new = new_runs[seed]
+        by_group = _figure_differences(row, old["exact"], new["exact"], then, now)
         if bits and (changed := _changed_scores(then, now, old["scores"], new["scores"])):
             by_group["scores"] = [changed]
-        for group, said in by_group.items():
-            more = f", and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
-            yield Difference(seed, group, f"seed {seed}: {'; '.join(said[:SHOWN])}{more}")
+        for group, sentences in by_group.items():
+            more = f", and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
+            yield Difference(seed, group, f"seed {seed}: {'; '.join(sentences[:SHOWN])}{more}")
+
+
+def _figure_differences(
+    row: str, old: dict[str, Any], new: dict[str, Any], then: dict[str, Any], now: dict[str, Any]
+) -> dict[str, list[str]]:
+    """Return group -> sentences on the figures of one run that differ."""
+    bits = same_bits(then, now)
+    question = same_question(then, now)
+    present = then["rows"].keys() & now["rows"].keys()
+    by_group: dict[str, list[str]] = {}
+    for name in sorted(old.keys() | new.keys()):
+        group, _, rest = name.partition("/")
+        if group == "asked" and name not in old:
+            continue  # a task that the baseline lacks: there is nothing to compare
+        if not _compared(group, bits, question, old):
+            continue
+        before = old.get(name)
+        after = new.get(name)
+        sentence = ""
+        if group.startswith("same "):
+            sentence = _relation(before or [], after or [], present, then["rows"][row]["role"])
+        elif not _equal(before, after):
+            sentence = f"{rest or 'it'} was {before!r}, is {after!r}"
+        if sentence:
+            by_group.setdefault(group, []).append(sentence)
+    return by_group
 
 
 def _compared(group: str, bits: bool, question: bool, figures: dict[str, Any]) -> bool:
-    """Whether a group of figures must agree between two checks."""
+    """Return whether a group of figures must agree between two checks."""
     if group in ALWAYS:
         return True
     if group in BITS:
@@ -151,7 +174,10 @@ def _compared(group: str, bits: bool, question: bool, figures: dict[str, Any]) -
 
 
 def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: str) -> str:
-    """What is wrong with the runs that this one equals; a check of some rows has no others to be equal to."""
+    """Return what is wrong with the runs that this one equals, empty if nothing is.
+
+    A check of some rows only has no others to be equal to.
+    """
     rows = {name: name.rpartition(", seed ")[0] for name in (*then, *now)}
     gained = [name for name in now if name not in then and rows[name] in present]
     if gained:
@@ -161,21 +187,24 @@ def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: 
 
 
 def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, list], new: dict[str, list]) -> str:
-    """How many item scores differ between two runs; empty where none does."""
-    changed = total = 0
+    """Return how many item scores differ between two runs, empty if none does."""
+    changed = 0
+    total = 0
     for name, scores in old.items():
         measure = now["measures"].get(name, {"items": []})
-        own = dict(zip(measure["items"], new.get(name, []), strict=False))
+        current = dict(zip(measure["items"], new.get(name, []), strict=False))
         total += len(scores)
-        changed += sum(own.get(item) != score for item, score in zip(then["measures"][name]["items"], scores, strict=True))
+        for item, score in zip(then["measures"][name]["items"], scores, strict=True):
+            changed += current.get(item) != score
     return f"{changed:,} of {total:,} item scores differ" if changed else ""
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal, numbers within `ROUNDING`."""
+    """Return whether two figures are equal, numbers within `ROUNDING`."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
     return math.isclose(one, other, rel_tol=ROUNDING) if numbers else one == other
 
 
 def _digest(value: Any) -> str:
+    """Return 16 hex digits that name a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -40,8 +40,11 @@ class Finding:
     @property
     def reach(self) -> float:
         """The worst change that the interval does not exclude, in points for the worse."""
-        down, up = -self.change.low, self.change.high
-        return {1: down, -1: up}.get(self.sign, max(down, up))
+        down = -self.change.low
+        up = self.change.high
+        if self.sign == 0:
+            return max(down, up)
+        return down if self.sign == 1 else up
 
 
 @dataclass(frozen=True)
@@ -63,47 +66,58 @@ class Rule:
 
 
 def judge(change: Estimate, rule: Rule) -> str:
-    """The outcome of one metric.
+    """Return the outcome of one metric.
 
-    A regression lies beyond the tolerance with its whole interval, or has lost more than half of what there was with its
-    whole interval, whatever the tolerance; an estimate beyond the tolerance with a part of its interval is inconclusive. So is
-    what is better than can be believed. Any other difference is `changed` where an unchanged tree reads exactly 0.
+    It is a regression if the whole interval lies beyond the tolerance, or beyond half of what there was to lose, whatever the
+    tolerance. It is inconclusive if the estimate lies beyond the tolerance and a part of its interval does not, or if it is
+    better than can be believed. Any other difference is `changed` where an unchanged tree reads exactly 0.
     """
     if not change.known:
         return "regression"
     moved = abs(change.value) > CHANGED
     if rule.exact and rule.sign == 0:
         return "regression" if moved else "pass"
+
+    # From here on, more is better: where any difference counts, the change itself says which way is worse.
     towards = rule.sign or (-1 if change.value > 0 else 1)
-    value, ends = towards * change.value, sorted((towards * change.low, towards * change.high))
-    lost_half = ends[1] < -HALF * rule.had if rule.had > 0 else False
+    value = towards * change.value
+    low, high = sorted((towards * change.low, towards * change.high))
+    lost_half = rule.had > 0 and high < -HALF * rule.had
+
+    # Worse: a handful of items decides nothing.
     if value < -rule.tolerance or lost_half:
-        sure = ends[1] < -rule.tolerance or lost_half
+        sure = high < -rule.tolerance or lost_half
         return "regression" if sure and change.n >= FEWEST else "inconclusive"
-    if rule.vanished or (rule.sign and ends[0] > max(SURPRISE * rule.tolerance, rule.floor)):
+
+    # Better than can be believed without a look at it.
+    if rule.vanished or (rule.sign and low > max(SURPRISE * rule.tolerance, rule.floor)):
         return "inconclusive"
     return "changed" if rule.exact and moved else "pass"
 
 
 def had(analysis: Analysis, quantity: str, weights: np.ndarray, row: str) -> float:
-    """Points that a row had: the base's level above nothing (above chance, for a change) plus what the row gained.
+    """Return the points that a row had: the base's level above nothing (above chance, for a change) plus what the row gained.
 
-    NaN for levels, and where less is better of a task: what there is to lose is not bounded there.
+    NaN for levels, and for tasks where less is better: what there is to lose is not bounded there.
     """
-    part, use = analysis.measures, weights > 0
-    if quantity.startswith("level:") or not part["higher_better"].to_numpy(bool)[use].all():
+    measures = analysis.measures
+    use = weights > 0
+    if quantity.startswith("level:") or not measures["higher_better"].to_numpy(bool)[use].all():
         return np.nan
-    base, chance = part["base"].to_numpy(float)[use], part["chance"].to_numpy(float)[use]
+    base = measures["base"].to_numpy(float)[use]
+    chance = measures["chance"].to_numpy(float)[use]
     level = (base - chance) / (1 - chance) if quantity.startswith("change") else base
     return float(100 * level @ weights[use] + analysis.estimate(quantity, row).value)
 
 
 def judged(row: str, metric: str, change: Estimate, rule: Rule) -> Finding:
-    """The finding of one metric, with its sentence."""
+    """Return the finding of one metric, with its sentence."""
     outcome = judge(change, rule)
     towards = rule.sign or (-1 if change.value > 0 else 1)
     worse = towards * change.value < 0
-    side = "differs" if rule.sign == 0 else "fell" if change.value < 0 else "rose"
+    side = "fell" if change.value < 0 else "rose"
+    if rule.sign == 0:
+        side = "differs"
     shown = f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}] points, tolerance {rule.tolerance:.2f}"
     if not change.known:
         sentence = "has no value now"

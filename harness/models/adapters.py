@@ -40,6 +40,7 @@ class Fold(Folding):
 
     @classmethod
     def of(cls, layer: Any) -> Fold:
+        # Embeddings and convolutions keep their factors elsewhere: they are refused by name.
         name = layer.active_adapters[0]
         if name not in layer.lora_A:
             raise ValueError(f"{type(layer.get_base_layer()).__name__} layers do not fold; name linear layers")
@@ -56,6 +57,9 @@ class Fold(Folding):
         weight = origin + self.layer.scaling[self.layer.active_adapters[0]] * self._product(*factors[:2])
         if self.magnitude is None:
             return weight
+
+        # The magnitude relative to its start: so the fold of an untrained DoRA is W0 to the last
+        # bit.
         inputs = 0 if self.layer.fan_in_fan_out else 1
         scale = factors[2] / self.magnitude.to(weight.device)
         ratio = scale * torch.linalg.norm(origin, dim=inputs) / torch.linalg.norm(weight, dim=inputs)
@@ -101,6 +105,7 @@ class Wrapped:
 
     def effective(self, values: Weights) -> Weights:
         """fp32 weights of the model, where `values` are its trained parameters by the model's own names."""
+        # What is not trained keeps the base's value.
         weights = {name: tensor.clone() for name, tensor in self.start.items()}
         for name, value in values.items():
             if name in self.names:
@@ -135,13 +140,19 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     own = {id(parameter): name for name, parameter in originals.items()}
     added: list[nn.Parameter] = []
     folds: dict[str, Folding] = {}
+
+    # In the order of places: what is added later must not be wrapped by what came before.
     for method in sorted(methods, key=lambda m: list(PLACES).index(m.adds)):
         with run.rng(f"wrap {type(method).__name__}"):
             model = ask(method, "trainable", model, run)
+
+        # peft freezes everything that it does not add, earlier methods' parameters too.
         for parameter in added:
             parameter.requires_grad_(True)
         added = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
         folds = folds or _folds(model)  # at once: what is wrapped around a layer later changes its name
+
+    # Every parameter is one of three: the base's own, a factor that folds, or added.
     inside = {id(factor) for fold in folds.values() for factor in fold.factors}
     names, began = {}, {}
     for name, parameter in model.named_parameters():
@@ -150,6 +161,8 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
         elif id(parameter) not in inside and not hasattr(parameter, "quant_state"):
             names[name] = f"added.{_plain(name)}"
             began[names[name]] = parameter
+
+    # With adapters off it is the base only if one method wrapped it and all its weights are there.
     whole = set(names.values()) >= set(own.values())
     silenced = hasattr(model, "disable_adapter") and whole and len(methods) == 1
     values = {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in began.items() if not p.is_meta}

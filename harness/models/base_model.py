@@ -70,6 +70,7 @@ def architecture_of(path: str) -> str:
 
 def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Parameter] = ()) -> Any:
     """A copy of the model with its tensors on this device, which shares those that are `kept`; tied weights stay tied."""
+    # deepcopy asks this memo first: tensors in it are not copied, so tied weights stay tied.
     there: dict[int, Any] = {id(parameter): parameter for parameter in kept}
     for tensor in chain(model.parameters(), model.buffers()):
         if id(tensor) not in there:
@@ -83,6 +84,8 @@ def empty_model(path: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     config = config_of(path)
+
+    # A cache would count as work.
     config.use_cache = False
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.bfloat16)

@@ -54,6 +54,8 @@ def check_files(path: str) -> None:
     """Raise PlanError with all that is wrong with the model at `path`, a folder or a hub id."""
     folder = folder_of(path)
     name = f"model '{path}'"
+
+    # Each kind of fault makes the next ones meaningless, so they are looked for in turn.
     faults = list(_form_faults(folder)) or [*_config_faults(folder), *_tokenizer_faults(folder)]
     faults = faults or list(_weight_faults(folder, whole=Path(path).is_dir()))
     raise_faults([f"{name}: {fault}" for fault in faults])
@@ -84,6 +86,7 @@ def _fetched(name: str) -> Path:
     """The small files of a hub model in the hub's cache."""
     from huggingface_hub import snapshot_download
 
+    # Only small files: weights are fetched when the model is loaded.
     online = _online(name)
     try:
         folder = Path(snapshot_download(name, allow_patterns=SMALL, local_files_only=not online))
@@ -134,6 +137,8 @@ def _form_faults(folder: Path) -> Iterator[str]:
         return
     if config.exists():
         return
+
+    # What else lies there tells what the user may have meant.
     inside = sorted(child.name for child in folder.iterdir() if (child / "config.json").exists())
     forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
     if config.is_symlink():
@@ -188,6 +193,8 @@ def _config_faults(folder: Path) -> Iterator[str]:
         return
     config = _read(folder / "config.json")
     text = config.get("text_config") or {}
+
+    # Weights of few bits can neither be trained nor compared with a base in 16 or 32 bits.
     quantised = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
     if quantised or (folder / "quantize_config.json").exists():
         method = (quantised or {}).get("quant_method") or ("gptq" if quantised is None else "of some kind")
@@ -209,6 +216,8 @@ def _tokenizer_faults(folder: Path) -> Iterator[str]:
     for file in present:
         if fault := _broken(file):
             yield f"{file.name} {fault}"
+
+    # A tokenizer of bytes needs no vocabulary.
     vocabulary = any((folder / name).exists() for name in VOCABULARIES) or any(folder.glob("*.tiktoken"))
     alone = "tokenizer_class" in _read(folder / "tokenizer_config.json")  # of bytes, say, which needs no vocabulary
     if not vocabulary and not alone:
@@ -236,6 +245,8 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     if found.suffix != ".json":
         yield from _file_faults(found, None)
         return
+
+    # An index says which file holds what: every file it names must be here and whole.
     shards: dict[str, list[str]] = {}
     for key, name in (_read(found).get("weight_map") or {}).items():
         shards.setdefault(str(name), []).append(key)
@@ -268,6 +279,8 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
         if cut:
             yield f"{file.name} is cut off ({file.stat().st_size:,} bytes, without its end); download it again"
         return
+
+    # Names, types and sizes stand in the header: nothing of the weights is read.
     header = safetensors_header(file)
     if isinstance(header, str):
         yield f"{file.name} {header}; download it again"
@@ -295,6 +308,8 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
         except ValueError:
             return "is no safetensors file (its header is not JSON)"
     header.pop("__metadata__", None)
+
+    # The last tensor's end tells how long the file must be.
     wanted = 8 + length + max((told["data_offsets"][1] for told in header.values()), default=0)
     return header if wanted == size else f"is cut off ({size:,} bytes of {wanted:,})"
 

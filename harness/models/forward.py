@@ -121,6 +121,13 @@ def has_virtual_tokens(model: Any) -> bool:
 
 
 def same_logits(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two ways to compute logits agree to the rounding of this precision (thresholds are guesses)."""
-    rounding = 1e-4 if dtype == torch.float32 else 0.1
-    return bool((found - expected).abs().max() <= rounding * expected.std())
+    """Return whether two ways to compute (..., V) logits agree to the rounding of this precision (thresholds are guesses).
+
+    In float32 no logit may differ. In lower precision single logits of a large vocabulary differ by much, since the largest of
+    many roundings grows with their number: there the root mean square over the vocabulary decides, at the worst place.
+    """
+    difference = found - expected
+    if dtype == torch.float32:
+        return bool(difference.abs().max() <= 1e-4 * expected.std())
+    at_places = difference.float().square().mean(-1).sqrt()
+    return bool(at_places.max() <= 0.1 * expected.std())

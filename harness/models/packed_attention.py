@@ -44,9 +44,14 @@ def attend_within(
 
     if not documents:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+    # The kernels below know no window: a document inside it never meets its edge.
     window = options.get("sliding_window")
     if window and max(documents) > window:
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
+
+    # From the fastest that takes these tensors to one that takes all; dropout is for the last
+    # alone.
     if ends is not None and has_one_kernel(query) and not options.get("dropout"):
         return attend_at_once(query, key, value, ends, max(documents), options.get("scaling")), None
     if in_segments(documents, query.device.type) and not options.get("dropout"):
@@ -77,6 +82,8 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
 def attention_span(model: Any) -> float:
     """Tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
     config = model.config.get_text_config()
+
+    # Configurations have different names for it.
     names = ("sliding_window", "attention_chunk_size", "window_size")
     return min((span for name in names if isinstance(span := getattr(config, name, None), int) and span > 0), default=inf)
 
@@ -118,6 +125,8 @@ def check_packing(model: Any) -> None:
     from harness.models.forward import head_dtype, logits_at, same_logits
 
     kind = type(model).__name__
+
+    # The same second text behind two different first ones.
     first, other, second = (Example(str(i), (5 + i, 6, 7, 8 + i), (False, True, True, True)) for i in range(3))
     device = next(model.parameters()).device
     try:

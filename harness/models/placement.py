@@ -68,6 +68,8 @@ def placed(model: Any, device: torch.device | str) -> Any:
 def spread(model: Any, device: torch.device, room: float) -> Any:
     """A copy with at most `room` bytes of blocks (and everything else) on the device; the rest shares this one's memory."""
     blocks = blocks_of(model)
+
+    # Embeddings and head always go: they are used at both ends of every pass.
     room -= size_of(model) - size_of(blocks)
     staying: list[int] = []
     for place, block in enumerate(blocks):
@@ -107,6 +109,8 @@ def token_budget_of(model: Any) -> int:
     device = device_of(model)
     if device.type in TOKENS:
         return TOKENS[device.type]
+
+    # Numbers that a token needs: keys and values in all blocks, activations of one.
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -49,6 +49,8 @@ def segments_of(documents: tuple[int, ...]) -> Segments:
     shapes: list[tuple[int, int]] = []
     widths: list[int] = []
     group: list[int] = []
+
+    # The 0 behind the last document closes the last segment.
     for length in (*documents, 0):
         longest, shortest = max([*group, length]), min([*group, length])
         if group and shortest < ALIKE * longest:
@@ -56,6 +58,8 @@ def segments_of(documents: tuple[int, ...]) -> Segments:
             widths += [max(group)] * len(group)
             group = []
         group.append(length)
+
+    # Where each padded place takes its token from, and where each token goes back to.
     there, back = [], []
     start = place = 0
     for length, width in zip(documents, widths, strict=True):
@@ -76,6 +80,8 @@ def attend_in_segments(query: Tensor, key: Tensor, value: Tensor, documents: tup
     parts = [tensor[0].transpose(0, 1).index_select(0, segments.there).split(sizes) for tensor in (query, key, value)]
     found = []
     for (number, width), q, k, v in zip(segments.shapes, *parts, strict=True):
+        # Heads that share keys and values are laid side by side, so that one product serves them
+        # all.
         heads, shared, size = q.shape[1], k.shape[1], q.shape[2]
         q = q.view(number, width, heads, size).transpose(1, 2).reshape(number, shared, -1, size)
         k, v = (one.view(number, width, shared, size).transpose(1, 2) for one in (k, v))

@@ -51,11 +51,23 @@ LONGEST_NAME = 200
 """Bytes; file systems allow 255, and names of files are made of it."""
 
 
+def template_faults(plan: Plan) -> list[str]:
+    """What is wrong with a plain form of the user's own, and with training on prompts."""
+    faults = []
+    if plan.template is not None and plan.template.count("{question}") != 1:
+        faults.append(f"template is {plan.template!r}; write {{question}} in it once, as 'Question: {{question}}\\nAnswer:'")
+    if plan.mode == "cpt":
+        given = [name for name in ("template", "prompt_loss") if getattr(plan, name)]
+        faults += [f"{name} is about questions and answers, and mode cpt trains on plain texts; leave it out" for name in given]
+    return faults
+
+
 def faults_of_plan(plan: Plan) -> list[str]:
     """What is wrong with a plan by itself, before anything is loaded."""
     faults = [fault for key, bound in BOUNDS.items() if (fault := bound_fault(key, getattr(plan, key), bound))]
     if plan.name is not None:
         faults += name_faults(plan.name)
+    faults += template_faults(plan)
     faults += out_faults(plan.out)
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
@@ -78,6 +90,8 @@ def faults_of_plan(plan: Plan) -> list[str]:
         faults.append(f"data names {len(plan.sources)} files and test {len(plan.tests)}: give a test file for each, or none")
     if not plan.recipe_texts:
         faults.append("recipes is empty; name at least one, such as sft")
+
+    # Two rows of one name would be one line of the table.
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
     return faults
@@ -108,6 +122,7 @@ def out_faults(out: str) -> list[str]:
 
 def device_faults(plan: Plan) -> list[str]:
     """What is wrong with how runs are computed and spread over devices."""
+    # The bounds have said so; what follows computes with it.
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}

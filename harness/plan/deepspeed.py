@@ -39,6 +39,8 @@ def zero_of(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise PlanError(f"deepspeed file '{text}' is not JSON: {error}") from None
     config = _without_auto(given) if isinstance(given, dict) else {}
+
+    # All recipes share the rest: a user who sets the optimizer there would compare something else.
     zero = config.get("zero_optimization", {})
     faults = [
         f"deepspeed file '{text}' sets {key}, which the plan decides for all recipes alike; remove it, or write \"auto\""

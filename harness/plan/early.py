@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 
 from harness.bundled import embedded, find_suites
 from harness.errors import PlanError, faults_of
-from harness.files.formats import HUB_ID
+from harness.files.formats import HUB_ID, names_hub_data
 from harness.models.checkpoint_files import check_files
 from harness.plan.values import TRACKERS, parse_budget, parse_trackers
 from harness.recipes.recipe_text import all_recipe_faults
+from harness.store.opening import check_file
 from harness.text.rules import read_format, read_rules
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
 
-DATA_ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".txt")
-"""A source that ends so is a file, whatever else it may look like."""
 SHOWN = 100
 """Characters of a path that are shown where it is too long to be one."""
 
@@ -35,6 +34,8 @@ def early_faults(plan: Plan) -> list[str]:
     faults = _budget_faults(plan)
     faults += _tracker_faults(plan.report_to)
     faults += all_recipe_faults(plan.recipe_texts)
+
+    # A bundled file is named without its folder.
     bundled = Path(embedded().data)
     for source in plan.sources:
         faults += unnameable(source) or ([] if (bundled / source).is_file() else absent(source))
@@ -92,16 +93,8 @@ def _shortened(text: str) -> str:
 
 
 def absent(source: str) -> list[str]:
-    """Says of a file that is not there which one may be meant; nothing of what may be a data set of the hub."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return [f"{source} is a folder; name a file in it, or a hub data set"]
-    if path.exists() or (HUB_ID.fullmatch(source) and path.suffix.lower() not in DATA_ENDINGS):
-        return []
-    if not path.parent.is_dir():
-        return [f"{source} does not exist, nor does its folder {path.parent}; check the path"]
-    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], cutoff=0.5)
-    return [f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")]
+    """Return why a source is no file that can be read; nothing of what may be a data set of the hub."""
+    return [] if names_hub_data(source) else faults_of(check_file, Path(source).expanduser(), source)
 
 
 def _model_faults(model: str) -> list[str]:
@@ -135,6 +128,8 @@ def _in_lm_eval(name: str) -> bool:
     """Whether any of lm-eval's task files holds this word: then lm-eval itself has to say. Its own index takes far longer."""
     spec = find_spec("lm_eval")
     folders: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
+
+    # A word in a file of tasks may be the name of a task in it.
     word = re.compile(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])")
     for folder in folders:
         for file in (Path(folder) / "tasks").rglob("*.y*ml"):

@@ -15,6 +15,21 @@ from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
 from harness.plan.plan import Plan, kind_of
 from harness.store.opening import check_file, read_text
+from harness.text.bounds import as_float
+
+UNWRITABLE = re.compile("[\\x00\ud800-\udfff]")
+"""Characters that no file's name has, and no UTF-8 text."""
+SHOWN = 80
+"""Characters of a wrong value that are shown."""
+
+
+def shown(value: Any) -> str:
+    """Return a wrong value as a message shows it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of so many digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
@@ -23,6 +38,8 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
     given |= {key: value for key, value in options.items() if value is not None}
     fields = {f.name: f for f in dataclasses.fields(Plan)}
     faults = []
+
+    # A misspelt option must not be passed over: the run would be another one than was meant.
     for key in [key for key in given if key not in fields]:
         near = difflib.get_close_matches(key, fields, 1)
         faults.append(
@@ -32,10 +49,13 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
     for key, value in given.items():
         given[key] = " ".join(value) if key in ("recipes", "suites") and isinstance(value, list) else value
         kind = kind_of(key)
-        if kind is float and isinstance(given[key], int):
-            given[key] = float(given[key])
+        if kind is float and type(given[key]) is int:  # true and false are no numbers
+            given[key] = as_float(given[key])
         if type(given[key]) is not kind:
-            faults.append(f"{key} takes {kind.__name__}, not {given[key]!r}")
+            faults.append(f"{key} takes {kind.__name__}, not {shown(given[key])}")
+            given[key] = fields[key].default
+        elif kind is str and (character := UNWRITABLE.search(given[key])):
+            faults.append(f"{key} has the character U+{ord(character[0]):04X} at place {character.start() + 1}; leave it out")
             given[key] = fields[key].default
     plan = Plan(**given)
     raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
@@ -69,6 +89,7 @@ def portable(plan: Plan) -> Plan:
 
 def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | None]:
     """Where a data file and its test file are: as given, else among the bundled ones."""
+    # A file of the user's wins over a bundled one of the same name.
     bundled = folder / source
     if Path(source).exists() or not bundled.is_file():
         return source, test
@@ -98,6 +119,8 @@ def resolve_places(plan: Plan) -> Plan:
     changes["data"] = ",".join(source for source, _ in found)
     if any(test for _, test in found):
         changes["test"] = ",".join(test or "" for _, test in found)
+
+    # The embedded base comes with its own pool; another model has none unless it is given.
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general

@@ -42,6 +42,14 @@ class DataOptions:
     mode: str = option(
         "sft", "sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)"
     )
+    template: str | None = option(
+        None,
+        "how a question is written in place of the model's chat template, as 'Question: {question}\\nAnswer:'; the answer"
+        " follows behind a blank and ends with the end token; default: the chat template",
+    )
+    prompt_loss: bool = option(
+        False, "train on the tokens of the domain's prompts too, as some published comparisons do; default: on answers only"
+    )
     max_length: int | None = option(None, "longest training sequence in tokens; default: the model's, at most 2048")
     pack_length: int | None = option(
         None,

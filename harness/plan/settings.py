@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.plan.plan import Plan
 
 
-# A field that narrows one of `Plan` has no default here, on purpose: pyright sees no order of fields that allows it, though
-# fields that are given by name only may stand in any.
-# pyright: reportGeneralTypeIssues=false
 @dataclass(frozen=True, kw_only=True)
 class Settings(Plan):
     """Every option of a comparison, decided.
@@ -19,16 +16,17 @@ class Settings(Plan):
     (`workers` with `ray`).
     """
 
-    max_length: int
-    model: str
-    meter: str
-    seeds: int
-    learning_rate: float
-    micro_tokens: int
-    precision: str
-    kernels: str
-    gradient_checkpointing: bool
-    suites: str
-    scoring: str
-    device: str
-    name: str
+    # `field()`, because a field without it would inherit the default of Plan, which is None.
+    max_length: int = field()
+    model: str = field()
+    meter: str = field()
+    seeds: int = field()
+    learning_rate: float = field()
+    micro_tokens: int = field()
+    precision: str = field()
+    kernels: str = field()
+    gradient_checkpointing: bool = field()
+    suites: str = field()
+    scoring: str = field()
+    device: str = field()
+    name: str = field()

@@ -56,6 +56,8 @@ def parse_limits(text: str) -> Limits:
     amounts: dict[str, float] = {}
     for part in text.split():
         name, _, value = part.partition("=")
+
+        # Only memory has units.
         pattern = r"(\d+(?:\.\d+)?)([kmgt]?b)?" if name == "memory" else r"(\d+(?:\.\d+)?)()"
         match = re.fullmatch(pattern, value.lower())
         if name not in Limits.__dataclass_fields__ or name in amounts or match is None:
@@ -98,6 +100,8 @@ def parse_budget(text: str) -> Budget:
         raise PlanError(f"budget '{text}': '{match[1]}' is not a number") from None
     if not math.isfinite(amount):
         raise PlanError(f"budget '{text}' is more than any number: training would never end; give a finite one")
+
+    # Epochs are priced by walking through their steps, which must end.
     meter = METER_OF_UNIT[match[3]]
     if meter is None and amount > MOST_EPOCHS:
         raise PlanError(f"budget '{text}' is over {MOST_EPOCHS:,} epochs, which no training needs; give fewer")

@@ -65,6 +65,7 @@ class Entry:
 
 def balanced(text: str) -> str:
     """The text up to the brace that closes its first one."""
+    # Titles hold braces of their own: an entry ends where as many are closed as were opened.
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "{") - (letter == "}")
@@ -86,6 +87,7 @@ def catalogue() -> list[Entry]:
     """Every method that can be used, by name."""
     entries = []
     for name, method in sorted(methods().items()):
+        # At default settings: what a method needs may follow from them.
         made = method()
         axes = tuple(axis for hook, axis in axis_names().items() if overrides(made, hook))
         entries.append(Entry(name, method, axes, tuple(sorted(made.needs)), defaults_of(method)))
@@ -110,6 +112,8 @@ def settings_text(entry: Entry) -> str:
 def show_catalogue(console: Console | None = None) -> None:
     """The table of `lethe recipes`."""
     console = console or Console()
+
+    # In a file or a pipe, rich would break the lines at 80 columns.
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     table = Table(

@@ -21,6 +21,7 @@ class HookError(Exception):
 
 def ask(method: Method, hook: str, *arguments: Any) -> Any:
     """What the method's hook returns. Raises HookError where that is not what the contract says."""
+    # A wrong value is named here, with its hook: further on it would only be a wrong shape.
     value = getattr(method, hook)(*arguments)
     if hook in RETURNS:
         allowed, expected = RETURNS[hook]

@@ -44,6 +44,8 @@ def need_faults(needs: Any) -> list[str]:
 def _hook_faults(found: type[Method]) -> list[str]:
     """Hooks that are misspelt, that take other arguments, or of which there is none."""
     name, faults = found.__name__, []
+
+    # Only public functions: a helper begins with an underscore.
     own = [attribute for attribute in dir(found) if not attribute.startswith("_") and callable(getattr(found, attribute))]
     filled = [hook for hook in HOOKS if getattr(found, hook) is not getattr(Method, hook)]
     for attribute in own:
@@ -52,9 +54,13 @@ def _hook_faults(found: type[Method]) -> list[str]:
             faults.append(
                 f"{name}.{attribute} is no hook, so nothing calls it; did you mean '{near[0]}'? (a helper begins with _)"
             )
+
+    # A method without a hook would be measured as plain fine-tuning under its own name.
     if not filled and not found.plain and not faults:
         hints = f"it has {', '.join(attribute for attribute in own if attribute not in HOOKS) or 'no function of its own'}"
         faults.append(f"{name} fills no hook, so it is plain fine-tuning; {hints}; hooks are {', '.join(HOOKS)}")
+
+    # Arguments are given by place, so their number must agree; their names may differ.
     for hook in filled:
         wanted, given = _arguments(getattr(Method, hook)), _arguments(getattr(found, hook))
         if wanted is not None and given is not None and len(wanted) != len(given):
@@ -84,6 +90,8 @@ def _setting_faults(found: type[Method]) -> list[str]:
             faults.append(
                 f"{name}'s setting '{setting}' has no default, and every setting needs one, as {setting}: float = 1.0"
             )
+
+    # `lr` in a recipe is taken out before settings are read.
     if "lr" in parameters:
         faults.append(f"{name}'s setting 'lr' is every recipe's learning rate; give it another name")
     told = {"bounds": found.bounds, "off": found.off or {}, "search": found.search}
@@ -96,6 +104,8 @@ def _setting_faults(found: type[Method]) -> list[str]:
         except (TypeError, ValueError) as error:
             faults.append(f"{name}.bounds, {setting}: {error}")
             continue
+
+        # A default that its own bound refuses could never be used.
         values = [parameters[setting].default] if setting in parameters else []
         values += [found.off[setting]] if found.off and setting in found.off else []
         values += list(found.search.get(setting, ()))

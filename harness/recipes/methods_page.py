@@ -31,6 +31,7 @@ Which axes a method fills is read off the hooks it overrides.
 
 def plain(text: str) -> str:
     """Text as Markdown, line breaks kept to paragraphs, nothing outside backticks read as markup."""
+    # Line breaks of a docstring are not the page's; paragraphs are.
     joined = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     parts = joined.split("`")
     return "`".join(part if i % 2 else re.sub(r"([*_<>|\[\]\\])", r"\\\1", part) for i, part in enumerate(parts))
@@ -40,6 +41,7 @@ def combination(entries: list[Entry]) -> str:
     """The table of axes, and the rules."""
     lines = []
     for hook, axis in axis_names().items():
+        # The hook's own docstring says how methods combine on it.
         told = inspect.getdoc(getattr(Method, hook)) or ""
         how = plain(told.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
         names = ", ".join(f"`{entry.name}`" for entry in entries if axis in entry.axes) or "none"

@@ -96,6 +96,8 @@ def parse_recipe(text: str) -> Recipe:
             built.append((name.rpartition(":")[2], *_build(text, name, given)))
         except PlanError as error:
             faults += error.faults
+
+    # Faults of single terms first, then of pairs.
     names = [name for name, _, _ in built]
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
     moved = any(method.folds for _, method, _ in built)
@@ -139,9 +141,13 @@ def _conflict(one: Built, other: Built, moved: bool) -> str:
     (a, first, _), (b, second, _) = one, other
     if a == b:
         return ""  # said already
+
+    # Some axes have room for one method.
     for hook, what in ALONE.items():
         if overrides(first, hook) and overrides(second, hook):
             return f"{a} and {b} both choose {what}"
+
+    # Two wrappings go together only if neither wraps what the other added.
     places = first.adds, second.adds
     if all(overrides(method, "trainable") for method in (first, second)):
         if places[0] == places[1] or not CHAINED_PLACES.issuperset(places):
@@ -164,6 +170,8 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
     faults = setting_faults(text, name, given, settings)
     if faults:
         raise PlanError(*faults)
+
+    # Defaults are written into the question too: a later change of a default is another run.
     chosen = {setting: known.default for setting, known in settings.items()} | given
     try:
         made = method(**chosen)
@@ -177,6 +185,8 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
 
 def _canonical(built: list[Built]) -> list[Built]:
     """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
+    # Methods that share a chained axis keep their order; all others are sorted, so that spellings
+    # agree.
     axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
     left = list(range(len(built)))
     order = []

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.bundled import TRAINERS
 from harness.errors import PlanError, faults_of
-from harness.text.bounds import Bound, bound_fault
+from harness.text.bounds import Bound, as_float, bound_fault
 
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
 """A method named by its file and class."""
@@ -62,6 +62,7 @@ def installed_methods() -> tuple[EntryPoint, ...]:
 
 def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
     """[(method, settings as given)] in written order. Raises PlanError where the text is no recipe."""
+    # A path is no Python name: a stand-in takes its place while the text is parsed.
     files = {f"file_{i}_": file[0] for i, file in enumerate(FILE.finditer(text))}
     code = text.strip()
     if _has_comment(code):
@@ -72,6 +73,8 @@ def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
         node: ast.expr = ast.parse(code, mode="eval").body
     except (SyntaxError, ValueError):
         raise PlanError(f"recipe '{text}' is not understood: write method+method, with settings as mix(ratio=0.3)") from None
+
+    # a+b+c is parsed as (a+b)+c: terms come from the right.
     terms: list[tuple[str, dict[str, Any]]] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         terms.insert(0, _term(text, node.right))
@@ -128,6 +131,7 @@ def recipe_faults(text: str) -> list[str]:
         return list(error.faults)
     faults: list[str] = []
     for name, given in terms:
+        # Of a method that does not exist, nothing else can be said.
         unknown = faults_of(check_known, name)
         if unknown:
             faults += [f"'{text}': {fault}" for fault in unknown]
@@ -176,8 +180,10 @@ def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settin
             faults.append(f"'{text}': {name} has no setting '{setting}'; it has {', '.join([*settings, 'lr'])}")
             continue
         wanted = settings[setting].types
+
+        # ratio=1 means 1.0.
         if wanted == (float,) and type(value) is int:
-            value = given[setting] = float(value)
+            value = given[setting] = as_float(value)
         if type(value) not in wanted:
             names = " or ".join(kind.__name__ for kind in wanted)
             faults.append(f"'{text}': {name}({setting}=...) takes {names}, not {value!r}")
@@ -203,6 +209,8 @@ def _settings_in(path: Path, name: str) -> Settings | None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None  # said when it is imported
+
+    # Settings that are inherited, or made in other ways, are left to the import.
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.lower() == name.lower()]
     if len(classes) != 1 or [ast.unparse(base) for base in classes[0].bases] != ["Method"]:
         return None  # what it inherits is not written here

@@ -27,6 +27,7 @@ from harness.recipes.recipe_text import (
 @cache
 def methods() -> dict[str, type[Method]]:
     """Every method that can be used, by name; one of another package that cannot is told by `broken_methods`."""
+    # A broken method of another package must not stop comparisons that do not name it.
     found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
     for point in installed_methods():
         if not faults_of(_installed, point):
@@ -56,6 +57,7 @@ def _bundled(name: str, path: Path) -> type[Method]:
     Files are found beside this package and loaded under names of their own, so that a `trainers` package of somebody else's,
     wherever it stands on the import path, is neither taken for ours nor hidden by ours.
     """
+    # Every class of the file but one is a helper.
     module = _load(path, f"lethe.trainers.{name}")
     wanted = name.replace("_", "")
     for title, value in vars(module).items():
@@ -98,6 +100,8 @@ def _load(path: Path, name: str) -> ModuleType:
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
+
+    # As Python's own import does: dataclasses and pickles look their module up by name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -72,6 +72,7 @@ class Workshop:
 
 def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ...]:
     """n sequences of 8 to 24 tokens whose second half is supervised."""
+    # The same examples for every method, whatever ran before.
     rng = random.Random(f"{seed}/{source}")
     made = []
     for i in range(n):
@@ -83,7 +84,7 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
 
 
 def mean_probability(model: Any) -> float:
-    """Stands for scores on dev items: the mean probability of the supervised tokens of four sequences."""
+    """Stand for the retention on dev items: the mean probability of the supervised tokens of four sequences."""
     batch = collate(examples(4, "dev"), next(model.parameters()).device)
     with torch.no_grad():
         return float(torch.exp(-nll(model, batch)[0]).mean())
@@ -101,6 +102,8 @@ def states_its_source(name: str, workshop: Workshop) -> None:
 def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
     """Trains, stays finite, and spends what it may and no more."""
     run, weights, progress = _on_a_budget(name, workshop)
+
+    # Each of these would make its row of a table wrong without any error.
     over = run.ledger.record()["overshoot"]
     if not progress.steps:
         raise Broken(f"no step was made: preparation spent {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} FLOPs")
@@ -108,12 +111,15 @@ def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
         raise Broken(f"{bad} is not finite after {progress.steps} steps")
     if over is None or over > MOST_OVER:
         raise Broken(f"it spent {over:+.1%} beyond its budget: what it computes is to be charged (run.charged)")
+
+    # A method that trains nothing keeps everything, and looks perfect.
     if weights_hash(weights) == workshop.base.hash and not find_method(name).plain:
         raise Broken("the weights are the base's: it trained nothing")
 
 
 def _on_a_budget(name: str, workshop: Workshop) -> tuple[TrainingRun, Weights, Progress]:
     """A run under a budget of FLOPs that pays for its preparation and some steps."""
+    # What a method prepares may cost more than a small budget: then a larger one is tried.
     plain = workshop.run("")
     price, _ = plain.step_price(next(plain.steps()))
     for steps in BUDGETS:
@@ -126,6 +132,8 @@ def _on_a_budget(name: str, workshop: Workshop) -> tuple[TrainingRun, Weights, P
 def switched_off_is_plain(name: str, workshop: Workshop) -> None:
     """At its `off` settings it is plain fine-tuning bit for bit; what has none begins as the base."""
     method = find_method(name)
+
+    # A wrapping cannot be switched off: it must begin as the base, or say why it does not.
     if method.off is None:
         run = workshop.run(name)
         batch = next(run.batches(examples(3)))
@@ -152,6 +160,8 @@ def resumes_bit_for_bit(name: str, workshop: Workshop) -> None:
     """Killed amid and resumed it ends as undisturbed."""
     whole, _ = workshop.trained(workshop.run(name))
     place = Path(tempfile.mkdtemp(dir=workshop.folder))
+
+    # Killed in the middle, between two steps, where checkpoints are written.
     steps = iter(range(STEPS))
 
     def die(_: Any) -> None:
@@ -172,6 +182,8 @@ def goes_with_every_method(name: str, workshop: Workshop) -> None:
             pair = parse_recipe(f"{name}+{other}")
         except PlanError:
             continue
+
+        # Only methods that share a chained axis may differ by their order.
         ordered = any(all(overrides(method, axis) for method in pair.methods) for axis in CHAINED)
         if (pair.question == parse_recipe(f"{other}+{name}").question) is ordered:
             raise Broken(f"{name}+{other} and {other}+{name} are {'one recipe' if ordered else 'two recipes'}")

@@ -70,6 +70,8 @@ class Pacing:
         A run that has not shown its own pace is expected to take the others' mean.
         """
         now = time.monotonic() if now is None else now
+
+        # Runs that train are scored more often: their mean is better where it is known.
         scoring = _mean(run.scoring_seconds for run in self.runs.values() if run.trains)
         scoring = scoring or _mean(run.scoring_seconds for run in self.runs.values())
         training = _mean(run.training_seconds for run in self.runs.values())
@@ -77,6 +79,8 @@ class Pacing:
         for run in self.runs.values():
             if run.ended is not None:
                 continue
+
+            # A run that has not shown its own pace is expected to take the others' mean.
             own = run.training_seconds or training
             if scoring is None or (run.trains and own is None):
                 return None
@@ -84,6 +88,8 @@ class Pacing:
                 left.append(max(0.0, scoring - (now - run.scoring)))
             else:
                 left.append((own or 0.0) * (1 - run.spent) * run.trains + scoring)
+
+        # Neither sooner than all work shared among the workers, nor than the longest run.
         return max(sum(left) / max(1, self.workers), max(left, default=0.0))
 
 

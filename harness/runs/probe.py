@@ -32,6 +32,8 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
     steps = EPOCHS * math.ceil(len(examples) / BATCH)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
+
+        # The probe begins at the finished weights, as another run begins at the base.
         save_model(material.base, weights, path)
         start = dataclasses.replace(material.base, path=str(path))
         data = TrainingData(examples, ())

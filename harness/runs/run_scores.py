@@ -78,6 +78,7 @@ class Scoring:
             release()
 
     def _append(self, kind: EvalKind, scores: pd.DataFrame, fraction: float) -> None:
+        # A resumed run looks again at fractions it had passed: the later look counts.
         earlier = self.folder.scores(kind, self.evaluation.keys[kind])
         if earlier is not None:
             scores = pd.concat([earlier[earlier["fraction"] < fraction - 1e-9], scores], ignore_index=True)
@@ -88,6 +89,8 @@ class Scoring:
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
                 continue
+
+            # The last point of the curve is part of the final scores: it need not be asked twice.
             if kind == EvalKind.PATH:
                 final = self.folder.scores(EvalKind.FINAL, self.evaluation.keys[EvalKind.FINAL])
                 self._append(EvalKind.CURVE, self.evaluation.evaluator(EvalKind.CURVE).part_of(final), 1.0)
@@ -111,6 +114,7 @@ class Scoring:
 
         None at all where no line leads to the base.
         """
+        # Where the model does not begin as the base, no line leads there.
         if any(method.unlike_base for method in self.run.methods):
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
         if self.spec.role != Role.RECIPE:

@@ -31,6 +31,7 @@ FREE = 2.0
 
 def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     """Return the seconds per FLOP of each recipe of these runs, by its text."""
+    # Each recipe is timed while there is patience; the others are taken to be as fast as plain.
     begin = time.monotonic()
     doing("timing plain fine-tuning")
     plain = seconds_a_flop(material, steps=STEPS)
@@ -85,6 +86,8 @@ def scored(evaluation: Evaluation) -> Scored:
         sample = final.sample(**asked)
         items = sum(_sizes(sample).values())
         rates[part] = _timed(sample, model) / items if items else 0.0
+
+    # Every prompt is answered greedily, half of them sampled too, and each rewording once.
     prompts = evaluation.evaluator(EvalKind.QUALITY).prompts
     answers = sum(1 + len(prompt.reworded) for prompt in prompts) + len(prompts) // 2
     return Scored(

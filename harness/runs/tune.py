@@ -51,6 +51,7 @@ class Axis:
 
     def at(self, share: float) -> float:
         """The value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
+        # Strengths and rates matter by their order of magnitude, shares by their value.
         if self.low > 0 and self.high >= 10 * self.low:
             value = self.low * (self.high / self.low) ** share
         else:
@@ -71,6 +72,8 @@ def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
     """What of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
     terms = read_terms(recipe.text)
     axes = []
+
+    # The learning rate is searched for every recipe, so that none is handicapped by its default.
     if recipe.learning_rate is None:
         axes.append(Axis(terms[0][0], "lr", rate / RATE, rate * RATE, False))
     for name, given in terms:
@@ -85,6 +88,7 @@ def points(axes: int, trials: int) -> np.ndarray:
     """(trials, axes) points of the unit cube; more axes or more trials only add columns or rows."""
     from scipy.stats import qmc
 
+    # A recipe that fixes everything has nothing to try.
     if not axes:
         return np.empty((0, 0))
     return qmc.Halton(axes, rng=np.random.default_rng(int(key_of("tune"), 16))).random(trials)
@@ -130,6 +134,8 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     """Apply RULE to the stored dev scores of base and trials."""
     if not trials or dev_key is None:
         return Tuning({}, [], [])
+
+    # All trials are judged together, so that one reference holds for all recipes.
     keys = {spec.row: spec.key for spec in (base_on_dev(material), *(trial.spec for trial in trials))}
     analysis = analyse(scores_of(keys, store, dev_key), "base", reps=1)
     chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {RULE}."]
@@ -137,6 +143,7 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     gain, change = ({name: analysis.estimate(quantity, name).value for name in names} for quantity in ("gain", "change"))
     reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials])
     for row in dict.fromkeys(trial.row for trial in trials):
+        # Each recipe keeps the trial that the rule prefers; without any score it runs untuned.
         own = [trial for trial in trials if trial.row == row]
         names = [trial.spec.row for trial in own]
         best = choose([gain[name] for name in names], [change[name] for name in names], reference)
@@ -181,6 +188,7 @@ def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:
     """A note for each axis on which the chosen value is the lowest or highest of those tried."""
     notes = []
     for axis, value in trials[best].values.items():
+        # A value at the edge of what was tried says that the range may be too narrow.
         tried = [trial.values[axis] for trial in trials]
         if min(tried) < max(tried) and value in (min(tried), max(tried)):
             side = "lowest" if value == min(tried) else "highest"

@@ -38,6 +38,7 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
 
     `evals`: the keys of the comparison's evaluations.
     """
+    # A constant text has no likelihood, so it cannot answer such tasks.
     if any(task.task.OUTPUT_TYPE != "generate_until" for task in domain_of(material)):
         return []
     answers = training_answers(material)
@@ -80,6 +81,8 @@ def best_constant(records: Sequence[Record], asked: Asked) -> str:
     """The answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
     answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]
+
+    # Every answer against every answer would take the square of their number.
     counts = Counter(answers)
     candidates = sorted(counts, key=lambda text: (-counts[text], text))[:CANDIDATES]
     tried = sorted(range(len(answers)), key=lambda place: key_of([place, answers[place]]))[:TRIED]

@@ -74,6 +74,8 @@ class EvaluationPlan:
         evaluators[EvalKind.CURVE] = final.sample(**CURVE)
         evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
 
+        # Base, control, and every seed and trial of each recipe keep their weights, where there is
+        # room.
         runs = 2 + len(material.recipes) * (material.plan.seeds + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         doing("looking for prompts that are longer than the model's context")
@@ -160,7 +162,7 @@ class Evaluation:
         return _evaluator(kind, self.material, lambda: self.base, tasks)
 
     def open_dev(self) -> Callable[[nn.Module], float]:
-        """Return what methods may decide by: a function from any model to its retention on the general dev items."""
+        """Return what methods may decide by: a scorer of any model's retention on the general dev items, 0 to 1."""
         evaluator = self.evaluator(EvalKind.RETENTION)
         if not evaluator.tasks:
             raise PlanError("no general dev items are left to decide by; give a larger GENERAL file")
@@ -217,6 +219,8 @@ def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTas
 def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
     """(the material that knows and notes which suite items stand in training data and which families are not held out from its
     pool, the tasks less the items it excludes)."""
+    # Only records that are trained on can contaminate; dev items of the pool decide, so they count
+    # too.
     data = material.training_data
     trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
     sources = {
@@ -243,6 +247,7 @@ def without_retention_items(material: Material, tasks: list[EvalTask]) -> Materi
     def found(records: Sequence[Record]) -> set[str]:
         return {record.id for record in records if _words(_question(record)) in asked}
 
+    # A question that is asked and trained on would measure memory, not retention.
     domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
     if not domain | general:
         return material
@@ -289,6 +294,8 @@ def _evaluator(kind: EvalKind, material: Material, base: Base, tasks: list[EvalT
         if kind == EvalKind.RETENTION:
             dev = [task for task in dev if task.group == "general"]
         return Evaluator(dev, template, material.base.tokenizer, **options)
+
+    # Records without an answer have no loss to measure.
     answered = [record for record in dataset.test if record.text or record.answer >= 0]
     drift = {"domain": material.encode(answered[:DRIFT], "domain")} if answered else {}
     if material.general_dev:
@@ -319,6 +326,7 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     template, clusters, tasks = material.template, material.dataset.cluster_of, []
     dev = {record.id for record in material.dataset.dev[:most]}
     for stage in material.stages:
+        # Dev items are measured as the test items of their kind are.
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
         own = [record for record in stage.dev if record.id in dev]
         name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"

@@ -35,6 +35,7 @@ class Kept:
 
     def added_to(self, plan: Settings) -> Settings:
         """Return the settings that ask for all rows of the report, so that `lethe reproduce` makes all of them."""
+        # The recorded plan asks for all rows of the report.
         seeds = max([plan.seeds, *(spec.seed + 1 for spec in self.specs)])
         return dataclasses.replace(plan, recipes=" ".join([*plan.recipe_texts, *self.recipes]), seeds=seeds)
 
@@ -61,6 +62,8 @@ def kept_rows(
     store: RunStore,
 ) -> Kept:
     """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
+    # Rows that are asked for this time are made anew; the others stay if they still answer the
+    # same.
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
     entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew

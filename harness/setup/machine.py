@@ -62,6 +62,8 @@ def workers_of(plan: Plan, parameters: int) -> int | None:
     """Return the runs at once: on CPUs as many as there are cores and memory for. On a cluster None: all that fit."""
     if plan.workers is not None or plan.ray:
         return plan.workers
+
+    # Whichever runs out first.
     by_cores = cores() // (plan.threads * plan.ranks)
     by_memory = int(free_memory() // (plan.ranks * (PROCESS + TRAINED * parameters)))
     return max(1, min(by_cores, by_memory))
@@ -102,6 +104,8 @@ def cores() -> int:
     counts = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
+
+    # A container may be given less than the machine has.
     quota, _, period = _control("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         counts.append(math.ceil(int(quota) / int(period)))

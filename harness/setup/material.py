@@ -30,6 +30,7 @@ from harness.text.thoughts import split_thoughts
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.examples import check_known
 from harness.tokens.plain_texts import encode_texts
+from harness.tokens.template_text import plain_form
 from harness.training.protocol import Training, TrainingData
 
 CURES = {
@@ -102,6 +103,8 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
     examples: list[Example] = []
     if chats:
         examples += template.encode_all(chats, source, max_length=settings.max_length)
+        if settings.prompt_loss and source == "domain":
+            examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
     pieces: list[Example] = []
     if texts:
         pieces = encode_texts(template.tokenizer, texts, source, settings.pack_length or settings.max_length)
@@ -116,6 +119,7 @@ def gather(plan: Plan) -> Material:
     base = inputs.base
     settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
 
+    # The domain's examples carry the number of their stage; general ones belong to all.
     pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
@@ -183,6 +187,7 @@ def _read_inputs(plan: Plan) -> _Inputs:
             faults.extend(error.faults)
             return None
 
+    # Every part is read, however many of them have faults.
     budget = attempt(parse_budget, plan.budget)
     recipes = []
     for text in plan.recipe_texts:
@@ -191,6 +196,8 @@ def _read_inputs(plan: Plan) -> _Inputs:
             recipes.append(recipe)
     doing(f"reading and hashing the model {plan.model}")
     base = attempt(open_base, plan.model)
+    if base and plan.template:
+        base.tokenizer.chat_template = plain_form(plan.template)
     trains_on_texts = plan.mode == "cpt"
     doing(f"reading {plan.data}, and looking for records that are alike")
     stages = attempt(load_stages, plan.sources, plan.tests, accept="text" if trains_on_texts else "chat")
@@ -240,6 +247,8 @@ def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Reco
     shipped = embedded()
     if settings.general == shipped.general:
         return records, read_records(shipped.general_dev)
+
+    # The dev items are chosen by a hash, so that they stay when records are added elsewhere.
     unique = {record.id: record for record in records}
     ordered = sorted(unique.values(), key=lambda record: record.id)
     dev = ordered[: min(200, len(ordered) // 10)]

@@ -36,6 +36,7 @@ def _run(base: BaseModel, recipe: Recipe) -> TrainingRun:
 
 
 def _fault(base: BaseModel, recipe: Recipe) -> str | None:
+    # Without weights: shapes and names are enough to see whether a wrapping fits.
     empty = empty_model(base.path)
     layers = f"; its layers are named {some(_layers(empty), 12)}"
     own = dict(empty.named_parameters())

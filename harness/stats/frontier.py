@@ -43,6 +43,7 @@ def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
     By falling gain, then falling `kept`, every row comes after those that dominate it: it is on the first front of which no row
     so far keeps as much, or on that of the row before it where both are equal.
     """
+    # A row that lacks a number in a draw dominates nothing there.
     known = np.isfinite(gain) & np.isfinite(kept)
     gain, kept = (np.where(known, values, -np.inf) for values in (gain, kept))
     order, draws = np.lexsort((-kept, -gain), axis=1), np.arange(len(gain))
@@ -85,6 +86,7 @@ def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray
 
 def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
     """(B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
+    # A row that raises the skyline nowhere is not missed; each of the others is left out in turn.
     width, height, order = _sides(gain, score, floor)
     raises = np.diff(np.maximum.accumulate(height, axis=1), axis=1, prepend=0) > 0  # no other row is ever missed
     whole, found = _area(width, height), np.zeros(gain.shape)
@@ -121,6 +123,7 @@ class Plane:
 
     def _of(self, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
         """`hypervolume` or `exclusive` of the rows: the estimate (1, ...), each seed's own (S, ...), and the draws (B, ...)."""
+        # The same function on the estimate, on each seed and on all draws.
         columns = [self.analysis.rows.index(row) for row in self.rows]
         parts = []
         for source in (self.analysis.point, self.analysis.by_seed, self.analysis.replicates):

@@ -19,6 +19,7 @@ BLOCK = 100
 
 def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.ndarray:
     """(B, n) how often each item counts in each draw: whole clusters are drawn."""
+    # Whole clusters are drawn: items of one passage rise and fall together.
     names, place = np.unique(np.asarray(clusters, str), return_inverse=True)
     rng, size = np.random.default_rng(seed), len(names)
     found = np.empty((reps, len(place)), np.float32)
@@ -46,6 +47,7 @@ def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[
 
 def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
     """A number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows with noise)."""
+    # The percentiles would carry the bias along: the spread does not.
     se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
         return Estimate()

@@ -55,11 +55,15 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    # In the same folder, so that taking the name is one step of one file system.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
+
+            # Without this, a power cut could leave the new name with nothing behind it.
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
@@ -122,6 +126,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / "comparison.json"
     cure = "remove the folder, or give another name"
     try:
+        # What is there is refused in words: nothing of it is ever overwritten.
         record = read_json(path)
     except ValueError:
         raise PlanError(f"{path} is not JSON, or was cut short; {cure}") from None
@@ -163,9 +168,13 @@ def names(folder: Path) -> list[str]:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+
+    # Hidden and beside the folder, so that it is on the same disk and nobody takes it for a result.
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield fresh
+
+        # A folder cannot replace one that is not empty: the old one moves aside first.
         old = None
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))

@@ -27,6 +27,7 @@ class Journal:
             self._read(path)
 
     def _read(self, path: Path) -> None:
+        # A kill may have cut the last line, or a disk spoiled one: what was computed for it is computed again.
         lines = path.read_bytes().splitlines(keepends=True)
         parts = [_part(line) for line in lines]
         if None in parts:
@@ -38,6 +39,8 @@ class Journal:
         """The answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
         if self.path is None:
             return compute()
+
+        # The weights are part of the question: another training has other answers.
         name = key_of([self.asker, asked])
         if name not in self._known:
             self._known[name] = compute()

@@ -40,6 +40,7 @@ class Lost(Exception):
 @cache
 def host() -> str:
     """What process numbers are unique in: this host since it was started, and on Linux the container."""
+    # Process numbers begin again with every start of a machine, and in every container.
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
@@ -54,15 +55,19 @@ class Watch:
 
     def free(self, folder: Path) -> int | None:
         """The number under which the run can be taken, or None where another process is at it."""
+        # The files stay, so the highest number is the present holder.
         taken = names(folder / LEASES)
         if not taken:
             return 1
         number = int(taken[-1].split(".")[0])
         record = _read(folder / LEASES / taken[-1])
+
+        # Given back, or its process is gone, or it has been silent for too long.
         over = record.get("released") or _gone(record) or self._silent(str(folder), number, record)
         return number + 1 if over else None
 
     def _silent(self, folder: str, number: int, record: dict[str, Any]) -> bool:
+        # Only this process's own clock counts: clocks of two machines may differ by hours.
         beat, now = (number, record.get("beat")), time.monotonic()
         if self.seen.get(folder, (None, 0.0))[0] != beat:
             self.seen[folder] = beat, now
@@ -82,6 +87,7 @@ def _gone(record: dict[str, Any]) -> bool:
     if record.get("host") != host():
         return False
     try:
+        # The same number may be another process by now: the time at which it began tells.
         holder = psutil.Process(record["pid"])
         another = abs(holder.create_time() - record["began"]) > 5  # its number was given again; 5 s: clocks are set
         return another or holder.status() == psutil.STATUS_ZOMBIE
@@ -133,6 +139,8 @@ def leased(folder: Path) -> Iterator[Lease]:
     watch = Watch()
     while (number := watch.free(folder)) is None or not (lease := Lease(folder, number)).take():
         time.sleep(LOOK)
+
+    # The beat goes on while the run computes, and ends with this process however it ends.
     beating = threading.Thread(target=lease.beat, daemon=True)
     beating.start()
     try:

@@ -81,6 +81,8 @@ def absent(path: Path, source: str) -> str:
     """Says that a file is not there, with the names that come close."""
     if not path.parent.is_dir():
         return f"{source} does not exist, nor does its folder {path.parent}; check the path"
+
+    # A misspelt name is the commonest cause.
     near = difflib.get_close_matches(path.name, (p.name for p in path.parent.iterdir()), cutoff=0.5)
     return f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")
 
@@ -90,6 +92,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked. Faults of reading and unpacking become PlanErrors."""
     try:
         with path.open("rb") as raw:
+            # What a file is packed in is read off its first bytes: endings are often wrong.
             start = raw.read(8)
             raw.seek(0)
             packed = next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
@@ -123,6 +126,8 @@ def encoding_of(start: bytes) -> str:
     for mark, name in MARKS:
         if start.startswith(mark):
             return name
+
+    # Latin letters in UTF-16 have a zero in every second byte.
     if len(start) > 3 and start[1] == 0 < start[0] and start[3] == 0 < start[2]:
         return "utf-16-le"
     if len(start) > 3 and start[0] == 0 < start[1] and start[2] == 0 < start[3]:
@@ -164,6 +169,8 @@ class _Plain(io.RawIOBase):
 
 def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
     """Where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
+    # Only UTF-8 is read again to find the place: other encodings have no place that a user could
+    # mend.
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
     place = 0

@@ -27,6 +27,7 @@ def _git() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
+        # Files that git does not track are no part of the code.
         commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except FileNotFoundError:  # git is not installed
         return {"commit": None, "dirty": None}

@@ -36,6 +36,8 @@ class Results:
         record = read_record(self.folder(name))
         if record is not None:
             return record
+
+        # A close name may be meant; else all that is here is listed.
         known = self.names()
         near = difflib.get_close_matches(name, known, 1)
         if near:
@@ -51,6 +53,8 @@ class Results:
         """An empty local folder, gone when the block ends: on the disk of the results where they are local."""
         if is_local(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
+
+        # Weights are large: the disk of the results has room where /tmp may not.
         beside = self.root if is_local(self.root) else None
         with tempfile.TemporaryDirectory(dir=beside, prefix=f".{purpose}.") as folder:
             yield Path(folder)

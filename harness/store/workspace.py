@@ -30,6 +30,7 @@ class Copy:
 
     def pull(self) -> None:
         """Bring what the store has of the run."""
+        # Leases stay in the store: every machine has to see them, and only there.
         root, fs = self.store.path.rstrip("/"), self.store.fs
         for remote in fs.find(root):
             name = remote[len(root) + 1 :]
@@ -50,6 +51,8 @@ class Copy:
             parts = path.relative_to(self.local).parts
             if path.is_file() and not any(part.startswith(".") for part in parts):
                 name = PACKED if parts[0] == CHECKPOINT else "/".join(parts)
+
+                # A checkpoint counts as one file, that of its folder.
                 at = (path.parent if name == PACKED else path).stat()  # a new checkpoint is a new folder
                 found[name] = (at.st_ino, at.st_mtime_ns, 0 if name == PACKED else at.st_size)
         return found
@@ -59,6 +62,7 @@ class Copy:
 
         Hashes go before the files that they are of, and come back behind them.
         """
+        # A reader of the store must never see a status without all that it speaks of.
         now = self.stamps()
         gone = [name for name in self.known if name not in now]
         self._remove([name for name in gone if name == STATUS])
@@ -83,6 +87,8 @@ class Copy:
         if name != PACKED:
             self.store.fs.put_file(str(self.local / name), target)
             return
+
+        # One object, so that the checkpoint is there whole or not at all.
         with tempfile.TemporaryDirectory(dir=self.local, prefix=".") as folder:
             with zipfile.ZipFile(f"{folder}/{PACKED}", "w") as archive:
                 for path in (self.local / CHECKPOINT).rglob("*"):

@@ -56,6 +56,8 @@ class Collection:
         self.entries: list[Row] = suite.settings["task"]
         self.seed = int(suite.settings.get("seed", 0))
         self.notes: list[str] = []
+
+        # Its checkers print when they are first imported.
         if any(entry.get("checked") for entry in self.entries):
             known()  # imported now, and quietly
         home = Path(tasks.__file__).parent
@@ -82,6 +84,7 @@ class Collection:
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
                     faults.append(self._failed(entry, error))
                     if _unreachable(error):
+                        # Without a network each further task would wait for its own timeout.
                         stack.enter_context(_offline())  # the others may stand in the cache; asking again takes a minute each
         raise_faults(faults or ([self._lacks(missing)] if missing and not found else []))
         if missing:
@@ -113,6 +116,8 @@ class Collection:
             parts = self._parts(entry, names, self._rows(entry, file), file)
             leaves = [self._build(name, overrides | {"custom_dataset": _source(own)}) for name, own in parts]
         steady()
+
+        # Of a task with checkers only the items whose checkers run here are asked.
         docs = gathered(leaves)
         if entry.get("checked"):
             docs = self._runnable(entry["name"], docs)
@@ -170,6 +175,8 @@ class Collection:
         """[(part, its rows)], each row in one; `subject` goes where the hub has none. PlanError where a row names no part."""
         if len(names) == 1:
             return [(names[0], rows)]
+
+        # A row belongs to the part that its `subject` names.
         subjects = {str(self._config(name).get("dataset_name")): name for name in names}
         given = dict.fromkeys(str(row.get("subject")) for row in rows)
         if unknown := [subject for subject in given if subject not in subjects]:

@@ -100,6 +100,8 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
     """`size` documents in their order, drawn by content and seed: the same in every run, whatever the files' order."""
     if size >= len(docs):
         return list(docs)
+
+    # Equal documents have equal keys: the number of a copy keeps their order fixed.
     keys, seen = [], Counter[str]()
     for place, doc in enumerate(docs):
         key = key_of([name, seed, json.dumps(doc["doc"], sort_keys=True, default=str)])
@@ -112,6 +114,8 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
 def without(task: Any, places: Collection[int]) -> Any:
     """The task less the documents at these places."""
     kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
+
+    # Tasks of three kinds: items held in memory, a sub-sample, or lm-eval's own.
     if hasattr(task, "docs") and not isinstance(task, Drawn):  # items held in memory stay what they are
         fewer = copy.copy(task)
         fewer.docs, fewer._instances = kept, None

@@ -34,8 +34,11 @@ def words(text: str) -> list[str]:
 
 def normalise(text: str) -> str:
     """SQuAD's normal form (no case, punctuation or articles), but numbers keep their sign and point."""
+    # The sign would go with the punctuation: -5 and 5 are different answers.
     plain = _SIGNED.sub("minus", unicodedata.normalize("NFKC", text))
     kept = [word for word in words(plain) if word not in _ARTICLES]
+
+    # A text of nothing but punctuation or articles is compared as it is.
     return " ".join(kept) or text.strip()
 
 
@@ -86,10 +89,13 @@ _LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]
 
 def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
     """Index of the choice an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
+    # A text that is one of the choices names it, whatever letters stand in it.
     for index, choice in enumerate(choices):
         if normalise(text) == normalise(choice):
             return index
     plain = unicodedata.normalize("NFKC", text)
+
+    # The first way that matches decides: a leading letter before one inside a sentence.
     ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
     match = next((found for way in ways if (found := way(plain))), None)
     if match is None:
@@ -161,9 +167,13 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
     given = choices or [None] * len(answers)
     if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given, strict=False)):
         return "letter"
+
+    # One answer in ten may be a word ("none") among numbers.
     if sum(map(is_number, answers)) >= 0.9 * len(answers):
         return "numeric"
     length = median(len(words(answer)) for answer in answers)
+
+    # Labels repeat; free answers of the same length hardly ever do.
     repeats = len(set(map(normalise, answers))) <= 0.5 * len(answers)
     if length <= LABEL_WORDS or (length <= SHORT_WORDS and repeats):
         return "exact_match"

@@ -31,6 +31,7 @@ class Interval:
         return above and below
 
     def __str__(self) -> str:
+        # Said as a person would: an end at infinity is no end.
         if self.low == float("-inf"):
             return "any number" if self.high == float("inf") else f"{'at most' if self.high_closed else 'below'} {self.high:g}"
         if self.high == float("inf"):
@@ -49,6 +50,14 @@ def read_interval(text: str) -> Interval:
     return Interval(float(match[2]), float(match[3]), match[1] == "[", match[4] == "]")
 
 
+def as_float(number: float) -> float:
+    """Return a number as a float; a whole number beyond all floats is infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def describe_bound(bound: Bound) -> str:
     """Return a bound as a cell of a Markdown table."""
     return ", ".join(f"`{word}`" for word in bound) if isinstance(bound, tuple) else str(read_interval(bound))
@@ -62,7 +71,13 @@ def bound_fault(name: str, value: Any, bound: Bound) -> str:
             listed = ", ".join(bound[:-1])
             return f"{name} is {listed} or {bound[-1]}, not {value!r}" if listed else f"{name} is {bound[0]}, not {value!r}"
         return ""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value not in read_interval(bound):
-        finite = "" if math.isfinite(value) or read_interval(bound).high_closed else " and finite"
-        return f"{name} must be {read_interval(bound)}{finite}, not {value}"
+
+    # True and False are ints to Python, and no numbers to a user.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        interval = read_interval(bound)
+        number = as_float(value)
+        if number not in interval:
+            finite = "" if math.isfinite(number) or interval.high_closed else " and finite"
+            shown = value if math.isfinite(number) or isinstance(value, float) else "a number of so many digits"
+            return f"{name} must be {interval}{finite}, not {shown}"
     return ""

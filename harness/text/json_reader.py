@@ -28,6 +28,8 @@ class Unreadable(str):
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    # JSON lets a key stand twice, and Python keeps the last: which one is meant is not for us to
+    # guess.
     values = dict(pairs)
     if len(values) < len(pairs):
         values = Repeated(values)
@@ -91,6 +93,8 @@ class JsonText:
             try:
                 value, end = DECODER.raw_decode(self.buffer, self.at)
             except json.JSONDecodeError as error:
+                # The value may be whole once more of the file is read: only at its end it is a
+                # fault.
                 position = error.pos - self.at
                 if self._more():
                     continue
@@ -128,6 +132,7 @@ class JsonText:
 
     def fault(self, what: str, position: int) -> PlanError:
         """What is wrong at a place of the buffer, with its line and column."""
+        # Lines and columns count from the beginning of the file, of which the buffer is a part.
         before = self.buffer[:position]
         line = self.lines + before.count("\n") + 1
         column = position - before.rfind("\n") if "\n" in before else self.column + position + 1
@@ -135,6 +140,7 @@ class JsonText:
 
     def _more(self) -> bool:
         """Read on, at least as much as is still to be understood: a long value is then read a few times, not often."""
+        # What was read is dropped, and what it told of lines and columns is kept.
         gone = self.buffer[: self.at]
         self.dropped += len(gone)
         self.column = len(gone) - gone.rfind("\n") - 1 if "\n" in gone else self.column + len(gone)

@@ -1,20 +1,22 @@
 """Near-duplicates: texts whose word 5-grams have a Jaccard similarity of at least 0.85, for splits, methods and tools.
 
 Candidates come from MinHash LSH (126 permutations, 21 bands of 6), which misses about 1 pair in 20,000 at 0.85 and fewer
-above; each is then verified exactly. A 5-gram that more than 1 % of the texts hold is the task's boilerplate (a long
-instruction repeated in every record) and tells nothing, so it is left out. No torch here.
+above; each is then verified exactly. A 5-gram that more than 1 % of the texts contain is the task's boilerplate (a long
+instruction repeated in every record), so it is left out. No torch here.
 
-Grams are 32-bit hashes in one array for all texts, 4 bytes a word. Texts that are already known to belong together are not
+Grams are 32-bit hashes in one array for all texts, 4 bytes per word. Texts that are already known to belong together are not
 compared again, so a large cluster costs as many comparisons as it has texts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,12 @@ import numpy as np
 from harness.doing import counted
 
 SIMILAR = 0.85
+"""Jaccard similarity from which two texts are near-duplicates."""
 GRAM = 5
-BANDS, ROWS = 21, 6
+"""Words of a gram."""
+BANDS = 21
+ROWS = 6
+"""Values of a signature's band: two texts are compared if all values of one band agree."""
 BATCH = 1000
 """Texts whose grams are computed at once."""
 WORD = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|\\w+|[+\\-*/=<>^%$€£¥]")
@@ -32,12 +38,12 @@ Ints = np.ndarray
 
 
 def words(text: str) -> list[str]:
-    """What is said, whatever its case, spacing and punctuation."""
+    """Return the words of a text, without its case, spacing and punctuation."""
     return WORD.findall(text.casefold())
 
 
 class _Hashes(dict[str, int]):
-    """Word -> 32 bits that it is hashed to; remembered for the words that come often."""
+    """Word -> 32 bits of its hash, remembered: few words make up most of a text."""
 
     MOST = 1 << 20
 
@@ -49,7 +55,7 @@ class _Hashes(dict[str, int]):
 
 
 def _mixed(values: Ints) -> Ints:
-    """64-bit values with every bit depending on every other (the finaliser of splitmix64)."""
+    """Return 64-bit values in which every bit depends on every other (the finaliser of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -57,54 +63,66 @@ def _mixed(values: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class GramSets:
-    """Different sets of grams, and whose they are."""
+    """The different sets of grams of some texts, and which texts have each."""
 
     names: list[list[str]]
     """The texts that have exactly this set."""
     grams: Ints
     """All sets one after the other, each in rising order, uint32."""
     starts: Ints
-    """Where each set begins, and where the last one ends."""
+    """The index in `grams` where each set begins, and where the last one ends."""
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def one(self, place: int) -> Ints:
-        return self.grams[self.starts[place] : self.starts[place + 1]]
+    def set_at(self, index: int) -> Ints:
+        """Return the grams of one set."""
+        return self.grams[self.starts[index] : self.starts[index + 1]]
 
-    def alike(self, place: int, others: Ints, similar: float) -> Ints:
-        """Which of the other sets have at least this Jaccard similarity with one."""
-        own = self.one(place)
+    def alike(self, index: int, others: Ints, similar: float) -> Ints:
+        """Return which of the other sets have at least this Jaccard similarity with one: |A and B| >= s |A or B|."""
+        grams = self.set_at(index)
         sizes = self.starts[others + 1] - self.starts[others]
-        grams = np.concatenate([self.one(other) for other in others])
-        found = np.minimum(np.searchsorted(own, grams), len(own) - 1)
-        common = np.add.reduceat(own[found] == grams, np.concatenate([[0], np.cumsum(sizes)[:-1]]))
-        return common >= similar * (len(own) + sizes - common)
+        other_grams = np.concatenate([self.set_at(other) for other in others])
+
+        # The other sets are searched in this one all at once, and the hits counted by set.
+        positions = np.minimum(np.searchsorted(grams, other_grams), len(grams) - 1)
+        hits = grams[positions] == other_grams
+        common = np.add.reduceat(hits, np.concatenate([[0], np.cumsum(sizes)[:-1]]))
+        return common >= similar * (len(grams) + sizes - common)
 
 
 def _grams(texts: Sequence[str], hashes: _Hashes) -> tuple[Ints, Ints]:
-    """(the grams of all texts, each text's in rising order and once; how many each has). A short text is one gram."""
-    said = [list(map(hashes.__getitem__, words(text))) for text in texts]
-    sizes = np.array([len(one) for one in said])
+    """Return (the grams of all texts, each text's in rising order and once; how many each text has).
+
+    A gram begins at each word that has enough words after it; a text of fewer than 5 words is one gram.
+    """
+    hashed = [[hashes[word] for word in words(text)] for text in texts]
+    sizes = np.array([len(values) for values in hashed])
     total = int(sizes.sum())
-    flat = np.fromiter((value for one in said for value in one), np.uint64, total)
+    flat = np.fromiter(chain.from_iterable(hashed), np.uint64, total)
     owner = np.repeat(np.arange(len(texts)), sizes)
-    place = np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    position = np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    text_size = np.repeat(sizes, sizes)
+
+    # The hash of a gram takes in one word after the other, for all places at once; 0 stands for no word.
     rolling = np.zeros(total, np.uint64)
-    for step in range(GRAM):  # a gram begins at each place that has so many words after it, and in a short text at the first
+    for step in range(GRAM):
         ahead = np.zeros(total, np.uint64)
         ahead[: max(0, total - step)] = flat[step:] + np.uint64(1)
-        ahead[place + step >= np.repeat(sizes, sizes)] = 0
+        ahead[position + step >= text_size] = 0
         rolling = _mixed(rolling + ahead)
-    begins = (place == 0) | (place + GRAM <= np.repeat(sizes, sizes))
+    begins = (position == 0) | (position + GRAM <= text_size)
+
+    # With the text's number in the upper half, one sort orders the grams of each text and drops repeated ones.
     keyed = (owner[begins].astype(np.uint64) << np.uint64(32)) | (rolling[begins] >> np.uint64(32))
     keyed = np.unique(keyed)
     counts = np.bincount((keyed >> np.uint64(32)).astype(np.int64), minlength=len(texts))
     return keyed.astype(np.uint32), counts
 
 
-def telling_sets(texts: Iterable[tuple[str, str]]) -> GramSets:
-    """The sets of telling 5-grams of texts by name; a text without any is alike to none, and in no set."""
+def gram_sets(texts: Iterable[tuple[str, str]]) -> GramSets:
+    """Return the sets of 5-grams of (name, text), boilerplate left out; a text without grams is like no other, in no set."""
     names: list[str] = []
     parts: list[Ints] = []
     counts: list[Ints] = []
@@ -116,13 +134,15 @@ def telling_sets(texts: Iterable[tuple[str, str]]) -> GramSets:
         counts.append(sizes)
     if not names:
         return GramSets([], np.zeros(0, np.uint32), np.zeros(1, np.int64))
-    grams, sizes = np.concatenate(parts), np.concatenate(counts)
-    del parts
+    grams = np.concatenate(parts)
+    sizes = np.concatenate(counts)
+    del parts  # as large again as `grams`
     grams, sizes = _without_boilerplate(grams, sizes, max(20, len(names) // 100))
     return _different(names, grams, sizes)
 
 
 def _batched(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield lists of at most `BATCH` texts."""
     batch: list[tuple[str, str]] = []
     for named in texts:
         batch.append(named)
@@ -134,32 +154,34 @@ def _batched(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]
 
 
 def _without_boilerplate(grams: Ints, sizes: Ints, limit: int) -> tuple[Ints, Ints]:
-    """The grams that at most `limit` texts hold."""
+    """Return the grams that at most `limit` texts contain, and how many of them each text has."""
+    # In rising order, a gram that more than `limit` texts contain equals the one `limit` places later.
     ordered = np.sort(grams)
-    often = np.unique(ordered[:-limit][ordered[:-limit] == ordered[limit:]])
+    frequent = np.unique(ordered[:-limit][ordered[:-limit] == ordered[limit:]])
     del ordered
-    if not len(often):
+    if not len(frequent):
         return grams, sizes
-    found = np.minimum(np.searchsorted(often, grams), len(often) - 1)
-    kept = often[found] != grams
+    positions = np.minimum(np.searchsorted(frequent, grams), len(frequent) - 1)
+    kept = frequent[positions] != grams
     totals = np.concatenate([[0], np.cumsum(kept)])
     ends = np.cumsum(sizes)
     return grams[kept], totals[ends] - totals[ends - sizes]
 
 
 def _different(names: Sequence[str], grams: Ints, sizes: Ints) -> GramSets:
-    """Every set once, in the order of its first text."""
+    """Return every set once, in the order of its first text."""
     ends = np.cumsum(sizes)
     members: dict[bytes, list[str]] = {}
     kept: list[int] = []
-    for place, name in enumerate(names):
-        if sizes[place]:
-            key = grams[ends[place] - sizes[place] : ends[place]].tobytes()
-            if len(key) > 16:
-                key = _digest(key)
-            if key not in members:
-                kept.append(place)
-            members.setdefault(key, []).append(name)
+    for index, name in enumerate(names):
+        if not sizes[index]:
+            continue
+        key = grams[ends[index] - sizes[index] : ends[index]].tobytes()
+        if len(key) > 16:
+            key = _digest(key)
+        if key not in members:
+            kept.append(index)
+        members.setdefault(key, []).append(name)
     chosen = np.zeros(len(names), bool)
     chosen[kept] = True
     return GramSets(
@@ -170,13 +192,12 @@ def _different(names: Sequence[str], grams: Ints, sizes: Ints) -> GramSets:
 
 
 def _digest(key: bytes) -> bytes:
-    import hashlib
-
+    """Return 16 bytes that stand for a longer key."""
     return hashlib.blake2b(key, digest_size=16).digest()
 
 
 def buckets(sets: GramSets) -> Iterator[Ints]:
-    """Groups of sets that may be alike: those that agree in a band of their MinHash signatures."""
+    """Yield groups of sets that may be alike: those that agree in a band of their MinHash signatures."""
     if len(sets) < 2:
         return
     signatures = _signatures(sets)
@@ -186,16 +207,21 @@ def buckets(sets: GramSets) -> Iterator[Ints]:
             key = _mixed(key + signatures[band * ROWS + row])
         order = np.argsort(key, kind="stable")
         edges = np.flatnonzero(np.diff(key[order])) + 1
-        for group in np.split(order, edges) if len(edges) < len(order) - 1 else ():
+        if len(edges) == len(order) - 1:
+            continue  # all keys differ
+        for group in np.split(order, edges):
             if len(group) > 1:
                 yield group
 
 
 def _signatures(sets: GramSets) -> Ints:
-    """(BANDS * ROWS, sets): the least value of each set's grams under every permutation."""
-    draw = np.random.Generator(np.random.PCG64(1))
-    factors = draw.integers(0, 1 << 31, BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    shifts = draw.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32)
+    """Return (BANDS * ROWS, sets): the least value of each set's grams under every permutation.
+
+    A permutation of 32-bit values is a multiplication by an odd number, a sum, and a mix of upper into lower bits.
+    """
+    generator = np.random.Generator(np.random.PCG64(1))
+    factors = generator.integers(0, 1 << 31, BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    shifts = generator.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32)
     signatures = np.empty((BANDS * ROWS, len(sets)), np.uint32)
     for first in counted(range(0, len(sets), BATCH), "comparing texts, in thousands"):
         last = min(first + BATCH, len(sets))
@@ -210,110 +236,125 @@ def _signatures(sets: GramSets) -> Ints:
 
 
 def components_of(sets: GramSets, similar: float = SIMILAR) -> list[list[int]]:
-    """Sets that near-duplicates connect, in lists of two or more. `similar` is at least 0.85, where candidates begin."""
+    """Return lists of two or more sets that near-duplicates connect. `similar` is 0.85 or more, where candidates begin."""
     forest = Forest(len(sets))
     for group in buckets(sets):
         left = group
         while len(left) > 1:
-            # What is in the first one's component already needs no comparison.
+            # What is in the first one's component already needs no comparison, now or later.
             pivot = int(left[0])
-            left = left[1:]
-            roots = np.array([forest.root(int(other)) for other in left])
-            others = left[roots != forest.root(pivot)]
-            if not len(others):
-                left = left[roots != forest.root(pivot)]
-                continue
-            for other in others[sets.alike(pivot, others, similar)]:
-                forest.join(pivot, int(other))
-            left = left[np.array([forest.root(int(other)) for other in left]) != forest.root(pivot)]
+            others = _apart(forest, pivot, left[1:])
+            if len(others):
+                for other in others[sets.alike(pivot, others, similar)]:
+                    forest.join(pivot, int(other))
+            left = _apart(forest, pivot, others)
     return forest.groups()
 
 
+def _apart(forest: Forest, pivot: int, others: Ints) -> Ints:
+    """Return those of the others that are in another component than the pivot."""
+    root = forest.root(pivot)
+    return np.array([other for other in others if forest.root(int(other)) != root], np.int64)
+
+
 def near_to(sets: GramSets, chosen: Collection[int], similar: float = SIMILAR) -> set[int]:
-    """The sets that are near-duplicates of one of the chosen ones, and these."""
-    found = set(chosen)
+    """Return the sets that are near-duplicates of one of the chosen ones, and these."""
+    near = set(chosen)
     for group in buckets(sets):
-        others = np.array([place for place in group if place not in found], np.int64)
+        others = np.array([index for index in group if index not in near], np.int64)
         for pivot in group:
             if len(others) and int(pivot) in chosen:
-                near = sets.alike(int(pivot), others, similar)
-                found.update(others[near].tolist())
-                others = others[~near]
-    return found
+                alike = sets.alike(int(pivot), others, similar)
+                near.update(others[alike].tolist())
+                others = others[~alike]
+    return near
 
 
 class Forest:
-    """Which of so many things belong together."""
+    """A partition of the numbers below `size` into components that grow together."""
 
     def __init__(self, size: int):
         self.parent = list(range(size))
 
-    def root(self, one: int) -> int:
-        """The smallest of all that belong to one."""
+    def root(self, member: int) -> int:
+        """Return the smallest number of a member's component."""
         parent = self.parent
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        return one
+        while parent[member] != member:
+            parent[member] = parent[parent[member]]  # shortens the way for the next time
+            member = parent[member]
+        return member
 
-    def join(self, one: int, other: int) -> None:
-        one, other = self.root(one), self.root(other)
-        self.parent[max(one, other)] = min(one, other)
+    def join(self, member: int, other: int) -> None:
+        """Make the components of two members one."""
+        low, high = sorted((self.root(member), self.root(other)))
+        self.parent[high] = low
 
     def groups(self) -> list[list[int]]:
-        """All groups of two or more."""
+        """Return all components of two or more."""
         members: dict[int, list[int]] = defaultdict(list)
-        for one in range(len(self.parent)):
-            members[self.root(one)].append(one)
+        for member in range(len(self.parent)):
+            members[self.root(member)].append(member)
         return [group for group in members.values() if len(group) > 1]
 
 
 def components(names: Iterable[str], links: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Name -> the smallest name among all that links, lists of what belongs together, connect it to."""
+    """Return name -> the smallest name that it is connected to. A link is a list of names that belong together."""
     names = list(names)
     ordered = sorted(names)
-    place = {name: number for number, name in enumerate(ordered)}
+    number = {name: index for index, name in enumerate(ordered)}
     forest = Forest(len(ordered))
-    for alike in links:
-        first = place[alike[0]]
-        for other in alike[1:]:
-            forest.join(first, place[other])
-    return {name: ordered[forest.root(place[name])] for name in names}
+    for linked in links:
+        for other in linked[1:]:
+            forest.join(number[linked[0]], number[other])
+    return {name: ordered[forest.root(number[name])] for name in names}
 
 
 def near_clusters(texts: Mapping[str, str], similar: float = SIMILAR) -> dict[str, str]:
-    """Name -> the smallest name in its cluster of near-duplicates; texts of the same words are always one cluster."""
-    said: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Return name -> the smallest name in its cluster of near-duplicates. Texts of the same words are always one cluster."""
+    same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, text in texts.items():
-        said[tuple(words(text)) or (name,)].append(name)
-    sets = telling_sets((names[0], texts[names[0]]) for names in said.values())
-    near = [[sets.names[place][0] for place in group] for group in components_of(sets, similar)]
-    return components(texts, [*said.values(), *sets.names, *near])
+        same[tuple(words(text)) or (name,)].append(name)
+    sets = gram_sets((names[0], texts[names[0]]) for names in same.values())
+    near = []
+    for group in components_of(sets, similar):
+        near.append([sets.names[index][0] for index in group])
+    return components(texts, [*same.values(), *sets.names, *near])
 
 
 def first_alike(examples: Sequence[Any], tokenizer: Any, similar: float = SIMILAR) -> list[int]:
-    """For each tokenised example the place of the first one whose record it nearly repeats: its own where it is the first.
+    """Return for each tokenised example the index of the first one whose record it nearly repeats, its own if there is none.
 
     A record's examples (answers trained apart share its id) stay or go together; a `similar` above 1 finds nothing alike.
     """
     if similar > 1:
         return list(range(len(examples)))
+
+    # A record's different examples, each with its index; records are numbered in the order of their first example.
+    examples_of: dict[str, dict[tuple[int, ...], int]] = defaultdict(dict)
+    for index, example in enumerate(examples):
+        examples_of[example.id].setdefault(example.tokens, index)
+    records = list(examples_of)
+
+    # The smallest name of a cluster is the first record's, since names sort as numbers do.
     special = set(tokenizer.all_special_ids)
-    owners: dict[str, dict[tuple[int, ...], int]] = defaultdict(dict)
-    for place, example in enumerate(examples):
-        owners[example.id].setdefault(example.tokens, place)
-    order = {name: f"{place:09d}" for place, name in enumerate(owners)}  # the smallest name is the first record
-    named = {order[name]: name for name in owners}
-    texts = {order[name]: "\n".join(spoken(t, tokenizer, special) for t in parts) for name, parts in owners.items()}
+    names = {record: f"{number:09d}" for number, record in enumerate(records)}
+    texts = {}
+    for record, parts in examples_of.items():
+        texts[names[record]] = "\n".join(text_between(tokens, tokenizer, special) for tokens in parts)
     clusters = near_clusters(texts, similar)
-    leaders = [named[clusters[order[example.id]]] for example in examples]
-    return [
-        owners[example.id][example.tokens] if leader == example.id else min(owners[leader].values())
-        for example, leader in zip(examples, leaders, strict=True)
-    ]
+
+    firsts = []
+    for example in examples:
+        leader = records[int(clusters[names[example.id]])]
+        if leader == example.id:
+            firsts.append(examples_of[example.id][example.tokens])
+        else:
+            firsts.append(min(examples_of[leader].values()))
+    return firsts
 
 
-def spoken(tokens: Sequence[int], tokenizer: Any, special: set[int]) -> str:
-    """The text between special tokens, a line each."""
+def text_between(tokens: Sequence[int], tokenizer: Any, special: set[int]) -> str:
+    """Return the text between special tokens, one line for each stretch."""
     lines: list[list[int]] = [[]]
     for token in tokens:
         if token in special:

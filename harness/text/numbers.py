@@ -40,22 +40,22 @@ class Number:
 
 
 def normal(text: str) -> str:
-    """The text with full-width forms as plain ones and Chinese numerals as digits."""
+    """Return the text with full-width forms as plain ones and Chinese numerals as digits."""
     return in_digits(unicodedata.normalize("NFKC", text))
 
 
 def numbers(text: str) -> list[Number]:
-    """All numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
-    found = []
+    """Return all numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
+    values = []
     for match in _NUMBER.finditer(normal(text)):
         factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
         value, width = _read(match)
-        found.append(Number(value, factor, width))
-    return found
+        values.append(Number(value, factor, width))
+    return values
 
 
 def _read(match: re.Match[str]) -> tuple[float, float]:
-    """What a match of `_NUMBER` says, less its unit: (value, half of its last decimal, 0 for whole numbers)."""
+    """Return (value, half of its last decimal) of a match of `_NUMBER`, without its unit; 0 for whole numbers."""
     digits = match["digits"].replace(",", "").lower()
     plain, _, power = digits.partition("e")
     decimals = len(plain.partition(".")[2])
@@ -65,13 +65,13 @@ def _read(match: re.Match[str]) -> tuple[float, float]:
 
 
 def is_number(text: str) -> bool:
-    """Whether the whole text is one number, with currency and unit at most."""
+    """Return whether the whole text is one number, with currency and unit at most."""
     match = _NUMBER.fullmatch(normal(text).strip().rstrip(".。"))
     return match is not None
 
 
 def read_tolerance(given: Any) -> tuple[float, float]:
-    """(absolute, relative): 0.5 is absolute, "1%" relative. Raises ValueError."""
+    """Return (absolute, relative) of a tolerance: 0.5 is absolute, "1%" relative. Raises ValueError."""
     if isinstance(given, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)):
         return 0.0, float(match[1]) / 100
     if isinstance(given, (int, float)) and not isinstance(given, bool) and given >= 0:
@@ -80,24 +80,32 @@ def read_tolerance(given: Any) -> tuple[float, float]:
 
 
 def _near(a: float, b: float, tolerance: float, relative: float = 0.0) -> bool:
+    """Return whether a is b within an absolute or relative tolerance, or within rounding of its own digits."""
     return abs(a - b) <= max(tolerance, relative * abs(b)) * (1 + 1e-9) + 1e-6 * abs(b)
 
 
 def agree(output: Number, target: Number, tolerance: Any = 0) -> bool:
-    """Equal within the target's rounding or the tolerance; a unit only one of them names may be read or left out."""
+    """Return whether two numbers are equal within the target's rounding or the tolerance.
+
+    A unit that only one of them names may be read or left out: 12 agrees with 12 %, and so does 0.12.
+    """
     absolute, relative = read_tolerance(tolerance)
-    scale, width = target.factor or 1.0, max(target.tolerance, absolute)
+    scale = target.factor or 1.0
+    width = max(target.tolerance, absolute)
     scaled = _near(output.value * (output.factor or 1.0), target.value * scale, width * scale, relative)
     one_unit = (output.factor is None) != (target.factor is None)
     return scaled or (one_unit and _near(output.value, target.value, width, relative))
 
 
 def numeric(output: str, target: str, tolerance: Any = 0, unit: str = "") -> float:
-    """1 where the output's last number agrees with the target's last number (after reasoning the answer is last)."""
+    """Return 1 if the output's last number agrees with the target's last one, else 0. After reasoning, the answer is last."""
     if unit:
         return _same_quantity(output, target, tolerance, unit)
-    found, wanted = numbers(output), numbers(target)
-    return float(bool(found and wanted) and agree(found[-1], wanted[-1], tolerance))
+    given = numbers(output)
+    right = numbers(target)
+    if not given or not right:
+        return 0.0
+    return float(agree(given[-1], right[-1], tolerance))
 
 
 # --- units -------------------------------------------------------------------------------------------------------
@@ -122,11 +130,14 @@ _UNITS = {
     "yen": {"¥": 1.0, "jpy": 1.0, "yen": 1.0, "日元": 1.0},
 }  # fmt: skip
 """What is counted -> unit -> its size; English names may end in s. Months and days are kept apart."""
-_KNOWN = {name: (kind, size) for kind, units in _UNITS.items() for name, size in units.items()}
+_KNOWN: dict[str, tuple[str, float]] = {}
+"""Unit -> (what is counted, its size)."""
+for _kind, _units in _UNITS.items():
+    _KNOWN |= {_name: (_kind, _size) for _name, _size in _units.items()}
 
 
 def read_unit(unit: str) -> tuple[str, float]:
-    """(what it counts, its size); an unknown unit counts only itself. Raises ValueError."""
+    """Return (what a unit counts, its size); an unknown unit counts only itself. Raises ValueError."""
     if not isinstance(unit, str):
         raise ValueError(f"'unit' is {unit!r}; give its name, as kg or USD")
     name = unit.strip().casefold()
@@ -134,38 +145,59 @@ def read_unit(unit: str) -> tuple[str, float]:
 
 
 def _suffix(unit: str) -> re.Pattern[str]:
-    """What may stand behind a number: a unit, a scale, or a scale and a unit. A letter is a unit of the declared kind only."""
+    """Return a pattern of what may follow a number: a unit, a scale, or a scale and a unit."""
     wanted = unit.strip().casefold()
     kind, _ = read_unit(unit)
-    names = {name for name in _KNOWN if len(name) > 1 or not name.isascii() or not name.isalpha() or _KNOWN[name][0] == kind}
-    units = "|".join(map(re.escape, sorted({*names, wanted}, key=len, reverse=True)))
-    scales = "|".join(sorted((s for s in _FACTORS if s not in ("%", "percent")), key=len, reverse=True))
+
+    # A single letter (m, g, s ...) may be anything: it is a unit only if the declared one counts the same.
+    names = {wanted}
+    for name in _KNOWN:
+        letter = len(name) == 1 and name.isascii() and name.isalpha()
+        if not letter or _KNOWN[name][0] == kind:
+            names.add(name)
+    units = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    scale_names = [name for name in _FACTORS if name not in ("%", "percent")]
+    scales = "|".join(sorted(scale_names, key=len, reverse=True))
     return re.compile(rf"\s*(?:(?P<unit>{units})s?|(?P<scale>{scales})(?:\s*(?P<scaled>{units})s?)?)(?![a-z])", re.IGNORECASE)
 
 
 def _quantities(text: str, unit: str) -> list[tuple[float, float, tuple[str, float] | None]]:
-    """(value with its scale, half of its last decimal, unit named) of each number."""
+    """Return (value with its scale, half of its last decimal, the unit that is named) of each number."""
     text = normal(text)
-    after = _suffix(unit)
-    found = []
+    suffix = _suffix(unit)
+    quantities = []
     for match in _NUMBER.finditer(text):
         value, width = _read(match)
-        named = after.match(text, match.end("digits"))
-        scale = _FACTORS[named["scale"].lower()] if named and named["scale"] else 1.0
+        after = suffix.match(text, match.end("digits"))
+        scale = _FACTORS[after["scale"].lower()] if after and after["scale"] else 1.0
+
+        # A currency's sign before the number is its unit, else the word behind it.
         before = re.search(r"[$€£¥]\s*$", text[: match.start("digits")])
-        name = before[0].strip() if before else (named["unit"] or named["scaled"] or "") if named else ""
-        found.append((value * scale, width * scale, read_unit(name) if name else None))
-    return found
+        name = ""
+        if before:
+            name = before[0].strip()
+        elif after:
+            name = after["unit"] or after["scaled"] or ""
+        quantities.append((value * scale, width * scale, read_unit(name) if name else None))
+    return quantities
 
 
 def _same_quantity(output: str, target: str, tolerance: Any, unit: str) -> float:
-    """The last quantities agree; a number without a unit is in the declared one, other kinds of unit are wrong."""
-    (kind, size), (absolute, relative) = read_unit(unit), read_tolerance(tolerance)
-    found, wanted = _quantities(output, unit), _quantities(target, unit)
-    if not found or not wanted:
+    """Return 1 if the last quantities of both texts agree, else 0.
+
+    A number without a unit is in the declared one; a unit of another kind is wrong.
+    """
+    declared = read_unit(unit)
+    absolute, relative = read_tolerance(tolerance)
+    given = _quantities(output, unit)
+    right = _quantities(target, unit)
+    if not given or not right:
         return 0.0
-    (value, _, named), (right, width, its) = found[-1], wanted[-1]
-    if (named or (kind, size))[0] != (its or (kind, size))[0]:
+    value, _, value_unit = given[-1]
+    wanted, width, wanted_unit = right[-1]
+    value_kind, value_size = value_unit or declared
+    wanted_kind, wanted_size = wanted_unit or declared
+    if value_kind != wanted_kind:
         return 0.0
-    scale = (its or (kind, size))[1]
-    return float(_near(value * (named or (kind, size))[1], right * scale, max(width * scale, absolute * size), relative))
+    allowed = max(width * wanted_size, absolute * declared[1])
+    return float(_near(value * value_size, wanted * wanted_size, allowed, relative))

@@ -35,6 +35,7 @@ _CLOCK = re.compile(r"\s*[分刻钟鐘半]")
 
 def in_digits(text: str) -> str:
     """The text with its Chinese numerals as Arabic digits; what is no number stays as it is."""
+    # Shares first: 百分之十五 holds numerals that would be read alone.
     text = _SHARE.sub(_share, text)
     return _NUMERAL.sub(lambda match: _numeral(match, text), text)
 
@@ -50,6 +51,8 @@ def _share(match: re.Match[str]) -> str:
 def _numeral(match: re.Match[str], text: str) -> str:
     """One numeral in digits, where it is one."""
     written = match["arabic"] or match["written"]
+
+    # 三点 with minutes behind it is a time of day, not a decimal point.
     clock = "点" in written.replace("點", "点") and _CLOCK.match(text, match.end())
     if clock or (not match["arabic"] and not _is_meant(match, text)):
         return match[0]
@@ -70,11 +73,15 @@ def _is_meant(match: re.Match[str], text: str) -> bool:
     spoken = written.replace("點", "点")
     if "点" in spoken:
         return True
+
+    # From here on: which of the words that are written with numerals are numbers.
     has_digit = any(character in _DIGITS for character in written)
     if len(written) >= 2 and any(character in _UNITS for character in written):
         return written[0] in _DIGITS or written[0] in "十拾"  # 万一 and 千万 are words
     if len(written) >= 3:
         return has_digit  # 二〇二四
+
+    # A single character is a number only as a whole answer, or where a number is announced.
     alone = not text[: match.start()].strip() and _CLOSED.match(text, match.end()) is not None
     asked = _ASKED.search(text, 0, match.start()) is not None and _CLOSED.match(text, match.end()) is not None
     return (alone or asked) and (has_digit or written in "十拾")
@@ -88,6 +95,8 @@ def _value(written: str) -> Decimal | None:
         if value is None or any(one not in _DIGITS for one in decimals):
             return None
         return value + Decimal(f"0.{''.join(str(_DIGITS[one]) for one in decimals)}")
+
+    # Digits without units are read one by one, as years and telephone numbers are.
     tokens = _TOKEN.findall(written)
     if all(token in _DIGITS for token in tokens):
         return Decimal("".join(str(_DIGITS[token]) for token in tokens))
@@ -96,6 +105,7 @@ def _value(written: str) -> Decimal | None:
 
 def _composed(tokens: list[str]) -> Decimal | None:
     """The value of digits and units: sections below ten thousand, times 万 or 亿."""
+    # `section` is what stands below the present 万 or 亿, `number` the digit that waits for its unit.
     total = section = Decimal(0)
     number: Decimal | None = None
     last, zero = 1, False
@@ -116,6 +126,8 @@ def _composed(tokens: list[str]) -> Decimal | None:
                 return None
             zero = zero or value == 0
             number = value
+
+    # A last digit without a unit counts in a tenth of the last unit, unless a zero stands between.
     spoken = len(tokens[-1]) == 1 and tokens[-1] not in _UNITS and last > 10 and not zero  # 三万五 is 35000, 一百零五 is 105
     return total + section + (number or 0) * (last // 10 if spoken else 1)
 

@@ -1,6 +1,7 @@
-"""The same question in other words, without a model: fields in another order, the question behind what it is about, a frame.
+"""The same question in other words, without a model.
 
-A rewrite changes nothing that the answer depends on, so an answer that changes with it was not about the question.
+The fields are in another order, the question comes after its text, or a frame is put around it. Nothing that the answer depends
+on changes, so an answer that changes did not follow the question.
 """
 
 from __future__ import annotations
@@ -11,39 +12,41 @@ import re
 _FIELD = re.compile(r"\s*[^\s:：][^:：\n]{0,40}[:：]\s*\S")
 _HAN = re.compile("[\u4e00-\u9fff]")
 FRAMES = ("Please answer this.\n{}", "请回答。\n{}")
-"""What stands before a question in the last rewrite: for any script, for Chinese."""
+"""The frame of a question: for any script, and for Chinese."""
 
 
 def rewrites(text: str) -> list[str]:
-    """Up to three rewrites of a question, each different from it: what has no fields or parts has fewer."""
-    frame = FRAMES[bool(_HAN.search(text))]
-    found = (_fields_reversed(text), _question_last(text), frame.format(text))
-    return [one for one in dict.fromkeys(found) if one and one != text]
+    """Return up to three rewrites of a question, each different from it; fewer if it has no fields or parts."""
+    frame = FRAMES[1] if _HAN.search(text) else FRAMES[0]
+    candidates = (_fields_reversed(text), _question_last(text), frame.format(text))
+    return [candidate for candidate in dict.fromkeys(candidates) if candidate and candidate != text]
 
 
 def _fields_reversed(text: str) -> str:
-    """Runs of `name: value` lines, and a JSON object at the end, with their fields in reverse order; "" without any."""
+    """Return the text with its `name: value` lines, or a JSON object at its end, in reverse order; empty if it has neither."""
     head, brace, tail = text.partition("{")
     if brace and (fields := _object(brace + tail)):
         return head + json.dumps(dict(reversed(fields.items())), ensure_ascii=False)
     lines = text.split("\n")
-    places = [place for place, line in enumerate(lines) if _FIELD.match(line)]
-    if len(places) < 2:
+    fields_at = [number for number, line in enumerate(lines) if _FIELD.match(line)]
+    if len(fields_at) < 2:
         return ""
-    swapped = dict(zip(places, reversed(places), strict=True))
-    return "\n".join(lines[swapped.get(place, place)] for place in range(len(lines)))
+    rewritten = list(lines)
+    for number, mirrored in zip(fields_at, reversed(fields_at), strict=True):
+        rewritten[number] = lines[mirrored]
+    return "\n".join(rewritten)
 
 
 def _object(text: str) -> dict[str, object] | None:
-    """The JSON object a text is, where it is one with two fields or more."""
+    """Return the JSON object that a text is; None unless it is one with two fields or more."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) and len(found) > 1 else None
+    return value if isinstance(value, dict) and len(value) > 1 else None
 
 
 def _question_last(text: str) -> str:
-    """The first line behind the others; "" where there is one line only."""
+    """Return the text with its first line behind the others; empty if it has one line only."""
     first, _, rest = text.partition("\n")
     return f"{rest}\n{first}" if first.strip() and rest.strip() else ""

@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from harness.text.numbers import numbers
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
+PATIENCE = 1.0
+"""Seconds that a pattern may search one answer."""
 SHOWN = 100
 """Characters of a path that are shown where it cannot be one."""
 _FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
@@ -44,36 +47,150 @@ class Rule:
     when: str = ""
 
     def keeps(self, output: str, prompt: str = "") -> bool | None:
-        """Whether the output keeps the rule; None where the rule is not about this prompt."""
-        if self.when and not re.search(self.when, prompt):
+        """Return whether the output keeps the rule; None where the rule is not about this prompt."""
+        return self.judge(output, prompt).kept
+
+    def judge(self, output: str, prompt: str = "") -> Judgement:
+        """Return whether the output keeps the rule. One that takes too long to judge does not, and the judgement says so."""
+        try:
+            return Judgement(self._keeps(output, prompt), self.name)
+        except TimeoutError:
+            return Judgement(False, f"{self.name} (not judged within {PATIENCE:g} s a pattern)")
+        except RecursionError:
+            return Judgement(False, f"{self.name} (nested too deeply to be judged)")
+
+    def _keeps(self, output: str, prompt: str) -> bool | None:
+        if self.when and not _search(self.when, prompt):
             return None
         if self.kind == "required":
-            return all(re.search(pattern, output) for pattern in self.value)
+            return all(_search(pattern, output) for pattern in self.value)
         if self.kind == "forbidden":
-            return not any(re.search(pattern, output) for pattern in self.value)
+            return not any(_search(pattern, output) for pattern in self.value)
         return _valid(self.value, output) if self.kind == "schema" else _inside(self.value, output)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule says of an output."""
+
+    kept: bool | None
+    """None where the rule is not about the prompt."""
+    name: str
+    """The rule's name, and why it could not be judged where that is so."""
 
 
 def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
     """Names of the rules that the output breaks."""
-    return [rule.name for rule in rules if rule.keeps(output, prompt) is False]
+    judgements = [rule.judge(output, prompt) for rule in rules]
+    return [judgement.name for judgement in judgements if judgement.kept is False]
+
+
+def _search(pattern: str, text: str) -> Any:
+    """Return the first match of a user's pattern. Raises TimeoutError where a text holds it up: (a+)+b on a long row of a."""
+    return compiled(pattern).search(text, timeout=PATIENCE)
+
+
+@cache
+def compiled(pattern: str, dotall: bool = False) -> Any:
+    """Return a user's pattern, in the module whose searches can end in time. Raises ValueError."""
+    import regex
+
+    try:
+        return regex.compile(pattern, flags=regex.DOTALL if dotall else 0)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _valid(schema: Any, output: str) -> bool:
-    from jsonschema import validators
-
+    # An answer that wraps its JSON in one fenced block means that block; of several none is the
+    # answer.
     fenced = _FENCE.findall(output)
     try:
         value = json.loads(fenced[0] if len(fenced) == 1 else output)
     except ValueError:
         return False
-    return validators.validator_for(schema)(schema).is_valid(value)
+    return _validator(schema).is_valid(value)
+
+
+def _validator(schema: Any) -> Any:
+    """Return a validator that asks nobody: what a schema refers to stands in it. Its patterns end in time."""
+    from jsonschema import validators
+    from referencing import Registry
+
+    timed = {"pattern": _pattern, "patternProperties": _pattern_properties}
+    kind = validators.extend(validators.validator_for(schema), timed)
+    return kind(schema, registry=Registry())
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not _search(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Mapping[str, Any], value: Any, _: Any) -> Iterator[Any]:
+    for pattern, subschema in patterns.items() if isinstance(value, dict) else ():
+        for name, part in value.items():
+            if _search(pattern, name):
+                yield from validator.descend(part, subschema, path=name, schema_path=pattern)
+
+
+def _schema_faults(schema: Any) -> Iterator[str]:
+    """What is wrong with a schema: it is tried on a value of every kind."""
+    from jsonschema import SchemaError, validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    try:
+        validators.validator_for(schema).check_schema(schema)
+        resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
+        for name, value in _fields(schema):
+            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
+                if not value.startswith("#"):
+                    yield f"refers to {value!r}, and nothing is fetched: write that into `$defs`, and refer to `#/$defs/...`"
+                    return
+                resolver.lookup(value)
+            if name == "pattern" and isinstance(value, str):
+                compiled(value)
+            for pattern in value if name == "patternProperties" and isinstance(value, dict) else ():
+                compiled(pattern)
+        for value in (None, True, 0, 0.5, "", "a", [], ["a"], {}, {"a": 1}):
+            _validator(schema).is_valid(value)
+    except SchemaError as error:
+        yield f"is no JSON Schema: {error.message}"
+    except Unresolvable as error:
+        yield f"refers to what is not in it ({error})"
+    except RecursionError:
+        yield "refers to itself without end"
+    except (ValueError, TypeError, TimeoutError) as error:
+        yield f"cannot be used ({error})"
+
+
+def _fields(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of every field, wherever it stands in a schema."""
+    if isinstance(schema, dict):
+        yield from schema.items()
+    values = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for value in values:
+        yield from _fields(value)
+
+
+def storable_fault(value: Any) -> str:
+    """Return why a value cannot be kept as JSON, as rules and formats are with every comparison; "" where it can."""
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # dates, NaN and infinity, aliases of themselves, half characters
+        return f"holds what JSON cannot ({error}); write texts, finite numbers, lists and objects"
+    return ""
 
 
 def _inside(bounds: Mapping[str, Any], output: str) -> bool:
+    # Without `find`, every number of the output is bounded.
     found = [output]
     if "find" in bounds:
-        matches = re.finditer(bounds["find"], output)
+        matches = compiled(bounds["find"]).finditer(output, timeout=PATIENCE)
         found = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
     values = [number.value for text in found for number in numbers(text)]
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
@@ -94,6 +211,10 @@ def read_rules(path: str) -> list[dict[str, Any]]:
         raise PlanError(f"rules file '{path}' is not UTF-8 text; save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise PlanError(f"rules file '{path}' is not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, a number of too many digits, too much nesting
+        raise PlanError(f"rules file '{path}' cannot be read ({error}); mend it") from None
+    if fault := storable_fault(given):
+        raise PlanError(f"rules file '{path}' {fault}")
     rules = given.get("rules") if isinstance(given, dict) else given
     if not isinstance(rules, list) or not rules:
         raise PlanError(f"rules file '{path}' has no rules; write a list of them, under `rules:`")
@@ -105,6 +226,8 @@ def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
     """Checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
     found = [_parse(rule, f"{where} {place}", place, faults) for place, rule in enumerate(rules, 1)]
+
+    # Names are columns of a table, so no two may be equal.
     names = [rule.name for rule in found]
     faults += [f"{where}: two rules are named '{name}'; rename one" for name in sorted(set(names)) if names.count(name) > 1]
     raise_faults(faults)
@@ -112,6 +235,7 @@ def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
 
 
 def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
+    # A rule with two checks would be broken without saying by which.
     given = [kind for kind in KINDS if isinstance(rule, dict) and kind in rule]
     if len(given) != 1:
         faults.append(f"{where}: has {' and '.join(given) or 'no check'}; give it one of {', '.join(KINDS)}")
@@ -119,6 +243,7 @@ def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
     faults += [f"{where}: there is no field '{name}'; use {', '.join(FIELDS)}" for name in rule if name not in FIELDS]
     kind, value = given[0], rule[given[0]]
     if kind in ("required", "forbidden"):
+        # One pattern may be written without a list.
         value = [value] if isinstance(value, str) else value
     faults += [f"{where}: {fault}" for fault in _faults(kind, value)]
     when = rule.get("when", "")
@@ -134,15 +259,10 @@ def _faults(kind: str, value: Any) -> Iterator[str]:
         else:
             yield from _bad_patterns(value)
     elif kind == "schema":
-        from jsonschema import SchemaError, validators
-
         if not isinstance(value, dict):
             yield f"'schema' is {value!r}; give a JSON Schema, an object"
             return
-        try:
-            validators.validator_for(value).check_schema(value)
-        except SchemaError as error:
-            yield f"'schema' is no JSON Schema: {error.message}"
+        yield from (f"'schema' {fault}" for fault in _schema_faults(value))
     elif not isinstance(value, dict) or not value.keys() & {"low", "high"} or value.keys() - {"find", "low", "high"}:
         yield f"'bounds' is {value!r}; give low, high or both, and find where only some numbers are meant"
     else:
@@ -155,27 +275,24 @@ def _faults(kind: str, value: Any) -> Iterator[str]:
 def _bad_patterns(patterns: Sequence[Any]) -> Iterator[str]:
     for pattern in patterns:
         try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
+            compiled(pattern)
+        except (ValueError, TypeError) as error:
             yield f"{pattern!r} is no regular expression ({error})"
 
 
 def read_format(text: str) -> dict[str, Any]:
     """{"schema": ...} from a file that ends in .json, else {"regex": ...}. Raises PlanError where it is neither."""
+    # No regular expression that anybody means ends in .json.
     if not text.endswith(".json"):
         try:
-            re.compile(text)
-        except re.error as error:
+            compiled(text, dotall=True)
+        except ValueError as error:
             raise PlanError(
                 f"answer_format '{text}' is no regular expression ({error}); mend it, or give a .json file"
             ) from None
         return {"regex": text}
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-
     try:
         schema = json.loads(Path(text).read_text(encoding="utf-8"))
-        validator_for(schema).check_schema(schema)
     except FileNotFoundError:
         raise PlanError(f"answer_format '{text}' does not exist; give a JSON schema's file, or a regular expression") from None
     except OSError as error:
@@ -186,19 +303,19 @@ def read_format(text: str) -> dict[str, Any]:
         raise PlanError(f"answer_format '{text}' is not UTF-8 text; save it as UTF-8") from None
     except json.JSONDecodeError as error:
         raise PlanError(f"answer_format '{text}' is not JSON ({error.msg} in line {error.lineno}); mend it") from None
-    except SchemaError as error:
-        raise PlanError(f"answer_format '{text}' is no JSON schema: {error.message}; mend it") from None
+    except (ValueError, RecursionError) as error:  # numbers of too many digits, too much nesting
+        raise PlanError(f"answer_format '{text}' cannot be read ({error}); mend it") from None
+    if fault := storable_fault(schema):
+        raise PlanError(f"answer_format '{text}' {fault}")
+    raise_faults([f"answer_format '{text}' {fault}; mend it" for fault in _schema_faults(schema)])
     return {"schema": schema}
 
 
 def fits(form: dict[str, Any], output: str) -> bool:
-    """Whether the whole answer, outer blanks aside, has the form."""
-    if "regex" in form:
-        return re.fullmatch(form["regex"], output.strip(), re.DOTALL) is not None
-    from jsonschema.validators import validator_for
-
+    """Whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
-        value = json.loads(output)
-    except json.JSONDecodeError:
+        if "regex" in form:
+            return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=PATIENCE) is not None
+        return bool(_validator(form["schema"]).is_valid(json.loads(output)))
+    except (ValueError, TimeoutError, RecursionError):
         return False
-    return bool(validator_for(form["schema"])(form["schema"]).is_valid(value))

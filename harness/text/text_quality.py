@@ -37,12 +37,12 @@ METRICS: dict[str, bool | None] = {
 
 
 def words(text: str) -> list[str]:
-    """Words, punctuation marks and single Chinese or Japanese characters, lower-case."""
+    """Return the words, punctuation marks and single Chinese or Japanese characters of a text, in lower case."""
     return _WORD.findall(text.casefold())
 
 
 def repetition(units: Sequence[object], n: int) -> float:
-    """Share of n-grams that repeat an earlier one; NaN where there are fewer than n units."""
+    """Return the share of n-grams that repeat an earlier one; NaN if there are fewer than n units."""
     from nltk.util import ngrams  # slow to import
 
     grams = list(ngrams(units, n))
@@ -50,18 +50,22 @@ def repetition(units: Sequence[object], n: int) -> float:
 
 
 def distinct2(units: Sequence[object]) -> float:
-    """Unique over all 2-grams of the first 20 units; NaN where there are fewer."""
-    return 1 - repetition(units[:DISTINCT_WORDS], 2) if len(units) >= DISTINCT_WORDS else math.nan
+    """Return the share of different 2-grams among those of the first 20 units; NaN if there are fewer units."""
+    if len(units) < DISTINCT_WORDS:
+        return math.nan
+    return 1 - repetition(units[:DISTINCT_WORDS], 2)
 
 
 def compression(text: str) -> float:
-    """gzip's size over the text's, in bytes: low where a text repeats itself. NaN under 100 bytes."""
+    """Return the size that gzip gives a text, per byte of it: low if the text repeats itself. NaN under 100 bytes."""
     raw = text.encode()
-    return len(gzip.compress(raw, mtime=0)) / len(raw) if len(raw) >= LEAST_BYTES else math.nan
+    if len(raw) < LEAST_BYTES:
+        return math.nan
+    return len(gzip.compress(raw, mtime=0)) / len(raw)
 
 
 def measure(text: str, tokens: Sequence[int], stopped: bool) -> dict[str, float]:
-    """All quality metrics of one greedy answer."""
+    """Return all quality metrics of one greedy answer."""
     units = words(text)
     return {
         "rep3_word": repetition(units, 3),
@@ -74,7 +78,7 @@ def measure(text: str, tokens: Sequence[int], stopped: bool) -> dict[str, float]
     }
 
 
-# --- what it says ------------------------------------------------------------------------------------------------------
+# --- content ------------------------------------------------------------------------------------------------------
 
 _FUNCTION_WORDS = """a an the this that these those such some any no every each either neither both all i me my mine you your
 yours he him his she her hers it its we us our ours they them their theirs who whom whose which what myself yourself himself
@@ -89,21 +93,24 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def content_words(text: str) -> list[str]:
-    """Words with a letter or a digit that are not function words."""
+    """Return the words with a letter or a digit that are not function words."""
     return [word for word in words(text) if word not in FUNCTION_WORDS and any(map(str.isalnum, word))]
 
 
 def slots(output: str, reference: str) -> tuple[int, int]:
-    """(key facts of the reference that the output has, key facts of the reference).
+    """Return (key facts of the reference that the output has, key facts of the reference).
 
     A key fact is a number, right within the reference's rounding, or another content word; each counts once. (There is no
     standard definition: this is ours, for references without marked facts.)
     """
-    wanted, found = numbers(reference), numbers(output)
-    said = set(content_words(output))
+    targets = numbers(reference)
+    given = numbers(output)
+    right = 0
+    for target in targets:
+        right += any(agree(number, target) for number in given)
     terms = {word for word in content_words(reference) if not any(map(str.isdigit, word))}
-    right = sum(any(agree(one, target) for one in found) for target in wanted)
-    return right + len(terms & said), len(wanted) + len(terms)
+    terms_given = terms & set(content_words(output))
+    return right + len(terms_given), len(targets) + len(terms)
 
 
 # --- several texts together --------------------------------------------------------------------------------------------
@@ -113,62 +120,78 @@ MARKED = 3
 
 
 def marked(text: str) -> set[tuple[str, ...]]:
-    """The 3-grams of a text between two end marks: its openings and endings are 3-grams too, and so is a one-word text."""
+    """Return the 3-grams of a text between two end marks, so that its opening, its ending and a one-word text are 3-grams."""
     from nltk.util import ngrams
 
+    # The end marks tell a phrase that always opens an answer from one that stands anywhere in it.
     units = ["<", *words(text), ">"]
     return set(ngrams(units, MARKED))
 
 
 def template(answers: Sequence[str], share: float = 0.01, least: int = 5, most: int = 1000) -> list[tuple[str, ...]]:
-    """3-grams that stand in at least `share` of the answers (and `least` of them), commonest first: a domain's set phrases."""
+    """Return the set phrases of a domain: 3-grams of at least `share` of the answers (and `least` of them), commonest first."""
     counts = Counter(chain.from_iterable(map(marked, answers)))
     enough = max(least, share * len(answers))
-    return [gram for gram, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if n >= enough][:most]
+    frequent = [gram for gram, count in counts.items() if count >= enough]
+    frequent.sort(key=lambda gram: (-counts[gram], gram))
+    return frequent[:most]
 
 
 def distinct(texts: Sequence[str], n: int, first: int = FIRST_WORDS) -> float:
-    """Unique over all n-grams of the first words of all texts (Li et al. 2016, arXiv:1510.03055), equal lengths for all.
+    """Return the share of different n-grams among those of the first words of all texts (Li et al. 2016, arXiv:1510.03055).
 
-    Texts that are shorter stay out; NaN where all are.
+    Shorter texts are left out, since the share falls with length; NaN if all are shorter.
     """
     from nltk.util import ngrams
 
-    units = [one[:first] for one in map(words, texts) if len(one) >= first]
-    grams = [gram for one in units for gram in ngrams(one, n)]
+    grams: list[tuple[str, ...]] = []
+    for text in texts:
+        units = words(text)
+        if len(units) >= first:
+            grams += ngrams(units[:first], n)
     return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def corpus_compression(texts: Sequence[str]) -> float:
-    """gzip's size over the texts', end to end (Shaib et al. 2024, arXiv:2403.00553, inverted): low where texts are alike."""
+    """Return `compression` of the texts end to end (Shaib et al. 2024, arXiv:2403.00553, inverted): low if they are alike."""
     return compression("\n".join(texts))
 
 
 def zlib_bits(texts: Sequence[str], tokens: int) -> float:
-    """Information density: bits that zlib needs for all texts, end to end, over their tokens; NaN without any."""
+    """Return the information density: bits that zlib needs for all texts, end to end, per token; NaN without tokens."""
     return 8 * len(zlib.compress("\n".join(texts).encode(), 9)) / tokens if tokens else math.nan
 
 
 def self_repetition(texts: Sequence[str], n: int = 4) -> list[float]:
-    """Per text: share of its distinct n-grams that another text has too; NaN where it has none.
+    """Return for each text the share of its different n-grams that another text has too; NaN if it has none.
 
     After Salkar et al. 2022 (AACL; via Shaib et al. 2024), as a share, so that long texts do not score higher for their length.
     """
     from nltk.util import ngrams
 
-    grams = [set(ngrams(words(text), n)) for text in texts]
-    holders = Counter(chain.from_iterable(grams))
-    return [sum(holders[gram] > 1 for gram in one) / len(one) if one else math.nan for one in grams]
+    grams_of = [set(ngrams(words(text), n)) for text in texts]
+    holders = Counter(chain.from_iterable(grams_of))
+    shares = []
+    for grams in grams_of:
+        repeated = sum(holders[gram] > 1 for gram in grams)
+        shares.append(repeated / len(grams) if grams else math.nan)
+    return shares
 
 
 def self_bleu(texts: Sequence[str]) -> list[float]:
-    """Per text: BLEU-4 against all others (Zhu et al. 2018, arXiv:1802.01886), nltk's smoothing 1; NaN under 4 words."""
+    """Return for each text its BLEU-4 against all others (Zhu et al. 2018, arXiv:1802.01886); NaN under 4 words.
+
+    Smoothing is nltk's method 1.
+    """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    units, smooth = [words(text) for text in texts], SmoothingFunction().method1
-    found = []
-    for place, one in enumerate(units):
-        others = [other for i, other in enumerate(units) if i != place and other]
-        enough = len(one) >= 4 and others
-        found.append(float(sentence_bleu(others, one, smoothing_function=smooth)) if enough else math.nan)  # type: ignore[arg-type]
-    return found
+    units = [words(text) for text in texts]
+    smooth = SmoothingFunction().method1
+    scores = []
+    for index, text_units in enumerate(units):
+        others = [other for number, other in enumerate(units) if number != index and other]
+        if len(text_units) < 4 or not others:
+            scores.append(math.nan)
+            continue
+        scores.append(float(sentence_bleu(others, text_units, smoothing_function=smooth)))  # type: ignore[arg-type]
+    return scores

@@ -120,6 +120,8 @@ def split_thoughts(answer: str) -> tuple[str | None, str]:
 
 def _first_block(text: str) -> tuple[str, str] | None:
     """Return the thoughts that a text begins with and what comes after them; None where it does not begin with any."""
+    # Where the opening mark is missing, the prompt may have ended with it: the closing one is
+    # enough.
     opening = _OPENING.match(text)
     if opening:
         begin = opening.end()
@@ -162,6 +164,8 @@ def marks_of(source: str) -> Marks | None:
     if "<|channel|>analysis" in source:
         return CHANNELS
     folded = source.lower()
+
+    # A pair of which the template names both marks is surer than one of which it names one.
     for whole in (True, False):
         for pair in PAIRS:
             present = (pair.open in folded, pair.close in folded)

@@ -49,9 +49,13 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
             sequences += _sequences(template, record, seen)
         except TemplateError as error:
             faults.append(f"{record.origin}: the chat template refuses it ({error}); mend its turns or remove it")
+
+    # All faults together, but not a screen full of the same one.
     if len(faults) > FAULTS_SHOWN:
         faults[FAULTS_SHOWN:] = [f"and {len(faults) - FAULTS_SHOWN:,} more records the chat template refuses"]
     raise_faults(faults)
+
+    # All texts at once: tokenizers are fast in batches.
     joined = template.tokens.join([sequence.texts for sequence in sequences])
     pairs = [
         (sequence.texts[place], ids[place])
@@ -59,6 +63,8 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
         for place in sequence.answers
         if sequence.supervised[place]
     ]
+
+    # Answers that do not come back from their tokens would be trained as something else.
     check_return(template, [text for text, _ in pairs], [ids for _, ids in pairs], source)
     examples, unknown = [], unknown_of(template.tokenizer)
     for sequence, ids in zip(sequences, joined, strict=True):
@@ -74,6 +80,7 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:
     """The record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is trained."""
+    # Everything after the last answer is asked of nobody.
     answers = [place for place, turn in enumerate(record.messages) if turn.role == "assistant"]
     trained = [record.messages[place].trained for place in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
@@ -83,6 +90,8 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]
+
+    # One example with all answers, where the template does not rewrite earlier turns.
     if steps[-1].stable:
         supervised = [on for answer in trained for on in (False, answer, answer)]
         return [Pieces(record.id, texts[-1], supervised, range(1, len(texts[-1]), 3))]
@@ -110,6 +119,8 @@ def check_return(template: Any, texts: Sequence[str], tokens: Sequence[Sequence[
     for text, back in zip(map(template.tokens.plain, texts), template.tokens.decode_all(tokens), strict=True):
         if text.strip() == back.strip():
             continue
+
+        # What a scorer would call the same is no loss.
         if normalise(text) == normalise(back):
             alike += 1
             continue
@@ -158,6 +169,9 @@ def fit(
     """
     start = supervised.index(True)
     answer = next((i for i, s in enumerate(supervised[start:]) if not s), len(supervised) - start)
+
+    # The first answer has priority: the prompt loses its beginning only where the answer has no
+    # room.
     left = start + min(answer, room // 2) - room
     if left > 0:
         keep = int(tokens[0] == bos)
@@ -165,6 +179,7 @@ def fit(
         seen["prompts"] += 1
         seen["prompts most"] = max(seen["prompts most"], left)
     if len(tokens) > room:
+        # What comes behind the last supervised token would be read for nothing.
         last = max(i for i in range(room) if supervised[i]) + 1
         seen["ends"] += 1
         seen["ends most"] = max(seen["ends most"], len(tokens) - last)
@@ -181,6 +196,8 @@ def _counted(seen: Counter[str], n: int, examples: int, source: str, room: int, 
     ends = f"were longer than {room:,} tokens: their ends were cut (at most {seen['ends most']:,} tokens lost)"
     prompts = f"had prompts too long for {room:,} tokens: cut from the left (at most {seen['prompts most']:,} lost)"
     thoughts = "left out, as the chat template skips thoughts" if template.drops_thoughts else "trained"
+
+    # Marks are counted by their spelling, so that the note can name them.
     marks = {name.removeprefix(MARK): number for name, number in seen.items() if name.startswith(MARK)}
     seen["marks"] = sum(marks.values())
     for what, text in {

@@ -29,6 +29,9 @@ class Tokens:
     def __init__(self, tokenizer: Any, written: str = "") -> None:
         """`written`: a conversation as the chat template writes it; the added tokens in it are control tokens too."""
         self.tokenizer, self._written = tokenizer, written
+
+        # Control tokens: special ones, and those that the template writes; marks of thoughts are
+        # text.
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         self.control = {
@@ -49,6 +52,7 @@ class Tokens:
 
     def _start(self) -> tuple[int, ...]:
         """Without what some tokenizers put behind a text: an end token there would end every prompt."""
+        # What stands before "x" is the start; what stands behind it would end every prompt.
         bare = list(self.tokenizer("x", add_special_tokens=False)["input_ids"])
         whole = list(self.tokenizer("x")["input_ids"])
         places = [i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare]
@@ -69,6 +73,8 @@ class Tokens:
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
         """The tokens of each text, without anything the tokenizer would add."""
         texts = list(texts)
+
+        # Texts that spell a control token go through the copy that reads it as text.
         plain = list(dict.fromkeys(text for text in texts if GUARD not in text))
         guarded = list(dict.fromkeys(text for text in texts if GUARD in text))
         known: dict[str, list[int]] = {}
@@ -81,6 +87,8 @@ class Tokens:
 
     def join(self, sequences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """The tokens of every piece of each sequence, each piece behind its left neighbour. Batched: the texts are many."""
+        # A piece is read by itself and behind its left neighbour: where both agree on the
+        # neighbour, the rest is the piece.
         alone = [text for pieces in sequences for text in pieces]
         behind = [one + two for pieces in sequences for one, two in pairwise(pieces)]
         texts = dict.fromkeys(alone + behind)
@@ -135,6 +143,8 @@ class Tokens:
             described = json.loads(self.tokenizer.backend_tokenizer.to_str())
         except Exception as error:  # one that is written in Python, or has parts that are
             raise PlanError(f"texts spell out control tokens, which this tokenizer cannot read as text; {cure}") from error
+
+        # Guards are removed by the normaliser, after control tokens have been looked for.
         removal = {"type": "Replace", "pattern": {"String": GUARD}, "content": ""}
         normaliser = described["normalizer"]
         described["normalizer"] = {"type": "Sequence", "normalizers": [removal, *([normaliser] if normaliser else [])]}
@@ -148,6 +158,8 @@ class Tokens:
             for number, token in guarded.get_added_tokens_decoder().items()
             if token.content in self.control
         }
+
+        # The copy must read what the template writes exactly as the tokenizer does.
         read = [self._moved.get(one, one) for one in guarded.encode(self._written, add_special_tokens=False).ids]
         if read != self.encode([self._written])[0]:
             why = "this tokenizer looks for control tokens after normalising, where spelled ones cannot be told apart"

@@ -31,6 +31,8 @@ class Server:
     """The conductor's end of it: runs are numbered by whoever starts them."""
 
     def __init__(self, material: Material, evaluation: EvaluationPlan, store: RunStore):
+        # The server is a process of its own: this one may hold threads and a CUDA context, which no
+        # fork survives.
         context = forkserver()
         self._connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, material, evaluation, store))
@@ -93,6 +95,8 @@ class _Running:
     def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
         fork = multiprocessing.get_context("fork")
         ours, theirs = fork.Pipe(duplex=False)
+
+        # A run must not hold the ends of others' pipes: their end would not be noticed.
         not_its = (self.asked, ours, *self.all)
         process = fork.Process(target=_run, args=(spec, *self.inherited, theirs, slot, not_its))
         process.start()

@@ -30,6 +30,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
         while waiting or running:
             server = server or Server(material, evaluation, store)
             while waiting and len(running) < workers:
+                # Runs that another command is making are left to it as long as others wait.
                 spec = next_free(waiting, store, watch)
                 slot = slots.pop(0)
                 number = next(numbers)

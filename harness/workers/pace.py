@@ -23,6 +23,7 @@ def pace(material: Material) -> float:
 
 def calibrate(place: Place, material: Material) -> float:
     """Return the pace as one rank sees it, or the only process."""
+    # A run of several ranks is timed as such: communication is part of its pace.
     plan = material.plan
     engine = place.join(plan.device, sharding_of(plan)) if plan.has_ranks else None
     return seconds_a_flop(material, engine)

@@ -50,6 +50,8 @@ def steady(threads: int) -> None:
     set_environment()  # on a cluster nobody else did
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(threads)
+
+    # The same question must give the same bits; where an operation has no such form, it warns.
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory: Any = torch.utils.deterministic
     memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth
@@ -78,6 +80,7 @@ def device_slots(plan: Settings, workers: int) -> list[str | None]:
 
     GPUs are counted as torch counts them: among those that the environment lets this process see.
     """
+    # GPUs that the environment hides from this process are not its to give away.
     visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
     numbers = devices_of(plan.devices) if plan.devices else range(torch.cuda.device_count())
     names = [visible[number] if visible else str(number) for number in numbers]

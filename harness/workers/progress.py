@@ -32,6 +32,8 @@ class Progress:
         self.now: dict[str, str] = {}
         """What each run that is under way is doing."""
         self.last: dict[str, str] = {}
+
+        # Fixed widths: bars that jump cannot be read.
         columns = ("{task.description:24.24}", "{task.percentage:3.0f} %", "{task.fields[what]}")
         texts = [TextColumn(column) for column in columns]
         bars = (texts[0], BarColumn(20), *texts[1:], TimeElapsedColumn())

@@ -50,6 +50,8 @@ def connect(address: str) -> Any:
         import ray
     except ModuleNotFoundError:
         raise PlanError("ray is not installed, which --ray needs; install it: pip install 'lethe[ray]'") from None
+
+    # Workers import the same checkout as the driver.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
@@ -67,6 +69,7 @@ def nodes_of(ray: Any) -> list[dict[str, float]]:
 
 def places(asked: Asked, nodes: list[dict[str, float]]) -> list[int]:
     """How many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
+    # As many ranks as the scarcest resource of a node allows.
     found = [min(_times(node.get(kind, 0.0), each) for kind, each in asked.bundle.items()) for node in nodes]
     if (max(found, default=0) if asked.one_node else sum(found)) < asked.ranks:
         most = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)

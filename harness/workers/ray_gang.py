@@ -84,11 +84,15 @@ class Gang:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
         self.ray = ray
+
+        # Room for all ranks at once: two runs that each hold half of it would wait for ever.
         self.group = placement_group([asked.bundle] * asked.ranks, strategy="STRICT_PACK" if asked.one_node else "PACK")
         actor = ray.remote(num_cpus=asked.cpus, num_gpus=asked.gpus)(Rank)
         bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(asked.ranks)]
         self.ranks = [actor.options(scheduling_strategy=bundle).remote() for bundle in bundles]
         places = [Place(i, asked.ranks, asked.cpus) for i in range(asked.ranks)]
+
+        # The first rank serves the store; the others learn its address.
         meeting = self.ranks[0].meet.remote()
         self.parts = [
             rank.work.remote(place, meeting, work, *arguments) for rank, place in zip(self.ranks, places, strict=True)
@@ -97,6 +101,7 @@ class Gang:
 
     def note(self, part: Any) -> None:
         """One of `parts` ended."""
+        # The others get some time to say what happened to them, then the run is over.
         self.pending.discard(part)
         try:
             answered = self.ray.get(part)

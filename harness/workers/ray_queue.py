@@ -119,6 +119,8 @@ class _Queue:
                 while self.waiting and len(self.running) < self.most:
                     spec = self.waiting.pop(0)
                     self.running.append((self.start(spec), spec))
+
+                # Whatever ends first is looked at first.
                 at_work = {part: gang for gang, _ in self.running for part in gang.pending}
                 ended, _ = self.ray.wait(list(at_work), timeout=LOOK)
                 self.tell()
@@ -147,6 +149,8 @@ class _Queue:
     def end(self, gang: Gang, spec: RunSpec) -> None:
         """A run ended, or was lost: then it is queued again, or given up with a status."""
         gang.end()
+
+        # In the order of what may help: less room, another worker, nothing.
         if gang.cramped:  # with less room each time, so not for ever
             self.again(spec, f"out of memory: {gang.cramped}")
             return

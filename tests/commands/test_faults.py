@@ -75,6 +75,7 @@ COMMANDS = {
     "publish": ["publish", "x", "--to", "y"],
     "merge": ["merge", "x", "--to", "y"],
     "reproduce": ["reproduce", "x"],
+    "repair": ["repair", "base", "tuned", "--to", "y"],
     "annotate": ["annotate", "export", "x", "--to", "y"],
     "data": ["data", "inspect", "x"],
     "verify": ["verify"],

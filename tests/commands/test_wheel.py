@@ -77,6 +77,7 @@ def test_every_command_works_from_a_wheel(command, tiny_path, tmp_path):
     assert (empty / "results" / "small" / "report.html").exists()
     lethe("data", "inspect", files["data"], "--model", tiny_path)
     lethe("export", "small", "--to", "model", "--recipe", "sft")
+    lethe("repair", tiny_path, "model", "--by", "wise", "--to", "mended")
     lethe("annotate", "export", "small", "--to", "forms", "--annotators", "1")
     lethe("publish", "results/small", "--to", "site")
     lethe("reproduce", "results/small")

@@ -19,7 +19,7 @@ LONG = "a company bought a machine for nine thousand dollars and sold it two yea
 
 
 def flagged(questions, texts):
-    return contaminated(questions, Index(questions).held(texts))
+    return contaminated(questions, Index(questions).in_texts(texts))
 
 
 def record(question, answer="yes"):

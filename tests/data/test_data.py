@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.split import Dataset, Groups, fingerprint, load_dataset, said_keys, share, split
+from harness.data.split import Dataset, Groups, fingerprint, load_dataset, share, split, turn_keys
 from harness.errors import PlanError
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
-from harness.text.near_duplicates import GramSets, components_of, near_to, telling_sets
+from harness.text.near_duplicates import GramSets, components_of, gram_sets, near_to
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 REAL = [SHARED / f for f in ("finance/finance_short.json", "finance/finance_zh.json")]
@@ -128,12 +128,12 @@ def test_chinese_is_compared_by_characters():
     long = "甲公司本年度应确认的递延所得税资产金额以及当期所得税费用分别是多少万元人民币请根据上述资料计算并且说明理由"
     assert together(record(long), record(long.replace("说明理由", "说明原由")))
     assert not together(record(long), record(long[:20] + "乙" + long[20:30] + "丙" + long[30:40] + "丁" + long[40:]))
-    assert len(telling_sets([("a", "甲公司本年度应确认\n是")]).grams) == 6
+    assert len(gram_sets([("a", "甲公司本年度应确认\n是")]).grams) == 6
 
 
 @pytest.mark.parametrize("texts", [[""], ["one"], ["one two"], ["one", ""], ["one", "two three"]])
 def test_fewer_words_than_a_group_has_are_one_group_for_each_text(texts):
-    sets = telling_sets((str(place), text) for place, text in enumerate(texts))
+    sets = gram_sets((str(place), text) for place, text in enumerate(texts))
     assert len(sets.grams) == sum(bool(text) for text in texts)
 
 
@@ -151,7 +151,7 @@ def test_boilerplate_makes_nothing_alike():
     assert len(set(groups.clusters().values())) == 60
 
 
-def gram_sets(sets: list[set[int]]) -> GramSets:
+def sets_of(sets: list[set[int]]) -> GramSets:
     grams = np.concatenate([np.array(sorted(one), np.uint32) for one in sets])
     return GramSets([[str(i)] for i in range(len(sets))], grams, np.cumsum([0, *map(len, sets)]))
 
@@ -160,7 +160,7 @@ def test_components_and_neighbours_are_those_of_brute_force():
     base = [set(random.Random(i).sample(range(10**6), 60)) for i in range(60)]
     sets = [set(sorted(s)[k:]) | set(range(k // 2)) for s in base for k in (0, 2, 4, 6, 10)]
     near = {i: {j for j, b in enumerate(sets) if len(a & b) >= 0.85 * len(a | b)} for i, a in enumerate(sets)}
-    found = gram_sets(sets)
+    found = sets_of(sets)
     wanted = set()
     for start in near:
         group = {start}
@@ -183,7 +183,7 @@ def test_a_large_cluster_is_compared_once_a_record(monkeypatch):
         return alike(self, one, others, similar)
 
     monkeypatch.setattr(GramSets, "alike", counted)
-    sets = gram_sets([set(range(98)) | {1000 + i, 2000 + i} for i in range(400)])
+    sets = sets_of([set(range(98)) | {1000 + i, 2000 + i} for i in range(400)])
     assert [len(group) for group in components_of(sets)] == [400]
     assert 399 <= sum(compared) < 4 * 400
 
@@ -192,7 +192,7 @@ def test_a_long_conversation_is_read_once_a_turn():
     """Each turn is hashed once, however many answers follow it."""
     turns = tuple(Turn(("user", "assistant")[i % 2], f"turn {i}") for i in range(3000))
     begin = time.process_time()
-    answered, asked = said_keys(Record("x", turns, "here"))
+    answered, asked = turn_keys(Record("x", turns, "here"))
     assert time.process_time() - begin < 1 and len(set(answered)) == 1500 and len(asked) == 1
 
 

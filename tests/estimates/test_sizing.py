@@ -162,7 +162,7 @@ def test_what_this_data_needs_is_at_most_the_worst_case(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.toml") if "\ngpu =" in p.read_text()))
 def test_presets_fit_their_hardware(preset, tmp_path):
     plan = make_plan({}, preset)
     kind, *sizes, tied = SHAPES[str(plan.model)]

@@ -29,6 +29,7 @@ from harness.runs import execute
 from harness.setup.specs import run_specs
 from harness.store.runs import RunStore
 from harness.training.protocol import TrainingData, stage_ends
+from harness.vocabulary import EvalKind
 from tests.support.fake_gpu import NAME, register
 from tests.support.training import examples, make_run, trained
 
@@ -169,7 +170,7 @@ def test_weights_kept_for_a_breach_are_the_hosts_after_a_resume_too(base, tmp_pa
 
     def make():
         run = run_on(GPU, base, "early_stop(epsilon=0, evaluations=4)+wise")
-        run.open_dev = lambda: lambda model: {"retention": -float(run.budget_spent > 0.7)}
+        run.open_dev = lambda: lambda model: -float(run.budget_spent > 0.7)
         return run
 
     run, _ = killed_and_resumed(make, tmp_path, 2)
@@ -229,7 +230,7 @@ def scores_of(recipe: str, device: torch.device, asked: dict[str, Any], root: Pa
         execute.execute(spec, material, store, plan.open(material), lambda _: None)
         run = store.run(spec.key)
         assert run.status == "done", run.read("status")
-        found[spec.row] = {kind: run.scores(kind, plan.keys[kind]) for kind in (*spec.kinds, "curve")}
+        found[spec.row] = {kind: run.scores(kind, plan.keys[kind]) for kind in (*spec.kinds, EvalKind.CURVE)}
     return found
 
 

@@ -22,7 +22,7 @@ def test_a_schema_wants_json_that_obeys_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message", [("{", "is not JSON"), ('{"type": "thing"}', "is no JSON schema"), (None, "does not exist")]
+    "content, message", [("{", "is not JSON"), ('{"type": "thing"}', "is no JSON Schema"), (None, "does not exist")]
 )
 def test_faults_are_the_users(tmp_path, content, message):
     path = tmp_path / "schema.json"

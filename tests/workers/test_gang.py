@@ -97,8 +97,8 @@ def test_gpus_and_parts_of_one_are_ray_s_to_give(given, told):
 
 
 def test_part_of_a_gpu_is_another_place_for_the_same_question():
-    plan = make_plan({"gpus_per_run": 0.5, "ray": "auto"})
-    assert plan.ranks == 1 and ranks_of(plan) == ranks_of(settings()) == {}
+    shared = settings(gpus_per_run=0.5, ray="auto")
+    assert shared.ranks == 1 and ranks_of(shared) == ranks_of(settings()) == {}
 
 
 def test_seconds_do_not_bind_where_runs_share_a_gpu(tiny_path, asked):

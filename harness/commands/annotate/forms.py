@@ -1,4 +1,4 @@
-"""`lethe annotate export`: one HTML form an annotator, with the same outputs in an order of her own; no row is named in it.
+"""`lethe annotate export`: an HTML form for each annotator, with the same outputs in their own order and no row named.
 
 Which row said what stays in results/<name>/people/<form>.json. An output that several rows gave to one prompt is shown once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ HERE = Path(__file__).parent
 
 def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, out: str = "results") -> list[Path]:
     """Write the forms of a comparison; the same comparison gives the same forms. Raises PlanError where it cannot."""
-    raise_faults(
-        [f"annotators must be at least 1, not {annotators}"] * (annotators < 1)
-        + [f"items must be at least {LEAST}, not {items}: fewer judged outputs tell nothing"] * (items < LEAST)
-    )
+    faults = []
+    if annotators < 1:
+        faults.append(f"annotators must be at least 1, not {annotators}")
+    if items < LEAST:
+        faults.append(f"items must be at least {LEAST}, not {items}: fewer judged outputs tell nothing")
+    raise_faults(faults)
     results = open_results(out)
     results.record(name)
     folder = results.folder(name)
@@ -69,27 +71,43 @@ def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
     answered = table.groupby(["task", "item"])["row"].transform("nunique")
     table = table[answered == table["row"].nunique()]
     bare = _without_template(sorted(set(table["prompt"])))
-    keys = table[["group", "task", "item"]].drop_duplicates().to_dict("records")
-    drawn = sorted(keys, key=lambda one: key_of([SEED, *one.values()]))
-    by_group = [[one for one in drawn if one["group"] == group] for group in sorted({one["group"] for one in drawn})]
-    prompts = [one for turn in zip_longest(*by_group) for one in turn if one]
-    found: list[dict[str, Any]] = []
+
+    # Prompts are hash-sampled; those of the groups take turns.
+    prompts = table[["group", "task", "item"]].drop_duplicates().to_dict("records")
+    prompts.sort(key=lambda prompt: key_of([SEED, *prompt.values()]))
+    by_group: dict[str, list[Any]] = {}
     for prompt in prompts:
-        if len(found) >= items:
+        by_group.setdefault(prompt["group"], []).append(prompt)
+    turns = zip_longest(*(by_group[group] for group in sorted(by_group)))
+    in_turn = [prompt for prompt in chain.from_iterable(turns) if prompt]
+
+    # An output that several rows gave is judged once, for all of them.
+    outputs: list[dict[str, Any]] = []
+    for prompt in in_turn:
+        if len(outputs) >= items:
             break
-        group, task, item = prompt["group"], prompt["task"], prompt["item"]
+        task = prompt["task"]
+        item = prompt["item"]
         part = table[(table["task"] == task) & (table["item"] == item)]
         for output, same in part.groupby("output", sort=True):
-            one = same.iloc[0]
-            found.append(
-                {"id": key_of([task, item, output]), "rows": sorted(same["row"]), "group": group, "item": f"{task}/{item}"}
-                | {"cluster": one["cluster"], "prompt": bare[one["prompt"]], "output": output, "target": one["target"]}
+            first = same.iloc[0]
+            outputs.append(
+                {
+                    "id": key_of([task, item, output]),
+                    "rows": sorted(same["row"]),
+                    "group": prompt["group"],
+                    "item": f"{task}/{item}",
+                    "cluster": first["cluster"],
+                    "prompt": bare[first["prompt"]],
+                    "output": output,
+                    "target": first["target"],
+                }
             )
-    return found
+    return outputs
 
 
 def _answers(comparison: Comparison) -> pd.DataFrame:
-    """Free answers where there are any, else what the tasks made the models generate."""
+    """Return free answers where there are any, else what the tasks made the models generate."""
     table = comparison.quality
     if len(table):
         table = table[table["primary"] & table["task"].str.endswith("_greedy")]
@@ -101,7 +119,7 @@ def _answers(comparison: Comparison) -> pd.DataFrame:
 
 
 def _without_template(prompts: list[str]) -> dict[str, str]:
-    """Prompt -> what of it is not the chat template: less the marks that all begin and end with."""
+    """Return prompt -> what of it is not the chat template: without the marks that all prompts begin and end with."""
     begin = _common(prompts)
     begin = begin[: max(begin.rfind("\n"), begin.rfind(">")) + 1]
     end = _common([prompt[len(begin) :][::-1] for prompt in prompts])[::-1]
@@ -111,13 +129,17 @@ def _without_template(prompts: list[str]) -> dict[str, str]:
 
 
 def _common(texts: list[str]) -> str:
-    """What all begin with."""
-    first, last = min(texts), max(texts)
-    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))]
+    """Return the longest beginning that all texts share: that of the first and the last in sorted order."""
+    first = min(texts)
+    last = max(texts)
+    size = 0
+    while size < min(len(first), len(last)) and first[size] == last[size]:
+        size += 1
+    return first[:size]
 
 
 def render(name: str, form: str, number: int, outputs: list[dict[str, Any]]) -> str:
-    """The form as one page that opens offline; what a model wrote is shown, never run."""
+    """Return the form as one page that opens offline. What a model wrote is shown, never run."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["visible"] = lambda text: visible(text, None)
     script = (HERE / "form.js").read_text(encoding="utf-8")

@@ -20,6 +20,9 @@ from harness.vocabulary import Role
 OVERALL = "overall"
 """The mean of an output's scales."""
 
+Filled = dict[str, dict[str, dict[str, int | None]]]
+"""Annotator -> output -> scale -> rating, or None."""
+
 
 def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dict[str, Any]:
     """Read filled forms and store what they say as results/<name>/people.json. Raises PlanError with all faults."""
@@ -27,26 +30,32 @@ def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dic
     folder, record = results.folder(name), results.record(name)
     filled, form = _read(folder / "people", files)
     base = next((row["row"] for row in record["rows"] if row["role"] == Role.BASE), "base")
-    ratings = pd.DataFrame(
-        [
-            {"annotator": annotator, "id": one, "scale": scale, "value": value}
-            for annotator, given in filled.items()
-            for one, scales in given.items()
-            for scale, value in scales.items()
-            if value is not None
-        ],
-        columns=["annotator", "id", "scale", "value"],
-    )
-    found = {"form": form["form"], "annotators": list(filled), "agreement": agreement(ratings, list(filled))}
-    found |= {"rows": judged(ratings, form["outputs"], base), "ratings": filled}
-    write_json(folder / "people.json", found)
-    return found
+    ratings = _table(filled)
+    people = {
+        "form": form["form"],
+        "annotators": list(filled),
+        "agreement": agreement(ratings, list(filled)),
+        "rows": judged(ratings, form["outputs"], base),
+        "ratings": filled,
+    }
+    write_json(folder / "people.json", people)
+    return people
 
 
-def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, dict[str, dict[str, int | None]]], dict[str, Any]]:
-    """Annotator -> output -> scale -> rating of all files, and the form they fill in."""
+def _table(filled: Filled) -> pd.DataFrame:
+    """Return one row a rating; what an annotator left open has none."""
+    rows = []
+    for annotator, outputs in filled.items():
+        for output, scales in outputs.items():
+            given = {scale: value for scale, value in scales.items() if value is not None}
+            rows += [{"annotator": annotator, "id": output, "scale": scale, "value": given[scale]} for scale in given]
+    return pd.DataFrame(rows, columns=["annotator", "id", "scale", "value"])
+
+
+def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, dict[str, Any]]:
+    """Return the ratings of all files, and the form they fill in."""
     faults: list[str] = []
-    filled: dict[str, dict[str, dict[str, int | None]]] = {}
+    filled: Filled = {}
     forms: dict[str, Any] = {}
     for file in files:
         try:
@@ -59,6 +68,8 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, dict[str, dict[
         except (ValueError, KeyError, TypeError):
             faults.append(f"{file} is no saved form: give the files that the forms' Save button writes")
             continue
+
+        # The form's name comes from a file that anybody may have written: it names no other folder.
         key = read_json(folder / f"{form}.json") if form.isalnum() else None
         if key is None:
             faults.append(f"{file} fills in form {form!r}, which this comparison never exported; is it of another one?")
@@ -66,7 +77,7 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, dict[str, dict[
             faults.append(f"{file} is annotator {annotator}'s, whose ratings another file has too; keep one of them")
         else:
             forms[form] = key
-            faults += _faults(file, answers, {one["id"] for one in key["outputs"]})
+            faults += _faults(file, answers, {output["id"] for output in key["outputs"]})
             filled[annotator] = answers
     if len(forms) > 1:
         faults.append(f"the files fill in {len(forms)} different exports; import those of one at a time")
@@ -74,31 +85,37 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, dict[str, dict[
     return filled, next(iter(forms.values()))
 
 
-def _faults(file: str, answers: dict[str, Any], known: set[str]) -> list[str]:
+def _faults(file: str, answers: dict[str, Any], outputs: set[str]) -> list[str]:
     """What is wrong with one annotator's ratings."""
-    if strange := sorted(set(answers) - known):
+    if strange := sorted(set(answers) - outputs):
         return [f"{file} rates {len(strange)} outputs that its form does not have, {strange[0]!r} the first"]
-    found = []
-    for one, scales in answers.items():
-        good = isinstance(scales, dict) and set(scales) <= set(SCALES)
-        if not good or any(value is not None and (type(value) is not int or not 1 <= value <= 5) for value in scales.values()):
-            found.append(f"{file}: the ratings of {one} are {scales!r}; use whole numbers from 1 to 5, or null")
-    return found
+    faults = []
+    for output, scales in answers.items():
+        known_scales = isinstance(scales, dict) and set(scales) <= set(SCALES)
+        if not known_scales or not all(map(_is_rating, scales.values())):
+            faults.append(f"{file}: the ratings of {output} are {scales!r}; use whole numbers from 1 to 5, or null")
+    return faults
+
+
+def _is_rating(value: object) -> bool:
+    # True is an int to Python, and no rating.
+    return value is None or (type(value) is int and 1 <= value <= 5)
 
 
 def agreement(ratings: pd.DataFrame, annotators: Sequence[str]) -> dict[str, float | None]:
     """Scale -> Krippendorff's alpha, ordinal: 1 perfect, 0 chance; None where fewer than two rated alike, or all the same."""
-    found: dict[str, float | None] = {}
+    alphas: dict[str, float | None] = {}
     for scale in SCALES:
         part = ratings[ratings["scale"] == scale].pivot_table(index="annotator", columns="id", values="value")
-        found[scale] = alpha(part.reindex(list(annotators)).to_numpy(float))
-    return found
+        alphas[scale] = alpha(part.reindex(list(annotators)).to_numpy(float))
+    return alphas
 
 
 def alpha(table: np.ndarray) -> float | None:
     """Krippendorff's alpha of (annotators, outputs) ordinal ratings, NaN where there is none (Krippendorff 2011)."""
     import krippendorff
 
+    # Only outputs that two people rated show whether people agree.
     paired = table[:, (~np.isnan(table)).sum(0) >= 2] if table.size else table
     if not paired.size or len(np.unique(paired[~np.isnan(paired)])) < 2:
         return None
@@ -112,32 +129,38 @@ def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) 
     what other prompts would do, not other annotators.
     """
     scales = [*SCALES, OVERALL]
-    said = ratings.pivot_table(index="id", columns="scale", values="value").reindex(columns=list(SCALES))
-    said[OVERALL] = said.mean(axis=1)
-    lines = [
-        {"row": row, "id": one["id"], "item": one["item"], "cluster": one["cluster"]} for one in outputs for row in one["rows"]
-    ]
-    table = pd.DataFrame(lines).join(said, on="id")
+    means = ratings.pivot_table(index="id", columns="scale", values="value").reindex(columns=list(SCALES))
+    means[OVERALL] = means.mean(axis=1)
+
+    # Rows that said the same thing share an output, which people saw once.
+    lines = []
+    for output in outputs:
+        shown = {name: output[name] for name in ("id", "item", "cluster")}
+        lines += [{"row": row} | shown for row in output["rows"]]
+    table = pd.DataFrame(lines).join(means, on="id")
     wide = table.pivot_table(index=["cluster", "item"], columns="row", values=scales, dropna=False)
-    found: dict[str, dict[str, Any]] = {}
+
+    judgements: dict[str, dict[str, Any]] = {}
     for row in sorted(set(table["row"])):
         levels = {scale: wide[scale, row] for scale in scales}
         changes = {scale: levels[scale] - wide[scale, base] for scale in scales if (scale, base) in wide}
-        found[row] = {scale: mean_over_clusters(levels[scale]) for scale in scales}
-        found[row]["change"] = {scale: mean_over_clusters(change) for scale, change in changes.items()}
-    return found
+        judgements[row] = {scale: mean_over_clusters(levels[scale]) for scale in scales}
+        judgements[row]["change"] = {scale: mean_over_clusters(change) for scale, change in changes.items()}
+    return judgements
 
 
 def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
     """{value, low, high, n}: the mean over clusters (first index level) of their means, Student's t interval; n prompts."""
     from scipy.special import stdtrit
 
-    known = values.dropna()
-    means = known.groupby(level=0).mean().to_numpy(float)
+    rated = values.dropna()
+    means = rated.groupby(level=0).mean().to_numpy(float)
     if not len(means):
         return {"value": None, "low": None, "high": None, "n": 0}
-    value, n = float(means.mean()), len(means)
+    value = float(means.mean())
+    n = len(means)
+    # One cluster shows no spread, so it has no interval.
     if n < 2:
-        return {"value": value, "low": None, "high": None, "n": len(known)}
+        return {"value": value, "low": None, "high": None, "n": len(rated)}
     half = float(stdtrit(n - 1, 0.975)) * float(means.std(ddof=1)) / math.sqrt(n)
-    return {"value": value, "low": value - half, "high": value + half, "n": len(known)}
+    return {"value": value, "low": value - half, "high": value + half, "n": len(rated)}

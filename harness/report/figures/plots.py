@@ -56,6 +56,8 @@ def tradeoff(summary: Summary) -> Plot | None:
             x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - change.low], [change.high - y]],
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
+
+    # Recipes with and without general data have fronts of their own: they are not to be compared.
     fronts: list[tuple[float, float]] = []
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
         front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
@@ -63,6 +65,8 @@ def tradeoff(summary: Summary) -> Plot | None:
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("change of the general score, points")
+
+    # More names than there is room for would hide the points.
     named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
     note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
@@ -136,6 +140,8 @@ def curves(summary: Summary) -> Plot | None:
     bottom.set_xlabel("fraction of the budget spent")
     handles, labels = top.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
+
+    # A reader who cannot see the plot is told where each curve ends.
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
     told = "; ".join(
         f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
@@ -166,6 +172,8 @@ def heat_map(summary: Summary) -> Plot | None:
         return None
     drawn, (axes,) = figure(1.8 + 0.62 * len(grid.columns), 1.2 + 0.36 * len(grid))
     values = grid.to_numpy(float)
+
+    # At least five points, so that noise does not fill the whole scale of colours.
     top = max(5.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 5.0)
     axes.imshow(values, cmap=LOST_WON, vmin=-top, vmax=top, aspect="auto")
     few = len(grid.columns) <= NAMED
@@ -208,6 +216,7 @@ def cost(summary: Summary) -> Plot | None:
 
 def _share(row: Row, account: str) -> float:
     """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
+    # In the unit that binds; steps have no accounts, so there FLOPs are shown.
     meter = next((run["ledger"].get("meter") for run in row.finished if run.get("ledger")), None)
     unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
     whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)

@@ -66,6 +66,9 @@ class Plot:
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
         text = buffer.getvalue()
         text = text[text.index("<svg") :]
+
+        # Ids and styles of several figures share one page: each gets its own prefix, and no style
+        # of its own.
         text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{self.name}-", text)
         for colour, variable in _PAGE.items():
@@ -107,6 +110,7 @@ def marks(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]) -> None:
     """Names beside their points where there is room between all that are `dotted`, with a thin line where it is not near."""
+    # Places are known once everything is drawn.
     canvas = axes.figure.canvas
     canvas.draw()
     renderer = canvas.get_renderer()  # type: ignore[attr-defined]
@@ -117,6 +121,7 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Col
     around = ((1, 1.1), (1, -1.2), (-1, 1.1), (-1, -1.2), (1, 0), (-1, 0), (0.3, 1.6), (0.3, -1.8))
     offsets = [(r * x, r * y) for r in (6, 13, 20, 32) for x, y in around]
     for name, point in points.items():
+        # Near places first; the last one is taken whatever it overlaps.
         for dx, dy in offsets:
             side = "left" if dx > 0 else "right" if dx < 0 else "center"
             line = {"arrowstyle": "-", "color": INK, "lw": 0.4, "shrinkA": 0, "shrinkB": 3}

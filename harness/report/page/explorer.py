@@ -58,11 +58,15 @@ def read_flips(summary: Summary) -> Flips:
     rows = [row.name for row in summary.recipes if row.done and row.name in wide]
     if not rows or summary.base not in wide:
         return Flips([], 0, rows)
+
+    # Items that the base has right and a recipe has wrong.
     lost = wide[rows].lt(wide[summary.base], axis=0)
     lost = lost[lost.any(axis=1)]
     order = _order(summary, lost)[:MOST]
     forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.loc[order].to_dict("index").items()}
     said = _answers(summary, [summary.base, *rows], order)
+
+    # Whole items until the page is full: half an item would explain nothing.
     chosen, used = [], 0
     for key in order:
         item = _item(key, said[key], summary.base, rows, forgot[key])
@@ -76,6 +80,8 @@ def read_flips(summary: Summary) -> Flips:
 def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     """Families by what the methods lost there on average; inside, items most methods forgot first."""
     assert summary.analysis is not None
+
+    # Families that lost most come first, and in them the items that most recipes lost.
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
     names = [row.name for row in summary.recipes if row.done]
     harm = {f: sum(summary.estimate(f"change:family:{f}", r).value for r in names) for f in set(family)}
@@ -122,6 +128,7 @@ def explorer(flips: Flips) -> dict[str, object]:
 
     `items`: [family, task, item, prompt, target, base's answer, [rows that forgot it], [[right, answer, [rows]], ...]].
     """
+    # Each text once: prompts and answers repeat over items and rows.
     texts: dict[str, int] = {}
     rows = {row: number for number, row in enumerate(flips.rows)}
 

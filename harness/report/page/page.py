@@ -48,6 +48,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         if values is not None:
             body = environment.get_template(f"sections/{section.id}.html.j2").render(common | values)
             parts.append((section, Markup(body)))
+
+    # The page's policy lets run only the script with this digest.
     script = (HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         common,
@@ -82,6 +84,8 @@ def _pretty(value: Any) -> str:
 def _data_block(name: str, value: Any) -> Markup:
     """Data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    # Nothing that a model wrote can close the element or open another.
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(f'<script type="application/json" id="{name}">{text}</script>')

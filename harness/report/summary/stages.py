@@ -58,6 +58,8 @@ def read_stages(record: dict[str, Any], final: pd.DataFrame, between: pd.DataFra
     domains = (record.get("data") or {}).get("stages") or []
     if not domains or not (final["row"] == base).any():
         return None
+
+    # Each domain has a bootstrap of its own, with the same draws for all stages of a row.
     tasks = {suite["name"]: set(suite["tasks"]) for suite in record["suites"]}
     last = len(domains)
     ends = final.assign(row=[name if name == base else _key(name, last) for name in final["row"]])
@@ -88,11 +90,14 @@ def _row(name: str, found: Sequence[Analysis], levels: Sequence[float]) -> Stage
     scores = [[Estimate(level + gain.value, n=gain.n) for level, gain in zip(levels, line, strict=True)] for line in gains]
     moved, lost, n = [], [], []
     for number, one in enumerate(found[:-1], 1):
+        # From the base through all stages, on one domain.
         way = [_gain(one, _key(name, stage)) for stage in range(1, last + 1)]
         best = np.maximum.reduce([np.zeros_like(way[0]), *way[:-1]])
         moved.append(way[-1] - way[number - 1])
         lost.append(best - way[-1])
         n.append(gains[-1][number - 1].n)
+
+    # The point, each seed and the replicates lie one after the other.
     draws = 1 + len(found[0].by_seed["gain"])
     parts = (np.mean(moved, 0), np.mean(lost, 0))
     backward, forgetting = (estimate_of(float(part[0]), part[1:draws], part[draws:], min(n)) for part in parts)

@@ -119,6 +119,8 @@ def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.Dat
 def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
     """The texts, and what is counted on each; measures over several texts go by row, seed and set."""
     table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
+
+    # Counts on each text; ratios are taken later, over all texts of a draw.
     texts, targets = table["output"].fillna(""), table["target"].fillna("")
     found = [slots(text, target) for text, target in zip(texts, targets, strict=True)]
     wanted = np.array([n for _, n in found])
@@ -132,6 +134,8 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
     table["leakage"] = np.where(general, leaks, np.nan)
     valid = [float(fits(form, text)) if form else math.nan for text in texts]
     table["format_valid"] = np.where(domain, valid, np.nan)
+
+    # Measures over several texts: within one row, seed and set.
     for name in ("self_repetition", "self_bleu"):
         table[name] = math.nan
     for _, part in table.groupby(["row", "seed", "task"]):
@@ -175,6 +179,8 @@ class _Set:
             value, mine = estimated(self._of(over, row), self._of(under, row), self.counts)
             start, its = estimated(self._of(over, self.base), self._of(under, self.base), self.counts)
             return value, _difference(value, start, mine - its)
+
+        # A prompt counts where both rows have a value for it.
         own, reference = self._of(name, row), self._of(name, self.base)
         value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
         moved = own - reference
@@ -182,6 +188,7 @@ class _Set:
 
     def _of(self, name: str, row: str) -> np.ndarray:
         """(n,) a number of each prompt's answer, NaN where it has none."""
+        # What was measured with the model is stored; the rest is derived from the texts.
         table = self.derived.get(name)
         if table is None:
             table = self.means[name] if name in self.means.columns.get_level_values(0) else pd.DataFrame(index=self.items)
@@ -192,6 +199,8 @@ class _Set:
         own, reference = self._left_out(name, row), self._left_out(name, self.base)
         value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
         change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+
+        # Only texts of a certain length enter it: one of them has no spread.
         if name == "distinct2":
             counted = [int((self._of("long", one) > 0).sum()) for one in (row, self.base)]
             value = replace(value, n=counted[0]) if counted[0] > 1 else Estimate(value.value, n=counted[0])

@@ -58,6 +58,8 @@ class _Task:
     def of(cls, items: pd.DataFrame) -> _Task | None:
         """The task of the base's `items`, if its answers are labels."""
         base = items.drop_duplicates("item").set_index("item")
+
+        # Fewer than two labels, or labels that hardly repeat, are no classes.
         labels = {label: place for place, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
             return None
@@ -101,6 +103,7 @@ def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int, counts: np.n
     values = np.zeros(len(counts))
     known = np.zeros(len(counts))
     for one in range(classes):
+        # Items are counted as often as a draw has them.
         right, asked, said = (counts @ which for which in ((gold == one) & (predicted == one), gold == one, predicted == one))
         under = asked + said
         values += np.where(under > 0, 2 * right / np.maximum(under, 1), 0)

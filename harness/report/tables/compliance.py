@@ -17,9 +17,10 @@ from harness.stats.resample import draws, estimated
 from harness.text.rules import Rule, parse_rules
 
 ALL = "all rules"
+NAMES = "rules"
 KEYS = ["task", "item"]
 COLUMNS = ["row", "rule", "value", "low", "high", "change", "change low", "change high", "n"]
-BROKEN = ["row", "seed", *KEYS, "rules", "prompt", "output"]
+BROKEN = ["row", "seed", *KEYS, NAMES, "prompt", "output"]
 
 
 def compliance_table(summary: Summary) -> pd.DataFrame:
@@ -53,13 +54,10 @@ def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], b
 
 def broken_table(summary: Summary) -> pd.DataFrame:
     """One line an output that breaks a rule: broken.csv."""
-    judged, rules = _judged(summary)
+    judged, _ = _judged(summary)
     if judged.empty:
         return pd.DataFrame(columns=BROKEN)
-    names = [rule.name for rule in rules]
-    offending = judged[judged[ALL] == 0]
-    told = offending[names].eq(0).apply(lambda line: "; ".join(name for name in names if line[name]), axis=1)
-    return offending.assign(rules=told)[BROKEN] if len(offending) else pd.DataFrame(columns=BROKEN)
+    return judged[judged[ALL] == 0][BROKEN]
 
 
 def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
@@ -69,9 +67,11 @@ def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
         return pd.DataFrame(), rules
     found = pd.concat([_generated(summary.texts(row)) for row in summary.scores["row"].unique()], ignore_index=True)
     texts = list(zip(found["prompt"].fillna(""), found["output"].fillna(""), strict=True))
-    known = {pair: [_number(rule.keeps(pair[1], pair[0])) for rule in rules] for pair in dict.fromkeys(texts)}
-    table = pd.DataFrame([known[pair] for pair in texts], index=found.index, columns=[rule.name for rule in rules], dtype=float)
-    return pd.concat([found, table.assign(**{ALL: table.min(axis=1)})], axis=1), rules
+    known = {pair: [rule.judge(pair[1], pair[0]) for rule in rules] for pair in dict.fromkeys(texts)}
+    numbers = [[_number(judgement.kept) for judgement in known[pair]] for pair in texts]
+    table = pd.DataFrame(numbers, index=found.index, columns=[rule.name for rule in rules], dtype=float)
+    broken = ["; ".join(judgement.name for judgement in known[pair] if judgement.kept is False) for pair in texts]
+    return pd.concat([found, table.assign(**{ALL: table.min(axis=1), NAMES: broken})], axis=1), rules
 
 
 def _generated(scores: pd.DataFrame) -> pd.DataFrame:

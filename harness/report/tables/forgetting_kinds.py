@@ -74,6 +74,8 @@ class _Family:
         self.base, self.tuned, self.probed = base, tuned, probed
         told = measures.set_index(KEYS[:2]).loc[[key[:2] for key in tuned.index]]
         higher, chance = told["higher_better"].to_numpy(bool), told["chance"].to_numpy(float)
+
+        # From chance to perfect is 100 points, whatever the metric; where less is better, from 0.
         span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
         self.scale = 100 * np.where(higher, 1.0, -1.0) / span
         self.channel, self.task = told["channel"].to_numpy(str), np.array([key[0] for key in self.tuned.index])
@@ -84,6 +86,8 @@ class _Family:
         if row not in self.tuned:
             return {}
         said, known = (self._change(self.tuned, row, channels) for channels in (SAID, KNOWN))
+
+        # What is generated counts, where anything is; else what is likely.
         channels = SAID if np.isfinite(said[0]) else KNOWN
         change = said if channels is SAID else known
         back = self._change(self.probed, row, channels)
@@ -115,6 +119,8 @@ def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray,
     """
     if not high < 0:
         return "none" if np.isfinite(high) else "unclear"
+
+    # Little of the loss in likelihood: the model knows, and does not say so.
     if known is not None and np.isfinite(known[0]):
         form = _agree(known >= (1 - BACK) * change)
         if form >= SURE:

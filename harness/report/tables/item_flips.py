@@ -36,6 +36,8 @@ def item_table(summary: Summary) -> pd.DataFrame:
         return pd.DataFrame()
     told = _told(summary)
     told["prompt"] = told["prompt"].str.slice(0, PROMPT)
+
+    # An item is lost by a recipe that has it wrong where the base has it right.
     lost = wide[recipes].lt(wide[summary.base], axis=0).sum(axis=1)
     table = told.join(wide).assign(lost_by=lost)
     return table.sort_values(["lost_by", *KEYS], ascending=[False, True, True, True]).reset_index()
@@ -57,6 +59,8 @@ def flip_table(summary: Summary) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     told = _told(summary).reindex(wide.index)
     counts = draws((told["family"] + "\0" + told["cluster"]).to_list())
+
+    # Over all items, and within each channel and family.
     scopes = {"all": np.ones(len(told), bool)}
     for kind in ("channel", "family"):
         scopes |= {f"{kind}:{name}": (told[kind] == name).to_numpy(bool) for name in sorted(told[kind].unique())}
@@ -75,6 +79,7 @@ def flip_table(summary: Summary) -> pd.DataFrame:
 
 def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:
     """What each item brings to every count and share, (n,); their means are the shares. NaN where either score is missing."""
+    # An item that one side lacks says nothing of a flip.
     missing = np.isnan(base) | np.isnan(tuned)
     names = {"n11": (1, 1), "n10": (1, 0), "n01": (0, 1), "n00": (0, 0)}
     found = {name: np.where(missing, np.nan, (base == a) & (tuned == b)) for name, (a, b) in names.items()}
@@ -92,6 +97,8 @@ def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
     line |= {name: int(np.nansum(one)) for name, one in zip(COUNTS, values, strict=False)}
     for name, one, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
         found = estimate_of(100 * float(np.nanmean(one)), np.array([]), drawn, line["n"])
+
+        # The correction may take more away than there is.
         least = 0.0 if name.endswith("corrected") else -np.inf
         for end, value in (("", found.value), (" low", found.low), (" high", found.high)):
             line[f"{name}{end}"] = max(least, value)

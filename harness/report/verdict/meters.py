@@ -60,6 +60,8 @@ def budget_line(summary: Summary) -> str:
     rows = [row for row in summary.recipes if row.done]
     if not rows:
         return ""
+
+    # The binding meter is equal for all; the others have a range.
     meter, budget = meter_of(summary), (summary.record.get("plan") or {}).get("budget")
     each = _range([row.cost("ledger", meter) for row in rows], "each", si)
     told = ", ".join(part for part in (str(budget or ""), each) if part)
@@ -86,6 +88,8 @@ def other_meter(summary: Summary) -> OtherMeter:
     name, rows = NAMES[meter], candidates(summary)
     spent = {row.name: row.cost("ledger", meter) for row in rows}
     found, chosen = summary.curves.spent, summary.computed(advise).row
+
+    # Nothing to compare, or nothing that could change.
     if len(rows) < 2 or chosen is None:
         return OtherMeter(meter, "")
     if found is None or not all(_points(found, row.name) for row in rows):
@@ -130,6 +134,7 @@ def _read(found: Analysis, fractions: dict[str, float]) -> Analysis:
     """An analysis of the rows at these fractions of their budgets: columns that are linear between those of the curve."""
     before, after, weights = [0], [0], [0.0]
     for row, fraction in fractions.items():
+        # Between the two scored points around the fraction; the base is the point at 0.
         way = [0.0, *_points(found, row)]
         place = min(int(np.searchsorted(way, fraction)), len(way) - 1)
         low, high = way[place - 1], way[place]

@@ -1,0 +1,106 @@
+"""`lethe repair`: apply methods that act after training to a model that was tuned elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.contract import Weights, overrides
+from harness.decoding.open_model import open_base
+from harness.errors import PlanError, raise_faults
+from harness.models.base_model import BaseModel, own_weights, save_model
+from harness.models.checkpoint_files import folder_of
+from harness.models.loading import load_model
+from harness.recipes.hooks import ask
+from harness.recipes.recipe import Recipe, parse_recipe
+from harness.training.ledger import Ledger
+from harness.training.protocol import Training, TrainingData
+from harness.training.run import TrainingRun
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of a tuned model."""
+
+    folder: Path
+    before: float
+    """Norm of the tuned model's change from the base, over all weights that both have in one shape."""
+    after: float
+    """The same of the repaired model's."""
+    kept: tuple[str, ...]
+    """Weights that stay as tuned, since the base has them in another shape."""
+
+    def __str__(self) -> str:
+        share = self.after / self.before if self.before else 1.0
+        text = f"{self.folder}: {share:.1%} of the change's norm is left ({self.after:.4g} of {self.before:.4g})."
+        if self.kept:
+            text += f" {', '.join(self.kept)}: another shape than the base's, left as tuned."
+        return text
+
+
+def repair(base: str, tuned: str, by: str, to: str, seed: int = 0) -> Repaired:
+    """Write `tuned`, mended by the recipe `by`, as a checkpoint for transformers to the new folder `to`.
+
+    `base` is the model that was tuned: a folder or hub id; `tuned` is a checkpoint of the same architecture, or a peft adapter.
+    Raises PlanError for a recipe that does more than act on final weights, for another architecture, or if `to` is there.
+    """
+    target = Path(to)
+    faults = []
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        faults.append(f"'{to}' is there already: give --to a new folder")
+    recipe = parse_recipe(by)
+    raise_faults([*faults, *_recipe_faults(recipe)])
+
+    untouched = open_base(base)
+    own, weights = _tuned(tuned, untouched)
+    training = Training(0.0, 1, untouched.max_length, 0.0, "constant", 0.0, 1.0, "float32")
+    run = TrainingRun(untouched, TrainingData((), ()), recipe.methods, training, Ledger("steps", 0.0), seed)
+    kept = _kept(weights, run.start, tuned)
+    shared = {name: tensor for name, tensor in weights.items() if name not in kept}
+    final = shared
+    for method in recipe.methods:
+        final = run.start | ask(method, "finish", final, run)
+    save_model(own, weights | {name: final[name] for name in shared}, target)
+    return Repaired(target, _distance(shared, run.start), _distance({name: final[name] for name in shared}, run.start), kept)
+
+
+def _recipe_faults(recipe: Recipe) -> list[str]:
+    """Return what of a recipe cannot act on a model that is trained already."""
+    faults = []
+    for name, method in zip(recipe.names, recipe.methods, strict=True):
+        hooks = [hook for hook in ("finish", "prepare", "stop", "trainable", "stream", "records") if overrides(method, hook)]
+        if hooks != ["finish"]:
+            faults.append(
+                f"{name} acts while a model is trained; repair takes methods that act after it: wise, dghard, lines ..."
+            )
+    return faults
+
+
+def _tuned(path: str, base: BaseModel) -> tuple[BaseModel, Weights]:
+    """Return a tuned model as a base (its own tokenizer and configuration), and its fp32 weights by name."""
+    if (folder_of(path) / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(load_model(base.path, torch.float32), path).merge_and_unload()
+        return base, own_weights(model)
+    own = open_base(path)
+    return own, own_weights(own.original(torch.float32))
+
+
+def _kept(weights: Weights, start: Weights, tuned: str) -> tuple[str, ...]:
+    """Return the weights that the base has in another shape. Raises PlanError where it has other weights at all."""
+    if weights.keys() != start.keys():
+        other = sorted(weights.keys() ^ start.keys())
+        some = ", ".join(other[:3]) + (" ..." if len(other) > 3 else "")
+        raise PlanError(
+            f"'{tuned}' is of another architecture than the base: {some} ({len(other)} weights) stand in one of them only;"
+            " give the base that it was tuned from"
+        )
+    return tuple(name for name, tensor in weights.items() if tensor.shape != start[name].shape)
+
+
+def _distance(weights: Weights, start: Weights) -> float:
+    return math.sqrt(sum(float((tensor - start[name]).square().sum(dtype=torch.float64)) for name, tensor in weights.items()))
