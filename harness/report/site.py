@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,8 @@ from markupsafe import Markup
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card
-from harness.store.files import read_json, read_record, replacing
+from harness.store.files import read_json, read_record, replacing, write_json, write_record
+from harness.store.runs import RunStore
 from harness.store.schema import key_of
 from harness.vocabulary import Role, Status
 
@@ -30,7 +32,11 @@ STYLE = Path(__file__).parent / "page" / "page.css"
 """The site looks like the page of a report."""
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
-DOWNLOADS = ("report.html", "verdict.json", "table.csv", "table.md", "table.tex", "comparison.json")
+PAGE = "report.html"
+DATA = ("verdict.json", "table.csv", "comparison.json")
+"""What is published of every comparison: data that was read, written again."""
+RENDERED = (PAGE, "table.md", "table.tex")
+"""What is rendered from the runs, where they are beside the comparison. Nothing that a stranger rendered is published."""
 COLUMNS = ("gain", "change", "retention", "retention seen", "retention held out")
 PLAIN = ("kl_to_base general", "rep3_word general", "epochs", "flops", "device seconds", "seeds")
 
@@ -47,6 +53,22 @@ class Published:
     """verdict.json; empty where an older version wrote the report."""
     place: str
     """Its folder in the site, under files/."""
+
+    @property
+    def runs(self) -> Path:
+        """The run store beside it, which may be elsewhere."""
+        return self.folder.parent / "runs"
+
+    @property
+    def has_page(self) -> bool:
+        """Whether its report can be rendered here."""
+        return self.runs.is_dir()
+
+    @property
+    def downloads(self) -> list[str]:
+        """The names of its files in the site."""
+        data = [name for name in DATA if name != "verdict.json" or self.verdict]
+        return [*data, *(RENDERED if self.has_page else ())]
 
     @property
     def chosen(self) -> str | None:
@@ -125,16 +147,26 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
         for name in ("comparison.json", "table.csv")
         if not (folder / name).is_file()
     ]
+    faults += [
+        f"{folder / name} is a link: give the folder that holds the file itself"
+        for folder in folders
+        for name in ("comparison.json", "table.csv", "verdict.json", "people.json", "plots", "plots/tradeoff.svg")
+        if (folder / name).is_symlink()
+    ]
     raise_faults(faults)
-    published = [_read(folder) for folder in dict.fromkeys(folders)]
-    boards = boards_of(published)
+    try:
+        published = [_read(folder) for folder in dict.fromkeys(folders)]
+        boards = boards_of(published)
+    except (KeyError, TypeError, AttributeError) as error:  # a record or table of another make
+        named = ", ".join(map(str, folders))
+        raise PlanError(f"what is published in {named} lacks a field ({error}): let `lethe report` write it anew") from None
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si", "visible")}
     fixed = {
         "style": Markup(STYLE.read_text(encoding="utf-8")),
         "columns": COLUMNS,
         "plain": PLAIN,
-        "downloads": DOWNLOADS,
+        "page": PAGE,
     }
     with replacing(to) as fresh:
         for one in published:
@@ -193,13 +225,30 @@ def _read(folder: Path) -> Published:
 def _files(one: Published, target: Path) -> None:
     """What can be downloaded of a comparison, a card for each recipe with it."""
     (target / "cards").mkdir(parents=True)
-    for name in DOWNLOADS:
-        if (one.folder / name).is_file():
-            (target / name).write_bytes((one.folder / name).read_bytes())
+    write_json(target / "comparison.json", one.record)
+    pd.DataFrame(one.lines).to_csv(target / "table.csv", index=False)
+    if one.verdict:
+        write_json(target / "verdict.json", one.verdict)
+    if one.has_page:
+        _render(one, target)
     for line in one.lines:
         if line["role"] == Role.RECIPE and line["status"] == Status.DONE:
             text = card(one.record, line, warnings=one.warnings(line["row"]))
             (target / "cards" / f"{slug(line['row'])}.md").write_text(text, encoding="utf-8")
+
+
+def _render(one: Published, target: Path) -> None:
+    """Write the report of a comparison anew, from its runs."""
+    from harness.report.write import write_report
+
+    with TemporaryDirectory() as scratch:
+        write_record(Path(scratch), one.record)
+        people = read_json(one.folder / "people.json")
+        if people is not None:
+            write_json(Path(scratch) / "people.json", people)
+        write_report(Path(scratch), RunStore(one.runs))
+        for name in RENDERED:
+            (target / name).write_bytes((Path(scratch) / name).read_bytes())
 
 
 def _leaderboard(boards: list[Board]) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ RECORD_HASH = "hash"
 """The field of a comparison's record that has the hash of all others."""
 RUN_KEY = re.compile("[0-9a-f]{16}")
 """What names a run; a path is none."""
-ROW_FIELDS = frozenset({"row", "seed", "key", "evals"})
+NO_KEY = "0" * 16
 LONGEST = 200
 """Characters of a path that are shown."""
 
@@ -57,19 +57,23 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
     # In the same folder, so that taking the name is one step of one file system.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = beside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
 
             # Without this, a power cut could leave the new name with nothing behind it.
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def beside(path: Path) -> Path:
+    """Return a hidden name beside a path that nobody has. What is made there has the rights that the umask gives."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
 
 
 def create(path: Path, data: str) -> bool:
@@ -143,7 +147,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if written not in (None, key_of(record)):
         raise PlanError(f"{path} is not what was written: its hash differs; {cure}")
     for entry in [*record["rows"], *(record.get("trials") or [])]:
-        if not isinstance(entry, dict) or not entry.keys() >= ROW_FIELDS or not RUN_KEY.fullmatch(str(entry["key"])):
+        if not isinstance(entry, dict) or not RUN_KEY.fullmatch(str(entry.get("key", NO_KEY))):
             raise PlanError(f"{path} is not what `lethe compare` writes: a row names no run by its key; {cure}")
     return record
 
@@ -170,15 +174,16 @@ def replacing(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     # Hidden and beside the folder, so that it is on the same disk and nobody takes it for a result.
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    fresh = beside(folder)
+    fresh.mkdir()
     try:
         yield fresh
 
         # A folder cannot replace one that is not empty: the old one moves aside first.
         old = None
         if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".old-{folder.name}."))
-            folder.replace(old / "was")
+            old = beside(folder)
+            folder.replace(old)
         fresh.replace(folder)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from huggingface_hub import ModelCard
 from harness.errors import PlanError
 from harness.report.site import publish, slug
 from harness.report.verdict.model_card import card
+from harness.report.write import write_report
+from tests.report.fake_store import ROWS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = "sft<script>alert('1')</script>"
@@ -175,3 +178,41 @@ def test_the_leader_is_the_recipe_that_the_report_chooses(tmp_path):
     assert "Collapse: loops." in cards["ewc.md"] and "Collapse" not in cards["sft.md"] and "One seed." in cards["sft.md"]
     (folder / "verdict.json").write_text(json.dumps(verdict | warned | {"refusal": "separated from no other"}))
     assert ">none<" in publish([folder], tmp_path / "again").read_text()
+
+
+def test_what_a_stranger_rendered_is_not_published_and_links_are_not_followed(tmp_path):
+    folder = published(tmp_path / "a" / "finance")
+    for name in ("report.html", "table.md", "table.tex"):
+        (folder / name).write_text("<script>stranger</script>")
+    site = publish([folder], tmp_path / "site").parent
+    files = [path for path in site.rglob("*") if path.is_file()]
+    assert not any(b"stranger" in path.read_bytes() for path in files)
+    assert {path.name for path in files} >= {"comparison.json", "table.csv"} and "report.html" not in "".join(boards(site))
+    assert site.stat().st_mode & 0o777 == 0o777 & ~_umask()
+    secret = tmp_path / "secret.csv"
+    shutil.move(folder / "table.csv", secret)
+    (folder / "table.csv").symlink_to(secret)
+    with pytest.raises(PlanError, match=r"table\.csv is a link"):
+        publish([folder], tmp_path / "other")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.slow
+def test_a_report_is_rendered_from_the_runs_beside_it(tmp_path):
+    folder, store = build(tmp_path / "a", rows={row: ROWS[row] for row in ("base", "sft")}, curves=False, items=0.02)
+    write_report(folder, store, reps=50)
+    record = json.loads((folder / "comparison.json").read_text())
+    with pytest.raises(PlanError, match="lacks a field"):
+        publish([folder], tmp_path / "site")
+    record["data"]["fingerprint"] = "cd" * 8
+    (folder / "comparison.json").write_text(json.dumps(record))
+    (folder / "report.html").write_text("stranger")
+    site = publish([folder], tmp_path / "site").parent
+    (page,) = site.glob("files/*/report.html")
+    assert "stranger" not in page.read_text() and "<h1" in page.read_text()
+    assert 'report.html">' in "".join(boards(site))

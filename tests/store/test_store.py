@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_atomic(tmp_path / "x.json", 3)
     assert read_json(tmp_path / "x.json") == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_and_folders_have_the_rights_that_the_umask_gives(tmp_path):
+    for mask in (0o022, 0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            write_json(tmp_path / "x.json", {})
+            with replacing(tmp_path / "c") as fresh:
+                (fresh / "a").write_text("1")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o666 & ~mask
+        assert (tmp_path / "c").stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
