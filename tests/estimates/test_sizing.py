@@ -143,9 +143,9 @@ def test_memory_is_what_is_predicted(vocabulary, tmp_path):
     assert predicted == pytest.approx(measured, rel=0.25), (predicted, measured)
 
 
-@pytest.mark.parametrize(("recipe", "times"), [("sft", 10), ("distill", 10), ("talr", 5)])
+@pytest.mark.parametrize(("recipe", "times"), [("sft", 10), ("distill", 10), ("talr", 4)])
 def test_a_large_vocabulary_is_held_in_pieces(recipe, times, tmp_path):
-    """Ten times less than the whole, for a head of 4,096 by 151,936; five times where weights need all losses first."""
+    """Ten times less than the whole, for a head of 4,096 by 151,936; four times where weights need all losses first."""
     path = shape_of(tmp_path, "Qwen3", (4096, 64, 1, 32, 8, 151936), False)
     sizer = Sizer(path, parse_recipe(recipe), "bfloat16", 1024, "cuda")
     whole = sizer.head_bytes(sizer.places_at_once) / sizer.places_at_once * 8192
