@@ -53,7 +53,7 @@ class Watch:
         self._report = report
         stored = RunFolder(folder)
 
-        # Rank 0 alone writes the log; the other ranks write the same lines to nowhere.
+        # Rank 0 alone writes the log; the other ranks write the same to nowhere.
         self._log_path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
         self._checkpoints = Checkpoints(run.engine, run.methods, partial(_record, run), stored.checkpoint, every)
 
@@ -62,10 +62,10 @@ class Watch:
 
     @contextmanager
     def opened(self, steps: int) -> Iterator[None]:
-        """Keep the log open inside the context, cut to its first `steps` lines: a killed run may have written more."""
+        """Keep the log open inside the context, cut to its first `steps` entries: a killed run may have written more."""
         path = self._log_path
-        lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
-        path.write_text("".join(lines))
+        logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+        path.write_text("".join(logged))
         with path.open("a") as self._log:
             yield
 
