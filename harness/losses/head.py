@@ -21,10 +21,8 @@ from harness.contract import Batch
 from harness.models.flops import uncounted
 from harness.models.forward import device_of, features_at, logits_at
 
-TOKENS = 4
-"""Tokens of the text on which separating a head is tried."""
 SCALES = (1.0, 1000.0)
-"""Standard deviations of the features that are tried: a model's own, and so large that logits reach every cap."""
+"""Standard deviations of the features at the places that are tried: a model's own, and so large that logits reach every cap."""
 
 
 class Form(StrEnum):
@@ -91,23 +89,23 @@ class Head:
 
 @torch.no_grad()
 def separate_head(model: Any) -> Head:
-    """Return the model's head, separated if it gives the model's own logits bit for bit at every trial of `SCALES`."""
+    """Return the model's head, separated if it gives the model's own logits bit for bit at the places of a trial."""
     training = model.training
     model.eval()
     try:
         with uncounted():
-            trials = [_try_head(model, scale) for scale in SCALES]
+            trial = _try_head(model)
         module = model.get_output_embeddings()
-        alone = [torch.equal(module(trial.features), trial.returned) for trial in trials]
+        alone = torch.equal(module(trial.features), trial.returned)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
         # A head that is called in another way than all known ones is not separated; training as a whole still works.
         return Head()
     finally:
         model.train(training)
 
-    if all(alone):
+    if alone:
         for finish in _finishes(model):
-            if all(torch.equal(finish(trial.returned)[0].float(), trial.logits) for trial in trials):
+            if torch.equal(finish(trial.returned)[0].float(), trial.logits):
                 return Head(module, finish)
     return Head()
 
@@ -121,13 +119,15 @@ class _Trial:
     logits: Tensor
 
 
-def _try_head(model: Any, scale: float) -> _Trial:
-    """Run the model over a few tokens, its head over random features of this scale instead of the model's own."""
+def _try_head(model: Any) -> _Trial:
+    """Run the model over a token for each of `SCALES`, its head over random features of these instead of the model's own."""
     calls: list[tuple[Tensor, Tensor]] = []
 
     def replace_features(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        drawn = torch.randn(args[0].shape, generator=torch.Generator().manual_seed(0))
-        return ((scale * drawn).to(args[0]), *args[1:])
+        drawn = torch.randn(args[0].shape[1:], generator=torch.Generator().manual_seed(0))
+        scales = torch.ones(len(drawn), 1)
+        scales[-len(SCALES) :, 0] = torch.tensor(SCALES)
+        return ((scales * drawn)[None].to(args[0]), *args[1:])
 
     def note(_: nn.Module, args: tuple[Tensor, ...], returned: Tensor) -> None:
         calls.append((args[0], returned))
@@ -135,7 +135,7 @@ def _try_head(model: Any, scale: float) -> _Trial:
     module = model.get_output_embeddings()
     handles = [module.register_forward_pre_hook(replace_features), module.register_forward_hook(note)]
     try:
-        tokens = torch.arange(1, 1 + TOKENS, device=device_of(model))[None]
+        tokens = torch.arange(1, 1 + len(SCALES), device=device_of(model))[None]
         logits = model(input_ids=tokens, use_cache=False).logits[0].float()
     finally:
         for handle in handles:
