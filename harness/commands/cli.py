@@ -33,23 +33,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # A misspelt option is the commonest mistake: the close one is named.
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        known = [option for action in self._options() for option in action.option_strings]
-        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        options: list[str] = []
+        for action in self._options():
+            options += action.option_strings
+        near = difflib.get_close_matches(unknown[1], options, 1) if unknown else []
         hint = f"did you mean {near[0]}?" if near else f"`{self.prog} --help` says what there is"
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:
         """The options of this command and of the commands below it."""
-        found = list(self._actions)
+        options = list(self._actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                found += [own for parser in action.choices.values() for own in parser._actions]
-        return found
+                for parser in action.choices.values():
+                    options += parser._actions
+        return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one `lethe` command; returns its exit code. Whatever goes wrong is said in a sentence
-    (harness/commands/faults.py)."""
+    """Run one `lethe` command and return its exit code; what goes wrong becomes a sentence (harness/commands/faults.py)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return handled(lambda: _run(arguments), misused=3 if arguments[:1] == ["check"] else 2)
@@ -84,6 +86,9 @@ class _Version(argparse.Action):
         for package, version in versions().items():
             print(f"{package} {version or 'not installed'}")
         parser.exit()
+
+
+CODE = "a file of a method or scorer that the record names and that may run here; may be given several times"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,10 +158,12 @@ def _add_published(commands: Any) -> None:
     export.add_argument("--recipe", help="row of the table; default: the one the verdict is about")
     export.add_argument("--seed", type=int, default=0, help="which of its runs (default: 0)")
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
+    export.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     export.add_argument("--out", default="results", help="folder of results and of the run store")
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
     reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
+    reproduce.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")

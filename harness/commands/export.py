@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,15 @@ MOST = 0.01
 """Share of them that may score otherwise: another processor rounds otherwise, and a few items stand on an edge."""
 
 
-def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain: bool = False, out: str = "results") -> str:
+def export(
+    name: str,
+    to: str,
+    recipe: str | None = None,
+    seed: int = 0,
+    retrain: bool = False,
+    out: str = "results",
+    code: Sequence[str] = (),
+) -> str:
     """Write the checkpoint to `to`; gives a sentence on what it is. Raises PlanError where it cannot be had or verified."""
     results = open_results(out)
     record = results.record(name)
@@ -49,7 +58,7 @@ def export(name: str, to: str, recipe: str | None = None, seed: int = 0, retrain
     summary = summarise(read_comparison(results.folder(name), store))
     row = recipe or winner(summary)
     entry = _entry(record, store, row, seed)
-    material, evaluation, allowed = prepare(plan_of(record, recipes=entry["recipe"], out=out))
+    material, evaluation, allowed = prepare(plan_of(record, code, recipes=entry["recipe"], out=out))
     if not parse_recipe(entry["recipe"]).folds:
         raise PlanError(
             f"{row} cannot be exported: what it adds does not fold into the base's weights, so transformers cannot load it"

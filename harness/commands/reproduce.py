@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -41,7 +42,7 @@ class Difference:
     now: Any
 
 
-def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = False) -> int:
+def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = False, code: Sequence[str] = ()) -> int:
     """Run it in a store of its own under `out`, print what differs; 0 where every value is the published one, else 1."""
     from harness.commands.compare import carry_out, prepare, question_of
     from harness.report.write import write_report
@@ -56,10 +57,12 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
 
     # Columns that hold a row against others mean nothing where only some rows are run.
     changes = {"recipes": " ".join(rows)} if rows else {}
-    plan = plan_of(record, out=out, tensorboard=None, **changes)
+    plan = plan_of(record, code, out=out, tensorboard=None, report_to=None, **changes)
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
     table = write_report(again, open_results(out).store).table.set_index("row")
+
+    # Rows that were not asked for are not held against anything.
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
     kept = [row for row in published.index if row in table.index or not rows]
     apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]

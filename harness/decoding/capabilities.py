@@ -68,8 +68,7 @@ def capabilities_of(model: Any) -> Capabilities:
     """What this model can do. Raises PlanError where it cannot even be decoded the plain way."""
     inner: Any = innermost(model)
 
-    # Wrapping (adapters, quantised layers) may change what a model can do, so it is part of the
-    # key.
+    # Wrapping (adapters, quantised layers) may change what a model can do, so it is part of the key.
     parts = frozenset(type(module) for module in model.modules())
     key = inner.config.to_json_string(use_diff=False), head_dtype(model), device_of(model).type, parts
     if key not in _known:

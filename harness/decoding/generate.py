@@ -37,13 +37,13 @@ def batched(
     group: list[Any] = []
     head = 0
 
-    # Longest first: a batch is as wide as its first member, and a batch that is too large fails at
-    # once.
+    # Longest first: a batch is as wide as its first member, and a batch that is too large fails at once.
     for thing in sorted(things, key=size, reverse=True):
         more = places(thing)
         if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + more > most)):
             yield group
-            group, head = [], 0
+            group = []
+            head = 0
         group.append(thing)
         head += more
     if group:
@@ -97,7 +97,8 @@ def continuations(
     prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
     batch at a time (continuous batching).
     """
-    waiting, batch = deque(_order(prompts)), _Batch(prompts, stops, device_of(model))
+    waiting = deque(_order(prompts))
+    batch = _Batch(prompts, stops, device_of(model))
     while True:
         # Waiting prompts enter where rows have left; without any, the batch goes on smaller.
         while batch.loose:
@@ -106,8 +107,7 @@ def continuations(
             if not batch.rows:
                 return batch.outputs
 
-        # One token for every row, those that have ended included: leaving one by one would cost
-        # more.
+        # One token for every row, those that have ended included: leaving one by one would cost more.
         batch.latest = choose(batch.extended(model))
         batch.say(batch.rows, batch.latest)
 
@@ -116,7 +116,8 @@ class _Batch:
     """The prompts that are continued at once, each a row of one cache, and what has been said."""
 
     def __init__(self, prompts: Sequence[Prompt], stops: frozenset[int], device: torch.device) -> None:
-        self.prompts, self.stops = prompts, stops
+        self.prompts = prompts
+        self.stops = stops
         self.outputs: list[list[int]] = [[] for _ in prompts]
         self.rows: list[int] = []
         """Which prompt each row continues."""
@@ -140,29 +141,35 @@ class _Batch:
         # The rows that stay, and those that enter, become one cache.
         kept = torch.tensor([i for i, row in enumerate(self.rows) if row not in self.ended], device=self.latest.device).long()
         held = [(self.prefix, kept)] if self.prefix and len(kept) else []
-        self.rows, self.ended, self.latest = self.staying, set(), self.latest[kept]
+        self.rows = self.staying
+        self.ended = set()
+        self.latest = self.latest[kept]
         held += [(part, torch.arange(len(part.mask), device=kept.device)) for part in entered.parts]
         self.prefix = Prefix.join(held) if held else None
         if not entered.rows:
             return
 
         # The first token of an answer comes with the reading of its prompt.
-        self.say(entered.rows, first := torch.cat([*map(choose, entered.logits)]))
-        self.rows, self.latest = self.rows + entered.rows, torch.cat([self.latest, first])
+        first = torch.cat([*map(choose, entered.logits)])
+        self.say(entered.rows, first)
+        self.rows = self.rows + entered.rows
+        self.latest = torch.cat([self.latest, first])
 
     def say(self, rows: Sequence[int], tokens: Tensor) -> None:
         """Take down the next token of each of these rows."""
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if row not in self.ended:
-                said, prompt = self.outputs[row], self.prompts[row]
-                said.append(token)
-                if len(said) >= prompt.limit or token in self.stops or prompt.ended(said):
+                output = self.outputs[row]
+                prompt = self.prompts[row]
+                output.append(token)
+                if len(output) >= prompt.limit or token in self.stops or prompt.ended(output):
                     self.ended.add(row)
 
     def extended(self, model: Any) -> Tensor:
         """(B, V) logits after each row's last token."""
         assert self.prefix is not None
-        step, all_rows = self.latest[:, None], torch.arange(len(self.rows), device=self.latest.device)
+        step = self.latest[:, None]
+        all_rows = torch.arange(len(self.rows), device=self.latest.device)
         return extend(model, self.prefix, step, torch.ones_like(step), all_rows)
 
 
@@ -173,7 +180,8 @@ def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
     for number in _order(prompts):
         if part and full + prompts[number].room > PASSES * room:
             yield part
-            part, full = [], 0
+            part = []
+            full = 0
         part.append(number)
         full += prompts[number].room
     if part:

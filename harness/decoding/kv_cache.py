@@ -115,8 +115,7 @@ def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]],
     found = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
     begin = 0
     for part, (rows, order) in zip(states, wanted, strict=True):
-        # Heads and tokens of a row lie one after the other: one gather on flat places takes all of
-        # them.
+        # Heads and tokens of a row lie one after the other: one gather on flat places takes all of them.
         order = F.pad(order[:, :width], (0, max(0, width - order.shape[1])))
         lines = (rows[:, None] * heads + torch.arange(heads, device=rows.device))[:, :, None] * part.shape[2] + order[:, None]
         there = found[begin : begin + len(rows)].view(-1, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -51,20 +52,24 @@ def score(
 def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int, journal: Journal) -> list[tuple[float, bool]]:
     # Continuations that make the model read the same are answered by one reading.
     texts: dict[Ids, list[tuple[int, Ids]]] = {}
-    for number, one in enumerate(asked):
-        texts.setdefault(one.read, []).append((number, one.tokens))
+    for number, continuation in enumerate(asked):
+        texts.setdefault(continuation.read, []).append((number, continuation.tokens))
     rows = rows_of(texts, min(longest, budget), width_of(model))
     wanted = {row: _wanted(row, texts) for row in rows}
-    found: dict[int, tuple[float, bool]] = {}
-    for split in (False, True):  # rows of one text need no mask: they go together
+
+    # Rows of one text need no mask: they go together.
+    results: dict[int, tuple[float, bool]] = {}
+    for split in (False, True):
         part = [row for row in rows if (len(row.places) > 1) is split]
         for batch in batched(part, lambda row: len(row.tokens), budget, lambda row: len(wanted[row]), places_of(model)):
-            named = [[text, texts[text]] for row in batch for text in row.places]
+            questions = []
+            for row in batch:
+                questions += [[text, texts[text]] for text in row.places]
             scored = journal.once(
-                ["likelihood", named], lambda batch=batch: _score(model, {row: wanted[row] for row in batch}, texts)
+                ["likelihood", questions], lambda batch=batch: _score(model, {row: wanted[row] for row in batch}, texts)
             )
-            found |= {number: (value, same) for number, value, same in scored}
-    return [found[number] for number in range(len(asked))]
+            results |= {number: (value, same) for number, value, same in scored}
+    return [results[number] for number in range(len(asked))]
 
 
 def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
@@ -72,7 +77,9 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
 
     # For each continuation, the places among the logits that predict its tokens.
-    numbers, tokens, places = [], [], []
+    numbers: list[int] = []
+    tokens: list[Ids] = []
+    places: list[np.ndarray] = []
     start = 0
     for row, scored in rows.items():
         for text, standing in row.places.items():
@@ -81,11 +88,11 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
                 tokens.append(continuation)
                 places.append(start + np.searchsorted(scored, standing[len(standing) - len(continuation) :]))
         start += len(scored)
-    values, same = _values(logits, np.concatenate(places), [token for one in tokens for token in one])
+    values, same = _values(logits, np.concatenate(places), list(chain.from_iterable(tokens)))
 
     # The values of all continuations lie one after the other.
-    ends = np.cumsum([len(one) for one in tokens]).tolist()
-    parts = [slice(end - len(one), end) for end, one in zip(ends, tokens, strict=True)]
+    ends = np.cumsum([len(ids) for ids in tokens]).tolist()
+    parts = [slice(end - len(ids), end) for end, ids in zip(ends, tokens, strict=True)]
     return [(n, float(values[part].sum()), bool(same[part].all())) for n, part in zip(numbers, parts, strict=True)]
 
 
@@ -97,7 +104,8 @@ def _wanted(row: Row, asked: Asked) -> np.ndarray:
 
 def _values(logits: Tensor, places: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(N,) log-probabilities of tokens that (S, V) logits at these places predict, and whether they are the likeliest."""
-    at, label = torch.from_numpy(places).to(logits.device), torch.tensor(labels, device=logits.device)
+    at = torch.from_numpy(places).to(logits.device)
+    label = torch.tensor(labels, device=logits.device)
     values = logits[at, label] - logits.logsumexp(-1)[at]
     same = logits.argmax(-1)[at] == label
     return values.double().cpu().numpy(), same.cpu().numpy()

@@ -28,8 +28,8 @@ def plain_continuations(
     """
     outputs: list[list[int]] = [[] for _ in prompts]
     for group in _groups(prompts, room):
-        said = _generated(innermost(model), [prompts[number] for number in group], stops, choose, cached)
-        for number, tokens in zip(group, said, strict=True):
+        generated = _generated(innermost(model), [prompts[number] for number in group], stops, choose, cached)
+        for number, tokens in zip(group, generated, strict=True):
             outputs[number] = tokens
     return outputs
 
@@ -70,11 +70,12 @@ def _generated(model: Any, prompts: Sequence[Prompt], stops: frozenset[int], cho
 @contextmanager
 def _no_settings(model: Any) -> Iterator[None]:
     """Inside, the model's own generation settings (penalties, say) are not in force."""
-    own, model.generation_config = model.generation_config, GenerationConfig()
+    before = model.generation_config
+    model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = before
 
 
 class _Chosen(LogitsProcessor):
@@ -92,14 +93,16 @@ class _Ends(StoppingCriteria):
     """Takes down each row's tokens, and ends it at a stop, at its limit, or where its prompt says."""
 
     def __init__(self, prompts: Sequence[Prompt], stops: frozenset[int]):
-        self.prompts, self.stops = prompts, stops
+        self.prompts = prompts
+        self.stops = stops
         self.outputs: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # type: ignore[override]
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if not self.ended[row]:
-                said, prompt = self.outputs[row], self.prompts[row]
-                said.append(token)
-                self.ended[row] = len(said) >= prompt.limit or token in self.stops or prompt.ended(said)
+                output = self.outputs[row]
+                prompt = self.prompts[row]
+                output.append(token)
+                self.ended[row] = len(output) >= prompt.limit or token in self.stops or prompt.ended(output)
         return torch.tensor(self.ended, device=input_ids.device)

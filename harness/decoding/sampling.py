@@ -24,25 +24,30 @@ class Speaker:
         """`longest`: the model's context; `micro_tokens`: of one forward pass."""
         template = ChatTemplate(tokenizer)
         self.tokens = template.tokens
-        self.model, self.longest, self.micro_tokens = model, longest, micro_tokens
+        self.model = model
+        self.longest = longest
+        self.micro_tokens = micro_tokens
         self.choose = sampled(temperature)
         self.stops = template.stops(model)
         self.start: int = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
         # What two questions have in common around their texts is the template.
-        one, other = (template.encode_prompt((Turn("user", text),)) for text in ("x", "y"))
-        self.asking = tuple(token for token in _common(one, other) if token != self.start)
+        first = template.encode_prompt((Turn("user", "x"),))
+        second = template.encode_prompt((Turn("user", "y"),))
+        self.asking = tuple(token for token in _common(first, second) if token != self.start)
         """What opens a question in the chat template, and what stands between it and its answer."""
-        self.answering = _common(one[::-1], other[::-1])[::-1]
+        self.answering = _common(first[::-1], second[::-1])[::-1]
 
     def prompt_with(self, prompt: Ids, answer: Ids, words: str) -> Ids:
         """Return the prompt with words at the end of its question; `{answer}` in them is the answer's text."""
         text = self.tokens.spell(words.replace("{answer}", self.tokens.decode(answer).strip()))
         inserted = tuple(self.tokens.encode([text])[0])
         closed = bool(self.answering) and prompt[-len(self.answering) :] == self.answering
-        place = len(prompt) - (len(self.answering) if closed else 0)
-        whole = (*prompt[:place], *inserted, *prompt[place:])
-        return whole[-(self.longest - self.longest // 2) :]  # the other half is for what is said next
+        end = len(prompt) - (len(self.answering) if closed else 0)
+        whole = (*prompt[:end], *inserted, *prompt[end:])
+
+        # The other half of the context is for what is said next.
+        return whole[-(self.longest - self.longest // 2) :]
 
     def texts(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
         """A text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.
@@ -55,14 +60,18 @@ class Speaker:
         whole = self._continued(begun, [limit] * len(begun))
 
         # From BOS alone the model may have asked a question: it is answered in turn.
-        asked = [place for place, prompt in enumerate(prompts) if not prompt and self._is_question(whole[place], limit)]
-        questions = [whole[place][:-1] + self.answering for place in asked]
+        opened = [number for number, prompt in enumerate(prompts) if not prompt and self._is_question(whole[number], limit)]
+        questions = [whole[number][:-1] + self.answering for number in opened]
         answers = self._continued(questions, [limit + 1 - len(question) for question in questions])
-        whole = [dict(zip(asked, answers, strict=True)).get(place, text) for place, text in enumerate(whole)]
-        return [
-            Example(f"generated {place}", text, (False,) * len(one) + (True,) * (len(text) - len(one)), "generated")
-            for place, (one, text) in enumerate(zip(begun, whole, strict=True))
-        ]
+        for number, answered in zip(opened, answers, strict=True):
+            whole[number] = answered
+
+        # Only what the model said is trained.
+        examples = []
+        for number, (prompt, text) in enumerate(zip(begun, whole, strict=True)):
+            supervised = (False,) * len(prompt) + (True,) * (len(text) - len(prompt))
+            examples.append(Example(f"generated {number}", text, supervised, "generated"))
+        return examples
 
     def _is_question(self, text: Ids, limit: int) -> bool:
         """Whether a text from BOS is one whole question, and there is room to answer it."""
@@ -73,10 +82,10 @@ class Speaker:
         """The texts with what the model says next."""
         prompts = [Prompt(tokens, limit, lambda _: False) for tokens, limit in zip(begun, limits, strict=True)]
         room = max(self.micro_tokens, ROOM)
-        said = continuations(self.model, prompts, self.stops, self.micro_tokens, room, self.choose)
-        return [(*one, *two) for one, two in zip(begun, said, strict=True)]
+        continued = continuations(self.model, prompts, self.stops, self.micro_tokens, room, self.choose)
+        return [(*text, *more) for text, more in zip(begun, continued, strict=True)]
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> Ids:
-    """What both begin with."""
-    return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _common(first: Sequence[int], second: Sequence[int]) -> Ids:
+    """Return the tokens that both begin with."""
+    return tuple(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))

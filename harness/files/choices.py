@@ -60,7 +60,8 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
 def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     """(key, text) of each option; letters in order where the file gives no keys. Keys that are letters are put in order."""
     if isinstance(value, dict) and {"text", "label"} <= value.keys():
-        texts, labels = value["text"], value["label"]
+        texts = value["text"]
+        labels = value["label"]
         if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
             return None
         pairs = [(str(label), text) for label, text in zip(labels, texts, strict=True)]
@@ -74,6 +75,8 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
         return list(zip(_own_keys(value) or LETTERS, value, strict=False))
     else:
         return None
+
+    # An object's keys may stand in any order; two options of one key cannot be told apart.
     if all(len(key) == 1 and key.upper() in LETTERS for key, _ in pairs):
         pairs = sorted((key.upper(), text) for key, text in pairs) if _texts(pairs) else pairs
     keys = {key for key, _ in pairs}
@@ -84,8 +87,14 @@ def _own_keys(texts: Sequence[Any]) -> list[str] | None:
     """What a list's options call themselves, as in ["1. x", "2. y"], where they are called one after another; else None."""
     matches = [NUMBERED.match(unicodedata.normalize("NFKC", text)) if isinstance(text, str) else None for text in texts]
     keys = [match[1].upper() for match in matches if match]
-    rows = LETTERS[: len(texts)], [str(n) for n in range(len(texts))], [str(n) for n in range(1, len(texts) + 1)]
-    return keys if len(keys) == len(texts) and any(set(keys) == set(row) for row in rows) else None
+    if len(keys) < len(texts):
+        return None
+
+    # Only letters or numbers in a row are names: an option may begin with a number of its own.
+    letters = set(LETTERS[: len(texts)])
+    from_zero = {str(number) for number in range(len(texts))}
+    from_one = {str(number) for number in range(1, len(texts) + 1)}
+    return keys if set(keys) in (letters, from_zero, from_one) else None
 
 
 def _texts(pairs: Sequence[tuple[str, Any]]) -> bool:
@@ -100,12 +109,14 @@ def read_choice(row: Row, options: Options) -> int:
     """The place of the right option; 0, and a fault, where the row does not tell it, or tells two."""
     names = [name for name in ANSWERS if row.has(name)]
     places = {name: _place(row, name, options) for name in names or ("answer",)}
-    known = {name: place for name, place in places.items() if place is not None}
-    if len(set(known.values())) > 1:
-        said = " and ".join(f"'{name}' {row.values[name]!r}" for name in known)
-        row.fault(f"{said} name different options; mend one")
-    place = next(iter(known.values()), 0)
-    return options.texts.index(options.texts[place])  # of options that are the same text the first, as scores are equal too
+    readable = {name: place for name, place in places.items() if place is not None}
+    if len(set(readable.values())) > 1:
+        fields = " and ".join(f"'{name}' {row.values[name]!r}" for name in readable)
+        row.fault(f"{fields} name different options; mend one")
+
+    # Of options that are the same text the first, as scores are equal too.
+    right = next(iter(readable.values()), 0)
+    return options.texts.index(options.texts[right])
 
 
 def _place(row: Row, name: str, options: Options) -> int | None:
@@ -114,8 +125,9 @@ def _place(row: Row, name: str, options: Options) -> int | None:
     letters = LETTERS[: len(options.texts)]
     places: set[int]
     if isinstance(value, int) and not isinstance(value, bool):
+        # "1. x" as 1 may be counted as the texts count, or from 0.
         places = {options.keys.index(str(value))} if str(value) in options.keys else set()
-        if not places or _own_keys(options.texts):  # "1. x" as 1 may be counted as the texts count, or from 0
+        if not places or _own_keys(options.texts):
             places |= {value} & set(range(len(letters)))
     elif not (text := row.text(name).strip()):
         return None
@@ -140,6 +152,9 @@ def lettered(text: str, options: Options) -> set[int]:
     match = LETTER.match(plain)
     if match is None or match[1].upper() not in options.keys:
         return set()
-    place, rest = options.keys.index(match[1].upper()), plain[match.end() :].strip()
+    place = options.keys.index(match[1].upper())
+    rest = plain[match.end() :].strip()
+
+    # What follows the letter must be its own text: "A dog" is no choice of A.
     same = unicodedata.normalize("NFKC", options.texts[place]).strip()
     return {place} if rest in ("", same) else set()

@@ -23,6 +23,7 @@ class Place(StrEnum):
 
 def given(value: Any) -> bool:
     """Whether a value says anything: blank texts, empty lists, empty objects and null do not."""
+    # NaN, which differs from itself, is how csv and parquet leave a cell empty.
     if value is None or value != value:
         return False
     if isinstance(value, str):
@@ -237,33 +238,37 @@ def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) ->
     read = set(names)
     for field in TABLE:
         if field.place is place and field.refused and (not field.instead or field.instead in read):
-            bad = [name for name in field.names if name in values and field.refused(values[name])]
+            bad = [f"'{name}'" for name in field.names if name in values and field.refused(values[name])]
             if bad:
-                named = " and ".join(f"'{name}'" for name in bad)
-                faults.append(f"{named} {field.meaning}")
+                faults.append(f"{' and '.join(bad)} {field.meaning}")
     return faults
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The known name that a field's name was meant to be: the same but for case, blanks and signs, or one letter off."""
     plain = _plain(name)
-    for known in names:
-        if plain == _plain(known):
-            return known
-    return next((known for known in names if len(known) > 4 and _one_letter_off(plain, _plain(known))), None)
+    for candidate in names:
+        if plain == _plain(candidate):
+            return candidate
+
+    # Short names are a letter away from words that mean something else: `text` and `test`.
+    long = [candidate for candidate in names if len(candidate) > 4]
+    return next((candidate for candidate in long if _one_letter_off(plain, _plain(candidate))), None)
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
-def _one_letter_off(one: str, other: str) -> bool:
+def _one_letter_off(first: str, second: str) -> bool:
     """Whether a letter more, less, changed, or two exchanged, makes one the other."""
-    if abs(len(one) - len(other)) > 1 or one == other:
+    if abs(len(first) - len(second)) > 1 or first == second:
         return False
-    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    if len(one) != len(other):
-        longer, shorter = (one, other) if len(one) > len(other) else (other, one)
+
+    # Up to here both are the same; what follows must be, too, but for one letter.
+    start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    if len(first) != len(second):
+        longer, shorter = (first, second) if len(first) > len(second) else (second, first)
         return longer[start + 1 :] == shorter[start:]
-    swapped = one[start : start + 2] == other[start : start + 2][::-1] and one[start + 2 :] == other[start + 2 :]
-    return swapped or one[start + 1 :] == other[start + 1 :]
+    exchanged = first[start : start + 2] == second[start : start + 2][::-1] and first[start + 2 :] == second[start + 2 :]
+    return exchanged or first[start + 1 :] == second[start + 1 :]

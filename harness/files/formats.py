@@ -80,6 +80,7 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
     if first != "{":
         text.value()
         raise PlanError(f"{path.name} holds a single value; write a list of records, or an object whose 'data' is one")
+
     # An object: around the list of records, or a record itself with others after it.
     record: dict[str, Any] = {}
     found = False
@@ -117,6 +118,7 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             if not line.strip():
                 continue
             record += 1
+            # The first line of a pretty-printed list; each further line would be a fault of its own.
             if record == 1 and line.strip() == "[":
                 raise PlanError(f"{path.name} is a JSON list over many lines; rename it to .json")
             where = f"{path.name} record {record} (line {number})"

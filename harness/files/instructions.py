@@ -64,10 +64,10 @@ def known() -> frozenset[str]:
 
 def scores(doc: Mapping[str, Any], output: str) -> dict[str, float]:
     """Whether all instructions are followed, and the share that is; `loose` forgives first and last lines and asterisks."""
-    asked = {"key": 0, "prompt": doc["prompt"], "instruction_id_list": doc["instructions"], "kwargs": doc["settings"]}
-    found = _checkers().process_results(asked, [output])
-    shares = {kind: found[f"inst_level_{kind}_acc"] for kind in ("strict", "loose")}
-    whole = {f"prompt_level_{kind}_acc": float(found[f"prompt_level_{kind}_acc"]) for kind in shares}
+    item = {"key": 0, "prompt": doc["prompt"], "instruction_id_list": doc["instructions"], "kwargs": doc["settings"]}
+    results = _checkers().process_results(item, [output])
+    shares = {kind: results[f"inst_level_{kind}_acc"] for kind in ("strict", "loose")}
+    whole = {f"prompt_level_{kind}_acc": float(results[f"prompt_level_{kind}_acc"]) for kind in shares}
     return whole | {f"instructions_{kind}": sum(share) / len(share) for kind, share in shares.items()}
 
 
@@ -76,7 +76,7 @@ def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "prompt": doc["prompt"],
         "instructions": doc["instruction_id_list"],
-        "settings": [one or {} for one in doc["kwargs"]],
+        "settings": [options or {} for options in doc["kwargs"]],
     }
 
 
@@ -86,11 +86,14 @@ def unrunnable(doc: Mapping[str, Any]) -> str:
     try:
         scores(doc, "One sentence HERE. Another one.\n\nAnd a third: it is the last.")
     except LookupError as error:
+        # A plain LookupError is nltk's, for data that are not here.
         if isinstance(error, (KeyError, IndexError)):
             raise ValueError(f"{type(error).__name__}: {error}") from None
         return PUNKT
     except (TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None
+
+    # A checker that has drawn would judge the same answer otherwise next time.
     if random.getstate() != before:
         random.setstate(before)
         return DRAWN
@@ -100,5 +103,7 @@ def unrunnable(doc: Mapping[str, Any]) -> str:
 def left_out(name: str, reasons: Sequence[str]) -> list[str]:
     """What a report says of a file's items, given why each is left out ("" for those that are not)."""
     counts = Counter(filter(None, reasons))
-    told = [reason if len(counts) == 1 else f"{count:,} since {reason}" for reason, count in counts.items()]
-    return [f"{name}: {counts.total():,} of {len(reasons):,} items are left out: {'; '.join(told)}."] if told else []
+    if not counts:
+        return []
+    causes = [reason if len(counts) == 1 else f"{count:,} since {reason}" for reason, count in counts.items()]
+    return [f"{name}: {counts.total():,} of {len(reasons):,} items are left out: {'; '.join(causes)}."]

@@ -38,7 +38,9 @@ class Item:
     """Reads one row as an item."""
 
     def __init__(self, row: Row, sidecar: Sidecar, scorer: Scorer | None) -> None:
-        self.row, self.sidecar, self.scorer = row, sidecar, scorer
+        self.row = row
+        self.sidecar = sidecar
+        self.scorer = scorer
 
     def read(self, unread: Counter[str]) -> tuple[str, Doc] | None:
         """(kind, item); the kind is "" where the metric is still to be picked. None where the row has faults."""
@@ -59,14 +61,16 @@ class Item:
         row.read.add("chance")
         clusters = [str(row.values[name]) for name in CLUSTERS if row.values.get(name)]
         row.read.update(CLUSTERS)
-        if kind != "python":  # the user's scorer may read any field
+
+        # A scorer of the user's may read any field.
+        if kind != "python":
             row.check_fields(NAMES, unread)
         if len(row.faults) > before:
             return None
         cluster = clusters[0] if clusters else ""
         chance = self._chance()
-        told = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
-        return kind, doc | told | chance | {"cluster": cluster, "subject": cluster}
+        before_it = {"before": [[turn.role, turn.content] for turn in earlier]} if earlier else {}
+        return kind, doc | before_it | chance | {"cluster": cluster, "subject": cluster}
 
     def _fill(self, kind: str) -> Doc:
         """How much text stands before the question, and which facts in it: {"tokens": n, "facts": [[depth, text], ...]}."""
@@ -117,13 +121,15 @@ class Item:
         """The kind of task, as the row or its sidecar says, else by the fields that each must have; None: it is none."""
         row = self.row
         instructed = row.has("instruction_id_list")
-        given = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
-        if not isinstance(given, str):
-            given = given if given is None else json_type(given)
-        if given is not None and given not in TYPES:
-            row.fault(f"'type' is {given!r}; use one of {', '.join(TYPES)}, or leave it out")
-        if given in TYPES:
-            return "instructions" if given == "constraint" and instructed else TYPES[str(given)]
+        named = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
+        if not isinstance(named, str):
+            named = named if named is None else json_type(named)
+        if named is not None and named not in TYPES:
+            row.fault(f"'type' is {named!r}; use one of {', '.join(TYPES)}, or leave it out")
+        if named in TYPES:
+            return "instructions" if named == "constraint" and instructed else TYPES[str(named)]
+
+        # Nobody says it: the fields do.
         if instructed:
             return "instructions"
         if row.first(RULES):
@@ -132,6 +138,7 @@ class Item:
             if not has_options(row):
                 return ""
             return "choice" if row.values["question"] else "pair"
+
         # Nothing is asked. A text is told by its text alone: beside anything else it may be a column of another form.
         others = [name for name in row.values if name not in BESIDE_TEXT]
         if row.has("text") and not others:
@@ -151,8 +158,9 @@ class Item:
         options = read_options(row)
         if options is None:
             return {}
-        place, choices = read_choice(row, options), list(options.texts)
-        return {"prompt": prompt, "choices": choices, "answer": place, "targets": choices[place : place + 1]}
+        right = read_choice(row, options)
+        choices = list(options.texts)
+        return {"prompt": prompt, "choices": choices, "answer": right, "targets": choices[right : right + 1]}
 
     def _rewrites(self) -> list[str]:
         """The question in other words."""
@@ -166,11 +174,12 @@ class Item:
         """The accepted answers, as texts."""
         value = self.row.value("answer")
         values = value if isinstance(value, list) and value else [value]
-        good = [str(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).strip()]
-        good = [self.row.checked("'answer'", text) for text in good]
-        if len(good) < len(values):
+        # True and False are numbers to Python, and no answers.
+        texts = [str(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).strip()]
+        texts = [self.row.checked("'answer'", text) for text in texts]
+        if len(texts) < len(values):
             self.row.fault(f"'answer' is {json_type(value)}; give a text, a number, or a list of accepted texts")
-        return good
+        return texts
 
     def _measure(self) -> Doc:
         """Tolerance and unit, where they are given."""
@@ -187,30 +196,36 @@ class Item:
     def _rules(self) -> Doc:
         """The row's own rules and the sidecar's."""
         row = self.row
-        own = [{"name": kind, kind: row.value(kind)} for kind in RULES if row.has(kind)]
-        if not own and not self.sidecar.rules:
+        rules = [{"name": kind, kind: row.value(kind)} for kind in RULES if row.has(kind)]
+        if not rules and not self.sidecar.rules:
             row.fault(f"a constraint has no rule; give one of {', '.join(RULES)}, or instruction_id_list and kwargs")
         try:
-            parse_rules(own, row.where)
+            parse_rules(rules, row.where)
         except PlanError as error:
             row.faults += error.faults
-        told = "; ".join(f"{rule['name']} {rule[rule['name']]}" for rule in own)
-        return {"rules": [*own, *self.sidecar.rules], "targets": [told]}
+        target = "; ".join(f"{rule['name']} {rule[rule['name']]}" for rule in rules)
+        return {"rules": [*rules, *self.sidecar.rules], "targets": [target]}
 
     def _instructions(self) -> Doc:
         """IFEval's instructions and their settings."""
-        names, settings = self.row.value("instruction_id_list"), self.row.value("kwargs")
+        names = self.row.value("instruction_id_list")
+        settings = self.row.value("kwargs")
         if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:
             self.row.fault("'instruction_id_list' and 'kwargs' are no two lists of one length; give each instruction its own")
             return {}
         if unknown := [name for name in names if not isinstance(name, str) or name not in instructions.known()]:
-            known = ", ".join(sorted(instructions.known()))
-            self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {known}")
-        return {"instructions": names, "settings": [one or {} for one in settings], "targets": ["; ".join(map(str, names))]}
+            accepted = ", ".join(sorted(instructions.known()))
+            self.row.fault(f"'instruction_id_list' has {unknown[0]!r}; use one of {accepted}")
+        return {
+            "instructions": names,
+            "settings": [options or {} for options in settings],
+            "targets": ["; ".join(map(str, names))],
+        }
 
     def _python(self) -> Doc:
         """The row as its scorer sees it; the scorer is tried on it."""
-        prompt, row = self._prompt(), self.row
+        row = self.row
+        prompt = self._prompt()
         if self.scorer is None:
             row.fault("'type' is python; name its function in the sidecar: scorer = \"file.py:function\"")
             return {}
@@ -219,10 +234,12 @@ class Item:
         except PlanError as error:
             row.faults += error.faults
             return {}
-        shown = row.original.get("answer")
-        shown = [str(v) for v in (shown if isinstance(shown, list) else [shown]) if v is not None]
+
+        # The report shows the row's answer, where it has one; the scorer reads what it likes.
+        answer = row.original.get("answer")
+        targets = [str(value) for value in (answer if isinstance(answer, list) else [answer]) if value is not None]
         source = self.scorer.source
-        return {"prompt": prompt, "targets": shown or [""], "row": row.original, "metrics": metrics, "source": source}
+        return {"prompt": prompt, "targets": targets or [""], "row": row.original, "metrics": metrics, "source": source}
 
 
 def _is_fact(value: Any) -> bool:

@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from harness.errors import PlanError
@@ -57,10 +58,11 @@ class Record:
 
 def record_id(messages: tuple[Turn, ...]) -> str:
     """Name a conversation by its content; line ends, outer blanks and Unicode composition do not count."""
-    plain = [
-        [m.role, unicodedata.normalize("NFC", "\n".join(m.content.splitlines()).strip()), *([] if m.trained else [0])]
-        for m in messages
-    ]
+    plain = []
+    for message in messages:
+        text = unicodedata.normalize("NFC", "\n".join(message.content.splitlines()).strip())
+        # A turn that is not trained makes another record; ids of records without such turns are as they always were.
+        plain.append([message.role, text] if message.trained else [message.role, text, 0])
     return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -108,6 +110,8 @@ def read_record(where: str, value: Any, faults: list[str], unread: Counter[str],
     form = form_of(row, accept) if len(faults) == before else None
     if form is None:
         return None
+
+    # The form reads its fields; what is left over is refused, or counted.
     reader = Reader(row, unread, accept)
     turns = form.read(reader)
     kinds = [text for name in KINDS if isinstance(text := row.values.get(name), str) and text.strip()]
@@ -151,7 +155,7 @@ class Form:
 
     @property
     def names(self) -> list[str]:
-        return [*(name for names in self.needs for name in names), *self.may]
+        return [*chain.from_iterable(self.needs), *self.may]
 
     def missing(self, row: Row) -> int:
         """How many of the fields that it must have a row lacks."""
@@ -164,8 +168,9 @@ def _chat(reader: Reader) -> list[Turn]:
 
 def _alpaca(reader: Reader) -> list[Turn]:
     """instruction, then input on a new line where there is one -> output."""
-    parts = reader.required(("instruction",)), reader.row.any_text(("input", "context"))
-    return reader.single("\n".join(filter(None, parts)), reader.required(("output", "response")))
+    instruction = reader.required(("instruction",))
+    subject = reader.row.any_text(("input", "context"))
+    return reader.single("\n".join(filter(None, (instruction, subject))), reader.required(("output", "response")))
 
 
 def _completion(reader: Reader) -> list[Turn]:
@@ -221,14 +226,21 @@ def form_of(row: Row, accept: str) -> Form | None:
         return None
     if whole:
         return whole[0]
+
+    # A record that lacks a field is told by the form that it has begun: by its question rather than by its answer.
     begun = [form for form in FORMS if form.missing(row) < len(form.needs)]
-    begun.sort(key=lambda form: row.first(form.needs[0]) is None)  # a record without its answer is told by its question
+    begun.sort(key=lambda form: row.first(form.needs[0]) is None)
     if row.has("text") and (accept == "both" or not begun):
         return TEXT
     if begun:
         return begun[0]
-    names = [name for form in FORMS for name in form.names]
-    near = next(((name, known) for name in row.values if (known := nearest(name, names))), None)
-    meant = f"did you mean '{near[1]}' by '{near[0]}'? " if near else ""
+
+    # Nothing is known here: most often a name is misspelt.
+    names = list(chain.from_iterable(form.names for form in FORMS))
+    meant = ""
+    for name in row.values:
+        if near := nearest(name, names):
+            meant = f"did you mean '{near}' by '{name}'? "
+            break
     row.fault(f"has no known fields (it has {listed(row.values)}); {meant}{ACCEPTED}")
     return None

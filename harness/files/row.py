@@ -101,6 +101,8 @@ class Row:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             self.fault(f"'{ACCEPTED}' is {json_type(value)}; write a list of texts, or an object with such a list as 'text'")
             return
+
+        # SQuAD lists the same answer as often as people gave it.
         different = list(dict.fromkeys(text for text in texts if text.strip()))
         if self.has("answer"):
             self.fault(f"has 'answer' and '{ACCEPTED}', which mean the same; keep one")
@@ -116,10 +118,13 @@ class Row:
         names = list(names)
         for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}, names):
             self.fault(sentence)
+
+        # Nothing is left unread in silence: a name that is nearly one of ours is meant to be it, all others are counted.
+        absent = [name for name in names if name not in self.values]
         for name, value in self.values.items():
             if name in self.read or name == "id" or not given(value):
                 continue
-            near = None if name in names else nearest(name, [known for known in names if known not in self.values])
+            near = None if name in names else nearest(name, absent)
             if near:
                 self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
             elif APART.fullmatch(name) and "choices" in names:

@@ -68,27 +68,32 @@ def read_sidecar(path: Path) -> Sidecar:
     if not file.exists():
         return Sidecar()
     try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
+        options = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{file} is not TOML: {error}") from None
-    known = {f.name: type(getattr(Sidecar(), f.name)) for f in fields(Sidecar)}
+
+    # Each option has the type of its default; a tolerance is a number or a share.
+    types = {f.name: type(getattr(Sidecar(), f.name)) for f in fields(Sidecar)}
     faults = []
-    for name, value in given.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            faults.append(f"{file.name}: there is no '{name}'; " + (f"did you mean '{near[0]}'?" if near else ", ".join(known)))
-        elif name != "tolerance" and type(value) is not known[name]:
-            faults.append(f"{file.name}: '{name}' is {value!r}; give {known[name].__name__}")
+    for name, value in options.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, 1)
+            faults.append(f"{file.name}: there is no '{name}'; " + (f"did you mean '{near[0]}'?" if near else ", ".join(types)))
+        elif name != "tolerance" and type(value) is not types[name]:
+            faults.append(f"{file.name}: '{name}' is {value!r}; give {types[name].__name__}")
     raise_faults(faults)
-    found = Sidecar(**given)
-    if found.shots and not found.examples and found.dev < found.shots:
-        raise PlanError(f"{file.name}: {found.shots} shots need `examples` (a JSONL file), or `dev` of {found.shots} or more")
-    parse_rules(found.rules, f"{file.name} rules")
-    if found.area and found.area not in list(Area):
-        raise PlanError(f"{file.name}: 'area' is {found.area!r}; use one of {', '.join(Area)}")
-    if (found.thinking or found.fluency) and not found.scorer:
+
+    # What one option says must fit what the others say.
+    sidecar = Sidecar(**options)
+    if sidecar.shots and not sidecar.examples and sidecar.dev < sidecar.shots:
+        need = f"`examples` (a JSONL file), or `dev` of {sidecar.shots} or more"
+        raise PlanError(f"{file.name}: {sidecar.shots} shots need {need}")
+    parse_rules(sidecar.rules, f"{file.name} rules")
+    if sidecar.area and sidecar.area not in list(Area):
+        raise PlanError(f"{file.name}: 'area' is {sidecar.area!r}; use one of {', '.join(Area)}")
+    if (sidecar.thinking or sidecar.fluency) and not sidecar.scorer:
         raise PlanError(f'{file.name}: thinking and fluency are told to a scorer; name one: scorer = "file.py:function"')
-    return found
+    return sidecar
 
 
 def read_tools(file: Path) -> str:
@@ -122,8 +127,8 @@ class Scorer:
 
     def scores(self, output: str, row: dict[str, Any]) -> dict[str, float]:
         """{metric: number}; a plain number is the metric `score`."""
-        found = self.function(str(output), row)
-        named: Mapping[str, Any] = found if isinstance(found, Mapping) and found else {"score": found}
+        result = self.function(str(output), row)
+        named: Mapping[str, Any] = result if isinstance(result, Mapping) and result else {"score": result}
         return {str(name): float(value) for name, value in named.items()}
 
     def try_on(self, row: dict[str, Any], where: str) -> list[str]:
@@ -142,6 +147,8 @@ def load_scorer(text: str, folder: Path) -> Scorer:
     file = folder / name
     if not file.is_file() or not wanted:
         raise PlanError(f"scorer '{text}' is not found in {folder}; give file.py:function, the file beside the suite")
+
+    # Two suites may have scorers in files of one name.
     module_name = f"lethe_scorer_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None and spec.loader is not None

@@ -65,9 +65,9 @@ def read_history(row: Row) -> list[Turn]:
 def _earlier(row: Row, name: str, entry: Any) -> list[Turn]:
     """One entry of a history: a pair of texts, or a message."""
     if isinstance(entry, list) and len(entry) == 2:
-        asked = row.checked(f"{name} question", entry[0])
-        answered = row.checked(f"{name} answer", entry[1])
-        return [Turn("user", asked), Turn("assistant", answered)]
+        question = row.checked(f"{name} question", entry[0])
+        answer = row.checked(f"{name} answer", entry[1])
+        return [Turn("user", question), Turn("assistant", answer)]
     if isinstance(entry, dict):
         turn = read_message(row, name, entry, Counter())
         if turn and turn.role == "system":
@@ -96,10 +96,11 @@ def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
             row.fault(f"'{field}' {place} is a system message {where}; keep one, as the first message")
         elif turn.content:
             turns.append(turn)
-    present = {turn.role for turn in turns}
-    known = {ROLES.get(str(role_of(entry)).lower()) for entry in entries}  # a turn with a fault of its own is not missing too
+
+    # A turn with a fault of its own is not missing too.
+    present = {turn.role for turn in turns} | {ROLES.get(str(role_of(entry)).lower()) for entry in entries}
     for role in ("user", "assistant"):
-        if role not in present | known:
+        if role not in present:
             row.fault(f"'{field}' has no {role} message; add one or remove the record")
     return _from_first_question(turns, unread)
 
@@ -130,32 +131,35 @@ def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn 
     if isinstance(entry, Repeated):
         row.fault(f"{name} has the field '{entry.twice}' twice; keep one")
         return None
-    role = role_of(entry)
-    known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-    if known is None:
-        if isinstance(role, str) and role.strip().lower() in TOOL_ROLES:
-            row.fault(f"{name} has the role {role!r}: tools are not rendered here; leave such records out")
+    written = role_of(entry)
+    role = ROLES.get(written.strip().lower()) if isinstance(written, str) else None
+    if role is None:
+        if isinstance(written, str) and written.strip().lower() in TOOL_ROLES:
+            row.fault(f"{name} has the role {written!r}: tools are not rendered here; leave such records out")
         else:
-            row.fault(f"{name} has the role {role!r}; use one of {', '.join(ROLES)}")
+            row.fault(f"{name} has the role {written!r}; use one of {', '.join(ROLES)}")
         return None
+
+    # All faults of a turn together, then what it says.
     before = len(row.faults)
     for sentence in refusals(Place.TURN, entry):
         row.fault(f"{name}: {sentence}")
-    text = _content(row, name, entry, optional=known == "system")
-    thoughts = _thoughts(row, name, entry, known)
-    trained = _trained(row, name, entry, known)
+    text = _content(row, name, entry, optional=role == "system")
+    thoughts = _thoughts(row, name, entry, role)
+    trained = _trained(row, name, entry, role)
     if len(row.faults) > before:
         return None
     for key, value in entry.items():
         if key not in TURN_NAMES and given(value):
             unread[f"{name.split()[0].strip(chr(39))}.{key}"] += 1
-    return Turn(known, with_thoughts(thoughts, text), trained)
+    return Turn(role, with_thoughts(thoughts, text), trained)
 
 
 def _content(row: Row, name: str, entry: dict[str, Any], optional: bool) -> str:
     """What is said: a text, or a list of parts that are all texts."""
     field = next((key for key in CONTENT_NAMES if entry.get(key) is not None), None) or "content"
     value = entry.get(field)
+    # Parts of other types are images and sounds, without which the text would mean something else.
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         kinds = [str(part.get("type", "text")) for part in value]
         other = next((kind for kind in kinds if kind not in ("text", "input_text", "output_text")), None)

@@ -141,6 +141,8 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
     for name, row in evidence["rows"].items():
         if row["role"] == Role.RECIPE and name in analysis.rows:
             recipes.append(name)
+
+    # Around each recipe's own mean: recipes differ by more than noise.
     floors: dict[str, float] = {}
     for metric, (quantity, _) in metrics_of(analysis).items():
         squares = 0.0
@@ -175,6 +177,8 @@ def _warnings(evidence: dict[str, Any], analysis: Analysis, recipes: list[str], 
         warnings.append("no general task is answered above chance by the base: what is forgotten cannot be seen")
     if blind := _blind(analysis, recipes, floors):
         warnings.append(f"the noise floor is more than can be lost: {'; '.join(blind)}")
+
+    # What should differ and does not, or should be the same and is not, was measured wrongly.
     base = f"{base_of(evidence)}, seed 0"
     for name, row in evidence["rows"].items():
         pairs = _equal_seeds(name, row["seeds"])
@@ -201,6 +205,7 @@ def _blind(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> 
     weights = {name: quantity.weights for name, quantity in quantities_of(analysis.measures).items()}
     blind = []
     for metric, (quantity, sign) in metrics_of(analysis).items():
+        # Only where more is better is there something to lose.
         if sign != 1 or metric not in floors:
             continue
         points = {row: had(analysis, quantity, weights[quantity], THEN + row) for row in recipes}

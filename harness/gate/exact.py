@@ -56,6 +56,8 @@ def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
     figures |= {f"asked/{task}": digest for task, digest in asked.items()}
     figures |= {f"training/{name}": value for name, value in (question.get("training") or {}).items()}
     figures |= {f"examples/{name}": value for name, value in (question.get("examples") or {}).items()}
+
+    # What was spent, in units that do not depend on how fast the machine was.
     if ledger:
         figures |= {f"ledger/{name}": ledger.get(name) for name in ("meter", "allowed", "steps")}
         figures |= {f"ledger/{source} tokens": count for source, count in ledger.get("tokens", {}).items()}
@@ -66,6 +68,7 @@ def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
 
 def asked_of(table: pd.DataFrame) -> dict[str, str]:
     """Return task -> hash of what it asked: its items with prompts and targets, whatever their order and the answers."""
+    # An item may have several rows, some without its texts: the one that has them counts.
     lines = table.sort_values(["prompt", "target"], na_position="last").drop_duplicates(["task", "item"]).astype(object)
     hashes = {}
     for task, part in lines.where(lines.notna(), None).groupby("task", sort=True):
@@ -143,8 +146,9 @@ def _figure_differences(
     by_group: dict[str, list[str]] = {}
     for name in sorted(old.keys() | new.keys()):
         group, _, rest = name.partition("/")
+        # A task that the baseline lacks: there is nothing to compare.
         if group == "asked" and name not in old:
-            continue  # a task that the baseline lacks: there is nothing to compare
+            continue
         if not _compared(group, bits, question, old):
             continue
         before = old.get(name)
@@ -166,8 +170,9 @@ def _compared(group: str, bits: bool, question: bool, figures: dict[str, Any]) -
     if group in BITS:
         return bits
     if group == "ledger":
+        # Seconds pay for as many steps as the machine was fast.
         if figures.get("ledger/meter") == "seconds":
-            return False  # as many steps as the machine was fast
+            return False
         sampled = any(name.startswith(tuple(f"ledger/{account} " for account in SAMPLED)) for name in figures)
         return question and (bits or not sampled)
     return question
@@ -199,10 +204,10 @@ def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, li
     return f"{changed:,} of {total:,} item scores differ" if changed else ""
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(then: Any, now: Any) -> bool:
     """Return whether two figures are equal, numbers within `ROUNDING`."""
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
-    return math.isclose(one, other, rel_tol=ROUNDING) if numbers else one == other
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (then, now))
+    return math.isclose(then, now, rel_tol=ROUNDING) if numbers else then == now
 
 
 def _digest(value: Any) -> str:

@@ -58,8 +58,7 @@ class Fold(Folding):
         if self.magnitude is None:
             return weight
 
-        # The magnitude relative to its start: so the fold of an untrained DoRA is W0 to the last
-        # bit.
+        # The magnitude relative to its start: so the fold of an untrained DoRA is W0 to the last bit.
         inputs = 0 if self.layer.fan_in_fan_out else 1
         scale = factors[2] / self.magnitude.to(weight.device)
         ratio = scale * torch.linalg.norm(origin, dim=inputs) / torch.linalg.norm(weight, dim=inputs)

@@ -50,7 +50,7 @@ def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu"
         with _quiet():
             options = {"config": config, "dtype": dtype, "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options, **loading(path))
-            model, told = loaded
+            model, keys = loaded
     except torch.OutOfMemoryError:
         raise
     except pickle.UnpicklingError as error:
@@ -59,7 +59,7 @@ def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu"
     except Exception as error:  # of as many kinds as there are broken files
         kind = type(config).__name__.removesuffix("Config")
         raise PlanError(f"model '{path}': its weights cannot be loaded as {kind} ({one_line(error)})") from error
-    raise_faults([f"model '{path}': {fault}" for fault in _key_faults(told)])
+    raise_faults([f"model '{path}': {fault}" for fault in _key_faults(keys)])
     return model.to(device).eval()
 
 
@@ -100,10 +100,12 @@ BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "position_ids", "causal_mask"
 """Ends of keys that older versions stored though they follow from the configuration."""
 
 
-def _key_faults(told: dict[str, Any]) -> Iterator[str]:
+def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
     """Weights that the files lack, have beside the architecture's own, or have in another shape."""
-    missing = sorted(told["missing_keys"])
-    unexpected = sorted(key for key in told["unexpected_keys"] if not key.endswith(BUFFERS))
+    missing = sorted(keys["missing_keys"])
+    unexpected = sorted(key for key in keys["unexpected_keys"] if not key.endswith(BUFFERS))
+
+    # One prefix in all names is the commonest cause: a model that was saved inside its wrapper.
     between = {_between(key, set(missing)) for key in unexpected}
     if missing and len(between) == 1 and None not in between:
         yield f"the names of its weights have '{between.pop()}' in them ({some(unexpected)}); save the unwrapped model"
@@ -115,11 +117,11 @@ def _key_faults(told: dict[str, Any]) -> Iterator[str]:
     elif unexpected:
         cure = "give config.json and weights of one model"
         yield f"its files hold weights that the architecture has no place for: {some(unexpected)}; {cure}"
-    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in told["mismatched_keys"])
+    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in keys["mismatched_keys"])
     if mismatched:
         yield f"its weights have other shapes than config.json says: {some(mismatched)}; give both of one model"
-    if told.get("error_msgs"):
-        yield f"its weights cannot be read: {some(list(map(str, told['error_msgs'])))}"
+    if keys.get("error_msgs"):
+        yield f"its weights cannot be read: {some(list(map(str, keys['error_msgs'])))}"
 
 
 def _between(key: str, missing: set[str]) -> str | None:
@@ -134,9 +136,11 @@ def _between(key: str, missing: set[str]) -> str | None:
 
 def value_faults(model: nn.Module) -> Iterator[str]:
     """Weights that are no numbers."""
-    bad = [
-        name for name, p in model.named_parameters() if p.numel() and not all(e.isfinite() for e in torch.aminmax(p.detach()))
-    ]
+    bad = []
+    for name, parameter in model.named_parameters():
+        # The least and the most are not finite where any value is not; this reads a weight once and copies nothing.
+        if parameter.numel() and not all(end.isfinite() for end in torch.aminmax(parameter.detach())):
+            bad.append(name)
     if bad:
         yield f"weights that are not finite (NaN or infinite): {some(bad)}; give an earlier checkpoint"
 

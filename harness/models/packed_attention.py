@@ -50,8 +50,7 @@ def attend_within(
     if window and max(documents) > window:
         raise ValueError(f"a document of {max(documents)} tokens is longer than the attention's window; pack_length={window}")
 
-    # From the fastest that takes these tensors to one that takes all; dropout is for the last
-    # alone.
+    # From the fastest that takes these tensors to one that takes all; dropout is for the last alone.
     if ends is not None and has_one_kernel(query) and not options.get("dropout"):
         return attend_at_once(query, key, value, ends, max(documents), options.get("scaling")), None
     if in_segments(documents, query.device.type) and not options.get("dropout"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -72,15 +73,18 @@ def spread(model: Any, device: torch.device, room: float) -> Any:
     # Embeddings and head always go: they are used at both ends of every pass.
     room -= size_of(model) - size_of(blocks)
     staying: list[int] = []
-    for place, block in enumerate(blocks):
+    for number, block in enumerate(blocks):
         if size_of(block) > room:
-            staying.append(place)
+            staying.append(number)
         else:
             room -= size_of(block)
-    there = copied(model, device, [parameter for place in staying for parameter in blocks[place].parameters()])
-    for place in staying:
-        _Visitor(blocks_of(there)[place], device)
-    return there
+
+    # Blocks that stay are not copied: they come as visitors.
+    shared = list(chain.from_iterable(blocks[number].parameters() for number in staying))
+    copy = copied(model, device, shared)
+    for number in staying:
+        _Visitor(blocks_of(copy)[number], device)
+    return copy
 
 
 class _Visitor:
@@ -88,7 +92,9 @@ class _Visitor:
 
     def __init__(self, block: nn.Module, device: torch.device):
         self.device = device
-        self.home = [(part, name, p) for part in block.modules() for name, p in part._parameters.items() if p is not None]
+        self.home = []
+        for part in block.modules():
+            self.home += [(part, name, parameter) for name, parameter in part._parameters.items() if parameter is not None]
         block.register_forward_pre_hook(self.come)
         block.register_forward_hook(self.go, always_call=True)  # also where memory runs out
 

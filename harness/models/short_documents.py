@@ -80,8 +80,7 @@ def attend_in_segments(query: Tensor, key: Tensor, value: Tensor, documents: tup
     parts = [tensor[0].transpose(0, 1).index_select(0, segments.there).split(sizes) for tensor in (query, key, value)]
     found = []
     for (number, width), q, k, v in zip(segments.shapes, *parts, strict=True):
-        # Heads that share keys and values are laid side by side, so that one product serves them
-        # all.
+        # Heads that share keys and values are laid side by side, so that one product serves them all.
         heads, shared, size = q.shape[1], k.shape[1], q.shape[2]
         q = q.view(number, width, heads, size).transpose(1, 2).reshape(number, shared, -1, size)
         k, v = (one.view(number, width, shared, size).transpose(1, 2) for one in (k, v))

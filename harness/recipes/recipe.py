@@ -185,8 +185,7 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
 
 def _canonical(built: list[Built]) -> list[Built]:
     """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
-    # Methods that share a chained axis keep their order; all others are sorted, so that spellings
-    # agree.
+    # Methods that share a chained axis keep their order; all others are sorted, so that spellings agree.
     axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
     left = list(range(len(built)))
     order = []

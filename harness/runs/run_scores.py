@@ -10,7 +10,7 @@ import pandas as pd
 from harness.contract import Weights
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import read_weights, weights_hash
-from harness.models.placement import has_room, placed, release
+from harness.models.placement import has_room, placed
 from harness.runs.events import Evaluating, Events
 from harness.runs.probe import probe
 from harness.setup.evaluations import Evaluation
@@ -68,14 +68,8 @@ class Scoring:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score(EvalKind.CURVE, weights, fraction=fraction)
         self._append(EvalKind.CURVE, scores, fraction)
-        self._leave()
+        self.evaluation.release_base()
         return scores
-
-    def _leave(self) -> None:
-        """Give a device that is not the host back to the training; the base is copied there again for the next look."""
-        if self.evaluation.device != "cpu":
-            self.evaluation.__dict__.pop("base", None)
-            release()
 
     def _append(self, kind: EvalKind, scores: pd.DataFrame, fraction: float) -> None:
         # A resumed run looks again at fractions it had passed: the later look counts.

@@ -22,7 +22,7 @@ from harness.evaluation.evaluator import Evaluator, headline
 from harness.evaluation.free_answers import Outputs, open_prompts
 from harness.files.records import Record
 from harness.models.base_model import copied, own_weights
-from harness.models.placement import placed
+from harness.models.placement import placed, release
 from harness.setup.material import Material
 from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.setup.specs import fingerprint
@@ -74,8 +74,7 @@ class EvaluationPlan:
         evaluators[EvalKind.CURVE] = final.sample(**CURVE)
         evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
 
-        # Base, control, and every seed and trial of each recipe keep their weights, where there is
-        # room.
+        # Base, control, and every seed and trial of each recipe keep their weights, where there is room.
         runs = 2 + len(material.recipes) * (material.plan.seeds + material.plan.tune)
         gigabytes = 4 * material.base.parameters * runs * len(material.stages) / 1e9
         doing("looking for prompts that are longer than the model's context")
@@ -134,6 +133,12 @@ class Evaluation:
     def base(self) -> Any:
         """The untouched base as models are scored, and where; only read."""
         return placed(self.material.base.original(self.dtype), self.device)
+
+    def release_base(self) -> None:
+        """Give a device that is not the host back; the base is copied there again when it is next asked for."""
+        if self.device != "cpu":
+            self.__dict__.pop("base", None)
+            release()
 
     @cached_property
     def base_weights(self) -> Weights:
@@ -219,8 +224,7 @@ def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTas
 def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
     """(the material that knows and notes which suite items stand in training data and which families are not held out from its
     pool, the tasks less the items it excludes)."""
-    # Only records that are trained on can contaminate; dev items of the pool decide, so they count
-    # too.
+    # Only records that are trained on can contaminate; dev items of the pool decide, so they count too.
     data = material.training_data
     trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
     sources = {

@@ -62,8 +62,7 @@ def kept_rows(
     store: RunStore,
 ) -> Kept:
     """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
-    # Rows that are asked for this time are made anew; the others stay if they still answer the
-    # same.
+    # Rows that are asked for this time are made anew; the others stay if they still answer the same.
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
     entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew

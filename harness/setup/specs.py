@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ def spec_of(
     """
     plan = material.plan
     data = material.training_data
+
+    # A trial of a tuning names its evaluations; whatever enters the table has those of the table.
     reported = not kinds
     if reported:
         kinds = REPORTED[:-1] if plan.final_only else REPORTED
@@ -114,6 +116,8 @@ def spec_of(
         fields["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
         if reported:
             kinds = (*kinds, EvalKind.STAGES)
+
+    # The probe trains the plain model again, so that what was trained must fold into it.
     if plan.probe and reported and recipe.folds and role in (Role.BASE, Role.RECIPE):
         kinds = (*kinds, EvalKind.PROBE)
 
@@ -181,6 +185,8 @@ def allowed_amount(material: Material) -> float:
     meter = material.plan.meter
     if budget.unit != "epochs":
         return budget.amount
+
+    # The steps that plain fine-tuning would take, stage by stage.
     spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, math.inf)
     run = training_run(material, spec)
     steps: list[Step] = []
@@ -188,10 +194,12 @@ def allowed_amount(material: Material) -> float:
         run.enter(stage)
         steps_per_epoch = math.ceil(len(run.domain) / material.plan.batch_size)
         steps += islice(run.steps(), round(budget.amount * steps_per_epoch))
+
+    # What they cost; seconds are FLOPs at the pace that is measured here.
     if meter == "steps":
         return float(len(steps))
     if meter == "tokens":
-        return float(sum(len(example) for step in steps for example in step))
+        return float(sum(map(len, chain.from_iterable(steps))))
     flops = sum(run.step_price(step)[0] for step in steps)
     if meter == "flops":
         return flops

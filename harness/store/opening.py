@@ -169,8 +169,7 @@ class _Plain(io.RawIOBase):
 
 def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
     """Where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
-    # Only UTF-8 is read again to find the place: other encodings have no place that a user could
-    # mend.
+    # Only UTF-8 is read again to find the place: other encodings have no place that a user could mend.
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
     place = 0

@@ -81,6 +81,7 @@ class RunFolder:
         return Hashes(self.path)
 
     def _write(self, path: Path, data: bytes) -> None:
+        # A kill in between leaves a file without a hash, never a hash of another file.
         name = self._name(path)
         self.hashes.drop(name)
         write_atomic(path, data)
@@ -126,6 +127,7 @@ class RunFolder:
                 move_aside(damage.path)
             if name != HASHES:
                 self.hashes.drop(name)
+            # Scores and probe are made again from the weights; without its own record the training is.
             if not name.startswith(("evals/", f"{WEIGHTS}/", "probe")):
                 self.remove("status")
         lost = list(Hashes(self.checkpoint).damages(*names(self.checkpoint)))

@@ -42,6 +42,8 @@ class Kinds:
         together. The metric is picked from the answers, unless `asked` names one."""
         records = [record for record in records if record.answer > 0]
         counts = Counter(record.kind for record in records if record.kind)
+
+        # Many kinds would make many tasks of few items each: then records go by the form of their answers alone.
         named = frozenset(kind for kind, n in counts.items() if n >= LEAST_ITEMS)
         named = named if len(named) <= MOST_KINDS else frozenset()
         labels = [_label(record, named) for record in records]
@@ -80,6 +82,7 @@ def _joined(counts: Mapping[str, int]) -> dict[str, str]:
     task_of = {label: label for label in counts}
     small = [label for label, n in counts.items() if n < LEAST_ITEMS]
     if small and len(counts) > 1:
+        # Too few for a task of their own join the largest, where there is one.
         large = {label: n for label, n in counts.items() if label not in small}
         enough = sum(counts[label] for label in small) >= LEAST_ITEMS or not large
         home = "" if enough else max(large, key=lambda label: large[label])
@@ -99,10 +102,13 @@ def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[Eva
     tasks: list[EvalTask] = []
     for file in dataset.tests:
         name = dataset.name if len(dataset.tests) == 1 else f"{dataset.name}_{file.name}"
+        # A test file of records, or of choices that are to be asked as generated letters.
         if file.items is None or ("" in asked and set(file.items.kinds) == {"choice"}):
             tasks += domain_tasks(file.records, template, dataset.cluster_of, name, asked)
             continue
         made = item_tasks(file.items, name, "domain", Reader(lambda text: len(template.tokenizer(text)["input_ids"])))
+
+        # Items that are alike are one cluster, as records are.
         for task in made:
             for doc in task.task.docs:
                 doc["cluster"] = dataset.cluster_of.get(doc["cluster"], doc["cluster"])
@@ -135,6 +141,8 @@ def domain_tasks(
         targets = [target_of(record) for record in part]
         wanted = decided.metrics[kind]
         metric = wanted.metric
+
+        # Dev items are measured as the test items were found to fit.
         faults += _unfit(metric, kind or name, targets, part) if kinds is None else []
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
         limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
@@ -152,10 +160,10 @@ def domain_tasks(
 def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, Asked]:
     """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
     asked = answer_metrics.read_metrics(text or "")
-    known = {kind for kind in kinds if kind}
-    unknown = [kind for kind in asked if kind and kind not in known]
+    of_records = {kind for kind in kinds if kind}
+    unknown = [kind for kind in asked if kind and kind not in of_records]
     if unknown and kinds:
-        names = ", ".join(sorted(known)[:MOST_KINDS]) or "none"
+        names = ", ".join(sorted(of_records)[:MOST_KINDS]) or "none"
         raise PlanError(f"domain_metric names the kind '{unknown[0]}', but the data's kinds are {names}")
     return asked
 
@@ -163,10 +171,12 @@ def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, 
 def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Record]) -> list[str]:
     """A fault where the answers are not what a metric compares: every output would be wrong."""
     if metric == "numeric":
-        bad, what = sum(not numbers(target) for target in targets), "hold no number"
+        bad = sum(not numbers(target) for target in targets)
+        what = "hold no number"
     elif metric == "letter":
         named = [answer_metrics.choice_letter(t, r.choices or ()) for t, r in zip(targets, records, strict=True)]
-        bad, what = named.count(None), "name no choice"
+        bad = named.count(None)
+        what = "name no choice"
     else:
         return []
     too_many = bad > UNREADABLE * len(targets)
@@ -179,10 +189,9 @@ def target_of(record: Record) -> str:
 
 
 def _doc(record: Record, template: Any, cluster_of: Mapping[str, str]) -> dict[str, Any]:
-    place = record.answer
     return {
         "id": record.id,
-        "prompt": template.prompt(record.messages[:place]),
+        "prompt": template.prompt(record.messages[: record.answer]),
         "targets": [target_of(record)],
         "choices": list(record.choices or ()),
         "cluster": cluster_of.get(record.id, record.id),

@@ -60,7 +60,11 @@ class ItemTask(Task):
         shots: Callable[[Doc], Sequence[Doc]] | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        self.docs, self.kind, self.rendered, self.shots, self.scorer = list(docs), kind, rendered, shots, scorer
+        self.docs = list(docs)
+        self.kind = kind
+        self.rendered = rendered
+        self.shots = shots
+        self.scorer = scorer
         self.metrics = tuple(self.docs[0]["metrics"]) if kind == "python" else METRICS.get(kind) or _generated(kind)
         self.metric = self.metrics[0]
         self.OUTPUT_TYPE: Any = output_type(kind)
@@ -93,16 +97,18 @@ class ItemTask(Task):
 
     def fewshot_context(self, doc: Doc, num_fewshot: int = 0, *_: Any, **options: Any) -> str:
         """Examples and prompt: turns of a chat where the template is asked for, else texts between empty lines."""
-        examples = [
-            (shot["prompt"], shot.get("solution") or shot["targets"][0]) for shot in (self.shots(doc) if self.shots else ())
-        ]
+        shots = self.shots(doc) if self.shots else ()
+        examples = [(shot["prompt"], shot.get("solution") or shot["targets"][0]) for shot in shots]
         if self.rendered:
             return doc["prompt"]
         if not options.get("apply_chat_template"):
-            return "".join(f"{asked}{_gap(asked, answer)}{answer}\n\n" for asked, answer in examples) + doc["prompt"]
-        turns = [
-            {"role": role, "content": text} for pair in examples for role, text in zip(("user", "assistant"), pair, strict=True)
-        ]
+            shown = [f"{question}{_gap(question, answer)}{answer}\n\n" for question, answer in examples]
+            return "".join(shown) + doc["prompt"]
+        turns = []
+        for question, answer in examples:
+            turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+        # Tools and system turns open a conversation; examples stand between them and what went before the question.
         earlier = [{"role": role, "content": text} for role, text in doc.get("before", ())]
         first = [turn for turn in earlier if turn["role"] in ("tools", "system")]
         history = [turn for turn in earlier if turn["role"] not in ("tools", "system")]
@@ -119,7 +125,7 @@ class ItemTask(Task):
             arguments = [(ctx, choice) for choice in doc["choices"]]
         kind: Any = "loglikelihood" if self.OUTPUT_TYPE == "multiple_choice" else self.OUTPUT_TYPE
         metadata = options["metadata"]
-        return [Instance(kind, doc, argument, place, metadata) for place, argument in enumerate(arguments)]
+        return [Instance(kind, doc, argument, number, metadata) for number, argument in enumerate(arguments)]
 
     def process_results(self, doc: Doc, results: Sequence[Any]) -> Mapping[str, float]:
         if self.OUTPUT_TYPE == "generate_until":
@@ -129,9 +135,12 @@ class ItemTask(Task):
         if self.kind == "continuation":
             value, greedy = results[0]
             return {"acc": float(greedy), "bits_per_byte": _bits_per_byte(value, doc["targets"][0])}
+
+        # Long choices are less likely for their length alone, so that the likeliest byte by byte is told too.
         values = [value for value, _ in results]
         by_byte = [value / len(choice.encode()) for value, choice in zip(values, doc["choices"], strict=False)]
-        picked, picked_by_byte = (v.index(max(v)) for v in (values, by_byte))
+        picked = values.index(max(values))
+        picked_by_byte = by_byte.index(max(by_byte))
         return {"acc": float(picked == doc["answer"]), "acc_bytes": float(picked_by_byte == doc["answer"])}
 
     def _judged(self, doc: Doc, output: str) -> Mapping[str, float]:

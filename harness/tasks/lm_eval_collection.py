@@ -22,6 +22,7 @@ import contextlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,15 @@ class Collection:
     def __init__(self, suite: Suite, folder: Path | None) -> None:
         from lm_eval import tasks
 
-        self.suite, self.folder = suite, folder
+        self.suite = suite
+        self.folder = folder
         self.entries: list[Row] = suite.settings["task"]
         self.seed = int(suite.settings.get("seed", 0))
         self.notes: list[str] = []
 
-        # Its checkers print when they are first imported.
+        # Its checkers print when they are first imported: here they are imported quietly.
         if any(entry.get("checked") for entry in self.entries):
-            known()  # imported now, and quietly
+            known()
         home = Path(tasks.__file__).parent
         paths: list[str | Path] = [home / name for name in suite.settings["folders"]]
         self.manager = tasks.TaskManager(include_path=paths, include_defaults=False)
@@ -68,7 +70,9 @@ class Collection:
 
     def load(self) -> list[tuple[Row, Drawn, str]]:
         """[(entry, task, what the report must say)]. Raises PlanError with every data set that is missing and how to get it."""
-        found, faults, missing = [], list[str](), list[Row]()
+        loaded: list[tuple[Row, Drawn, str]] = []
+        faults: list[str] = []
+        missing: list[Row] = []
         with contextlib.ExitStack() as stack:
             for entry in self.entries:
                 file = self._file(entry)
@@ -78,19 +82,21 @@ class Collection:
                 self.notes = []
                 try:
                     task = self._task(entry, file)
-                    found.append((entry, task, " ".join(self.notes)))
+                    loaded.append((entry, task, " ".join(self.notes)))
                 except PlanError as error:
                     faults += error.faults
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
                     faults.append(self._failed(entry, error))
                     if _unreachable(error):
-                        # Without a network each further task would wait for its own timeout.
-                        stack.enter_context(_offline())  # the others may stand in the cache; asking again takes a minute each
-        raise_faults(faults or ([self._lacks(missing)] if missing and not found else []))
+                        # Each further task would wait a minute for the network; the cache may hold it all the same.
+                        stack.enter_context(_offline())
+
+        # A folder that lacks some tasks is measured without them, and the report says so; one that lacks all is a mistake.
+        raise_faults(faults or ([self._lacks(missing)] if missing and not loaded else []))
         if missing:
-            entry, task, note = found[0]
-            found[0] = (entry, task, f"{note} {self._lacks(missing)}".strip())
-        return found
+            entry, task, note = loaded[0]
+            loaded[0] = (entry, task, f"{note} {self._lacks(missing)}".strip())
+        return loaded
 
     def _failed(self, entry: Row, error: Exception) -> str:
         reason = (str(error).splitlines() or [""])[0][:200]
@@ -98,7 +104,8 @@ class Collection:
         return f"suite '{self.suite.name}': {why}; {self.how_to_get(entry)} and give SUITES={self.suite.name}:FOLDER"
 
     def _lacks(self, missing: list[Row]) -> str:
-        names, total = ", ".join(entry["name"] for entry in missing), len(self.entries)
+        names = ", ".join(entry["name"] for entry in missing)
+        total = len(self.entries)
         how = "; ".join(map(self.how_to_get, missing))
         return f"{self.folder} lacks {len(missing)} of the {total} tasks of {self.suite.name}, not evaluated: {names}. {how}."
 
@@ -109,12 +116,13 @@ class Collection:
         return next((path for path in paths if path.is_file()), None)
 
     def _task(self, entry: Row, file: Path | None) -> Drawn:
-        names, overrides = self._leaves(entry["name"]), dict(entry.get("overrides", {}))
+        names = self._leaves(entry["name"])
+        overrides = dict(entry.get("overrides", {}))
         if file is None:
             leaves = [self._build(name, overrides) for name in names]
         else:
             parts = self._parts(entry, names, self._rows(entry, file), file)
-            leaves = [self._build(name, overrides | {"custom_dataset": _source(own)}) for name, own in parts]
+            leaves = [self._build(name, overrides | {"custom_dataset": _source(rows)}) for name, rows in parts]
         steady()
 
         # Of a task with checkers only the items whose checkers run here are asked.
@@ -144,11 +152,12 @@ class Collection:
         if entry is None:
             raise PlanError(f"lm-eval has no task '{name}' in {', '.join(self.suite.settings['folders'])}")
         if entry.kind.name == "TAG":
-            return [leaf for tagged in sorted(entry.tags) for leaf in self._leaves(tagged)]
-        if entry.kind.name == "GROUP":
-            parts = self._config(name).get("task", [])
-            return [leaf for part in parts for leaf in self._leaves(part if isinstance(part, str) else part["task"])]
-        return [name]
+            parts = sorted(entry.tags)
+        elif entry.kind.name == "GROUP":
+            parts = [part if isinstance(part, str) else part["task"] for part in self._config(name).get("task", [])]
+        else:
+            return [name]
+        return list(chain.from_iterable(map(self._leaves, parts)))
 
     def _config(self, name: str) -> Row:
         from lm_eval.tasks._yaml_loader import load_yaml
@@ -178,17 +187,20 @@ class Collection:
 
         # A row belongs to the part that its `subject` names.
         subjects = {str(self._config(name).get("dataset_name")): name for name in names}
-        given = dict.fromkeys(str(row.get("subject")) for row in rows)
-        if unknown := [subject for subject in given if subject not in subjects]:
-            told, known = ", ".join(unknown[:5]), ", ".join(sorted(subjects)[:5])
+        by_subject: dict[str, list[Row]] = {}
+        for row in rows:
+            by_subject.setdefault(str(row.get("subject")), []).append(row)
+        if unknown := [subject for subject in by_subject if subject not in subjects]:
             raise PlanError(
-                f"{file.name} has rows whose `subject` is no part of lm-eval's task: {told}. "
-                f"Each row names one of its {len(names)} parts: {known}, ..."
+                f"{file.name} has rows whose `subject` is no part of lm-eval's task: {', '.join(unknown[:5])}. "
+                f"Each row names one of its {len(names)} parts: {', '.join(sorted(subjects)[:5])}, ..."
             )
-        own = {one: [row for row in rows if row["subject"] == one] for one in subjects if one in given}
+
+        # The hub's parts have no such column, but for one configuration that holds them all.
         if "whole" not in entry:
-            own = {one: [{name: row[name] for name in row if name != "subject"} for row in part] for one, part in own.items()}
-        return [(subjects[one], part) for one, part in own.items()]
+            for part in by_subject.values():
+                part[:] = [{name: row[name] for name in row if name != "subject"} for row in part]
+        return [(name, by_subject[subject]) for subject, name in subjects.items() if subject in by_subject]
 
     @property
     def _forms(self) -> dict[str, Callable[[Row], Row]]:
@@ -203,7 +215,8 @@ class Collection:
         """One command, for a machine with a network, that writes a task's data as a local file."""
         leaves = self._leaves(entry["name"])
         config = self._config(leaves[0])
-        path, split = config.get("dataset_path"), config.get("test_split") or config.get("validation_split")
+        path = config.get("dataset_path")
+        split = config.get("test_split") or config.get("validation_split")
         stem = (*entry.get("files", ()), entry["name"])[0]
         if len(leaves) == 1 or "whole" in entry:
             part = entry.get("whole") or config.get("dataset_name")
@@ -247,9 +260,11 @@ SHOWN = 3
 
 def unanswerable(task: Drawn) -> list[str]:
     """What is wrong with a task's documents, a few of them named."""
-    found = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
-    told = [f"item {str(doc)[:120]} {fault}" for doc, fault in found[:SHOWN]]
-    return [*told, *([f"and {len(found) - SHOWN:,} more items like these"] if len(found) > SHOWN else [])]
+    faults = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
+    sentences = [f"item {str(doc)[:120]} {fault}" for doc, fault in faults[:SHOWN]]
+    if len(faults) > SHOWN:
+        sentences.append(f"and {len(faults) - SHOWN:,} more items like these")
+    return sentences
 
 
 def _fault(leaf: Any, doc: Any) -> str:
@@ -258,7 +273,7 @@ def _fault(leaf: Any, doc: Any) -> str:
         gold = leaf.doc_to_text(doc) if leaf.multiple_input else leaf.doc_to_target(doc)
         right = gold if isinstance(gold, list) else [gold]
         texts = all(isinstance(choice, str) for choice in choices)
-        if texts and right and all(_among(one, choices) for one in right):
+        if texts and right and all(_among(choice, choices) for choice in right):
             return ""
         return f"has the label {gold!r} and {len(choices)} choices; give each its right choice, from 0 to {len(choices) - 1}"
     target = leaf.doc_to_target(doc)

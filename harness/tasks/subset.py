@@ -26,7 +26,8 @@ class Drawn(Task):
     VERSION = 1
 
     def __init__(self, name: str, leaves: Sequence[Any], docs: Sequence[dict[str, Any]]) -> None:
-        self.leaves, self.docs = list(leaves), list(docs)
+        self.leaves = list(leaves)
+        self.docs = list(docs)
         self.OUTPUT_TYPE: Any = leaves[0].OUTPUT_TYPE
         self._config = copy.copy(leaves[0].config)
         self._config.task = name
@@ -85,11 +86,11 @@ class Drawn(Task):
 def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
     """All documents of tasks, as `Drawn` takes them; many tasks are clusters, since their items have a subject in common."""
     many = len(leaves) >= LEAST_CLUSTERS
-    return [
-        {"leaf": place, "doc": doc, "cluster": str(leaf.config.task) if many else _own_cluster(doc)}
-        for place, leaf in enumerate(leaves)
-        for doc in leaf.eval_docs
-    ]
+    docs = []
+    for number, leaf in enumerate(leaves):
+        for doc in leaf.eval_docs:
+            docs.append({"leaf": number, "doc": doc, "cluster": str(leaf.config.task) if many else _own_cluster(doc)})
+    return docs
 
 
 def _own_cluster(doc: Any) -> str:
@@ -101,11 +102,12 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
     if size >= len(docs):
         return list(docs)
 
-    # Equal documents have equal keys: the number of a copy keeps their order fixed.
-    keys, seen = [], Counter[str]()
+    # Equal documents have equal keys: the number of a copy keeps their order fixed, and copies come last.
+    keys = []
+    seen: Counter[str] = Counter()
     for place, doc in enumerate(docs):
         key = key_of([name, seed, json.dumps(doc["doc"], sort_keys=True, default=str)])
-        keys.append((seen[key], key, place))  # copies come last
+        keys.append((seen[key], key, place))
         seen[key] += 1
     chosen = {place for _, _, place in sorted(keys)[:size]}
     return [doc for place, doc in enumerate(docs) if place in chosen]
@@ -115,10 +117,11 @@ def without(task: Any, places: Collection[int]) -> Any:
     """The task less the documents at these places."""
     kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
 
-    # Tasks of three kinds: items held in memory, a sub-sample, or lm-eval's own.
-    if hasattr(task, "docs") and not isinstance(task, Drawn):  # items held in memory stay what they are
+    # Tasks of three kinds: items held in memory (which stay what they are), a sub-sample, or lm-eval's own.
+    if hasattr(task, "docs") and not isinstance(task, Drawn):
         fewer = copy.copy(task)
-        fewer.docs, fewer._instances = kept, None
+        fewer.docs = kept
+        fewer._instances = None
         return fewer
     if isinstance(task, Drawn):
         return Drawn(str(task.config.task), task.leaves, kept)
@@ -136,13 +139,14 @@ def remember(task: Any) -> None:
 
 def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function of one document, called once for each; documents live as long as their task."""
-    known: dict[int, tuple[Any, Any]] = {}
+    values: dict[int, tuple[Any, Any]] = {}
 
-    def remembered(doc: Any, *given: Any) -> Any:
-        if any(given):
-            return function(doc, *given)
-        if id(doc) not in known:
-            known[id(doc)] = doc, function(doc)
-        return known[id(doc)][1]
+    def remembered(doc: Any, *more: Any) -> Any:
+        if any(more):
+            return function(doc, *more)
+        # The document is held beside its value, so that its id is given to no other.
+        if id(doc) not in values:
+            values[id(doc)] = doc, function(doc)
+        return values[id(doc)][1]
 
     return remembered

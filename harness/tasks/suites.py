@@ -1,8 +1,7 @@
 """Suites: what is evaluated, as lm-eval tasks with what lm-eval doesn't know about them.
 
 A suite is a bundled name, a folder of lm-eval YAML, a JSONL file or a folder of them (harness/tasks/item_task.py), or the name
-of one of
-lm-eval's own tasks. The user's test records make the domain's tasks.
+of one of lm-eval's own tasks. The user's test records make the domain's tasks.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -97,9 +97,9 @@ def load_suite(
 
 
 def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
-    known, _, place = name.partition(":")
-    if known in suites and "task" in suites[known].settings:
-        return load_collection(suites[known], Path(place) if place else None, group)
+    bundled, _, folder = name.partition(":")
+    if bundled in suites and "task" in suites[bundled].settings:
+        return load_collection(suites[bundled], Path(folder) if folder else None, group)
     if name in suites:
         return _load_folder(suites[name].path("tasks") or suites[name].folder, group, reader)
     path = Path(name)
@@ -118,7 +118,11 @@ def _load_folder(path: Path, group: str, reader: Reader) -> list[EvalTask]:
         return load_yaml(path, group)
     if files := sorted(file for file in path.iterdir() if suffix_of(file) in LINES):
         examples = {read_sidecar(file).examples for file in files}
-        return [task for file in files if file.name not in examples for task in load_jsonl(file, group, reader)]
+        tasks: list[EvalTask] = []
+        for file in files:
+            if file.name not in examples:
+                tasks += load_jsonl(file, group, reader)
+        return tasks
     others = sorted(file.name for file in path.iterdir() if suffix_of(file) in READERS)
     cure = f"name {others[0]} itself" if others else "put some there"
     raise PlanError(f"suite '{path}' is a folder with neither .yaml nor .jsonl files in it; {cure}")
@@ -135,8 +139,8 @@ def load_collection(suite: Suite, folder: Path | None, group: str = "general") -
 
     tasks = []
     for entry, task, note in Collection(suite, folder).load():
-        told = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat", "area") if key in entry}
-        made = wrap(task, group, told=told)
+        facts = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat", "area") if key in entry}
+        made = wrap(task, group, facts=facts)
         tasks.append(replace(made, note=f"{note} {made.note}".strip()))
     return tasks
 
@@ -169,38 +173,39 @@ def load_named(name: str, group: str, suites: Mapping[str, Suite]) -> list[EvalT
 def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The loaded tasks and groups; data that is not there stops the plan before any training."""
     try:
-        found = manager.load(names)
+        loaded = manager.load(names)
     except Exception as error:  # whatever a task's YAML, code or data set raises: the user must know which suite it was
         reason = (str(error).splitlines() or [""])[0]
         cure = "download it once while online (HF_HUB_OFFLINE=0), or give a folder with the same items as .jsonl files"
         raise PlanError(f"suite '{suite}' cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
-    return found["tasks"], found["groups"]
+    return loaded["tasks"], loaded["groups"]
 
 
-def wrap(task: Any, group: str = "general", family: str | None = None, told: Mapping[str, Any] | None = None) -> EvalTask:
-    """What `told` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/architecture.md."""
-    said = told or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
+def wrap(task: Any, group: str = "general", family: str | None = None, facts: Mapping[str, Any] | None = None) -> EvalTask:
+    """What `facts` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/architecture.md."""
+    facts = facts or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
     task.set_fewshot_seed(FEWSHOT_SEED)
-    name, better = task.config.task, task.higher_is_better()
-    primary = said.get("primary") or next(iter(better))
+    name = task.config.task
+    better = task.higher_is_better()
+    primary = facts.get("primary") or next(iter(better))
     choice = task.OUTPUT_TYPE == "multiple_choice"
-    group = said.get("group", group)
+    group = facts.get("group", group)
     kwargs = task.config.generation_kwargs or {}
     sampled = kwargs.get("do_sample") or float(kwargs.get("temperature") or 0) > 0
     return EvalTask(
         name=name,
-        family=said.get("family", family or name),
+        family=facts.get("family", family or name),
         group=group,
-        seen=None if group == "domain" else bool(said.get("seen", False)),
-        channel=said.get("channel", CHANNELS.get(task.OUTPUT_TYPE, "likelihood")),
+        seen=None if group == "domain" else bool(facts.get("seen", False)),
+        channel=facts.get("channel", CHANNELS.get(task.OUTPUT_TYPE, "likelihood")),
         metric=primary,
         higher_better=bool(better.get(primary.partition(",")[0], True)),
-        chance=said.get("chance", None if choice else 0.0),
-        chat=bool(said.get("chat", True)),
+        chance=facts.get("chance", None if choice else 0.0),
+        chat=bool(facts.get("chat", True)),
         task=task,
         items=len(task.eval_docs),
         note=f"{name} asks for sampled answers: they are decoded greedily here." if sampled else "",
-        area=Area(said.get("area", Area.CAN)),
+        area=Area(facts.get("area", Area.CAN)),
     )
 
 
@@ -230,16 +235,19 @@ def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL
             "scorer": file.scorer if kind == "python" else None,
         }
         task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
-        told = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *notes]))
+        made = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *notes]))
+
+        # What only the file's sidecar says; thoughts and fluency are told to a scorer of the user's alone.
         scored = kind == "python"
-        told = replace(
-            told,
+        made = replace(
+            made,
             seen=None if group == "domain" else file.sidecar.seen,
-            area=Area(file.sidecar.area) if file.sidecar.area else told.area,
+            area=Area(file.sidecar.area) if file.sidecar.area else made.area,
             thinking=file.sidecar.thinking and scored,
             fluency=file.sidecar.fluency and scored,
         )
-        tasks.append(told)
+        tasks.append(made)
+        # The notes on a file stand once, at its first task.
         notes = []
     if not tasks:
         raise PlanError(f"no item of {stem} can be asked: {' '.join(notes)}")
@@ -254,15 +262,18 @@ def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str],
         return file.sidecar.max_tokens
     if kind in ("instructions", "rules", "python") or any(doc.get("reasoned") for doc in docs):
         return ROOM.get(kind, 256)
-    return token_limit([target for doc in docs for target in doc["targets"]], count)
+    return token_limit(list(chain.from_iterable(doc["targets"] for doc in docs)), count)
 
 
 def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
     """How a task's items are asked and scored, where the report should say so."""
     by = f"by {file.sidecar.scorer}" if task.kind == "python" else f"by {task.metric.replace('_', ' ')}"
-    said = [f"{task.config.task}: answers are generated and scored {by}, at most {limit} tokens each."] if limit else []
-    shots = file.sidecar.shots
-    return said + ([f"{task.config.task}: {shots} examples stand before each item."] if shots else [])
+    sentences = []
+    if limit:
+        sentences.append(f"{task.config.task}: answers are generated and scored {by}, at most {limit} tokens each.")
+    if file.sidecar.shots:
+        sentences.append(f"{task.config.task}: {file.sidecar.shots} examples stand before each item.")
+    return sentences
 
 
 def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:

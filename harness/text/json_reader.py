@@ -28,8 +28,7 @@ class Unreadable(str):
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    # JSON lets a key stand twice, and Python keeps the last: which one is meant is not for us to
-    # guess.
+    # JSON lets a key stand twice, and Python keeps the last: which one is meant is not for us to guess.
     values = dict(pairs)
     if len(values) < len(pairs):
         values = Repeated(values)
@@ -93,8 +92,7 @@ class JsonText:
             try:
                 value, end = DECODER.raw_decode(self.buffer, self.at)
             except json.JSONDecodeError as error:
-                # The value may be whole once more of the file is read: only at its end it is a
-                # fault.
+                # The value may be whole once more of the file is read: only at its end it is a fault.
                 position = error.pos - self.at
                 if self._more():
                     continue

@@ -102,8 +102,7 @@ def compiled(pattern: str, dotall: bool = False) -> Any:
 
 
 def _valid(schema: Any, output: str) -> bool:
-    # An answer that wraps its JSON in one fenced block means that block; of several none is the
-    # answer.
+    # An answer that wraps its JSON in one fenced block means that block; of several none is the answer.
     fenced = _FENCE.findall(output)
     try:
         value = json.loads(fenced[0] if len(fenced) == 1 else output)

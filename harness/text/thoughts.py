@@ -120,8 +120,7 @@ def split_thoughts(answer: str) -> tuple[str | None, str]:
 
 def _first_block(text: str) -> tuple[str, str] | None:
     """Return the thoughts that a text begins with and what comes after them; None where it does not begin with any."""
-    # Where the opening mark is missing, the prompt may have ended with it: the closing one is
-    # enough.
+    # Where the opening mark is missing, the prompt may have ended with it: the closing one is enough.
     opening = _OPENING.match(text)
     if opening:
         begin = opening.end()

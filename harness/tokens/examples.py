@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from jinja2 import TemplateError
@@ -57,20 +58,24 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
 
     # All texts at once: tokenizers are fast in batches.
     joined = template.tokens.join([sequence.texts for sequence in sequences])
-    pairs = [
-        (sequence.texts[place], ids[place])
-        for sequence, ids in zip(sequences, joined, strict=True)
-        for place in sequence.answers
-        if sequence.supervised[place]
-    ]
 
     # Answers that do not come back from their tokens would be trained as something else.
-    check_return(template, [text for text, _ in pairs], [ids for _, ids in pairs], source)
-    examples, unknown = [], unknown_of(template.tokenizer)
+    answers: list[str] = []
+    answer_tokens: list[Sequence[int]] = []
     for sequence, ids in zip(sequences, joined, strict=True):
-        tokens = [token for piece in ids for token in piece]
+        trained = [number for number in sequence.answers if sequence.supervised[number]]
+        answers += [sequence.texts[number] for number in trained]
+        answer_tokens += [ids[number] for number in trained]
+    check_return(template, answers, answer_tokens, source)
+
+    examples = []
+    unknown = unknown_of(template.tokenizer)
+    for sequence, ids in zip(sequences, joined, strict=True):
+        tokens = list(chain.from_iterable(ids))
         seen["unknown"] += unknown is not None and unknown in tokens
-        supervised = [on for piece, on in zip(ids, sequence.supervised, strict=True) for _ in piece]
+        supervised = []
+        for piece, is_trained in zip(ids, sequence.supervised, strict=True):
+            supervised += [is_trained] * len(piece)
         tokens, supervised = fit(tokens, supervised, room, template.tokenizer.bos_token_id, seen)
         examples.append(Example(sequence.name, tuple(tokens), tuple(supervised), source))
     for text in _counted(seen, len(records), len(examples), source, room, template):
@@ -93,7 +98,9 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
 
     # One example with all answers, where the template does not rewrite earlier turns.
     if steps[-1].stable:
-        supervised = [on for answer in trained for on in (False, answer, answer)]
+        supervised = []
+        for is_trained in trained:
+            supervised += [False, is_trained, is_trained]
         return [Pieces(record.id, texts[-1], supervised, range(1, len(texts[-1]), 3))]
     seen["unstable"] += 1
     apart = [pieces for pieces, on in zip(texts, trained, strict=True) if on]
@@ -102,11 +109,11 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
 
 def _count_thoughts(answer: str, seen: Counter[str]) -> None:
     """Count what an answer holds of thoughts, and what only looks like them; the first such mark is kept in the count."""
-    thoughts, said = split_thoughts(answer)
+    thoughts, rest = split_thoughts(answer)
     seen["thoughts"] += thoughts is not None
-    seen["unended"] += opens(said)
-    mark = unknown_mark(said)
-    if mark and not opens(said):
+    seen["unended"] += opens(rest)
+    mark = unknown_mark(rest)
+    if mark and not opens(rest):
         seen[f"{MARK}{mark}"] += 1
 
 
@@ -115,7 +122,9 @@ def check_return(template: Any, texts: Sequence[str], tokens: Sequence[Sequence[
 
     A tokenizer without their characters, or one that strips accents, gives other words; one that lowers case does not.
     """
-    lost, alike, first = 0, 0, ("", "")
+    lost = 0
+    alike = 0
+    first = ("", "")
     for text, back in zip(map(template.tokens.plain, texts), template.tokens.decode_all(tokens), strict=True):
         if text.strip() == back.strip():
             continue
@@ -145,12 +154,12 @@ def check_known(template: Any, examples: Sequence[Example], source: str) -> None
         return
     counts = [example.tokens.count(unknown) for example in examples]
     share = sum(counts) / sum(map(len, examples))
-    said = f"{sum(counts):,} tokens of the {source} texts ({share:.2%}) are {template.tokenizer.unk_token}"
+    summary = f"{sum(counts):,} tokens of the {source} texts ({share:.2%}) are {template.tokenizer.unk_token}"
     if share > MOST_LOST:
         cure = "take a model whose tokenizer has their characters, or remove these texts"
-        raise PlanError(f"{said}: more than {MOST_LOST:.0%} of what would be trained is lost; {cure}")
+        raise PlanError(f"{summary}: more than {MOST_LOST:.0%} of what would be trained is lost; {cure}")
     if sum(counts):
-        template.note(f"{said}: the tokenizer lacks their characters.")
+        template.note(f"{summary}: the tokenizer lacks their characters.")
 
 
 def unknown_of(tokenizer: Any) -> int | None:
@@ -170,12 +179,12 @@ def fit(
     start = supervised.index(True)
     answer = next((i for i, s in enumerate(supervised[start:]) if not s), len(supervised) - start)
 
-    # The first answer has priority: the prompt loses its beginning only where the answer has no
-    # room.
+    # The first answer has priority: the prompt loses its beginning only where the answer has no room.
     left = start + min(answer, room // 2) - room
     if left > 0:
         keep = int(tokens[0] == bos)
-        tokens, supervised = tokens[:keep] + tokens[left + keep :], supervised[:keep] + supervised[left + keep :]
+        tokens = tokens[:keep] + tokens[left + keep :]
+        supervised = supervised[:keep] + supervised[left + keep :]
         seen["prompts"] += 1
         seen["prompts most"] = max(seen["prompts most"], left)
     if len(tokens) > room:
@@ -183,7 +192,8 @@ def fit(
         last = max(i for i in range(room) if supervised[i]) + 1
         seen["ends"] += 1
         seen["ends most"] = max(seen["ends most"], len(tokens) - last)
-        tokens, supervised = tokens[:last], supervised[:last]
+        tokens = tokens[:last]
+        supervised = supervised[:last]
     return tokens, supervised
 
 

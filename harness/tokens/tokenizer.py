@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from harness.errors import PlanError
@@ -28,10 +28,10 @@ class Tokens:
 
     def __init__(self, tokenizer: Any, written: str = "") -> None:
         """`written`: a conversation as the chat template writes it; the added tokens in it are control tokens too."""
-        self.tokenizer, self._written = tokenizer, written
+        self.tokenizer = tokenizer
+        self._written = written
 
-        # Control tokens: special ones, and those that the template writes; marks of thoughts are
-        # text.
+        # Control tokens: special ones, and those that the template writes; marks of thoughts are text.
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         self.control = {
@@ -44,6 +44,8 @@ class Tokens:
         self.start = self._start()
         """What the tokenizer puts before a text of its own accord: BOS, mostly, or nothing."""
         self.start_text = "".join(tokenizer.convert_ids_to_tokens(list(self.start)))
+
+        # Control tokens are silent when tokens become text, the marks of thoughts are not.
         silent = set(tokenizer.all_special_ids) | {added[name] for name in special}
         marks = {added[name] for name in special if is_mark(name)}
         if CHANNELS.answer in written:  # thoughts and answer stand in channels, told apart by control tokens alone
@@ -87,13 +89,14 @@ class Tokens:
 
     def join(self, sequences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """The tokens of every piece of each sequence, each piece behind its left neighbour. Batched: the texts are many."""
-        # A piece is read by itself and behind its left neighbour: where both agree on the
-        # neighbour, the rest is the piece.
-        alone = [text for pieces in sequences for text in pieces]
-        behind = [one + two for pieces in sequences for one, two in pairwise(pieces)]
-        texts = dict.fromkeys(alone + behind)
+        # A piece is read by itself and behind its left neighbour: where both agree on the neighbour, the rest is the piece.
+        texts = dict.fromkeys(chain.from_iterable(sequences))
+        for pieces in sequences:
+            texts |= dict.fromkeys(left + text for left, text in pairwise(pieces))
         ids = dict(zip(texts, self.encode(texts), strict=True))
-        behind_left: dict[tuple[str, str], list[int]] = {}  # the prompts of a long conversation share most pieces
+
+        # The prompts of a long conversation share most pieces, so each seam is cut once.
+        behind_left: dict[tuple[str, str], list[int]] = {}
         joined = []
         for pieces in sequences:
             seams = list(pairwise(["", *pieces]))
@@ -110,7 +113,7 @@ class Tokens:
         seam, a line break stands in for `left`.
         """
         for anchor in (left, "\n") if left else ():
-            missing = [one for one in (anchor, anchor + text) if one not in ids]
+            missing = [whole for whole in (anchor, anchor + text) if whole not in ids]
             ids.update(zip(missing, self.encode(missing), strict=True))
             if ids[anchor + text][: len(ids[anchor])] == ids[anchor]:
                 return ids[anchor + text][len(ids[anchor]) :]
@@ -128,10 +131,8 @@ class Tokens:
         return [self.decode(tokens) for tokens in rows]
 
     def _read_guarded(self, texts: list[str]) -> list[list[int]]:
-        guarded = self._guarded
-        return [
-            [self._moved.get(one, one) for one in read.ids] for read in guarded.encode_batch(texts, add_special_tokens=False)
-        ]
+        encodings = self._guarded.encode_batch(texts, add_special_tokens=False)
+        return [[self._moved.get(token, token) for token in encoding.ids] for encoding in encodings]
 
     @cached_property
     def _guarded(self) -> Any:
@@ -160,7 +161,7 @@ class Tokens:
         }
 
         # The copy must read what the template writes exactly as the tokenizer does.
-        read = [self._moved.get(one, one) for one in guarded.encode(self._written, add_special_tokens=False).ids]
+        read = [self._moved.get(token, token) for token in guarded.encode(self._written, add_special_tokens=False).ids]
         if read != self.encode([self._written])[0]:
             why = "this tokenizer looks for control tokens after normalising, where spelled ones cannot be told apart"
             raise PlanError(f"texts spell out control tokens, and {why}; {cure}")

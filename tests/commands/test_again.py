@@ -66,6 +66,24 @@ def test_a_record_from_the_checkout_is_found_from_anywhere(tmp_path, monkeypatch
     assert Path(plan.data).is_file() and Path(str(plan.model)).is_dir() and Path(str(plan.general)).is_file()
 
 
+def test_code_that_only_a_record_names_does_not_run(tmp_path):
+    record = json.loads((ROOT / "results" / "published" / "finance" / "comparison.json").read_text())
+    ran = tmp_path / "ran"
+    evil = f"open({str(ran)!r}, 'w')\n"
+    (tmp_path / "x.py").write_text(evil)
+    (tmp_path / "s.py").write_text(evil + "def score(output, row): return 1.0\n")
+    (tmp_path / "s.jsonl").write_text('{"id": "1", "question": "q", "answer": "a"}\n')
+    (tmp_path / "s.toml").write_text('type = "python"\nscorer = "s.py:score"\n')
+    record["plan"] |= {"recipes": f"sft+{tmp_path}/x.py:X", "suites": f"{tmp_path}/s.jsonl", "ray": "ray://elsewhere:10001"}
+    with pytest.raises(PlanError) as caught:
+        plan_of(record, out=str(tmp_path))
+    (fault,) = caught.value.faults
+    assert f"--code {tmp_path}/x.py" in fault and f"--code {tmp_path}/s.py" in fault and not ran.exists()
+    record["plan"]["recipes"] = "sft"
+    plan = plan_of(record, [f"{tmp_path}/s.py"], out=str(tmp_path))
+    assert plan.ray is None and plan.suites == f"{tmp_path}/s.jsonl"
+
+
 def test_another_question_is_refused_field_by_field():
     with pytest.raises(PlanError) as caught:
         refuse_another_question(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,13 @@ def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: st
     """One line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
     if answers.empty:
         return pd.DataFrame(columns=COLUMNS)
-    told = _texts(answers, phrases, record.get("answer_format"))
+    texts = _texts(answers, phrases, record.get("answer_format"))
+    present = set(answers["task"])
     lines = []
-    for name in [one for one in SETS if one in set(answers["task"])]:
-        part = _Set(answers[answers["task"] == name], told[told["task"] == name], base)
+    for name in SETS:
+        if name not in present:
+            continue
+        part = _Set(answers[answers["task"] == name], texts[texts["task"] == name], base)
         lines += [{"set": name} | line for line in part.lines()]
     return pd.DataFrame(lines)[COLUMNS]
 
@@ -108,12 +112,14 @@ def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: st
 def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
     """The domain's template : 3-grams common in the training answers, less what general references and any answer
     of the base to a general prompt hold."""
-    found = {tuple(gram) for gram in record.get("template") or []}
+    phrases = {tuple(gram) for gram in record.get("template") or []}
+
+    # A phrase that the base says too is no sign of the domain.
     for table in (scores, answers):
         general = table[(table["group"] == "general") & (table["row"] == base) & table["output"].notna()]
         for text in {*general["output"], *general["target"].dropna()}:
-            found -= marked(str(text))
-    return found
+            phrases -= marked(str(text))
+    return phrases
 
 
 def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
@@ -121,19 +127,21 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
     table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
 
     # Counts on each text; ratios are taken later, over all texts of a draw.
-    texts, targets = table["output"].fillna(""), table["target"].fillna("")
-    found = [slots(text, target) for text, target in zip(texts, targets, strict=True)]
-    wanted = np.array([n for _, n in found])
-    table["facts_found"] = np.where(wanted > 0, [n for n, _ in found], np.nan)
+    texts = table["output"].fillna("")
+    targets = table["target"].fillna("")
+    facts = [slots(text, target) for text, target in zip(texts, targets, strict=True)]
+    wanted = np.array([n for _, n in facts])
+    table["facts_found"] = np.where(wanted > 0, [n for n, _ in facts], np.nan)
     table["hundred_tokens"] = np.where(wanted > 0, table["score"] / 100, np.nan)
     table["content"] = [len(content_words(text)) for text in texts]
     table["words"] = [len(words(text)) for text in texts]
     table["long"] = (table["words"] >= FIRST_WORDS).astype(float)
-    general, domain = table["group"] == "general", table["group"] == "domain"
+
+    # The domain's phrases are out of place in general answers only; its form is asked for in its own.
     leaks = [float(not phrases.isdisjoint(marked(text))) if phrases else math.nan for text in texts]
-    table["leakage"] = np.where(general, leaks, np.nan)
+    table["leakage"] = np.where(table["group"] == "general", leaks, np.nan)
     valid = [float(fits(form, text)) if form else math.nan for text in texts]
-    table["format_valid"] = np.where(domain, valid, np.nan)
+    table["format_valid"] = np.where(table["group"] == "domain", valid, np.nan)
 
     # Measures over several texts: within one row, seed and set.
     for name in ("self_repetition", "self_bleu"):
@@ -148,27 +156,33 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
 class _Set:
     """One set of prompts, every row's answers to it."""
 
-    def __init__(self, answers: pd.DataFrame, told: pd.DataFrame, base: str) -> None:
-        self.told, self.base = told, base
-        self._known: dict[tuple[str, str], np.ndarray] = {}
+    def __init__(self, answers: pd.DataFrame, texts: pd.DataFrame, base: str) -> None:
+        """`texts`: the answers' texts with what is counted on each (`_texts`)."""
+        self.texts = texts
+        self.base = base
+        self._corpora: dict[tuple[str, str], np.ndarray] = {}
         self.rows = list(dict.fromkeys(answers["row"]))
-        items = told.drop_duplicates("item").set_index("item")["cluster"].sort_index()
-        self.items, self.counts = items.index, draws(items.to_list())
+        clusters = texts.drop_duplicates("item").set_index("item")["cluster"].sort_index()
+        self.items = clusters.index
+        self.counts = draws(clusters.to_list())
+
+        # (prompt) x (row) of each number: what was stored, and what is derived here.
         stored = answers[answers["metric"].isin(_MEANS)]
         self.means = stored.pivot_table(index="item", columns=["metric", "row"], values="score", aggfunc="mean")
-        names = ["long", *_DERIVED, *(name for pair in _RATIOS.values() for name in pair)]
-        self.derived = {name: told.pivot_table(index="item", columns="row", values=name, aggfunc="mean") for name in names}
+        names = ["long", *_DERIVED, *chain.from_iterable(_RATIOS.values())]
+        self.derived = {name: texts.pivot_table(index="item", columns="row", values=name, aggfunc="mean") for name in names}
 
     def lines(self) -> list[dict[str, Any]]:
-        found = []
+        """Return a line for each row and measure that it has."""
+        lines = []
         for row in self.rows:
             for measure in MEASURES:
                 value, change = self._both(measure.name, row)
                 if value.known:
                     spread = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
                     moved = {"change": change.value, "change low": change.low, "change high": change.high}
-                    found.append({"row": row, "measure": measure.name, "prompts": len(self.items)} | spread | moved)
-        return found
+                    lines.append({"row": row, "measure": measure.name, "prompts": len(self.items)} | spread | moved)
+        return lines
 
     def _both(self, name: str, row: str) -> tuple[Estimate, Estimate]:
         """A measure of a row, and its change against the base: on prompts where both have it, or corpus against corpus."""
@@ -181,7 +195,8 @@ class _Set:
             return value, _difference(value, start, mine - its)
 
         # A prompt counts where both rows have a value for it.
-        own, reference = self._of(name, row), self._of(name, self.base)
+        own = self._of(name, row)
+        reference = self._of(name, self.base)
         value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
         moved = own - reference
         return value, estimated(moved, np.isfinite(moved).astype(float), self.counts)[0]
@@ -196,25 +211,28 @@ class _Set:
         return column.reindex(self.items).to_numpy(float)
 
     def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
-        own, reference = self._left_out(name, row), self._left_out(name, self.base)
+        """A measure of all texts of a row together, and its change: spreads from leaving each prompt out."""
+        own = self._left_out(name, row)
+        reference = self._left_out(name, self.base)
         value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
         change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
 
         # Only texts of a certain length enter it: one of them has no spread.
         if name == "distinct2":
-            counted = [int((self._of("long", one) > 0).sum()) for one in (row, self.base)]
-            value = replace(value, n=counted[0]) if counted[0] > 1 else Estimate(value.value, n=counted[0])
-            change = change if min(counted) > 1 else Estimate(change.value)  # one text has no spread
+            n = int((self._of("long", row) > 0).sum())
+            of_base = int((self._of("long", self.base) > 0).sum())
+            value = replace(value, n=n) if n > 1 else Estimate(value.value, n=n)
+            change = change if min(n, of_base) > 1 else Estimate(change.value)
         return value, change
 
     def _left_out(self, name: str, row: str) -> np.ndarray:
         """(1 + n,) a corpus measure of all texts, then without each prompt; the mean over seeds."""
         key = (name, row)
-        if key not in self._known:
-            part = self.told[self.told["row"] == row]
-            seeds = [_without_each(_CORPUS[name], one, list(self.items)) for _, one in part.groupby("seed")]
-            self._known[key] = np.mean(seeds, axis=0) if seeds else np.full(1 + len(self.items), np.nan)
-        return self._known[key]
+        if key not in self._corpora:
+            part = self.texts[self.texts["row"] == row]
+            seeds = [_without_each(_CORPUS[name], texts, list(self.items)) for _, texts in part.groupby("seed")]
+            self._corpora[key] = np.mean(seeds, axis=0) if seeds else np.full(1 + len(self.items), np.nan)
+        return self._corpora[key]
 
 
 def _without_each(function: Callable[[Sequence[str], int], float], part: pd.DataFrame, items: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -19,32 +20,33 @@ ALL = "all rows"
 
 def settings(summary: Summary) -> pd.DataFrame:
     """`COLUMNS`, a line a setting: the training protocol first, then each recipe's learning rate and methods."""
-    asked = {row.name: _asked(row) for row in summary.recipes}
-    shared = _shared([record for record in asked.values() if record])
+    questions = {row.name: _question(row) for row in summary.recipes}
+
+    # What all recipes have alike stands once.
+    shared = _shared([record for record in questions.values() if record])
     lines = [(ALL, "training", name, value) for name, value in shared.items()]
-    for name, record in asked.items():
+    for name, record in questions.items():
         if not record:
             lines.append((name, MISSING, MISSING, "was never run"))
             continue
         lines += [(name, "training", key, value) for key, value in _training(record).items() if key not in shared]
-        lines += [
-            (name, method["name"], setting, value)
-            for method in record.get("methods") or []
-            for setting, value in (method.get("settings") or {MISSING: MISSING}).items()
-        ]
+        for method in record.get("methods") or []:
+            options = method.get("settings") or {MISSING: MISSING}
+            lines += [(name, method["name"], option, value) for option, value in options.items()]
     return pd.DataFrame([(*line[:3], _plain(line[3])) for line in lines], columns=COLUMNS)
 
 
-def _asked(row: Row) -> dict[str, Any]:
+def _question(row: Row) -> dict[str, Any]:
+    """Return what a row's runs were asked; seeds aside it is the same of all of them."""
     return next((dig(run, "run", "asked") for run in row.runs if dig(run, "run", "asked")), {})
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
     """The protocol a run was trained under, flat."""
     budget = record.get("budget") or {}
-    named = {f"budget {key}": budget.get(key) for key in ("text", "meter", "amount")}
-    named |= {key: record.get(key) for key in ("learning_rate", "precision", "threads")}
-    return named | (record.get("training") or {})
+    options = {f"budget {key}": budget.get(key) for key in ("text", "meter", "amount")}
+    options |= {key: record.get(key) for key in ("learning_rate", "precision", "threads")}
+    return options | (record.get("training") or {})
 
 
 def _shared(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _papers(summary: Summary) -> dict[str, dict[str, Any]]:
 
 def bibtex(summary: Summary) -> str:
     """references.bib: each entry once."""
-    entries = dict.fromkeys(entry for paper in _papers(summary).values() for entry in paper["bibtex"])
+    entries = dict.fromkeys(chain.from_iterable(paper["bibtex"] for paper in _papers(summary).values()))
     return "\n\n".join(entries) + "\n" if entries else ""
 
 
@@ -79,6 +81,7 @@ def appendix_markdown(summary: Summary) -> str:
 def appendix_latex(summary: Summary) -> str:
     r"""appendix.tex: needs `\usepackage{booktabs,longtable}`; cites references.bib."""
     table = settings(summary)
+    # A row's name stands at its first line only.
     table = table.assign(row=table["row"].where(table["row"] != table["row"].shift(), ""))
     lines = [r"\begin{longtable}{lllp{0.4\linewidth}}", r"\toprule", " & ".join(COLUMNS) + r" \\", r"\midrule", r"\endhead"]
     lines += [" & ".join(map(latex_text, line)) + r" \\" for line in table.itertuples(index=False)]

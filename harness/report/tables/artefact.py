@@ -21,7 +21,8 @@ from harness.stats.analysis import Analysis, Estimate, estimate_of
 from harness.stats.bootstrap import counted_twice
 from harness.vocabulary import Track
 
-SEEN, HELD_OUT = "change:seen", "change:held_out"
+SEEN = "change:seen"
+HELD_OUT = "change:held_out"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def reference_of(summary: Summary) -> str | None:
 
 def artefacts(summary: Summary) -> list[Artefact]:
     """A line for each finished recipe with general data; none where all families are seen or none is, or no reference ended."""
-    analysis, reference = summary.analysis, reference_of(summary)
+    analysis = summary.analysis
+    reference = reference_of(summary)
     if analysis is None or reference is None or not {SEEN, HELD_OUT} <= set(analysis.point):
         return []
     rows = [row for row in summary.recipes if row.done and row.track == Track.GENERAL and row.name in analysis.rows]
@@ -62,12 +64,19 @@ def artefacts(summary: Summary) -> list[Artefact]:
 
 
 def _difference_of_differences(analysis: Analysis, row: str, reference: str) -> Estimate:
-    a, b = analysis.rows.index(row), analysis.rows.index(reference)
+    a = analysis.rows.index(row)
+    b = analysis.rows.index(reference)
 
+    # The same arithmetic on the estimate, on each seed and on every draw.
     def of(source: dict[str, np.ndarray]) -> np.ndarray:
         apart = source[SEEN] - source[HELD_OUT]
         return apart[..., a] - apart[..., b]
 
-    n = sum(int(min(analysis.counts[name][place] for place in (a, b))) for name in (SEEN, HELD_OUT))
-    value, own, draws = (of(source) for source in (analysis.point, analysis.by_seed, analysis.replicates))
-    return estimate_of(float(value), own, draws, n, counted_twice(of(analysis.item_draws)))
+    n = sum(int(min(analysis.counts[name][a], analysis.counts[name][b])) for name in (SEEN, HELD_OUT))
+    return estimate_of(
+        float(of(analysis.point)),
+        of(analysis.by_seed),
+        of(analysis.replicates),
+        n,
+        counted_twice(of(analysis.item_draws)),
+    )

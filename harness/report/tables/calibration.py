@@ -1,8 +1,7 @@
 """Calibration on multiple-choice items, before and after: ECE, Brier score, loss of the right option, AUROC.
 
 Option probabilities are softmax(log-likelihood), unnormalised by length (harness/text/choice_calibration.py). A model that
-forgets may stay
-sure of itself: accuracy does not show that, these do.
+forgets may stay sure of itself: accuracy does not show that, these do.
 """
 
 from __future__ import annotations
@@ -29,18 +28,22 @@ def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.n
 
     Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599. `counts` (B, n): how often each item counts.
     """
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.zeros((len(confidence), BINS), counts.dtype)
-    gaps[np.arange(len(confidence)), place] = correct - confidence
+    gaps[np.arange(len(confidence)), bins] = correct - confidence
+
+    # n_b cancels: the sum of gaps in a bin is n_b times the gap of the means.
     return np.abs(counts @ gaps).sum(1) / counts.sum(1)
 
 
 def auroc(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(B,) probability that a right answer has the higher confidence than a wrong one, ties half (Mann and Whitney)."""
+    # Answers of one confidence are one level, so that ties count half.
     order = np.argsort(confidence, kind="stable")
     level = np.unique(confidence[order], return_inverse=True)[1]
     starts = np.flatnonzero(np.r_[True, level[1:] != level[:-1]])
-    right, wrong = (np.add.reduceat(counts[:, order] * part[order], starts, axis=1) for part in (correct, 1 - correct))
+    right = np.add.reduceat(counts[:, order] * correct[order], starts, axis=1)
+    wrong = np.add.reduceat(counts[:, order] * (1 - correct)[order], starts, axis=1)
     below = np.cumsum(wrong, axis=1) - wrong / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return (right * below).sum(1) / (right.sum(1) * wrong.sum(1))
@@ -92,7 +95,8 @@ def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     once = np.ones((1, len(both)), np.float32)
     lines = []
     for name, (column, function) in _MEASURES.items():
-        own, start = (_of(both, column, function, end, counts, once) for end in ("", "_base"))
+        own = _of(both, column, function, "", counts, once)
+        start = _of(both, column, function, "_base", counts, once)
         value = _estimate(own, n, (0.0, MOST.get(name, np.inf)))
         change = _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), n)
         line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
@@ -102,9 +106,11 @@ def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
 
 def _of(both: pd.DataFrame, column: str, function: Any, end: str, counts: np.ndarray, once: np.ndarray) -> tuple[Any, ...]:
     """(the measure, its draws)."""
-    values, correct = both[column + end].to_numpy(float), both["correct" + end].to_numpy(float)
+    values = both[column + end].to_numpy(float)
+    correct = both["correct" + end].to_numpy(float)
     return function(values, correct, once), function(values, correct, counts)
 
 
-def _estimate(found: tuple[Any, ...], n: int, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    return spread(float(found[0][0]), found[1], n, ends)
+def _estimate(measured: tuple[Any, ...], n: int, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    value, drawn = measured
+    return spread(float(value[0]), drawn, n, ends)

@@ -8,6 +8,7 @@ F1 stands beside it, with an interval over items drawn again (clusters), the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,24 @@ REPS = 1000
 
 def class_table(summary: Summary) -> pd.DataFrame:
     """One line a row and classification task: classes.csv."""
-    asked = _asked(summary.texts(summary.base)) if len(summary.scores) else pd.DataFrame(columns=["task"])
-    tasks = {str(task): found for task, items in asked.groupby("task") if (found := _Task.of(items))}
-    lines: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
+    tasks: dict[str, _Task] = {}
+    if len(summary.scores):
+        for name, items in _candidates(summary.texts(summary.base)).groupby("task"):
+            if task := _Task.of(items):
+                tasks[str(name)] = task
+
+    # Task by task, each with all rows.
+    lines: dict[str, list[dict[str, Any]]] = {name: [] for name in tasks}
     for row in summary.scores["row"].unique() if tasks else ():
-        answered = _asked(summary.texts(row))
-        for task, own in answered[answered["task"].isin(tasks)].groupby("task"):
-            lines[str(task)].append({"row": row, "task": task} | tasks[str(task)].line(own, row == summary.base))
-    return pd.DataFrame([line for task in tasks for line in lines[task]], columns=COLUMNS)
+        answers = _candidates(summary.texts(row))
+        for name, items in answers[answers["task"].isin(tasks)].groupby("task"):
+            line = tasks[str(name)].line(items, row == summary.base)
+            lines[str(name)].append({"row": row, "task": name} | line)
+    return pd.DataFrame(list(chain.from_iterable(lines.values())), columns=COLUMNS)
 
 
-def _asked(scores: pd.DataFrame) -> pd.DataFrame:
-    """What may be a classification."""
+def _candidates(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores that may be of a classification."""
     right = scores["metric"].str.partition(",")[0].isin(ACCURACIES)
     return scores[scores["primary"].fillna(False).astype(bool) & right & scores["target"].notna()]
 
@@ -66,14 +73,15 @@ class _Task:
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
         return cls(base, labels, counts, _row(items, base, labels, counts))
 
-    def line(self, own: pd.DataFrame, is_base: bool) -> dict[str, Any]:
-        """One row's numbers."""
-        drawn, n = _row(own, self.base, self.labels, self.counts), len(self.base)
-        change = _estimate(drawn - self.start, n) if not is_base else Estimate()
-        found = _estimate(drawn, n)
-        line = {"labels": len(self.labels), "f1": found.value, "low": found.low, "high": found.high, "n": n}
+    def line(self, items: pd.DataFrame, is_base: bool) -> dict[str, Any]:
+        """Return the numbers of a row's `items`."""
+        drawn = _row(items, self.base, self.labels, self.counts)
+        n = len(self.base)
+        f1 = _estimate(drawn, n)
+        change = Estimate() if is_base else _estimate(drawn - self.start, n)
+        line = {"labels": len(self.labels), "f1": f1.value, "low": f1.low, "high": f1.high, "n": n}
         line |= {"change": change.value, "change low": change.low, "change high": change.high}
-        return line | {"accuracy": float(own["score"].mean())}
+        return line | {"accuracy": float(items["score"].mean())}
 
 
 def _letters(labels: dict[str, int]) -> bool:
@@ -88,9 +96,11 @@ def _places(texts: pd.Series, labels: dict[str, int]) -> np.ndarray:
 
 def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts: np.ndarray) -> np.ndarray:
     """(1 + B,) macro-F1 in each draw, the mean of the row's seeds."""
-    seeds, gold = [], _places(base["target"], labels)
-    for _, one in items.groupby("seed"):
-        output = one.drop_duplicates("item").set_index("item")["output"].reindex(base.index).fillna("")
+    gold = _places(base["target"], labels)
+    seeds = []
+    for _, of_seed in items.groupby("seed"):
+        # An item that this row was not asked has no answer, which is none of the classes.
+        output = of_seed.drop_duplicates("item").set_index("item")["output"].reindex(base.index).fillna("")
         seeds.append(macro_f1(gold, _places(output, labels), len(labels), counts))
     return np.mean(seeds, axis=0)
 
@@ -101,14 +111,14 @@ def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int, counts: np.n
     A class that a draw has neither in the references nor predicted stays out of its mean.
     """
     values = np.zeros(len(counts))
-    known = np.zeros(len(counts))
-    for one in range(classes):
+    present = np.zeros(len(counts))
+    for label in range(classes):
         # Items are counted as often as a draw has them.
-        right, asked, said = (counts @ which for which in ((gold == one) & (predicted == one), gold == one, predicted == one))
-        under = asked + said
+        right = counts @ ((gold == label) & (predicted == label))
+        under = counts @ (gold == label) + counts @ (predicted == label)
         values += np.where(under > 0, 2 * right / np.maximum(under, 1), 0)
-        known += under > 0
-    return values / np.maximum(known, 1)
+        present += under > 0
+    return values / np.maximum(present, 1)
 
 
 def _estimate(drawn: np.ndarray, n: int) -> Estimate:

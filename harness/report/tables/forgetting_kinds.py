@@ -41,18 +41,19 @@ def kind_table(summary: Summary) -> pd.DataFrame:
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
-    tuned, probed = _means(summary.kept), _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
+    tuned = _means(summary.kept)
+    probed = _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
     base = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)["cluster"]
     cluster = base.astype(object).reindex(tuned.index).fillna("")
     lines = []
     for family, measures in kept.groupby("family"):
-        own = _pairs(measures)
-        inside = [key[:2] in own for key in tuned.index]
+        pairs = _pairs(measures)
+        inside = [key[:2] in pairs for key in tuned.index]
         items = _Family(summary.base, measures, tuned[inside], probed.reindex(tuned.index[inside]), cluster[inside])
         seen = bool(measures["seen"].fillna(False).all())
-        for row in [row.name for row in summary.recipes if row.done]:
-            if line := items.line(row):
-                lines.append({"row": row, "family": family, "seen": seen} | line)
+        for row in summary.recipes:
+            if row.done and (line := items.line(row.name)):
+                lines.append({"row": row.name, "family": family, "seen": seen} | line)
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
@@ -71,21 +72,26 @@ class _Family:
     def __init__(
         self, base: str, measures: pd.DataFrame, tuned: pd.DataFrame, probed: pd.DataFrame, cluster: pd.Series
     ) -> None:
-        self.base, self.tuned, self.probed = base, tuned, probed
-        told = measures.set_index(KEYS[:2]).loc[[key[:2] for key in tuned.index]]
-        higher, chance = told["higher_better"].to_numpy(bool), told["chance"].to_numpy(float)
+        self.base = base
+        self.tuned = tuned
+        self.probed = probed
+        of_items = measures.set_index(KEYS[:2]).loc[[key[:2] for key in tuned.index]]
+        higher = of_items["higher_better"].to_numpy(bool)
+        chance = of_items["chance"].to_numpy(float)
 
         # From chance to perfect is 100 points, whatever the metric; where less is better, from 0.
         span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
         self.scale = 100 * np.where(higher, 1.0, -1.0) / span
-        self.channel, self.task = told["channel"].to_numpy(str), np.array([key[0] for key in self.tuned.index])
+        self.channel = of_items["channel"].to_numpy(str)
+        self.task = np.array([key[0] for key in self.tuned.index])
         self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.to_list())]
 
     def line(self, row: str) -> dict[str, Any]:
         """Numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
         if row not in self.tuned:
             return {}
-        said, known = (self._change(self.tuned, row, channels) for channels in (SAID, KNOWN))
+        said = self._change(self.tuned, row, SAID)
+        known = self._change(self.tuned, row, KNOWN)
 
         # What is generated counts, where anything is; else what is likely.
         channels = SAID if np.isfinite(said[0]) else KNOWN
@@ -93,13 +99,15 @@ class _Family:
         back = self._change(self.probed, row, channels)
         with np.errstate(invalid="ignore", divide="ignore"):
             recovered = np.where(change < 0, 100 * (1 - back / change), np.nan)
+
+        # Where nothing was lost for sure, nothing can be recovered.
         lost = _estimate(change)
-        shown = {"said": _estimate(said), "known": _estimate(known)}
-        shown["recovered"] = _estimate(recovered) if lost.high < 0 else Estimate()
+        estimates = {"said": _estimate(said), "known": _estimate(known)}
+        estimates["recovered"] = _estimate(recovered) if lost.high < 0 else Estimate()
         kind = kind_of(change, known if channels is SAID else None, recovered, lost.high)
         line: dict[str, Any] = {"kind": kind, "n": int(np.isfinite(self.tuned[row]).sum())}
-        for name, found in shown.items():
-            line |= {name: found.value, f"{name} low": found.low, f"{name} high": found.high}
+        for name, estimate in estimates.items():
+            line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
         return line
 
     def _change(self, table: pd.DataFrame, row: str, channels: tuple[str, ...]) -> np.ndarray:
@@ -109,7 +117,7 @@ class _Family:
             return np.full(len(self.counts), np.nan)
         moved = (table[row] - self.tuned[self.base]).to_numpy(float) * self.scale
         inside = [(self.task == task) & np.isfinite(moved) for task in tasks]
-        return np.mean([ratio(np.where(one, moved, 0.0), one, self.counts) for one in inside], axis=0)
+        return np.mean([ratio(np.where(items, moved, 0.0), items, self.counts) for items in inside], axis=0)
 
 
 def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray, high: float) -> str:

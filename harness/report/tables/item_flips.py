@@ -31,15 +31,16 @@ COLUMNS = ["row", "scope", "n", *COUNTS, *(f"{name}{end}" for name in MEASURES f
 
 def item_table(summary: Summary) -> pd.DataFrame:
     """One line an item, a column for each row's score: items.csv. `lost_by`: recipes that lose what the base has right."""
-    wide, recipes = summary.binary, _recipes(summary)
+    wide = summary.binary
+    recipes = _recipes(summary)
     if summary.base not in wide or not recipes:
         return pd.DataFrame()
-    told = _told(summary)
-    told["prompt"] = told["prompt"].str.slice(0, PROMPT)
+    items = _items(summary)
+    items["prompt"] = items["prompt"].str.slice(0, PROMPT)
 
     # An item is lost by a recipe that has it wrong where the base has it right.
     lost = wide[recipes].lt(wide[summary.base], axis=0).sum(axis=1)
-    table = told.join(wide).assign(lost_by=lost)
+    table = items.join(wide).assign(lost_by=lost)
     return table.sort_values(["lost_by", *KEYS], ascending=[False, True, True, True]).reset_index()
 
 
@@ -54,26 +55,34 @@ def most_forgotten(summary: Summary) -> pd.DataFrame:
 
 def flip_table(summary: Summary) -> pd.DataFrame:
     """One line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
-    wide, lines = summary.binary, []
-    if summary.base not in wide or not _recipes(summary):
+    wide = summary.binary
+    recipes = _recipes(summary)
+    if summary.base not in wide or not recipes:
         return pd.DataFrame(columns=COLUMNS)
-    told = _told(summary).reindex(wide.index)
-    counts = draws((told["family"] + "\0" + told["cluster"]).to_list())
+
+    # Items of one cluster are drawn together; clusters of two families are never the same.
+    items = _items(summary).reindex(wide.index)
+    counts = draws((items["family"] + "\0" + items["cluster"]).to_list())
 
     # Over all items, and within each channel and family.
-    scopes = {"all": np.ones(len(told), bool)}
+    scopes = {"all": np.ones(len(items), bool)}
     for kind in ("channel", "family"):
-        scopes |= {f"{kind}:{name}": (told[kind] == name).to_numpy(bool) for name in sorted(told[kind].unique())}
-    recipes, base, chance = _recipes(summary), wide[summary.base].to_numpy(float), told["chance"].to_numpy(float)
-    values = [item_flips(base, wide[row].to_numpy(float), chance) for row in recipes]
-    table = np.stack([[one[name] for name in (*COUNTS, *MEASURES)] for one in values], axis=-1)  # (measures, n, rows)
+        scopes |= {f"{kind}:{name}": (items[kind] == name).to_numpy(bool) for name in sorted(items[kind].unique())}
+
+    # (measures, n, rows): what each item brings to each number.
+    base = wide[summary.base].to_numpy(float)
+    chance = items["chance"].to_numpy(float)
+    flips = [item_flips(base, wide[row].to_numpy(float), chance) for row in recipes]
+    table = np.stack([[values[name] for name in (*COUNTS, *MEASURES)] for values in flips], axis=-1)
+
+    lines = []
     for scope, inside in scopes.items():
-        part, drawn = table[:, inside], counts[:, inside]
-        known = np.isfinite(part[0]).astype(float)
-        draws_ = np.stack([ratio(100 * one, known, drawn) for one in part[len(COUNTS) :]])
+        part = table[:, inside]
+        scored = np.isfinite(part[0]).astype(float)
+        replicates = np.stack([ratio(100 * values, scored, counts[:, inside]) for values in part[len(COUNTS) :]])
         for number, row in enumerate(recipes):
-            if known[:, number].any():
-                lines.append({"row": row, "scope": scope} | _line(part[..., number], draws_[..., number]))
+            if scored[:, number].any():
+                lines.append({"row": row, "scope": scope} | _line(part[..., number], replicates[..., number]))
     return pd.DataFrame(lines, columns=COLUMNS).sort_values("row", key=lambda rows: rows.map(recipes.index), kind="stable")
 
 
@@ -82,25 +91,27 @@ def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[
     # An item that one side lacks says nothing of a flip.
     missing = np.isnan(base) | np.isnan(tuned)
     names = {"n11": (1, 1), "n10": (1, 0), "n01": (0, 1), "n00": (0, 0)}
-    found = {name: np.where(missing, np.nan, (base == a) & (tuned == b)) for name, (a, b) in names.items()}
-    found |= {"forgotten": found["n10"], "learned": found["n01"]}
-    found |= {"net": found["n01"] - found["n10"], "churn": found["n01"] + found["n10"]}
-    guessed = chance / (1 - chance)  # 1 / (k - 1): nothing where there are no choices
-    found["forgotten corrected"] = (found["n10"] - guessed * found["n00"]) / (1 - chance)
-    found["learned corrected"] = (found["n01"] - guessed * found["n00"]) / (1 - chance)
-    return found
+    flips = {name: np.where(missing, np.nan, (base == a) & (tuned == b)) for name, (a, b) in names.items()}
+    flips |= {"forgotten": flips["n10"], "learned": flips["n01"]}
+    flips |= {"net": flips["n01"] - flips["n10"], "churn": flips["n01"] + flips["n10"]}
+
+    # 1 / (k - 1): nothing where there are no choices.
+    guessed = chance / (1 - chance)
+    flips["forgotten corrected"] = (flips["n10"] - guessed * flips["n00"]) / (1 - chance)
+    flips["learned corrected"] = (flips["n01"] - guessed * flips["n00"]) / (1 - chance)
+    return flips
 
 
 def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
     """Counts and shares of one recipe: from (measures, n) values of items, and (shares, B) draws."""
     line: dict[str, Any] = {"n": int(np.isfinite(values[0]).sum())}
-    line |= {name: int(np.nansum(one)) for name, one in zip(COUNTS, values, strict=False)}
-    for name, one, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
-        found = estimate_of(100 * float(np.nanmean(one)), np.array([]), drawn, line["n"])
+    line |= {name: int(np.nansum(of_items)) for name, of_items in zip(COUNTS, values, strict=False)}
+    for name, of_items, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
+        share = estimate_of(100 * float(np.nanmean(of_items)), np.array([]), drawn, line["n"])
 
         # The correction may take more away than there is.
         least = 0.0 if name.endswith("corrected") else -np.inf
-        for end, value in (("", found.value), (" low", found.low), (" high", found.high)):
+        for end, value in (("", share.value), (" low", share.low), (" high", share.high)):
             line[f"{name}{end}"] = max(least, value)
     return line
 
@@ -109,8 +120,8 @@ def _recipes(summary: Summary) -> list[str]:
     return [row.name for row in summary.recipes if row.done and row.name in summary.binary]
 
 
-def _told(summary: Summary) -> pd.DataFrame:
-    """What is known of each item of `summary.binary`, texts as the base was asked them."""
+def _items(summary: Summary) -> pd.DataFrame:
+    """Return what is known of each item of `summary.binary`, texts as the base was asked them."""
     table = summary.texts(summary.base).drop_duplicates(KEYS).set_index(KEYS)
     table = table.loc[table.index.isin(summary.binary.index), ["family", "channel", "cluster", "chance", "prompt", "target"]]
     return table.assign(chance=table["chance"].fillna(0.0), cluster=table["cluster"].fillna("")).astype({"chance": float})

@@ -16,13 +16,18 @@ Line = dict[str, Any]
 
 def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`_zone_shares` and `_weights` of every recipe."""
-    found: tuple[list[Line], list[Line]] = [], []
+    zones: list[Line] = []
+    weights: list[Line] = []
     for row in summary.recipes:
-        steps = [(step.get("zones"), step.get("weights")) for step in summary.logs(row.name)]
-        found[0].extend({"row": row.name} | line for line in _zone_shares([zones for zones, _ in steps if zones]))
-        found[1].extend({"row": row.name} | line for line in _weights([weights for _, weights in steps if weights]))
-    zones, weights = ["row", "zone", "tokens", "gradient"], ["row", "low", "high", "tokens", "weight"]
-    return pd.DataFrame(found[0], columns=zones), pd.DataFrame(found[1], columns=weights)
+        steps = list(summary.logs(row.name))
+        shares = _zone_shares([step["zones"] for step in steps if step.get("zones")])
+        given = _weights([step["weights"] for step in steps if step.get("weights")])
+        zones += [{"row": row.name} | line for line in shares]
+        weights += [{"row": row.name} | line for line in given]
+    return (
+        pd.DataFrame(zones, columns=["row", "zone", "tokens", "gradient"]),
+        pd.DataFrame(weights, columns=["row", "low", "high", "tokens", "weight"]),
+    )
 
 
 def _zone_shares(steps: list[list[dict[str, Any]]]) -> Iterator[Line]:
@@ -38,7 +43,9 @@ def _weights(steps: list[dict[str, Any]]) -> Iterator[Line]:
         return
     edges = [0.0, *steps[0]["edges"], math.inf]
     tokens = np.array([step["tokens"] for step in steps], float)
-    given = np.array([step["mean"] for step in steps], float)  # null, where no token was: NaN
+
+    # The mean of a step without such a token is null, here NaN, and weighs nothing.
+    given = np.array([step["mean"] for step in steps], float)
     total = tokens.sum(0)
     with np.errstate(invalid="ignore"):
         mean = np.nansum(tokens * np.nan_to_num(given), axis=0) / total
@@ -47,9 +54,10 @@ def _weights(steps: list[dict[str, Any]]) -> Iterator[Line]:
 
 
 def _mean(values: list) -> float:
-    found = np.array(values, float)  # null: NaN
-    known = found[np.isfinite(found)]
-    return float(known.mean()) if len(known) else math.nan
+    # Null becomes NaN.
+    numbers = np.array(values, float)
+    finite = numbers[np.isfinite(numbers)]
+    return float(finite.mean()) if len(finite) else math.nan
 
 
 def zone_name(zone: dict) -> str:

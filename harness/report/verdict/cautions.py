@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -75,8 +76,10 @@ def _control(summary: Summary) -> list[Caution]:
     """The zero-budget control must be the base."""
     found = []
     for row in summary.rows:
-        known = [summary.estimate(q, row.name) for q in ("gain", "change")] if row.role == Role.CONTROL else []
-        if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in known):
+        if row.role != Role.CONTROL:
+            continue
+        estimates = [summary.estimate("gain", row.name), summary.estimate("change", row.name)]
+        if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in estimates):
             fault = "the measuring itself is at fault, believe nothing below"
             text = f"The zero-budget control ({row.name}) differs from the base: {fault}."
             found.append(Caution(text, (row.name,)))
@@ -96,13 +99,13 @@ def _endless(summary: Summary) -> list[Caution]:
     return _risen(summary, "no_stop", "run on without a stop (share of answers)", ENDLESS, ENDLESS_MORE, share)
 
 
-def _risen(summary: Summary, metric: str, what: str, most: float, more: float, told: Callable[[float], str]) -> list[Caution]:
+def _risen(summary: Summary, metric: str, what: str, most: float, more: float, show: Callable[[float], str]) -> list[Caution]:
     """Rows whose level of a metric is at least `most`, and at least `more` above the base's."""
     found = []
     for group in ("general", "domain"):
         start = summary.estimate(f"level:{metric}:{group}", summary.base)
         levels = {row.name: summary.estimate(f"level:{metric}:{group}", row.name).value for row in _finished(summary)}
-        found += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, told)
+        found += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, show)
     return found
 
 
@@ -119,24 +122,26 @@ def _empty(summary: Summary) -> list[Caution]:
 
 
 def _collapsed(
-    what: str, levels: dict[str, float], start: float, most: float, more: float, told: Callable[[float], str]
+    what: str, levels: dict[str, float], start: float, most: float, more: float, show: Callable[[float], str]
 ) -> list[Caution]:
     """One warning that names the rows whose level is high and has risen, the worst first."""
+    # A base that was not measured is taken to have none of it: rather a warning too many.
     base = start if np.isfinite(start) else 0.0
     bad = {row: level for row, level in levels.items() if level >= most and level - base >= more}
     if not bad:
         return []
     ordered = sorted(bad, key=lambda row: -bad[row])
-    said = _names([f"{row} {told(bad[row])}" for row in ordered])
-    before = f"the base {told(start)}" if np.isfinite(start) else "the base was not measured"
-    return [Caution(f"Collapse: {what}: {said}; {before}.", tuple(ordered))]
+    listed = _names([f"{row} {show(bad[row])}" for row in ordered])
+    before = f"the base {show(start)}" if np.isfinite(start) else "the base was not measured"
+    return [Caution(f"Collapse: {what}: {listed}; {before}.", tuple(ordered))]
 
 
 def _disagreeing(summary: Summary) -> list[Caution]:
     """Kept reads as all while points were lost, or the other way round."""
     found = []
     for row in _finished(summary):
-        kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+        kept = summary.estimate("retention", row.name)
+        change = summary.estimate("change", row.name)
         hides_loss = kept.known and kept.value >= KEPT_ALL and change.high < 0
         hides_rise = kept.known and kept.high < 100 and change.low > 0
         if hides_loss or hides_rise:
@@ -167,11 +172,12 @@ def _cut(summary: Summary) -> list[Caution]:
 def _contaminated(summary: Summary) -> list[Caution]:
     """Items whose wording stands in what is trained on, and that are evaluated all the same."""
     found = []
-    for one in dig(summary.record, "contamination", "found") or []:
-        held = {place for places in (one.get("places") or {}).values() for place in places}
-        left = len(held) - int(one.get("excluded") or 0)
-        if one["items"] and left / one["items"] >= CONTAMINATED:
-            text = f"{one['task']}: the wording of {left:,} of {one['items']:,} items stands in training data"
+    for task in dig(summary.record, "contamination", "found") or []:
+        # An item may stand in several sources; what was excluded is not evaluated.
+        items = set(chain.from_iterable((task.get("places") or {}).values()))
+        left = len(items) - int(task.get("excluded") or 0)
+        if task["items"] and left / task["items"] >= CONTAMINATED:
+            text = f"{task['task']}: the wording of {left:,} of {task['items']:,} items stands in training data"
             found.append(Caution(f"{text}, and they are evaluated."))
     return found
 
@@ -207,8 +213,8 @@ def _counts(summary: Summary) -> list[Caution]:
 
 def _coarsest(summary: Summary, quantity: str) -> float:
     detectable = [summary.estimate(quantity, row.name).detectable for row in summary.recipes]
-    known = [value for value in detectable if np.isfinite(value) and value > 0]
-    return min(known) if known else np.nan
+    finite = [value for value in detectable if np.isfinite(value) and value > 0]
+    return min(finite, default=np.nan)
 
 
 def _people(summary: Summary) -> list[Caution]:
@@ -223,8 +229,8 @@ def _people(summary: Summary) -> list[Caution]:
 def _missing(summary: Summary) -> list[Caution]:
     """Items without a score."""
     assert summary.analysis is not None
-    asked = {row.name for row in summary.rows if row.role.has_model}
-    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in asked}
+    with_model = {row.name for row in summary.rows if row.role.has_model}
+    lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in with_model}
     if not lost:
         return []
     named = _names([f"{row} {n:,}" for row, n in lost.items()])
@@ -266,7 +272,7 @@ def _finished(summary: Summary) -> list[Row]:
     return [row for row in summary.recipes if row.done]
 
 
-def _names(said: Sequence[str]) -> str:
+def _names(texts: Sequence[str]) -> str:
     """The first of them, and how many more."""
-    more = len(said) - NAMED
-    return ", ".join(said[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(texts) - NAMED
+    return ", ".join(texts[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

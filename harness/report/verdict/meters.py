@@ -8,6 +8,7 @@ training again, not what another comparison would find.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,8 +52,13 @@ class OtherMeter:
 def meter_of(summary: Summary) -> str:
     """The binding meter: of the plan, else of the runs."""
     plan = (summary.record.get("plan") or {}).get("meter")
-    found = [run["ledger"].get("meter") for row in summary.recipes for run in row.finished if run.get("ledger")]
-    return str(plan or next(iter(found), "flops"))
+    if plan:
+        return str(plan)
+    for row in summary.recipes:
+        for run in row.finished:
+            if run.get("ledger"):
+                return str(run["ledger"].get("meter"))
+    return "flops"
 
 
 def budget_line(summary: Summary) -> str:
@@ -62,10 +68,11 @@ def budget_line(summary: Summary) -> str:
         return ""
 
     # The binding meter is equal for all; the others have a range.
-    meter, budget = meter_of(summary), (summary.record.get("plan") or {}).get("budget")
+    meter = meter_of(summary)
+    budget = (summary.record.get("plan") or {}).get("budget")
     each = _range([row.cost("ledger", meter) for row in rows], "each", si)
-    told = ", ".join(part for part in (str(budget or ""), each) if part)
-    parts = [f"equal {NAMES.get(meter, meter)}" + (f" ({told})" if told else "")]
+    amounts = ", ".join(part for part in (str(budget or ""), each) if part)
+    parts = [f"equal {NAMES.get(meter, meter)}" + (f" ({amounts})" if amounts else "")]
     parts.append(_range([row.cost("run", "happened", "epochs") for row in rows], "epochs"))
     if meter != "flops":
         parts.append(_range([row.cost("ledger", "flops") for row in rows], "FLOPs", si))
@@ -74,25 +81,28 @@ def budget_line(summary: Summary) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _range(values: list[float], unit: str, told=lambda value: number(value, 2)) -> str:
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
+def _range(values: list[float], unit: str, show: Callable[[float], str] = lambda value: number(value, 2)) -> str:
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
         return ""
-    low, high = told(min(known)), told(max(known))
+    low = show(min(finite))
+    high = show(max(finite))
     return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def other_meter(summary: Summary) -> OtherMeter:
     """The rule's choice at equal amounts of the other meter, against its choice in the table."""
     meter = "flops" if meter_of(summary) == "seconds" else "seconds"
-    name, rows = NAMES[meter], candidates(summary)
+    name = NAMES[meter]
+    rows = candidates(summary)
     spent = {row.name: row.cost("ledger", meter) for row in rows}
-    found, chosen = summary.curves.spent, summary.computed(advise).row
+    curve = summary.curves.spent
+    chosen = summary.computed(advise).row
 
     # Nothing to compare, or nothing that could change.
     if len(rows) < 2 or chosen is None:
         return OtherMeter(meter, "")
-    if found is None or not all(_points(found, row.name) for row in rows):
+    if curve is None or not all(_points(curve, row.name) for row in rows):
         return OtherMeter(meter, f"Whether this holds at equal {name} cannot be told: recipes have no curve over the budget.")
     if not all(np.isfinite(value) and value > 0 for value in spent.values()):
         return OtherMeter(meter, f"Whether this holds at equal {name} cannot be told: these were not measured.")
@@ -100,11 +110,15 @@ def other_meter(summary: Summary) -> OtherMeter:
     # Each recipe where it had spent what the cheapest spent in all, and at its end, on the same items of the curve.
     amount = min(spent.values())
     fractions = {row.name: amount / spent[row.name] for row in rows}
-    early, late = _read(found, fractions), _read(found, dict.fromkeys(fractions, 1.0))
-    names, limits = list(fractions), limits_of(summary)
+    early = _read(curve, fractions)
+    late = _read(curve, dict.fromkeys(fractions, 1.0))
+
+    # All cost the same then, so that limits of cost say nothing.
+    names = list(fractions)
     same = Costs(np.full(len(names), amount), np.full(len(names), np.nan))
-    limits = replace(limits, seconds=None, memory=None)
-    then, now = advice_of(early, names, same, limits), advice_of(late, names, same, limits)
+    limits = replace(limits_of(summary), seconds=None, memory=None)
+    then = advice_of(early, names, same, limits)
+    now = advice_of(late, names, same, limits)
     readings = tuple(
         Reading(row, spent[row.name], fractions[row.name], early.estimate("gain", row.name), early.estimate("change", row.name))
         for row in rows
@@ -124,38 +138,41 @@ def _sentence(chosen: str, then: Advice, now: Advice, amount: str, early: Analys
     return f"It does not hold {where}: there the rule {other}."
 
 
-def _points(found: Analysis, row: str) -> list[float]:
+def _points(curve: Analysis, row: str) -> list[float]:
     """Fractions of the budget at which a row was scored."""
     begin = point_name(row, 0.0).rpartition("@")[0]
-    return sorted(float(name.rpartition("@")[2]) for name in found.rows if name.startswith(f"{begin}@"))
+    return sorted(float(name.rpartition("@")[2]) for name in curve.rows if name.startswith(f"{begin}@"))
 
 
-def _read(found: Analysis, fractions: dict[str, float]) -> Analysis:
+def _read(curve: Analysis, fractions: dict[str, float]) -> Analysis:
     """An analysis of the rows at these fractions of their budgets: columns that are linear between those of the curve."""
-    before, after, weights = [0], [0], [0.0]
+    before = [0]
+    after = [0]
+    weights = [0.0]
     for row, fraction in fractions.items():
-        # Between the two scored points around the fraction; the base is the point at 0.
-        way = [0.0, *_points(found, row)]
-        place = min(int(np.searchsorted(way, fraction)), len(way) - 1)
-        low, high = way[place - 1], way[place]
-        columns = [found.rows.index(point_name(row, at)) if at else 0 for at in (low, high)]
-        before.append(columns[0])
-        after.append(columns[1])
+        # Between the two scored points around the fraction; the base is the point at 0, and the first column.
+        points = [0.0, *_points(curve, row)]
+        number_after = min(int(np.searchsorted(points, fraction)), len(points) - 1)
+        low = points[number_after - 1]
+        high = points[number_after]
+        before.append(curve.rows.index(point_name(row, low)) if low else 0)
+        after.append(curve.rows.index(point_name(row, high)) if high else 0)
         weights.append(min(1.0, (fraction - low) / (high - low)))
-    share_ = np.array(weights)
+    part = np.array(weights)
 
     def between(values: np.ndarray) -> np.ndarray:
-        return (1 - share_) * values[..., before] + share_ * values[..., after]
+        return (1 - part) * values[..., before] + part * values[..., after]
 
-    quantities = [name for name in QUANTITIES if name in found.point]
+    names = [curve.rows[0], *fractions]
+    quantities = [name for name in QUANTITIES if name in curve.point]
     return replace(
-        found,
-        rows=[found.rows[0], *fractions],
-        seeds={name: found.seeds[found.rows[column]] for name, column in zip([found.rows[0], *fractions], after, strict=True)},
+        curve,
+        rows=names,
+        seeds={name: curve.seeds[curve.rows[column]] for name, column in zip(names, after, strict=True)},
         missing={},
-        point={name: between(found.point[name]) for name in quantities},
-        by_seed={name: between(found.by_seed[name]) for name in quantities},
-        replicates={name: between(found.replicates[name]) for name in quantities},
-        item_draws={name: between(found.item_draws[name]) for name in quantities},
-        counts={name: found.counts[name][after] for name in quantities},
+        point={name: between(curve.point[name]) for name in quantities},
+        by_seed={name: between(curve.by_seed[name]) for name in quantities},
+        replicates={name: between(curve.replicates[name]) for name in quantities},
+        item_draws={name: between(curve.item_draws[name]) for name in quantities},
+        counts={name: curve.counts[name][after] for name in quantities},
     )
