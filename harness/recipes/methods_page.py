@@ -34,7 +34,7 @@ embedded base, per token of the domain; *once*: what is prepared before, in step
 sequences there; most read a fixed number of sequences, so on real data it weighs less). *Memory*: predicted for a model
 of 7 B weights in bf16, eight sequences of 1,024 tokens on one device. *Published*: tables of others, with their own
 protocols, which agree with each other only in part (`harness/recipes/standings.toml` says which); what this harness
-measured stands in [claims.md](claims.md) and [results](../results/published).
+measured stands in [claims.md](claims.md) and under `results/published`.
 
 """
 COMBINING = """
