@@ -1,4 +1,4 @@
-"""The referee: plans, charges, trains, evaluates, stores, compares. It knows no method and no suite by name."""
+"""Lethe's referee: plans, charges, trains, evaluates, stores, compares. It knows no method and no suite by name."""
 
 from lethe import compare
 

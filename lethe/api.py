@@ -33,6 +33,8 @@ def compare(  # noqa: PLR0913
     meter: str | None = None,
     seeds: int | None = None,
     tune: int | None = None,
+    tune_rule: str | None = None,
+    tune_points: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
     micro_tokens: int | None = None,
@@ -102,6 +104,10 @@ def compare(  # noqa: PLR0913
         meter: what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU.
         seeds: runs of each recipe; default: 1 on a CPU, 3 on a GPU.
         tune: trials for each recipe over its own search space, selected on dev items; 0: untuned defaults (default: 0).
+        tune_rule: how a setting is selected: price (the highest gain of those that lose no more a point gained than
+            plain fine-tuning), price=POINTS, loss=POINTS (lost in all) or gain (default: price).
+        tune_points: settings of each tuned recipe that are scored on test items, the selected one included (default:
+            3).
         learning_rate: of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3.
         batch_size: examples an optimizer step (default: 32).
         micro_tokens: padded tokens a micro-batch, at most; default: 8192, or by gpu.

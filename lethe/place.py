@@ -11,6 +11,29 @@ ROOT = Path(__file__).resolve().parents[1]
 """What holds `lethe`, `harness`, `trainers` and `suites`: a checkout, or the folder that a wheel was installed in."""
 
 
+PACKAGES = ("harness", "trainers", "suites")
+"""Top-level packages beside this one. Their names are common ones, so another distribution may bring the same."""
+
+
+def overwritten() -> list[str]:
+    """Return a sentence on each of Lethe's packages that another distribution of the same name has replaced.
+
+    An installer writes both into one folder, the later one over the earlier one; no import order helps there.
+    """
+    sentences = []
+    for name in PACKAGES:
+        try:
+            first_line = (ROOT / name / "__init__.py").read_text(encoding="utf-8").partition("\n")[0]
+        except OSError:
+            first_line = ""
+        if "Lethe" not in first_line:
+            sentences.append(
+                f"the package '{name}' in {ROOT} is not Lethe's: another distribution was installed over it; "
+                "install Lethe in an environment of its own"
+            )
+    return sentences
+
+
 def take_own_harness() -> None:
     """Make `import harness` mean the package beside this one, here and in the processes that this one starts."""
     spec = find_spec("harness")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lethe.errors import InternalError, PlanError
-from lethe.place import ROOT, take_own_harness
+from lethe.place import ROOT, overwritten, take_own_harness
 
 CODE = "import sys; sys.path.append(sys.argv.pop(1)); from lethe.process import inside; sys.exit(inside(sys.argv[1]))"
 """What the process runs: Lethe is found by its place, after everything that Python itself puts on the path."""
@@ -29,6 +29,9 @@ def carried_out(asked: Mapping[str, Any]) -> Any:
 
     Raises PlanError with all faults where it cannot be done as asked, InternalError where Lethe itself failed.
     """
+    clashes = overwritten()
+    if clashes:
+        raise PlanError(*clashes)
     options = {name: _plain(value) for name, value in asked.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="lethe-") as folder:
         place = Path(folder)

@@ -1,1 +1,1 @@
-"""Evaluation suites, one folder each: lm-eval task YAML, data and scoring."""
+"""Lethe's evaluation suites, one folder each: lm-eval task YAML, data and scoring."""

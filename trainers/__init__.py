@@ -1,1 +1,1 @@
-"""One method a file; file, class and command-line name are one word. Of ours they import `harness.contract` only."""
+"""Lethe's methods, one a file; file, class and command-line name are one word. Of ours they import `harness.contract` only."""

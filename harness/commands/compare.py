@@ -17,8 +17,9 @@ from harness.evaluation.backends import check_backend
 from harness.evaluation.evaluator import headline
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
+from harness.plan.tuning_rule import STANDARD_RULE
 from harness.recipes.catalogue import papers
-from harness.runs.tune import Tuning, select, trial_specs, trials_of
+from harness.runs.tune import Tuning, point_entry, point_specs, select, trial_specs, trials_of
 from harness.setup.constant_answers import constant_rows
 from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contamination, without_retention_items
 from harness.setup.kept import Kept, answered, kept_rows
@@ -88,7 +89,9 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     run(trial_specs(material, trials))
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
-    run(specs)
+    points = point_specs(material, allowed, tuning.points)
+    run(list({spec.key: spec for spec in [*(spec for _, spec in points), *specs]}.values()))
+    tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     material, note = named(material, None)
@@ -205,6 +208,7 @@ def question_of(material: Material) -> Question:
         "threads": plan.threads,
         "learning_rate": material.training.learning_rate,
         "tune": plan.tune,
+        "tune_rule": plan.tune_rule if plan.tune and plan.tune_rule != STANDARD_RULE else None,
     }
     return Question(fields)
 

@@ -17,7 +17,7 @@ from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.pacing import spoken_time
 from harness.runs.timing import Scored, paces, scored
-from harness.runs.tune import trial_specs, trials_of
+from harness.runs.tune import planned_points, trial_specs, trials_of
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs, training_run
@@ -75,8 +75,10 @@ def print_cost(plan: Plan) -> None:
     """The table of `lethe plan`."""
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
-    trials = trial_specs(material, trials_of(material, allowed))
-    specs = [*trials[1:], *run_specs(material, allowed)]
+    tried = trials_of(material, allowed)
+    trials = trial_specs(material, tried)
+    points = planned_points(material, allowed, [trial.row for trial in tried])
+    specs = [*trials[1:], *run_specs(material, allowed), *points]
     console = Console()
     settings = material.plan
     dataset = material.dataset

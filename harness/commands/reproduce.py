@@ -28,7 +28,9 @@ COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
 """Columns that differ between any two runs: reported apart, not counted."""
 NAMES = ("keys",)
 """Columns that name the question: they differ where the code or torch does."""
-RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "retention at matched gain")
+AT = ("change at", "retention at", "gain at", "mean change to")
+"""Beginnings of columns of what is read where all rows have gained, or lost, the same."""
+RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "matched ", *(f"{name} matched" for name in AT))
 """Beginnings of columns that hold a row against the others: not the same where only some rows are run."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.errors import faults_of
 from harness.plan.deepspeed import zero_of
 from harness.plan.gpus import find_gpu
+from harness.plan.tuning_rule import parse_tuning_rule
 from harness.plan.values import devices_of, parse_limits
 from harness.store.question import RESERVED
 from harness.text.answer_metrics import read_metrics
@@ -33,6 +34,7 @@ BOUNDS: dict[str, Bound] = {
     "seeds": "[1, 1000]",
     "threads": "[1, inf)",
     "tune": "[0, 1000]",
+    "tune_points": "[1, 100]",
     "warmup": "[0, 1)",
     "weight_decay": "[0, inf)",
     "workers": "[1, inf)",
@@ -77,10 +79,11 @@ def faults_of_plan(plan: Plan) -> list[str]:
         inside = False
     if not inside:
         faults.append(f"checkpoints are fractions of the budget above 0 and up to 1, as 0.5,1, not '{plan.checkpoints}'")
-    try:
-        parse_limits(plan.require or "")
-    except ValueError as error:
-        faults.append(str(error))
+    for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
+        try:
+            parse(text)
+        except ValueError as error:
+            faults.append(str(error))
     try:
         read_metrics(plan.domain_metric or "")
     except ValueError as error:

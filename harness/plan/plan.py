@@ -91,6 +91,12 @@ class TrainingOptions:
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
     seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
     tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")
+    tune_rule: str = option(
+        "price",
+        "how a setting is selected: price (the highest gain of those that lose no more a point gained than plain fine-tuning),"
+        " price=POINTS, loss=POINTS (lost in all) or gain",
+    )
+    tune_points: int = option(3, "settings of each tuned recipe that are scored on test items, the selected one included")
     learning_rate: float | None = option(None, "of plain fine-tuning; default: 2e-5 * sqrt(1e9 / parameters), at most 1e-3")
     batch_size: int = option(32, "examples an optimizer step")
     micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
-from harness.report.verdict.model_card import card
+from harness.report.verdict.model_card import card, shown_line
 from harness.store.files import read_json, read_record, replacing, write_json, write_record
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
@@ -37,7 +37,7 @@ DATA = ("verdict.json", "table.csv", "comparison.json")
 """What is published of every comparison: data that was read, written again."""
 RENDERED = (PAGE, "table.md", "table.tex")
 """What is rendered from the runs, where they are beside the comparison. Nothing that a stranger rendered is published."""
-COLUMNS = ("gain", "change", "retention", "retention seen", "retention held out")
+COLUMNS = ("gain", "change", "retention", "change at matched gain", "retention seen", "retention held out")
 PLAIN = ("kl_to_base general", "rep3_word general", "epochs", "flops", "device seconds", "seeds")
 
 
@@ -273,6 +273,6 @@ def slug(text: str) -> str:
 
 def _value(line: dict[str, Any], name: str) -> float:
     try:
-        return float(line[name])
+        return float(shown_line(line)[name])
     except (KeyError, TypeError, ValueError):
         return float("nan")

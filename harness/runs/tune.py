@@ -1,5 +1,8 @@
 """Tuning: the same trials for every recipe, each over its own search space, selected on dev items by one rule.
 
+A recipe is its whole curve over settings, so beside the selected one a few others of its dev front are trained under the
+reported seeds and scored on test items: its points.
+
 A trial is an ordinary run at the full budget, under a seed of its own, so that no reported run is one that was selected. Its
 settings are a point of the scrambled Halton sequence, whose first axis is the learning rate: trial k tries the same multiple of
 the default rate in every recipe, and a larger number of trials keeps the earlier ones. What a recipe fixes stays fixed.
@@ -15,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from harness.contract import overrides
+from harness.plan.tuning_rule import Reference, parse_tuning_rule, preferred, reference_of, spread_over
 from harness.recipes.catalogue import axis_names
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
 from harness.recipes.recipe_text import read_terms, with_settings
@@ -22,17 +26,10 @@ from harness.recipes.registry import defaults_of, find_method
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, rate_of, spec_of
 from harness.stats.analysis import analyse
-from harness.stats.claims import LEARNS, Reference, preferred, reference_of
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
 from harness.vocabulary import EvalKind, Role, Status
 
-RULE = (
-    "the one that gains most of those that lose at most as much general score a point gained as plain fine-tuning's best trial"
-    f" does; a trial counts that gains at least {LEARNS:.0%} of what plain fine-tuning gains at most; where none loses so"
-    " little, the least loss a point gained; where none gains so much, the highest gain"
-)
-"""How a setting is selected, on dev items."""
 RATE = 10.0
 """The learning rate is searched from a tenth of its default to ten times it."""
 SEED = 1_000_000
@@ -128,30 +125,37 @@ class Tuning:
     record: list[dict[str, Any]]
     """One entry a trial, as comparison.json keeps it."""
     notes: list[str]
+    points: tuple[tuple[str, str], ...] = ()
+    """(row, recipe) of the settings that are scored on test items beside the selected ones."""
 
 
 def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key: str | None) -> Tuning:
-    """Apply RULE to the stored dev scores of base and trials."""
+    """Apply the plan's rule to the stored dev scores of base and trials, and pick the points of each recipe's curve."""
     if not trials or dev_key is None:
         return Tuning({}, [], [])
 
     # All trials are judged together, so that one reference holds for all recipes.
     keys = {spec.row: spec.key for spec in (base_on_dev(material), *(trial.spec for trial in trials))}
     analysis = analyse(scores_of(keys, store, dev_key), "base", reps=1)
-    chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {RULE}."]
+    rule = parse_tuning_rule(material.plan.tune_rule)
+    chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {rule.words}."]
+    others: list[tuple[str, str]] = []
     names = [trial.spec.row for trial in trials]
     gain, change = ({name: analysis.estimate(quantity, name).value for name in names} for quantity in ("gain", "change"))
-    reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials])
+    reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials], rule)
     for row in dict.fromkeys(trial.row for trial in trials):
         # Each recipe keeps the trial that the rule prefers; without any score it runs untuned.
         own = [trial for trial in trials if trial.row == row]
         names = [trial.spec.row for trial in own]
-        best = choose([gain[name] for name in names], [change[name] for name in names], reference)
+        gains, changes = [gain[name] for name in names], [change[name] for name in names]
+        best = choose(gains, changes, reference)
         if best is None:
             notes.append(f"{row}: no trial ended with a score, so it ran untuned.")
         else:
             chosen[row] = own[best].spec.recipe
             notes += at_edge(row, own, best)
+            places = spread_over(gains, changes, best, material.plan.tune_points)
+            others += [(row, own[place].spec.recipe) for place in places[1:]]
             if not gain[names[best]] >= reference.gain:
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
         for place, trial in enumerate(own):
@@ -159,7 +163,36 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
             entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": place == best}
             entry |= {"plain": is_plain(trial)}
             record.append(entry)
-    return Tuning(chosen, record, notes)
+    return Tuning(chosen, record, notes, tuple(others))
+
+
+def point_specs(material: Material, allowed: float, points: Sequence[tuple[str, str]]) -> list[tuple[str, RunSpec]]:
+    """Return the row and the run of each point, with every reported seed; scored on test items at the end, and nothing else."""
+    assert material.plan.seeds is not None
+    specs = []
+    for row, text in points:
+        for seed in range(material.plan.seeds):
+            spec = spec_of(material, f"{row}: {text}", Role.RECIPE, parse_recipe(text), seed, allowed, (EvalKind.FINAL,))
+            specs.append((row, spec))
+    return specs
+
+
+def point_entry(row: str, spec: RunSpec, final_key: str) -> dict[str, Any]:
+    """Return the entry of a point as comparison.json keeps it, among the trials."""
+    entry = {"row": row, "trial": spec.row, "recipe": spec.recipe, "track": spec.track, "seed": spec.seed, "key": spec.key}
+    return entry | {"evals": {EvalKind.FINAL: final_key}, "selected": False}
+
+
+def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> list[RunSpec]:
+    """Return what points will cost, before it is known which settings they are: the recipes' defaults stand for them."""
+    specs = []
+    for recipe in material.recipes:
+        if recipe.row in tuned:
+            for number in range(2, material.plan.tune_points + 1):
+                text = f"{recipe.row} point {number}"
+                seeds = range(material.plan.seeds or 1)
+                specs += [spec_of(material, text, Role.RECIPE, recipe, seed, allowed, (EvalKind.FINAL,)) for seed in seeds]
+    return specs
 
 
 def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFrame:
@@ -180,7 +213,7 @@ def is_plain(trial: Trial) -> bool:
 
 
 def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:
-    """RULE: the place of the chosen trial, from points of domain and general change against the base; NaN: not known."""
+    """The place of the selected trial, from points of domain and general change against the base; NaN: not known."""
     return next(iter(preferred(gain, change, reference)), None)
 
 

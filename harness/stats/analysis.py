@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from harness.stats.bootstrap import counted_twice, over_seeds, resample, resample_items, seed_means, strata_of, tail_stretch
-from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of
+from harness.stats.bootstrap import counted_twice, over_seeds, resample, resample_items, seed_means, strata_of
+from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
+from harness.stats.measures import Quantity, aligned, corrected, evaluated, measures_of, quantities_of, steps_of
 
 MARGIN = 1.0
 """Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
 ITEM_DRAWS = 200
 """Bootstrap draws behind how much items vary within a seed."""
-DETECTABLE = 2.80
-"""Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
 DISCORDANT = 0.2
 """Share of items that a change of model flips, where nothing is measured yet: a guess, between METRICS' 0.1 and 0.3."""
 
@@ -33,36 +32,6 @@ def detectable(families: Sequence[int]) -> float:
     """
     variance = sum(DISCORDANT / items for items in families)
     return 100 * DETECTABLE * math.sqrt(variance) / len(families)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; NaN where it is not defined."""
-
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    se: float = np.nan
-    """Standard deviation of the bootstrap replicates: clustered, stratified, paired."""
-    n: int = 0
-    """Paired items behind it."""
-    p: float = np.nan
-    """Two-sided bootstrap p of no difference, where this is one between recipes of several seeds each."""
-    least_p: float = np.nan
-    """The smallest p that so many draws can give: a p that is equal to it is a bound, not a value."""
-
-    @property
-    def p_is_bound(self) -> bool:
-        return bool(self.p <= self.least_p)
-
-    @property
-    def known(self) -> bool:
-        return bool(np.isfinite(self.value))
-
-    @property
-    def detectable(self) -> float:
-        """Minimum detectable effect: 2.80 · sd of the paired differences / √n, clustered."""
-        return DETECTABLE * self.se
 
 
 @dataclass(frozen=True)
@@ -84,6 +53,8 @@ class Analysis:
     counts: dict[str, np.ndarray] = field(repr=False)
     answered: dict[str, np.ndarray] = field(repr=False)
     """`level:` quantity -> (R,) share of a row's answers that have it: one too short to repeat anything has no repetition."""
+    steps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """quantity in points -> (R,) what the cluster of items that weighs most is worth; others have none (`Estimate.step`)."""
 
     def compares(self, *rows: str) -> bool:
         """Return whether these rows can be compared: each has several seeds, or is the base.
@@ -101,7 +72,8 @@ class Analysis:
         by_seed = self.by_seed[name][:, column]
         draws = self.replicates[name][:, column]
         twice = counted_twice(self.item_draws[name][..., column])
-        return estimate_of(self.point[name][column], by_seed, draws, self.counts[name][column], twice)
+        step = self.steps[name][column] if name in self.steps else 0.0
+        return estimate_of(self.point[name][column], by_seed, draws, self.counts[name][column], twice, step=step)
 
     def share(self, name: str, row: str) -> float:
         """Return the share of a row's answers that a level is over; NaN where it is not known."""
@@ -120,7 +92,8 @@ class Analysis:
         draws = self.replicates[name][:, a] - self.replicates[name][:, b]
         items = min(self.counts[name][a], self.counts[name][b])
         twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
-        return estimate_of(value, by_seed, draws, items, twice, test=self.compares(row, reference))
+        step = max(self.steps[name][a], self.steps[name][b]) if name in self.steps else 0.0
+        return estimate_of(value, by_seed, draws, items, twice, test=self.compares(row, reference), step=step)
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
         """Return (B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
@@ -132,6 +105,21 @@ class Analysis:
             twice = counted_twice(self.item_draws[name][..., column])
             columns.append(stretched(self.point[name][column], by_seed, draws, twice))
         return np.stack(columns, axis=1)
+
+    @property
+    def ability(self) -> float:
+        """What retention is a share of: points of the base above chance, mean over the families that enter; NaN without any.
+
+        Measures that have no chance level (bits per byte) are whole, 100 points.
+        """
+        name = "retention"
+        if name not in self.point:
+            return math.nan
+        part = self.measures[self.measures["kept"]]
+        scores, chance, higher = (part[column].to_numpy() for column in ("base", "chance", "higher_better"))
+        above = corrected(scores.astype(float), chance.astype(float), higher.astype(bool))
+        tasks = part.assign(above=np.where(np.isnan(above), 1.0, above)).groupby("family")["above"].mean()
+        return 100 * float(tasks.mean())
 
     @property
     def reps(self) -> int:
@@ -201,6 +189,7 @@ def analyse(
         item_draws=item_draws,
         counts=_counts(quantities, pairs, available),
         answered=_answered(scores, quantities, measures, rows),
+        steps=steps_of(quantities, measures, strata, total[2].shape),
     )
 
 
@@ -268,28 +257,3 @@ def _missing(measures: pd.DataFrame, pairs: np.ndarray, available: np.ndarray, r
     for r, row in enumerate(rows):
         missing[row] = int(expected * seeds[r] - pairs[r][:, headline].sum())
     return missing
-
-
-def stretched(value: float, by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> np.ndarray:
-    """Return draws (B,) at the distance from the estimate that few seeds demand; `twice`: see `bootstrap.counted_twice`."""
-    factor = tail_stretch(by_seed, draws[np.isfinite(draws)], twice)
-    return value + factor * (draws - value)
-
-
-def estimate_of(
-    value: float, by_seed: np.ndarray, draws: np.ndarray, n: int, twice: float = 0.0, test: bool = False
-) -> Estimate:
-    """Return the estimate of one number; `twice`: see `bootstrap.counted_twice`. `test`: with a p."""
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not len(draws):
-        return Estimate()
-    draws = stretched(value, by_seed, draws, twice)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
-    if not test:
-        return Estimate(float(value), float(low), float(high), se, int(n))
-    # two-sided: twice the smaller tail, with the estimate itself counted among the draws
-    tail = min((draws <= 0).sum(), (draws >= 0).sum())
-    least = 2 / (len(draws) + 1)
-    p = min(1.0, (tail + 1) * least)
-    return Estimate(float(value), float(low), float(high), se, int(n), float(p), float(least))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.stats.bootstrap import BLOCK
+from harness.stats.bootstrap import BLOCK, Stratum
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 ABOVE_CHANCE = 0.1
@@ -232,6 +232,34 @@ class _Scale:
     def ability(self, before: np.ndarray) -> np.ndarray:
         """What there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
         return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
+
+
+def steps_of(
+    quantities: dict[str, Quantity], measures: pd.DataFrame, strata: list[Stratum], shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return (R,) for each quantity in points how far a cluster of items moves it, on average over what clusters are worth.
+
+    With a_i the worth of cluster i, Σ a_i² / Σ a_i: of what is lost evenly over all abilities, what one cluster's part is.
+    `shape`: rows, seeds, measures. A score is taken to move by 1 at most. Measures that have no such scale move by nothing.
+    """
+    scale = _Scale.of(measures)
+    spans = {"points": np.ones_like(scale.span), "change": scale.span}
+    moving = {name: quantity for name, quantity in quantities.items() if quantity.kind in spans}
+    worths = {name: np.zeros((2, *shape[:2])) for name in moving}
+    for stratum in strata:
+        # (K, R, S, m) the share of a measure's items that each cluster holds
+        pairs = stratum.sums[:, 2]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.nan_to_num(pairs / pairs.sum(0))
+        for name, quantity in moving.items():
+            worth = np.where(scale.inverted, 0.0, quantity.weights / spans[quantity.kind])[stratum.measures]
+            if worth.any():
+                of_clusters = 100 * (shares @ worth)
+                worths[name] += np.stack([(of_clusters**2).sum(0), of_clusters.sum(0)])
+    steps = {}
+    for name, (squares, whole) in worths.items():
+        steps[name] = np.divide(squares, whole, out=np.zeros_like(whole), where=whole > 0).max(-1)
+    return steps
 
 
 def evaluated(

@@ -40,7 +40,11 @@ class Comparison:
     path: pd.DataFrame
     """Fixed dev sub-sample along the line from the base (alpha 0) to the tuned model (alpha 1), likewise."""
     trials: list[dict[str, Any]]
-    """One entry a trial of the tuning: {row, trial, recipe, key, selected, ...} with status, run and ledger."""
+    """One entry a trial of the tuning: {row, trial, recipe, key, selected, ...} with status, run and ledger.
+
+    Entries with final scores are no trials, but settings that were trained under the reported seeds and scored on test
+    items.
+    """
     dev: pd.DataFrame
     """Dev item scores of the base and the trials; `row` names the trial."""
     stages: pd.DataFrame
@@ -49,6 +53,8 @@ class Comparison:
     """Free answers to fixed prompts (`task`: `general_greedy`, `domain_sampled` ...) and what was measured on each."""
     probe: pd.DataFrame = field(default_factory=pd.DataFrame)
     """General item scores after the recovery probe."""
+    points: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Final item scores of those settings; `row` is the entry's `trial`."""
     people: dict[str, Any] | None = None
     """What people's ratings came to, where there are any (harness/commands/annotate/ratings.py)."""
 
@@ -75,6 +81,7 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         stages=read_scores(rows, store, EvalKind.STAGES),
         quality=read_texts(rows, store, EvalKind.QUALITY),
         probe=read_scores(rows, store, EvalKind.PROBE),
+        points=read_scores([trial for trial in trials if trial["status"] == Status.DONE], store, EvalKind.FINAL, "trial"),
         people=read_json(folder / "people.json"),
     )
 

@@ -23,6 +23,7 @@ from harness.report.summary.summary import Summary, summarise
 from harness.stats.analysis import Estimate
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
+from harness.store.schema import PROTOCOL
 from suites.phantom.repeated import Repeated, repeat
 
 HERE = Path(__file__).resolve().parent
@@ -275,9 +276,9 @@ def page(gates: Sequence[Gate], sweep: pd.DataFrame, minutes: float) -> str:
     return f"""\
 # Calibration
 
-What the instrument reads on a world whose truth is known. Made by `make calibrate`, whose last call took {minutes:.0f} minutes
-(stored runs are not made again); domain and general scores on test items, losses in points of the chance-corrected score,
-intervals at 95 %.
+What the instrument reads on a world whose truth is known, under protocol {PROTOCOL} (docs/protocol.md). Made by
+`make calibrate`, whose last call took {minutes:.0f} minutes (stored runs are not made again); domain and general scores
+on test items, losses in points of the chance-corrected score, intervals at 95 %.
 
 | gate | rule | measured | met |
 |---|---|---|---|

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from harness.errors import PlanError
 from harness.plan.plan import Plan, kind_of
 from harness.plan.python_api import PATH, api
 
+ROOT = Path(lethe.__file__).parents[1]
 SHADOWS = ("harness", "trainers", "suites", "datasets")
 BROKEN = "raise RuntimeError('this is a package of the user')"
 
@@ -40,6 +43,19 @@ def test_the_function_stays_a_function_whatever_is_imported():
 def test_importing_it_brings_no_torch():
     code = "import sys, lethe; sys.exit(bool({'torch', 'transformers', 'harness', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_package_that_another_distribution_overwrote_is_named(tmp_path):
+    shutil.copytree(ROOT / "lethe", tmp_path / "lethe")
+    for name in ("harness", "trainers", "suites"):
+        (tmp_path / name).mkdir()
+        shutil.copy(ROOT / name / "__init__.py", tmp_path / name)
+    (tmp_path / "trainers" / "__init__.py").write_text('"""Trainers of somebody else."""\n')
+    command = [sys.executable, "-P", "-c", "from lethe.__main__ import main; raise SystemExit(main())", "recipes"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count("is not Lethe's") == 1 and "'trainers'" in done.stderr and "environment of its own" in done.stderr
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.store.files import write_json
+from harness.store.files import read_json, write_json
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, key_of
 
@@ -145,6 +145,46 @@ def build(
             _write_run(store, entries[-1], table, gained, lost, hostile and row == "sft")
     write_json(folder / "comparison.json", _record(entries, table))
     return folder, store
+
+
+def add_tuning(folder: Path, store: RunStore, trials: dict[str, dict[str, tuple[float, float]]], points: bool = True) -> None:
+    """Add a tuning to a comparison whose rows have run: row -> recipe of each trial -> gained and lost shares.
+
+    The first trial of a row is the selected one; `points`: the others are scored on test items under the rows' seeds too.
+    """
+    record = read_json(folder / "comparison.json")
+    dev = pd.concat([_items((f"dev_{t[0]}", *t[1:7], 60, *t[8:]), np.random.default_rng(3)) for t in TASKS], ignore_index=True)
+    test = pd.concat([_items(t, np.random.default_rng(7)) for t in TASKS], ignore_index=True)
+    base = next(entry for entry in record["rows"] if entry["role"] == "base")
+    base["evals"]["dev"] = "0" * 16
+    store.run(base["key"]).write_scores("dev", "0" * 16, _score(dev, 0.0, 0.0, np.random.default_rng(0)))
+    record["trials"] = []
+    for row, settings in trials.items():
+        seeds = [entry["seed"] for entry in record["rows"] if entry["row"] == row]
+        track = ROWS[row][1]
+        for number, (recipe, shares) in enumerate(settings.items()):
+            trial = {"row": row, "trial": f"{row} trial {number}", "recipe": recipe, "track": track, "seed": 1_000_000}
+            trial |= {
+                "evals": {"dev": "0" * 16},
+                "selected": number == 0,
+                "plain": row == "sft",
+                "key": key_of([recipe, "dev"]),
+            }
+            _write_tried(store, trial, "dev", dev, shares)
+            record["trials"].append(trial)
+            for seed in seeds if points and number else ():
+                point = {"row": row, "trial": f"{row}: {recipe}", "recipe": recipe, "track": track, "seed": seed}
+                point |= {"evals": {"final": "0" * 16}, "selected": False, "key": key_of([recipe, seed])}
+                _write_tried(store, point, "final", test, shares)
+                record["trials"].append(point)
+    write_json(folder / "comparison.json", record)
+
+
+def _write_tried(store: RunStore, entry: dict, kind: str, items: pd.DataFrame, shares: tuple[float, float]) -> None:
+    run = store.run(entry["key"])
+    run.write_scores(kind, "0" * 16, _score(items, *shares, np.random.default_rng(key_seed(entry["recipe"], entry["seed"]))))
+    run.write("ledger", _ledger({"track": entry["track"], "recipe": entry["recipe"], "role": "recipe"}))
+    run.write("status", {"status": "done", "reason": None, "traceback": None})
 
 
 def _write_run(store: RunStore, entry: dict, table: pd.DataFrame, gained: float, lost: float, hostile: bool) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.plan.tuning_rule import expected_best, preferred, reference_of
 from harness.report.summary.trials import by_trials
 from harness.stats.analysis import Estimate
-from harness.stats.claims import expected_best, preferred, reference_of
 from tests.bench.claims import CLAIMS, line_of, page, verdict, with_world
 from tests.bench.worlds import World, apart
 

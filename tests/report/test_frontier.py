@@ -10,6 +10,7 @@ from scipy import stats as reference
 from harness.report.summary.curves import read_curves
 from harness.stats import analysis, claims
 from harness.stats.frontier import Plane, exclusive, hypervolume, pareto_ranks, rank_in, ranks_of, standings
+from harness.stats.tradeoffs import Terms
 
 SOME = np.random.default_rng(5).integers(0, 6, (2, 200, 7)).astype(float)
 
@@ -147,8 +148,8 @@ def curves(rng: np.random.Generator, reps: int) -> tuple[analysis.Analysis, anal
     way = pd.concat([scored(row, at, *pair) for row in ("x", "y") for at, pair in TRUE.items()])
     final = pd.concat([base, scored("x", 1.0, *TRUE[1.0]), scored("y", 1.0, *TRUE[1.0])])
     found = analysis.analyse(final, "base", reps=reps)
-    read = read_curves(final, way, pd.DataFrame(columns=way.columns), found, "base", reps)
-    return found, read.matched.rows["x"], read.matched.target
+    read = read_curves(final, way, pd.DataFrame(columns=way.columns), found, "base", reps, Terms(5.0))
+    return found, read.matched.kept("x"), read.matched.target
 
 
 def coverage(worlds: int, reps: int) -> tuple[float, float]:

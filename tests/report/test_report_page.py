@@ -156,7 +156,7 @@ def test_tables_have_captions_and_scopes(page: Page):
 
 def test_drawings_say_what_they_show(page: Page):
     drawn = list(page.named("svg"))
-    assert len(drawn) == 5
+    assert len(drawn) == 6
     titles = {attrs.get("id") for attrs in page.named("title") + page.named("desc")}
     assert all(set(str(attrs["aria-labelledby"]).split()) <= titles for attrs in drawn)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
 from harness.report.summary.summary import summarise
-from harness.report.tables.main_table import latex, markdown
+from harness.report.tables.main_table import _holm, latex, markdown
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report
 from harness.stats.analysis import Estimate
@@ -88,11 +88,21 @@ def test_other_formats():
     assert format.signed(0.04) == "0.0" and format.signed(3) == "+3.0" and format.signed(-3) == "−3.0"
 
 
+def test_a_holm_p_at_the_floor_of_the_draws_is_printed_as_a_bound_times_pairs():
+    """10,000 draws give no p below 2 / 10,001: what is printed is that bound and the pairs that it is corrected for."""
+    least = 2 / 10_001
+    floor, above = Estimate(-9, -12, -6, p=least, least_p=least), Estimate(-2, -4, 0.1, p=0.06, least_p=least)
+    assert format.holm_value(12 * least, floor, 12) == "< 0.0002 × 12"
+    assert format.holm_value(0.12, above, 12) == "0.120" and format.holm_value(math.nan, Estimate(), 0) == "—"
+    line = pd.Series({"holm": 12 * least, "change": floor, "pairs": 12})
+    assert _holm(line) == "< 0.0002 × 12" and _holm(None) == "—"
+
+
 def test_terminal_says_the_same(report: Report):
     stream = io.StringIO()
     show(report.summary, Console(file=stream, width=100))
     text = stream.getvalue()
-    assert "mix+lora gains" in text and "out of memory" in text
+    assert "One seed: recipes are not compared" in text and "out of memory" in text
     assert all(row in text for row in ROWS) and max(map(len, text.splitlines())) <= 100
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 from fake_store import FAILED, ROWS, build
 
+from harness.report.tables.main_table import reading_table
 from harness.report.verdict.cautions import warnings
+from harness.report.verdict.terminal import shown
 from harness.report.verdict.verdict import verdict_of
 from harness.report.write import write_report
 from harness.store.files import read_json, write_json
@@ -21,15 +24,16 @@ def some(*names: str, **changed: tuple) -> dict:
     return {name: ROWS[name] for name in ("base", *names)} | changed
 
 
-def test_the_verdict_is_over_the_rows_of_both_tracks(report):
-    assert report.verdict.row == "mix+lora"
-    assert any("without general data" in line for line in report.verdict.details)
+def test_the_verdict_is_over_the_rows_of_both_tracks(summary_of):
+    verdict = verdict_of(summary_of(rows=some("sft", "lora", "mix+lora"), seeds=SEVERAL[:3], items=1.0))
+    assert verdict.row == "mix+lora"
+    assert any("without general data" in line for line in verdict.details)
 
 
 def test_one_seed_compares_no_recipes_and_says_what_more_would_cost(report):
     """`sft` under three seeds, taken as three recipes: 2 of 3 pairs "differed" at p < 0.001."""
     verdict = report.verdict
-    assert verdict.sentence.startswith("One seed: the recipes are not compared.") and not verdict.separated
+    assert verdict.sentence.startswith("One seed: recipes are not compared, and none is chosen. ") and not verdict.separated
     assert "SEEDS=3 would add 16 runs, about 11 min of training." in verdict.details[0]
     assert report.table.filter(regex="^(holm )?p vs|first probability|rank").isna().all(axis=None)
     assert all(change.known for change in report.summary.contrasts["change"]), "differences stand, over items only"
@@ -37,22 +41,63 @@ def test_one_seed_compares_no_recipes_and_says_what_more_would_cost(report):
 
 def test_the_sentence_leads_with_points(summary_of):
     verdict = verdict_of(summary_of(rows=some("sft", "mix+lora"), items=1.0, seeds=SEVERAL))
-    assert verdict.separated
-    assert verdict.sentence.startswith("mix+lora gains ") and " changes the general score by " in verdict.sentence
+    assert verdict.separated and verdict.decision == "clear winner"
+    assert verdict.sentence.startswith("Take mix+lora: it gains ") and " changes the general score by " in verdict.sentence
     assert verdict.sentence.index("points [") < verdict.sentence.index("(keeps ")
     assert any(line.startswith("Plain fine-tuning (sft) gains ") for line in verdict.details)
 
 
-def test_equal_recipes_are_not_separated(summary_of):
-    rows = {"base": ROWS["base"], "a": ("recipe", "free", 0.48, 0.01), "b": ("recipe", "free", 0.48, 0.01)}
-    verdict = verdict_of(summary_of(rows=rows, seeds=SEVERAL))
-    assert not verdict.separated and verdict.sentence.startswith("The evidence does not separate the recipes. ")
-    assert "could not be relied on to show (n = " in verdict.sentence
+TWINS = {"base": ROWS["base"], "a": ("recipe", "free", 0.48, 0.01), "b": ("recipe", "free", 0.48, 0.01)}
+
+
+def test_equal_recipes_on_few_items_are_too_little_data_and_it_says_how_many_are_needed(summary_of):
+    verdict = verdict_of(summary_of(rows=TWINS, seeds=SEVERAL[:3], items=1.0))
+    assert not verdict.separated and verdict.decision == "too little data"
+    assert verdict.sentence.startswith("Too little data to tell ")
+    needed = r"(About [\d,]+ (domain|general) items would be needed|More items would not do) to see 5 points[,:]"
+    assert re.search(needed, verdict.sentence)
+
+
+def test_equal_recipes_on_enough_items_differ_in_nothing_that_matters(summary_of, monkeypatch):
+    monkeypatch.setattr("harness.report.verdict.decision.RELEVANT", 50.0)
+    verdict = verdict_of(summary_of(rows=TWINS, seeds=SEVERAL[:3], items=1.0))
+    assert verdict.decision == "no difference shown" and "any of them may be taken" in verdict.sentence
+    assert "points or more would have been seen (80 % power)" in verdict.sentence
+
+
+def test_a_limit_that_only_the_interval_breaks_is_too_little_data(summary_of):
+    """At half a point of loss more or less than its number the interval of a few items decides nothing."""
+    summary = summary_of(rows=some("sft", "mix"), seeds=SEVERAL[:2])
+    change = summary.estimate("change", "mix")
+    summary.record["plan"]["require"] = f"loss={-change.value + 0.5:.3f}"
+    verdict = verdict_of(summary)
+    assert verdict.row is None and verdict.decision == "too little data"
+    assert "whether mix does is open: it gains " in verdict.sentence and "for its interval to decide" in verdict.sentence
+    summary.made.clear()
+    summary.record["plan"]["require"] = f"loss={-change.value - 0.5:.3f}"
+    assert verdict_of(summary).decision == "no recipe keeps the limits"
+
+
+def test_where_the_base_is_weak_points_lead_and_no_share_is_shown(summary_of):
+    """ "75 % [-10, 127]" was read on a model of 8M parameters."""
+    summary = summary_of(rows=some("sft", "mix+lora"), seeds=SEVERAL[:2])
+    assert summary.in_per_cent and "(keeps " in verdict_of(summary).sentence
+    weak = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, measures=weakened(summary)), made={})
+    assert weak.analysis.ability == pytest.approx(12) and not weak.in_per_cent
+    told = verdict_of(weak).sentence
+    assert "(points only: the base is 12.0 points above chance, of which a share says little)" in told and "keeps" not in told
+    assert "points only" in shown(weak) and set(reading_table(weak)["retention (%)"]) == {"points only"}
+
+
+def weakened(summary):
+    """The measures of a base that is 12 points above chance in each family."""
+    measures = summary.analysis.measures
+    return measures.assign(base=measures["chance"] + 0.12 * (1 - measures["chance"]))
 
 
 def test_a_method_that_keeps_all_but_learns_little_does_not_win(summary_of):
     rows = some("sft", "mix+lora", low_lr=("recipe", "free", 0.1, 0.001))
-    assert verdict_of(summary_of(rows=rows, items=1.0)).row == "mix+lora"
+    assert verdict_of(summary_of(rows=rows, items=1.0, seeds=SEVERAL[:3])).row == "mix+lora"
 
 
 def test_no_gain_no_price(summary_of):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from harness.commands.compare import compare
+from harness.errors import PlanError
+from harness.plan.load import make_plan
+from harness.plan.tuning_rule import Reference, TuningRule, parse_tuning_rule, reference_of, spread_over
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.registry import methods
 from harness.runs.tune import Axis, Trial, at_edge, axes_of, choose, is_plain, points
-from harness.stats import claims
-from harness.stats.claims import Reference
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
 from tests.support.comparisons import carried_out, mtimes, options
@@ -46,15 +47,50 @@ def test_the_rate_that_learns_nothing_is_not_chosen():
     """Of these trials the old rule (at most a point below the base) took the first, a quarter of the usual rate."""
     gain, change = {"sft": [0.4, 21, 24], "mix": [0.6, 8, 16]}, {"sft": [-0.2, -36, -50], "mix": [0.1, -2, -8]}
     flat = [[value for row in ("sft", "mix") for value in table[row]] for table in (gain, change)]
-    reference = claims.reference_of(*flat, [True] * 3 + [False] * 3)
+    reference = reference_of(*flat, [True] * 3 + [False] * 3)
     assert (reference.gain, reference.price) == (12, pytest.approx(36 / 21))
     assert [choose(gain[row], change[row], reference) for row in ("sft", "mix")] == [1, 2]
 
 
 def test_without_plain_fine_tuning_a_recipe_is_held_to_its_own_price():
-    reference = claims.reference_of([0.3, 10, 20], [0, -2, -10], [False] * 3)
+    reference = reference_of([0.3, 10, 20], [0, -2, -10], [False] * 3)
     assert reference.gain == 10 and math.isnan(reference.price)
     assert choose([0.3, 10, 20], [0, -2, -10], reference) == 1
+
+
+GAIN, CHANGE = [2.0, 12.0, 20.0, 30.0], [0.0, -3.0, -12.0, -40.0]
+"""A recipe's trials by rising rate."""
+
+
+@pytest.mark.parametrize("text, chosen", [
+    ("price", 2),  # plain fine-tuning's best trial loses 1 point a point gained
+    ("price=0.3", 1),
+    ("price=0", 1),  # none loses nothing: the least loss of those that learned
+    ("loss=5", 1),
+    ("loss=0", 0),
+    ("loss=12", 2),
+    ("gain", 3),
+])  # fmt: skip
+def test_the_rule_is_the_users(text, chosen):
+    rule = parse_tuning_rule(text)
+    reference = reference_of([*GAIN, 15.0], [*CHANGE, -15.0], [False] * 4 + [True], rule)
+    assert choose(GAIN, CHANGE, reference) == chosen and rule.words.startswith("the one that gains most")
+
+
+@pytest.mark.parametrize("text", ["loss", "gain=3", "price=-1", "best", "loss=1e400", "loss=5%"])
+def test_a_rule_that_is_none_is_refused_by_the_plan(text):
+    with pytest.raises(PlanError, match=r"tune_rule is price .* not '"):
+        make_plan({"tune_rule": text})
+
+
+def test_the_standard_rule_is_the_plans_default():
+    assert parse_tuning_rule(make_plan({}).tune_rule) == TuningRule()
+
+
+def test_points_fill_the_largest_gaps_along_the_front():
+    gain, change = [10.0, 11.0, 30.0, 21.0, 20.0, -1.0], [-1.0, -2.0, -20.0, -8.0, -9.0, 0.0]
+    assert spread_over(gain, change, 0, 3) == [0, 2, 3], "not 4, which 3 beats, nor 1, which is next to the selected one"
+    assert spread_over(gain, change, 0, 10) == [0, 2, 3, 1] and spread_over(gain, change, 2, 1) == [2]
 
 
 def test_plain_is_what_no_method_changes():
@@ -121,14 +157,29 @@ def test_trials_never_see_a_test_item(tuned):
     """Selection reads dev scores only, and the selected setting alone is scored on test."""
     out, outcome = tuned
     store, comparison = RunStore(out / "runs"), read_comparison(outcome.folder, RunStore(out / "runs"))
-    assert not outcome.failed and len(comparison.trials) == 4
+    tried = [trial for trial in comparison.trials if "dev" in trial["evals"]]
+    assert not outcome.failed and len(tried) == 4
     tested = set(comparison.scores["item"]) | set(comparison.curve["item"])
-    for trial in comparison.trials:
+    for trial in tried:
         kinds = {path.name.split("-")[0] for path in (store.run(trial["key"]).path / "evals").iterdir()}
         assert kinds == {"dev"} and trial["ledger"]["overshoot"] == pytest.approx(0, abs=0.01)
     assert len(comparison.dev) and not tested & set(comparison.dev["item"])
     final = {run["key"] for run in comparison.runs}
-    assert not final & {trial["key"] for trial in comparison.trials}, "reported runs have seeds of their own"
+    assert not final & {trial["key"] for trial in tried}, "reported runs have seeds of their own"
+
+
+@pytest.mark.slow
+def test_points_are_scored_on_test_items_under_the_reported_seeds(tuned):
+    out, outcome = tuned
+    comparison = read_comparison(outcome.folder, RunStore(out / "runs"))
+    points = [trial for trial in comparison.trials if "final" in trial["evals"]]
+    assert {point["seed"] for point in points} <= {0} and all(point["status"] == "done" for point in points)
+    tried = {
+        (trial["row"], trial["recipe"]) for trial in comparison.trials if "dev" in trial["evals"] and not trial["selected"]
+    }
+    assert {(point["row"], point["recipe"]) for point in points} <= tried
+    assert set(comparison.points["row"]) == {point["trial"] for point in points}
+    assert set(comparison.points["item"]) <= set(comparison.scores["item"])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", 
 
 def draw(summary: Summary) -> list[Plot]:
     """Every plot that the stored runs have data for."""
-    makers = (tradeoff, tuning, curves, heat_map, zones, weights, cost)
+    makers = (matched, tradeoff, tuning, curves, heat_map, zones, weights, cost)
     with style():
         made = [maker(summary) for maker in makers]
     return [plot for plot in made if plot is not None]
@@ -38,6 +38,43 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
         if row.done and row.role in (Role.BASE, Role.RECIPE) and gain.known and change.known:
             found[row.name] = (gain.value, change.value)
     return found
+
+
+def matched(summary: Summary) -> Plot | None:
+    """Each method as a curve of general change against gain, and below it the change where all have gained the same."""
+    way = summary.matched
+    rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
+    if not rows or len(rows) > NAMED:
+        return None
+    looks = marks([row.name for row in summary.recipes])
+    heights = [3.2, 0.5 + 0.26 * len(rows)]
+    drawn, (top, bottom) = figure(4.3, sum(heights) + 0.6, rows=2, gridspec_kw={"height_ratios": heights})
+    for name in rows:
+        curve = way.curves.get(way.curve_of.get(name, name))
+        if curve is not None:
+            top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name])
+    top.axvline(way.matched.target, color=INK, lw=0.9, ls=":")
+    bottom.axvline(0, color=RULE, lw=0.9)
+    top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
+    top.set_ylabel("general change, points")
+    told = []
+    for place, name in enumerate(rows):
+        found = way.change(name)
+        if found.known:
+            spread = [[found.value - found.low], [found.high - found.value]]
+            look = looks[name]
+            bottom.errorbar(
+                found.value, place, xerr=spread, fmt=look["marker"], color=look["color"], ms=6.5, elinewidth=1.1, mec=PAPER
+            )
+            told.append(f"{name} {points(found.value)} [{points(found.low)}, {points(found.high)}]")
+        else:
+            bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
+            told.append(f"{name} gains less")
+    bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
+    bottom.set_ylim(len(rows) - 0.5, -0.5)
+    bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
+    where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(told)}", drawn)
 
 
 def tradeoff(summary: Summary) -> Plot | None:
@@ -81,7 +118,7 @@ def tradeoff(summary: Summary) -> Plot | None:
 
 def _kept(summary: Summary, row: str) -> str:
     kept = summary.estimate("retention", row)
-    return f"{points(kept.value)} %" if kept.known else "in per cent not defined"
+    return f"{points(kept.value)} %" if summary.in_per_cent and kept.known else "not shown in per cent"
 
 
 def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.plan.tuning_rule import parse_tuning_rule
 from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
@@ -16,7 +17,8 @@ from harness.report.summary.stages import STAGES, stage_table
 from harness.report.summary.summary import Summary
 from harness.report.summary.trials import by_trials
 from harness.report.tables.artefact import artefacts, reference_of
-from harness.report.tables.main_table import costs, domain_gains, memory, quality, tuning
+from harness.report.tables.dev_and_test import promised
+from harness.report.tables.main_table import costs, domain_gains, matched_head, memory, quality, tuning
 from harness.report.verdict.cautions import warnings
 from harness.report.verdict.meters import NAMES, other_meter
 from harness.report.verdict.verdict import verdict_of
@@ -42,8 +44,17 @@ def _verdict(summary: Summary) -> Values:
     return {"verdict": verdict_of(summary), "warnings": warnings(summary), "notes": _notes(summary)}
 
 
+def _matched(summary: Summary) -> Values | None:
+    way = summary.matched
+    if not way.name:
+        return None
+    others = [other for other in summary.ways if other is not way and len(other.matched.reached) > 1]
+    return {"way": way, "others": others, "reference": next(iter(summary.references), None)}
+
+
 def _table(summary: Summary) -> Values:
     return {
+        "matched_head": matched_head(summary),
         "tuning": {row.name: tuning(summary, row) for row in summary.rows},
         "costs": {row.name: costs(row) for row in summary.rows},
         "chosen": summary.computed(advise).shares,
@@ -57,7 +68,10 @@ def _table(summary: Summary) -> Values:
 def _recommendation(summary: Summary) -> Values | None:
     limits, found = limits_of(summary), choices(summary)
     asked = bool((summary.record.get("plan") or {}).get("require"))
-    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found} if found else None
+    if not found:
+        return None
+    one_seed = summary.computed(advise).one_seed
+    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found, "one_seed": one_seed}
 
 
 def _comparisons(summary: Summary) -> Values | None:
@@ -83,7 +97,18 @@ def _stages(summary: Summary) -> Values | None:
 def _trials(summary: Summary) -> Values | None:
     if summary.trials.empty:
         return None
-    return {"trials": summary.trials.to_dict("records"), "by_trials": by_trials(summary.trials)}
+    rule = parse_tuning_rule((summary.record.get("plan") or {}).get("tune_rule"))
+    spent = summary.trials[["flops", "seconds"]].sum()
+    reported = [row.cost("ledger", "flops") * len(row.seeds) for row in summary.recipes if row.done]
+    return {
+        "trials": summary.trials.to_dict("records"),
+        "by_trials": by_trials(summary.trials, rule),
+        "rule": rule.words,
+        "each": sorted(set(summary.trials.groupby("row").size())),
+        "spent": spent.to_dict(),
+        "beside": spent["flops"] / sum(reported) if sum(reported) else None,
+        "promised": promised(summary),
+    }
 
 
 def _quality(summary: Summary) -> Values:
@@ -151,6 +176,7 @@ def _where(rows: list[Row]) -> list[Values]:
 
 SECTIONS = (
     Section("verdict", "Verdict", _verdict),
+    Section("matched", "Kept at the same gain", _matched),
     Section("table", "Table", _table),
     Section("tradeoff", "Gain and retention"),
     Section("recommendation", "The rule, and other limits", _recommendation),

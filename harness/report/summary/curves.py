@@ -1,29 +1,16 @@
-"""Learning and forgetting over the spent budget, the way to the tuned model, and retention at matched gain."""
+"""Learning and forgetting over the spent budget, the way to the tuned model, and what is kept at matched gain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
-from harness.stats.analysis import Analysis, Estimate, analyse, estimate_of
-from harness.stats.claims import at_gain
+from harness.stats.analysis import Analysis, analyse
+from harness.stats.tradeoffs import Curve, Matched, Terms, matched
 
-MATCHED = 0.9
-"""Retention is read off where a curve first reaches this share of the gain the compared rows all reach."""
 READ = ("gain", "change", "retention")
 COLUMNS = ["row", "at", *(f"{name}{end}" for name in READ for end in ("", "_low", "_high")), "n"]
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Retention where rows have gained the same."""
-
-    target: float
-    """Points of gain at which it is read; NaN where there is none."""
-    rows: dict[str, Estimate]
-    """Row -> retention there; absent where its curve never gets there."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +30,23 @@ class Curves:
 
 
 def read_curves(
-    final: pd.DataFrame, curve: pd.DataFrame, path: pd.DataFrame, analysis: Analysis | None, base: str, reps: int
+    final: pd.DataFrame,
+    curve: pd.DataFrame,
+    path: pd.DataFrame,
+    analysis: Analysis | None,
+    base: str,
+    reps: int,
+    terms: Terms,
 ) -> Curves:
     """Score every point of both ways as a row of its own, paired with the base on the same sub-sample."""
     empty = pd.DataFrame(columns=COLUMNS)
     if analysis is None:
-        return Curves(empty, empty, Matched(np.nan, {}), Matched(np.nan, {}))
+        return Curves(empty, empty, Matched(), Matched())
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
     way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
-    return Curves(budget, way, _matched(budget, draws), _matched(way, along), draws)
+    ways = (_matched(points, drawn, terms) for points, drawn in ((budget, draws), (way, along)))
+    return Curves(budget, way, *ways, draws)
 
 
 def _way(
@@ -90,23 +84,12 @@ def _line(found: Analysis, row: str, at: float) -> list:
     return [row, at, *numbers, gain.n + change.n]
 
 
-def _matched(points: pd.DataFrame, found: Analysis | None) -> Matched:
-    """Retention where each curve first reaches 90 % of the gain that all rows reach which reach at least half of the best."""
-    if found is None or not {"gain", "retention"} <= set(found.point):
-        return Matched(np.nan, {})
-    best = points.groupby("row", sort=False)["gain"].max().dropna()
-    best = best[(best > 0) & (best >= best.max() / 2)]
-    if len(best) < 2:
-        return Matched(np.nan, {})
-    target, matched = MATCHED * float(best.min()), {}
-    for row in best.index:
-        names = [found.rows[0], *(point_name(row, at) for at in points.loc[points["row"] == row, "at"] if at)]
-        columns = [found.rows.index(name) for name in names]
-        value, own, draws = (
-            at_gain(np.atleast_2d(source["gain"])[:, columns], np.atleast_2d(source["retention"])[:, columns], target)
-            for source in (found.point, found.by_seed, found.replicates)
-        )
-        if np.isfinite(value[0]) and np.isfinite(draws).mean() > 1 / 2:
-            n = int(points.loc[points["row"] == row, "n"].max())
-            matched[row] = estimate_of(float(value[0]), own, draws, n)
-    return Matched(target, matched)
+def _matched(points: pd.DataFrame, found: Analysis | None, terms: Terms) -> Matched:
+    """Read every row's way at the same gain and at the same loss."""
+    if found is None:
+        return Matched()
+    curves = []
+    for row, part in points.groupby("row", sort=False):
+        names = [point_name(str(row), at) for at in part["at"] if at]
+        curves.append(Curve(str(row), (found.rows[0], *names)))
+    return matched(found, curves, terms)

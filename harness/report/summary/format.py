@@ -100,7 +100,7 @@ def p_value(value: float | None) -> str:
 def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
     """Holm's p of one of so many pairs. Where the draws could not give a smaller p it is a bound: `< 0.0002 × 12`."""
     if difference.p_is_bound and math.isfinite(holm):
-        return f"< {number(difference.least_p, 2)} × {pairs}"
+        return f"< {difference.least_p:.1g} × {pairs}"
     return p_value(holm)
 
 

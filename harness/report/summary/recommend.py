@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.plan.values import STANDARD, Limits, parse_limits
+from harness.plan.values import Limits
 from harness.report.summary import rule
-from harness.report.summary.format import points, rough, share
+from harness.report.summary.format import rough, share
 from harness.report.summary.rows import Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
@@ -24,6 +24,8 @@ QUANTITIES = ("gain", "change", "retention")
 
 Where no family stands above chance there is no retention, and a change shows nothing: it counts as not measured.
 """
+ONE_SEED = "each recipe has one seed, so recipes are not compared"
+"""Why nothing is chosen among several recipes of one seed."""
 LEAST_SHARE = 0.005
 """Choices that take a smaller share of the draws than this are not named: a guess."""
 
@@ -34,17 +36,20 @@ class Advice:
 
     limits: Limits
     row: str | None
-    """The recipe it takes; None: no recipe gains and keeps the limits."""
+    """The recipe it takes; None: no recipe gains and keeps the limits, or recipes are not compared (`one_seed`)."""
     others: tuple[str, ...]
-    """The other recipes that gain and keep the limits, the highest gain first."""
+    """The other recipes that gain and keep the limits, the highest gain first; in the order of the table with one seed."""
     out: dict[str, tuple[str, ...]]
-    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `time`, `memory`."""
+    """Recipes that do not, and why: `no gain for sure`, `loss`, `retention`, `time`, `memory`, `one seed`."""
     shares: dict[str, float]
-    """Share of joint bootstrap draws in which the rule takes each recipe, `NOBODY` included; the most frequent first."""
+    """Share of joint bootstrap draws in which the rule takes each recipe, `NOBODY` included; the most frequent first.
+
+    Empty with one seed.
+    """
     apart: tuple[str, ...]
     """Recipes from which the chosen one is separated in gain or in general change."""
-    seeds: int
-    """The fewest seeds of any recipe considered."""
+    one_seed: bool = False
+    """Whether there are several recipes and none has several seeds: then nothing is chosen."""
 
     @property
     def again(self) -> float:
@@ -54,11 +59,11 @@ class Advice:
     @property
     def refusal(self) -> str | None:
         """Why this choice cannot be acted upon without a person; None where it can."""
+        if self.one_seed:
+            return ONE_SEED
         if self.row is None:
             return f"no recipe {conditions(self.limits)}"
         several = len(self.others) + len(self.out) > 0
-        if several and self.seeds <= 1:
-            return f"recipes of one seed are not compared, and {self.row} is one of several"
         if several and not self.apart:
             return f"{self.row} is separated from no other recipe, in gain or in general score"
         return None
@@ -66,8 +71,7 @@ class Advice:
 
 def limits_of(summary: Summary) -> Limits:
     """Return the limits of the plan, else those of every report."""
-    text = (summary.record.get("plan") or {}).get("require")
-    return parse_limits(text) if text else STANDARD
+    return rule.limits_in(summary.record)
 
 
 def candidates(summary: Summary, track: Track | None = None) -> list[Row]:
@@ -81,7 +85,7 @@ def advise(summary: Summary, limits: Limits | None = None, track: Track | None =
     limits = limits or limits_of(summary)
     rows = candidates(summary, track)
     if not rows or summary.analysis is None:
-        return Advice(limits, None, (), {}, {}, (), 0)
+        return Advice(limits, None, (), {}, {}, ())
     seconds = np.array([row.cost("ledger", "seconds") for row in rows])
     memory = np.array([_memory(row) for row in rows])
     costs = rule.Costs(seconds, memory)
@@ -89,17 +93,33 @@ def advise(summary: Summary, limits: Limits | None = None, track: Track | None =
 
 
 def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: Limits) -> Advice:
-    """Return the rule's choice among these rows of an analysis."""
+    """Return the rule's choice among these rows of an analysis.
+
+    Of several rows only those of several seeds are compared: one seed says nothing about another training.
+    """
     point = _point(analysis, names)
     margins = _margins(analysis, names)
+    out = _out(point, margins, costs, limits, names)
+    if len(names) > 1 and not any(analysis.compares(name) for name in names):
+        fit = tuple(name for name in names if name not in out)
+        return Advice(limits, None, fit, out, {}, (), one_seed=True)
+
+    # Rows of one seed beside others of several stay out.
+    single = [name for name in names if len(names) > 1 and not analysis.compares(name)]
+    if single:
+        compared = [name for name in names if name not in single]
+        places = [names.index(name) for name in compared]
+        costs = rule.Costs(costs.seconds[places], costs.memory[places])
+        reasons = {name: (*out.get(name, ()), "one seed") for name in single}
+        own = advice_of(analysis, compared, costs, limits)
+        return replace(own, out=own.out | reasons)
 
     # The choice of the table, and the same choice in every draw. A negative index is no choice.
     index = int(rule.chosen(point, margins, costs, limits)[0])
     row = names[index] if index >= 0 else None
     again = rule.chosen(_draws(analysis, names), margins, costs, limits)
 
-    # Why the others are out, and what the chosen one is separated from.
-    out = _out(point, margins, costs, limits, names)
+    # What the chosen one is separated from.
     fit = [name for name in names if name not in out]
     fit.sort(key=lambda name: -point.gain[0, names.index(name)])
     apart = [name for name in names if row and name != row and separated(analysis, row, name)]
@@ -110,7 +130,6 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
         out=out,
         shares=_shares(again, names),
         apart=tuple(apart),
-        seeds=min(analysis.seeds.get(name, 0) for name in names),
     )
 
 
@@ -134,21 +153,25 @@ class Choice:
     seconds: float | None
     memory: float | None
     taken: float
-    """Share of joint draws in which the rule takes it."""
+    """Share of joint draws in which the rule takes it; NaN with one seed."""
 
 
 def choices(summary: Summary) -> list[Choice]:
-    """The recipes that gain for sure, the highest gain first: what the page's fields choose from."""
+    """Return the recipes that gain for sure: what the page's fields choose from.
+
+    The highest gain stands first, unless all have one seed.
+    """
     gains = {row.name: summary.estimate("gain", row.name) for row in candidates(summary)}
     rows = [row for row in candidates(summary) if gains[row.name].value > _below(gains[row.name])]
-    rows.sort(key=lambda row: -gains[row.name].value)
-    shares = summary.computed(advise).shares
+    advice = summary.computed(advise)
+    if not advice.one_seed:
+        rows.sort(key=lambda row: -gains[row.name].value)
     found = []
     for row in rows:
         change, retention = summary.estimate("change", row.name), summary.estimate("retention", row.name)
         loss, kept = _below(change) - change.value, retention.value - _below(retention)
         seconds, memory = row.cost("ledger", "seconds"), _memory(row)
-        taken = shares.get(row.name, 0.0)
+        taken = advice.shares.get(row.name, 0.0) if advice.shares else np.nan
         found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
     return found
 
@@ -160,7 +183,7 @@ def _measured(value: float) -> float | None:
 def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(found.n >= FEWEST and (found.low > 0 or found.high < 0) for found in differences)
+    return any(found.n >= FEWEST and (found.sure_low > 0 or found.sure_high < 0) for found in differences)
 
 
 def _out(
@@ -221,8 +244,8 @@ def _margins_between(analysis: Analysis, quantity: str, names: Sequence[str]) ->
 
 
 def _below(estimate: Estimate) -> float:
-    """How far an interval reaches below its number; without end where a handful of items is behind it."""
-    return estimate.value - estimate.low if estimate.n >= FEWEST else np.inf
+    """How far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
+    return estimate.value - estimate.sure_low if estimate.n >= FEWEST else np.inf
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -238,16 +261,9 @@ def describe(summary: Summary, row: str) -> str:
     kept = summary.estimate("retention", row)
     parts = [f"gains {rough(gain, summary.gain_unit)}"]
     if change.known:
-        aside = f"keeps {rough(kept, '%')}" if kept.known else "in per cent it is not defined"
+        aside = f"keeps {rough(kept, '%')}" if summary.in_per_cent else summary.why_points
         parts.append(f"changes the general score by {rough(change, 'points')} ({aside})")
     return " and ".join(parts)
-
-
-def advice_sentence(summary: Summary, advice: Advice) -> str:
-    """Return what the rule chooses, with its numbers; where it chooses nothing, what comes nearest."""
-    if advice.row is None:
-        return f"No recipe {conditions(advice.limits)}.{_at_matched_gain(summary, advice)}"
-    return f"{advice.row} {describe(summary, advice.row)}."
 
 
 def sureness(advice: Advice) -> str:
@@ -261,8 +277,6 @@ def sureness(advice: Advice) -> str:
             others.append(f"{name} in {share(part)}")
     sentence = f"The rule takes {choice} again in {share(advice.again)} of joint draws"
     sentence += f" ({', '.join(others)})." if others else "."
-    if advice.seeds <= 1:
-        sentence += " One seed: the draws are over items only."
     return sentence
 
 
@@ -270,19 +284,6 @@ def out_sentence(advice: Advice) -> str:
     """Return which recipes the rule does not consider, and why."""
     recipes = [f"{name} ({', '.join(reasons)})" for name, reasons in advice.out.items()]
     return f"Out: {', '.join(recipes)}." if recipes else ""
-
-
-def _at_matched_gain(summary: Summary, advice: Advice) -> str:
-    """Return the recipe that keeps most where all have gained the same: worth a look when none keeps the limits."""
-    matched = summary.curves.matched
-    kept = {name: estimate for name, estimate in matched.rows.items() if name in advice.out and estimate.known}
-    if not kept:
-        return ""
-    best = max(kept, key=lambda name: kept[name].value)
-    return (
-        f" Where each has gained {points(matched.target)} {summary.gain_unit}, most is kept by {best}:"
-        f" {rough(kept[best], '%')}; that is no choice of the rule."
-    )
 
 
 def track_advice(summary: Summary, advice: Advice) -> str:

@@ -34,6 +34,11 @@ class Row:
     """The entries of `Comparison.runs`, failed ones too."""
 
     @property
+    def recipe(self) -> str:
+        """The recipe as it ran, with the settings that tuning selected."""
+        return str(self.runs[0].get("recipe") or self.name)
+
+    @property
     def done(self) -> bool:
         return bool(self.seeds)
 

@@ -11,11 +11,18 @@ distances from their numbers that they have in the table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from harness.plan.values import Limits
+from harness.plan.values import STANDARD, Limits, parse_limits
 from harness.report.summary.format import number, si
+
+
+def limits_in(record: dict[str, Any]) -> Limits:
+    """Return the limits that a comparison's plan sets, else those of every report."""
+    text = (record.get("plan") or {}).get("require")
+    return parse_limits(text) if text else STANDARD
 
 
 @dataclass(frozen=True)

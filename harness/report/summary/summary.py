@@ -10,13 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from harness.plan.values import STANDARD
 from harness.report.summary.curves import Curves, read_curves
+from harness.report.summary.format import points
+from harness.report.summary.fronts import Way, leading, read_ways
 from harness.report.summary.rows import Row, base_of, constant_of, dig, rows_of
+from harness.report.summary.rule import limits_in
 from harness.report.summary.stages import Stages, read_stages
-from harness.report.summary.trials import read_trials
+from harness.report.summary.trials import is_point, read_trials
 from harness.stats import claims
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.frontier import Plane, Standing, standings
+from harness.stats.tradeoffs import Terms
 from harness.store.comparisons import Comparison, among, read_texts
 from harness.store.runs import RunStore
 from harness.vocabulary import EvalKind, Role, Status, Track
@@ -24,6 +29,13 @@ from harness.vocabulary import EvalKind, Role, Status, Track
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
 """The two that superiority is claimed over, with Holm's correction over all such comparisons of the table."""
+
+
+READABLE = 20.0
+"""Points above chance of the base, mean over families, from which what is kept is shown in per cent.
+
+A guess: below it a point of general score is five per cent and more.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class Summary:
     """Estimates computed so far: large tables need the same one many times."""
     made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
     """Results of `computed`, by function."""
+    ways: tuple[Way, ...] = ()
+    """Every way of reading methods at the same gain, the one to lead with first."""
+    points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """row, recipe, name: settings of tuned recipes that were scored on test items beside the selected one, a line each."""
 
     @property
     def base(self) -> str:
@@ -78,6 +94,11 @@ class Summary:
     def constant(self) -> str | None:
         """The row that always gives the commonest training answer, where there is one."""
         return constant_of(self.rows)
+
+    @cached_property
+    def matched(self) -> Way:
+        """The way by which the report reads what is kept at the same gain: the first that compares two curves."""
+        return leading(self.ways)
 
     @property
     def compared(self) -> list[Row]:
@@ -139,6 +160,19 @@ class Summary:
         bits = len(domain) > 0 and (domain["metric"] == "bits_per_byte").all()
         return "1/100 bit per byte" if bits else "points"
 
+    @property
+    def in_per_cent(self) -> bool:
+        """Whether shares of the base's general ability are shown: of a small ability they scatter, points do not."""
+        return bool(self.analysis and self.analysis.ability >= READABLE)
+
+    @property
+    def why_points(self) -> str:
+        """The reason why no share is shown."""
+        ability = self.analysis.ability if self.analysis else np.nan
+        if not np.isfinite(ability):
+            return "no family stands above chance, so there is no share of the base's ability"
+        return f"points only: the base is {points(ability)} points above chance, of which a share says little"
+
     def names(self, prefix: str) -> list[str]:
         """Return the last parts of the quantities that start so: `change:family:` gives the families."""
         quantities = self.analysis.point if self.analysis else {}
@@ -156,8 +190,7 @@ class Summary:
     @cached_property
     def references(self) -> list[str]:
         """The rows of `REFERENCES` that finished, whatever their settings."""
-        plain = {row.name.split("(")[0]: row.name for row in self.recipes if row.done}
-        return [plain[name] for name in REFERENCES if name in plain]
+        return _references(self.rows)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
@@ -240,8 +273,18 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
 
     # Every number is one against the base: where it has no score, there is nothing to analyse.
     scored = final.loc[final["row"] == base, "score"].notna().any()
-    analysis = analyse(final, base, reps=reps, constant=constant_of(rows)) if scored else None
+    scores = final
+    if len(comparison.points):
+        scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
+    analysis = analyse(scores, base, reps=reps, constant=constant_of(rows)) if scored else None
     fewer = min(reps, 2000)
+
+    # Every way of reading methods at the same gain.
+    terms = Terms(limits_in(comparison.record).loss or STANDARD.loss or 0.0, tuple(_references(rows)))
+    curves = read_curves(final, curve, path, analysis, base, fewer, terms)
+    trials, tried = read_trials(comparison.trials, comparison.dev, base, fewer)
+    settings = _points(comparison)
+    ways = read_ways(rows, analysis, settings, (trials, tried), curves, terms)
 
     # Rows that no model is behind have no stages.
     trained = [row.name for row in rows if row.role.has_model]
@@ -250,15 +293,32 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
         record=comparison.record,
         rows=rows,
         analysis=analysis,
-        curves=read_curves(final, curve, path, analysis, base, fewer),
+        curves=curves,
         scores=everything,
         store=comparison.store,
-        trials=read_trials(comparison.trials, comparison.dev, base, fewer),
+        trials=trials,
         stages=read_stages(comparison.record, of_models, _done(comparison.stages, done), base, fewer),
         answers=_done(comparison.quality, done),
         probed=_done(comparison.probe, done),
         people=comparison.people or {},
+        ways=ways,
+        points=settings,
     )
+
+
+def _references(rows: list[Row]) -> list[str]:
+    """Return the names of the finished rows that others are compared with."""
+    plain = {row.name.split("(")[0]: row.name for row in rows if row.role == Role.RECIPE and row.done}
+    return [plain[name] for name in REFERENCES if name in plain]
+
+
+def _points(comparison: Comparison) -> pd.DataFrame:
+    """Return the settings of tuned recipes that were scored on test items: row, recipe, name."""
+    lines = []
+    for entry in comparison.trials:
+        if is_point(entry) and entry["status"] == Status.DONE:
+            lines.append({"row": entry["row"], "recipe": entry["recipe"], "name": entry["trial"]})
+    return pd.DataFrame(lines, columns=["row", "recipe", "name"]).drop_duplicates(ignore_index=True)
 
 
 def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:

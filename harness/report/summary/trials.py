@@ -8,34 +8,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.stats.analysis import Estimate, analyse
-from harness.stats.claims import expected_best, preferred, reference_of
+from harness.plan.tuning_rule import TuningRule, expected_best, preferred, reference_of
+from harness.stats.analysis import Analysis, analyse
+from harness.stats.estimate import Estimate
+from harness.vocabulary import EvalKind
 
 QUANTITIES = ("gain", "change")
-COLUMNS = ["row", "recipe", "plain", "selected", "status"]
+COLUMNS = ["row", "trial", "recipe", "plain", "selected", "status"]
 COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
 
 
-def read_trials(trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, reps: int) -> pd.DataFrame:
-    """`COLUMNS`, a line a trial: points of domain and general change against the base, paired on the same dev items."""
-    scored = (dev["row"] == base).any() and len(trials)
+def read_trials(
+    trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, reps: int
+) -> tuple[pd.DataFrame, Analysis | None]:
+    """Return `COLUMNS`, a line a trial, and their analysis.
+
+    Points of domain and general change against the base, paired on the same dev items. Settings that were scored on test items
+    (`is_point`) are no trials.
+    """
+    tried = [trial for trial in trials if not is_point(trial)]
+    scored = (dev["row"] == base).any() and len(tried)
     found = analyse(dev, base, reps=reps) if scored else None
     lines = []
-    for trial in trials:
+    for trial in tried:
         known = {name: found.estimate(name, trial["trial"]) if found else Estimate() for name in QUANTITIES}
-        line = {name: trial[name] for name in ("row", "recipe", "plain", "selected", "status", "key")}
+        line = {name: trial[name] for name in ("row", "trial", "recipe", "selected", "status", "key")}
+        line["plain"] = bool(trial.get("plain"))
         for name, estimate in known.items():
             line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
         ledger = trial["ledger"] or {}
         cost = {name: float(ledger.get(name, np.nan)) for name in ("flops", "seconds")}
         lines.append(line | {"n": sum(estimate.n for estimate in known.values())} | cost)
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines, columns=COLUMNS), found
 
 
-def by_trials(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def is_point(entry: dict[str, Any]) -> bool:
+    """Return whether an entry of a record's trials is a setting that was scored on test items, not a trial."""
+    return EvalKind.FINAL in (entry.get("evals") or {})
+
+
+def by_trials(trials: pd.DataFrame, rule: TuningRule | None = None) -> list[dict[str, Any]]:
     """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
     lines = []
-    reference = reference_of(*(trials[name].to_list() for name in ("gain", "change", "plain")))
+    reference = reference_of(*(trials[name].to_list() for name in ("gain", "change", "plain")), rule)
     for row, own in trials.groupby("row", sort=False):
         order = preferred(own["gain"].to_list(), own["change"].to_list(), reference)
         ranked = own.iloc[order]

@@ -15,6 +15,7 @@ from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
 from harness.stats.frontier import Rank, Standing
+from harness.stats.tradeoffs import Tradeoff
 from harness.vocabulary import Role
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
@@ -22,6 +23,10 @@ PARTIAL = ("rep3_word",)
 """Of these the share of answers that are long enough to have one stands beside."""
 GROUPS = {"general": "general", "held_out": "held out", "domain": "domain"}
 """Last part of a level's name -> what it is called; `general` is read on texts of the pool where it is drift."""
+POINTS_ONLY = "points only"
+"""Stands where the base is too weak for a share of its ability to say anything."""
+GAINS_LESS = "gains less"
+"""Stands where a curve never reaches the matched gain."""
 SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
 
 
@@ -39,6 +44,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     for kind in ("change", "retention"):
         for name, scope in SCOPES.items():
             line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
+    line["base above chance"] = summary.analysis.ability if summary.analysis else math.nan
     change = summary.estimate("change", row.name)
     line["mde"] = change.detectable
     worst = summary.worst_family(row.name) if row.done else None
@@ -96,10 +102,36 @@ def _standing(standing: Standing | None) -> dict[str, float]:
     return line | _spread("hypervolume added", standing.added if standing else Estimate())
 
 
-def _matched(summary: Summary, row: str) -> dict[str, float]:
-    ways = {"": summary.curves.matched, " on the line": summary.curves.matched_path}
-    spreads = [_spread(f"retention at matched gain{way}", found.rows.get(row, Estimate())) for way, found in ways.items()]
-    return spreads[0] | spreads[1]
+def _matched(summary: Summary, row: str) -> dict[str, object]:
+    """What is kept at the same gain by the way that the report leads with, and on the line from the base."""
+    way, line = summary.matched, summary.curves.matched_path
+    found = way.of(row)
+    numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.said or None}
+    if found is None:
+        found = Tradeoff(math.nan)
+    numbers |= _spread("change at matched gain", found.change) | _spread("retention at matched gain", found.kept)
+    numbers |= _spread("gain at matched loss", found.gain) | _spread("mean change to matched gain", found.area)
+    return numbers | _spread("retention at matched gain on the line", line.kept(row))
+
+
+def kept_cell(summary: Summary, row: Row) -> str:
+    """What a row kept in per cent, as it may be shown: with its interval, as points only, or a dash."""
+    kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
+    return with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
+
+
+def matched_head(summary: Summary) -> str:
+    """The heading of the column of what is kept at the same gain; empty where there is no such reading."""
+    way = summary.matched
+    return f"ΔR at gain {points(way.matched.target)}" if way.name else ""
+
+
+def matched_cell(summary: Summary, row: Row) -> str:
+    """General change where a row's curve reaches the matched gain; in words where it never does."""
+    found = summary.matched.of(row.name)
+    if found is None:
+        return MISSING
+    return with_interval(found.change) if found.change.known else GAINS_LESS
 
 
 def quality(summary: Summary, row: str) -> dict[str, Estimate]:
@@ -159,13 +191,16 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst = summary.worst_family(row.name) if row.done else None
     line = {"row": row.name, "track": row.track if row.role == Role.RECIPE else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
+    line["ΔR (points)"], line["retention (%)"] = with_interval(change), kept_cell(summary, row)
+    if head := matched_head(summary):
+        line[head] = matched_cell(summary, row)
     if summary.constant:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
     line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
-    line["ΔR (points)"], line["MDE"] = with_interval(change), points(change.detectable)
-    for name, scope in SCOPES.items():
-        kept = summary.estimate(f"retention{scope}", row.name)
-        line[f"retention{name} (%)"] = with_interval(kept) if kept.known or not change.known else "points only"
+    line["MDE"] = points(change.detectable)
+    for scope in ("seen", "held out"):
+        kept = summary.estimate(f"retention:{scope.replace(' ', '_')}", row.name)
+        line[f"retention {scope} (%)"] = with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
     worst_change = summary.estimate(f"change:family:{worst}", row.name)
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
     for reference in summary.references:

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.repocard_data import EvalResult
 
 from harness.report.summary.format import number, points, si, visible
+from harness.report.summary.summary import READABLE
 
 RESULTS = {  # column of table.csv: (data, what it is)
     "gain": ("domain", "domain score minus the base's, points"),
@@ -27,6 +28,7 @@ def card(record: Mapping[str, Any], line: Mapping[str, Any], checked: str = "", 
 
     `warnings`: what the report warns of, for the whole comparison and for this row.
     """
+    line = shown_line(line)
     name = f"{record['name']}-{line['row']}"
     results = [result for column in RESULTS if (result := _result(record, line, column))]
     data = ModelCardData(
@@ -38,6 +40,14 @@ def card(record: Mapping[str, Any], line: Mapping[str, Any], checked: str = "", 
         eval_results=results,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_body(record, line, checked, warnings)}"
+
+
+def shown_line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of table.csv without shares of the base's ability where that is too small for them to say anything."""
+    ability = line.get("base above chance")
+    if ability is None or _number(ability) >= READABLE:
+        return dict(line)
+    return {name: None if str(name).startswith("retention") else value for name, value in line.items()}
 
 
 def _result(record: Mapping[str, Any], line: Mapping[str, Any], column: str) -> EvalResult | None:
@@ -100,9 +110,9 @@ def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warn
 
 
 def _kept(line: Mapping[str, Any]) -> str:
-    """Retention with its interval; points only where it is not defined."""
+    """Retention with its interval; points only where it is not defined, or a share of very little."""
     if not math.isfinite(_number(line.get("retention"))):
-        return "a share that is not defined here"
+        return "a share of the base's ability that is not shown, as the base has too little of it"
     return f"{_shown(line, 'retention')} % of the base's general ability"
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.report.summary.format import number, points, rough, si, visible
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
-from harness.report.tables.main_table import costs
+from harness.report.tables.main_table import GAINS_LESS, POINTS_ONLY, costs, matched_head
 from harness.report.verdict.cautions import warnings
 from harness.report.verdict.meters import budget_line, other_meter
 from harness.report.verdict.verdict import verdict_of
@@ -25,11 +25,12 @@ WIDTHS = {
     "gain": 0,
     "ΔR, points": 0,
     "kept %": 76,
-    "epochs": 84,
-    "seconds": 84,
-    "FLOPs": 104,
-    "worst family": 104,
-    "track": 104,
+    "matched": 92,
+    "epochs": 108,
+    "seconds": 108,
+    "FLOPs": 116,
+    "worst family": 150,
+    "track": 150,
     "status": 0,
 }
 """Column -> from how many columns of the terminal it is shown."""
@@ -46,6 +47,8 @@ def show(summary: Summary, console: Console | None = None) -> None:
             console.print(Text(visible(line), style="dim"))
     if budget := budget_line(summary):
         console.print(Text(f"{budget[0].upper()}{budget[1:]}."))
+    if head := matched_head(summary):
+        console.print(Text(f"{head}: where each has gained so much, {summary.matched.said}.", style="dim"))
     console.print(_table(summary, console.width))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))
@@ -61,9 +64,13 @@ def shown(summary: Summary) -> str:
 def _table(summary: Summary, width: int) -> Table:
     shown = [name for name, least in WIDTHS.items() if width >= least]
     table = Table(box=None, pad_edge=False, header_style="bold")
+    head = matched_head(summary)
+    shown = [name for name in shown if name != "matched" or head]
     for name in shown:
         text = name in TEXTS
-        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        table.add_column(
+            head if name == "matched" else name, justify="left" if text else "right", no_wrap=not text, overflow="fold"
+        )
     for row in summary.rows:
         cells = _cells(summary, row)
         table.add_row(*(cells[name] for name in shown))
@@ -79,7 +86,8 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
         "row": visible(row.name),
         "gain": _cell(summary.estimate("gain", row.name)),
         "ΔR, points": _cell(change),
-        "kept %": _cell(kept) if kept.known or not change.known else "points only",
+        "kept %": _cell(kept) if summary.in_per_cent or not change.known else POINTS_ONLY,
+        "matched": _matched(summary, row),
         "epochs": number(cost["epochs"], 2) if recipe else "",
         "seconds": number(cost["device seconds"], 2) if recipe else "",
         "FLOPs": si(cost["flops"]) if recipe else "",
@@ -88,6 +96,11 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
     }
     status = Text(row.status, style="" if row.status == Status.DONE else "bold")
     return {name: Text(text) for name, text in texts.items()} | {"status": status}
+
+
+def _matched(summary: Summary, row: Row) -> str:
+    found = summary.matched.of(row.name)
+    return "" if found is None else _cell(found.change) if found.change.known else GAINS_LESS
 
 
 def _cell(estimate: Estimate) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from harness.report.summary.format import duration, points, rough, visible
 from harness.report.summary.recommend import (
     Advice,
-    advice_sentence,
     advise,
     describe,
     limits_of,
@@ -23,9 +22,9 @@ from harness.report.summary.recommend import (
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution
+from harness.report.verdict.decision import Kind, decide, forgetting
 from harness.report.verdict.meters import other_meter
 from harness.stats.analysis import MARGIN
-from harness.stats.claims import does_not_forget
 
 
 @dataclass(frozen=True)
@@ -41,45 +40,38 @@ class Verdict:
     row: str | None = None
     """The recipe chosen; None where there is none."""
     advice: Advice | None = None
+    decision: Kind = Kind.TOO_LITTLE
 
     @property
     def separated(self) -> bool:
         """Whether the choice stands apart from any other recipe."""
-        return self.advice is not None and self.advice.refusal is None and self.advice.seeds > 1
+        return self.advice is not None and bool(self.advice.apart)
 
 
 def verdict_of(summary: Summary) -> Verdict:
     """Return the verdict of a comparison."""
     rule = rule_sentence(limits_of(summary))
 
-    # What cannot be judged at all: nothing ended, nothing was scored in the domain, or nothing gained.
+    # What cannot be judged at all: nothing ended, or nothing was scored.
     done = [row for row in summary.recipes if row.done]
     if not done:
         return Verdict("No recipe ended: there is nothing to judge.", rule)
     if not any(summary.estimate("gain", row.name).known for row in done):
         return Verdict("Gain could not be measured: the base has no scores in the domain.", rule, details=_failed(summary))
     advice = summary.computed(advise)
-    if all("no gain for sure" in advice.out.get(row.name, ()) for row in done):
-        sentence = "No recipe gained measurably in the domain, so there is no price to compare."
-        return Verdict(sentence, rule, details=_failed(summary), advice=advice)
     if not any(summary.estimate("retention", row.name).known for row in done):
         sentence = "Forgetting could not be measured: no general family the base answers above chance has scores."
         return Verdict(sentence, rule, details=_failed(summary), advice=advice)
 
-    # A choice is qualified where another training, or the same items drawn again, could give another one.
-    sentence = advice_sentence(summary, advice)
-    if advice.row is not None and advice.seeds <= 1 and len(done) > 1:
-        sentence = f"One seed: the recipes are not compared. Of these trained models, over items only: {sentence}"
-    elif advice.row is not None and advice.refusal:
-        sentence = f"The evidence does not separate the recipes. Of equals, by the rule: {sentence}"
-        sentence += _resolution(summary, advice)
+    decision = decide(summary, advice)
     return Verdict(
-        sentence=sentence,
+        sentence=decision.sentence,
         rule=rule,
         sureness=sureness(advice),
         details=_details(summary, advice),
         row=advice.row,
         advice=advice,
+        decision=decision.kind,
     )
 
 
@@ -99,30 +91,13 @@ def one_seed(summary: Summary, wanted: int = 3) -> str:
     )
 
 
-def _resolution(summary: Summary, advice: Advice) -> str:
-    """Return which difference this evaluation could have shown."""
-    assert advice.row is not None
-    differences = [summary.difference("change", advice.row, name) for name in (*advice.others, *advice.out)]
-    differences = [difference for difference in differences if np.isfinite(difference.detectable)]
-    if not differences:
-        return ""
-    coarse = max(differences, key=lambda difference: difference.detectable)
-    return (
-        f" On general items a difference below {points(coarse.detectable)} points could not be relied on to show"
-        f" (n = {coarse.n:,})."
-    )
-
-
 def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     """Return the sentences below the verdict, those that say nothing left out."""
-    lines = []
-    several = len(advice.others) + len(advice.out) > 0
-    if several and advice.seeds <= 1:
-        lines.append(one_seed(summary))
-    if advice.row is not None and advice.refusal:
+    lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
+    if advice.refusal:
         lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
     if advice.row is not None:
-        lines.append(_forgetting(summary, advice.row))
+        lines.append(forgetting(advice.row, summary.estimate("change", advice.row), MARGIN))
         lines.append(_worst(summary, advice.row))
         lines += _domains(summary, advice.row)
         lines.append(_against_plain(summary, advice.row))
@@ -134,13 +109,28 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _forgetting(summary: Summary, row: str) -> str:
-    change = summary.estimate("change", row)
-    if does_not_forget(change):
-        return f"{row} does not forget: less than {MARGIN:g} point of the general score is lost at worst."
-    if change.high < 0:
-        return f"{row} still forgets."
-    return f"Whether {row} forgets is open: “does not forget” needs the lower end above −{MARGIN:g}."
+def matched_sentence(summary: Summary) -> str:
+    """Return what is kept where methods have gained the same: by the one that keeps most, its equals, plain fine-tuning."""
+    way = summary.matched
+    able = {}
+    for row in summary.compared:
+        change = way.change(row.name)
+        if change.known:
+            able[row.name] = change
+    if len(able) < 2:
+        return ""
+    best = max(able, key=lambda row: able[row].value)
+    equals = []
+    for row in able:
+        apart = way.apart(row, best)
+        if way.of(row) is not way.of(best) and not (apart and apart.change.high < 0):
+            equals.append(row)
+    sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
+    sentence += f" its general score changes by {rough(able[best], 'points')}"
+    plain = next((row for row in summary.references if row in able and row != best), None)
+    if plain is not None:
+        sentence += f", that of {plain} by {rough(able[plain], 'points')}"
+    return sentence + (f"; not separated from it: {', '.join(equals)}." if equals else "; every other keeps less.")
 
 
 def _worst(summary: Summary, row: str) -> str:
@@ -180,6 +170,7 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
     """Return the text of verdict.json: what the page says first, for cards, leaderboards and scripts."""
     record = {
         "row": verdict.row,
+        "decision": verdict.decision.value,
         "separated": verdict.separated,
         "refusal": verdict.advice.refusal if verdict.advice else verdict.sentence,
         "again": verdict.advice.again if verdict.advice and verdict.advice.shares else None,
