@@ -70,6 +70,16 @@ class Batch:
     """Lengths of the examples of a packed batch, which stand end to end in its one row; empty: an example a row."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was computed once for this batch (the base's logits), keyed by its name."""
+    whole: Batch | None = field(default=None, repr=False)
+    """The micro-batch of which this holds a piece of the places; None if it holds all of them."""
+    begin: int = 0
+    """Index among the places of `whole` at which the piece begins."""
+
+    def piece(self, begin: int, end: int) -> Batch:
+        """Return this micro-batch with its supervised places from `begin` to `end` alone; itself if these are all."""
+        if (begin, end) == (0, len(self.places)):
+            return self
+        return replace(self, places=self.places[begin:end], labels=self.labels[begin:end], cache={}, whole=self, begin=begin)
 
     @property
     def rows(self) -> Tensor:
@@ -194,6 +204,10 @@ class Run(ABC):
         """Whether the budget pays for as much once more as this account's mean call has cost; True before the first call."""
 
     @abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return what these tokens say, control tokens left out."""
+
+    @abstractmethod
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
         """Return the example's prompt, up to its last answer, with `words` at the end of its last question.
 
@@ -297,7 +311,11 @@ class Method:
         return [step]
 
     def token_weights(self, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32."""
+        """WEIGHTS, multiplied: (S,) weights of the tokens' losses; called without gradient, in fp32.
+
+        Where a micro-batch's logits are too many to hold, this is called for pieces of its places (`batch` is then a piece), if
+        a trial shows that the weights stay the same: else for all places with `logits` of shape (S, 0), else with everything.
+        """
         raise NotImplementedError
 
     def share(self, batch: Batch) -> Tensor | float:
@@ -308,7 +326,11 @@ class Method:
         return 1.0
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
-        """PENALTY, summed: (S,) extra loss at each supervised token, a function of the logits."""
+        """PENALTY, summed: (S,) extra loss at each supervised token, a function of the logits.
+
+        Called for pieces of the places as `token_weights` is. Where it is a function of more than logits (of what the blocks
+        computed), it is asked twice, once with logits that have no gradient.
+        """
         raise NotImplementedError
 
     def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:

@@ -21,12 +21,12 @@ from harness.decoding.open_model import open_base
 from harness.errors import PlanError
 from harness.files.records import Record, read_records
 from harness.files.writers import check_target, rewrite
+from harness.losses.step_sums import ZONES
 from harness.models.batches import collate, micro_batches
 from harness.models.forward import nll
 from harness.text.near_duplicates import first_alike, near_clusters, words
 from harness.tokens.chat_template import ChatTemplate
 from harness.toolbox import by_difficulty
-from harness.training.step import ZONES
 
 LONGEST = 2048
 """Tokens of a record that are read, at most: what training reads by default."""

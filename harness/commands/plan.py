@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -10,65 +9,22 @@ from rich.table import Table
 
 from harness.commands.compare import named, prepare
 from harness.doing import doing
-from harness.models.short_documents import SHORT
 from harness.plan.gpus import MFU, find_gpu
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
-from harness.recipes.recipe import PLAIN, parse_recipe
+from harness.recipes.recipe import PLAIN
+from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
-from harness.runs.timing import Scored, paces, scored
+from harness.runs.timing import paces, scored
 from harness.runs.tune import planned_points, trial_specs, trials_of
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, run_specs, training_run
+from harness.setup.specs import RunSpec, run_specs
 from harness.stats.analysis import DISCORDANT, detectable
-from harness.training.memory_estimate import Sizer, Way
-from harness.vocabulary import Role
 from harness.workers.ray_cluster import describe
 
 PACE = 4e-15
-"""Seconds per FLOP of a GPU that is not named: a rough guess (a recent one at 250 TFLOP/s). CPUs are timed."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One run's price."""
-
-    flops: float
-    seconds: float
-    """Of training, of all its devices together."""
-    scoring: float | None
-    """Seconds of its evaluations; None where they are not timed."""
-    memory: float
-    """Bytes on each device (harness/training/memory_estimate.py); on a CPU with the base's fp32 weights, which a GPU leaves to
-    the host."""
-
-
-def cost_of(material: Material, spec: RunSpec, pace: float, scored: Scored | None) -> Cost:
-    """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, memory."""
-    plan, parameters = material.plan, material.base.parameters
-    cuda = plan.device.startswith("cuda") or plan.gpu is not None
-    host = 0.0 if cuda else 4.0 * parameters
-    scoring = scored.seconds(spec) if scored else None
-    if spec.role == Role.BASE or spec.tuned:
-        return Cost(0.0, 0.0, scoring, max(host, 4.0 * parameters))
-    run = training_run(material, spec)
-
-    # The budget in FLOPs, whatever it is given in.
-    if spec.meter == "flops":
-        flops = spec.allowed
-    elif spec.meter == "seconds":
-        flops = spec.allowed / pace
-    else:
-        step = next(run.steps())
-        price, tokens = run.step_price(step)
-        flops = price * spec.allowed / (1 if spec.meter == "steps" else tokens)
-
-    # Memory is needed for the longest example, packed or not.
-    longest = max(map(len, material.training_data.domain))
-    packed = spec.training.pack_length
-    sizer = Sizer(material.base.path, parse_recipe(spec.recipe), spec.training.precision, packed or longest, bool(packed))
-    return Cost(flops, flops * pace, scoring, host + sizer.size(Way.of(plan), squares=not cuda and longest <= SHORT).bytes)
+"""Seconds per FLOP of a GPU that is neither named nor here: a rough guess (a recent one at 250 TFLOP/s)."""
 
 
 def print_cost(plan: Plan) -> None:
@@ -91,22 +47,25 @@ def print_cost(plan: Plan) -> None:
     _print_suites(console, evaluation.summary)
     costs, timed = _costs(material, evaluation, specs)
     seconds = "training, s" if timed else "training, device-seconds, rough"
-    table = Table("run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device")
+    table = Table(
+        "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
+    )
     for spec, cost in zip(specs, costs, strict=True):
         budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
         scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
-        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}")
+        price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}", f"{cost.worst / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
     console.print(table)
 
     # Wall time: all work over the runs at once, but no less than the longest run.
-    total = sum(cost.seconds + (cost.scoring or 0.0) for cost in costs)
+    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
+    total = sum(cost.all_seconds for cost in costs)
     at_once = settings.workers
     if settings.ray:
         cluster, at_once = describe(settings)
         console.print(cluster)
     if timed:
-        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.seconds + (cost.scoring or 0.0) for cost in costs)))
+        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs)))
         console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
@@ -115,18 +74,20 @@ def print_cost(plan: Plan) -> None:
 
 
 def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
-    """The price of each run, and whether training and evaluation were timed here: where runs compute on this CPU."""
+    """Return the price of each run, and whether training and evaluation were timed: where runs compute on this machine."""
     plan = material.plan
+    costs = Costs(material)
 
-    # Where runs compute on this CPU they are timed; elsewhere the data sheet has to do.
-    timed = plan.device == "cpu" and not plan.gpu and not plan.ray and plan.backend == "hf"
+    # Where runs compute on this machine they are timed; elsewhere the data sheet has to do.
+    timed = not plan.gpu and not plan.ray and plan.backend == "hf" and (plan.device == "cpu" or plan.ranks == 1)
     if not timed:
         pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE
-        return [cost_of(material, spec, pace, None) for spec in specs], False
-    found = paces(material, specs)
+        return [costs.cost_of(spec, pace, None) for spec in specs], False
+    pace_of = paces(material, specs)
     scores = scored(evaluation.open(material))
     doing("")
-    return [cost_of(material, spec, found.get(spec.recipe, found[PLAIN.text]), scores) for spec in specs], True
+    plain = pace_of[PLAIN.text]
+    return [costs.cost_of(spec, pace_of.get(spec.recipe, plain), scores) for spec in specs], True
 
 
 def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:

@@ -45,6 +45,11 @@ class BaseModel:
         for dtype in dtypes:
             self._held[dtype] = self.original(dtype)
 
+    @property
+    def held(self) -> list[nn.Module]:
+        """The models that are kept in this process's memory."""
+        return list(self._held.values())
+
     def original(self, dtype: torch.dtype) -> Any:
         """The model in this dtype in the host's memory, to be read only: it may be held."""
         return self._held.get(dtype) or load_model(self.path, dtype)

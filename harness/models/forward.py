@@ -33,10 +33,36 @@ def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
 
 def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
     """(S, V) logits that predict the supervised tokens, fp32."""
-    if batch.documents:
-        options |= inputs_of(batch)
     with head_at(model, batch.places, batch.tokens.shape[1]):
-        return model(input_ids=batch.tokens, use_cache=False, **options).logits[0].float()
+        return _pass(model, batch, options).logits[0].float()
+
+
+def features_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
+    """Return what the head reads at the supervised places, `(S, H)` in the model's precision. The head runs at one place only.
+
+    At that one place it runs without gradient, because sharded models count how often gradients pass through a module.
+    """
+    features: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        features.append(args[0][0])
+        return (args[0][:, :1].detach(), *args[1:])
+
+    # Hooks run in the order of their registration, so this one sees the places that `head_at` selected.
+    with head_at(model, batch.places, batch.tokens.shape[1]):
+        handle = model.get_output_embeddings().register_forward_pre_hook(keep)  # type: ignore[operator]
+        try:
+            _pass(model, batch, options)
+        finally:
+            handle.remove()
+    return features[0]
+
+
+def _pass(model: nn.Module, batch: Batch, options: dict[str, Any]) -> Any:
+    """Run the model over a batch."""
+    if batch.documents:
+        options = options | inputs_of(batch)
+    return model(input_ids=batch.tokens, use_cache=False, **options)
 
 
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -64,8 +64,7 @@ def execute(
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
     """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
-    run = training_run(material, spec)
-    run.engine = join()
+    run = training_run(material, spec, join())
     folder = run.engine.broadcast(Path())  # rank 0's folder
     memory = PeakMemory(run.device)
     try:
@@ -134,8 +133,8 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     folder.unseal()
     begin = time.monotonic()
     started = datetime.now(UTC)
-    run = training_run(material, spec)
-    run.open_dev = scoring.evaluation.open_dev
+    engine = Alone() if spec.role == Role.BASE else join()
+    run = training_run(material, spec, engine, scoring.evaluation.open_dev)
     monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
 
     tokens = 0
@@ -161,10 +160,9 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         weights = run.start
         progress = Progress()
     else:
-        run.engine = join()
-        run.engine.broadcast(folder.path)
+        engine.broadcast(folder.path)
         weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
-    peak = max(run.engine.all_gather(memory.bytes))
+    peak = max(engine.all_gather(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
     folder.weights_folder.mkdir(exist_ok=True)

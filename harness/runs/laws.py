@@ -60,9 +60,8 @@ class Workshop:
         made = parse_recipe(recipe)
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
         data = TrainingData(examples(40), examples(30, "general"))
-        run = TrainingRun(self.base, data, made.methods, training, Ledger(meter, allowed), seed)
-        run.open_dev = lambda: mean_probability
-        return run
+        ledger = Ledger(meter, allowed)
+        return TrainingRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
 
     def trained(self, run: TrainingRun, folder: Path | None = None) -> tuple[Weights, Progress]:
         """Final weights, and how far the run came."""

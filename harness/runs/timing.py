@@ -1,6 +1,7 @@
 """How long runs will take on this machine: a few steps of each recipe and a few items of the evaluation, timed here.
 
-On a CPU only. Where runs compute elsewhere, or a GPU is only named, harness/commands/plan.py estimates from the GPU's peak.
+On this machine's CPU or GPU. Where runs compute elsewhere, or a GPU is only named, harness/commands/plan.py estimates from the
+GPU's peak.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from harness.errors import PlanError, raise_faults
+from harness.estimates.ways import fitting_way, planned_way
 from harness.models.base_model import BaseModel
 from harness.models.packed_attention import attention_span, check_packing, reads_rows_of
 from harness.plan.check import device_faults
@@ -17,7 +18,6 @@ from harness.plan.settings import Settings
 from harness.plan.values import Budget
 from harness.recipes.recipe import Recipe
 from harness.setup.machine import meter_of, scoring_of, workers_of
-from harness.training.memory_estimate import Way, way_of
 
 CONTEXT = 2048
 """Tokens of a training sequence at most, unless the plan says otherwise."""
@@ -35,7 +35,7 @@ def resolve(plan: Plan, base: BaseModel, recipes: Sequence[Recipe], budget: Budg
         plan = dataclasses.replace(plan, pack_length=min(plan.pack_length or PACKED, base.max_length))
 
     # Micro-batches, checkpointing and sharding: what fits the GPU that was named, else the defaults of a way.
-    way = way_of(plan, recipes) if plan.gpu else Way.of(plan)
+    way = fitting_way(plan, recipes) if plan.gpu else planned_way(plan)
     checkpointing = plan.gradient_checkpointing
     options = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Plan)}
     options |= {

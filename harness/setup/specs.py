@@ -25,7 +25,7 @@ from harness.store.question import Question
 from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
-from harness.training.protocol import Training
+from harness.training.protocol import OpenDev, Training, no_dev_items
 from harness.training.run import TrainingRun
 from harness.vocabulary import EvalKind, Role, Track
 
@@ -173,8 +173,10 @@ def ranks_of(plan: Settings) -> dict[str, Any]:
     return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
 
 
-def training_run(material: Material, spec: RunSpec) -> TrainingRun:
-    """Return the run that answers a spec's question."""
+def training_run(
+    material: Material, spec: RunSpec, engine: Alone | None = None, open_dev: OpenDev = no_dev_items
+) -> TrainingRun:
+    """Return the run that answers a spec's question, in one process unless an engine is given."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
     return TrainingRun(
@@ -185,6 +187,8 @@ def training_run(material: Material, spec: RunSpec) -> TrainingRun:
         ledger=ledger,
         seed=spec.seed,
         device=material.plan.device,
+        engine=engine,
+        open_dev=open_dev,
     )
 
 
@@ -220,8 +224,7 @@ def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Reci
     from harness.training.loop import train
 
     spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps))
-    run = training_run(material, dataclasses.replace(spec, meter="steps"))
-    run.engine = engine or run.engine
+    run = training_run(material, dataclasses.replace(spec, meter="steps"), engine)
     with tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, lambda _: None)
     return run.ledger.pace

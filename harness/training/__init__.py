@@ -1,1 +1,1 @@
-"""One run under a ledger: the loop, a step, engines, checkpoints, the memory estimate."""
+"""One run under a ledger: the loop, a step, engines, checkpoints."""

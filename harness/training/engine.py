@@ -8,12 +8,12 @@ examples over the ranks, sums what each rank computed, and holds the trained sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
@@ -39,8 +39,8 @@ class ModelInTraining(Protocol):
         """Return the examples of each micro-batch."""
         ...
 
-    def nll(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the token losses `(S,)` and the logits `(S, V)` at supervised positions."""
+    def features(self, model: Any, batch: Batch) -> Tensor:
+        """Return what the model's head reads at supervised positions, `(S, H)`."""
         ...
 
 
@@ -98,9 +98,13 @@ class Alone:
         for number, batch in enumerate(batches, 1):
             yield batch, True, number == len(batches)
 
-    def nll(self, run: ModelInTraining, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return `run.nll` of the model in training."""
-        return run.nll(run.model, batch)
+    def features(self, run: ModelInTraining, batch: Batch) -> Tensor:
+        """Return `run.features` of the model in training."""
+        return run.features(run.model, batch)
+
+    def gathered(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
+        """Let this rank read these parameters as a whole inside the context; every rank must enter it."""
+        return nullcontext()
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradients of one micro-batch to the masters' gradients."""

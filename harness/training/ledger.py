@@ -42,6 +42,8 @@ class Ledger:
     steps: int = 0
     end: float = 1.0
     """Fraction of the budget that the stage under way may go to."""
+    _inner: list[float] = field(default_factory=list, repr=False)
+    """Seconds of the charges made inside each charge under way, the innermost last."""
     _merged: Spending | None = field(default=None, repr=False)
     """What all ranks of the run had spent when their ledgers were last merged."""
 
@@ -80,38 +82,50 @@ class Ledger:
     def charge(self, account: str, flops: float, tokens: Counter[str], device: torch.device) -> Iterator[Account]:
         """Bill what runs inside; a part that raises is billed too. Tokens are real ones, by class.
 
-        Gives the account: what is known only afterwards is added to it inside.
+        Yields the account: what is known only afterwards is added to it inside. Seconds of a charge made inside another one
+        (the teacher's within a training step's) count once, in the inner account.
         """
-        begin = clock(device)
         entry = self.accounts.setdefault(account, Account())
+        self._inner.append(0.0)
+        begin = clock(device)
         try:
             yield entry
         finally:
+            seconds = clock(device) - begin
+            inner = self._inner.pop()
+            if self._inner:
+                self._inner[-1] += seconds
             entry.flops += flops
-            entry.seconds += clock(device) - begin
+            entry.seconds += seconds - inner
             entry.tokens += sum(tokens.values())
             entry.calls += 1
             self.classes.update(tokens)
 
     def fresh(self) -> Spending:
         """What was charged here since the ledgers of the ranks were last merged."""
-        before, classes = self._merged or ({}, Counter())
+        before, classes_before = self._merged or ({}, Counter())
         accounts = {}
         for name, now in self.accounts.items():
             then = before.get(name, Account())
             accounts[name] = Account(*(getattr(now, part) - getattr(then, part) for part in MEASURES))
-        return accounts, Counter({kind: n - classes[kind] for kind, n in self.classes.items()})
+        classes = Counter({kind: count - classes_before[kind] for kind, count in self.classes.items()})
+        return accounts, classes
 
     def merge(self, spent: Sequence[Spending]) -> None:
         """Replace what this rank charged since the last merge by what all ranks charged since then: each charge counts once."""
-        accounts, classes = deepcopy(self._merged) if self._merged else ({}, Counter())
+        accounts: dict[str, Account] = {}
+        classes: Counter[str] = Counter()
+        if self._merged:
+            accounts, classes = deepcopy(self._merged)
         for charged, tokens in spent:
             for name, account in charged.items():
                 total = accounts.setdefault(name, Account())
                 for part in MEASURES:
                     setattr(total, part, getattr(total, part) + getattr(account, part))
             classes.update(tokens)
-        self.accounts, self.classes, self._merged = accounts, classes, (deepcopy(accounts), classes.copy())
+        self.accounts = accounts
+        self.classes = classes
+        self._merged = (deepcopy(accounts), classes.copy())
 
     def record(self) -> dict[str, Any]:
         """As stored in ledger.json."""
@@ -131,7 +145,7 @@ class Ledger:
         """Take back what `record` gave: a resumed run has spent what it had spent."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
-        self._merged = deepcopy(self.accounts), self.classes.copy()
+        self._merged = (deepcopy(self.accounts), self.classes.copy())
         self.steps = record["steps"]
 
 

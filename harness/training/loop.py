@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.contract import Step, Weights
 from harness.models.base_model import save_weights
@@ -24,7 +22,7 @@ from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
 from harness.training.checkpoint import Checkpoints, Progress, read_progress
 from harness.training.run import TrainingRun
-from harness.training.step import gradients, smaller, sum_of
+from harness.training.step import optimizer_step
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is evaluated."""
@@ -46,6 +44,49 @@ class Overdrawn(Exception):
     """Preparation alone cost more than the budget."""
 
 
+class Watch:
+    """What goes out while a run trains: its log, its looks at fractions of the budget, its checkpoints."""
+
+    def __init__(self, run: TrainingRun, folder: Path, observe: Observe, report: Report, looks: Sequence[float], every: float):
+        self._run = run
+        self._observe = observe
+        self._report = report
+        stored = RunFolder(folder)
+
+        # Rank 0 alone writes the log; the other ranks write the same to nowhere.
+        self._log_path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
+        self._checkpoints = Checkpoints(run.engine, run.methods, partial(_record, run), stored.checkpoint, every)
+
+        # A resumed run was evaluated already at the fractions before its checkpoint.
+        self._looks = [look for look in looks if look > run.ledger.fraction + ROUNDING]
+
+    @contextmanager
+    def opened(self, steps: int) -> Iterator[None]:
+        """Keep the log open inside the context, cut to its first `steps` entries: a killed run may have written more."""
+        path = self._log_path
+        logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+        path.write_text("".join(logged))
+        with path.open("a") as self._log:
+            yield
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Log a step, and report it."""
+        self._log.write(json.dumps(entry) + "\n")
+        self._log.flush()
+        self._report(entry)
+
+    def look(self) -> None:
+        """Evaluate the run at the fractions that it has reached."""
+        engine = self._run.engine
+        while self._looks and self._looks[0] <= self._run.ledger.fraction + ROUNDING:
+            self._observe(self._looks.pop(0), engine.gather())
+            engine.broadcast(None)  # the other ranks wait here, free of charge
+
+    def save_if_due(self, progress: Progress) -> None:
+        """Save a checkpoint if enough time has passed."""
+        self._checkpoints.save_if_due(progress)
+
+
 def train(
     run: TrainingRun,
     folder: Path,
@@ -59,56 +100,51 @@ def train(
     Resumes from `folder/checkpoint` if there is one. `observe` is called after the step that reaches a fraction of `looks`,
     in rising order. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
     """
-    engine = run.engine
-    stored = RunFolder(folder)
     progress = _set_up(run, folder)
+    watch = Watch(run, folder, observe, report, looks, checkpoint_every)
+    with watch.opened(progress.steps):
+        _train_stage(run, progress, watch)
 
-    # Rank 0 alone writes the log; the other ranks write the same lines to nowhere.
-    log_path = stored.log_path if engine.rank == 0 else Path(os.devnull)
-    log = _open_log(log_path, progress.steps)
-    record = partial(_record, run)
-    checkpoints = Checkpoints(engine, run.methods, record, stored.checkpoint, checkpoint_every)
-
-    # A resumed run was evaluated already at the fractions before its checkpoint.
-    looks = [look for look in looks if look > run.ledger.fraction + ROUNDING]
-    with log:
-        while True:
-            # A resumed run skips the steps of this stage that its checkpoint holds.
-            for examples in islice(run.steps(), progress.steps - progress.begun, None):
-                run.settle()
-                step = _affordable(run, examples)
-                if not step:
-                    break
-                entry = _advance(run, step, progress)
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-                report(entry)
-                _demand_finite(entry)
-                while looks and looks[0] <= run.ledger.fraction + ROUNDING:
-                    observe(looks.pop(0), engine.gather())
-                    engine.broadcast(None)  # the other ranks wait here, free of charge
-                stopped_by = _stopper(run)
-                if stopped_by:
-                    progress.stopped_by = stopped_by
-                    break
-                checkpoints.save_if_due(progress)
-
-            # The stage's part of the budget is spent, or a method ended the run.
-            if run.stage == len(run.ends) or progress.stopped_by != "budget":
-                break
+        # The stage's part of the budget is spent, or a method ended the run.
+        while run.stage < len(run.ends) and progress.stopped_by == "budget":
             _next_stage(run, folder)
             progress.begun = progress.steps
-    weights = engine.gather()()
-    if engine.rank == 0:
+            _train_stage(run, progress, watch)
+    return _final_weights(run), progress
+
+
+def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
+    """Make steps until the stage's part of the budget is spent or a method ends the run."""
+    # A resumed run skips the steps of this stage that its checkpoint holds.
+    for examples in islice(run.steps(), progress.steps - progress.begun, None):
+        run.settle()
+        step = _affordable(run, examples)
+        if not step:
+            return
+        entry = _advance(run, step, progress)
+        watch.note(entry)
+        _demand_finite(entry)
+        watch.look()
+        stopped_by = _stopper(run)
+        if stopped_by:
+            progress.stopped_by = stopped_by
+            return
+        watch.save_if_due(progress)
+
+
+def _final_weights(run: TrainingRun) -> Weights:
+    """Return the trained weights as methods finish them, on rank 0."""
+    weights = run.engine.gather()()
+    if run.engine.rank == 0:
         for method in run.filled("finish"):
             # Names that the method did not return keep their initial values.
             weights = run.start | ask(method, "finish", weights, run)
-    return weights, progress
+    return weights
 
 
 def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
     """Make one optimizer step and count it; return its line of the log."""
-    entry = _optimizer_step(run, step, progress)
+    entry = optimizer_step(run, step, progress)
     progress.steps += 1
     domain_examples = sum(example.part for example in step if example.source == "domain")
     progress.epochs += domain_examples / len(run.data.domain)
@@ -165,7 +201,7 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     # What wraps the model must not let packed documents see each other either.
     if run.training.pack_length:
         check_packing(wrapped.model)
-    run.model = wrapped.model.train()
+    run.take(wrapped.model.train())
     if run.training.compile:
         compile_blocks(run.model, run.longest, run.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)
@@ -231,13 +267,6 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
     run.engine.begin()
 
 
-def _open_log(path: Path, steps: int) -> Any:
-    """Open the log, cut to its first `steps` lines: what a killed run wrote after its checkpoint is written again."""
-    lines = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
-    path.write_text("".join(lines))
-    return path.open("a")
-
-
 def _affordable(run: TrainingRun, step: Step) -> Step:
     """Return the step, cut to the examples that the budget still pays for; empty where it pays for none."""
 
@@ -259,81 +288,3 @@ def _affordable(run: TrainingRun, step: Step) -> Step:
         else:
             too_many = middle
     return step[:most]
-
-
-def _optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
-    """Make one optimizer step; return its part of the log's line.
-
-    Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
-    """
-    begin = time.perf_counter()
-    spent_before = run.ledger.fraction
-    sums = gradients(run, step, progress)
-    for method in run.filled("observe_loss"):
-        method.observe_loss(sums.loss / sums.supervised)
-    with run.ledger.charge("update", 0.0, Counter(), run.device):
-        rate, norm = _update(run, sums.normaliser, spent_before)
-    run.engine.merge_ledgers(run.ledger)
-
-    entry = sums.entry()
-    entry["rate"] = rate
-    entry["gradient_norm"] = norm
-    entry["tokens"] = sum(map(len, step))
-    entry["seconds"] = time.perf_counter() - begin
-    if run.room != progress.room:
-        entry["out_of_memory"] = smaller(run)
-    progress.room = run.room
-    for method in run.filled("log"):
-        for key, value in ask(method, "log").items():
-            entry[f"{type(method).__name__.lower()} {key}"] = value
-    return entry
-
-
-def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
-    """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
-    engine = run.engine
-    masters = engine.masters
-
-    # The mean gradient of the step, as methods change it.
-    engine.reduce()
-    masters.scale_gradients(1.0 / max(normaliser, 1e-12))
-    for method in run.filled("gradient"):
-        method.gradient(masters.values, masters.gradients, run)
-
-    # Coupled pulls are gradients like any other, and are clipped with them.
-    coupled = _pulls(run, decoupled=False)
-    if coupled:
-        masters.add_pulls(coupled)
-    norm = masters.clip(run.training.clip)
-
-    # The schedule's clock is the fraction spent in the middle of this step.
-    run.ledger.steps += 1
-    rate = run.rate((spent_before + run.ledger.fraction) / 2)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
-
-    # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
-    decoupled = _pulls(run, decoupled=True)
-    if decoupled:
-        masters.step_pulls(decoupled, rate)
-
-    # Methods wrap the optimizer's step, the last method outermost.
-    update: Callable[[], Any] = engine.step
-    for method in run.filled("update"):
-        update = partial(method.update, update, masters.values, run)
-    update()
-    engine.forget()
-    masters.publish()
-    return rate, norm
-
-
-def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
-    """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
-    methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
-    if not methods:
-        return None
-
-    def pull(name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return sum_of(ask(method, "pull", name, theta, start) for method in methods)
-
-    return pull

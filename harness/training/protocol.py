@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import nn
+
 from harness.contract import Example
 
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -70,6 +72,15 @@ class TrainingData:
     general: tuple[Example, ...]
 
 
+OpenDev = Callable[[], Callable[[nn.Module], float]]
+"""Returns the function from a model to its retention on dev items; opening it loads tasks, and is free of charge."""
+
+
+def no_dev_items() -> Callable[[nn.Module], float]:
+    """Stand for the dev items of a run that was given none. Raises RuntimeError."""
+    raise RuntimeError("this run was given no dev items")
+
+
 def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
     """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
 
@@ -79,7 +90,10 @@ def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
     for example in domain:
         tokens[example.stage] += len(example)
     total = tokens.total()
-    return (*(sum(n for s, n in tokens.items() if s <= stage) / total for stage in range(1, max(tokens, default=1))), 1.0)
+    ends = []
+    for last in range(1, max(tokens, default=1)):
+        ends.append(sum(count for stage, count in tokens.items() if stage <= last) / total)
+    return (*ends, 1.0)
 
 
 def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:

@@ -1,16 +1,20 @@
-"""The forward and backward passes of an optimizer step, and how they begin again when memory runs out."""
+"""One optimizer step: its forward and backward passes, which begin again when memory runs out, and the update."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.contract import Batch, Step
+from harness.losses.pieces import loss_in_pieces, no_loss
+from harness.losses.step_sums import StepSums
+from harness.losses.weighted_loss import WeightedLoss, sum_of
 from harness.recipes.hooks import ask
 from harness.training.checkpoint import Progress
 from harness.training.run import TrainingRun
@@ -29,7 +33,85 @@ class Cramped(torch.OutOfMemoryError):
         return self.lack
 
 
-def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
+def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
+    """Make one optimizer step; return its part of the log's line.
+
+    Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
+    """
+    begin = time.perf_counter()
+    spent_before = run.ledger.fraction
+    sums = _gradients(run, step, progress)
+    for method in run.filled("observe_loss"):
+        method.observe_loss(sums.loss / sums.supervised)
+    with run.ledger.charge("update", 0.0, Counter(), run.device):
+        rate, norm = _update(run, sums.normaliser, spent_before)
+    run.engine.merge_ledgers(run.ledger)
+
+    entry = sums.entry()
+    entry["rate"] = rate
+    entry["gradient_norm"] = norm
+    entry["tokens"] = sum(map(len, step))
+    entry["seconds"] = time.perf_counter() - begin
+    if run.room != progress.room:
+        entry["out_of_memory"] = _smaller(run)
+    progress.room = run.room
+    for method in run.filled("log"):
+        for key, value in ask(method, "log").items():
+            entry[f"{type(method).__name__.lower()} {key}"] = value
+    return entry
+
+
+def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
+    """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
+    engine = run.engine
+    masters = engine.masters
+
+    # The mean gradient of the step, as methods change it.
+    engine.reduce()
+    masters.scale_gradients(1.0 / max(normaliser, 1e-12))
+    for method in run.filled("gradient"):
+        method.gradient(masters.values, masters.gradients, run)
+
+    # Coupled pulls are gradients like any other, and are clipped with them.
+    coupled = _pulls(run, decoupled=False)
+    if coupled:
+        masters.add_pulls(coupled)
+    norm = masters.clip(run.training.clip)
+
+    # The schedule's clock is the fraction spent in the middle of this step.
+    run.ledger.steps += 1
+    rate = run.rate((spent_before + run.ledger.fraction) / 2)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+    # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
+    decoupled = _pulls(run, decoupled=True)
+    if decoupled:
+        masters.step_pulls(decoupled, rate)
+
+    # Methods wrap the optimizer's step, the last method outermost.
+    update: Callable[[], Any] = engine.step
+    for method in run.filled("update"):
+        update = partial(method.update, update, masters.values, run)
+    update()
+    engine.forget()
+    masters.publish()
+    return rate, norm
+
+
+def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
+    """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
+    methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
+    if not methods:
+        return None
+
+    def pull(name: str, theta: Tensor, start: Tensor) -> Tensor | None:
+        return sum_of(ask(method, "pull", name, theta, start) for method in methods)
+
+    return pull
+
+
+def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
     """Compute the step's gradients, not yet summed over ranks; return its sums over all ranks.
 
     Where memory runs out, the step begins again with micro-batches of half the size, of the same examples, and later steps
@@ -60,10 +142,10 @@ def gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
         _halve(run, step, lacks[0])
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
-        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {smaller(run)}; steps stay as large."]
+        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {_smaller(run)}; steps stay as large."]
 
 
-def smaller(run: TrainingRun) -> str:
+def _smaller(run: TrainingRun) -> str:
     """Return what the log says about the step in which micro-batches became smaller."""
     return f"micro-batches of at most {run.room} tokens from here on"
 
@@ -74,8 +156,10 @@ def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
     for batch, counts, last in engine.batches(run, step):
         # A repeated micro-batch only keeps this rank in step with the others: its gradients are zero, and it is free.
         if not counts:
-            losses, _ = engine.nll(run, batch)
-            engine.backward(losses.sum() * 0.0, last)
+            features = engine.features(run, batch)
+            with engine.gathered(run.head.parameters):
+                loss = no_loss(run.head, features)
+            engine.backward(loss, last)
             continue
         with run.charged("train", run.model, batch, backward=True):
             engine.backward(loss_of(run, batch, sums), last)
@@ -104,124 +188,12 @@ def _cramped(run: TrainingRun, step: Step, progress: Progress, lack: str) -> Cra
 
 
 def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
-    """Run the forward pass of one micro-batch; return its weighted loss, summed over tokens, and add to the step's sums."""
-    nll, logits = run.engine.nll(run, batch)
-    weights = torch.ones_like(nll)
-    weighters = run.filled("token_weights")
-    with torch.no_grad():
-        for method in weighters:
-            weights = weights * ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
-        weighted = weights * nll.detach()
-        if weighters:
-            sums.weigh(nll.detach(), weights)
+    """Run the forward pass of one micro-batch; return its weighted loss, summed over tokens, and add to the step's sums.
 
-        # Either the weights' sum, or the number of tokens whose weighted loss is not 0, where a method asks for that.
-        by_sum = all(method.renorm for method in weighters)
-        normaliser = float(weights.sum() if by_sum else (weighted != 0).sum())
-
-        # Shares come after the normaliser: unlike weights they are not normalised away.
-        for method in run.filled("share"):
-            weights = weights * ask(method, "share", batch)
-        sums.add(nll.detach(), weights, normaliser)
-    loss = (weights * nll).sum()
-    penalties = run.filled("penalty")
-    if penalties:
-        extra = sum_of(ask(method, "penalty", logits, batch, run) for method in penalties).sum()
-        # The step divides everything by its normaliser. A penalty is a mean over tokens, so it is multiplied by the mean
-        # weight first: the mean so far in the step, which is exact with one micro-batch and where nothing weighs tokens.
-        loss = loss + extra * (sums.normaliser / sums.supervised)
-        sums.penalty += float(extra.detach())
-    return loss
-
-
-def sum_of(parts: Any) -> Any:
-    """Return the sum of tensors; None if all are None."""
-    total = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else total + part
-    return total
-
-
-ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
-"""Bounds of the logged token-loss zones (mastered, learnable, hard, noise), in nats."""
-WEIGHT_EDGES = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 15.0)
-"""Edges of the token-loss bins, in nats, whose mean token weight is logged where a method weighs tokens."""
-
-
-@dataclass
-class StepSums:
-    """Sums over the supervised tokens of one optimizer step."""
-
-    supervised: int = 0
-    loss: float = 0.0
-    weighted: float = 0.0
-    normaliser: float = 0.0
-    penalty: float = 0.0
-    zones: Tensor | None = None
-    given: Tensor | None = None
-    """(2, bins) the number of tokens and the sum of the weights that methods gave them, by token loss."""
-
-    def weigh(self, nll: Tensor, weights: Tensor) -> None:
-        """Add one micro-batch's token weights `(S,)`, before anything is normalised; `nll` `(S,)` are its losses."""
-        bins = torch.bucketize(nll, torch.tensor(WEIGHT_EDGES, device=nll.device))
-        parts = torch.stack([torch.ones_like(nll), weights]).float()
-        sums = torch.zeros(2, len(WEIGHT_EDGES) + 1, device=nll.device).index_add_(1, bins, parts).cpu()
-        self.given = sums if self.given is None else self.given + sums
-
-    def add(self, nll: Tensor, weights: Tensor, normaliser: float) -> None:
-        """Add one micro-batch: losses and weights `(S,)`, shares included, and the divisor of its weighted loss."""
-        self.supervised += len(nll)
-        self.normaliser += normaliser
-        self.loss += float(nll.sum())
-        self.weighted += float((weights * nll).sum())
-        edges = torch.tensor(ZONES[1:-1], device=nll.device)
-        zone = torch.bucketize(nll, edges)
-        # The gradient of a token's loss at its own logit is 1 - p = 1 - exp(-loss).
-        parts = torch.stack([torch.ones_like(nll), weights * -torch.expm1(-nll)]).float()
-        sums = torch.zeros(2, len(ZONES) - 1, device=nll.device).index_add_(1, zone, parts).cpu()
-        self.zones = sums if self.zones is None else self.zones + sums
-
-    @classmethod
-    def over_ranks(cls, parts: Sequence[StepSums]) -> StepSums:
-        """Return the sums of all ranks of a run together."""
-        if len(parts) == 1:
-            return parts[0]
-        total = cls()
-        for name in ("supervised", "loss", "weighted", "normaliser", "penalty"):
-            setattr(total, name, sum(getattr(part, name) for part in parts))
-        for name in ("zones", "given"):
-            tensors = [getattr(part, name) for part in parts if getattr(part, name) is not None]
-            setattr(total, name, torch.stack(tensors).sum(0) if tensors else None)
-        return total
-
-    def entry(self) -> dict[str, Any]:
-        """Return the sums as logged: means over supervised tokens, and each zone's share of tokens and of gradient."""
-        entry: dict[str, Any] = {}
-        if self.given is not None:
-            entry["weights"] = _mean_weights(self.given)
-        entry["loss"] = self.loss / self.supervised
-        entry["task_loss"] = self.weighted / max(self.normaliser, 1e-12)
-        entry["penalty"] = self.penalty / self.supervised
-        entry["supervised"] = self.supervised
-        assert self.zones is not None
-        entry["zones"] = _zone_shares(self.zones)
-        return entry
-
-
-def _zone_shares(zones: Tensor) -> list[dict[str, float | None]]:
-    """Return each zone's bounds and its share of tokens and of gradient, from their `(2, zones)` sums."""
-    tokens, gradient = (zones / zones.sum(1, keepdim=True).clamp(min=1e-12)).tolist()
-    shares = []
-    for index, low in enumerate(ZONES[:-1]):
-        high = ZONES[index + 1]
-        bound = None if math.isinf(high) else high
-        shares.append({"low": low, "high": bound, "tokens": tokens[index], "gradient": gradient[index]})
-    return shares
-
-
-def _mean_weights(given: Tensor) -> dict[str, list]:
-    """Return the number of tokens and their mean weight per bin of token loss; None for an empty bin."""
-    tokens, weights = given.tolist()
-    means = [weight / count if count else None for count, weight in zip(tokens, weights, strict=True)]
-    return {"edges": list(WEIGHT_EDGES), "tokens": tokens, "mean": means}
+    The head goes forward and backward here, at pieces of the places; the backward pass of what is returned is the blocks'.
+    """
+    engine = run.engine
+    features = engine.features(run, batch)
+    objective = WeightedLoss(run, batch, sums)
+    with engine.gathered(run.head.parameters):
+        return loss_in_pieces(run.head, features, objective, objective.places_at_once(run.places_at_once))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ENVIRONMENT = {
@@ -17,3 +20,42 @@ def set_environment() -> None:
     """In this process, and so in those that it starts; before torch is used."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+"""Where Linux counts the processes that it ended as memory ran out: of the machine, and of the container."""
+
+
+def memory_kills() -> int | None:
+    """Return how many processes Linux has ended as memory ran out; None where nothing says."""
+    counts = []
+    for path in COUNTERS:
+        try:
+            match = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if match:
+            counts.append(int(match[1]))
+    return sum(counts) if counts else None
+
+
+@dataclass(frozen=True)
+class MemoryKills:
+    """That count when a run began, to tell why its process was killed."""
+
+    before: int | None = field(default_factory=memory_kills)
+
+    @property
+    def any(self) -> bool:
+        """Whether Linux has ended a process for its memory since."""
+        now = memory_kills()
+        return self.before is not None and now is not None and now > self.before
+
+    @property
+    def why(self) -> str:
+        """Why a process was killed (signal 9), in words."""
+        if self.any:
+            return "Linux ended it, as memory ran out"
+        if self.before is None:
+            return "by somebody, or by the system as memory ran out"
+        return "by somebody, not by Linux for its memory"

@@ -13,6 +13,7 @@ from harness.setup.specs import RunSpec
 from harness.store.lease import Watch
 from harness.store.runs import RunStore
 from harness.vocabulary import Status
+from harness.workers.environment import MemoryKills
 from harness.workers.fork_server import Server
 from harness.workers.process import Events, device_slots, next_free, settle
 
@@ -24,7 +25,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
     watch = Watch()
     slots = device_slots(material.plan, workers)
     numbers = count()
-    running: dict[int, tuple[RunSpec, str | None]] = {}
+    running: dict[int, tuple[RunSpec, str | None, MemoryKills]] = {}
     server: Server | None = None
     try:
         while waiting or running:
@@ -34,7 +35,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
                 spec = next_free(waiting, store, watch)
                 slot = slots.pop(0)
                 number = next(numbers)
-                running[number] = spec, slot
+                running[number] = spec, slot, MemoryKills()
                 server.start(number, spec, slot)
                 events(spec, Started())
 
@@ -47,23 +48,24 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
                 received = [(number, Ended(exitcode=server.process.exitcode)) for number in running]
                 server = None
             for number, event in received:
-                spec, slot = running[number]
+                spec, slot, kills = running[number]
                 if isinstance(event, Ended):
                     del running[number]
                     slots.append(slot)
-                    _settle(spec, store, event.exitcode)
+                    _settle(spec, store, event.exitcode, kills)
                 events(spec, event)
     finally:
         if server:
             server.end()
 
 
-def _settle(spec: RunSpec, store: RunStore, exitcode: int | None) -> None:
+def _settle(spec: RunSpec, store: RunStore, exitcode: int | None, kills: MemoryKills) -> None:
     """Store a status for a process that ended without leaving one: it was killed."""
     if exitcode == 0 and store.run(spec.key).status is not None:
         return
     killed = -exitcode if exitcode is not None and exitcode < 0 else None
     reason = f"its process was ended by signal {killed}" if killed else f"its process ended with exit code {exitcode}"
     if killed == signal.SIGKILL:
-        reason += ", which is how Linux ends a process when memory runs out"
-    settle(spec, store, Status.OUT_OF_MEMORY if killed == signal.SIGKILL else Status.FAILED, reason)
+        reason += f": {kills.why}"
+    memory = killed == signal.SIGKILL and kills.any
+    settle(spec, store, Status.OUT_OF_MEMORY if memory else Status.FAILED, reason)

@@ -38,9 +38,9 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
         case FaultKind.CRAMPED:  # there is less room each time, so not for ever
             send(Requeued(reason=reason))
             perform(spec, material, evaluation, store, send)
-        case FaultKind.OUT_OF_MEMORY | FaultKind.KILLED:
+        case FaultKind.OUT_OF_MEMORY:
             settle(spec, store, Status.OUT_OF_MEMORY, reason)
-        case FaultKind.OTHER:
+        case FaultKind.KILLED | FaultKind.OTHER:
             settle(spec, store, Status.FAILED, reason)
 
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.workers.environment import VISIBLE
+from harness.workers.environment import VISIBLE, MemoryKills
 from harness.workers.process import forkserver, steady
 
 Send = Callable[[Any], None]
@@ -35,7 +35,7 @@ class FaultKind(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     """Memory ran out, and the run cannot go on."""
     KILLED = "killed"
-    """It was ended by SIGKILL, which is how Linux ends a process when memory runs out."""
+    """Somebody ended it by SIGKILL; where Linux did as memory ran out, that is the kind."""
     OTHER = "other"
     """Any other exception, exit code or signal."""
 
@@ -103,6 +103,7 @@ def launch(
     import torch.distributed as dist
 
     context = forkserver()
+    kills = MemoryKills()
     # Port 0 takes a free port, and holds it.
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore
     processes: list[BaseProcess] = []
@@ -128,7 +129,7 @@ def launch(
                 except EOFError:
                     processes[rank].join()
                     del running[connection]
-                    fault = fault or _exit_fault(rank, processes[rank].exitcode)
+                    fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
                     if rank == 0 and fault is None:
                         return None
                     continue
@@ -140,24 +141,24 @@ def launch(
         # A rank may have reported only that a killed one no longer answers. Memory that ran out is a cause of its own.
         if fault is not None and fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
             return fault
-        return _killed(processes) or fault
+        return _killed(processes, kills) or fault
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _killed(processes: Sequence[BaseProcess]) -> Fault | None:
+def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | None:
     """Return the fault of the first process that a signal ended, None if there is none within `GRACE`."""
     deadline = time.monotonic() + GRACE
     for rank, process in enumerate(processes):
         process.join(max(0.0, deadline - time.monotonic()))
         if (process.exitcode or 0) < 0:
-            return _exit_fault(rank, process.exitcode)
+            return _exit_fault(rank, process.exitcode, kills)
     return None
 
 
-def _exit_fault(rank: int, exitcode: int | None) -> Fault | None:
+def _exit_fault(rank: int, exitcode: int | None, kills: MemoryKills) -> Fault | None:
     """Return what a rank's exit code means, None if it ended well."""
     if not exitcode:
         return None
@@ -165,7 +166,7 @@ def _exit_fault(rank: int, exitcode: int | None) -> Fault | None:
         return Fault(FaultKind.OTHER, f"process {rank} of the run ended with exit code {exitcode}")
     message = f"process {rank} of the run was ended by signal {-exitcode}"
     if -exitcode == signal.SIGKILL:
-        return Fault(FaultKind.KILLED, f"{message}, which is how Linux ends a process when memory runs out")
+        return Fault(FaultKind.OUT_OF_MEMORY if kills.any else FaultKind.KILLED, f"{message}: {kills.why}")
     return Fault(FaultKind.OTHER, message)
 
 

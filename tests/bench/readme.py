@@ -1,4 +1,4 @@
-"""The README's table of the published default comparison, from its table.csv: `python -m tests.bench.readme` writes it anew."""
+"""The README's table of the comparison on a real model, from its table.csv: `python -m tests.bench.readme` writes it anew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from harness.report.summary.format import MISSING, number
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = ROOT / "results" / "published" / "finance" / "table.csv"
+TABLE = ROOT / "results" / "published" / "finance-smollm2" / "table.csv"
 README = ROOT / "README.md"
 HEAD = "| recipe | track | gain, points |"
 COLUMNS = {

@@ -24,6 +24,8 @@ RECIPES = """
     nlirg(token_batch=4) nlirg(token_batch=16)
     lora lora+nlirg adapter ewc l2sp kl distill distill+freeze
     mix mix(ratio=0.3) mix(ratio=0.225) mix(schedule="15->30") replay ewc+replay mix+lora nlirg+replay+lora lora+adapter+ewc+mix
+    oft osf pissa milora oplora keeplora ssu ssu(by=random) random_half mofo finch flow stm sdft self_sft
+    wise dghard ties dare lines
 """
 
 
@@ -74,7 +76,7 @@ class World:
     def avoided(self, recipe: str) -> Estimate:
         """Per cent of plain fine-tuning's loss that the recipe does not have."""
         found = self.main.analysis
-        if found is None:
+        if found is None or not self.change("sft").high < 0:  # what was not lost cannot be avoided
             return Estimate()
         a, b = (found.rows.index(self.row(name)) for name in (recipe, "sft"))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -126,12 +128,14 @@ def published(folder: Path) -> tuple[World, str]:
     rows = sorted((row for row in summary.recipes if row.done), key=lambda row: -len(row.seeds))
     stands_for: dict[str, str] = {}
     for row in rows:
-        stands_for.setdefault("+".join(name for name, _ in read_terms(row.recipe)), row.name)
-    budget = summary.plan["budget"]
+        stands_for.setdefault("+".join(name for name, _ in read_terms(row.name)), row.name)
+    plan = summary.record["plan"]
+    budget = plan["budget"]
     world = World(folder.name, (float(budget.removesuffix("epochs")), 0.0), summary, None, None, stands_for)
-    data, model = Path(summary.plan["data"]), Path(summary.plan["model"])
+    data, model = Path(plan["data"]), Path(plan["model"])
     most = max(len(row.seeds) for row in rows)
-    return world, f"{data.parent.parent.name}/{data.name}, model {model.name}, at most {most} seeds a recipe"
+    seeds = f"one to {most} seeds a recipe" if most > 1 else "one seed (intervals over items only)"
+    return world, f"{data.parent.parent.name}/{data.name}, model {model.name}, {seeds}, protocol {record.record['protocol']}"
 
 
 def _without_wrong(out: Path) -> Path:

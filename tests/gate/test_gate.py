@@ -20,9 +20,8 @@ from harness.gate.verdict import decide
 from tests.support.training import small_files
 
 ROOT = Path(__file__).resolve().parents[2]
-WEIGHERS = """    with torch.no_grad():
-        for method in weighters:
-            weights = weights * ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
+WEIGHERS = """        with torch.no_grad():
+            return ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
 """
 FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows and metrics that must fail)
     "replay switched off": (
@@ -48,11 +47,9 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     ),
     "NLIRG's weights not detached": (
         "nlirg",
-        "harness/training/step.py",
+        "harness/losses/weighted_loss.py",
         WEIGHERS,
-        """    for method in weighters:
-        weights = weights * ask(method, "token_weights", nll, logits, batch).float()
-    with torch.no_grad():
+        """        return ask(method, "token_weights", nll, logits, batch).float()
 """,
         {("nlirg", "nll/domain")},
     ),
@@ -66,8 +63,8 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     "labels unshifted": (
         "sft",
         "harness/training/run.py",
-        "return nll(model, batch)",
-        "return nll(model, __import__('dataclasses').replace(batch, places=batch.places + 1))",
+        "return self.head.features(model, batch)",
+        "return self.head.features(model, __import__('dataclasses').replace(batch, places=batch.places + 1))",
         {("sft", "domain"), ("sft", "nll/domain")},
     ),
 }

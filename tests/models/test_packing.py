@@ -179,7 +179,7 @@ def test_a_packed_step_is_charged_what_it_executes(base, recipe):
     model = run.load()
     for method in run.filled("trainable"):
         model = method.trainable(model, run)
-    batch = run._collate(examples(4))
+    batch = run.collate(examples(4))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits_at(model, batch).sum().backward()
     assert run.price("train", True).of(Shape.of(batch)) == pytest.approx(counter.get_total_flops(), rel=0.02)

@@ -119,15 +119,15 @@ def test_training_otherwise_has_the_bits_of_the_cpu(changes, base, tmp_path):
 
 def test_training_goes_on_after_memory_ran_out(base, tmp_path):
     run = run_on(GPU, base, "")
-    forward, failed = run.nll, []
+    forward, failed = run.features, []
 
-    def nll(model, batch):
+    def features(model, batch):
         if batch.tokens.numel() > 60 and not failed:
             failed.append(batch)
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(model, batch)
 
-    run.nll = nll
+    run.features = features
     trained(run, tmp_path)
     assert failed and run.room == 48
     stay(run)

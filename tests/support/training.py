@@ -11,7 +11,7 @@ from harness.recipes.recipe import parse_recipe
 from harness.runs.laws import examples, mean_probability
 from harness.training.ledger import Ledger
 from harness.training.loop import train
-from harness.training.protocol import Training, TrainingData
+from harness.training.protocol import OpenDev, Training, TrainingData
 from harness.training.run import TrainingRun
 
 
@@ -27,9 +27,17 @@ def small_files(folder: Path, n: int = 160) -> dict[str, str]:
 
 
 def make_run(
-    base: BaseModel, recipe: str, *, meter: str = "steps", allowed: float = 6, seed: int = 0, **changes
+    base: BaseModel,
+    recipe: str,
+    *,
+    meter: str = "steps",
+    allowed: float = 6,
+    seed: int = 0,
+    logits_at_once: int | None = None,
+    open_dev: OpenDev = lambda: mean_probability,
+    **changes,
 ) -> TrainingRun:
-    """A run of a recipe on 40 domain and 30 general examples."""
+    """A run of a recipe on 40 domain and 30 general examples; `changes` are of the training's settings."""
     settings = {
         "learning_rate": 1e-2,
         "batch_size": 8,
@@ -41,8 +49,9 @@ def make_run(
     }
     training = Training(**{**settings, "precision": "float32", **changes})
     data = TrainingData(examples(40), examples(30, "general"))
-    run = TrainingRun(base, data, parse_recipe(recipe).methods, training, Ledger(meter, allowed), seed)
-    run.open_dev = lambda: mean_probability
+    methods = parse_recipe(recipe).methods
+    run = TrainingRun(base, data, methods, training, Ledger(meter, allowed), seed, open_dev=open_dev)
+    run.logits_at_once = logits_at_once or run.logits_at_once
     return run
 
 

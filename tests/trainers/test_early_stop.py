@@ -16,13 +16,13 @@ from tests.support.training import examples, make_run, trained
 
 def stopping(base, folder, retention, recipe="early_stop", **options):
     """A run whose dev evaluations give these retentions in turn; with what was spent at each."""
-    run, given, spent = make_run(base, recipe, **{"allowed": 40, **options}), iter(retention), []
+    given, spent = iter(retention), []
 
     def scores(_):
         spent.append(run.ledger.fraction)
         return next(given)
 
-    run.open_dev = lambda: scores
+    run = make_run(base, recipe, open_dev=lambda: scores, **{"allowed": 40, **options})
     weights, progress = trained(run, folder)
     return run, weights, progress, spent
 

@@ -12,6 +12,10 @@ import torch.nn.functional as F
 
 from harness.contract import Batch, overrides
 from harness.errors import PlanError
+from harness.losses.head import Head
+from harness.losses.pieces import loss_in_pieces
+from harness.losses.step_sums import StepSums
+from harness.losses.weighted_loss import WeightedLoss
 from harness.models.base_model import weights_hash
 from harness.recipes.recipe import CHAINED, parse_recipe
 from harness.recipes.registry import methods
@@ -124,25 +128,14 @@ def test_detached_nlirg_descends_phi():
 
 def test_nlirg_through_the_loop_matches_the_pinned_gradient():
     """Logits [-4, 2, 0, 1], target 0: the weight carries no gradient of its own."""
-    from harness.training.step import StepSums, loss_of
-
     logits = torch.tensor([[-4.0, 2.0, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
-
-    class Fake:
-        model = None
-        methods = (nlirg(norm="faithful"),)
-        engine = SimpleNamespace(nll=lambda run, batch: run.nll(run.model, batch))
-
-        def nll(self, model, batch):
-            return F.cross_entropy(logits, torch.tensor([0]), reduction="none"), logits
-
-        def filled(self, hook):
-            return [m for m in self.methods if overrides(m, hook)]
-
+    method = nlirg(norm="faithful")
+    run = SimpleNamespace(filled=lambda hook: [method] if overrides(method, hook) else [])
     sums = StepSums()
-    loss_of(Fake(), Batch(*[torch.zeros(1, 1, dtype=torch.long)] * 4, ()), sums).backward()
+    objective = WeightedLoss(run, Batch(*[torch.zeros(1, dtype=torch.long)] * 4, ()), sums)
+    loss_in_pieces(Head(), logits, objective, 1).backward()
     assert sums.loss == pytest.approx(6.4092535739)
-    assert logits.grad[0, 0].item() == pytest.approx(-0.4471393436, abs=1e-7)
+    assert logits.grad is not None and logits.grad[0, 0].item() == pytest.approx(-0.4471393436, abs=1e-7)
 
 
 # --- regularisers ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from harness.decoding.sampling import Speaker
 from harness.models.flops import executed
 from harness.recipes.recipe import parse_recipe
 from harness.training.loop import train
-from harness.training.run import full_price
+from harness.training.run_state import full_price
 from tests.support.training import make_run, trained
 from tests.trainers.test_data_methods import drawn, prepared, shares
 from tests.training.test_train import Killed, killed_at

@@ -142,6 +142,22 @@ def test_work_that_raises_is_charged_too():
     assert ledger.spent == 30
 
 
+def test_seconds_of_a_charge_inside_another_count_once(monkeypatch):
+    from collections import Counter
+
+    now = [0.0]
+    monkeypatch.setattr("harness.training.ledger.clock", lambda device: now[0])
+    ledger = Ledger("seconds", 100.0)
+    with ledger.charge("train", 1.0, Counter(), torch.device("cpu")):
+        now[0] += 2.0
+        for _ in range(2):
+            with ledger.charge("teacher", 1.0, Counter(), torch.device("cpu")):
+                now[0] += 3.0
+        now[0] += 1.0
+    assert ledger.accounts["train"].seconds == 3.0 and ledger.accounts["teacher"].seconds == 6.0
+    assert ledger.spent == now[0]
+
+
 def test_seconds_are_asked_before_each_step(base, tmp_path, monkeypatch):
     """At the pace seen so far another step would not fit. By a clock that the machine's load does not move: 0.03 s a step."""
     ticks = itertools.count()

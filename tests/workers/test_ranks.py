@@ -18,7 +18,7 @@ from harness.commands.compare import carry_out, prepare
 from harness.errors import PlanError
 from harness.models.adapters import Silenced
 from harness.models.base_model import plain_weights, read_weights, weights_hash
-from harness.models.forward import nll
+from harness.models.forward import features_at
 from harness.plan.deepspeed import deepspeed_config, zero_of
 from harness.plan.load import make_plan
 from harness.plan.plan import Plan
@@ -33,8 +33,9 @@ from harness.training.data_parallel import split_step
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import train
+from harness.training.shards import Span
 from harness.training.step import Cramped
-from harness.training.zero import Span, Zero
+from harness.training.zero import Zero
 from harness.workers.dispatch import run_all
 from harness.workers.process import device_slots
 from harness.workers.ranks import FaultKind, launch
@@ -54,6 +55,8 @@ from tests.support.training import examples, make_run, small_files, trained
 from tests.training.test_train import Killed, killed_at
 
 RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
+IN_PIECES = {"logits_at_once": 5 * 260}
+"""Two processes run the head at five places at a time; the one that they are compared with at all places at once."""
 SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
 """Pulls on shards, coupled and not; a penalty; interpolation; pulls on what adapters fold to."""
 
@@ -214,15 +217,15 @@ def reference(base, tmp_path_factory):
 
 def short_of_memory(run, limit: int, once: bool = True):
     """Let forward passes over more than `limit` tokens fail: the first of them, or each."""
-    forward, failed = run.nll, []
+    forward, failed = run.features, []
 
-    def nll(model, batch):
+    def features(model, batch):
         if batch.tokens.numel() > limit and not (once and failed):
             failed.append(batch.tokens.numel())
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(model, batch)
 
-    run.nll = nll
+    run.features = features
     return failed
 
 
@@ -251,13 +254,13 @@ def test_what_a_failed_backward_pass_left_goes_into_no_step(base, reference, tmp
 def test_where_the_teacher_runs_out_of_memory_the_model_stays_in_training(base, tmp_path, monkeypatch):
     failed = []
 
-    def short(model, batch):
+    def short(model, batch, **options):
         if isinstance(model, Silenced) and not failed:
             failed.append(batch)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return nll(model, batch)
+        return features_at(model, batch, **options)
 
-    monkeypatch.setattr("harness.training.run.nll", short)
+    monkeypatch.setattr("harness.losses.head.features_at", short)
     run = make_run(base, "lora+distill", allowed=2)
     trained(run, tmp_path)
     assert failed and run.model.training
@@ -321,7 +324,7 @@ def test_what_killed_a_process_is_told_before_what_the_other_made_of_it(lost):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(base, reference, tmp_path):
-    assert launch(train_recipes, 2, (base.path, RECIPES, tmp_path), lambda _: None) is None
+    assert launch(train_recipes, 2, (base.path, RECIPES, tmp_path, None, IN_PIECES), lambda _: None) is None
     for recipe in RECIPES:
         compare(reference(recipe), tmp_path / recipe)
     run = make_run(base, "sft", **SETTINGS)
@@ -381,7 +384,7 @@ def test_sharded_by_deepspeed_they_train_as_one_does(zero, base, reference, tmp_
     pytest.importorskip("deepspeed")
     recipes = RECIPES + SHARDED
     config = deepspeed_config(zero, "float32")
-    assert launch(train_recipes, 2, (base.path, recipes, tmp_path, config), lambda _: None) is None
+    assert launch(train_recipes, 2, (base.path, recipes, tmp_path, config, IN_PIECES), lambda _: None) is None
     for recipe in recipes:
         compare(reference(recipe), tmp_path / recipe)
 

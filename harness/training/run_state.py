@@ -1,0 +1,300 @@
+"""The state of one run: its stage, its model, its steps and micro-batches, and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property, partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, overrides
+from harness.losses.head import Head, separate_head
+from harness.losses.pieces import LOGITS_AT_ONCE
+from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
+from harness.losses.teacher import Teacher
+from harness.models.adapters import Wrapped, wrap
+from harness.models.base_model import BaseModel, empty_model, own_weights
+from harness.models.batches import collate, micro_batches, pack, packs
+from harness.models.flops import Price, Shape, price_of
+from harness.models.forward import vocabulary
+from harness.models.kernels import use_liger
+from harness.models.packed_attention import use_packing
+from harness.models.short_documents import SHORT
+from harness.recipes.hooks import ask, ask_stream
+from harness.training.engine import Alone
+from harness.training.ledger import Ledger
+from harness.training.protocol import OpenDev, Training, TrainingData, no_dev_items, stage_ends
+
+OVERHEAD = {"cpu": 64, "cuda": 2048}
+"""Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
+
+
+class RunState(Run):
+    """What the loop asks of a run. `harness.training.run.TrainingRun` adds what methods ask of it."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        base: BaseModel,
+        data: TrainingData,
+        methods: Sequence[Method],
+        training: Training,
+        ledger: Ledger,
+        seed: int,
+        device: str = "cpu",
+        engine: Alone | None = None,
+        open_dev: OpenDev = no_dev_items,
+    ):
+        self.base = base
+        self.data = data
+        self.methods = tuple(methods)
+        self.training = training
+        self.ledger = ledger
+        self.seed = seed
+        self.device = torch.device(device)
+        self.engine = engine or Alone()
+        self.open_dev = open_dev
+        self.batch_size = training.batch_size
+        self.dtype: torch.dtype = getattr(torch, training.precision)
+        self.room = training.pack_length or training.micro_tokens
+        """Most tokens per micro-batch (or packed row); halved where memory runs out."""
+        self.logits_at_once = LOGITS_AT_ONCE[self.device.type]
+        """Numbers in the logits of one piece of a micro-batch's places, at most."""
+        self.ends = stage_ends(data.domain)
+        self.enter(1)
+
+        # The model comes when methods have looked at the base: `wrap`, then `take`.
+        self.model: Any = None
+        self.wrapped: Wrapped | None = None
+        self.head = Head()
+        self.vocabulary = 0
+        self._teacher = Teacher(self)
+        self._reach: dict[Method, Reach] = {}
+        self._resting: frozenset[str] = frozenset()
+        self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
+
+    @cached_property
+    def start(self) -> Weights:
+        return own_weights(self.base.original(torch.float32))
+
+    def filled(self, hook: str) -> list[Method]:
+        """Return the methods that fill a hook, in canonical order."""
+        return [method for method in self.methods if overrides(method, hook)]
+
+    # --- stages and random streams ---
+
+    def enter(self, stage: int) -> None:
+        """Begin a stage: its data, its part of the budget, its own random streams."""
+        self.stage = stage
+        self.ledger.end = self.ends[stage - 1]
+
+    def derive_seed(self, name: str) -> int:
+        """Return the seed of a named random stream; each stage has its own."""
+        if self.stage > 1:
+            name = f"stage {self.stage}/{name}"
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:6], "big")
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.derive_seed(name))
+
+    def rate(self, fraction: float) -> float:
+        """Return the learning rate at a spent fraction of the budget.
+
+        Linear warm-up, then the decay, which ends with the stage's part of the budget; times the RATE hooks' factors.
+        """
+        begin = (0.0, *self.ends)[self.stage - 1]
+        end = self.ends[self.stage - 1]
+        fraction = (fraction - begin) / (end - begin)
+        fraction = min(max(fraction, 0.0), 1.0)
+        factors = [ask(method, "rate", fraction) for method in self.filled("rate")]
+        return self.training.rate(fraction) * math.prod(factors)
+
+    # --- the model ---
+
+    @cached_property
+    def longest(self) -> int:
+        """Number of tokens of the longest example."""
+        return max((len(example) for example in (*self.data.domain, *self.data.general)), default=0)
+
+    def load(self) -> nn.Module:
+        """Return a fresh copy of the base in the computing precision."""
+        model = self.base.load(self.dtype, self.device)
+        if self.training.kernels == "liger":
+            use_liger(model)
+
+        # Packed rows need attention within documents. Short padded ones are faster without the fused kernel on a CPU.
+        if self.training.pack_length:
+            use_packing(model)
+        elif self.device.type == "cpu" and self.longest <= SHORT:
+            model.set_attn_implementation("eager")
+        return self._checkpointed(model)
+
+    def _checkpointed(self, model: Any) -> Any:
+        """Return the model, set to recompute activations in the backward pass if the plan says so; only while it trains."""
+        if self.training.checkpointing:
+            # Renamed in transformers 5.21; vLLM requires an earlier one.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
+        return model
+
+    def wrap(self, model: nn.Module) -> Wrapped:
+        """Wrap the fresh base as the recipe trains it; `start` then also holds the initial values of what is added."""
+        self.wrapped = wrap(model, self.filled("trainable"), self, self.start)
+        self.start = self.wrapped.start
+        return self.wrapped
+
+    def take(self, model: Any) -> None:
+        """Take a model as the one in training, before its weights are sharded; try what its head can do."""
+        self.model = model
+        self.head = separate_head(model)
+        self.vocabulary = vocabulary(model)
+
+    def features(self, model: Any, batch: Batch) -> Tensor:
+        """Return what the head of the model in training reads at supervised places, `(S, H)`; `model` is it, or wraps it."""
+        return self.head.features(model, batch)
+
+    @property
+    def places_at_once(self) -> int:
+        """Number of supervised places at which the head runs at once, at most."""
+        return max(1, self.logits_at_once // self.vocabulary)
+
+    def reach(self, method: Method) -> Reach:
+        """Return what a method's token weights and penalty need at once."""
+        if method not in self._reach:
+            needs = [Reach.PLACE]
+            if overrides(method, "token_weights"):
+                needs.append(reach_of_weights(method, self.vocabulary, self.device))
+            if overrides(method, "penalty"):
+                needs.append(reach_of_penalty(method, self, self.vocabulary, self.device))
+            self._reach[method] = max(needs)
+        return self._reach[method]
+
+    def settle(self) -> None:
+        """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
+        assert self.wrapped is not None
+        methods = self.filled("rests")
+        if not methods:
+            return
+        trained = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad or name in self._resting:
+                trained[name] = parameter
+
+        # One method is enough to let a weight rest.
+        resting = set()
+        for name in trained:
+            plain = self.wrapped.names[name]
+            if any(ask(method, "rests", plain, self.budget_spent) for method in methods):
+                resting.add(name)
+        self._resting = frozenset(resting)
+        for name, parameter in trained.items():
+            parameter.requires_grad_(name not in resting)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep what trains in host memory inside the context, so that its device has room for other models."""
+        self._teacher.forget()
+        with self.engine.aside():
+            yield
+
+    # --- steps and micro-batches ---
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the examples of each optimizer step of the stage, endlessly: epochs, shuffled or ordered, then DATA hooks."""
+        examples = list(self.domain)
+        for method in self.filled("records"):
+            examples = ask(method, "records", examples, self)
+        steps = self._epochs(examples)
+        for method in self.filled("stream"):
+            steps = ask_stream(method, steps, self)
+        for method in self.filled("split"):
+            steps = chain.from_iterable(map(partial(_split, method, self), steps))
+        return steps
+
+    def _epochs(self, examples: list[Example]) -> Iterator[Step]:
+        generator = self.generator("order")
+        ordering = next(iter(self.filled("order")), Method())
+        while examples:
+            ordered = ask(ordering, "order", examples, self, generator)
+            for first in range(0, len(ordered), self.batch_size):
+                yield ordered[first : first + self.batch_size]
+
+    def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Return the examples of each micro-batch."""
+        if self.training.pack_length:
+            return packs(examples, self.room)
+        return micro_batches(examples, self.room, OVERHEAD[self.device.type])
+
+    def collate(self, group: Sequence[Example]) -> Batch:
+        """Return these examples as one micro-batch."""
+        if self.training.pack_length:
+            return pack(group, self.device)
+        return collate(group, self.device)
+
+    def shape(self, group: Sequence[Example]) -> Shape:
+        """Return the shape of the micro-batch that these examples make."""
+        if self.training.pack_length:
+            return Shape.packed(group, self.device.type)
+        return Shape.padded(group)
+
+    def halve(self, step: Step) -> bool:
+        """Make micro-batches at most half as large; return False if all of this step's hold one example already."""
+        for share in self.engine.split_step(step):
+            if any(len(group) != 1 for group in self.groups(share)):
+                self.room //= 2
+                return True
+        return False
+
+    # --- prices ---
+
+    def step_price(self, step: Step) -> tuple[float, int]:
+        """Return the (FLOPs, tokens) that an optimizer step over these examples will be charged.
+
+        The teacher's forwards are included.
+        """
+        sources = {method.base_source for method in self.methods if Need.BASE_LOGITS in method.needs}
+        flops = 0.0
+        tokens = sum(map(len, step))
+        for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
+            flops += self.price("train", True).of(self.shape(group))
+            for source in sources:
+                rows = [example.as_taught for example in group if example.source == source]
+                if rows:
+                    flops += self.price("full", False).of(self.shape(rows))
+                    tokens += sum(map(len, rows))
+        return flops, tokens
+
+    def price(self, model: str, backward: bool) -> Price:
+        """Return the price of the `full` base with everything trained, or of the model as the recipe now `train`s it."""
+        if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
+            return full_price(self.base.path, backward)
+        key = (model, backward, self._resting)
+        if key not in self._prices:
+            self._prices[key] = price_of(self.empty(), backward=backward)
+        return self._prices[key]
+
+    def empty(self) -> nn.Module:
+        """Return the model as the recipe now trains it, without weights."""
+        empty = self._checkpointed(empty_model(self.base.path))
+        with torch.device("meta"):
+            empty = wrap(empty, self.filled("trainable"), self, {}).model
+        for name, parameter in empty.named_parameters():
+            if name in self._resting:
+                parameter.requires_grad_(False)
+        return empty
+
+
+def _split(method: Method, run: Run, step: Step) -> list[Step]:
+    return ask(method, "split", step, run)
+
+
+@cache
+def full_price(path: str, backward: bool) -> Price:
+    """Return the price of the base at `path` with everything trained."""
+    return price_of(empty_model(path), backward=backward)
