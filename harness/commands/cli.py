@@ -23,7 +23,7 @@ import shtab
 
 from harness.commands.faults import handled
 from harness.errors import PlanError
-from harness.plan.flags import MEASURING, add_flags
+from harness.plan.load import MEASURING, add_flags
 from harness.plan.plan import Plan
 
 LOADING = "loading torch, transformers and lm-eval"

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from harness.bundled import ROOT
-from harness.plan.flags import MEASURING
+from harness.plan.load import MEASURING
 from harness.plan.plan import Plan
 
 FIELDS = [field.name for field in dataclasses.fields(Plan)]
