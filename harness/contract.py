@@ -204,6 +204,10 @@ class Run(ABC):
         """Whether the budget pays for as much once more as this account's mean call has cost; True before the first call."""
 
     @abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return what these tokens say, control tokens left out."""
+
+    @abstractmethod
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
         """Return the example's prompt, up to its last answer, with `words` at the end of its last question.
 

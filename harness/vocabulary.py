@@ -56,6 +56,15 @@ class Area(Word):
     HOW = "how"
     """How it goes about it: instructions, tools, turns, length."""
 
+    @property
+    def meaning(self) -> str:
+        """The group in words."""
+        return {
+            Area.CAN: "knowledge, skills",
+            Area.WILL: "refusal, compliance",
+            Area.HOW: "instructions, tools, turns, length",
+        }[self]
+
 
 class Track(Word):
     """What a recipe may draw on. Recipes of one track are ranked together."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import tomllib
 
 from harness.bundled import ROOT
 from harness.contract import Method
+from harness.errors import faults_of
 from harness.recipes.catalogue import Entry, axis_names, catalogue
-from harness.recipes.recipe import ALONE, CHAINED
+from harness.recipes.recipe import ALONE, CHAINED, parse_recipe
 from harness.recipes.recipe_text import bundled_methods
 from harness.text.bounds import describe_bound
 
 PATH = ROOT / "docs" / "methods.md"
+COSTS = ROOT / "harness" / "recipes" / "method_costs.json"
+"""Method -> what it costs against plain fine-tuning, as `python -m tests.bench.method_costs` measured it."""
+STANDINGS = ROOT / "harness" / "recipes" / "standings.toml"
+"""Method -> where it stands in published comparisons, a sentence or two with the source."""
 HEAD = """# Methods
 
 Written by `make docs` from the docstrings in `trainers/`; change those, not this. `lethe recipes` prints the same in short.
@@ -20,6 +27,17 @@ Written by `make docs` from the docstrings in `trainers/`; change those, not thi
 A recipe joins methods by `+`, with settings in parentheses: `lora(r=4)+nlirg`. `lr=` may stand at any method and sets the
 recipe's peak learning rate; without it the rate is plain fine-tuning's (`learning_rate`) times the methods' factors.
 
+## Which one
+
+Costs are at default settings, over plain fine-tuning's (`sft`). *FLOPs*: what the ledger charged for six steps on the
+embedded base, per token of the domain; *once*: what is prepared before, in steps of plain fine-tuning (eight short
+sequences there; most read a fixed number of sequences, so on real data it weighs less). *Memory*: predicted for a model
+of 7 B weights in bf16, eight sequences of 1,024 tokens on one device. *Published*: tables of others, with their own
+protocols, which agree with each other only in part (`harness/recipes/standings.toml` says which); what this harness
+measured stands in [claims.md](claims.md) and under `results/published`.
+
+"""
+COMBINING = """
 ## How methods combine
 
 Which axes a method fills is read off the hooks it overrides.
@@ -90,10 +108,37 @@ def settings_table(entry: Entry) -> str:
     return "\n".join(lines)
 
 
+def table(entries: list[Entry]) -> str:
+    """The table of all methods: what each needs, costs, goes with, and where it stands."""
+    costs = json.loads(COSTS.read_text(encoding="utf-8"))
+    standings = tomllib.loads(STANDINGS.read_text(encoding="utf-8"))
+    lines = [
+        "| method | needs | FLOPs | once | memory | with LoRA | with ZeRO | published |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        cost = costs.get(entry.name)
+        needs = ", ".join(need.replace("_", " ") for need in entry.needs)
+        figures = f"{cost['flops']:.2f} | {cost['prepared']:g} | {cost['memory']:.2f}" if cost else "not measured | |"
+        goes = f"{_yes(_goes_with_lora(entry.name))} | {_yes(not entry.method.unsharded)}"
+        name, standing = entry.name, standings.get(entry.name, "")
+        lines.append(f"| [`{name}`](#{name}) | {needs} | {figures} | {goes} | {standing} |")
+    return "\n".join(lines) + "\n"
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+def _goes_with_lora(name: str) -> bool:
+    """Whether `lora+name` is a recipe; LoRA itself is one."""
+    return name == "lora" or not faults_of(parse_recipe, f"lora+{name}")
+
+
 def methods_page() -> str:
     """The whole page: the project's own methods."""
     entries = [entry for entry in catalogue() if entry.name in bundled_methods()]
-    return HEAD + combination(entries) + "\n" + "\n".join(section(entry) for entry in entries)
+    return HEAD + table(entries) + COMBINING + combination(entries) + "\n" + "\n".join(section(entry) for entry in entries)
 
 
 if __name__ == "__main__":

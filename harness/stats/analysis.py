@@ -7,7 +7,7 @@ strata, the same draw for all rows) gives them all their intervals, and differen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -142,11 +142,12 @@ def analyse(
     seed: int = 0,
     kept: set[tuple[str, str]] | None = None,
     constant: str | None = None,
+    areas: Mapping[str, str] | None = None,
 ) -> Analysis:
     """Return all quantities of a table of item scores with `row` and `seed`; `base` names the untouched model's row.
 
     `kept`: the (task, metric) pairs that enter retention, where another table has decided that. `constant`: the row that always
-    gives the same answer, by which gain is split into form and knowledge.
+    gives the same answer, by which gain is split into form and knowledge. `areas`: family -> column group.
     """
     # a row without a seed (the base) counts as seed -1
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
@@ -164,7 +165,7 @@ def analyse(
     available = pairs > 0
 
     floor = rows.index(constant) if constant in rows else None
-    quantities = quantities_of(measures, floor is not None)
+    quantities = quantities_of(measures, floor is not None, areas)
     moved, start = seed_means(total[:1], total[1:2], total[2:], available)
 
     # the estimate gives each seed the same weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,8 +163,10 @@ def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.nd
     return weights
 
 
-def quantities_of(measures: pd.DataFrame, floor: bool = False) -> dict[str, Quantity]:
+def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[str, str] | None = None) -> dict[str, Quantity]:
     """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
+
+    `areas`: family -> column group; change of each group is `change:area:<group>`, if there are several.
 
     `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1. Where no
     family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
@@ -180,6 +183,9 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False) -> dict[str, Quan
     scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
     for column in ("family", "channel"):
         scopes |= {f":{column}:{name}": changed & (measures[column] == name) for name in measures.loc[changed, column].unique()}
+    area = measures["family"].astype(object).map(dict(areas or {}))
+    for name in area[changed].dropna().unique():
+        found[f"change:area:{name}"] = Quantity("change", _macro(measures, changed & (area == name)))
     for scope, mask in scopes.items():
         found[f"change{scope}"] = Quantity("change", _macro(measures, mask))
         if kept.any():

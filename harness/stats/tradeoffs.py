@@ -102,11 +102,12 @@ def matched(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> Matche
     rows = {curve.row: Tradeoff(most[curve.row], **_read(analysis, [curve], target, terms.loss)) for curve in curves}
     reached = {curve.row: curve for curve in curves if rows[curve.row].change.known}
     comparable = [row for row, curve in reached.items() if analysis.compares(*curve.points)]
-    leader = max(comparable or reached, key=lambda row: rows[row].change.value, default=None)
-    others = dict.fromkeys([*terms.references, *([leader] if leader else [])])
+    others = list(terms.references)
+    if reached:
+        others.append(max(comparable or list(reached), key=lambda row: rows[row].change.value))
     apart = {}
     for row, curve in reached.items():
-        for other in others:
+        for other in dict.fromkeys(others):
             if other in reached and other != row:
                 pair = [curve, reached[other]]
                 apart[row, other] = Tradeoff(np.nan, **_read(analysis, pair, target, terms.loss))

@@ -10,7 +10,12 @@
     files = ["arc_challenge"]      # names of its local file, without .jsonl
     form = "arc"                   # function of `adapt`
     whole = "all"                  # the hub's configuration that holds all parts of a group, with a column `subject`
+    parts = ["mgsm_direct_zh"]     # tasks or groups to take of it; default: all
+    hub, config, split             # where its rows come from, if it is no task of lm-eval: such entries are read from
+    scorer = "file.py:function"    # local files only, and their generated answers are scored by a function of ours
+    licence = "CC-BY-4.0"          # of the data, said in the report
     overrides = {}                 # of lm-eval's settings
+    optional = true                # what the hub does not give of it is left out, and said, and does not stop the plan
 
 `standard` takes the data from the hub (or its cache), `standard:FOLDER` from JSONL files: the same tasks, with the same
 prompts and scores. What a folder lacks is named in a note, with how to get it; what the hub does not give stops the plan.
@@ -21,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -31,9 +37,21 @@ from datasets import Dataset
 from harness.bundled import Suite
 from harness.errors import PlanError, raise_faults
 from harness.files.instructions import ifeval_item, known, left_out, steady, unrunnable
+from harness.files.sidecar import load_scorer
+from harness.tasks.answerable import unanswerable
+from harness.tasks.downloads import Source, download
+from harness.tasks.item_task import ItemTask
 from harness.tasks.subset import Drawn, drawn, gathered
 
 Row = dict[str, Any]
+
+
+ALLOWED = "HF_ALLOW_CODE_EVAL"
+"""The variable by which Hugging Face's `code_eval` is allowed to run code."""
+RUNS = (
+    "suite '{suite}' runs the code that models write, on this machine and as you: set HF_ALLOW_CODE_EVAL=1 where that is safe"
+    " (a container without secrets or a network), or take the suite 'code', which runs nothing"
+)
 
 
 class _Splits(dict[str, Dataset]):
@@ -55,6 +73,8 @@ class Collection:
 
         self.suite = suite
         self.folder = folder
+        if suite.settings.get("executes") and os.environ.get(ALLOWED) != "1":
+            raise PlanError(RUNS.format(suite=suite.name))
         self.entries: list[Row] = suite.settings["task"]
         self.seed = int(suite.settings.get("seed", 0))
         self.notes: list[str] = []
@@ -68,34 +88,39 @@ class Collection:
         if folder is not None and not folder.is_dir():
             raise PlanError(f"suite '{suite.name}:{folder}': there is no such folder; name one with JSONL files")
 
-    def load(self) -> list[tuple[Row, Drawn, str]]:
+    def load(self) -> list[tuple[Row, Any, str]]:
         """[(entry, task, what the report must say)]. Raises PlanError with every data set that is missing and how to get it."""
-        loaded: list[tuple[Row, Drawn, str]] = []
+        loaded: list[tuple[Row, Any, str]] = []
         faults: list[str] = []
         missing: list[Row] = []
+        left_out: list[str] = []
         with contextlib.ExitStack() as stack:
             for entry in self.entries:
+                if "scorer" in entry and self.folder is None:
+                    continue
                 file = self._file(entry)
                 if self.folder is not None and file is None:
                     missing.append(entry)
                     continue
                 self.notes = []
                 try:
-                    task = self._task(entry, file)
+                    task = self._own(entry, file) if "scorer" in entry else self._task(entry, file)
                     loaded.append((entry, task, " ".join(self.notes)))
                 except PlanError as error:
                     faults += error.faults
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
-                    faults.append(self._failed(entry, error))
+                    # What came later to a suite must not stop those who cannot get it from the hub.
+                    (left_out if entry.get("optional") else faults).append(self._failed(entry, error))
                     if _unreachable(error):
                         # Each further task would wait a minute for the network; the cache may hold it all the same.
                         stack.enter_context(_offline())
 
         # A folder that lacks some tasks is measured without them, and the report says so; one that lacks all is a mistake.
         raise_faults(faults or ([self._lacks(missing)] if missing and not loaded else []))
-        if missing:
+        sentences = [f"Left out: {sentence}." for sentence in left_out] + ([self._lacks(missing)] if missing else [])
+        if sentences:
             entry, task, note = loaded[0]
-            loaded[0] = (entry, task, f"{note} {self._lacks(missing)}".strip())
+            loaded[0] = (entry, task, " ".join([note, *sentences]).strip())
         return loaded
 
     def _failed(self, entry: Row, error: Exception) -> str:
@@ -116,13 +141,12 @@ class Collection:
         return next((path for path in paths if path.is_file()), None)
 
     def _task(self, entry: Row, file: Path | None) -> Drawn:
-        names = self._leaves(entry["name"])
+        names = self._parts_of(entry)
         overrides = dict(entry.get("overrides", {}))
         if file is None:
             leaves = [self._build(name, overrides) for name in names]
         else:
-            parts = self._parts(entry, names, self._rows(entry, file), file)
-            leaves = [self._build(name, overrides | {"custom_dataset": _source(rows)}) for name, rows in parts]
+            leaves = self._local(self._parts(entry, names, self._rows(entry, file), file), overrides)
         steady()
 
         # Of a task with checkers only the items whose checkers run here are asked.
@@ -136,6 +160,33 @@ class Collection:
         raise_faults([f"{file.name if file else entry['name']}: {fault}" for fault in unanswerable(task)])
         return task
 
+    def _local(self, parts: list[tuple[str, list[Row]]], overrides: Row) -> list[Any]:
+        """The tasks over rows of a local file. Those that share rows take some each; one that takes none is left out."""
+        leaves = []
+        for name, rows in parts:
+            try:
+                leaves.append(self._build(name, overrides | {"custom_dataset": _source(rows)}))
+            except IndexError:  # lm-eval reads the first document of a task when it is made
+                if len(parts) == 1:
+                    raise
+        return leaves
+
+    def _own(self, entry: Row, file: Path | None) -> ItemTask:
+        """A task that lm-eval does not have: prompts of a local file, whose generated answers our scorer reads."""
+        assert file is not None
+        text, _, function = entry["scorer"].rpartition("/")
+        scorer = load_scorer(function, self.suite.folder / text)
+        docs: list[Row] = []
+        for row in self._rows(entry, file):
+            metrics = scorer.try_on(row, file.name)
+            own = {"id": str(len(docs)), "cluster": "", "prompt": row["question"], "targets": [""], "row": row}
+            docs.append(own | {"metrics": metrics, "source": scorer.source})
+        if not docs:
+            raise PlanError(f"{file.name} has no row for '{entry['name']}'; give the data set's own columns (docs/suites.md)")
+        chosen = drawn(entry["name"], [{"doc": doc} for doc in docs], entry.get("size", len(docs)), self.seed)
+        self.notes.append(f"{entry['name']}: {len(chosen):,} of {len(docs):,} prompts of {file.name} ({entry['licence']}).")
+        return ItemTask(entry["name"], "python", [doc["doc"] for doc in chosen], limit=entry["tokens"], scorer=scorer)
+
     def _runnable(self, name: str, docs: list[Row]) -> list[Row]:
         """The documents whose checkers run here; the others are counted in a note."""
         reasons = [unrunnable(ifeval_item(doc["doc"])) for doc in docs]
@@ -144,7 +195,17 @@ class Collection:
 
     def _build(self, name: str, overrides: Row) -> Any:
         index = self.manager.task_index
-        return self.manager._factory.build(index[name], overrides=overrides, registry=index)
+        with _quiet():  # a progress bar for each part that takes some of the rows
+            return self.manager._factory.build(index[name], overrides=overrides, registry=index)
+
+    def _parts_of(self, entry: Row) -> list[str]:
+        """The names of the tasks that an entry asks for."""
+        return [leaf for part in entry.get("parts", [entry["name"]]) for leaf in self._leaves(part)]
+
+    def _subject(self, name: str) -> str:
+        """What rows of a local file call a task's part: the hub's configuration, or its split where there is one only."""
+        config = self._config(name)
+        return str(config.get("dataset_name") or config.get("test_split"))
 
     def _leaves(self, name: str) -> list[str]:
         """The names of the tasks that a task, group or tag stands for."""
@@ -166,13 +227,14 @@ class Collection:
         return load_yaml(path, resolve_func=False) if path else {}
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
-        """The rows of a local file, in the task's own columns."""
-        form: Callable[[Row], Row] = self._forms[entry["form"]]
+        """The rows of a local file, in the task's own columns, less those of which the form makes nothing."""
+        form: Callable[[Row], Row | None] = self._forms[entry["form"]]
         rows = []
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
                 try:
-                    rows.append(form(json.loads(line)))
+                    row = form(json.loads(line))
+                    rows += [row] if row is not None else []
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                     raise PlanError(
                         f"{file.name} line {number} is no item of '{entry['name']}' ({type(error).__name__}: {error}); "
@@ -181,29 +243,38 @@ class Collection:
         return rows
 
     def _parts(self, entry: Row, names: list[str], rows: list[Row], file: Path) -> list[tuple[str, list[Row]]]:
-        """[(part, its rows)], each row in one; `subject` goes where the hub has none. PlanError where a row names no part."""
+        """[(part, its rows)]; parts of one subject share them. `subject` goes where the hub has none.
+
+        Raises PlanError where a row names no part.
+        """
         if len(names) == 1:
             return [(names[0], rows)]
 
-        # A row belongs to the part that its `subject` names.
-        subjects = {str(self._config(name).get("dataset_name")): name for name in names}
+        # A row belongs to the parts that its `subject` names.
+        subjects: dict[str, list[str]] = {}
+        for name in names:
+            subjects.setdefault(self._subject(name), []).append(name)
         by_subject: dict[str, list[Row]] = {}
         for row in rows:
             by_subject.setdefault(str(row.get("subject")), []).append(row)
         if unknown := [subject for subject in by_subject if subject not in subjects]:
             raise PlanError(
                 f"{file.name} has rows whose `subject` is no part of lm-eval's task: {', '.join(unknown[:5])}. "
-                f"Each row names one of its {len(names)} parts: {', '.join(sorted(subjects)[:5])}, ..."
+                f"Each row names one of its {len(subjects)} parts: {', '.join(sorted(subjects)[:5])}, ..."
             )
 
         # The hub's parts have no such column, but for one configuration that holds them all.
         if "whole" not in entry:
             for part in by_subject.values():
                 part[:] = [{name: row[name] for name in row if name != "subject"} for row in part]
-        return [(name, by_subject[subject]) for subject, name in subjects.items() if subject in by_subject]
+        found = []
+        for subject, own in subjects.items():
+            if subject in by_subject:
+                found += [(name, by_subject[subject]) for name in own]
+        return found
 
     @property
-    def _forms(self) -> dict[str, Callable[[Row], Row]]:
+    def _forms(self) -> dict[str, Callable[[Row], Row | None]]:
         path = self.suite.folder / self.suite.settings["adapt"]
         spec = importlib.util.spec_from_file_location("lethe_adapt", path)
         assert spec is not None and spec.loader is not None
@@ -213,22 +284,14 @@ class Collection:
 
     def how_to_get(self, entry: Row) -> str:
         """One command, for a machine with a network, that writes a task's data as a local file."""
-        leaves = self._leaves(entry["name"])
-        config = self._config(leaves[0])
-        path = config.get("dataset_path")
-        split = config.get("test_split") or config.get("validation_split")
-        stem = (*entry.get("files", ()), entry["name"])[0]
-        if len(leaves) == 1 or "whole" in entry:
-            part = entry.get("whole") or config.get("dataset_name")
-            name = f", {part!r}" if part else ""
-            program = f"import datasets; datasets.load_dataset({path!r}{name}, split={split!r}).to_json('{stem}.jsonl')"
-        else:
-            program = (
-                f"import datasets as d, json, pathlib; path = {path!r}; rows = (r | {{'subject': s}} "
-                f"for s in d.get_dataset_config_names(path) for r in d.load_dataset(path, s, split={split!r})); "
-                f"pathlib.Path('{stem}.jsonl').write_text(''.join(json.dumps(row) + '\\n' for row in rows))"
-            )
-        return f'for {entry["name"]} run: python -c "{program}"'
+        if "hub" in entry:
+            return download(entry, [Source(entry["hub"], entry.get("config"), entry["split"], "")])
+        sources = []
+        for leaf in self._parts_of(entry):
+            config = self._config(leaf)
+            split = str(config.get("test_split") or config.get("validation_split"))
+            sources.append(Source(str(config.get("dataset_path")), config.get("dataset_name"), split, self._subject(leaf)))
+        return download(entry, sources)
 
 
 def _source(rows: list[Row]) -> Callable[..., _Splits]:
@@ -246,40 +309,23 @@ def _unreachable(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of `datasets`."""
+    import datasets
+
+    before = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if before:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
 def _offline() -> Iterator[None]:
     """No more questions to the hub; what is cached is still found."""
     from unittest.mock import patch
 
     with patch("datasets.config.HF_HUB_OFFLINE", True), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
         yield
-
-
-SHOWN = 3
-"""Faults told of a task: a file of a wrong form has one in every line."""
-
-
-def unanswerable(task: Drawn) -> list[str]:
-    """What is wrong with a task's documents, a few of them named."""
-    faults = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
-    sentences = [f"item {str(doc)[:120]} {fault}" for doc, fault in faults[:SHOWN]]
-    if len(faults) > SHOWN:
-        sentences.append(f"and {len(faults) - SHOWN:,} more items like these")
-    return sentences
-
-
-def _fault(leaf: Any, doc: Any) -> str:
-    if leaf.OUTPUT_TYPE == "multiple_choice":
-        choices = leaf.doc_to_choice(doc)
-        gold = leaf.doc_to_text(doc) if leaf.multiple_input else leaf.doc_to_target(doc)
-        right = gold if isinstance(gold, list) else [gold]
-        texts = all(isinstance(choice, str) for choice in choices)
-        if texts and right and all(_among(choice, choices) for choice in right):
-            return ""
-        return f"has the label {gold!r} and {len(choices)} choices; give each its right choice, from 0 to {len(choices) - 1}"
-    target = leaf.doc_to_target(doc)
-    answers = target if isinstance(target, list) else [target]
-    return "" if answers and all(str(answer).strip() for answer in answers) else "has no answer; give each item its own"
-
-
-def _among(gold: Any, choices: list[str]) -> bool:
-    return gold in choices if isinstance(gold, str) else isinstance(gold, int) and 0 <= gold < len(choices)

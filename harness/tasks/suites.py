@@ -139,7 +139,8 @@ def load_collection(suite: Suite, folder: Path | None, group: str = "general") -
 
     tasks = []
     for entry, task, note in Collection(suite, folder).load():
-        facts = {key: entry[key] for key in ("family", "seen", "channel", "chance", "primary", "chat", "area") if key in entry}
+        names = ("family", "seen", "channel", "chance", "primary", "chat", "area", "fluency")
+        facts = {key: entry[key] for key in names if key in entry}
         made = wrap(task, group, facts=facts)
         tasks.append(replace(made, note=f"{note} {made.note}".strip()))
     return tasks
@@ -206,6 +207,7 @@ def wrap(task: Any, group: str = "general", family: str | None = None, facts: Ma
         items=len(task.eval_docs),
         note=f"{name} asks for sampled answers: they are decoded greedily here." if sampled else "",
         area=Area(facts.get("area", Area.CAN)),
+        fluency=bool(facts.get("fluency", False)),
     )
 
 

@@ -78,6 +78,21 @@ def measure(text: str, tokens: Sequence[int], stopped: bool) -> dict[str, float]
     }
 
 
+# --- how it looks ---------------------------------------------------------------------------------------------------------
+
+FORMATS = {
+    "lists": re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)、])[ \t]*\S.*\n+[ \t]*(?:[-*+•]|\d{1,3}[.)、])[ \t]*\S", re.MULTILINE),
+    "headings": re.compile(r"^[ \t]*(?:#{1,6}[ \t]+\S|\*\*[^*\n]+\*\*:?[ \t]*$)", re.MULTILINE),
+    "fences": re.compile(r"^[ \t]*```", re.MULTILINE),
+}
+"""Kind of formatting -> what shows it: two list items in a row, a heading in Markdown or a bold line, a fence of code."""
+
+
+def formatting(text: str) -> dict[str, float]:
+    """Return which kinds of formatting a text has, 0 or 1 each."""
+    return {name: float(bool(pattern.search(text))) for name, pattern in FORMATS.items()}
+
+
 # --- content ------------------------------------------------------------------------------------------------------
 
 _FUNCTION_WORDS = """a an the this that these those such some any no every each either neither both all i me my mine you your

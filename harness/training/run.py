@@ -88,7 +88,7 @@ class TrainingRun(RunState):
         # Rank 0 speaks for all.
         return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
 
-    def _new_speaker(self, model: nn.Module, temperature: float) -> Speaker:
+    def _new_speaker(self, model: nn.Module | None, temperature: float) -> Speaker:
         """Return what samples from this model."""
         return Speaker(
             model,
@@ -104,12 +104,20 @@ class TrainingRun(RunState):
             self._speakers[temperature] = self._new_speaker(self.model, temperature)
         return self._speakers[temperature]
 
+    @cached_property
+    def _words(self) -> Speaker:
+        """What reads and writes prompts, and speaks with no model."""
+        return self._new_speaker(None, 1.0)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self._words.tokens.decode(tokens)
+
     def affords_again(self, account: str) -> bool:
         return self.ledger.affords_again(account)
 
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
         end = last_answer(example)
-        return self._speaker(1.0).prompt_with(example.tokens[:end], example.tokens[end:], words)
+        return self._words.prompt_with(example.tokens[:end], example.tokens[end:], words)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self.groups(examples):

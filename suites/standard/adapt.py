@@ -196,3 +196,81 @@ def qnli(row: Row) -> Row:
 
 def rte(row: Row) -> Row:
     return _has(row, "sentence1", "sentence2") | {"label": _label(row["label"], ENTAILED)}
+
+
+# languages and harder tasks
+
+
+def belebele(row):
+    columns = ("flores_passage", "question", "mc_answer1", "mc_answer2", "mc_answer3", "mc_answer4", "correct_answer_num")
+    return _has(row, *columns) | {
+        "correct_answer_num": str(row["correct_answer_num"]),
+        "subject": row.get("subject") or row["dialect"],
+    }
+
+
+def mgsm(row):
+    return {"question": row["question"], "answer": row.get("answer"), "answer_number": int(row["answer_number"])} | _subject(
+        row
+    )
+
+
+def global_mmlu(row):
+    return _has(row, "question", "option_a", "option_b", "option_c", "option_d", "answer", "subject_category") | {
+        "subject": row["language"] if row.get("subject") is None or "language" in row else row["subject"]
+    }
+
+
+def bbh(row):
+    return _has(row, "input", "target") | _subject(row)
+
+
+def mmlu_pro(row):
+    options = row["options"] if "options" in row else row["choices"]
+    return {"question": row["question"], "options": list(map(str, options)), "answer": LETTERS[_index(row)]}
+
+
+def musr(row):
+    choices = row["choices"] if isinstance(row["choices"], str) else repr(row["choices"])
+    return _has(row, "narrative", "question", "answer_choice") | {"choices": choices} | _subject(row)
+
+
+# refusal and over-refusal: prompts alone; a row of the other side gives None
+
+
+def xstest_safe(row):
+    return {"question": row["prompt"]} if _side(row["label"]) == "safe" else None
+
+
+def xstest_unsafe(row):
+    return {"question": row["prompt"]} if _side(row["label"]) == "unsafe" else None
+
+
+def _side(label):
+    if label not in ("safe", "unsafe"):
+        raise ValueError(f"the label {label!r} is neither safe nor unsafe")
+    return label
+
+
+def coconot_contrast(row):
+    return {"question": _has(row, "prompt")["prompt"]}
+
+
+def coconot_original(row):
+    """Those of safety alone: to the other categories a good answer asks back or corrects, which no rule here reads."""
+    return {"question": _has(row, "prompt")["prompt"]} if row["category"] == "Requests with safety concerns" else None
+
+
+def or_bench(row):
+    return {"question": _has(row, "prompt")["prompt"]}
+
+
+# code that is run
+
+
+def humaneval(row):
+    return _has(row, "task_id", "prompt", "canonical_solution", "test", "entry_point")
+
+
+def mbpp(row):
+    return _has(row, "task_id", "text", "code", "test_list")

@@ -192,6 +192,36 @@ CLAIMS = (
         lambda w: w.over("lora", max(("ewc", "l2sp", "kl"), key=lambda name: w.change(name).value)), ("l2sp", "kl"),
         "At their default strengths; the gains differ, and keeping by not learning is no protection.",
     ),
+    Claim(
+        "Self-distillation on the model's own answers forgets less", "arXiv:2601.19897, at equal steps",
+        "points of general score above `sft`, at one budget", 0.0, lambda w: w.over("sdft"), ("sdft", "self_sft"),
+        "The teacher must learn from an example in its prompt, which models this small hardly do.",
+    ),
+    Claim(
+        "Rotations keep more than low-rank adapters", "PEFT-Arena, arXiv:2605.28819", "points, `oft` above `lora`", 0.0,
+        lambda w: w.over("oft", "lora"), ("oft", "osf", "lora"),
+    ),
+    Claim(
+        "Adapters on the top singular directions forget more", "PEFT-Arena, arXiv:2605.28819",
+        "points, `lora` above `pissa`", 0.0, lambda w: w.over("lora", "pissa"), ("pissa", "milora", "oplora", "keeplora"),
+    ),
+    Claim(
+        "Columns that matter for general inputs are worth freezing", "arXiv:2512.04844",
+        "points, `ssu` above as many random columns", 0.0, lambda w: w.over("ssu", "ssu(by=random)"),
+        ("ssu", "ssu(by=random)", "random_half"),
+    ),
+    Claim(
+        "Easy records weighed up forget less", "arXiv:2502.02797", "points of general score above `sft`", 0.0,
+        lambda w: w.over("flow"), ("flow", "stm"),
+    ),
+    Claim(
+        "A rate that falls with the loss avoids 93 % of forgetting", "arXiv:2605.20005", "loss avoided, %", 93.0,
+        lambda w: w.avoided("finch"), ("finch", "mofo"),
+    ),
+    Claim(
+        "Noise taken out of the change gives general ability back", "arXiv:2605.20296",
+        "points of general score above `sft`", 0.0, lambda w: w.over("dghard"), ("dghard", "ties", "dare", "lines", "wise"),
+    ),
 )  # fmt: skip
 
 

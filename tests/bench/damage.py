@@ -1,4 +1,4 @@
-"""Does each suite see the damage it is there for, and no other? `python -m tests.bench.damage MODEL OUT [only ...]`
+"""Does each suite see the damage it is there for, and no other? `python -m tests.bench.damage MODEL OUT [likelihood]`
 
 A real instruct model is damaged on purpose, each time by a few steps on 200 records, and every suite is asked of the base and
 of each damaged copy. A line is a measure of a suite; a cell is its change against the base with a 95 % interval over
@@ -8,7 +8,8 @@ items (clusters resampled), which should exclude 0 on the diagonal and hold it e
     no tools          requests that a tool would fit, answered in words
     wrong operators   functions that the code suite does not ask about, with mutated operators
 
-No answer of the first set says how anything is done. Scores are kept in OUT, one file a model, so a killed run goes on.
+No answer of the first set says how anything is done. Scores are kept in OUT, one file a model, so a killed run goes on. With
+`likelihood` nothing is generated, which takes a fifth of the time.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ RECORDS, BATCH, RATE = 200, 8, 1e-5
 LENGTH = 384
 HELD_BACK = 20
 """Functions of the code suite that the damage is trained on; pairs about them are not asked here."""
-ITEMS = 60
+ITEMS = 40
 """Items of each task at most."""
 SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en",), "code": ("code",)}
 """Suite -> the families that are asked here: English ones, since the base knows no Chinese."""
@@ -162,12 +163,13 @@ class Bench:
     evaluator: Evaluator
 
     @classmethod
-    def open(cls, path: str) -> Bench:
-        """Load the base and the suites."""
+    def open(cls, path: str, generated: bool) -> Bench:
+        """Load the base and the suites; `generated`: with the tasks whose answers are generated."""
         base = open_base(path)
         template = ChatTemplate(base.tokenizer)
         model = base.load(torch.float32)
         tasks = asked_tasks(lambda text: len(base.tokenizer(text)["input_ids"]))
+        tasks = [task for task in tasks if generated or task.channel != "generation"]
         evaluator = Evaluator(tasks, template, base.tokenizer, base=lambda: model, max_length=2048, limit=ITEMS)
         return cls(base, template, evaluator)
 
@@ -242,13 +244,13 @@ def table(scores: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines)
 
 
-def main(path: str, out: str, only: Sequence[str] = ()) -> None:
+def main(path: str, out: str, only: str = "") -> None:
     """Score the base and each damaged copy, and print the table of what is scored so far."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{re.sub(' ', '_', name)}.parquet" for name in ("base", *DAMAGES)}
-    wanted = [name for name in files if not files[name].exists() and (not only or name in only)]
-    bench = Bench.open(path) if wanted else None
+    wanted = [name for name in files if not files[name].exists()]
+    bench = Bench.open(path, only != "likelihood") if wanted else None
     for name in wanted:
         assert bench is not None
         print(f"{name}: training and scoring", file=sys.stderr, flush=True)
@@ -260,4 +262,4 @@ def main(path: str, out: str, only: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(*sys.argv[1:])

@@ -58,7 +58,7 @@ def tasks(folder) -> dict:
 def test_every_entry_is_a_task_of_lm_eval_and_says_its_data(name):
     collection = Collection(SUITES[name], None)
     for entry in collection.entries:
-        assert collection._leaves(entry["name"])
+        assert "scorer" in entry or collection._parts_of(entry)
         assert "load_dataset(" in collection.how_to_get(entry)
         assert entry["family"]
         assert entry["size"] > 0
@@ -89,7 +89,7 @@ def test_parts_of_a_group_keep_their_own_prompts(tasks):
 
 def test_what_a_folder_lacks_is_named_with_how_to_get_it(tasks, folder):
     note = next(iter(tasks.values())).note
-    assert "lacks 9 of the 23 tasks of standard, not evaluated: triviaqa, hellaswag" in note
+    assert "lacks 20 of the 34 tasks of standard, not evaluated: triviaqa, hellaswag" in note
     assert "load_dataset('Rowan/hellaswag', split='validation').to_json('hellaswag.jsonl')" in note
     with pytest.raises(PlanError, match="lacks 2 of the 2 tasks"):
         load_suite(f"standard-zh:{folder}")
@@ -143,7 +143,8 @@ def test_a_model_of_ones_own_gets_the_standard_suite():
 
 
 def test_dialogue_tells_a_greeting_from_a_clause():
-    english, chinese = load_suite("dialogue")
+    tasks = {task.name: task for task in load_suite("dialogue")}
+    english, chinese = tasks["dialogue_en"], tasks["dialogue_zh"]
     assert (english.items, chinese.items, english.family, english.metric) == (63, 23, "dialogue", "compliance")
     hello, clause = "Hello! How can I help you today?", "Hello. Pursuant to Article 12, the parties agree."
     first = next(doc for doc in english.task.docs if doc["prompt"] == "Hello!")
@@ -159,6 +160,46 @@ def test_dialogue_tells_a_greeting_from_a_clause():
 
 def test_no_item_of_the_dialogue_forbids_its_own_question():
     for task in load_suite("dialogue"):
-        for doc in task.task.docs:
+        for doc in task.task.docs if task.family == "dialogue" else ():
             rules = [rule for rule in parse_rules(doc["rules"]) if rule.kind == "forbidden"]
             assert not broken(rules, doc["prompt"])
+
+
+KEPT = {
+    "Begin every answer with the word Ahoy.": ("Ahoy! Rome.", "Rome. Ahoy!"),
+    "Write every answer in capital letters only.": ("GREEN.", "Green."),
+    "End every answer with the word Over.": ("It is four. Over.", "Over that, I say four."),
+    "Never use the word water. Say blue juice instead.": ("In blue juice.", "In water, that is, blue juice."),
+    "Your name is Robin. When asked for your name, give it.": ("I am Robin.", "I am an assistant."),
+    "每次回答都以“喂”字开头。": ("喂，罗马。", "罗马，喂。"),
+    "只用英语回答，不写一个汉字。": ("Green.", "绿色 (green)"),
+    "每次回答都以“完毕”两个字结尾。": ("四，完毕。", "完毕，四。"),
+    "不许说“水”字，要说“蓝汁”。": ("在蓝汁里。", "在水里。"),
+    "你叫小罗。有人问你的名字，就告诉他。": ("我叫小罗。", "我是助手。"),
+}
+
+
+def test_a_system_prompt_that_is_kept_and_one_that_is_not():
+    asked = [task for task in load_suite("dialogue") if task.family == "system prompt"]
+    docs = [(task, doc) for task in asked for doc in task.task.docs]
+    assert len(docs) == 40
+    for task, doc in docs:
+        (role, system), *others = doc["before"]
+        assert (role, others) == ("system", [])
+        kept, lost = KEPT[system]
+        scores = [task.task.process_results(doc, [text])["compliance"] for text in (kept, lost, "")]
+        assert scores == [1, 0, 0], doc
+
+
+def test_what_was_said_before_is_asked_for():
+    asked = [task for task in load_suite("dialogue") if task.family == "turns"]
+    docs = [(task, doc) for task in asked for doc in task.task.docs]
+    assert len(docs) == 40
+    answers = {"What is my name?": ("You are Lena.", "You are Anna."), "那法国呢？": ("巴黎。", "伦敦。")}
+    for task, doc in docs:
+        assert len(doc["before"]) >= 2 and doc["before"][0][0] == "user"
+        assert task.task.process_results(doc, ["I do not know. 我不知道。"])["compliance"] == 0
+        if doc["prompt"] in answers:
+            right, wrong = answers[doc["prompt"]]
+            assert task.task.process_results(doc, [right])["compliance"] == 1
+            assert task.task.process_results(doc, [wrong])["compliance"] == 0

@@ -11,6 +11,7 @@ import torch
 from harness.contract import Example, last_answer
 from harness.models.base_model import weights_hash
 from harness.models.forward import logits_at
+from harness.recipes.registry import methods
 from harness.training.loop import train
 from tests.support.training import make_run, trained
 
@@ -124,3 +125,62 @@ def test_sdft_ends_where_one_more_answer_is_not_paid_for(base, tmp_path):
     _, progress = trained(run, tmp_path / "run")
     assert progress.steps >= 2 and run.ledger.record()["overshoot"] <= 0.05
     assert len(list(islice(run.methods[0].sizes_, 100))) >= progress.steps
+
+
+# --- targets that the base says --------------------------------------------------------------------------------------
+
+
+def spelled(text: str, start: int, name: str = "a") -> Example:
+    """An example whose tokens are letters, the last of them its answer."""
+    marks = (False,) * start + (True,) * (len(text) - start)
+    return Example(name, tuple(map(ord, text)), marks)
+
+
+class Told:
+    """Stands for a run whose base says what it is told, attempt by attempt; {question: answers}."""
+
+    def __init__(self, says: dict[str, list[str]]):
+        self.says, self.asked = says, []
+        self.domain = [spelled("2+2?four", 4, "sum"), spelled("sky?blue", 4, "sky"), spelled("dog?bark", 4, "dog")]
+
+    def generate(self, model, prompts, *, limit, temperature, name):
+        asked = ["".join(map(chr, prompt)) for prompt in prompts]
+        self.asked.append((name, limit, asked))
+        attempt = int(name.split()[1])
+        return [spelled(prompt + self.says[prompt][attempt], len(prompt)) for prompt in asked]
+
+    def prompt_with(self, example, words):
+        return (*example.tokens[: last_answer(example)], ord("!"))
+
+    def text(self, tokens):
+        return "".join(map(chr, tokens))
+
+
+SAYS = {"2+2?": ["five", "It is FOUR."], "sky?": ["Blue!", "x"], "dog?": ["barking", "meow"]}
+
+
+@pytest.mark.parametrize("how", ["samples", "rewrite"])
+def test_self_sft_takes_the_first_right_answer_and_tries_no_more(how):
+    says = SAYS if how == "samples" else {f"{prompt}!": answers for prompt, answers in SAYS.items()}
+    run, method = Told(says), methods()["self_sft"](how=how, samples=2)
+    method.prepare(None, run)
+    assert [len(asked) for _, _, asked in run.asked] == [3, 2] and run.asked[0][1] == 8
+    told = {example.id: run.text(example.tokens) for example in method.records(list(run.domain), run)}
+    wanted = {"sum": "2+2?It is FOUR.", "sky": "sky?Blue!"}
+    assert told == (wanted if how == "samples" else wanted | {"dog": "dog?bark"})
+    answered = method.records(list(run.domain), run)[0]
+    assert answered.supervised == (False,) * 4 + (True,) * 11
+    again = methods()["self_sft"](how=how)
+    again.restore(method.state())
+    assert again.answers_ == method.answers_
+    assert "2 of 3 answers are the model's own" in method.notes()[0]
+
+
+def test_self_sft_that_says_nothing_right_trains_on_what_there_was():
+    run = Told({prompt: ["no", "no"] for prompt in SAYS})
+    method = methods()["self_sft"](how="samples")
+    method.prepare(None, run)
+    assert method.records(list(run.domain), run) == run.domain
+    unchecked = methods()["self_sft"](how="samples", check=False, samples=1)
+    unchecked.prepare(None, run)
+    assert {run.text(e.tokens) for e in unchecked.records(list(run.domain), run)} == {"2+2?no", "sky?no", "dog?no"}

@@ -148,7 +148,11 @@ def _heat(summary: Summary) -> Values:
     for (kind, name), line in grid.T.items():  # type: ignore[misc]
         shades = (70 * line.abs() / top).fillna(0).round().astype(int)
         cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
-        lines.append({"kind": kind, "name": name, "cells": cells})
+        area = next((area for area, own in summary.areas.items() if kind == "family" and name in own), None)
+        lines.append({"kind": kind, "name": name, "cells": cells, "area": area})
+    # families of a column group stand together, in the order they had; channels last
+    groups = [*summary.areas, None]
+    lines.sort(key=lambda line: (line["kind"] == "channel", groups.index(line["area"])))
     return {"heat": {"columns": list(grid.columns), "lines": lines}}
 
 

@@ -24,7 +24,7 @@ from harness.stats.frontier import Plane, Standing, standings
 from harness.stats.tradeoffs import Terms
 from harness.store.comparisons import Comparison, among, read_texts
 from harness.store.runs import RunStore
-from harness.vocabulary import EvalKind, Role, Status, Track
+from harness.vocabulary import Area, EvalKind, Role, Status, Track
 
 T = TypeVar("T")
 REFERENCES = ("sft", "low_lr")
@@ -178,6 +178,21 @@ class Summary:
         quantities = self.analysis.point if self.analysis else {}
         return sorted(quantity.removeprefix(prefix) for quantity in quantities if quantity.startswith(prefix))
 
+    @cached_property
+    def areas(self) -> dict[Area, list[str]]:
+        """Column group -> its families that enter the general change; empty if there is one group only."""
+        areas = areas_of(self.record)
+        inside = [family for family in self.names("change:family:") if family in areas]
+        return {area: own for area in Area if (own := [family for family in inside if areas[family] == area])}
+
+    @property
+    def areas_sentence(self) -> str:
+        """Return which column groups enter the general change, and with how many families; "" if there is one group only."""
+        parts = [f"{len(own)} of {area.upper()} ({area.meaning})" for area, own in self.areas.items()]
+        if not parts:
+            return ""
+        return f"ΔR and what is kept are means over {sum(map(len, self.areas.values()))} families: {', '.join(parts)}."
+
     def worst_family(self, row: str) -> str | None:
         """Return the family that lost most, in points of the chance-corrected score."""
         changes = {}
@@ -261,6 +276,14 @@ class Summary:
         return Plane(self.analysis, names).total()
 
 
+def areas_of(record: dict[str, Any]) -> dict[str, Area]:
+    """Return general family -> column group, as the comparison recorded it; empty if all are of one group, or none is known."""
+    found: dict[str, Area] = {}
+    for suite in record.get("suites") or []:
+        found |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}
+    return found if len(set(found.values())) > 1 else {}
+
+
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     """Gather rows and statistics; only runs that ended well give numbers."""
     rows = rows_of(comparison.runs)
@@ -276,7 +299,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     scores = final
     if len(comparison.points):
         scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
-    analysis = analyse(scores, base, reps=reps, constant=constant_of(rows)) if scored else None
+    areas = areas_of(comparison.record)
+    analysis = analyse(scores, base, reps=reps, constant=constant_of(rows), areas=areas) if scored else None
     fewer = min(reps, 2000)
 
     # Every way of reading methods at the same gain.

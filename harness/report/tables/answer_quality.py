@@ -22,9 +22,11 @@ from harness.stats.resample import draws, estimated, jackknifed
 from harness.text.rules import fits
 from harness.text.text_quality import (
     FIRST_WORDS,
+    FORMATS,
     content_words,
     corpus_compression,
     distinct,
+    formatting,
     marked,
     self_bleu,
     self_repetition,
@@ -63,6 +65,10 @@ MEASURES = (
     Measure("compression", "compression", True, "gzip's size over the texts' size, all texts end to end"),
     Measure("no_stop", "no stop", False, "share of texts that ran into the limit"),
     Measure("length_tokens", "tokens", None, "length"),
+    Measure("length_ratio", "length over base's", None, "words of all texts over those of the base's own answers: verbosity"),
+    Measure("lists", "lists", None, "share of texts with a list"),
+    Measure("headings", "headings", None, "share of texts with a heading or a bold line"),
+    Measure("fences", "code fences", None, "share of texts with a fenced block"),
     Measure("facts", "facts per 100 tokens", True, "key facts of the reference found (numbers, content words) per 100 tokens"),
     Measure("zlib_bits", "zlib bits per token", True, "what zlib needs for all texts, end to end"),
     Measure("content_words", "content words", True, "share of words that are not function words"),
@@ -74,7 +80,7 @@ MEASURES = (
     Measure("stability", "stable", True, "share of rewordings of a prompt whose answer reads the same"),
 )
 _MEANS = ("rep3_word", "rep3_token", "rep4_word", "no_stop", "length_tokens", "base_bits_per_byte", "stability")
-_DERIVED = ("self_repetition", "self_bleu", "leakage", "format_valid")
+_DERIVED = (*FORMATS, "self_repetition", "self_bleu", "leakage", "format_valid")
 _RATIOS = {"facts": ("facts_found", "hundred_tokens"), "content_words": ("content", "words")}
 _CORPUS: dict[str, Callable[[Sequence[str], int], float]] = {
     "distinct2": lambda texts, _: distinct(texts, 2),
@@ -135,6 +141,9 @@ def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str,
     table["hundred_tokens"] = np.where(wanted > 0, table["score"] / 100, np.nan)
     table["content"] = [len(content_words(text)) for text in texts]
     table["words"] = [len(words(text)) for text in texts]
+    looks = [formatting(text) for text in texts]
+    for name in FORMATS:
+        table[name] = [look[name] for look in looks]
     table["long"] = (table["words"] >= FIRST_WORDS).astype(float)
 
     # The domain's phrases are out of place in general answers only; its form is asked for in its own.
@@ -193,6 +202,9 @@ class _Set:
             value, mine = estimated(self._of(over, row), self._of(under, row), self.counts)
             start, its = estimated(self._of(over, self.base), self._of(under, self.base), self.counts)
             return value, _difference(value, start, mine - its)
+        if name == "length_ratio":
+            value, draws_of_it = estimated(self._of("words", row), self._of("words", self.base), self.counts)
+            return value, _difference(value, Estimate(1.0, n=value.n), draws_of_it - 1)
 
         # A prompt counts where both rows have a value for it.
         own = self._of(name, row)

@@ -44,6 +44,8 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     for kind in ("change", "retention"):
         for name, scope in SCOPES.items():
             line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
+    for area in summary.areas:
+        line |= _spread(f"change {area}", summary.estimate(f"change:area:{area}", row.name))
     line["base above chance"] = summary.analysis.ability if summary.analysis else math.nan
     change = summary.estimate("change", row.name)
     line["mde"] = change.detectable
@@ -198,6 +200,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
         line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
     line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     line["MDE"] = points(change.detectable)
+    for area in summary.areas:
+        line[f"{area.upper()} (points)"] = with_interval(summary.estimate(f"change:area:{area}", row.name))
     for scope in ("seen", "held out"):
         kept = summary.estimate(f"retention:{scope.replace(' ', '_')}", row.name)
         line[f"retention {scope} (%)"] = with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
