@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from harness.training.memory_estimate import Sizer, Way
+from tests.training.test_sizing import SHAPES, shape_of
+
 from harness.bundled import embedded
 from harness.contract import Need, overrides
 from harness.decoding.open_model import open_base
@@ -20,8 +23,6 @@ from harness.recipes.methods_page import COSTS
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.recipe_text import bundled_methods
 from harness.runs.laws import Workshop
-from harness.training.memory_estimate import Sizer, Way
-from tests.training.test_sizing import SHAPES, shape_of
 
 STEPS = 6
 REPEATED = ("train", "teacher", "generation", "update")
