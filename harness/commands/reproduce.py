@@ -30,7 +30,22 @@ NAMES = ("keys",)
 """Columns that name the question: they differ where the code or torch does."""
 AT = ("change at", "retention at", "gain at", "mean change to")
 """Beginnings of columns of what is read where all rows have gained, or lost, the same."""
-RELATIVE = ("change vs", "mde vs", "holm p", "pareto", "matched ", *(f"{name} matched" for name in AT))
+RELATIVE = (
+    "change vs",
+    "mde vs",
+    "p vs",
+    "holm p",
+    "least p",
+    "chosen",
+    "pareto",
+    "gain rank",
+    "gain first",
+    "change rank",
+    "change first",
+    "hypervolume",
+    "matched ",
+    *(f"{name} matched" for name in AT),
+)
 """Beginnings of columns that hold a row against the others: not the same where only some rows are run."""
 
 

@@ -16,6 +16,7 @@ from harness.commands.recorded import plan_of, refuse_another_question
 from harness.commands.reproduce import COSTS, differences, differing_versions
 from harness.errors import PlanError
 from harness.plan.plan import Plan
+from harness.store.hashes import Hashes
 from harness.store.question import Question
 from harness.store.runs import RunStore
 from tests.support.training import small_files
@@ -191,10 +192,13 @@ def test_what_was_not_measured_is_not_exported(published, tmp_path, capsys):
 @pytest.mark.slow
 def test_scores_that_are_not_the_tables_refuse_the_checkpoint(published, tmp_path, capsys):
     out = shutil.copytree(published.parent, tmp_path / "results")
-    file = next((weights_of(out / "domain", "sft").parent / "evals").glob("final-*.parquet"))
+    run = weights_of(out / "domain", "sft").parent
+    file = next((run / "evals").glob("final-*.parquet"))
     scores = pd.read_parquet(file)
     scores.loc[scores["primary"], "score"] = 1.0 - scores.loc[scores["primary"], "score"]
     scores.to_parquet(file)
+    # with its hash, since a file that is not what was written is refused before
+    Hashes(run).add_files(f"evals/{file.name}")
     assert export(out / "domain", tmp_path / "model") == 2
     assert "score otherwise than in the table" in capsys.readouterr().err and not (tmp_path / "model").exists()
 
