@@ -45,8 +45,7 @@ def read_curves(
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     budget, draws = _way(curve, "fraction", final[final["row"] == base], base, kept, reps)
     way, along = _way(path, "alpha", path[path["row"] == base], base, None, reps)  # dev items: their own near-chance tasks
-    ways = (_matched(points, drawn, terms) for points, drawn in ((budget, draws), (way, along)))
-    return Curves(budget, way, *ways, draws)
+    return Curves(budget, way, _matched(budget, draws, terms), _matched(way, along, terms), draws)
 
 
 def _way(

@@ -50,7 +50,7 @@ def is_point(entry: dict[str, Any]) -> bool:
 def by_trials(trials: pd.DataFrame, rule: TuningRule | None = None) -> list[dict[str, Any]]:
     """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
     lines = []
-    reference = reference_of(*(trials[name].to_list() for name in ("gain", "change", "plain")), rule)
+    reference = reference_of(trials["gain"].to_list(), trials["change"].to_list(), trials["plain"].to_list(), rule)
     for row, own in trials.groupby("row", sort=False):
         order = preferred(own["gain"].to_list(), own["change"].to_list(), reference)
         ranked = own.iloc[order]
