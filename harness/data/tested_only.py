@@ -12,7 +12,7 @@ NAME = "no domain"
 """Name of the domain where there is none."""
 
 
-def tested_only(test: str | None, accept: str = "chat") -> Dataset:
+def dataset_of_tests(test: str | None, accept: str = "chat") -> Dataset:
     """Return the test files as a data set with nothing to train on. Raises PlanError where they cannot be read."""
     if not test:
         return Dataset(NAME, "", (), (), (), (), fingerprint((), (), ()), {})

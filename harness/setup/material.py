@@ -12,7 +12,7 @@ from harness.contract import Example, Need
 from harness.data.contamination import Found
 from harness.data.held_out import Family
 from harness.data.split import Dataset, joined, load_stages
-from harness.data.tested_only import tested_only
+from harness.data.tested_only import dataset_of_tests
 from harness.decoding.open_model import open_base
 from harness.doing import doing
 from harness.errors import PlanError, raise_faults
@@ -248,7 +248,7 @@ def _read_stages(plan: Plan) -> list[Dataset]:
     """Return the plan's data files, split; where it has none, its test records alone."""
     accept = "text" if plan.mode == "cpt" else "chat"
     if not plan.sources:
-        return [tested_only(plan.test, accept)]
+        return [dataset_of_tests(plan.test, accept)]
     doing(f"reading {plan.data}, and looking for records that are alike")
     return load_stages(plan.sources, plan.tests, accept=accept)
 

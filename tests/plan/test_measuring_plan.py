@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.data.tested_only import NAME, tested_only
+from harness.data.tested_only import NAME, dataset_of_tests
 from harness.errors import PlanError
 from harness.plan.load import make_plan, resolve_places
 from harness.plan.measured import plan_options
@@ -20,12 +20,12 @@ def test_it_trains_nothing_and_keeps_its_test_files(tmp_path, tiny_path):
     assert (plan.sources, plan.recipe_texts, plan.test) == ([], [], str(test))
     assert (plan.measured_models[0].row, plan.measured_models[0].places) == ("one two", (tiny_path, tiny_path))
     assert str(plan.name).startswith("measured-")
-    dataset = tested_only(plan.test)
+    dataset = dataset_of_tests(plan.test)
     assert (dataset.name, len(dataset.train), len(dataset.test)) == ("test", 0, 12)
 
 
 def test_without_test_files_there_is_no_domain():
-    dataset = tested_only(None)
+    dataset = dataset_of_tests(None)
     assert (dataset.name, dataset.train, dataset.test) == (NAME, (), ())
 
 
