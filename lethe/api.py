@@ -90,7 +90,7 @@ def compare(  # noqa: PLR0913
             schema.
         mode: sft: records are conversations; cpt: continued pre-training on plain text (.txt, or a field `text`)
             (default: sft).
-        template: how a question is written in place of the model's chat template, as 'Question: {question}\nAnswer:';
+        template: how a question is written in place of the model's chat template, as 'Question: {question}\\nAnswer:';
             the answer follows behind a blank and ends with the end token; default: the chat template.
         prompt_loss: train on the tokens of the domain's prompts too, as some published comparisons do; default: on
             answers only (default: False).

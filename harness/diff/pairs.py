@@ -203,6 +203,9 @@ def _sums(value: Any, metric: str) -> tuple[float, float] | None:
 def _brier(value: Any) -> tuple[float, float] | None:
     """Return the squared distance of (gold, probabilities of the choices) from certainty of the gold one."""
     match value:
+        case [int(gold), str(printed)] if "..." not in printed:
+            # lm-eval prints an array where it does not turn it into a list
+            return _brier([gold, [float(share) for share in printed.strip("[]").split()]])
         case [int(gold), [*shares]] if 0 <= gold < len(shares):
             return float(sum((share - (place == gold)) ** 2 for place, share in enumerate(shares))), 1.0
     return None

@@ -77,7 +77,7 @@ def _type(field: dataclasses.Field) -> str:
 
 def _documented(field: dataclasses.Field) -> str:
     """An option's lines in the docstring."""
-    text = field.metadata["help"]
+    text = field.metadata["help"].replace("\\", "\\\\")  # what is a backslash in the text is one in the docstring too
     if field.default is not None:
         text += f" (default: {field.default})"
     return (

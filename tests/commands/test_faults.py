@@ -79,6 +79,8 @@ COMMANDS = {
     "annotate": ["annotate", "export", "x", "--to", "y"],
     "data": ["data", "inspect", "x"],
     "verify": ["verify"],
+    "measure": ["measure", "base", "tuned"],
+    "diff": ["diff", "x", "y"],
 }
 
 

@@ -140,7 +140,7 @@ def test_what_does_not_begin_as_the_base_gets_an_untrained_row(files, tiny_path)
 
 
 OPEN = {"test", "general", "rules", "answer_format", "pack_length", "limit", "domain_metric", "gpu", "devices", "deepspeed"}
-OPEN |= {"workers", "ray", "checkpoints", "require", "tensorboard"}
+OPEN |= {"workers", "ray", "checkpoints", "require", "tensorboard", "template", "measured"}
 
 
 def test_below_the_plan_only_what_a_comparison_lacks_is_none(files, tiny_path):

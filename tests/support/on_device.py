@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import harness.training.run
+import harness.training.run_state
 from harness.commands.compare import prepare
 from harness.commands.data import DataFile
 from harness.contract import Method
@@ -65,10 +65,10 @@ LEARNING = [text for text in RECIPES if any(type(m).state is not Method.state fo
 @pytest.fixture(autouse=True)
 def alike(monkeypatch):
     """The CPU's sizes of batches on the device, and on both the one attention that they share."""
-    monkeypatch.setitem(harness.training.run.OVERHEAD, NAME, harness.training.run.OVERHEAD["cpu"])
+    monkeypatch.setitem(harness.training.run_state.OVERHEAD, NAME, harness.training.run_state.OVERHEAD["cpu"])
     monkeypatch.setitem(placement.TOKENS, NAME, placement.TOKENS["cpu"])
     monkeypatch.setitem(lm_eval_model.CACHE_PASSES, NAME, lm_eval_model.CACHE_PASSES["cpu"])
-    monkeypatch.setattr(harness.training.run, "SHORT", 0)
+    monkeypatch.setattr(harness.training.run_state, "SHORT", 0)
     monkeypatch.setattr(short_documents, "SHORT", 0)
     monkeypatch.setattr(placement, "memory_of", lambda device: (8e10, 8e10))
     with sdpa_kernel(SDPBackend.MATH):

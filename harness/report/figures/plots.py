@@ -16,6 +16,7 @@ from harness.report.summary.format import points, signed, visible
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
+from harness.stats.estimate import Estimate
 from harness.vocabulary import Role
 
 NAMED = 40
@@ -61,10 +62,16 @@ def matched(summary: Summary) -> Plot | None:
     for place, name in enumerate(rows):
         found = way.change(name)
         if found.known:
-            spread = [[found.value - found.low], [found.high - found.value]]
             look = looks[name]
             bottom.errorbar(
-                found.value, place, xerr=spread, fmt=look["marker"], color=look["color"], ms=6.5, elinewidth=1.1, mec=PAPER
+                found.value,
+                place,
+                xerr=_arms(found),
+                fmt=look["marker"],
+                color=look["color"],
+                ms=6.5,
+                elinewidth=1.1,
+                mec=PAPER,
             )
             told.append(f"{name} {points(found.value)} [{points(found.low)}, {points(found.high)}]")
         else:
@@ -75,6 +82,16 @@ def matched(summary: Summary) -> Plot | None:
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
     return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(told)}", drawn)
+
+
+def _arms(estimate: Estimate) -> list[list[float]]:
+    """Return how far an interval reaches below and above its number, as error bars take it.
+
+    The ends are of draws, so of few items the number can lie beside them: then there is no arm on that side.
+    """
+    below = max(0.0, estimate.value - estimate.low)
+    above = max(0.0, estimate.high - estimate.value)
+    return [[below], [above]]
 
 
 def tradeoff(summary: Summary) -> Plot | None:
@@ -90,7 +107,7 @@ def tradeoff(summary: Summary) -> Plot | None:
         size = 6.5 if name in looks else 11
         gain, change = summary.estimate("gain", name), summary.estimate("change", name)
         axes.errorbar(
-            x, y, xerr=[[x - gain.low], [gain.high - x]], yerr=[[y - change.low], [change.high - y]],
+            x, y, xerr=_arms(gain), yerr=_arms(change),
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
 
