@@ -109,8 +109,9 @@ class Collection:
                 except PlanError as error:
                     faults += error.faults
                 except Exception as error:  # whatever the hub, a data set or lm-eval's code raises
-                    # What came later to a suite must not stop those who cannot get it from the hub.
-                    (left_out if entry.get("optional") else faults).append(self._failed(entry, error))
+                    # What came later to a suite must not stop those who cannot get it from the hub. A local file is wrong.
+                    forgivable = self.folder is None and entry.get("optional")
+                    (left_out if forgivable else faults).append(self._failed(entry, error))
                     if _unreachable(error):
                         # Each further task would wait a minute for the network; the cache may hold it all the same.
                         stack.enter_context(_offline())
