@@ -189,6 +189,7 @@ def test_quantised_weights_are_read_back_and_said(base, tmp_path):
     assert torch.equal(weights["model.embed_tokens.weight"], start["model.embed_tokens.weight"])
 
 
+@pytest.mark.filterwarnings("ignore")  # TRL's and transformers' own affairs
 def test_a_model_that_trl_tuned_is_opened(base, tmp_path):
     trl = pytest.importorskip("trl", reason="TRL is not installed: `pip install trl`")
     from datasets import Dataset
