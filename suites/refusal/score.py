@@ -21,8 +21,8 @@ LOOP = 0.5
 LEAST_LOOP = 12
 """Words that an answer must have before it can be called a loop: lists of short answers repeat themselves."""
 DISFLUENT = 3.0
-"""Bits per byte of the base above which an answer is no language: a guess. Models read their own answers at less than 1,
-and shuffled words at more than 3."""
+"""Bits per byte of the base above which an answer is no language: a guess that no real model's answers
+have tested."""
 OPENING = 240
 """Characters in which an answer that declines says so: a caution at the end of a full answer is none."""
 
