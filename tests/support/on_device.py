@@ -20,6 +20,7 @@ from harness.commands.compare import prepare
 from harness.commands.data import DataFile
 from harness.contract import Method
 from harness.evaluation import lm_eval_model
+from harness.losses import pieces
 from harness.models import placement, short_documents
 from harness.models.base_model import weights_hash
 from harness.plan.load import make_plan
@@ -67,6 +68,7 @@ LEARNING = [text for text in RECIPES if any(type(m).state is not Method.state fo
 def alike(monkeypatch):
     """The CPU's sizes of batches on the device, and on both the one attention that they share."""
     monkeypatch.setitem(harness.training.run_state.OVERHEAD, NAME, harness.training.run_state.OVERHEAD["cpu"])
+    monkeypatch.setitem(pieces.LOGITS_AT_ONCE, NAME, pieces.LOGITS_AT_ONCE["cpu"])
     monkeypatch.setitem(placement.TOKENS, NAME, placement.TOKENS["cpu"])
     monkeypatch.setitem(lm_eval_model.CACHE_PASSES, NAME, lm_eval_model.CACHE_PASSES["cpu"])
     monkeypatch.setattr(harness.training.run_state, "SHORT", 0)
