@@ -24,7 +24,8 @@ def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
         hidden = args[0][:, args[0].shape[1] - width :]
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, places).unsqueeze(0), *args[1:])
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(keep)  # type: ignore[operator]
+    # In front of other hooks: what a sharded model puts around its head's input belongs to what the head really reads.
+    handle = model.get_output_embeddings().register_forward_pre_hook(keep, prepend=True)  # type: ignore[operator]
     try:
         yield
     finally:
@@ -48,13 +49,13 @@ def features_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
         features.append(args[0][0])
         return (args[0][:, :1].detach(), *args[1:])
 
-    # Hooks run in the order of their registration, so this one sees the places that `head_at` selected.
-    with head_at(model, batch.places, batch.tokens.shape[1]):
-        handle = model.get_output_embeddings().register_forward_pre_hook(keep)  # type: ignore[operator]
-        try:
+    # The hook that is put in front last runs first, so this one sees the places that `head_at` selected.
+    handle = model.get_output_embeddings().register_forward_pre_hook(keep, prepend=True)  # type: ignore[operator]
+    try:
+        with head_at(model, batch.places, batch.tokens.shape[1]):
             _pass(model, batch, options)
-        finally:
-            handle.remove()
+    finally:
+        handle.remove()
     return features[0]
 
 

@@ -102,8 +102,11 @@ class Alone:
         """Return `run.features` of the model in training."""
         return run.features(run.model, batch)
 
-    def gathered(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
-        """Let this rank read these parameters as a whole inside the context; every rank must enter it."""
+    def gathered(self, module: nn.Module | None) -> AbstractContextManager[None]:
+        """Let this rank call a module inside the context by itself, as often as it likes; every rank must enter it.
+
+        None: a module that is not called by itself.
+        """
         return nullcontext()
 
     def backward(self, loss: Tensor, last: bool) -> None:

@@ -157,7 +157,7 @@ def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
         # A repeated micro-batch only keeps this rank in step with the others: its gradients are zero, and it is free.
         if not counts:
             features = engine.features(run, batch)
-            with engine.gathered(run.head.parameters):
+            with engine.gathered(run.head.module):
                 loss = no_loss(run.head, features)
             engine.backward(loss, last)
             continue
@@ -195,5 +195,5 @@ def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
     engine = run.engine
     features = engine.features(run, batch)
     objective = WeightedLoss(run, batch, sums)
-    with engine.gathered(run.head.parameters):
+    with engine.gathered(run.head.module):
         return loss_in_pieces(run.head, features, objective, objective.places_at_once(run.places_at_once))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,17 @@ class Zero(Together):
     def features(self, run: ModelInTraining, batch: Batch) -> Tensor:
         return run.features(self.deep, batch)
 
-    def gathered(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
-        if not self._shards.stage3:
-            return nullcontext()
+    @contextmanager
+    def gathered(self, module: nn.Module | None) -> Iterator[None]:
+        if module is None or not self._shards.stage3:
+            yield
+            return
         from deepspeed import zero
 
-        return zero.GatheredParameters(parameters)
+        # DeepSpeed's hooks would free the weights after each call and gather them for the next one, together with the other
+        # ranks, which may call the module more often or less often than this one.
+        with zero.GatheredParameters(list(module.parameters())), _without_hooks(module):
+            yield
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self.deep.set_gradient_accumulation_boundary(last)
@@ -157,3 +163,22 @@ class Zero(Together):
             state = moments.get(index, {})
             self.inner.state[flat] = {name: tensor.to(flat.device) for name, tensor in state.items()}
         self._shards.refresh()
+
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Where torch keeps what is called around a module's passes."""
+
+
+@contextmanager
+def _without_hooks(module: nn.Module) -> Iterator[None]:
+    """Call a module, and those inside it, without their hooks."""
+    kept = []
+    for part in module.modules():
+        for name in HOOKS:
+            kept.append((part, name, getattr(part, name)))
+            setattr(part, name, OrderedDict())
+    try:
+        yield
+    finally:
+        for part, name, hooks in kept:
+            setattr(part, name, hooks)
