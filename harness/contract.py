@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,13 @@ Weights = dict[str, Tensor]
 """Plain parameter name -> effective fp32 weight."""
 
 
+class Bill(Protocol):
+    """What is charged to one account of the ledger."""
+
+    flops: float
+    """FLOPs charged so far."""
+
+
 class Run(ABC):
     """What a method may ask of the run it takes part in. Whatever costs compute is charged."""
 
@@ -235,8 +242,11 @@ class Run(ABC):
         """Per-token loss (S,) in nats, fp32, and logits (S, V), fp32. Not charged: wrap it in `charged`."""
 
     @abstractmethod
-    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[None]:
-        """Bills what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`."""
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[Bill]:
+        """Bills what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`.
+
+        Yields the bill: what a method computes beside that pass is added to it.
+        """
 
     @abstractmethod
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:

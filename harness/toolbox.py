@@ -196,22 +196,30 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     return layers
 
 
-def look_at_inputs(model: nn.Module, run: Run, examples: Sequence[Example], look: Callable[[str, Tensor], None]) -> None:
+def look_at_inputs(model: nn.Module, run: Run, examples: Sequence[Example], look: Callable[[str, Tensor], float]) -> None:
     """Let an unwrapped model read these examples, forwards only, charged as `statistics`.
 
-    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32.
+    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32. It
+    returns the FLOPs of the matrix products that it made of them, which are charged too.
     """
     mask = torch.zeros(0)
+    looks = 0.0
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda _, inputs: look(f"{name}.weight", inputs[0].reshape(-1, inputs[0].shape[-1])[mask].float())
+        def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            nonlocal looks
+            looks += look(f"{name}.weight", inputs[0].reshape(-1, inputs[0].shape[-1])[mask].float())
+
+        return see
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in linear_layers(model).items()]
     try:
         for batch in run.batches(examples):
             mask = batch.mask.flatten().bool()
-            with torch.no_grad(), run.charged("statistics", model, batch, backward=False):
+            looks = 0.0
+            with torch.no_grad(), run.charged("statistics", model, batch, backward=False) as bill:
                 run.nll(model, batch)
+                bill.flops += looks
     finally:
         for handle in handles:
             handle.remove()
@@ -258,10 +266,11 @@ def input_moments(model: nn.Module, run: Run, examples: Sequence[Example]) -> We
     moments: Weights = {}
     tokens: dict[str, int] = {}
 
-    def add(name: str, inputs: Tensor) -> None:
+    def add(name: str, inputs: Tensor) -> float:
         product = (inputs.T @ inputs).cpu()
         moments[name] = moments[name].add_(product) if name in moments else product
         tokens[name] = tokens.get(name, 0) + len(inputs)
+        return 2.0 * inputs.shape[1] * inputs.numel()
 
     look_at_inputs(model, run, examples, add)
     return {name: moment / tokens[name] for name, moment in moments.items()}

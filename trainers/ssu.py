@@ -52,9 +52,10 @@ class Ssu(Method):
         """Weight name -> (in,) the score of each column."""
         squares: Weights = {}
 
-        def add(name: str, inputs: Tensor) -> None:
+        def add(name: str, inputs: Tensor) -> float:
             total = inputs.square().sum(0)
             squares[name] = squares[name] + total if name in squares else total
+            return 0.0  # no matrix product
 
         look_at_inputs(model, run, [run.general[i] for i in chosen], add)
         return {name: weights[name].detach().float().abs().sum(0) * total.sqrt() for name, total in squares.items()}

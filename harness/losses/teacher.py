@@ -30,7 +30,7 @@ class TeachingRun(Protocol):
         """Return these examples as one micro-batch."""
         ...
 
-    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[None]:
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[object]:
         """Charge what runs inside the context."""
         ...
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Batch, Example, Weights, last_answer
+from harness.contract import Batch, Bill, Example, Weights, last_answer
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.flops import Shape, executed
@@ -145,10 +145,10 @@ class TrainingRun(RunState):
     # --- charges ---
 
     @contextmanager
-    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[None]:
-        price = self.price("full" if model is not self.model else "train", backward)
-        with self.ledger.charge(account, price.of(Shape.of(batch)), token_classes(batch.examples, account), self.device):
-            yield
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[Bill]:
+        flops = self.price("full" if model is not self.model else "train", backward).of(Shape.of(batch))
+        with self.ledger.charge(account, flops, token_classes(batch.examples, account), self.device) as bill:
+            yield bill
 
     @contextmanager
     def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
