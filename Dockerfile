@@ -1,14 +1,14 @@
 # docker build --target cpu -t lethe:cpu .      docker build --target cuda -t lethe:cuda .
-# docker run --rm -v "$PWD/results:/work/results" lethe:cpu compare finance.json
+# docker run --rm -v "$PWD/results:/data/results" lethe:cpu compare finance.json
 FROM python:3.11-slim AS cpu
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
     && rm -rf /src
-RUN useradd --create-home lethe && mkdir /work && chown lethe /work
+RUN useradd --create-home lethe && mkdir /data && chown lethe /data
 USER lethe
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["lethe"]
 CMD ["--help"]
 
@@ -20,8 +20,8 @@ RUN python3 -m venv /opt/lethe
 WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir -c constraints.txt '.[deepspeed,liger]' && rm -rf /src
-RUN useradd --create-home lethe && mkdir /work && chown lethe /work
+RUN useradd --create-home lethe && mkdir /data && chown lethe /data
 USER lethe
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["lethe"]
 CMD ["--help"]

@@ -11,9 +11,9 @@ import torch
 from harness.contract import Weights, overrides
 from harness.decoding.open_model import open_base
 from harness.errors import PlanError, raise_faults
+from harness.measured.adapter import load_adapted
+from harness.measured.forms import Form, form_of
 from harness.models.base_model import BaseModel, own_weights, save_model
-from harness.models.checkpoint_files import folder_of
-from harness.models.loading import load_model
 from harness.recipes.hooks import ask
 from harness.recipes.recipe import Recipe, parse_recipe
 from harness.training.ledger import Ledger
@@ -81,11 +81,8 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
 
 def _tuned(path: str, base: BaseModel) -> tuple[BaseModel, Weights]:
     """Return a tuned model as a base (its own tokenizer and configuration), and its fp32 weights by name."""
-    if (folder_of(path) / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(load_model(base.path, torch.float32), path).merge_and_unload()
-        return base, own_weights(model)
+    if form_of(path) is Form.ADAPTER:
+        return base, own_weights(load_adapted(path, base, torch.float32, []))
     own = open_base(path)
     return own, own_weights(own.original(torch.float32))
 

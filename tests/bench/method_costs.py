@@ -12,17 +12,16 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from harness.training.memory_estimate import Sizer, Way
-from tests.training.test_sizing import SHAPES, shape_of
-
 from harness.bundled import embedded
 from harness.contract import Need, overrides
 from harness.decoding.open_model import open_base
+from harness.estimates.memory import Sizer, Way
 from harness.recipes.catalogue import catalogue
 from harness.recipes.methods_page import COSTS
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.recipe_text import bundled_methods
 from harness.runs.laws import Workshop
+from tests.estimates.test_sizing import SHAPES, shape_of
 
 STEPS = 6
 REPEATED = ("train", "teacher", "generation", "update")
@@ -45,7 +44,7 @@ def once(account: str, run) -> bool:
 
 def memory(name: str, path: str) -> float:
     """Return predicted bytes."""
-    return Sizer(path, parse_recipe(name), "bfloat16", 1024).size(Way(8192)).bytes
+    return Sizer(path, parse_recipe(name), "bfloat16", 1024, "cuda").size(Way(8192)).bytes
 
 
 def changes_memory(name: str) -> bool:
