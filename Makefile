@@ -60,7 +60,7 @@ test-slow: $(VENV)/ready-all  ## the slow tests: whole comparisons, kills, a bro
 test-all: $(VENV)/ready-all  ## both: at once they end sooner than one after the other
 	$(PYTEST)
 
-lint: $(VENV)/ready-dev  ## ruff and pyright
+lint: $(VENV)/ready-all  ## ruff and pyright (they read what imports of DeepSpeed and Ray mean)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
