@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
-    """The model with peft's low-rank adapters; `targets`: `all-linear`, or names of layers joined by commas.
+    """Return the model with peft's low-rank adapters; `targets`: `all-linear`, or names of layers joined by commas.
 
     Factors are in the model's precision: with fp32 masters, like every other trained weight. `settings`: of peft's LoraConfig.
     """
@@ -135,7 +135,7 @@ def blend(
 
 
 def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[Example]:
-    """The examples in a new order every pass, for ever."""
+    """Yield the examples in a new order every pass, for ever."""
     while True:
         for index in torch.randperm(len(examples), generator=generator).tolist():
             yield examples[index]
@@ -164,7 +164,7 @@ def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], lab
 
 
 def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Weights:
-    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
+    """Return the same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
 
     `summed` (`run.summed`): where a process holds but a part of the weights.
     """
@@ -174,7 +174,7 @@ def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Wei
 
 
 def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, strata: int = 8) -> list[T]:
-    """What is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
+    """Return what is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
 
     Mixed: cut into `strata` parts of equal size (the last may be smaller), each shuffled, and dealt in turn, so that any
     `strata` successive things span the whole range.

@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:
-        """The options of this command and of the commands below it."""
+        """Return the options of this command and of the commands below it."""
         options = list(self._actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):

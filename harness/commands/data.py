@@ -100,7 +100,9 @@ class DataFile:
 
 
 def contradictions(records: Iterable[Record]) -> list[list[Record]]:
-    """Groups of different records that ask the same, or nearly the same, and whose last answers differ in their words."""
+    """Return groups of different records that ask the same, or nearly the same, and whose last answers differ in their
+    words.
+    """
     # Equal records cannot contradict each other.
     different = {record.id: record for record in records}
     questions: dict[str, str] = {}
@@ -195,7 +197,7 @@ def score(source: str, target: str, model: str | None) -> None:
 
 
 def lengths(examples: Sequence[Example]) -> Table:
-    """Tokens of prompts and answers."""
+    """Return tokens of prompts and answers."""
     table = Table("tokens", "least", "median", "95 %", "most", "all")
     answers = torch.tensor([sum(example.supervised) for example in examples], dtype=torch.float64)
     whole = torch.tensor([len(example) for example in examples], dtype=torch.float64)
@@ -216,7 +218,7 @@ def zones(reading: Reading) -> Table:
 
 
 def shown(record: Record) -> str:
-    """The last question and its answer, on one line, cut."""
+    """Return the last question and its answer, on one line, cut."""
     turns = [" ".join(turn.content.split()) for turn in record.messages[-2:]]
     return " -> ".join(text if len(text) <= 100 else text[:99] + "…" for text in turns)
 

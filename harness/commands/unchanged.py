@@ -38,7 +38,7 @@ class Made:
 
 
 def unchanged(plan: Plan) -> Made | None:
-    """The comparison that this plan has made already; None where anything may be different."""
+    """Return the comparison that this plan has made already; None where anything may be different."""
     path = _note_of(plan)
     note = read_json(path) if path is not None else None
     if note is None or note["files"] != _states(note["roots"]):
@@ -68,7 +68,7 @@ def remember(plan: Plan, folder: Path, shown: str, begun: float) -> None:
 
 
 def _note_of(plan: Plan) -> Path | None:
-    """Where the note on this plan is; None where results are not on local disks, whose files have no such states."""
+    """Return where the note on this plan is; None where results are not on local disks, whose files have no such states."""
     store = open_results(plan.out).store.root
     if not is_local(store):
         return None
@@ -99,7 +99,7 @@ def _entered(below: list[str]) -> bool:
 
 
 def _code() -> list[Path]:
-    """Every file of code that this process has loaded, and all of Lethe's."""
+    """Return every file of code that this process has loaded, and all of Lethe's."""
     # Code that was not loaded cannot have mattered; Lethe's own is small enough to take whole.
     loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     files = [Path(file) for file in loaded if file and not file.startswith(str(ROOT / "harness"))]
@@ -107,7 +107,7 @@ def _code() -> list[Path]:
 
 
 def _inputs(plan: Plan) -> list[Path] | None:
-    """The files and folders that a plan reads; None where one of them may be on the hub, which can change unseen."""
+    """Return the files and folders that a plan reads; None where one of them may be on the hub, which can change unseen."""
     plan = resolve_places(plan)
     home = embedded()
     named = [*plan.sources, *plan.test_paths, plan.model, plan.general, home.general_dev, plan.rules]
@@ -127,7 +127,7 @@ def _inputs(plan: Plan) -> list[Path] | None:
 
 
 def _suite(name: str) -> list[Path] | None:
-    """The folders of a suite; None where its items are the hub's."""
+    """Return the folders of a suite; None where its items are the hub's."""
     known = find_suites()
     suite, _, folder = name.partition(":")
     if suite in known:
@@ -148,7 +148,7 @@ def _suite(name: str) -> list[Path] | None:
 
 
 def _written(folder: Path) -> list[Path]:
-    """What the comparison has left: its folder but for TensorBoard's, and how each of its runs ended and scored."""
+    """Return what the comparison has left: its folder but for TensorBoard's, and how each of its runs ended and scored."""
     record = read_json(folder / "comparison.json")
     store = open_results(folder.parent).store
     files = [entry for entry in sorted(folder.iterdir()) if entry.name != "tensorboard"]

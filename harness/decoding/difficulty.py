@@ -72,7 +72,7 @@ def token_scores(nll: Tensor, logits: Tensor) -> Tensor:
 
 
 def read(examples: Sequence[Example], batches: Iterable[Batch], scores: Callable[[Batch], Tensor]) -> Reading:
-    """The reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
+    """Return the reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
     found: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for batch in batches:
         # Batches are sorted by length: scores go back to the order of the examples.

@@ -91,7 +91,7 @@ def continuations(
     choose: Choose = most_likely,
     longest: int = 0,
 ) -> list[list[int]]:
-    """The continuation of each prompt, its stop token included where it came.
+    """Return the continuation of each prompt, its stop token included where it came.
 
     `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold; `longest`: tokens of a row that several
     prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
@@ -194,7 +194,7 @@ def _order(prompts: Sequence[Prompt]) -> list[int]:
 
 
 def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int) -> list[int]:
-    """Those who may join the batch: as many as the room allows, one at least where it is empty."""
+    """Return the prompts that may join the batch: as many as the room allows, at least one if it is empty."""
     taken: list[int] = []
 
     # Every row of the cache is as wide as the widest: a long prompt takes room from all.

@@ -73,7 +73,7 @@ def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int
 
 
 def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
-    """Every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
+    """Return every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
 
     # For each continuation, the places among the logits that predict its tokens.
@@ -97,7 +97,7 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
 
 
 def _wanted(row: Row, asked: Asked) -> np.ndarray:
-    """The row's places, in order, that predict a token somebody asked about."""
+    """Return the row's places, in order, that predict a token somebody asked about."""
     last = [places[len(places) - max(len(t) for _, t in asked[text]) :] for text, places in row.places.items()]
     return np.unique(np.concatenate(last))
 

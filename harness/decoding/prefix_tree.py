@@ -61,7 +61,8 @@ class Row:
 
 
 def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
-    """Texts in rows: neighbours in sorted order share one of at most `longest` tokens where that costs less than two rows.
+    """Return texts in rows: neighbours in sorted order share one of at most `longest` tokens where that costs less
+    than two rows.
 
     `width`: the model's hidden size, which says what attention costs beside the rest. `longest` 0: a row each.
     """
@@ -100,7 +101,7 @@ def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
 
 
 def read(model: Any, rows: Sequence[Row], places: Sequence[np.ndarray], **options: Any) -> tuple[Tensor, Any]:
-    """One pass over rows: (S, V) fp32 logits at these places of each row in turn, and the model's whole answer."""
+    """Return one pass over rows: (S, V) fp32 logits at these places of each row in turn, and the model's whole answer."""
     device = device_of(model)
     tokens, _ = padded([row.tokens for row in rows], device)
     width = tokens.shape[1]
@@ -127,7 +128,7 @@ def _view(rows: Sequence[Row], width: int, device: Any, dtype: torch.dtype) -> d
 
 @torch.no_grad()
 def longest_shared(model: Any) -> int:
-    """Tokens that a row of several texts may have; 0 where the model cannot be told what a token sees.
+    """Return tokens that a row of several texts may have; 0 where the model cannot be told what a token sees.
 
     That is tried out: two texts in one row must have the logits that they have alone. Local attention sees everything in a row
     that is no longer than its span, which only the configuration tells.
@@ -144,7 +145,7 @@ def longest_shared(model: Any) -> int:
 
 
 def _spans(config: Any) -> list[int]:
-    """How far the model's local attention sees, as far as its configuration says."""
+    """Return how far the model's local attention sees, as far as its configuration says."""
     entries = config.get_text_config().to_dict()
     named = {k: v for k, v in entries.items() if any(word in k for word in SPANS) and not any(word in k for word in COUNTS)}
     return [value for value in named.values() if isinstance(value, int) and not isinstance(value, bool) and value > 0]

@@ -64,7 +64,7 @@ class Drift:
             )
 
     def first(self, n: int) -> Drift:
-        """The same on the first n examples."""
+        """Return the same on the first n examples."""
         return Drift(self.base, self.examples[:n], self._decode, self._budget)
 
     def remember(self) -> None:
@@ -117,7 +117,7 @@ class Drift:
         return log_probs
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
-        """Means and sums over each row's supervised tokens."""
+        """Return means and sums over each row's supervised tokens."""
         # In double: sums over many tokens in fp32 would depend on their order.
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
         rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)

@@ -50,13 +50,13 @@ class ItemFile:
     """The text of which items with `fill` get a part."""
 
     def shots(self, doc: Doc) -> list[Doc]:
-        """The examples before an item: fixed by the seed, of its own subject where there are any."""
+        """Return the examples before an item: fixed by the seed, of its own subject where there are any."""
         own = [example for example in self.examples if example["subject"] == doc["subject"]]
         return (own or self.examples)[: self.sidecar.shots]
 
 
 def read_item_file(path: Path) -> ItemFile:
-    """A file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
+    """Return a file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
     check_file(path, str(path))
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
@@ -76,7 +76,10 @@ def read_item_file(path: Path) -> ItemFile:
 def read_items(
     path: Path, sidecar: Sidecar | None = None, scorer: Scorer | None = None, notes: list[str] | None = None
 ) -> dict[str, list[Doc]]:
-    """A file's items by kind, in order; what the report must say is added to `notes`. Raises PlanError with all faults."""
+    """Return a file's items by kind, in order; what the report must say is added to `notes`.
+
+    Raises PlanError with all faults.
+    """
     sidecar, faults = sidecar or Sidecar(), list[str]()
     docs: dict[str, list[Doc]] = {}
     unread: Counter[str] = Counter()

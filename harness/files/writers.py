@@ -48,7 +48,7 @@ def refuse_known(path: Path, known: set[str], fields: set[str]) -> None:
 
 
 def write_json(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
-    """Each record keeps its text; what stands around the list stays too."""
+    """Return the file's text with fields added; each record keeps its text, and so does what surrounds the list."""
     text = read_text(path)
     begin = list_start(text)
     spans: list[str] = []
@@ -67,7 +67,7 @@ def write_json(path: Path, places: Sequence[int], more: More | None, known: set[
 
 
 def list_start(text: str) -> int:
-    """The place after the `[` of the list of records, which may be an object's `data`; -1: one object after another."""
+    """Return the place after the `[` of the list of records, which may be an object's `data`; -1: one object after another."""
     at = blank(text, 0)
     if text[at] == "[":
         return at + 1
@@ -85,14 +85,14 @@ def list_start(text: str) -> int:
 
 
 def blank(text: str, at: int) -> int:
-    """The first place from here on that holds no white space."""
+    """Return the first place from here on that holds no white space."""
     while at < len(text) and text[at].isspace():
         at += 1
     return at
 
 
 def with_fields(record: str, fields: Mapping[str, Any]) -> str:
-    """The text of a JSON object with more fields at its end."""
+    """Return the text of a JSON object with more fields at its end."""
     if not fields:
         return record
     return record.rstrip()[:-1].rstrip() + ", " + json.dumps(fields, ensure_ascii=False)[1:]
@@ -106,7 +106,7 @@ def write_jsonl(path: Path, places: Sequence[int], more: More | None, known: set
 
 
 def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
-    """Each row keeps its lines, quoting included; more fields are more columns at its end."""
+    """Return the file's text with columns added at the end; each row keeps its lines, quoting included."""
     lines = list(io.StringIO(read_text(path), newline=""))
     delimiter = delimiter_of(lines[0], path)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

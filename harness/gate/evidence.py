@@ -114,7 +114,7 @@ def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
 
 
 def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
-    """Item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
+    """Return item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
     parts = []
     for row, told in evidence["rows"].items():
         for seed, run in sorted(told["seeds"].items(), key=lambda one: int(one[0]))[:seeds]:
@@ -130,7 +130,7 @@ def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = Non
 
 
 def read_evidence(path: Path) -> dict[str, Any]:
-    """Evidence from its file. Raises PlanError where that is none."""
+    """Return evidence from its file. Raises PlanError where that is none."""
     try:
         found = read_json(path)
     except json.JSONDecodeError as error:

@@ -52,7 +52,7 @@ class Fold(Folding):
         return cls(layer, tuple(factors), dequantised(weight), magnitude)
 
     def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
-        """The effective weight where the base has `start`; differentiable in the factors."""
+        """Return the effective weight where the base has `start`; differentiable in the factors."""
         origin = start if self.quantised is None else self.quantised.to(start.device)
         weight = origin + self.layer.scaling[self.layer.active_adapters[0]] * self._product(*factors[:2])
         if self.magnitude is None:
@@ -75,7 +75,7 @@ class Fold(Folding):
 
 
 def _weight_name(layer: Any) -> str:
-    """What a low-rank layer changes of the layer in it: its weight, or a named parameter (of experts)."""
+    """Return what a low-rank layer changes of the layer in it: its weight, or a named parameter (of experts)."""
     return getattr(layer, "parameter_name", "weight")
 
 
@@ -116,7 +116,7 @@ class Wrapped:
         return weights
 
     def folded(self, values: Weights) -> dict[str, tuple[Folding, list[Tensor]]]:
-        """Plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
+        """Return plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
         trained = {id(p): values[name] for name, p in self.model.named_parameters() if name in values}
         return {
             plain: (fold, [trained.get(id(factor), factor.detach().float()) for factor in fold.factors])
@@ -169,7 +169,9 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
 
 
 def _folds(model: nn.Module) -> dict[str, Folding]:
-    """Plain weight name -> how the layer that changes it folds: as the layer itself says, else as a low-rank layer of peft."""
+    """Return plain weight name -> how the layer that changes it folds: as the layer itself says, else as a low-rank
+    layer of peft.
+    """
     from peft.tuners.lora import LoraLayer
 
     folds: dict[str, Folding] = {}
@@ -182,7 +184,7 @@ def _folds(model: nn.Module) -> dict[str, Folding]:
 
 
 def _plain(name: str) -> str:
-    """A module's or parameter's name without what peft puts around it."""
+    """Return a module's or parameter's name without what peft puts around it."""
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 

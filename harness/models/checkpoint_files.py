@@ -70,7 +70,7 @@ def check_files(path: str, tokenizer: bool = True) -> None:
 
 
 def folder_of(path: str) -> Path:
-    """The folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
+    """Return the folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
     place = Path(path).expanduser()
     if place.is_dir():
         return place
@@ -83,12 +83,14 @@ def folder_of(path: str) -> Path:
 
 
 def loading(path: str) -> dict[str, Any]:
-    """How transformers may load from `path`: no code of the checkpoint's own runs, and no network where none is needed."""
+    """Return how transformers may load from `path`: no code of the checkpoint's own runs, and no network where none is
+    needed.
+    """
     return {"trust_remote_code": False, "local_files_only": Path(path).expanduser().is_dir() or not _online(path)}
 
 
 def _fetched(name: str) -> Path:
-    """The small files of a hub model in the hub's cache."""
+    """Return the small files of a hub model in the hub's cache."""
     from huggingface_hub import snapshot_download
 
     # Only small files: weights are fetched when the model is loaded.
@@ -105,7 +107,10 @@ def _fetched(name: str) -> Path:
 
 @cache
 def _online(name: str) -> bool:
-    """Whether the hub can be asked for this model: one question, no retries. Raises PlanError where it does not have it."""
+    """Return whether the hub can be asked for this model: one question, no retries.
+
+    Raises PlanError where it does not have it.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
@@ -125,7 +130,7 @@ def _online(name: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's whole message in one line, its type where it has none."""
+    """Return an error's whole message in one line, its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -165,7 +170,7 @@ def _listing(folder: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where it is none."""
+    """Return a JSON file's object; empty where it is none."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -174,7 +179,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _broken(file: Path) -> str | None:
-    """What is wrong with a file as a file."""
+    """Return what is wrong with a file as a file."""
     if not file.exists():
         return "is a link to a file that is not there; download it again" if file.is_symlink() else "is missing"
     with file.open("rb") as opened:
@@ -212,7 +217,7 @@ def _config_faults(folder: Path) -> Iterator[str]:
 
 
 def quantised_by(folder: Path) -> str:
-    """How a folder's weights are quantised, as its configuration says; empty where they are not."""
+    """Return how a folder's weights are quantised, as its configuration says; empty where they are not."""
     config = _read(folder / "config.json")
     text = config.get("text_config") or {}
     quantised = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
@@ -222,7 +227,7 @@ def quantised_by(folder: Path) -> str:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has a tokenizer of its own."""
+    """Return whether a folder has a tokenizer of its own."""
     vocabulary = any((folder / name).exists() for name in VOCABULARIES) or any(folder.glob("*.tiktoken"))
     alone = "tokenizer_class" in _read(folder / "tokenizer_config.json")  # of bytes, say, which needs no vocabulary
     return vocabulary or alone
@@ -244,7 +249,10 @@ def _tokenizer_faults(folder: Path) -> Iterator[str]:
 
 
 def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
-    """Weights that are absent, cut off or quantised. `whole`: all files should be here; those of a hub model come later."""
+    """Yield weights that are absent, cut off or quantised.
+
+    `whole`: all files should be here; those of a hub model come later.
+    """
     found = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
     if found is None:
         if whole:
@@ -273,7 +281,7 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
 
 
 def _other_weights(folder: Path, found: Path) -> str | None:
-    """The index of a second checkpoint in safetensors: transformers would take the single file without a word."""
+    """Return the index of a second checkpoint in safetensors: transformers would take the single file without a word."""
     index = folder / "model.safetensors.index.json"
     if found.name != "model.safetensors" or not index.exists():
         return None
@@ -282,7 +290,7 @@ def _other_weights(folder: Path, found: Path) -> str | None:
 
 
 def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
-    """One file of weights; `keys`: what an index says it holds."""
+    """Yield one file of weights; `keys`: what an index says it holds."""
     if fault := _broken(file):
         named = "" if keys is None else ", though the index names it"
         cure = "; download it again" if fault == "is missing" else ""
@@ -307,7 +315,7 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
 
 
 def _few_bits(key: str, dtype: str) -> bool:
-    """Whether a tensor is a weight of fewer than 16 bits, or an integer where a weight belongs."""
+    """Return whether a tensor is a weight of fewer than 16 bits, or an integer where a weight belongs."""
     return key.endswith("weight") and (dtype.startswith(("F8", "F4", "F6", "I", "U")) or dtype == "BOOL")
 
 
@@ -330,5 +338,5 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
 
 
 def some(names: list[str], most: int = 4) -> str:
-    """A list of names, the first few of a long one."""
+    """Return a list of names, the first few of a long one."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -60,7 +60,9 @@ def attend_within(
 
 
 def has_one_kernel(query: Tensor) -> bool:
-    """Whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an A100 or later."""
+    """Return whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an
+    A100 or later.
+    """
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     size = query.shape[-1]
@@ -79,7 +81,7 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
 
 
 def attention_span(model: Any) -> float:
-    """Tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
+    """Return tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
     config = model.config.get_text_config()
 
     # Configurations have different names for it.

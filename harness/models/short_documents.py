@@ -20,7 +20,7 @@ ALIKE = 0.6
 
 
 def in_segments(documents: tuple[int, ...], device: str) -> bool:
-    """Whether a row of these documents attends in segments on a device of this type."""
+    """Return whether a row of these documents attends in segments on a device of this type."""
     return device == "cpu" and bool(documents) and max(documents) <= SHORT
 
 

@@ -55,7 +55,7 @@ LONGEST_NAME = 200
 
 
 def template_faults(plan: Plan) -> list[str]:
-    """What is wrong with a plain form of the user's own, and with training on prompts."""
+    """Return what is wrong with a plain form of the user's own, and with training on prompts."""
     faults = []
     if plan.template is not None and plan.template.count("{question}") != 1:
         faults.append(f"template is {plan.template!r}; write {{question}} in it once, as 'Question: {{question}}\\nAnswer:'")
@@ -66,7 +66,7 @@ def template_faults(plan: Plan) -> list[str]:
 
 
 def faults_of_plan(plan: Plan) -> list[str]:
-    """What is wrong with a plan by itself, before anything is loaded."""
+    """Return what is wrong with a plan by itself, before anything is loaded."""
     faults = [fault for key, bound in BOUNDS.items() if (fault := bound_fault(key, getattr(plan, key), bound))]
     if plan.name is not None:
         faults += name_faults(plan.name)
@@ -105,7 +105,7 @@ def faults_of_plan(plan: Plan) -> list[str]:
 
 
 def name_faults(name: str) -> list[str]:
-    """What is wrong with a comparison's name, which is its folder's too."""
+    """Return what is wrong with a comparison's name, which is its folder's too."""
     if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         return [f"name {name!r} is to be the name of a folder under `out`: no slash, no dot at its start, nothing that hides"]
     if name in RESERVED:
@@ -116,7 +116,7 @@ def name_faults(name: str) -> list[str]:
 
 
 def out_faults(out: str) -> list[str]:
-    """What is wrong with the folder of results, as far as its name and what stands there tell."""
+    """Return what is wrong with the folder of results, as far as its name and what stands there tell."""
     if not out.strip():
         return ["out is empty; give a folder, or s3://bucket/folder"]
     if "://" in out:
@@ -128,7 +128,7 @@ def out_faults(out: str) -> list[str]:
 
 
 def device_faults(plan: Plan) -> list[str]:
-    """What is wrong with how runs are computed and spread over devices."""
+    """Return what is wrong with how runs are computed and spread over devices."""
     # The bounds have said so; what follows computes with it.
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told

@@ -31,7 +31,7 @@ SHOWN = 100
 
 
 def early_faults(plan: Plan) -> list[str]:
-    """What is wrong with a plan, as far as names and places tell."""
+    """Return what is wrong with a plan, as far as names and places tell."""
     faults = _budget_faults(plan)
     faults += _tracker_faults(plan.report_to)
     faults += all_recipe_faults(plan.recipe_texts)
@@ -136,7 +136,10 @@ def _suite_faults(name: str) -> list[str]:
 
 
 def _in_lm_eval(name: str) -> bool:
-    """Whether any of lm-eval's task files holds this word: then lm-eval itself has to say. Its own index takes far longer."""
+    """Return whether any of lm-eval's task files holds this word: then lm-eval itself has to say.
+
+    Its own index takes far longer.
+    """
     spec = find_spec("lm_eval")
     folders: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
 

@@ -101,7 +101,10 @@ def reference_of(
 
 
 def price_of(gain: float, change: float) -> float:
-    """Points of general score lost a point gained; 0 where none is lost, NaN where one is not known or nothing is gained."""
+    """Return points of general score lost a point gained.
+
+    0 where none is lost, NaN where one is not known or nothing is gained.
+    """
     return max(0.0, -change) / gain if gain > 0 and math.isfinite(change) else math.nan
 
 
@@ -128,7 +131,7 @@ def preferred(gain: Sequence[float], change: Sequence[float], reference: Referen
 
 
 def expected_best(values: Sequence[float], drawn: int) -> float:
-    """Mean value of the trial the rule selects from `drawn` of these K, over all choices of that many.
+    """Return the mean value of the trial the rule selects from `drawn` of these K, over all choices of that many.
 
     `values` stand in the rule's order. Trial i of K is selected where it is drawn and none before it is, in
     C(K-1-i, n-1) of C(K, n) choices: random search with fewer trials (Dodge et al. 2019, without replacement).

@@ -64,7 +64,7 @@ class Entry:
 
 
 def balanced(text: str) -> str:
-    """The text up to the brace that closes its first one."""
+    """Return the text up to the brace that closes its first one."""
     # Titles hold braces of their own: an entry ends where as many are closed as were opened.
     depth = 0
     for place, letter in enumerate(text):
@@ -84,7 +84,7 @@ def axis_names() -> dict[str, str]:
 
 
 def catalogue() -> list[Entry]:
-    """Every method that can be used, by name."""
+    """Return every method that can be used, by name."""
     entries = []
     for name, method in sorted(methods().items()):
         # At default settings: what a method needs may follow from them.

@@ -17,7 +17,7 @@ NEAR = 0.75
 
 
 def class_faults(found: Any) -> list[str]:
-    """What is wrong with a class that is to be a method: each fault a sentence that names it."""
+    """Return what is wrong with a class that is to be a method: each fault a sentence that names it."""
     if not (inspect.isclass(found) and issubclass(found, Method)):
         return [f"{getattr(found, '__name__', found)!s} is no class derived from harness.contract.Method; make it one"]
     return [*_hook_faults(found), *_setting_faults(found), *_fact_faults(found)]
@@ -69,7 +69,7 @@ def _hook_faults(found: type[Method]) -> list[str]:
 
 
 def _arguments(function: Any) -> list[str] | None:
-    """Names of the arguments that must be given by place; None where any number may be."""
+    """Return names of the arguments that must be given by place; None where any number may be."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

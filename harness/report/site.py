@@ -76,7 +76,7 @@ class Published:
         return None if self.verdict.get("refusal") else self.verdict.get("row")
 
     def warnings(self, row: str) -> list[str]:
-        """What its report warns of, of the whole comparison and of this row."""
+        """Return what its report warns of, of the whole comparison and of this row."""
         found = self.verdict.get("warnings") or []
         return [warning["text"] for warning in found if not warning["rows"] or row in warning["rows"]]
 
@@ -252,7 +252,7 @@ def _render(one: Published, target: Path) -> None:
 
 
 def _leaderboard(boards: list[Board]) -> pd.DataFrame:
-    """All newest lines, with what board and comparison they are of."""
+    """Return all newest lines, with what board and comparison they are of."""
     found = []
     for board in boards:
         for section in board.sections:
@@ -266,7 +266,7 @@ def _leaderboard(boards: list[Board]) -> pd.DataFrame:
 
 
 def slug(text: str) -> str:
-    """A file's name: letters, digits and dashes, and what tells texts apart that look alike so."""
+    """Return a file's name: letters, digits and dashes, and what tells texts apart that look alike so."""
     plain = re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60]
     return plain if plain == text else f"{plain}-{key_of(str(text))[:6]}".strip("-")
 

@@ -65,7 +65,7 @@ class Pacing:
                 run.ended = now
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """Seconds until all runs have ended; None while nothing says how long training or evaluating takes.
+        """Return seconds until all runs have ended; None while nothing says how long training or evaluating takes.
 
         A run that has not shown its own pace is expected to take the others' mean.
         """

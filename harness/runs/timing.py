@@ -45,7 +45,10 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
 
 
 def _pace_of(material: Material, text: str, plain: float) -> float:
-    """A recipe's own pace; plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores)."""
+    """Return a recipe's own pace.
+
+    Plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores).
+    """
     recipe = parse_recipe(text)
     return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
 
@@ -105,7 +108,7 @@ def _timed(evaluator: Any, model: Any) -> float:
 
 
 def _sizes(evaluator: Any) -> dict[str, int]:
-    """Items of each part that an evaluator scores."""
+    """Return items of each part that an evaluator scores."""
     sizes = {"domain": 0, "general": 0, "drift": sum(len(drift.examples) for drift in evaluator._drift.values())}
     for task in evaluator.tasks:
         sizes[task.spec.group] += len(task.docs)

@@ -47,7 +47,7 @@ class Axis:
     whole: bool
 
     def at(self, share: float) -> float:
-        """The value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
+        """Return the value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
         # Strengths and rates matter by their order of magnitude, shares by their value.
         if self.low > 0 and self.high >= 10 * self.low:
             value = self.low * (self.high / self.low) ** share
@@ -66,7 +66,7 @@ class Trial:
 
 
 def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
-    """What of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
+    """Return what of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
     terms = read_terms(recipe.text)
     axes = []
 
@@ -92,7 +92,7 @@ def points(axes: int, trials: int) -> np.ndarray:
 
 
 def trials_of(material: Material, allowed: float) -> list[Trial]:
-    """Every recipe's trials; none for a recipe that fixes everything."""
+    """Return every recipe's trials; none for a recipe that fixes everything."""
     trials = []
     for recipe in material.recipes:
         axes = axes_of(recipe, rate_of(material, recipe))
@@ -106,7 +106,7 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
 
 
 def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
-    """What must run before anything is selected: the trials, and the base on dev items."""
+    """Return what must run before anything is selected: the trials, and the base on dev items."""
     if not trials:
         return []
     return [base_on_dev(material), *{trial.spec.key: trial.spec for trial in trials}.values()]
@@ -196,7 +196,7 @@ def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> 
 
 
 def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFrame:
-    """Dev scores by row of the runs that ended well."""
+    """Return dev scores by row of the runs that ended well."""
     frames = []
     for row, key in keys.items():
         folder = store.run(key)
@@ -207,18 +207,18 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
 
 
 def is_plain(trial: Trial) -> bool:
-    """Whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
+    """Return whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
     methods = parse_recipe(trial.spec.recipe).methods
     return not any(overrides(method, hook) for method in methods for hook in axis_names())
 
 
 def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:
-    """The place of the selected trial, from points of domain and general change against the base; NaN: not known."""
+    """Return the place of the selected trial, from points of domain and general change against the base; NaN: not known."""
     return next(iter(preferred(gain, change, reference)), None)
 
 
 def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:
-    """A note for each axis on which the chosen value is the lowest or highest of those tried."""
+    """Return a note for each axis on which the chosen value is the lowest or highest of those tried."""
     notes = []
     for axis, value in trials[best].values.items():
         # A value at the edge of what was tried says that the range may be too narrow.

@@ -33,8 +33,9 @@ CANDIDATES, TRIED = 20, 150
 
 
 def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunStore) -> list[dict[str, Any]]:
-    """The rows as comparison.json keeps them, their scores stored where the store lacks them; none where a domain's task asks
-    for likelihoods (texts, test files with options): an answer has none.
+    """Return the rows as comparison.json keeps them, their scores stored where the store lacks them.
+
+    None where a domain's task asks for likelihoods (texts, test files with options): an answer has none.
 
     `evals`: the keys of the comparison's evaluations.
     """
@@ -78,7 +79,7 @@ def training_answers(material: Material) -> dict[str, str]:
 
 
 def best_constant(records: Sequence[Record], asked: Asked) -> str:
-    """The answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
+    """Return the answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
     answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]
 

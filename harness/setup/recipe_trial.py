@@ -24,13 +24,13 @@ from harness.training.run import TrainingRun
 
 
 def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
-    """Why recipes cannot be made on this model, a sentence each."""
+    """Return why recipes cannot be made on this model, a sentence each."""
     found = {recipe.text: _fault(base, recipe) for recipe in recipes if _run(base, recipe).filled("trainable")}
     return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in found.items() if fault]
 
 
 def _run(base: BaseModel, recipe: Recipe) -> TrainingRun:
-    """A run without data."""
+    """Return a run without data, whose wrapping can be tried."""
     training = Training(1e-5, 1, base.max_length, 0.0, "constant", 0.0, 1.0, "float32")
     return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
 
@@ -54,7 +54,7 @@ def _adds_blocks(recipe: Recipe) -> bool:
 
 
 def _layers(model: Any) -> list[str]:
-    """What the linear layers of the model's blocks are called."""
+    """Return what the linear layers of the model's blocks are called."""
     kinds = (nn.Linear, *_convolutions())
     named = (name for block in blocks_of(model) for name, part in block.named_modules() if isinstance(part, kinds))
     return sorted({name.rpartition(".")[2] for name in named})
@@ -68,7 +68,7 @@ def _convolutions() -> tuple[type[nn.Module], ...]:
 
 
 def _fold_fault(wrapped: Wrapped, own: dict[str, nn.Parameter], layers: str) -> str | None:
-    """What cannot be put into the base's own weights."""
+    """Return what cannot be put into the base's own weights."""
     for name, fold in wrapped.folds.items():
         if name not in own:
             return f"{name} is another layer's weight too (tied), and what is added cannot fold into both; leave it out{layers}"
@@ -79,7 +79,7 @@ def _fold_fault(wrapped: Wrapped, own: dict[str, nn.Parameter], layers: str) -> 
 
 @torch.no_grad()
 def _start_fault(base: BaseModel, recipe: Recipe) -> str | None:
-    """Whether the wrapped model begins as the base."""
+    """Return whether the wrapped model begins as the base."""
     from harness.contract import Example
 
     run = _run(base, recipe)

@@ -67,7 +67,7 @@ def ranks_of(values: np.ndarray) -> np.ndarray:
 
 
 def rank_in(ranks: np.ndarray) -> Rank:
-    """What draws (B,) of a rank say."""
+    """Return the summary of draws (B,) of a rank."""
     known = ranks[np.isfinite(ranks)]
     if not len(known):
         return Rank()
@@ -134,14 +134,14 @@ class Plane:
         return parts
 
     def total(self) -> Estimate:
-        """What the rows dominate together."""
+        """Return what the rows dominate together."""
         if not self.known or not self.rows:
             return Estimate()
         point, own, draws = self._of(hypervolume)
         return estimate_of(float(point[0]), own, draws, self._n(self.rows))
 
     def added(self) -> dict[str, Estimate]:
-        """What only one row dominates."""
+        """Return what only one row dominates."""
         if not self.known:
             return dict.fromkeys(self.rows, Estimate())
         point, own, draws = self._of(exclusive)
@@ -153,7 +153,7 @@ class Plane:
 
 
 def standings(analysis: Analysis, base: str, rows: list[str]) -> dict[str, Standing]:
-    """Row -> where it stands among `rows`, one track's finished recipes; empty where gain or retention is not known."""
+    """Return row -> where it stands among `rows`, one track's finished recipes; empty where gain or retention is not known."""
     if not {"gain", "retention", "change"} <= set(analysis.point) or not rows:
         return {}
     draws = {name: analysis.draws(name, [base, *rows]) for name in ("gain", "retention", "change")}

@@ -34,7 +34,7 @@ class Quantity:
 
 
 def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
-    """One line a (task, metric); `base` is NaN where the base was not scored on it."""
+    """Return one line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
     names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
     told = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
@@ -54,7 +54,7 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
 
 
 def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Scores on the scale where chance is 0 and a perfect answer is 1.
+    """Return scores on the scale where chance is 0 and a perfect answer is 1.
 
     Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
     """
@@ -84,7 +84,7 @@ def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) ->
 
 
 def _clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
-    """How many clusters of items the base has scores on in each measure's family, by row of `table`."""
+    """Return how many clusters of items the base has scores on in each measure's family, by row of `table`."""
     known = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
     found = pd.Series(0, index=table.index)
     for _, part in table[general].groupby("family"):
@@ -116,12 +116,12 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
 
 
 def _clusters(items: pd.DataFrame) -> pd.Series:
-    """The cluster of each item; an item without one is its own."""
+    """Return the cluster of each item; an item without one is its own."""
     return items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
 
 
 def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
-    """Scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
+    """Return scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
 
     Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
     anything, a tuned model's may be a loop.
@@ -155,7 +155,7 @@ def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
 
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
-    """Weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
+    """Return weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
     inside = measures[mask]
     weights = np.zeros(len(measures))
     if len(inside):
@@ -225,7 +225,7 @@ class _Scale:
         return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
 
     def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
-        """What each kind of quantity averages, (B, R, M); of retention the numerator."""
+        """Return what each kind of quantity averages, (B, R, M); of retention the numerator."""
         moved = 100 * self.sign * (after - before)
         parts = {"points": moved, "change": moved / self.span, "score": after, "level": after}
         ability = np.where(self.inverted, before / after - 1, moved / self.span / 100)
@@ -236,7 +236,7 @@ class _Scale:
         return parts
 
     def ability(self, before: np.ndarray) -> np.ndarray:
-        """What there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
+        """Return what there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
         return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
 
 
@@ -271,7 +271,7 @@ def steps_of(
 def evaluated(
     quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, floor: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
+    """Return each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
 
     Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it
     falls where the change in points does and a family the base is weak in counts as little as it has to lose.

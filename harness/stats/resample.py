@@ -39,14 +39,19 @@ def ratio(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> np.ndarray
 
 
 def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[Estimate, np.ndarray]:
-    """A ratio of sums over items with its percentile interval, and its draws. Items with NaN or 0 under the line stay out."""
+    """Return a ratio of sums over items with its percentile interval, and its draws.
+
+    Items with NaN or 0 under the line stay out.
+    """
     value = float(ratio(over, under, np.ones((1, len(over))))[0])
     replicates = ratio(over, under, counts)
     return estimate_of(value, np.array([]), replicates, int((np.nan_to_num(under) > 0).sum())), replicates
 
 
 def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
-    """A number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows with noise)."""
+    """Return a number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows
+    with noise).
+    """
     # The percentiles would carry the bias along: the spread does not.
     se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
@@ -55,7 +60,7 @@ def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, floa
 
 
 def jackknifed(value: float, left_out: np.ndarray, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """A number with its jackknife interval; `left_out` (n,): the same without each prompt in turn.
+    """Return a number with its jackknife interval; `left_out` (n,): the same without each prompt in turn.
 
     se^2 = (n - 1) / n * sum (theta_i - mean theta)^2 (Quenouille 1949, Tukey 1958); value +- 1.96 se, inside `ends`.
     """

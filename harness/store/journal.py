@@ -36,7 +36,7 @@ class Journal:
         self._known = dict(part for part in parts if part)
 
     def once(self, asked: Any, compute: Callable[[], Any]) -> Any:
-        """The answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
+        """Return the answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
         if self.path is None:
             return compute()
 

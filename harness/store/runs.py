@@ -213,7 +213,7 @@ class RunFolder:
         self._remove(self._scores_path(kind, key))
 
     def has_scores(self, kind: EvalKind, key: str) -> bool:
-        """Whether that evaluation has been made and is whole."""
+        """Return whether that evaluation has been made and is whole."""
         path = self._scores_path(kind, key)
         try:
             return self.hashes.check(self._name(path)).exists()

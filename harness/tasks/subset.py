@@ -84,7 +84,10 @@ class Drawn(Task):
 
 
 def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
-    """All documents of tasks, as `Drawn` takes them; many tasks are clusters, since their items have a subject in common."""
+    """Return all documents of tasks, as `Drawn` takes them.
+
+    Many tasks are clusters, since their items have a subject in common.
+    """
     many = len(leaves) >= LEAST_CLUSTERS
     docs = []
     for number, leaf in enumerate(leaves):
@@ -114,7 +117,7 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
 
 
 def without(task: Any, places: Collection[int]) -> Any:
-    """The task less the documents at these places."""
+    """Return the task less the documents at these places."""
     kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
 
     # Tasks of three kinds: items held in memory (which stay what they are), a sub-sample, or lm-eval's own.
@@ -138,7 +141,7 @@ def remember(task: Any) -> None:
 
 
 def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of one document, called once for each; documents live as long as their task."""
+    """Return the same function of one document, called once for each; documents live as long as their task."""
     values: dict[int, tuple[Any, Any]] = {}
 
     def remembered(doc: Any, *more: Any) -> Any:

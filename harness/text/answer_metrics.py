@@ -23,7 +23,7 @@ _SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
 
 
 def is_cjk(character: str) -> bool:
-    """Whether it belongs to a script without spaces."""
+    """Return whether it belongs to a script without spaces."""
     return re.match(f"[{CJK}]", character) is not None
 
 
@@ -88,7 +88,7 @@ _LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]
 
 
 def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
-    """Index of the choice an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
+    """Return the choice that an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
     # A text that is one of the choices names it, whatever letters stand in it.
     for index, choice in enumerate(choices):
         if normalise(text) == normalise(choice):
@@ -159,7 +159,7 @@ LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
 
 
 def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None = None) -> str:
-    """The metric that fits these reference answers: a name in `METRICS`.
+    """Return the metric that fits these reference answers: a name in `METRICS`.
 
     Choices given, or bare letters: `letter`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
     labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
@@ -183,7 +183,7 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
 def best(
     metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = (), measure: Mapping[str, Any] | None = None
 ) -> float:
-    """The best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
+    """Return the best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
     if metric == "letter":
         return max(choice(output, target, choices) for target in targets)
     if metric == "numeric" and measure:

@@ -34,7 +34,7 @@ _CLOCK = re.compile(r"\s*[分刻钟鐘半]")
 
 
 def in_digits(text: str) -> str:
-    """The text with its Chinese numerals as Arabic digits; what is no number stays as it is."""
+    """Return the text with its Chinese numerals as Arabic digits; what is no number stays as it is."""
     # Shares first: 百分之十五 holds numerals that would be read alone.
     text = _SHARE.sub(_share, text)
     return _NUMERAL.sub(lambda match: _numeral(match, text), text)
@@ -49,7 +49,7 @@ def _share(match: re.Match[str]) -> str:
 
 
 def _numeral(match: re.Match[str], text: str) -> str:
-    """One numeral in digits, where it is one."""
+    """Return one numeral in digits, where it is one."""
     written = match["arabic"] or match["written"]
 
     # 三点 with minutes behind it is a time of day, not a decimal point.
@@ -68,7 +68,7 @@ def _numeral(match: re.Match[str], text: str) -> str:
 
 
 def _is_meant(match: re.Match[str], text: str) -> bool:
-    """Whether a numeral is meant as a number, and not as a part of a word."""
+    """Return whether a numeral is meant as a number, and not as a part of a word."""
     written = match["written"]
     spoken = written.replace("點", "点")
     if "点" in spoken:
@@ -88,7 +88,7 @@ def _is_meant(match: re.Match[str], text: str) -> bool:
 
 
 def _value(written: str) -> Decimal | None:
-    """What a numeral without a decimal point says; None where it says no one number (二三十 is twenty or thirty)."""
+    """Return what a numeral without a decimal point says; None where it says no one number (二三十 is twenty or thirty)."""
     whole, point, decimals = written.replace("點", "点").partition("点")
     if point:
         value = _value(whole)
@@ -104,7 +104,7 @@ def _value(written: str) -> Decimal | None:
 
 
 def _composed(tokens: list[str]) -> Decimal | None:
-    """The value of digits and units: sections below ten thousand, times 万 or 亿."""
+    """Return the value of digits and units: sections below ten thousand, times 万 or 亿."""
     # `section` is what stands below the present 万 or 亿, `number` the digit that waits for its unit.
     total = section = Decimal(0)
     number: Decimal | None = None
@@ -133,6 +133,6 @@ def _composed(tokens: list[str]) -> Decimal | None:
 
 
 def _plain(value: Decimal) -> str:
-    """A number without an exponent or needless zeros."""
+    """Return a number without an exponent or needless zeros."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -80,7 +80,7 @@ class Judgement:
 
 
 def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
-    """Names of the rules that the output breaks."""
+    """Return names of the rules that the output breaks."""
     judgements = [rule.judge(output, prompt) for rule in rules]
     return [judgement.name for judgement in judgements if judgement.kept is False]
 
@@ -136,7 +136,7 @@ def _pattern_properties(validator: Any, patterns: Mapping[str, Any], value: Any,
 
 
 def _schema_faults(schema: Any) -> Iterator[str]:
-    """What is wrong with a schema: it is tried on a value of every kind."""
+    """Yield what is wrong with a schema: it is tried on a value of every kind."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
     from referencing.exceptions import Unresolvable
@@ -199,7 +199,7 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
 
 
 def read_rules(path: str) -> list[dict[str, Any]]:
-    """The rules of a YAML file, checked; as `parse_rules` takes them."""
+    """Return the rules of a YAML file, checked; as `parse_rules` takes them."""
     import yaml
 
     try:
@@ -251,7 +251,7 @@ def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
 
 
 def _faults(kind: str, value: Any) -> Iterator[str]:
-    """What is wrong with a rule's value."""
+    """Yield what is wrong with a rule's value."""
     if kind in ("required", "forbidden"):
         if not isinstance(value, list) or not value:
             yield f"'{kind}' is {value!r}; give a pattern or a list of them"
@@ -311,7 +311,7 @@ def read_format(text: str) -> dict[str, Any]:
 
 
 def fits(form: dict[str, Any], output: str) -> bool:
-    """Whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
+    """Return whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
         if "regex" in form:
             return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=PATIENCE) is not None

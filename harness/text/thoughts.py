@@ -148,7 +148,7 @@ def without_thoughts(output: str, inside: bool = False) -> str:
 
 
 def opens(text: str) -> bool:
-    """Whether a text begins with the opening mark of a thought."""
+    """Return whether a text begins with the opening mark of a thought."""
     return _OPENING.match(text) is not None
 
 
@@ -183,7 +183,7 @@ def _spelled(pair: Marks, source: str, place: int) -> Marks:
 
 
 def is_mark(name: str) -> bool:
-    """Whether a token's name is a mark of thoughts."""
+    """Return whether a token's name is a mark of thoughts."""
     return name.lower() in _MARKS
 
 
@@ -197,7 +197,7 @@ def ending_of(prompt: str, marks: Marks = THINK) -> str:
 
 
 def is_open(ending: str, marks: Marks = THINK) -> bool:
-    """Whether a prompt's ending leaves a thought open."""
+    """Return whether a prompt's ending leaves a thought open."""
     return ending.rstrip().endswith(marks.open)
 
 

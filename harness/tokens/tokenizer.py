@@ -61,19 +61,19 @@ class Tokens:
         return tuple(whole[: places[0]]) if places else ()
 
     def spell(self, text: str) -> str:
-        """The text with guards: no control token is read in it."""
+        """Return the text with guards: no control token is read in it."""
         return self.names.sub(lambda name: name[0][0] + GUARD + name[0][1:], text)
 
     def plain(self, text: str) -> str:
-        """The text without guards, as people read it."""
+        """Return the text without guards, as people read it."""
         return text.replace(GUARD, "")
 
     def spells(self, text: str) -> bool:
-        """Whether a user's text spells out a control token."""
+        """Return whether a user's text spells out a control token."""
         return self.names.search(text) is not None
 
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
-        """The tokens of each text, without anything the tokenizer would add."""
+        """Return the tokens of each text, without anything the tokenizer would add."""
         texts = list(texts)
 
         # Texts that spell a control token go through the copy that reads it as text.
@@ -88,7 +88,10 @@ class Tokens:
         return [known[text] for text in texts]
 
     def join(self, sequences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """The tokens of every piece of each sequence, each piece behind its left neighbour. Batched: the texts are many."""
+        """Return the tokens of every piece of each sequence, each piece behind its left neighbour.
+
+        Batched: the texts are many.
+        """
         # A piece is read by itself and behind its left neighbour: where both agree on the neighbour, the rest is the piece.
         texts = dict.fromkeys(chain.from_iterable(sequences))
         for pieces in sequences:
@@ -107,7 +110,7 @@ class Tokens:
         return joined
 
     def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:
-        """The tokens of a text that follows `left`, whose tokens are already fixed.
+        """Return the tokens of a text that follows `left`, whose tokens are already fixed.
 
         Tokenizers that mark where words begin must see that it stands in mid-text. Where the two would merge across the
         seam, a line break stands in for `left`.
@@ -120,14 +123,14 @@ class Tokens:
         return ids[text]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; control tokens are silent, the marks of thoughts are not."""
+        """Return the text of tokens; control tokens are silent, the marks of thoughts are not."""
         if self._silent is None:
             return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         heard = [token for token in tokens if token not in self._silent]
         return self.tokenizer.decode(heard, skip_special_tokens=False)
 
     def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of many."""
+        """Return the texts of many."""
         return [self.decode(tokens) for tokens in rows]
 
     def _read_guarded(self, texts: list[str]) -> list[list[int]]:

@@ -104,7 +104,7 @@ class _Running:
         self.all[ours] = number, process
 
     def hear(self, connection: Connection) -> tuple[int, Event]:
-        """What a run says; that it has ended where it can say nothing more."""
+        """Return what a run says; that it has ended where it can say nothing more."""
         number, process = self.all[connection]
         try:
             return number, connection.recv()

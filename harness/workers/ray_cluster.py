@@ -63,12 +63,12 @@ def connect(address: str) -> Any:
 
 
 def nodes_of(ray: Any) -> list[dict[str, float]]:
-    """The resources of the nodes that are there, whatever is in use."""
+    """Return the resources of the nodes that are there, whatever is in use."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def places(asked: Asked, nodes: list[dict[str, float]]) -> list[int]:
-    """How many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
+    """Return how many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
     # As many ranks as the scarcest resource of a node allows.
     found = [min(_times(node.get(kind, 0.0), each) for kind, each in asked.bundle.items()) for node in nodes]
     if (max(found, default=0) if asked.one_node else sum(found)) < asked.ranks:

@@ -53,13 +53,13 @@ def _address() -> str:
 
 
 def interface(address: str) -> str | None:
-    """The network interface with this address."""
+    """Return the network interface with this address."""
     found = psutil.net_if_addrs().items()
     return next((name for name, addresses in found if any(one.address == address for one in addresses)), None)
 
 
 def driver_environment() -> dict[str, Any]:
-    """What must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
+    """Return what must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
     return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
 
 
@@ -125,7 +125,7 @@ class Gang:
         return any(self._lost(error) for error in self.faults)
 
     def _lost(self, error: Any) -> bool:
-        """What a rank itself raised is no loss, but for the run's lease."""
+        """Return whether a rank was lost; what a rank itself raised is no loss, but for the run's lease."""
         raised = isinstance(error, self.ray.exceptions.RayTaskError)
         return isinstance(error.cause, Lost) if raised else True
 

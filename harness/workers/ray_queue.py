@@ -135,7 +135,9 @@ class _Queue:
                 gang.end()
 
     def start(self, spec: RunSpec) -> Gang:
-        """A run's processes: made anew for each, and tried again here, where the number of times is bounded and shown."""
+        """Return a run's processes: made anew for each, and tried again here, where the number of times is bounded and
+        shown.
+        """
         asked = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
         return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, driver_environment())
 

@@ -25,7 +25,7 @@ LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", 
 
 
 def draw(summary: Summary) -> list[Plot]:
-    """Every plot that the stored runs have data for."""
+    """Return every plot that the stored runs have data for."""
     makers = (matched, tradeoff, tuning, curves, heat_map, zones, weights, cost)
     with style():
         made = [maker(summary) for maker in makers]
@@ -42,7 +42,7 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
 
 
 def matched(summary: Summary) -> Plot | None:
-    """Each method as a curve of general change against gain, and below it the change where all have gained the same."""
+    """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
     rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
     if not rows or len(rows) > NAMED:
@@ -145,7 +145,7 @@ def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> Non
 
 
 def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points no other is at least as good as on both axes, by gain."""
+    """Return points no other is at least as good as on both axes, by gain."""
     front: list[tuple[float, float]] = []
     for x, y in sorted(found.values(), key=lambda p: (-p[0], -p[1])):
         if not front or y > front[-1][1]:
@@ -154,7 +154,7 @@ def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def tuning(summary: Summary) -> Plot | None:
-    """Every trial's general change against its domain gain, on dev items."""
+    """Return every trial's general change against its domain gain, on dev items."""
     table = summary.trials.dropna(subset=["gain", "change"])
     if table.empty:
         return None

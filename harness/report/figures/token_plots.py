@@ -48,7 +48,7 @@ def zones(summary: Summary) -> Plot | None:
 
 
 def weights(summary: Summary) -> Plot | None:
-    """What weight methods gave to tokens, by their loss, on this data."""
+    """Return what weight methods gave to tokens, by their loss, on this data."""
     _, table = summary.computed(token_tables)
     if table.empty:
         return None

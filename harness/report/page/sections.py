@@ -139,7 +139,7 @@ def _families(summary: Summary) -> Values:
 
 
 def _heat(summary: Summary) -> Values:
-    """Rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
+    """Return rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
     grid = heat_grid(summary)
     if grid.empty:
         return {"heat": {"columns": [], "lines": []}}

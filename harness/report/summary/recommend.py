@@ -183,7 +183,7 @@ def _measured(value: float) -> float | None:
 
 
 def separated(analysis: Analysis, row: str, other: str) -> bool:
-    """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
+    """Return whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
     return any(found.n >= FEWEST and (found.sure_low > 0 or found.sure_high < 0) for found in differences)
 
@@ -256,7 +256,7 @@ def _worst_end(analysis: Analysis, row: str) -> float:
 
 
 def _below(estimate: Estimate) -> float:
-    """How far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
+    """Return how far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
     return estimate.value - estimate.sure_low if estimate.n >= FEWEST else np.inf
 
 

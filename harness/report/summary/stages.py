@@ -48,7 +48,10 @@ class Stages:
     rows: list[Staged]
 
     def gains(self, row: str) -> dict[str, Estimate]:
-        """Each domain's own gain at the end, by which a mean that hides a loss is seen; empty for a row without scores."""
+        """Return each domain's own gain at the end, by which a mean that hides a loss is seen.
+
+        Empty for a row without scores.
+        """
         found = next((line.gains[-1] for line in self.rows if line.name == row), [])
         return dict(zip(self.domains, found, strict=False))
 
@@ -79,7 +82,7 @@ def _key(row: str, stage: int) -> str:
 
 
 def _level(found: Analysis) -> float:
-    """The base's mean primary score, points, turned so that more is better."""
+    """Return the base's mean primary score, points, turned so that more is better."""
     tasks = found.measures[found.measures["headline"]]
     return float((100 * tasks["base"] * np.where(tasks["higher_better"], 1, -1)).mean())
 
@@ -113,7 +116,7 @@ def _gain(found: Analysis, key: str) -> np.ndarray:
 
 
 def stage_table(stages: Stages) -> pd.DataFrame:
-    """One line a row and stage, formatted; the transfer stands on a row's last line.
+    """Return one line a row and stage, formatted; the transfer stands on a row's last line.
 
     A score and its change have a column each, so that brackets stand at the number they belong to.
     """
@@ -134,7 +137,7 @@ def stage_table(stages: Stages) -> pd.DataFrame:
 
 
 def stage_numbers(stages: Stages) -> pd.DataFrame:
-    """The same as plain numbers, one line a row, stage and domain: stages.csv."""
+    """Return the same as plain numbers, one line a row, stage and domain: stages.csv."""
     lines = []
     for row in stages.rows:
         rest = {

@@ -48,7 +48,9 @@ def is_point(entry: dict[str, Any]) -> bool:
 
 
 def by_trials(trials: pd.DataFrame, rule: TuningRule | None = None) -> list[dict[str, Any]]:
-    """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
+    """Return what tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1,
+    2, 4 ... K.
+    """
     lines = []
     reference = reference_of(trials["gain"].to_list(), trials["change"].to_list(), trials["plain"].to_list(), rule)
     for row, own in trials.groupby("row", sort=False):

@@ -67,8 +67,11 @@ def calibration_of(summary: Summary) -> pd.DataFrame:
 
 
 def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
-    """One line a row, group and measure: calibration.csv. All choice items of a group together; seeds count as items of one
-    cluster with the item's others, so intervals cover the choice of items."""
+    """Return one line a row, group and measure: calibration.csv.
+
+    All choice items of a group together; seeds count as items of one cluster with the item's others, so intervals
+    cover the choice of items.
+    """
     table = scores[scores["channel"] == "calibration"].astype(dict.fromkeys(("task", "item", "cluster"), "str"))
     lines = []
     for group, part in table.groupby("group"):
@@ -84,7 +87,7 @@ def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
 
 
 def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
-    """A row's items beside the base's numbers for the same ones (columns with `_base`)."""
+    """Return a row's items beside the base's numbers for the same ones (columns with `_base`)."""
     keys = ["task", "item"]
     start = wide[wide["row"] == base].drop_duplicates(keys).drop(columns=["row", "cluster", "seed"])
     return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))

@@ -24,7 +24,7 @@ BROKEN = ["row", "seed", *KEYS, NAMES, "prompt", "output"]
 
 
 def compliance_table(summary: Summary) -> pd.DataFrame:
-    """One line a row and rule: compliance.csv; shares of the outputs that the rule is about."""
+    """Return one line a row and rule: compliance.csv; shares of the outputs that the rule is about."""
     judged, rules = _judged(summary)
     lines = []
     for rule in [ALL, *(rule.name for rule in rules)] if len(judged) else []:
@@ -53,7 +53,7 @@ def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], b
 
 
 def broken_table(summary: Summary) -> pd.DataFrame:
-    """One line an output that breaks a rule: broken.csv."""
+    """Return one line an output that breaks a rule: broken.csv."""
     judged, _ = _judged(summary)
     if judged.empty:
         return pd.DataFrame(columns=BROKEN)
@@ -61,7 +61,9 @@ def broken_table(summary: Summary) -> pd.DataFrame:
 
 
 def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
-    """The domain's generated outputs with a column for each rule: 1 kept, 0 broken, NaN where it is not about the prompt."""
+    """Return the domain's generated outputs with a column for each rule: 1 kept, 0 broken, NaN where it is not about
+    the prompt.
+    """
     rules = parse_rules(summary.record.get("rules") or [])
     if not rules or summary.scores.empty:
         return pd.DataFrame(), rules
@@ -84,7 +86,7 @@ def _number(kept: bool | None) -> float:
 
 
 def compliance(summary: Summary, row: str) -> Estimate:
-    """The share of a row's outputs that keep all rules."""
+    """Return the share of a row's outputs that keep all rules."""
     table = summary.computed(compliance_table)
     found = table[(table["row"] == row) & (table["rule"] == ALL)]
     if found.empty:

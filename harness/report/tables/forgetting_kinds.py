@@ -37,7 +37,7 @@ COLUMNS = ["row", "family", "seen", "kind", "n", *(f"{name}{end}" for name in NU
 
 
 def kind_table(summary: Summary) -> pd.DataFrame:
-    """One line a recipe and family: kinds.csv. Changes in points, `recovered` in % of the loss."""
+    """Return one line a recipe and family: kinds.csv. Changes in points, `recovered` in % of the loss."""
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
@@ -87,7 +87,7 @@ class _Family:
         self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.to_list())]
 
     def line(self, row: str) -> dict[str, Any]:
-        """Numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
+        """Return numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
         if row not in self.tuned:
             return {}
         said = self._change(self.tuned, row, SAID)
@@ -121,7 +121,8 @@ class _Family:
 
 
 def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray, high: float) -> str:
-    """The kind of a loss, from draws of its change, of likelihood's (None: it is likelihood's own) and of the % recovered.
+    """Return the kind of a loss, from draws of its change, of likelihood's (None: it is likelihood's own) and of the %
+    recovered.
 
     `high`: upper end of the change's interval.
     """

@@ -31,7 +31,7 @@ SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
 
 
 def full_table(summary: Summary) -> pd.DataFrame:
-    """One line a row, plain numbers, intervals in columns of their own: table.csv."""
+    """Return one line a row, plain numbers, intervals in columns of their own: table.csv."""
     return pd.DataFrame([_numbers(summary, row) for row in summary.rows])
 
 
@@ -72,7 +72,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
 
 
 def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
-    """Each domain's own gain, where a plan trains on several in turn."""
+    """Return each domain's own gain, where a plan trains on several in turn."""
     return summary.stages.gains(row.name) if summary.stages else {}
 
 
@@ -105,7 +105,7 @@ def _standing(standing: Standing | None) -> dict[str, float]:
 
 
 def _matched(summary: Summary, row: str) -> dict[str, object]:
-    """What is kept at the same gain by the way that the report leads with, and on the line from the base."""
+    """Return what is kept at the same gain by the way that the report leads with, and on the line from the base."""
     way, line = summary.matched, summary.curves.matched_path
     found = way.of(row)
     numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.said or None}
@@ -117,13 +117,13 @@ def _matched(summary: Summary, row: str) -> dict[str, object]:
 
 
 def kept_cell(summary: Summary, row: Row) -> str:
-    """What a row kept in per cent, as it may be shown: with its interval, as points only, or a dash."""
+    """Return what a row kept in per cent, as it may be shown: with its interval, as points only, or a dash."""
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     return with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
 
 
 def matched_head(summary: Summary) -> str:
-    """The heading of the column of what is kept at the same gain; empty where there is no such reading."""
+    """Return the heading of the column of what is kept at the same gain; empty where there is no such reading."""
     way = summary.matched
     return f"ΔR at gain {points(way.matched.target)}" if way.name else ""
 
@@ -153,7 +153,7 @@ def quality(summary: Summary, row: str) -> dict[str, Estimate]:
 
 
 def costs(row: Row) -> dict[str, float]:
-    """What the row's training cost, means over its finished seeds."""
+    """Return what the row's training cost, means over its finished seeds."""
     ledger, happened = ("ledger",), ("run", "happened")
     line = {
         "flops": row.cost(*ledger, "flops"),
@@ -184,7 +184,7 @@ def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
 
 
 def reading_table(summary: Summary) -> pd.DataFrame:
-    """The same, formatted for reading: table.md and table.tex."""
+    """Return the same, formatted for reading: table.md and table.tex."""
     classes = sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")})
     lines = [_reading(summary, row, classes) for row in summary.rows]
     return pd.DataFrame(lines).fillna(MISSING)
@@ -243,14 +243,14 @@ def records(table: pd.DataFrame) -> str:
 
 
 def _known(value: Any) -> Any:
-    """A plain Python value: NaN and the like as None."""
+    """Return a plain Python value: NaN and the like as None."""
     if value is None or value != value or value in (math.inf, -math.inf):
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A pipe table."""
+    """Return a pipe table."""
 
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
@@ -260,7 +260,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    """Return a booktabs table; needs `\\usepackage{booktabs}`."""
     plain = table.rename(columns=latex_text).map(latex_text)
     return plain.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(table.columns) - 2))
 
@@ -273,5 +273,5 @@ _TEX = {
 
 
 def latex_text(text: object) -> str:
-    """The text with nothing in it that LaTeX would act on."""
+    """Return the text with nothing in it that LaTeX would act on."""
     return "".join(_TEX.get(character, character) for character in str(text))

@@ -55,12 +55,12 @@ class Caution:
 
 
 def warnings(summary: Summary) -> list[str]:
-    """The warnings as sentences, the worst first."""
+    """Return the warnings as sentences, the worst first."""
     return [caution.text for caution in cautions(summary)]
 
 
 def cautions(summary: Summary) -> list[Caution]:
-    """Every warning that the comparison gives reason for, the worst first."""
+    """Return every warning that the comparison gives reason for, the worst first."""
     if summary.analysis is None:
         return [Caution("The base model has no scores, so nothing can be said about gain or retention.")]
     found: list[Caution] = []
@@ -73,7 +73,7 @@ def cautions(summary: Summary) -> list[Caution]:
 
 
 def _control(summary: Summary) -> list[Caution]:
-    """The zero-budget control must be the base."""
+    """Warn of a zero-budget control that is not the base."""
     found = []
     for row in summary.rows:
         if row.role != Role.CONTROL:
@@ -90,17 +90,17 @@ def _control(summary: Summary) -> list[Caution]:
 
 
 def _repetition(summary: Summary) -> list[Caution]:
-    """Answers that became loops."""
+    """Warn of answers that became loops."""
     return _risen(summary, "rep3_word", "repeat themselves (share of repeated 3-grams)", REPEATS, REPEATS_MORE, number)
 
 
 def _endless(summary: Summary) -> list[Caution]:
-    """Answers that no longer end."""
+    """Warn of answers that no longer end."""
     return _risen(summary, "no_stop", "run on without a stop (share of answers)", ENDLESS, ENDLESS_MORE, share)
 
 
 def _risen(summary: Summary, metric: str, what: str, most: float, more: float, show: Callable[[float], str]) -> list[Caution]:
-    """Rows whose level of a metric is at least `most`, and at least `more` above the base's."""
+    """Warn of rows whose level of a metric is at least `most`, and at least `more` above the base's."""
     found = []
     for group in ("general", "domain"):
         start = summary.estimate(f"level:{metric}:{group}", summary.base)
@@ -110,7 +110,7 @@ def _risen(summary: Summary, metric: str, what: str, most: float, more: float, s
 
 
 def _empty(summary: Summary) -> list[Caution]:
-    """Answers with nothing in them."""
+    """Warn of answers with nothing in them."""
     lengths = summary.scores[summary.scores["metric"] == "length_tokens"]
     found = []
     for group, part in lengths.groupby("group", observed=True):
@@ -124,7 +124,7 @@ def _empty(summary: Summary) -> list[Caution]:
 def _collapsed(
     what: str, levels: dict[str, float], start: float, most: float, more: float, show: Callable[[float], str]
 ) -> list[Caution]:
-    """One warning that names the rows whose level is high and has risen, the worst first."""
+    """Make one warning that names the rows whose level is high and has risen, the worst first."""
     # A base that was not measured is taken to have none of it: rather a warning too many.
     base = start if np.isfinite(start) else 0.0
     bad = {row: level for row, level in levels.items() if level >= most and level - base >= more}
@@ -170,7 +170,7 @@ def _cut(summary: Summary) -> list[Caution]:
 
 
 def _contaminated(summary: Summary) -> list[Caution]:
-    """Items whose wording stands in what is trained on, and that are evaluated all the same."""
+    """Warn of items whose wording is in the training data, and that are evaluated all the same."""
     found = []
     for task in dig(summary.record, "contamination", "found") or []:
         # An item may stand in several sources; what was excluded is not evaluated.
@@ -229,7 +229,7 @@ def _people(summary: Summary) -> list[Caution]:
 
 
 def _missing(summary: Summary) -> list[Caution]:
-    """Items without a score."""
+    """Warn of items without a score."""
     assert summary.analysis is not None
     with_model = {row.name for row in summary.rows if row.role.has_model}
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in with_model}
@@ -240,7 +240,7 @@ def _missing(summary: Summary) -> list[Caution]:
 
 
 def _seeds(summary: Summary) -> list[Caution]:
-    """What the intervals are about."""
+    """Say what the intervals are about."""
     assert summary.analysis is not None
     covers = summary.analysis.covers()
     return [Caution(f"{covers[0].upper()}{covers[1:]}.")]
@@ -275,6 +275,6 @@ def _finished(summary: Summary) -> list[Row]:
 
 
 def _names(texts: Sequence[str]) -> str:
-    """The first of them, and how many more."""
+    """Return the first of the names, and how many more there are."""
     more = len(texts) - NAMED
     return ", ".join(texts[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -55,7 +55,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
 
 
 def shown(summary: Summary) -> str:
-    """What `show` prints, as plain text."""
+    """Return what `show` prints, as plain text."""
     stream = StringIO()
     show(summary, Console(file=stream, width=KEPT))
     return stream.getvalue()
