@@ -56,11 +56,11 @@ class Drift:
         base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
-        own = float(base(input_ids=batch.tokens, labels=labels).loss)
+        models_own = float(base(input_ids=batch.tokens, labels=labels).loss)
         ours = float(nll(base, batch)[0].mean())
-        if abs(ours - own) > SAME_LOSS * (1 + own):
+        if abs(ours - models_own) > SAME_LOSS * (1 + models_own):
             raise RuntimeError(
-                f"held-out loss is {ours:.4f} where the model's own is {own:.4f}: targets are not shifted by one"
+                f"held-out loss is {ours:.4f} where the model's own is {models_own:.4f}: targets are not shifted by one"
             )
 
     def first(self, n: int) -> Drift:

@@ -145,22 +145,22 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials], rule)
     for row in dict.fromkeys(trial.row for trial in trials):
         # Each recipe keeps the trial that the rule prefers; without any score it runs untuned.
-        own = [trial for trial in trials if trial.row == row]
-        names = [trial.spec.row for trial in own]
+        of_row = [trial for trial in trials if trial.row == row]
+        names = [trial.spec.row for trial in of_row]
         gains, changes = [gain[name] for name in names], [change[name] for name in names]
         best = choose(gains, changes, reference)
         if best is None:
             notes.append(f"{row}: no trial ended with a score, so it ran untuned.")
         else:
-            chosen[row] = own[best].spec.recipe
-            notes += at_edge(row, own, best)
+            chosen[row] = of_row[best].spec.recipe
+            notes += at_edge(row, of_row, best)
             places = spread_over(gains, changes, best, material.plan.tune_points)
-            others += [(row, own[place].spec.recipe) for place in places[1:]]
+            others += [(row, of_row[index].spec.recipe) for index in places[1:]]
             if not gain[names[best]] >= reference.gain:
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
-        for place, trial in enumerate(own):
+        for index, trial in enumerate(of_row):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
-            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": place == best}
+            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": index == best}
             entry |= {"plain": is_plain(trial)}
             record.append(entry)
     return Tuning(chosen, record, notes, tuple(others))

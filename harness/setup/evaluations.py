@@ -253,7 +253,7 @@ def load_tasks(material: Material) -> list[EvalTask]:
 
 def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
     """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
-    gone = {found.task: set(found.excluded) for found in contaminated if found.excluded}
+    gone = {entry.task: set(entry.excluded) for entry in contaminated if entry.excluded}
     kept = []
     for task in tasks:
         places = gone.get(task.name, set())
@@ -272,10 +272,10 @@ def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Ma
         "domain": [record for record in material.dataset.train if record.id in trained],
         "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
     }
-    found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
-    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
-    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+    overlaps = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
+    families = tuple(check_families(tasks, material.pool, overlaps, material.plan.general or ""))
+    notes = (*material.notes, *(entry.note for entry in (*overlaps, *families) if entry.note))
+    return replace(material, contaminated=overlaps, families=families, notes=notes), _seen(_clean(tasks, overlaps), families)
 
 
 def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
@@ -286,11 +286,11 @@ def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
     """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    asked = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
-    asked.discard("")
+    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    questions.discard("")
 
     def found(records: Sequence[Record]) -> set[str]:
-        return {record.id for record in records if _words(_question(record)) in asked}
+        return {record.id for record in records if _words(_question(record)) in questions}
 
     # A question that is asked and trained on would measure memory, not retention.
     domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
@@ -375,8 +375,8 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     for stage in material.stages:
         # Dev items are measured as the test items of their kind are.
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
-        own = [record for record in stage.dev if record.id in dev]
+        records = [record for record in stage.dev if record.id in dev]
         name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
-        tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
+        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
     general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]
