@@ -46,7 +46,8 @@ class Difference:
 def figures_of(entry: dict[str, Any], prompt_hashes: dict[str, str]) -> dict[str, Any]:
     """Return the exact figures of one run.
 
-    `entry` is as `read_comparison` gives it, `prompt_hashes` is task -> hash of what it asked. A figure's group is its name up to the first `/`.
+    `entry` is as `read_comparison` gives it, `prompt_hashes` is task -> hash of what it asked. A figure's group is its name
+    up to the first `/`.
     """
     run = entry.get("run") or {}
     ledger = entry.get("ledger") or {}
