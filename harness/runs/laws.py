@@ -58,6 +58,7 @@ class Workshop:
     def run(self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS) -> TrainingRun:
         """A run of a recipe on 40 domain and 30 general examples."""
         made = parse_recipe(recipe)
+        # Small and fast: a method that breaks a law breaks it here too.
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
         data = TrainingData(examples(40), examples(30, "general"))
         ledger = Ledger(meter, allowed)
@@ -181,6 +182,7 @@ def goes_with_every_method(name: str, workshop: Workshop) -> None:
         try:
             pair = parse_recipe(f"{name}+{other}")
         except PlanError:
+            # The pair is refused by name, which is a right answer.
             continue
 
         # Only methods that share a chained axis may differ by their order.
@@ -214,6 +216,7 @@ def recipe_off(name: str) -> str:
 
 def named(target: str) -> list[str]:
     """The methods that `FILE`, `FILE:Class` or an installed name stands for. Raises PlanError where there is none."""
+    # Looked up first, so that a misspelt name is refused by the registry's own words.
     if FILE.fullmatch(target) or target in methods() or target in {point.name for point in installed_methods()}:
         find_method(target)
         return [target]
@@ -224,6 +227,7 @@ def named(target: str) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{target} cannot be read: {error}") from None
+    # Read off the text, so that methods which the file only imports are not taken for its own.
     classes = re.findall(r"^class (\w+)\((?:\w+\.)*Method\)", text, re.MULTILINE)
     if not classes:
         raise PlanError(f"{target} defines no method; write `class Idea(Method)` there")

@@ -37,6 +37,7 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     """Return one line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
     names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
+    # What a task declares is the same on every line, so the first stands for all.
     facts = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
     chance = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)["chance"].mean()
     of_base = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
@@ -45,6 +46,8 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
     general = table["headline"] & (table["group"] == "general")
+
+    # Of the base: a family that the untouched model cannot do has nothing to keep.
     table["above_chance"] = _above_chance(scores[scores["row"] == base], table, general)
     table["clusters"] = _clusters_of_families(scores[scores["row"] == base], table, general)
     table["near_chance"] = general & ~((table["above_chance"] > ABOVE_CHANCE) & (table["clusters"] >= FEWEST))
@@ -71,6 +74,8 @@ def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) ->
     lower_ends = pd.Series(np.nan, index=table.index)
     own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
     for _, part in table[general].groupby("family"):
+        # No chance level and lower is better: such a measure is read as the base's own score over
+        # the row's, so nothing is near chance.
         no_chance = ~part["higher_better"] & (part["chance"] == 0)
         lower_ends[part.index[no_chance]] = np.inf
         scaled = part[~no_chance]
@@ -89,6 +94,8 @@ def _clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Se
     counts = pd.Series(0, index=table.index)
     for _, part in table[general].groupby("family"):
         items = scored.merge(part[["task", "metric"]])
+        # Few clusters decide little: a family with five passages of twenty questions has five
+        # answers.
         counts[part.index] = _clusters(items).nunique()
     return counts
 
@@ -100,6 +107,8 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
     clusters give. `value` is chance-corrected, so the interval is taken on the share of the way from the `worst` value to 1.
     """
     if items.empty:
+        # The bootstrap of a mean of a few cluster sums is too narrow near 0 and 1, so this is
+        # Wilson's interval on a share.
         return np.nan
     tasks = items.groupby("task")["value"]
     mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
@@ -126,6 +135,7 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
     anything, a tuned model's may be a loop.
     """
+    # Numbers instead of names: comparing codes is an order faster than comparing texts.
     item, is_base = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
     score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
     reference[item[is_base][::-1]] = score[is_base][::-1]  # of an item scored twice the first counts
@@ -138,6 +148,8 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     scored = ~(np.isnan(score) | np.isnan(start))
     part = scores.loc[scored, ["row", "seed", "group", "family", "cluster", "item"]]
     cluster_name = part["cluster"]
+
+    # An item that declares no cluster is resampled by itself.
     if cluster_name.isna().any():
         cluster_name = cluster_name.astype(object).where(cluster_name.notna(), part["item"].astype(object))
     cluster = _numbered(part.assign(place=cluster_name), "group", "family", "place")
@@ -172,12 +184,16 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
     by which gain has its parts of form and knowledge.
     """
+    # A seen family is one of the general training pool; held out is everything else.
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
     quantities = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
     parts = domain & measures["higher_better"]
     if floor and (parts == domain).all():
         quantities |= {f"gain:{part}": Quantity(part, quantities["gain"].weights) for part in ("form", "knowledge")}
+
+    # Where no family is above chance there is no retention; a change over all of them is still
+    # known.
     general = measures["headline"] & (measures["group"] == "general")
     changed = kept if kept.any() else general
     scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
@@ -193,6 +209,8 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     quantities["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
         quantities[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
+
+    # Levels are no change: they are read as they are, row by row.
     quantities |= _levels(measures)
     return {name: quantity for name, quantity in quantities.items() if quantity.weights.any()}
 
@@ -222,6 +240,7 @@ class _Scale:
     def of(cls, measures: pd.DataFrame) -> _Scale:
         higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
         span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+        # An inverted measure has no chance level, so its ability is the base's own score.
         return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
 
     def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
