@@ -72,6 +72,8 @@ def check_files(path: str, tokenizer: bool = True) -> None:
 def folder_of(path: str) -> Path:
     """Return the folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
     folder = Path(path).expanduser()
+    # Only a name that could be a hub id is asked of the hub; a path that is not there is a typing
+    # error.
     if folder.is_dir():
         return folder
     name = f"model '{path}'"
@@ -140,6 +142,7 @@ def one_line(error: BaseException) -> str:
 def _form_faults(folder: Path) -> Iterator[str]:
     """Folders that hold something else than a checkpoint."""
     config = folder / "config.json"
+    # An adapter folder has weights too, but of another model's layers.
     if (adapter := folder / "adapter_config.json").exists():
         base = _read(adapter).get("base_model_name_or_path") or "its base"
         cure = "merge it first (peft: load it, `merge_and_unload().save_pretrained(FOLDER)`, the tokenizer too) and give FOLDER"
@@ -188,6 +191,8 @@ def _broken(file: Path) -> str | None:
         return "is a Git LFS pointer, not the file itself; run `git lfs pull` in the folder"
     if not begin:
         return "is empty; download it again"
+
+    # JSON is small and is parsed whole; weights are not.
     if file.suffix == ".json":
         try:
             json.loads(file.read_text(encoding="utf-8"))
@@ -254,6 +259,7 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     `whole`: all files should be here; those of a hub model come later.
     """
     weights = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
+    # A hub model's weights come later: their absence here says nothing.
     if weights is None:
         if whole:
             forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
@@ -296,6 +302,8 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
         cure = "; download it again" if fault == "is missing" else ""
         yield f"{file.name} {fault}{named}{cure}"
         return
+    # A .bin file is a zip archive, whose directory stands at its end: a download that was cut has
+    # none.
     if file.suffix != ".safetensors":
         with file.open("rb") as opened:
             cut = opened.read(2) == b"PK" and not zipfile.is_zipfile(file)
