@@ -59,7 +59,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start measuring peak memory afresh, where the system allows."""
-    # Looked up here: importing torch's CUDA part sets it up, which a fork must not inherit.
+    # torch is imported only where a GPU is asked about: the process's own memory needs none of it.
     if device.type == "cuda":
         import torch
 
