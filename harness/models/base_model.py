@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.loading import config_of, load_model
 from harness.contract import Weights
-from harness.models.loading import config_of, load_model
 from harness.store.files import is_local, read_bytes, replacing
 
 

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 
 from harness.contract import Batch, Example
 from harness.errors import PlanError
+from harness.models.base_model import empty_model
 from harness.models.forward import innermost
 from harness.models.short_documents import executed_lengths
 
@@ -252,3 +254,9 @@ def uncounted() -> Iterator[None]:
         yield
     finally:
         _paused.pop()
+
+
+@cache
+def full_price(path: str, backward: bool) -> Price:
+    """Return the price of the base at `path` with everything trained."""
+    return price_of(empty_model(path), backward=backward)

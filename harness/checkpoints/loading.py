@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.weight_files import some
 from harness.errors import PlanError, raise_faults
-from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_tokenizer(path: str) -> Any:
