@@ -41,13 +41,15 @@ class Kept:
 
 
 def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
-    """Whether the store holds the run and its present evaluations, all as they were written."""
+    """Return whether the store holds the run and its present evaluations, all as they were written."""
     folder = store.run(spec.key)
     status = folder.status
     if status is None or not status.is_answer:  # another `lethe compare` tries it again
         return False
     if folder.damages(weights=False):
         return False
+    # A run that failed for a reason of its own (it diverged, say) is an answer too, and has no
+    # scores.
     if status != Status.DONE:
         return True
     keys = evaluation.keys_of(spec)
@@ -62,7 +64,7 @@ def kept_rows(
     allowed: float,
     store: RunStore,
 ) -> Kept:
-    """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
+    """Return the rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     # Rows that are asked for this time are made anew; the others stay if they still answer the same.
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
@@ -72,12 +74,14 @@ def kept_rows(
     unasked: list[str] = []
     damaged: list[str] = []
     for entry in entries:
+        # A folder may hold another model by now, so it must be named again.
         if entry["role"] == Role.MEASURED:
             unasked.append(entry["row"])
             continue
         if store.run(entry["key"]).damages(weights=False):
             damaged.append(entry["row"])
             continue
+        # The row stays if the run that would be made now is the one that was made.
         spec = _spec_now(entry, material, allowed)
         if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
             kept.append(spec)
@@ -98,7 +102,7 @@ def kept_rows(
 
 
 def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunSpec | None:
-    """The run that would be made for a row now; None where its recipe cannot be read any more."""
+    """Return the run that would be made for a row now; None where its recipe cannot be read any more."""
     try:
         recipe = parse_recipe(entry["recipe"])
     except PlanError:
@@ -109,7 +113,7 @@ def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunS
 
 
 def _row_of(text: str) -> str | None:
-    """The row of a recipe's text; None where the recipe cannot be read any more."""
+    """Return the row of a recipe's text; None where the recipe cannot be read any more."""
     try:
         return parse_recipe(text).row
     except PlanError:
@@ -117,7 +121,7 @@ def _row_of(text: str) -> str | None:
 
 
 def _notes_on_measured(rows: Sequence[str]) -> tuple[str, ...]:
-    """What is said of models tuned elsewhere that are not named again: their folders may hold something else by now."""
+    """Return what is said of models tuned elsewhere that are not named again: their folders may hold something else by now."""
     if not rows:
         return ()
     names = ", ".join(dict.fromkeys(rows))
@@ -125,7 +129,7 @@ def _notes_on_measured(rows: Sequence[str]) -> tuple[str, ...]:
 
 
 def _notes(rows: Sequence[str], reason: str) -> tuple[str, ...]:
-    """What is said of rows that are left out."""
+    """Return what is said of rows that are left out."""
     if not rows:
         return ()
     names = ", ".join(dict.fromkeys(rows))

@@ -82,12 +82,13 @@ def no_dev_items() -> Callable[[nn.Module], float]:
 
 
 def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
-    """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
+    """Return the spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
 
     So every file is trained for about the same number of epochs.
     """
     tokens = Counter[int]()
     for example in domain:
+        # A stage's share is of tokens, not of examples, because that is what a step costs.
         tokens[example.stage] += len(example)
     total = tokens.total()
     ends = []
@@ -100,5 +101,7 @@ def token_classes(examples: Sequence[Example], account: str = "train") -> Counte
     """Real tokens by class: their source when trained on, else the account that processed them."""
     counts: Counter[str] = Counter()
     for example in examples:
+        # Only what is trained on is told apart by source (domain, general): the share of replay is
+        # read from here.
         counts[example.source if account == "train" else account] += len(example)
     return counts
