@@ -111,7 +111,8 @@ def _report(options: dict[str, Any]) -> int:
     from harness.report.write import write_report
 
     folder = results.folder(name)
-    show(write_report(folder, results.store).summary)
+    with results.recording():
+        show(write_report(folder, results.store).summary)
     print(f"report: {folder / 'report.html'}")
     return 0
 

@@ -62,7 +62,9 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
     with spoken(quiet):
         folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")
-        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
+        results = open_results(plan.out)
+        with results.recording():
+            return Outcome(folder, write_report(folder, results.store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -95,16 +97,15 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
-    material, note = named(material, None)
-    folder = results.folder(material.plan.name)
-    earlier = read_record(folder) or {}
-    kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
-    if note:
-        said(f"lethe: {note}", file=sys.stderr)
-    for sentence in kept.notes:
-        said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
-    write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    with results.recording():
+        material, note = named(material, None)
+        folder = results.folder(material.plan.name)
+        earlier = read_record(folder) or {}
+        kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+        write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    for sentence in filter(None, [note, *kept.notes]):
+        said(f"lethe: {sentence}", file=sys.stderr)
     return folder, _failures(specs, store, evaluation)
 
 
