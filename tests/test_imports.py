@@ -17,6 +17,7 @@ FOLDERS = [
     "text",
     "store",
     "stats",
+    "fields",
     "files",
     "data",
     "tokens",
@@ -46,7 +47,7 @@ FOLDERS = [
     "commands",
 ]
 """Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
-LIGHT = ("", "text", "store", "stats", "files", "plan", "report", "gate", "diff")
+LIGHT = ("", "text", "store", "stats", "fields", "files", "plan", "report", "gate", "diff")
 """Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
 LARGEST = 12

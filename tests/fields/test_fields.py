@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import PlanError
-from harness.files.fields import KNOWN, LETTERS, TABLE, nearest
+from harness.fields.names import nearest
+from harness.fields.table import KNOWN, LETTERS, TABLE
 from harness.files.formats_page import PATH, formats_page
 from harness.files.item_file import read_item_file
 from harness.files.records import Record, read_record, read_records
