@@ -146,9 +146,9 @@ def _kind(model: Any) -> str:
 def _texts(model: Any, more: int = 0) -> list[Ids]:
     """Return texts of unequal length, of tokens that any vocabulary has."""
     generator = torch.Generator().manual_seed(0)
-    known = range(5, max(8, min(vocabulary(model), 500)))
-    draws = [torch.randint(len(known), (length + more,), generator=generator).tolist() for length in LENGTHS]
-    return [tuple(known[draw] for draw in row) for row in draws]
+    tokens = range(5, max(8, min(vocabulary(model), 500)))
+    draws = [torch.randint(len(tokens), (length + more,), generator=generator).tolist() for length in LENGTHS]
+    return [tuple(tokens[draw] for draw in row) for row in draws]
 
 
 def _alone(model: Any, text: Ids) -> Tensor:
@@ -173,13 +173,13 @@ def _decoded_at_once(model: Any) -> bool:
     expected = [_alone(model, text)[-STEPS - 1 : -1] for text in whole]
     rows = torch.arange(len(whole), device=device_of(model))
     prefix, logits = prefill(model, rows_of(prompts, 0, 1))
-    found = [logits]
+    computed = [logits]
     prefix = Prefix.join([(prefix, rows)])
     for step in range(-STEPS, -1):
         tokens = torch.tensor([[text[step]] for text in whole], device=rows.device)
-        found.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
+        computed.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
         prefix = Prefix.join([(prefix, rows)])  # as where rows come and go
-    return same_logits(torch.stack(found, 1), torch.stack(expected), head_dtype(model))
+    return same_logits(torch.stack(computed, 1), torch.stack(expected), head_dtype(model))
 
 
 def _decoded_plainly(model: Any, cached: bool) -> bool:
@@ -187,15 +187,15 @@ def _decoded_plainly(model: Any, cached: bool) -> bool:
     texts = _texts(model, STEPS)
     whole = [texts[1], texts[1][::-1]]
     expected = torch.stack([_alone(model, text)[-STEPS - 1 : -1] for text in whole])
-    found: list[Tensor] = []
+    computed: list[Tensor] = []
 
     def choose(logits: Tensor) -> Tensor:
-        found.append(logits)
-        return torch.tensor([text[len(found) - STEPS - 1] for text in whole], device=logits.device)
+        computed.append(logits)
+        return torch.tensor([text[len(computed) - STEPS - 1] for text in whole], device=logits.device)
 
     prompts = [Prompt(text[:-STEPS], STEPS, lambda _: False) for text in whole]
     plain_continuations(model, prompts, frozenset(), 10_000, choose, cached)
-    return same_logits(torch.stack(found, 1), expected, head_dtype(model))
+    return same_logits(torch.stack(computed, 1), expected, head_dtype(model))
 
 
 WAYS: dict[str, Callable[[Any], bool]] = {

@@ -49,10 +49,10 @@ class Row:
     @property
     def positions(self) -> np.ndarray:
         """(T,) each token's place in its own text."""
-        found = np.zeros(len(self.tokens), int)
+        numbers = np.zeros(len(self.tokens), int)
         for places in self.places.values():
-            found[places] = np.arange(len(places))
-        return found
+            numbers[places] = np.arange(len(places))
+        return numbers
 
     def show(self, visible: np.ndarray) -> None:
         """Set what each of the T tokens sees of the others in an all-false (T, T) table."""
@@ -86,10 +86,10 @@ def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
     return rows
 
 
-def _common(one: Ids, other: Ids) -> int:
+def _common(first: Ids, second: Ids) -> int:
     """Length of the common beginning."""
-    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(differing, min(len(one), len(other)))
+    differing = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differing, min(len(first), len(second)))
 
 
 def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ def read(model: Any, rows: Sequence[Row], places: Sequence[np.ndarray], **option
     device = device_of(model)
     tokens, _ = padded([row.tokens for row in rows], device)
     width = tokens.shape[1]
-    flat = np.concatenate([place + row * width for row, place in enumerate(places)])
+    flat = np.concatenate([row_places + row * width for row, row_places in enumerate(places)])
     if any(len(row.places) > 1 for row in rows):
         options |= _view(rows, width, device, head_dtype(model))
     with head_at(model, torch.from_numpy(flat).to(device), width):
@@ -159,5 +159,5 @@ def _keeps_apart(model: Any) -> bool:
     alone = rows_of(texts, 0, LONGEST)
     expected, _ = read(model, alone, [np.arange(len(row.tokens)) for row in alone], use_cache=False)
     order = np.concatenate([together[0].places[text] for row in alone for text in row.places])
-    found, _ = read(model, together, [order], use_cache=False)
-    return same_logits(found, expected, head_dtype(model))
+    computed, _ = read(model, together, [order], use_cache=False)
+    return same_logits(computed, expected, head_dtype(model))

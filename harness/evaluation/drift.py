@@ -37,6 +37,7 @@ class Drift:
     ) -> None:
         """`token_budget`: padded tokens of one forward pass; not given, what suits the device."""
         self._decode, self._budget = decode, token_budget
+        # An example whose only supervised token is its first has nothing that predicts it.
         self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
         self._known: dict[tuple[Example, ...], Tensor] = {}
@@ -56,11 +57,11 @@ class Drift:
         base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
-        own = float(base(input_ids=batch.tokens, labels=labels).loss)
+        models_own = float(base(input_ids=batch.tokens, labels=labels).loss)
         ours = float(nll(base, batch)[0].mean())
-        if abs(ours - own) > SAME_LOSS * (1 + own):
+        if abs(ours - models_own) > SAME_LOSS * (1 + models_own):
             raise RuntimeError(
-                f"held-out loss is {ours:.4f} where the model's own is {own:.4f}: targets are not shifted by one"
+                f"held-out loss is {ours:.4f} where the model's own is {models_own:.4f}: targets are not shifted by one"
             )
 
     def first(self, n: int) -> Drift:
@@ -70,6 +71,7 @@ class Drift:
     def remember(self) -> None:
         """Keep the base's log-probabilities now; not where they are too large to be kept."""
         base = self.base()
+        # Computed again for each model, in place of filling the memory.
         if not self._keeps:
             return
         for batch in batched(self.examples, len, self._budget or token_budget_of(base), _places, places_of(base)):
@@ -90,6 +92,7 @@ class Drift:
         """In batches of so many padded tokens."""
         measured = []
         for examples in batched(self.examples, len, budget, _places, places_of(base)):
+            # Named by content: an evaluation that was killed finds its batches again.
             name = ["drift", [[example.id, example.tokens, example.supervised] for example in examples]]
             values = journal.once(
                 name, lambda examples=examples: self._measure(model, base, collate(examples, device_of(base)))
@@ -130,6 +133,7 @@ class Drift:
 
 def divergence(base: Tensor, tuned: Tensor) -> Tensor:
     """(S,) KL(base || tuned) in nats, from (S, V) log-probabilities; rounding may not make it negative."""
+    # Rounding makes the divergence of two equal distributions a tiny negative number.
     return (base.exp() * (base - tuned)).sum(-1).clamp_min(0.0)
 
 

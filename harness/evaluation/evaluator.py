@@ -67,17 +67,23 @@ class Evaluator:
         `backend`: hf or vllm (harness/evaluation/backends.py).
         `scoring`: the precision in which models are scored.
         """
+        # Rows are told apart by the task's name, so one name may stand for one task only.
         occurrences = Counter(task.name for task in tasks)
         repeated = [name for name, count in occurrences.items() if count > 1]
         if repeated:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))
         self.codec = Codec(tokenizer, template)
+
+        # A model that knows no thoughts would be asked for what it cannot say.
         self._thoughtless = [task.name for task in tasks if task.thinking and not template.knows_thoughts]
         tasks = [task for task in tasks if task.name not in self._thoughtless]
         items = sum(task.items for task in tasks)
         tasks_in_turn = counted(tasks, f"rendering {items:,} items, task by task")
         self.tasks = [Prepared(task, self.codec) for task in tasks_in_turn]
         self._sampling_notes: list[str] = []
+
+        # Sampled by a hash of the content, so that every model and every run is asked the same
+        # items.
         if limit:
             self._sampling_notes = _sampling_notes(self.tasks, limit)
             self.tasks = [task.only(task.hash_sample(limit, 0)) for task in self.tasks]
@@ -104,6 +110,7 @@ class Evaluator:
     @property
     def key(self) -> str:
         """Hash of everything asked: documents, prompts, metrics, decoding, protocol."""
+        # Everything that an answer depends on is in the key; what only labels rows is not.
         drift: dict[str, Any] = {}
         for group, measured in self._drift.items():
             drift[group] = [[e.id, e.tokens, e.supervised] for e in measured.examples]
@@ -119,6 +126,8 @@ class Evaluator:
             question["backend"] = self.backend
         if self.scoring != "float32":
             question["scoring"] = self.scoring
+        # Through JSON, so that tuples and lists are one and the key does not depend on how a value
+        # was built.
         plain = json.loads(json.dumps(question, default=str))
         return key_of(plain | {"max_length": self._options["max_length"]})
 
@@ -143,6 +152,7 @@ class Evaluator:
         notes = [task.spec.note for task in self.tasks if task.spec.note]
         notes += self._sampling_notes
         notes += [f"{name}: the chat template knows no thoughts: left out." for name in self._thoughtless]
+        # The report must say where a prompt is not what its author wrote.
         for task in self.tasks:
             spelled = task.spelling(self.codec)
             if spelled:
@@ -181,6 +191,8 @@ class Evaluator:
         return _frame(self._answered(lm), fraction=1.0, alpha=1.0)
 
     def _answered(self, lm: Any) -> list[dict[str, Any]]:
+        # lm-eval takes a dictionary of its own form; it calls our tasks, which have forgotten the
+        # last model's answers.
         named = {task.spec.name: task for task in self.tasks}
         collection: Any = {"tasks": named, "groups": {}, "group_map": {}}
         results: Any = evaluate(lm, collection, bootstrap_iters=0, log_samples=True)
@@ -219,6 +231,7 @@ class Evaluator:
 
     def part_of(self, scores: pd.DataFrame) -> pd.DataFrame:
         """Return this evaluation's rows of the scores of one that asked the same and more."""
+        # By item, not by task: a sample of a task is part of it.
         pairs: set[tuple[str, str]] = set()
         for task in self.tasks:
             pairs |= {(task.spec.name, task.ids[index]) for index in task.docs}
@@ -244,6 +257,7 @@ class Evaluator:
         lm = EvaluatedModel(self.base(), self.codec, **self._options)
         truncated: dict[str, tuple[int, int]] = {}
         for task in self.tasks:
+            # An item has several requests (one a choice) and counts once.
             long: set[int] = set()
             for instance, size in zip(task.instances, task.sizes(lm), strict=False):
                 if size > lm.max_length:
@@ -312,9 +326,13 @@ def headline(scores: pd.DataFrame) -> dict[str, float]:
     Tasks are averaged within a family first, then families within a group. Tasks where lower is better have another
     scale and stay out. NaN where a group has no items.
     """
+    # Metrics where less is better, and those without a direction, cannot be averaged with the
+    # others.
     primary = scores["primary"].astype(bool)
     rising = scores["higher_better"].fillna(False).astype(bool)
     counted_scores: Any = scores[primary & rising]
+
+    # Tasks first, then families, so that a family with many tasks does not weigh more.
     tasks: Any = counted_scores.groupby(["group", "family", "task"], as_index=False)["score"].mean()
     families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
     domain = families.loc[families["group"] == "domain", "score"].mean()

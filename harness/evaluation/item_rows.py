@@ -19,6 +19,7 @@ def task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[dic
     spec = task.spec
     first_filter = task.filters[0].name
     for sample in samples:
+        # The columns that all rows of the item share.
         index = sample["doc_id"]
         fixed = {"task": spec.name, "family": spec.family, "group": spec.group, "seen": spec.seen}
         fixed |= {"item": task.ids[index], "cluster": _cluster(task, index)}
@@ -66,14 +67,17 @@ def _secondary(channel: str, metric: str, value: float, higher_better: bool | No
 
 def item_score(metric: str, value: Any) -> float | None:
     """Return one number per item, or None for metrics that exist only over a corpus (F1 over classes, BLEU)."""
+    # Perplexity is an average over a corpus, and cannot be paired by item.
     if isinstance(value, (bool, int, float, np.number)):
         return None if metric == "perplexity" else float(value)
     if metric == "chrf":  # of each sentence; lm-eval's is of the corpus
         reference, output = value
         return sacrebleu.sentence_chrf(str(output), [str(reference)]).score / 100
+    # nats and bytes of a text; a sum over texts is lm-eval's own number.
     if metric == "bits_per_byte":
         nats, size = value
         return -nats / size / float(np.log(2))
+    # The distance of the probabilities from certainty of the right option.
     if metric == "brier_score":
         gold, probabilities = value
         target = np.eye(len(probabilities))[gold]
@@ -119,6 +123,7 @@ def _options(task: Prepared, sample: dict[str, Any]) -> tuple[list[float], int |
 
 
 def _cluster(task: Prepared, index: int) -> str:
+    # Items that share a source are resampled together.
     """Return the cluster that an item declares; its own id where it declares none."""
     doc = task.docs[index]
     declared = doc.get("cluster") if isinstance(doc, Mapping) else None

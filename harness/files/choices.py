@@ -56,7 +56,7 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
         row.fault(f"'{name}' is {size}; write a list of 2 to {len(LETTERS)} texts")
         return None
     before = len(row.faults)
-    texts = tuple(row.checked(f"'{name}' {place}", text) for place, (_, text) in enumerate(pairs, 1))
+    texts = tuple(row.checked(f"'{name}' {number}", text) for number, (_, text) in enumerate(pairs, 1))
     if len(row.faults) > before:
         return None
     return Options(texts, tuple(key for key, _ in pairs))
@@ -114,7 +114,7 @@ def read_choice(row: Row, options: Options) -> int:
     """Return the place of the right option; 0, and a fault, where the row does not tell it, or tells two."""
     names = [name for name in ANSWERS if row.has(name)]
     places = {name: _place(row, name, options) for name in names or ("answer",)}
-    readable = {name: place for name, place in places.items() if place is not None}
+    readable = {name: index for name, index in places.items() if index is not None}
 
     # Other tools' names of the same are no answers here, but they must not disagree.
     for name in OTHER_ANSWERS:
@@ -122,7 +122,7 @@ def read_choice(row: Row, options: Options) -> int:
         if len(named) == 1:
             row.read.add(name)
             readable[name] = named.pop()
-    if len({options.texts[place] for place in readable.values()}) > 1:
+    if len({options.texts[index] for index in readable.values()}) > 1:
         fields = " and ".join(f"'{name}' {row.values[name]!r}" for name in readable)
         row.fault(f"{fields} name different options; mend one")
 
@@ -171,9 +171,9 @@ def lettered(text: str, options: Options) -> set[int]:
     match = LETTER.match(plain)
     if match is None or match[1].upper() not in options.keys:
         return set()
-    place = options.keys.index(match[1].upper())
+    index = options.keys.index(match[1].upper())
     rest = plain[match.end() :].strip()
 
     # What follows the letter must be its own text: "A dog" is no choice of A.
-    same = unicodedata.normalize("NFKC", options.texts[place]).strip()
-    return {place} if rest in ("", same) else set()
+    same = unicodedata.normalize("NFKC", options.texts[index]).strip()
+    return {index} if rest in ("", same) else set()

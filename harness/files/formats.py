@@ -84,15 +84,15 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
 
     # An object: around the list of records, or a record itself with others after it.
     record: dict[str, Any] = {}
-    found = False
+    is_object_list = False
     for key in text.fields():
         if key == "data" and text.peek() == "[":
-            found = True
+            is_object_list = True
             yield from text.values()
         else:
             value = text.value()
             record = _joined(record, key, value)
-    if found:
+    if is_object_list:
         return
     if not text.peek():
         names = ", ".join(list(record)[:NAMES_SHOWN]) or "nothing"
@@ -126,8 +126,8 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             try:
                 yield where, parse(line)
             except ValueError as error:
-                what, _, place = str(error).partition(": line ")
-                column = f" at column {place.split()[2]}" if place else ""
+                what, _, position = str(error).partition(": line ")
+                column = f" at column {position.split()[2]}" if position else ""
                 cure = "" if what == TOO_DEEP else "; write one JSON object a line"
                 faults.append(f"{where}: {what}{column}{cure}")
     if not record:
@@ -215,7 +215,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             names = list(file.schema_arrow.names)
             check_header(path, names)
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-                columns = [_column(batch.column(place), name, wanted) for place, name in enumerate(names)]
+                columns = [_column(batch.column(index), name, wanted) for index, name in enumerate(names)]
                 for cells in zip(*columns, strict=True):
                     record += 1
                     row = zip(names, cells, strict=True)
@@ -227,7 +227,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 def _column(array: Any, name: str, wanted: Wanted) -> list[Any]:
     """Return a column's values; of one that nobody reads only whether there is a value."""
     if wanted is not None and name not in wanted and not changes(name) and not _nested(array.type):
-        return [True if there else None for there in array.is_valid().to_pylist()]
+        return [True if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:
         return array.to_pylist()
     except Exception:  # a single value that Python cannot have: bytes that are no text, a far date

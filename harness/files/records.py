@@ -54,7 +54,7 @@ class Record:
     @property
     def answer(self) -> int:
         """Where the last answer that is trained stands; -1 where none does."""
-        places = [place for place, turn in enumerate(self.messages) if turn.role == "assistant" and turn.trained]
+        places = [index for index, turn in enumerate(self.messages) if turn.role == "assistant" and turn.trained]
         return places[-1] if places else -1
 
 

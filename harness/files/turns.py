@@ -59,8 +59,8 @@ def read_history(row: Row) -> list[Turn]:
         if not isinstance(entries, list):
             row.fault(f"'{name}' is {json_type(entries)}; write a list of [question, answer] or of messages")
             continue
-        for place, entry in enumerate(entries, 1):
-            turns += _earlier(row, f"'{name}' {place}", entry)
+        for number, entry in enumerate(entries, 1):
+            turns += _earlier(row, f"'{name}' {number}", entry)
     return turns
 
 
@@ -90,17 +90,17 @@ def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
     if other and _spoken(structured(row.values[other])) != _spoken(entries):
         row.fault(f"has '{field}' and '{other}', which mean the same and differ; keep one")
     turns = [*read_system(row), *read_history(row)]
-    for place, entry in enumerate(entries, 1):
-        turn = read_message(row, f"'{field}' {place}", entry, unread)
+    for number, entry in enumerate(entries, 1):
+        turn = read_message(row, f"'{field}' {number}", entry, unread)
         if turn is None:
             continue
         if turn.role != "system":
             turns.append(turn)
-        elif place == 1 and len(turns) == 1 and turns[0] == turn:
+        elif number == 1 and len(turns) == 1 and turns[0] == turn:
             continue  # the field says the same
-        elif place > 1 or turns:
-            where = "after the first message" if place > 1 else "beside the field 'system'"
-            row.fault(f"'{field}' {place} is a system message {where}; keep one, as the first message")
+        elif number > 1 or turns:
+            where = "after the first message" if number > 1 else "beside the field 'system'"
+            row.fault(f"'{field}' {number} is a system message {where}; keep one, as the first message")
         elif turn.content:
             turns.append(turn)
 
@@ -118,10 +118,10 @@ FIRST_WORDS = "an assistant's turn before any question"
 
 def _from_first_question(turns: list[Turn], unread: Counter[str]) -> list[Turn]:
     """Return the turns less answers before the first question: nothing asked for them, so they are neither read nor trained."""
-    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    first = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns))
     if any(turn.role == "assistant" for turn in turns[:first]):
         unread[FIRST_WORDS] += 1
-    return [turn for place, turn in enumerate(turns) if place >= first or turn.role == "system"]
+    return [turn for index, turn in enumerate(turns) if index >= first or turn.role == "system"]
 
 
 def _spoken(entries: Any) -> Any:

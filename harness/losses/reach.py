@@ -98,7 +98,7 @@ def _trial_batch(vocabulary: int, spread: float, device: torch.device) -> tuple[
     examples = []
     for index, source in enumerate(SOURCES):
         tokens = tuple(rng.randrange(vocabulary) for _ in range(5 + index % 2))
-        supervised = tuple(place >= len(tokens) - 3 for place in range(len(tokens)))
+        supervised = tuple(position >= len(tokens) - 3 for position in range(len(tokens)))
         examples.append(Example(f"trial-{index}", tokens, supervised, source))
     batch = collate(examples, device)
     drawn = torch.randn((len(batch.places), vocabulary), generator=torch.Generator().manual_seed(0))

@@ -136,7 +136,7 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     `start`: the base's fp32 weights by plain name.
     """
     originals = dict(model.named_parameters())  # held, so that no id is given to another object meanwhile
-    own = {id(parameter): name for name, parameter in originals.items()}
+    base_names = {id(parameter): name for name, parameter in originals.items()}
     added: list[nn.Parameter] = []
     folds: dict[str, Folding] = {}
 
@@ -148,21 +148,21 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
         # peft freezes everything that it does not add, earlier methods' parameters too.
         for parameter in added:
             parameter.requires_grad_(True)
-        added = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+        added = [p for p in model.parameters() if p.requires_grad and id(p) not in base_names]
         folds = folds or _folds(model)  # at once: what is wrapped around a layer later changes its name
 
     # Every parameter is one of three: the base's own, a factor that folds, or added.
     inside = {id(factor) for fold in folds.values() for factor in fold.factors}
     names, began = {}, {}
     for name, parameter in model.named_parameters():
-        if id(parameter) in own:
-            names[name] = own[id(parameter)]
+        if id(parameter) in base_names:
+            names[name] = base_names[id(parameter)]
         elif id(parameter) not in inside and not hasattr(parameter, "quant_state"):
             names[name] = f"added.{_plain(name)}"
             began[names[name]] = parameter
 
     # With adapters off it is the base only if one method wrapped it and all its weights are there.
-    whole = set(names.values()) >= set(own.values())
+    whole = set(names.values()) >= set(base_names.values())
     silenced = hasattr(model, "disable_adapter") and whole and len(methods) == 1
     values = {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in began.items() if not p.is_meta}
     return Wrapped(model, start | values, names, folds, silenced)

@@ -74,12 +74,12 @@ def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Param
     Tied weights stay tied.
     """
     # deepcopy asks this memo first: tensors in it are not copied, so tied weights stay tied.
-    there: dict[int, Any] = {id(parameter): parameter for parameter in kept}
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in kept}
     for tensor in chain(model.parameters(), model.buffers()):
-        if id(tensor) not in there:
+        if id(tensor) not in memo:
             moved = tensor.detach().to(device, copy=True)
-            there[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
-    return copy.deepcopy(model, there)
+            memo[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+    return copy.deepcopy(model, memo)
 
 
 def empty_model(path: str) -> Any:

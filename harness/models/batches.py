@@ -52,8 +52,8 @@ def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
     groups: list[list[Example]] = []
     left: list[tuple[int, int]] = []  # (room left, group), ascending
     for example in sorted(examples, key=lambda e: (-len(e), e.id)):
-        place = bisect_left(left, (len(example), -1))
-        space, group = left.pop(place) if place < len(left) else (room, len(groups))
+        slot = bisect_left(left, (len(example), -1))
+        space, group = left.pop(slot) if slot < len(left) else (room, len(groups))
         if group == len(groups):
             groups.append([])
         groups[group].append(example)

@@ -71,13 +71,13 @@ def check_files(path: str, tokenizer: bool = True) -> None:
 
 def folder_of(path: str) -> Path:
     """Return the folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
-    place = Path(path).expanduser()
-    if place.is_dir():
-        return place
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
     name = f"model '{path}'"
-    if place.is_file():
+    if folder.is_file():
         raise PlanError(f"{name} is a file; give the folder of a Hugging Face checkpoint, with config.json and a tokenizer")
-    if place.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1 or "\\" in path:
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1 or "\\" in path:
         raise PlanError(f"{name}: there is no such folder; give the folder of a Hugging Face checkpoint, or a hub id")
     return _fetched(path)
 
@@ -172,10 +172,10 @@ def _listing(folder: Path) -> str:
 def _read(file: Path) -> dict[str, Any]:
     """Return a JSON file's object; empty where it is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _broken(file: Path) -> str | None:
@@ -253,39 +253,39 @@ def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
 
     `whole`: all files should be here; those of a hub model come later.
     """
-    found = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
-    if found is None:
+    weights = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
+    if weights is None:
         if whole:
             forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
             other = f", only {' and '.join(forms)}" if forms else ""
             yield f"no weights: the folder has none of {', '.join(WEIGHTS)}{other}; download or save them too"
         return
-    if fault := _broken(found):
-        yield f"{found.name} {fault}"
+    if fault := _broken(weights):
+        yield f"{weights.name} {fault}"
         return
-    if other := _other_weights(folder, found):
-        yield f"two checkpoints: {found.name}, and the files that {other} names; remove the one that is not meant"
-    if found.suffix != ".json":
-        yield from _file_faults(found, None)
+    if other := _other_weights(folder, weights):
+        yield f"two checkpoints: {weights.name}, and the files that {other} names; remove the one that is not meant"
+    if weights.suffix != ".json":
+        yield from _file_faults(weights, None)
         return
 
     # An index says which file holds what: every file it names must be here and whole.
     shards: dict[str, list[str]] = {}
-    for key, name in (_read(found).get("weight_map") or {}).items():
+    for key, name in (_read(weights).get("weight_map") or {}).items():
         shards.setdefault(str(name), []).append(key)
     if not shards:
-        yield f"{found.name} names no weights (weight_map is missing or empty); download it again"
+        yield f"{weights.name} names no weights (weight_map is missing or empty); download it again"
     for name, keys in sorted(shards.items()):
         if whole or (folder / name).exists():
             yield from _file_faults(folder / name, keys)
 
 
-def _other_weights(folder: Path, found: Path) -> str | None:
+def _other_weights(folder: Path, weights: Path) -> str | None:
     """Return the index of a second checkpoint in safetensors: transformers would take the single file without a word."""
     index = folder / "model.safetensors.index.json"
-    if found.name != "model.safetensors" or not index.exists():
+    if weights.name != "model.safetensors" or not index.exists():
         return None
-    named = set((_read(index).get("weight_map") or {}).values()) - {found.name}
+    named = set((_read(index).get("weight_map") or {}).values()) - {weights.name}
     return index.name if any((folder / str(name)).exists() for name in named) else None
 
 
@@ -310,7 +310,7 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
         return
     if absent := [key for key in keys or () if key not in header]:
         yield f"{file.name} lacks {some(absent)}, which the index says it holds; download both again"
-    if small := [key for key, told in header.items() if _few_bits(key, str(told.get("dtype")))]:
+    if small := [key for key, entry in header.items() if _few_bits(key, str(entry.get("dtype")))]:
         yield f"{file.name} holds quantised weights ({some(small)}); give the checkpoint they were made from"
 
 
@@ -333,7 +333,7 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
     header.pop("__metadata__", None)
 
     # The last tensor's end tells how long the file must be.
-    wanted = 8 + length + max((told["data_offsets"][1] for told in header.values()), default=0)
+    wanted = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     return header if wanted == size else f"is cut off ({size:,} bytes of {wanted:,})"
 
 

@@ -72,8 +72,8 @@ def peak_memory(device: torch.device) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
-    if (found := _resident("VmHWM")) is not None:
-        return found
+    if (resident := _resident("VmHWM")) is not None:
+        return resident
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -104,8 +104,8 @@ def structure_of(model: nn.Module, backward: bool) -> Any:
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             return object()
         settings = [(key, value) for key, value in sorted(vars(module).items()) if key != "training" and _is_plain(value)]
-        own = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
-        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, own))
+        parameters = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
+        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, parameters))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

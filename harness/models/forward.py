@@ -121,13 +121,13 @@ def has_virtual_tokens(model: Any) -> bool:
     return peft is not None and peft.is_prompt_learning
 
 
-def same_logits(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def same_logits(computed: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Return whether two ways to compute (..., V) logits agree to the rounding of this precision (thresholds are guesses).
 
     In float32 no logit may differ. In lower precision single logits of a large vocabulary differ by much, since the largest of
     many roundings grows with their number: there the root mean square over the vocabulary decides, at the worst place.
     """
-    difference = found - expected
+    difference = computed - expected
     if dtype == torch.float32:
         return bool(difference.abs().max() <= 1e-4 * expected.std())
     at_places = difference.float().square().mean(-1).sqrt()

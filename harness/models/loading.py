@@ -72,8 +72,8 @@ def config_of(path: str) -> Any:
         raw, _ = PreTrainedConfig.get_config_dict(path, **loading(path))
         kind = raw.get("model_type")
         if kind not in CONFIG_MAPPING:
-            own = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
-            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{own}")
+            custom_code = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
+            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{custom_code}")
         config = AutoConfig.from_pretrained(path, **loading(path))
     except (TypeError, ValueError, OSError, AttributeError, KeyError) as error:
         raise PlanError(f"model '{path}': config.json cannot be used: {one_line(error)}; take the original one") from error
@@ -117,7 +117,7 @@ def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
     elif unexpected:
         cure = "give config.json and weights of one model"
         yield f"its files hold weights that the architecture has no place for: {some(unexpected)}; {cure}"
-    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in keys["mismatched_keys"])
+    mismatched = sorted(f"{key} is {tuple(stored)}, not {tuple(wanted)}" for key, stored, wanted in keys["mismatched_keys"])
     if mismatched:
         yield f"its weights have other shapes than config.json says: {some(mismatched)}; give both of one model"
     if keys.get("error_msgs"):

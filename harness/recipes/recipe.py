@@ -178,7 +178,7 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         raise PlanError(*faults)
 
     # Defaults are written into the question too: a later change of a default is another run.
-    chosen = {setting: known.default for setting, known in settings.items()} | given
+    chosen = {setting: setting_facts.default for setting, setting_facts in settings.items()} | given
     try:
         made = method(**chosen)
     except ValueError as error:

@@ -70,6 +70,8 @@ class EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
+
+        # What a comparison does not ask is not built either: evaluators take memory and time.
         kinds = [EvalKind.FINAL]
         if material.recipes:
             kinds.append(EvalKind.PATH)
@@ -79,6 +81,9 @@ class EvaluationPlan:
             kinds.append(EvalKind.STAGES)
         evaluators: dict[EvalKind, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         final: Evaluator = evaluators[EvalKind.FINAL]
+
+        # One pass of the base, which a wrong shift of labels would fail; better here than in every
+        # number.
         doing("checking held-out losses against the model's own")
         final.check()
         evaluators[EvalKind.CURVE] = final.sample(**CURVE)
@@ -95,6 +100,8 @@ class EvaluationPlan:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
+
+        # Keys are hashed once here; runs are looked up by them in the store.
         keys: dict[EvalKind, str] = {}
         for kind, evaluator in counted(evaluators.items(), "hashing what is asked"):
             keys[kind] = evaluator.key
@@ -123,10 +130,13 @@ class Evaluation:
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
+        # What will be trained and scored is loaded before the fork, so that all runs share its
+        # pages.
         trained = {torch.float32, getattr(torch, self.material.plan.precision)} if self.material.recipes else set()
         self.material.base.hold(*trained, self.dtype)
         for kind in self.keys:
             self.evaluator(kind)
+        # Only where it is exact: a run with more threads rounds differently.
         if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
             for kind in (EvalKind.FINAL, EvalKind.CURVE):
                 self.evaluator(kind).remember_base()
@@ -174,6 +184,7 @@ class Evaluation:
     def _made(self, kind: EvalKind) -> Any:
         """Return the evaluator of a kind, made anew; some are parts of the final one."""
         match kind:
+            # Parts of the final evaluation share its prepared tasks.
             case EvalKind.CURVE:
                 return self.evaluator(EvalKind.FINAL).sample(**CURVE)
             case EvalKind.PROBE:
@@ -224,6 +235,7 @@ def _read_by(tuned: Tuned, material: Material) -> Material:
 
 
 def _keys_apart(material: Material, tuned: Tuned) -> dict[EvalKind, str]:
+    # An evaluation for this model alone: only its keys are wanted.
     """Return the keys of a model's own evaluations; what it cannot be asked is said now."""
     plan = EvaluationPlan({}, [], (), False, {tuned.hash: {}})
     evaluation = Evaluation(plan, material, tuned)
@@ -253,7 +265,9 @@ def load_tasks(material: Material) -> list[EvalTask]:
 
 def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
     """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
-    gone = {found.task: set(found.excluded) for found in contaminated if found.excluded}
+
+    # Excluded items are left out for every model alike, so that all rows are over the same items.
+    gone = {entry.task: set(entry.excluded) for entry in contaminated if entry.excluded}
     kept = []
     for task in tasks:
         places = gone.get(task.name, set())
@@ -270,12 +284,13 @@ def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Ma
     trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
     sources = {
         "domain": [record for record in material.dataset.train if record.id in trained],
+        # What the pool's methods may train on, and what recipes are selected by.
         "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
     }
-    found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
-    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
-    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+    overlaps = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
+    families = tuple(check_families(tasks, material.pool, overlaps, material.plan.general or ""))
+    notes = (*material.notes, *(entry.note for entry in (*overlaps, *families) if entry.note))
+    return replace(material, contaminated=overlaps, families=families, notes=notes), _seen(_clean(tasks, overlaps), families)
 
 
 def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
@@ -286,16 +301,18 @@ def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
     """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    asked = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
-    asked.discard("")
+    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    questions.discard("")
 
     def found(records: Sequence[Record]) -> set[str]:
-        return {record.id for record in records if _words(_question(record)) in asked}
+        return {record.id for record in records if _words(_question(record)) in questions}
 
     # A question that is asked and trained on would measure memory, not retention.
     domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
     if not domain | general:
         return material
+
+    # The examples are already tokenised, so they are filtered by the record they came from.
     data = material.training_data
     notes = [
         f"{len(ids):,} {name} records ask what a general suite asks: left out, they would inflate retention."
@@ -330,9 +347,11 @@ def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: lis
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == EvalKind.RETENTION else plan.backend  # what a method asks in training is charged
     options["scoring"] = plan.scoring
+    # Only the domain is asked after each stage: what a later stage forgets of an earlier one.
     if kind == EvalKind.STAGES:
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
+    # Dev items only: nothing here may depend on a test item.
     if kind != EvalKind.FINAL:
         most = {EvalKind.DEV: None, EvalKind.RETENTION: DECIDED, EvalKind.PATH: PATH}
         dev = _dev_tasks(material, most[kind])
@@ -359,6 +378,8 @@ def _outputs(final: Evaluator, material: Material, base: Base | None) -> Outputs
 def _probe_key(material: Material, final: Evaluator) -> str:
     """Return the name of the recovery probe's question: what it trains on and how, and what is asked after it."""
     examples = probe_examples(material)
+    # Without general data there is nothing to recover with, and a probe of nothing would look like
+    # no recovery.
     if not examples:
         raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
     settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
@@ -371,12 +392,13 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     At most so many of each.
     """
     template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    # The same records for each model: the first ones, whose order is fixed by the split.
     dev = {record.id for record in material.dataset.dev[:most]}
     for stage in material.stages:
         # Dev items are measured as the test items of their kind are.
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
-        own = [record for record in stage.dev if record.id in dev]
+        records = [record for record in stage.dev if record.id in dev]
         name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
-        tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
+        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
     general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

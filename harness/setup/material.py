@@ -115,11 +115,14 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
     `pack_length`.
     """
     doing(f"tokenising {len(records):,} {source} records")
+    # Conversations go through the template; plain texts are cut into pieces of equal length.
     chats = [record for record in records if not record.text]
     texts = [record for record in records if record.text]
     examples: list[Example] = []
     if chats:
         examples += template.encode_all(chats, source, max_length=settings.max_length)
+
+        # With prompt loss everything the domain says is learned, its questions too.
         if settings.prompt_loss and source == "domain":
             examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
     pieces: list[Example] = []
@@ -131,6 +134,7 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
 
 def gather(plan: Plan) -> Material:
     """Load and check everything. Raises one PlanError with all faults."""
+    # In this order: what the machine has decides what may be asked of it.
     plan = resolve_machine(resolve_places(plan))
     inputs = _read_inputs(plan)
     base = inputs.base
@@ -139,6 +143,8 @@ def gather(plan: Plan) -> Material:
     # The domain's examples carry the number of their stage; general ones belong to all.
     pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
+
+    # The template is asked for thoughts only where the training data has them.
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
     domain: list[Example] = []
     for number, stage in enumerate(inputs.stages, 1):
@@ -215,18 +221,23 @@ def _read_inputs(plan: Plan) -> _Inputs:
         if recipe is not None:
             recipes.append(recipe)
     doing(f"reading and hashing the model {plan.model}")
+
+    # A plain form of the user's own stands for the model's template.
     base = attempt(open_base, plan.model)
     if base and plan.template:
         base.tokenizer.chat_template = plain_form(plan.template)
     trains_on_texts = plan.mode == "cpt"
     stages = attempt(_read_stages, plan)
     general: list[Record] = []
+
+    # General data is read with the domain's form: replay of texts for training on texts.
     unread: list[str] = []
     if plan.general:
         general = attempt(read_records, plan.general, "both" if trains_on_texts else "chat", unread)
 
     # What is refused although each part can be read.
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
+        # Seconds cannot be compared where runs share a GPU, so such a budget would be unfair.
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
     kernels = ""
@@ -247,6 +258,7 @@ def _read_inputs(plan: Plan) -> _Inputs:
 def _read_stages(plan: Plan) -> list[Dataset]:
     """Return the plan's data files, split; where it has none, its test records alone."""
     accept = "text" if plan.mode == "cpt" else "chat"
+    # Nothing is trained: the tests alone are the data.
     if not plan.sources:
         return [dataset_of_tests(plan.test, accept)]
     doing(f"reading {plan.data}, and looking for records that are alike")
@@ -263,13 +275,14 @@ def _open_measured(plan: Plan, base: BaseModel, faults: list[str]) -> list[Measu
     What is wrong with them is added to `faults`.
     """
     models: list[MeasuredModel] = []
+    # A comparison of finished models needs a control too: the base, opened as they are.
     if not plan.recipe_texts:
         models.append(MeasuredModel(CONTROL, Role.CONTROL, 0, open_tuned(base.path, base)))
-    for asked in plan.measured_models:
-        for seed, place in enumerate(asked.places):
-            doing(f"reading and hashing {place}")
+    for requested in plan.measured_models:
+        for seed, path in enumerate(requested.places):
+            doing(f"reading and hashing {path}")
             try:
-                models.append(MeasuredModel(asked.row, Role.MEASURED, seed, open_tuned(place, base)))
+                models.append(MeasuredModel(requested.row, Role.MEASURED, seed, open_tuned(path, base)))
             except PlanError as error:
                 faults.extend(error.faults)
     return models
@@ -279,6 +292,7 @@ def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> l
     """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
     rows = [model for model in models if model.role == Role.MEASURED]
     notes = [f"{model.row}: {note}" for model in rows for note in model.tuned.notes]
+    # The split was made from the same file those models may have been trained on.
     if rows and settings.sources and not settings.test:
         names = ", ".join(dict.fromkeys(model.row for model in rows))
         notes.append(
@@ -299,6 +313,7 @@ def _thinks(records: Sequence[Record]) -> bool:
             answers += 1
             thoughts, _ = split_thoughts(turn.content)
             with_thoughts += thoughts is not None
+    # A tenth: fewer are a habit of some records, not what the data teaches.
     return 10 * with_thoughts >= max(1, answers)
 
 
@@ -309,6 +324,7 @@ def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Reco
     lowest ids (hashes of their content).
     """
     shipped = embedded()
+    # What Lethe ships comes with dev items of its own.
     if settings.general == shipped.general:
         return records, read_records(shipped.general_dev)
 
@@ -333,6 +349,7 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
 
 def _not_saved(settings: Settings, recipes: Iterable[Recipe]) -> list[str]:
     """Return a note on recipes whose models cannot be saved, if the plan asks for models."""
+    # Adapters that do not fold have no plain model to save.
     texts = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
     if not (settings.checkpoint_fractions and texts):
         return []
@@ -350,6 +367,8 @@ def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tu
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
         if missing:
             notes.append(f"{recipe.text} is left out: it {missing[0]} to include it")
+
+        # Virtual tokens stand at a row's beginning, and a packed row has many texts.
         elif texts and not recipe.packs:
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:

@@ -38,12 +38,12 @@ class Results:
             return record
 
         # A close name may be meant; else all that is here is listed.
-        known = self.names()
-        near = difflib.get_close_matches(name, known, 1)
+        comparisons = self.names()
+        near = difflib.get_close_matches(name, comparisons, 1)
         if near:
             cure = f"did you mean {near[0]}?"
-        elif known:
-            cure = f"{self.root} holds {', '.join(known)}; or give --out"
+        elif comparisons:
+            cure = f"{self.root} holds {', '.join(comparisons)}; or give --out"
         else:
             cure = "run `lethe compare` first, or give --out"
         raise PlanError(f"{self.folder(name)} holds no comparison.json; {cure}")

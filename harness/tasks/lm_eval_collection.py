@@ -180,8 +180,8 @@ class Collection:
         docs: list[Row] = []
         for row in self._rows(entry, file):
             metrics = scorer.try_on(row, file.name)
-            own = {"id": str(len(docs)), "cluster": "", "prompt": row["question"], "targets": [""], "row": row}
-            docs.append(own | {"metrics": metrics, "source": scorer.source})
+            common = {"id": str(len(docs)), "cluster": "", "prompt": row["question"], "targets": [""], "row": row}
+            docs.append(common | {"metrics": metrics, "source": scorer.source})
         if not docs:
             raise PlanError(f"{file.name} has no row for '{entry['name']}'; give the data set's own columns (docs/suites.md)")
         chosen = drawn(entry["name"], [{"doc": doc} for doc in docs], entry.get("size", len(docs)), self.seed)
@@ -270,11 +270,11 @@ class Collection:
         if "whole" not in entry:
             for part in by_subject.values():
                 part[:] = [{name: row[name] for name in row if name != "subject"} for row in part]
-        found = []
-        for subject, own in subjects.items():
+        parts = []
+        for subject, subject_names in subjects.items():
             if subject in by_subject:
-                found += [(name, by_subject[subject]) for name in own]
-        return found
+                parts += [(name, by_subject[subject]) for name in subject_names]
+        return parts
 
     @property
     def _forms(self) -> dict[str, Callable[[Row], Row | None]]:

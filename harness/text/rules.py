@@ -187,11 +187,11 @@ def storable_fault(value: Any) -> str:
 
 def _inside(bounds: Mapping[str, Any], output: str) -> bool:
     # Without `find`, every number of the output is bounded.
-    found = [output]
+    texts = [output]
     if "find" in bounds:
         matches = compiled(bounds["find"]).finditer(output, timeout=PATIENCE)
-        found = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
-    values = [number.value for text in found for number in numbers(text)]
+        texts = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
+    values = [number.value for text in texts for number in numbers(text)]
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
 
 
@@ -224,21 +224,21 @@ def read_rules(path: str) -> list[dict[str, Any]]:
 def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
     """Checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
-    found = [_parse(rule, f"{where} {place}", place, faults) for place, rule in enumerate(rules, 1)]
+    parsed = [_parse(rule, f"{where} {number}", number, faults) for number, rule in enumerate(rules, 1)]
 
     # Names are columns of a table, so no two may be equal.
-    names = [rule.name for rule in found]
+    names = [rule.name for rule in parsed]
     faults += [f"{where}: two rules are named '{name}'; rename one" for name in sorted(set(names)) if names.count(name) > 1]
     raise_faults(faults)
-    return found
+    return parsed
 
 
-def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
+def _parse(rule: Any, where: str, number: int, faults: list[str]) -> Rule:
     # A rule with two checks would be broken without saying by which.
     given = [kind for kind in KINDS if isinstance(rule, dict) and kind in rule]
     if len(given) != 1:
         faults.append(f"{where}: has {' and '.join(given) or 'no check'}; give it one of {', '.join(KINDS)}")
-        return Rule(f"rule {place}", "required", [])
+        return Rule(f"rule {number}", "required", [])
     faults += [f"{where}: there is no field '{name}'; use {', '.join(FIELDS)}" for name in rule if name not in FIELDS]
     kind, value = given[0], rule[given[0]]
     if kind in ("required", "forbidden"):
@@ -247,7 +247,7 @@ def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
     faults += [f"{where}: {fault}" for fault in _faults(kind, value)]
     when = rule.get("when", "")
     faults += [f"{where}: {fault}" for fault in _bad_patterns([when])] if when else []
-    return Rule(str(rule.get("name", f"rule {place}: {kind}")), kind, value, when)
+    return Rule(str(rule.get("name", f"rule {number}: {kind}")), kind, value, when)
 
 
 def _faults(kind: str, value: Any) -> Iterator[str]:
