@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.checkpoints.loading import context_length
 from harness.decoding import likelihood
 from harness.decoding.likelihood import Continuation
 from harness.decoding.prefix_tree import Ids
 from harness.evaluation.codec import Codec
 from harness.evaluation.drift import Base
-from harness.models.loading import context_length
 from harness.models.placement import token_budget_of
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from harness.decoding.generate import batched
 from harness.models.batches import collate
 from harness.models.forward import device_of, logits_at, nll, vocabulary
 from harness.models.placement import places_of, token_budget_of, while_memory_runs_out
+from harness.stats.measures import HELD_OUT_TEXTS
 from harness.store.journal import Journal
 
 CACHE_BYTES = 512 * 2**20
@@ -144,3 +146,16 @@ def _places(example: Example) -> int:
 
 def _answers(example: Example) -> list[int]:
     return [token for token, supervised in zip(example.tokens, example.supervised, strict=False) if supervised]
+
+
+DRIFT_GROUPS: dict[str, dict[str, Any]] = {
+    "domain": {"group": "domain", "seen": None},
+    "general": {"group": "general", "seen": True},
+    "held_out": {"group": "general", "seen": False},
+}
+"""Group of texts whose drift is measured -> columns of its rows. The pool's records (`general`) are of families that
+methods may draw on, so they count as seen."""
+
+
+def drift_task(group: str) -> str:
+    return HELD_OUT_TEXTS if group == "held_out" else f"{group}_held_out"

@@ -7,17 +7,13 @@ once, for all models.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from lm_eval.evaluator import evaluate
 from torch import nn
 
@@ -27,15 +23,15 @@ from harness.errors import PlanError
 from harness.evaluation.backends import answering
 from harness.evaluation.beside import Told
 from harness.evaluation.codec import Codec
+from harness.evaluation.drift import DRIFT_GROUPS, Base, Drift, drift_task
 from harness.evaluation.drift import METRICS as DRIFT_METRICS
-from harness.evaluation.drift import Base, Drift
-from harness.evaluation.item_rows import task_rows
+from harness.evaluation.item_rows import frame_of, task_rows
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
-from harness.stats.measures import HELD_OUT_TEXTS
+from harness.evaluation.undisturbed import undisturbed
 from harness.store.journal import Journal
-from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
-from harness.tasks.suites import EvalTask
+from harness.store.schema import PROTOCOL, key_of
+from harness.tasks.eval_task import EvalTask
 from harness.text import choice_calibration
 
 
@@ -184,11 +180,11 @@ class Evaluator:
             if drift:
                 for group, measured in self._drift.items():
                     rows += self._drift_rows(group, measured, model, journal)
-        return _frame(rows, fraction, alpha)
+        return frame_of(rows, fraction, alpha)
 
     def score_answers(self, lm: Any) -> pd.DataFrame:
         """Return the same rows for the answers of any lm-eval model, without drift."""
-        return _frame(self._answered(lm), fraction=1.0, alpha=1.0)
+        return frame_of(self._answered(lm), fraction=1.0, alpha=1.0)
 
     def _answered(self, lm: Any) -> list[dict[str, Any]]:
         # lm-eval takes a dictionary of its own form; it calls our tasks, which have forgotten the
@@ -236,7 +232,7 @@ class Evaluator:
         for task in self.tasks:
             pairs |= {(task.spec.name, task.ids[index]) for index in task.docs}
         for group, measured in self._drift.items():
-            pairs |= {(_drift_task(group), example.id) for example in measured.examples}
+            pairs |= {(drift_task(group), example.id) for example in measured.examples}
         inside = [pair in pairs for pair in zip(scores["task"], scores["item"], strict=True)]
         return scores[inside]
 
@@ -267,7 +263,7 @@ class Evaluator:
         return truncated
 
     def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[dict[str, Any]]:
-        name = _drift_task(group)
+        name = drift_task(group)
         fixed = {"task": name, "family": name} | DRIFT_GROUPS[group]
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
         rows: list[dict[str, Any]] = []
@@ -279,19 +275,6 @@ class Evaluator:
                 row = {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
                 rows.append(fixed | item | row)
         return rows
-
-
-DRIFT_GROUPS: dict[str, dict[str, Any]] = {
-    "domain": {"group": "domain", "seen": None},
-    "general": {"group": "general", "seen": True},
-    "held_out": {"group": "general", "seen": False},
-}
-"""Group of texts whose drift is measured -> columns of its rows. The pool's records (`general`) are of families that
-methods may draw on, so they count as seen."""
-
-
-def _drift_task(group: str) -> str:
-    return HELD_OUT_TEXTS if group == "held_out" else f"{group}_held_out"
 
 
 def _question_of(task: Prepared) -> list[Any]:
@@ -312,51 +295,3 @@ def _sampling_notes(tasks: Sequence[Prepared], limit: int) -> list[str]:
         if len(task.docs) > limit:
             notes.append(f"{task.spec.name}: {limit:,} of {len(task.docs):,} items, drawn by content.")
     return notes
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], fraction: float, alpha: float) -> pd.DataFrame:
-    """Return rows as a table with the columns and types of `ITEM_COLUMNS`."""
-    frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
-    return frame.assign(fraction=fraction, alpha=alpha).astype(dict(ITEM_COLUMNS))
-
-
-def headline(scores: pd.DataFrame) -> dict[str, float]:
-    """Return {domain, retention}: macro means of the primary scores, for decisions on dev items.
-
-    Tasks are averaged within a family first, then families within a group. Tasks where lower is better have another
-    scale and stay out. NaN where a group has no items.
-    """
-    # Metrics where less is better, and those without a direction, cannot be averaged with the
-    # others.
-    primary = scores["primary"].astype(bool)
-    rising = scores["higher_better"].fillna(False).astype(bool)
-    counted_scores: Any = scores[primary & rising]
-
-    # Tasks first, then families, so that a family with many tasks does not weigh more.
-    tasks: Any = counted_scores.groupby(["group", "family", "task"], as_index=False)["score"].mean()
-    families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
-    domain = families.loc[families["group"] == "domain", "score"].mean()
-    general = families.loc[families["group"] == "general", "score"].mean()
-    return {"domain": float(domain), "retention": float(general)}
-
-
-@contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode without gradients, and put module modes and random generators back afterwards.
-
-    The generators are the global ones of Python, numpy, torch on the CPU, and torch on the model's devices.
-    """
-    modes = {module: module.training for module in model.modules()}
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    # only the model's own devices: reading the state of another would initialise it
-    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

@@ -21,9 +21,10 @@ from harness.decoding.generate import Prompt, most_likely, sampled
 from harness.decoding.prefix_tree import Ids
 from harness.evaluation.beside import base_bits_per_byte
 from harness.evaluation.drift import Base
-from harness.evaluation.evaluator import Evaluator, undisturbed
+from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
+from harness.evaluation.undisturbed import undisturbed
 from harness.files.records import Record
 from harness.files.turns import Turn
 from harness.models.placement import while_memory_runs_out

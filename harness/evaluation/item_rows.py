@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sacrebleu
 from lm_eval.api.task import ConfigurableTask
 
 from harness.evaluation.lm_eval_model import Generated
 from harness.evaluation.prepared_task import Prepared
+from harness.store.schema import ITEM_COLUMNS
 from harness.text import choice_calibration, text_quality
 
 
@@ -128,3 +130,29 @@ def _cluster(task: Prepared, index: int) -> str:
     doc = task.docs[index]
     declared = doc.get("cluster") if isinstance(doc, Mapping) else None
     return str(declared or task.ids[index])
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], fraction: float, alpha: float) -> pd.DataFrame:
+    """Return rows as a table with the columns and types of `ITEM_COLUMNS`."""
+    frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
+    return frame.assign(fraction=fraction, alpha=alpha).astype(dict(ITEM_COLUMNS))
+
+
+def headline(scores: pd.DataFrame) -> dict[str, float]:
+    """Return {domain, retention}: macro means of the primary scores, for decisions on dev items.
+
+    Tasks are averaged within a family first, then families within a group. Tasks where lower is better have another
+    scale and stay out. NaN where a group has no items.
+    """
+    # Metrics where less is better, and those without a direction, cannot be averaged with the
+    # others.
+    primary = scores["primary"].astype(bool)
+    rising = scores["higher_better"].fillna(False).astype(bool)
+    counted_scores: Any = scores[primary & rising]
+
+    # Tasks first, then families, so that a family with many tasks does not weigh more.
+    tasks: Any = counted_scores.groupby(["group", "family", "task"], as_index=False)["score"].mean()
+    families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
+    domain = families.loc[families["group"] == "domain", "score"].mean()
+    general = families.loc[families["group"] == "general", "score"].mean()
+    return {"domain": float(domain), "retention": float(general)}

@@ -16,6 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from harness.checkpoints.loading import context_length
 from harness.decoding import generate, likelihood
 from harness.decoding.capabilities import capabilities_of, continuations
 from harness.decoding.generate import Prompt
@@ -24,7 +25,6 @@ from harness.decoding.prefix_tree import Ids
 from harness.evaluation.codec import Codec, encode_pairs
 from harness.files.turns import Turn
 from harness.models.forward import device_of
-from harness.models.loading import context_length
 from harness.models.placement import token_budget_of, while_memory_runs_out
 from harness.store.journal import Journal
 from harness.tokens.rendered import Rendered

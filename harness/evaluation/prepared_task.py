@@ -14,8 +14,8 @@ from typing import Any
 from harness.evaluation.codec import Codec, encode_pairs
 from harness.evaluation.lm_eval_model import EvaluatedModel, render
 from harness.store.schema import key_of
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import remember
-from harness.tasks.suites import EvalTask
 from harness.text.named_answers import named_chance
 from harness.tokens.rendered import Rendered
 

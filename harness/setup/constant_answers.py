@@ -17,8 +17,8 @@ from harness.evaluation.codec import Codec
 from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import Generated
 from harness.files.records import Record
-from harness.setup.evaluations import domain_of
 from harness.setup.material import Material
+from harness.setup.suite_tasks import domain_of
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.hub import one_line
+from harness.checkpoints.weight_files import some
 from harness.contract import blocks_of
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.batches import collate
-from harness.models.checkpoint_files import one_line, some
 from harness.models.forward import logits_at, same_logits
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger

@@ -20,7 +20,8 @@ from harness.measured.tuned import Tuned
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
-from harness.setup.material import CONTROL, Material, MeasuredModel
+from harness.setup.inputs import CONTROL, MeasuredModel
+from harness.setup.material import Material
 from harness.store.question import Question
 from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone

@@ -50,7 +50,6 @@ def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[
 
 def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
     """Return a number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows
-    # The percentiles of a biased statistic would carry the bias; its spread does not.
     with noise).
     """
     # The percentiles would carry the bias along: the spread does not.

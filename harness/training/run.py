@@ -11,12 +11,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from harness.alike.clusters import first_alike
 from harness.contract import Batch, Bill, Example, Weights, last_answer
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.flops import Shape, executed
 from harness.models.forward import nll
-from harness.text.near_duplicates import first_alike
 from harness.training.protocol import token_classes
 from harness.training.run_state import RunState
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from harness.losses.teacher import Teacher
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model, own_weights
 from harness.models.batches import collate, micro_batches, pack, packs
-from harness.models.flops import Price, Shape, price_of
+from harness.models.flops import Price, Shape, full_price, price_of
 from harness.models.forward import vocabulary
 from harness.models.kernels import use_liger
 from harness.models.packed_attention import use_packing
@@ -313,9 +313,3 @@ class RunState(Run):
 
 def _split(method: Method, run: Run, step: Step) -> list[Step]:
     return ask(method, "split", step, run)
-
-
-@cache
-def full_price(path: str, backward: bool) -> Price:
-    """Return the price of the base at `path` with everything trained."""
-    return price_of(empty_model(path), backward=backward)
