@@ -28,10 +28,17 @@ def said(words: str) -> Reached:
     return lambda text, *_: words in text
 
 
+def _changed(path: Path) -> float:
+    """When a file was written last; 0 where it has gone by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def written(pattern: str, number: int = 1) -> Reached:
     def reached(_: str, out: Path, since: float) -> bool:
-        times = [path.stat().st_mtime for path in out.glob(pattern) if path.exists()]
-        return sum(time > since for time in times) >= number
+        return sum(_changed(path) > since for path in out.glob(pattern)) >= number
 
     return reached
 
