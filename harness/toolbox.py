@@ -184,7 +184,7 @@ def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, s
     size = -(-len(ranked) // strata)
     parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
     shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
-    return [part[place] for place in range(size) for part in shuffled if place < len(part)]
+    return [part[index] for index in range(size) for part in shuffled if index < len(part)]
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
@@ -235,12 +235,12 @@ def depths(names: Sequence[str]) -> dict[str, float]:
         numbers = [int(part) for part in name.split(".") if part.isdigit()]
         blocks[name] = numbers[0] if numbers else None
     last = max((block for block in blocks.values() if block is not None), default=0)
-    found: dict[str, float] = {}
-    here = 0
+    depth_of: dict[str, float] = {}
+    current = 0
     for name, block in blocks.items():
-        here = here if block is None else block
-        found[name] = here / last if last else 1.0
-    return found
+        current = current if block is None else block
+        depth_of[name] = current / last if last else 1.0
+    return depth_of
 
 
 def divergence_from_base(logits: Tensor, batch: Batch, run: Run, reverse: bool = False) -> Tensor:

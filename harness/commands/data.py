@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.alike.clusters import first_alike, near_clusters
+from harness.alike.grams import words
 from harness.bundled import embedded
 from harness.contract import Batch, Example
 from harness.decoding.difficulty import Reading, read, token_scores
@@ -24,7 +26,6 @@ from harness.files.writers import check_target, rewrite
 from harness.losses.step_sums import ZONES
 from harness.models.batches import collate, micro_batches
 from harness.models.forward import nll
-from harness.text.near_duplicates import first_alike, near_clusters, words
 from harness.tokens.chat_template import ChatTemplate
 from harness.toolbox import by_difficulty
 
@@ -91,12 +92,12 @@ class DataFile:
     def repeats(self, similar: float) -> dict[int, int]:
         """Place of a record that repeats an earlier one, exactly or nearly -> place of that one."""
         first_place: dict[str, int] = {}
-        for place, record in enumerate(self.records):
-            first_place.setdefault(record.id, place)
+        for index, record in enumerate(self.records):
+            first_place.setdefault(record.id, index)
         leaders = first_alike(self.examples, self.base.tokenizer, similar)
         leader = {e.id: self.examples[first].id for e, first in zip(self.examples, leaders, strict=True)}
         firsts = [first_place[leader[record.id]] for record in self.records]
-        return {place: first for place, first in enumerate(firsts) if first != place}
+        return {index: first for index, first in enumerate(firsts) if first != index}
 
 
 def contradictions(records: Iterable[Record]) -> list[list[Record]]:
@@ -137,7 +138,7 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     console.print(
         f"[bold]repeated records[/]: {copies:,} exact copies, {len(repeats) - copies:,} near-duplicates of earlier ones"
     )
-    lines = [f"{file.records[place].origin} repeats {file.records[first].origin}" for place, first in repeats.items()]
+    lines = [f"{file.records[index].origin} repeats {file.records[first].origin}" for index, first in repeats.items()]
     listed(console, lines, limit)
     clashes = contradictions(file.records)
     console.print(f"[bold]contradictions[/]: {len(clashes):,} questions, or nearly the same ones, with different answers")
@@ -163,10 +164,10 @@ def dedup(source: str, target: str, model: str | None, threshold: float) -> None
     check_target(source, target)
     file = DataFile(source, model or embedded().model)
     repeats = file.repeats(threshold)
-    kept = [place for place in range(len(file.records)) if place not in repeats]
+    kept = [index for index in range(len(file.records)) if index not in repeats]
     rewrite(source, target, kept)
-    for place, first in repeats.items():
-        print(f"{file.records[place].origin} is left out: it repeats {file.records[first].origin}")
+    for index, first in repeats.items():
+        print(f"{file.records[index].origin} is left out: it repeats {file.records[first].origin}")
     print(f"{target}: {len(kept):,} of {len(file.records):,} records; {len(repeats):,} left out")
 
 

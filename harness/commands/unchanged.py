@@ -77,7 +77,7 @@ def _note_of(plan: Plan) -> Path | None:
 
 def _states(roots: Iterable[str]) -> dict[str, list[int]]:
     """{file: [size, inode, modified, changed]} of every file that is a root or lies below one."""
-    found: dict[str, list[int]] = {}
+    states: dict[str, list[int]] = {}
     for root in roots:
         # Folders may gain and lose files: all that lie below count.
         files = [root]
@@ -88,8 +88,8 @@ def _states(roots: Iterable[str]) -> dict[str, list[int]]:
                 state = os.stat(file)  # noqa: PTH116
             except OSError:
                 continue  # a file that is not there is not in the states: it differs where it was there
-            found[file] = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
-    return found
+            states[file] = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
+    return states
 
 
 def _entered(below: list[str]) -> bool:
@@ -119,23 +119,23 @@ def _inputs(plan: Plan) -> list[Path] | None:
     named += [measured for row in plan.measured_models for measured in row.places]
     places = [Path(name).expanduser() for name in named if name]
     for name in plan.suite_names:
-        found = _suite(name)
-        if found is None:
+        suite_files = _suite(name)
+        if suite_files is None:
             return None
-        places += found
-    return places if all(place.exists() for place in places) else None
+        places += suite_files
+    return places if all(path.exists() for path in places) else None
 
 
 def _suite(name: str) -> list[Path] | None:
     """Return the folders of a suite; None where its items are the hub's."""
-    known = find_suites()
+    suites = find_suites()
     suite, _, folder = name.partition(":")
-    if suite in known:
+    if suite in suites:
         # Data of the hub may change without a trace here.
-        collected = "task" in known[suite].settings
+        collected = "task" in suites[suite].settings
         if collected and not folder:
             return None
-        return [known[suite].folder, *([Path(folder)] if folder else [])]
+        return [suites[suite].folder, *([Path(folder)] if folder else [])]
     path = Path(name)
     if path.is_dir():
         return [path]

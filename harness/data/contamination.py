@@ -1,7 +1,7 @@
 """Contamination: suite items whose wording occurs in what is trained on. No torch here.
 
 An item is contaminated if at least 70 % of the 8-grams of its question occur in training texts (PaLM's rule: Chowdhery et al.
-2022, arXiv:2204.02311, section 8). Words are those of harness/text/near_duplicates.py: without case and punctuation, and each
+2022, arXiv:2204.02311, section 8). Words are those of harness/alike/clusters.py: without case and punctuation, and each
 Chinese character is one. A question of fewer than 8 words is contaminated if it is a whole turn of a training text: as a part
 of one it may be anybody's phrase. Grams that more than 1 % of a task's items contain (at least 20) are its boilerplate, and do
 not count.
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from harness.alike.grams import words
 from harness.files.records import Record
-from harness.text.near_duplicates import words
 
 GRAM = 8
 SHARE = 0.7
@@ -111,8 +111,8 @@ def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
 
     indices = []
     for index, question_grams in enumerate(grams_of):
-        own = [gram for gram in question_grams if counts[gram] <= limit]
-        if own and sum(gram in present for gram in own) >= SHARE * len(own):
+        rare = [gram for gram in question_grams if counts[gram] <= limit]
+        if rare and sum(gram in present for gram in rare) >= SHARE * len(rare):
             indices.append(index)
     return indices
 
@@ -139,7 +139,7 @@ def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclud
             continue
         strict = [places[name] for name in places if name != "general" or not task.seen]
         excluded = sorted(set().union(*strict)) if exclude else []
-        examples = [" ".join(questions[place].split())[:160] for place in everywhere[:3]]
+        examples = [" ".join(questions[number].split())[:160] for number in everywhere[:3]]
         findings.append(Found(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
     return findings
 

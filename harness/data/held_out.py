@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.alike.grams import words
 from harness.data.contamination import Found, question
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import key_of
-from harness.text.near_duplicates import words
 
 WORDING = 0.1
 """Share of a family's items with their wording in the pool, from which the family counts as seen."""
@@ -84,7 +84,7 @@ def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: S
     pool_words = []
     for record in sampled:
         pool_words += [words(turn.content) for turn in record.messages if turn.role in ("user", "text")]
-    in_pool: Mapping[str, int] = {found.task: len(found.places.get("general", ())) for found in contaminated}
+    in_pool: Mapping[str, int] = {entry.task: len(entry.places.get("general", ())) for entry in contaminated}
     families: dict[str, list[Any]] = {}
     for task in tasks:
         if task.group == "general":

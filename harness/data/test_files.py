@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.fields.table import CHOICES, LETTERS, RULES
 from harness.files.choices import COLUMNS, Options
-from harness.files.fields import CHOICES, LETTERS, RULES
 from harness.files.formats import NOT_DATA, READERS, read_rows
 from harness.files.item_file import ItemFile, read_item_file
 from harness.files.item_row import TYPES, Doc
@@ -38,14 +38,14 @@ def read_held_out(text: str, accept: str, notes: list[str]) -> list[HeldOut]:
     files = test_files(text)
     names = Counter(_name(file) for file in files)
     faults = [f"test names two files called {name}; rename one" for name, number in names.items() if number > 1 or not name]
-    found = []
+    held_out = []
     for file in files:
         try:
-            found.append(_read(file, accept, notes))
+            held_out.append(_read(file, accept, notes))
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    return found
+    return held_out
 
 
 def _name(file: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data.split import Dataset, Groups, duplicates, fingerprint, tested_in
+from harness.data.groups import Groups
+from harness.data.split import Dataset, duplicates, fingerprint, tested_in
 from harness.data.test_files import read_held_out
 from harness.store.opening import stem_of, test_files
 
@@ -20,6 +21,10 @@ def dataset_of_tests(test: str | None, accept: str = "chat") -> Dataset:
     files = read_held_out(test, accept, notes)
     records = [record for file in files for record in file.records]
     clusters = Groups(records).clusters()
-    told = [f"{tested_in(test)}: {len(records):,} test records; nothing is trained.", *notes, *duplicates(records, clusters)]
+    lines = [
+        f"{tested_in(test)}: {len(records):,} test records; nothing is trained.",
+        *notes,
+        *duplicates(records, clusters),
+    ]
     name = "+".join(stem_of(Path(file)) for file in test_files(test))
-    return Dataset(name, test, (), (), tuple(records), tuple(told), fingerprint((), (), records), clusters, tuple(files))
+    return Dataset(name, test, (), (), tuple(records), tuple(lines), fingerprint((), (), records), clusters, tuple(files))

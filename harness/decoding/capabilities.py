@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoints.hub import one_line
 from harness.decoding import generate
 from harness.decoding.generate import Choose, Prompt, most_likely
 from harness.decoding.kv_cache import Prefix, extend, prefill
 from harness.decoding.plain_decoding import plain_continuations
 from harness.decoding.prefix_tree import Ids, longest_shared, read, rows_of
 from harness.errors import PlanError
-from harness.models.checkpoint_files import one_line
 from harness.models.flops import uncounted
 from harness.models.forward import device_of, head_dtype, innermost, same_logits, vocabulary
 
@@ -86,6 +86,8 @@ def continuations(
     choose: Choose = most_likely,
 ) -> list[list[int]]:
     """Return the continuation of each prompt (`generate.continuations`), the fastest way that is right for this model."""
+    # Tried, not looked up by name: any architecture of the hub may come
+    # (docs/decisions/capabilities_are_tried.md).
     able = capabilities_of(model)
     if able.decoding == "batched":
         return generate.continuations(model, prompts, stops, budget, room, choose, able.longest_shared)
@@ -145,10 +147,11 @@ def _kind(model: Any) -> str:
 
 def _texts(model: Any, more: int = 0) -> list[Ids]:
     """Return texts of unequal length, of tokens that any vocabulary has."""
+    # Small numbers, which every vocabulary has; none of them is special in common tokenizers.
     generator = torch.Generator().manual_seed(0)
-    known = range(5, max(8, min(vocabulary(model), 500)))
-    draws = [torch.randint(len(known), (length + more,), generator=generator).tolist() for length in LENGTHS]
-    return [tuple(known[draw] for draw in row) for row in draws]
+    tokens = range(5, max(8, min(vocabulary(model), 500)))
+    draws = [torch.randint(len(tokens), (length + more,), generator=generator).tolist() for length in LENGTHS]
+    return [tuple(tokens[draw] for draw in row) for row in draws]
 
 
 def _alone(model: Any, text: Ids) -> Tensor:
@@ -173,13 +176,13 @@ def _decoded_at_once(model: Any) -> bool:
     expected = [_alone(model, text)[-STEPS - 1 : -1] for text in whole]
     rows = torch.arange(len(whole), device=device_of(model))
     prefix, logits = prefill(model, rows_of(prompts, 0, 1))
-    found = [logits]
+    computed = [logits]
     prefix = Prefix.join([(prefix, rows)])
     for step in range(-STEPS, -1):
         tokens = torch.tensor([[text[step]] for text in whole], device=rows.device)
-        found.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
+        computed.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
         prefix = Prefix.join([(prefix, rows)])  # as where rows come and go
-    return same_logits(torch.stack(found, 1), torch.stack(expected), head_dtype(model))
+    return same_logits(torch.stack(computed, 1), torch.stack(expected), head_dtype(model))
 
 
 def _decoded_plainly(model: Any, cached: bool) -> bool:
@@ -187,15 +190,15 @@ def _decoded_plainly(model: Any, cached: bool) -> bool:
     texts = _texts(model, STEPS)
     whole = [texts[1], texts[1][::-1]]
     expected = torch.stack([_alone(model, text)[-STEPS - 1 : -1] for text in whole])
-    found: list[Tensor] = []
+    computed: list[Tensor] = []
 
     def choose(logits: Tensor) -> Tensor:
-        found.append(logits)
-        return torch.tensor([text[len(found) - STEPS - 1] for text in whole], device=logits.device)
+        computed.append(logits)
+        return torch.tensor([text[len(computed) - STEPS - 1] for text in whole], device=logits.device)
 
     prompts = [Prompt(text[:-STEPS], STEPS, lambda _: False) for text in whole]
     plain_continuations(model, prompts, frozenset(), 10_000, choose, cached)
-    return same_logits(torch.stack(found, 1), expected, head_dtype(model))
+    return same_logits(torch.stack(computed, 1), expected, head_dtype(model))
 
 
 WAYS: dict[str, Callable[[Any], bool]] = {

@@ -57,6 +57,7 @@ class Reading:
 
     def _z(self) -> list[Tensor]:
         """(2, S) z-scores."""
+        # Over all examples together, so that an example is measured against the others.
         everything = torch.cat(self.tokens, 1)
         mean, deviation = everything.mean(1, keepdim=True), everything.std(1, keepdim=True).clamp(min=1e-6)
         return [(scores - mean) / deviation for scores in self.tokens]
@@ -73,10 +74,10 @@ def token_scores(nll: Tensor, logits: Tensor) -> Tensor:
 
 def read(examples: Sequence[Example], batches: Iterable[Batch], scores: Callable[[Batch], Tensor]) -> Reading:
     """Return the reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
-    found: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+    scored: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for batch in batches:
         # Batches are sorted by length: scores go back to the order of the examples.
         of_batch, rows = scores(batch).cpu(), batch.rows.cpu()
         for row, example in enumerate(batch.examples):
-            found[example.id, example.tokens] = of_batch[:, rows == row]
-    return Reading([found[example.id, example.tokens] for example in examples])
+            scored[example.id, example.tokens] = of_batch[:, rows == row]
+    return Reading([scored[example.id, example.tokens] for example in examples])

@@ -28,7 +28,7 @@ PASSES = 4
 
 
 def batched(
-    things: Sequence[Any], size: Callable[[Any], int], budget: int, places: Callable[[Any], int] = lambda _: 1, most: int = 0
+    entries: Sequence[Any], size: Callable[[Any], int], budget: int, places: Callable[[Any], int] = lambda _: 1, most: int = 0
 ) -> Iterator[list[Any]]:
     """Cut things into batches of similar size in tokens, longest first: at most `budget` tokens, padding included.
 
@@ -38,13 +38,13 @@ def batched(
     head = 0
 
     # Longest first: a batch is as wide as its first member, and a batch that is too large fails at once.
-    for thing in sorted(things, key=size, reverse=True):
-        more = places(thing)
+    for entry in sorted(entries, key=size, reverse=True):
+        more = places(entry)
         if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + more > most)):
             yield group
             group = []
             head = 0
-        group.append(thing)
+        group.append(entry)
         head += more
     if group:
         yield group
@@ -190,6 +190,7 @@ def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
 
 def _order(prompts: Sequence[Prompt]) -> list[int]:
     """Long answers first, and long prompts among them."""
+    # What takes longest begins first, so that short answers fill the end.
     return sorted(range(len(prompts)), key=lambda n: (prompts[n].limit, len(prompts[n].tokens)), reverse=True)
 
 
@@ -224,10 +225,12 @@ def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budge
     for number in entering:
         asking.setdefault(prompts[number].tokens, []).append(number)
     copies = {text: len(numbers) for text, numbers in asking.items()}
-    found = _Entered([], [], [])
+
+    # Texts that begin alike share rows, so a common instruction is read once.
+    entered = _Entered([], [], [])
     for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: len(row.tokens), budget):
         prefix, logits = prefill(model, group, copies)
-        found.parts.append(prefix)
-        found.logits.append(logits)
-        found.rows += [number for row in group for text in row.places for number in asking[text]]
-    return found
+        entered.parts.append(prefix)
+        entered.logits.append(logits)
+        entered.rows += [number for row in group for text in row.places for number in asking[text]]
+    return entered

@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.doing import counted
 from harness.errors import PlanError
-from harness.files.fields import KNOWN
+from harness.fields.refusals import changes
+from harness.fields.table import KNOWN
 from harness.store.opening import PACKED, check_file, exists, opened, opened_text, suffix_of
 from harness.text.json_reader import TOO_DEEP, JsonText, Repeated, Unreadable, parse
 
@@ -83,15 +84,15 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
 
     # An object: around the list of records, or a record itself with others after it.
     record: dict[str, Any] = {}
-    found = False
+    is_object_list = False
     for key in text.fields():
         if key == "data" and text.peek() == "[":
-            found = True
+            is_object_list = True
             yield from text.values()
         else:
             value = text.value()
             record = _joined(record, key, value)
-    if found:
+    if is_object_list:
         return
     if not text.peek():
         names = ", ".join(list(record)[:NAMES_SHOWN]) or "nothing"
@@ -125,8 +126,8 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             try:
                 yield where, parse(line)
             except ValueError as error:
-                what, _, place = str(error).partition(": line ")
-                column = f" at column {place.split()[2]}" if place else ""
+                what, _, position = str(error).partition(": line ")
+                column = f" at column {position.split()[2]}" if position else ""
                 cure = "" if what == TOO_DEEP else "; write one JSON object a line"
                 faults.append(f"{where}: {what}{column}{cure}")
     if not record:
@@ -214,7 +215,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             names = list(file.schema_arrow.names)
             check_header(path, names)
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-                columns = [_column(batch.column(place), name, wanted) for place, name in enumerate(names)]
+                columns = [_column(batch.column(index), name, wanted) for index, name in enumerate(names)]
                 for cells in zip(*columns, strict=True):
                     record += 1
                     row = zip(names, cells, strict=True)
@@ -225,12 +226,20 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 def _column(array: Any, name: str, wanted: Wanted) -> list[Any]:
     """Return a column's values; of one that nobody reads only whether there is a value."""
-    if wanted is not None and name not in wanted:
-        return [True if there else None for there in array.is_valid().to_pylist()]
+    if wanted is not None and name not in wanted and not changes(name) and not _nested(array.type):
+        return [True if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:
         return array.to_pylist()
     except Exception:  # a single value that Python cannot have: bytes that are no text, a far date
         return [_cell(value) for value in array]
+
+
+def _nested(kind: Any) -> bool:
+    """Return whether a column may hold conversations: lists of lists or of objects."""
+    from pyarrow import types
+
+    listed = types.is_list(kind) or types.is_large_list(kind)
+    return listed and types.is_nested(kind.value_type)
 
 
 def _cell(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Files of evaluation items, read and checked.
 
 A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" | "phenomenon" | "cluster"?}, and what else
-harness/files/fields.py says of records and items.
+harness/fields/table.py says of records and items.
 `type` says how it is scored; without one, and without one in the sidecar (harness/files/sidecar.py), the fields tell it:
 
     choice        choices: the likelihood of each choice's text as the assistant's answer
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
+from harness.fields.table import KNOWN
 from harness.files import instructions
-from harness.files.fields import KNOWN
 from harness.files.formats import read_rows
 from harness.files.item_row import Doc, Item
 from harness.files.row import FAULTS_SHOWN, Row, shortened, unread_note
@@ -51,8 +51,8 @@ class ItemFile:
 
     def shots(self, doc: Doc) -> list[Doc]:
         """Return the examples before an item: fixed by the seed, of its own subject where there are any."""
-        own = [example for example in self.examples if example["subject"] == doc["subject"]]
-        return (own or self.examples)[: self.sidecar.shots]
+        same_subject = [example for example in self.examples if example["subject"] == doc["subject"]]
+        return (same_subject or self.examples)[: self.sidecar.shots]
 
 
 def read_item_file(path: Path) -> ItemFile:
@@ -61,16 +61,16 @@ def read_item_file(path: Path) -> ItemFile:
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
     notes: list[str] = []
-    found = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
+    file = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
     if sidecar.tools:
-        _give_tools(found, path)
+        _give_tools(file, path)
     if sidecar.filler:
-        found.filler = _text_of(path.parent / sidecar.filler)
-    if "instructions" in found.kinds:
-        _runnable(found, path)
+        file.filler = _text_of(path.parent / sidecar.filler)
+    if "instructions" in file.kinds:
+        _runnable(file, path)
     if sidecar.shots:
-        _set_aside(found, path)
-    return found
+        _set_aside(file, path)
+    return file
 
 
 def read_items(
@@ -139,11 +139,11 @@ def _runnable(file: ItemFile, path: Path) -> None:
         reasons.append(reason)
         kept += [] if reason else [doc]
     raise_faults(faults[:FAULTS_SHOWN])
-    told = instructions.left_out(path.name, reasons)
+    notes = instructions.left_out(path.name, reasons)
     if not kept:
-        raise PlanError(f"no item can be scored here. {told[0]}")
+        raise PlanError(f"no item can be scored here. {notes[0]}")
     file.kinds["instructions"] = kept
-    file.notes += told
+    file.notes += notes
 
 
 def _set_aside(file: ItemFile, path: Path) -> None:
@@ -169,8 +169,8 @@ def _set_aside(file: ItemFile, path: Path) -> None:
         if not file.kinds:
             raise PlanError(f"{path.with_suffix('.toml').name}: dev = {side.dev} leaves no item to evaluate; set fewer aside")
         file.notes.append(f"{path.name}: {len(file.examples):,} items are set aside as few-shot examples.")
-    asked = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
-    file.examples = [doc for doc in file.examples if doc["prompt"] not in asked]
+    prompts = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
+    file.examples = [doc for doc in file.examples if doc["prompt"] not in prompts]
     if len(file.examples) < side.shots:
         raise PlanError(
             f"{path.name}: {side.shots} shots, but only {len(file.examples)} examples that are not items themselves"

@@ -51,15 +51,16 @@ class Teacher:
     @torch.no_grad()
     def logits(self, batch: Batch, source: str) -> Tensor:
         """Return the base's logits `(n, V)` at the n places of a batch, or of a piece of one, that come from `source`."""
+        # By source: one method may ask about domain rows, another about general ones.
         name = f"base_logits {source}"
         if name not in batch.cache:
             whole = batch.whole or batch
             features = self._features(whole, source)
 
             # The features are of all places from this source in the whole micro-batch, and the piece may have some of them.
-            own = whole.from_source(source)
-            first = int(own[: batch.begin].sum())
-            count = int(own[batch.begin : batch.begin + len(batch.places)].sum())
+            of_source = whole.from_source(source)
+            first = int(of_source[: batch.begin].sum())
+            count = int(of_source[batch.begin : batch.begin + len(batch.places)].sum())
             with self._base() as (_, head):
                 batch.cache[name] = head.logits_of(features[first : first + count])
         return batch.cache[name]
@@ -81,6 +82,8 @@ class Teacher:
         It is the trained model with its adapters off where that equals the base, else a copy.
         """
         run = self._run
+        # The adapter switched off is the base only if one adapter stands over untouched weights
+        # (docs/decisions/teacher_logits.md).
         if run.wrapped is not None and run.wrapped.silenced and run.engine.forwards_alone:
             training = run.model.training
             run.model.eval()
@@ -90,6 +93,7 @@ class Teacher:
             finally:
                 run.model.train(training)
             return
+        # A frozen copy of the base: memory for certainty.
         if self._copy is None:
             self._copy = run.load().requires_grad_(False)
         if self._head is None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.weight_files import some
 from harness.errors import PlanError
 from harness.models.base_model import BaseModel
-from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_adapted(path: str, base: BaseModel, dtype: torch.dtype, notes: list[str]) -> Any:
@@ -55,9 +56,9 @@ def _wrapped(path: str, base: BaseModel, notes: list[str]) -> Any:
         raise PlanError(f"adapter '{path}' does not go on '{base.path}' ({one_line(error)}); {cure}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    everything = wrapped.state_dict().keys() | own.keys()
-    missing = sorted(own.keys() - saved.keys())
+        own_state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    everything = wrapped.state_dict().keys() | own_state.keys()
+    missing = sorted(own_state.keys() - saved.keys())
     unexpected = sorted(saved.keys() - everything)
     if missing or unexpected:
         parts = [f"lacks {some(missing)}"] if missing else []

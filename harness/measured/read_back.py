@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints.files import quantised_by
+from harness.checkpoints.hub import folder_of, loading, one_line
 from harness.errors import PlanError
-from harness.models.checkpoint_files import folder_of, loading, one_line, quantised_by
 
 
 def load_quantised(path: str, dtype: torch.dtype, notes: list[str]) -> Any:
@@ -48,5 +49,5 @@ def load_gguf(path: str, dtype: torch.dtype, notes: list[str]) -> Any:
 
 def gguf_file(path: str) -> Path:
     """Return the GGUF file at `path`, itself or the only one of a folder."""
-    place = Path(path).expanduser()
-    return place if place.is_file() else next(folder_of(path).glob("*.gguf"))
+    location = Path(path).expanduser()
+    return location if location.is_file() else next(folder_of(path).glob("*.gguf"))

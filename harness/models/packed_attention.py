@@ -63,6 +63,7 @@ def has_one_kernel(query: Tensor) -> bool:
     """Return whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an
     A100 or later.
     """
+    # What the kernel takes, as torch checks it itself.
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     size = query.shape[-1]
@@ -75,9 +76,9 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
 
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D)
     options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0), "enable_gqa": q.shape[1] != k.shape[1]}  # causal
-    found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
-    assert isinstance(found, Tensor)
-    return found[None]
+    attended = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
+    assert isinstance(attended, Tensor)
+    return attended[None]
 
 
 def attention_span(model: Any) -> float:
@@ -96,6 +97,8 @@ def reads_rows_of(model: Any, tokens: int) -> bool:
     """
     from harness.models.forward import logits_at
 
+    # Tried with short texts in a row longer than the context: the last of them must score as in a
+    # short row.
     use_packing(model)
     documents = [Example(str(i), (5, 6 + i % 3, *[7, 8, 9] * 4), (False, *[True] * 13)) for i in range(tokens // 14)]
     device = next(model.parameters()).device
@@ -133,7 +136,7 @@ def check_packing(model: Any) -> None:
     try:
         use_packing(model)
         with torch.no_grad():
-            before, after = (logits_at(model, pack([one, second], device))[3:] for one in (first, other))
+            before, after = (logits_at(model, pack([first_document, second], device))[3:] for first_document in (first, other))
             alone = logits_at(model, pack([second], device))
         apart = torch.equal(before, after) and same_logits(before, alone, head_dtype(model))
     except (TypeError, ValueError, RuntimeError, NotImplementedError, KeyError, AttributeError) as error:

@@ -121,9 +121,9 @@ def out_faults(out: str) -> list[str]:
         return ["out is empty; give a folder, or s3://bucket/folder"]
     if "://" in out:
         return []
-    for place in (Path(out), *Path(out).parents):
-        if os.path.lexists(place):  # False, and no exception, for what no file can be named
-            return [] if place.is_dir() else [f"out '{out}': {place} is no folder; give another"]
+    for folder in (Path(out), *Path(out).parents):
+        if os.path.lexists(folder):  # False, and no exception, for what no file can be named
+            return [] if folder.is_dir() else [f"out '{out}': {folder} is no folder; give another"]
     return []
 
 
@@ -133,11 +133,11 @@ def device_faults(plan: Plan) -> list[str]:
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
-    found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
-    faults = [fault for faults in found.values() for fault in faults]
+    by_option = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
+    faults = [fault for faults in by_option.values() for fault in faults]
     if plan.device is not None and not DEVICE.fullmatch(plan.device):
         faults.append(f"device is cpu or cuda, not '{plan.device}'")
-    if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
+    if plan.devices is not None and not by_option["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
         faults.append(f"gpus_per_run is {plan.ranks} but devices names {named}: name more, or ask for fewer")
     if plan.devices is not None and plan.ray:
         cure = "leave devices out, and set CUDA_VISIBLE_DEVICES where Ray is started on a node"

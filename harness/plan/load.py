@@ -122,10 +122,10 @@ def resolve_places(plan: Plan) -> Plan:
     home = embedded()
     changes: dict[str, Any] = {}
     pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()  # test files alone are as given
-    found = [_bundled(Path(home.data), *names) for names in pairs]
-    changes["data"] = ",".join(source for source, _ in found)
-    if any(test for _, test in found):
-        changes["test"] = ",".join(test or "" for _, test in found)
+    pairs_of_files = [_bundled(Path(home.data), *names) for names in pairs]
+    changes["data"] = ",".join(source for source, _ in pairs_of_files)
+    if any(test for _, test in pairs_of_files):
+        changes["test"] = ",".join(test or "" for _, test in pairs_of_files)
 
     # The embedded base comes with its own pool; another model has none unless it is given.
     if plan.model is None:

@@ -69,8 +69,8 @@ def _shares(value: Any, batch: Any) -> bool:
 
 
 def _weights(value: Any, weights: Mapping[str, Tensor], *_: Any) -> bool:
-    known = isinstance(value, dict) and value.keys() <= weights.keys()
-    return known and all(_like(tensor, weights[name]) for name, tensor in value.items())
+    named = isinstance(value, dict) and value.keys() <= weights.keys()
+    return named and all(_like(tensor, weights[name]) for name, tensor in value.items())
 
 
 def _truth(value: Any, *_: Any) -> bool:

@@ -60,8 +60,8 @@ def combination(entries: list[Entry]) -> str:
     lines = []
     for hook, axis in axis_names().items():
         # The hook's own docstring says how methods combine on it.
-        told = inspect.getdoc(getattr(Method, hook)) or ""
-        how = plain(told.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
+        docstring = inspect.getdoc(getattr(Method, hook)) or ""
+        how = plain(docstring.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
         names = ", ".join(f"`{entry.name}`" for entry in entries if axis in entry.axes) or "none"
         lines.append(f"| {axis} | `{hook}`: {how} | {names} |")
     alone = " and ".join(f"{what} (`{hook}`)" for hook, what in ALONE.items())

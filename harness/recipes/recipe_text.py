@@ -138,8 +138,8 @@ def recipe_faults(text: str) -> list[str]:
             continue
         settings = written_settings(name)
         if settings is not None:
-            own = {setting: value for setting, value in given.items() if setting != "lr"}
-            faults += setting_faults(text, name, own, settings)
+            method_settings = {setting: value for setting, value in given.items() if setting != "lr"}
+            faults += setting_faults(text, name, method_settings, settings)
     return faults + rate_faults(text, terms)
 
 
@@ -165,10 +165,10 @@ def check_known(name: str) -> None:
         return
     if name in bundled_methods():
         return
-    known = {*bundled_methods(), *(point.name for point in installed_methods())}
-    if name not in known:
-        near = difflib.get_close_matches(name, sorted(known), 1)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
+    available = {*bundled_methods(), *(point.name for point in installed_methods())}
+    if name not in available:
+        near = difflib.get_close_matches(name, sorted(available), 1)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(available))}"
         raise PlanError(f"there is no method '{name}'; {hint}")
 
 
@@ -235,7 +235,7 @@ def _parameters(arguments: ast.arguments, bounds: Mapping[str, Bound]) -> Settin
         return None
     named = arguments.args[1:]
     pairs = [*zip(named[::-1], arguments.defaults[::-1], strict=False)][::-1]
-    pairs += [(own, default) for own, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
+    pairs += [(param, default) for param, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
     if len(pairs) != len(named) + len(arguments.kwonlyargs):
         return None
     try:

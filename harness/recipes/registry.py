@@ -28,11 +28,11 @@ from harness.recipes.recipe_text import (
 def methods() -> dict[str, type[Method]]:
     """Return every method that can be used, by name; one of another package that cannot is told by `broken_methods`."""
     # A broken method of another package must not stop comparisons that do not name it.
-    found = {name: _bundled(name, path) for name, path in bundled_methods().items()}
+    usable = {name: _bundled(name, path) for name, path in bundled_methods().items()}
     for point in installed_methods():
         if not faults_of(_installed, point):
-            found[point.name] = _installed(point)
-    return found
+            usable[point.name] = _installed(point)
+    return usable
 
 
 def broken_methods() -> list[str]:
@@ -45,9 +45,9 @@ def find_method(name: str) -> type[Method]:
     check_known(name)
     if file := FILE.fullmatch(name):
         return _from_file(str(Path(file[1]).resolve()), file[2])
-    known = methods()
-    if name in known:
-        return known[name]
+    usable = methods()
+    if name in usable:
+        return usable[name]
     return next(_installed(point) for point in installed_methods() if point.name == name)  # raises: it is broken
 
 
@@ -72,14 +72,14 @@ def _installed(point: EntryPoint) -> type[Method]:
     if point.name in bundled_methods():
         raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
     try:
-        found = point.load()
+        method = point.load()
     except Exception as error:  # whatever the package's code raises
         cure = "mend or uninstall that package"
         raise PlanError(
             f"method '{point.name}' of {point.value} cannot be loaded: {type(error).__name__}: {error}; {cure}"
         ) from error
-    raise_faults([f"method '{point.name}' of {point.value}: {fault}" for fault in class_faults(found)])
-    return found
+    raise_faults([f"method '{point.name}' of {point.value}: {fault}" for fault in class_faults(method)])
+    return method
 
 
 @cache
@@ -88,11 +88,11 @@ def _from_file(path: str, name: str) -> type[Method]:
         module = _load(Path(path), f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
     except Exception as error:  # whatever the user's file raises
         raise PlanError(f"{path} cannot be loaded: {type(error).__name__}: {error}; mend it") from error
-    found = getattr(module, name, None)
-    if not (inspect.isclass(found) and issubclass(found, Method)):
+    method = getattr(module, name, None)
+    if not (inspect.isclass(method) and issubclass(method, Method)):
         raise PlanError(f"{path} defines no Method named {name}; write `class {name}(Method)` there")
-    raise_faults([f"{path}: {fault}" for fault in class_faults(found)])
-    return found
+    raise_faults([f"{path}: {fault}" for fault in class_faults(method)])
+    return method
 
 
 def _load(path: Path, name: str) -> ModuleType:
@@ -136,6 +136,6 @@ What it computes is the same, so those runs answer the same question.
 
 
 @cache
-def _source_hash(method: type[Method]) -> str:
-    found = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
-    return WORDS_ALONE.get(found, found)
+def source_hash(method: type[Method]) -> str:
+    digest = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
+    return WORDS_ALONE.get(digest, digest)

@@ -36,8 +36,11 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         # The probe begins at the finished weights, as another run begins at the base.
         save_model(material.base, weights, path)
         start = dataclasses.replace(material.base, path=str(path))
+
+        # No method and no general replay: the probe asks what plain training on a few examples
+        # brings back.
         data = TrainingData(examples, ())
         run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)
-    asked = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
-    return recovered, asked | {"ledger": run.ledger.record()}
+    settings = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
+    return recovered, settings | {"ledger": run.ledger.record()}

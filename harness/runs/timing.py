@@ -35,13 +35,13 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     begin = time.monotonic()
     doing("timing plain fine-tuning")
     plain = seconds_a_flop(material, steps=STEPS)
-    found = {PLAIN.text: plain}
+    by_recipe = {PLAIN.text: plain}
     texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE and spec.recipe != PLAIN.text)
     for text in counted(list(texts), "timing a few steps of each recipe"):
-        found[text] = plain
+        by_recipe[text] = plain
         if time.monotonic() - begin < ENOUGH:
-            found[text] = _pace_of(material, text, plain)
-    return found
+            by_recipe[text] = _pace_of(material, text, plain)
+    return by_recipe
 
 
 def _pace_of(material: Material, text: str, plain: float) -> float:
@@ -50,6 +50,7 @@ def _pace_of(material: Material, text: str, plain: float) -> float:
     Plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores).
     """
     recipe = parse_recipe(text)
+    # Such a recipe asks for dev scores in training, which only a comparison has.
     return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
 
 
@@ -85,8 +86,9 @@ def scored(evaluation: Evaluation) -> Scored:
     model = evaluation.load()
     rates: dict[str, float] = {}
     for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
-        asked = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
-        sample = final.sample(**asked)
+        # One part at a time, so that each has its own pace.
+        sizes = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
+        sample = final.sample(**sizes)
         items = sum(_sizes(sample).values())
         rates[part] = _timed(sample, model) / items if items else 0.0
 

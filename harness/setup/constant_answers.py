@@ -17,8 +17,8 @@ from harness.evaluation.codec import Codec
 from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import Generated
 from harness.files.records import Record
-from harness.setup.evaluations import domain_of
 from harness.setup.material import Material
+from harness.setup.suite_tasks import domain_of
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of
@@ -47,8 +47,11 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
     key = evals[EvalKind.FINAL]
     entries = []
     for role, row in ROWS.items():
+        # Guessing needs options to guess from.
         if not answers or (role == Role.GUESS and not choices):
             continue
+
+        # The answer is part of the key: other training data is another row.
         question = {"protocol": PROTOCOL, "role": role, "answers": answers}
         folder = store.run(key_of(question))
         if folder.status != Status.DONE or not folder.has_scores(EvalKind.FINAL, key):
@@ -70,15 +73,15 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
 
 def training_answers(material: Material) -> dict[str, str]:
     """Task -> its constant answer, from the training records that would be in that task."""
-    found = {}
+    constants = {}
     for stage in material.stages:
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
         for kind, records in kinds.split(stage.train).items():
-            found[kinds.title(stage.name, kind)] = best_constant(records, kinds.metrics[kind])
-    return found
+            constants[kinds.title(stage.name, kind)] = best_constant(records, kinds.metrics[kind])
+    return constants
 
 
-def best_constant(records: Sequence[Record], asked: Asked) -> str:
+def best_constant(records: Sequence[Record], metric: Asked) -> str:
     """Return the answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
     answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]
@@ -86,10 +89,11 @@ def best_constant(records: Sequence[Record], asked: Asked) -> str:
     # Every answer against every answer would take the square of their number.
     counts = Counter(answers)
     candidates = sorted(counts, key=lambda text: (-counts[text], text))[:CANDIDATES]
+    # By hash, so that the same records are tried in every run.
     tried = sorted(range(len(answers)), key=lambda place: key_of([place, answers[place]]))[:TRIED]
 
     def score(text: str) -> float:
-        return sum(answer_metrics.best(asked.metric, text, [answers[i]], choices[i], asked.measure) for i in tried)
+        return sum(answer_metrics.best(metric.metric, text, [answers[i]], choices[i], metric.measure) for i in tried)
 
     return max(candidates, key=score)
 
@@ -110,6 +114,7 @@ class Answers(LM):
 
     def _answer(self, request: Instance) -> str:
         choices = request.doc.get("choices") or ()
+        # By a hash of the item, so that a guess is the same for every comparison.
         if self.guess and choices:
             return choices[int(key_of(["guess", request.doc["id"]]), 16) % len(choices)]
         return self.answers.get(str(request.task_name), "")

@@ -20,20 +20,20 @@ BLOCK = 100
 def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.ndarray:
     """(B, n) how often each item counts in each draw: whole clusters are drawn."""
     # Whole clusters are drawn: items of one passage rise and fall together.
-    names, place = np.unique(np.asarray(clusters, str), return_inverse=True)
+    names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
     rng, size = np.random.default_rng(seed), len(names)
-    found = np.empty((reps, len(place)), np.float32)
+    counts = np.empty((reps, len(cluster)), np.float32)
     for begin in range(0, reps, BLOCK):
         rows = min(BLOCK, reps - begin)
         picked = rng.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
         times = np.bincount(picked.ravel(), minlength=rows * size).reshape(rows, size)
-        found[begin : begin + rows] = times[:, place]
-    return found
+        counts[begin : begin + rows] = times[:, cluster]
+    return counts
 
 
 def ratio(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(B, ...) sum of `over` by sum of `under`, both (n, ...), in each draw; NaN where a draw has nothing under the line."""
-    over, under = (np.nan_to_num(one).astype(counts.dtype) for one in (over, under))  # or all of `counts` would be converted
+    over, under = (np.nan_to_num(part).astype(counts.dtype) for part in (over, under))  # or all of `counts` would be converted
     with np.errstate(invalid="ignore", divide="ignore"):
         return ((counts @ over) / (counts @ under)).astype(float)
 
@@ -64,11 +64,11 @@ def jackknifed(value: float, left_out: np.ndarray, ends: tuple[float, float] = (
 
     se^2 = (n - 1) / n * sum (theta_i - mean theta)^2 (Quenouille 1949, Tukey 1958); value +- 1.96 se, inside `ends`.
     """
-    known = left_out[np.isfinite(left_out)]
-    n = len(known)
+    finite = left_out[np.isfinite(left_out)]
+    n = len(finite)
     if not np.isfinite(value) or n < 2:
         return Estimate()
-    se = float(np.sqrt((n - 1) / n * ((known - known.mean()) ** 2).sum()))
+    se = float(np.sqrt((n - 1) / n * ((finite - finite.mean()) ** 2).sum()))
     return _around(value, se, n, ends)
 
 

@@ -77,7 +77,7 @@ class Matched:
     @property
     def reached(self) -> list[str]:
         """Rows whose curve reaches the matched gain."""
-        return [row for row, found in self.rows.items() if found.change.known]
+        return [row for row, tradeoff in self.rows.items() if tradeoff.change.known]
 
     def change(self, row: str) -> Estimate:
         return self.rows[row].change if row in self.rows else Estimate()
@@ -91,6 +91,7 @@ def matched(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> Matche
 
     The gain is 90 % of what every curve reaches that reaches at least half of the best one's.
     """
+    # Curves need both axes; a comparison of one point each has none.
     if not {"gain", "change"} <= set(analysis.point):
         return Matched()
     most = {curve.row: _most(analysis, curve) for curve in curves}
@@ -101,6 +102,8 @@ def matched(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> Matche
     target = MATCHED * min(most[curve.row] for curve in able)
     rows = {curve.row: Tradeoff(most[curve.row], **_read(analysis, [curve], target, terms.loss)) for curve in curves}
     reached = {curve.row: curve for curve in curves if rows[curve.row].change.known}
+
+    # Of those with several seeds, if any: a curve of one run may lead by chance.
     comparable = [row for row, curve in reached.items() if analysis.compares(*curve.points)]
     others = list(terms.references)
     if reached:
@@ -141,6 +144,7 @@ def mean_change(gain: np.ndarray, change: np.ndarray, upto: float) -> np.ndarray
 
 
 def _most(analysis: Analysis, curve: Curve) -> float:
+    # The highest point anywhere on the way: a method may lose gain again.
     columns = [analysis.rows.index(name) for name in curve.points]
     gains = analysis.point["gain"][columns]
     return float(np.nanmax(gains)) if np.isfinite(gains).any() else np.nan
@@ -156,16 +160,17 @@ def _read(analysis: Analysis, curves: Sequence[Curve], target: float, loss: floa
         "gain": lambda gain, change, kept: gain_at(gain, change, loss),
         "area": lambda gain, change, kept: mean_change(gain, change, target),
     }
-    found = {}
+    estimates = {}
     for name, function in functions.items():
         point, by_seed, draws, items = (_of(source, analysis, curves, function) for source in _sources(analysis))
+        # A gain that half of the draws never reach is no gain of the row.
         if not np.isfinite(point[0]) or np.isfinite(draws).mean() <= 1 / 2:
-            found[name] = Estimate()
+            estimates[name] = Estimate()
             continue
         seeds = by_seed.shape[0]
         twice = counted_twice(items.reshape(seeds, -1))
-        found[name] = estimate_of(float(point[0]), by_seed, draws, n, twice, test)
-    return found
+        estimates[name] = estimate_of(float(point[0]), by_seed, draws, n, twice, test)
+    return estimates
 
 
 def _sources(analysis: Analysis) -> list[dict[str, np.ndarray]]:

@@ -165,8 +165,8 @@ def names(folder: Path) -> list[str]:
     try:
         if is_local(folder):
             return sorted(entry.name for entry in folder.iterdir())
-        found = cast(Any, folder).fs.ls(cast(Any, folder).path, detail=False)
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+        paths = cast(Any, folder).fs.ls(cast(Any, folder).path, detail=False)
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
     except FileNotFoundError:
         return []
 

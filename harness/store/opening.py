@@ -172,15 +172,15 @@ def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
     # Only UTF-8 is read again to find the place: other encodings have no place that a user could mend.
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
-    place = 0
+    offset = 0
     with opened(path) as stream:
         for number, line in enumerate(io.BufferedReader(_Plain(stream)), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as fault:
-                where = f"byte {place + fault.start + 1:,} (line {number:,})"
+                where = f"byte {offset + fault.start + 1:,} (line {number:,})"
                 return f"{path.name}: {where} is not UTF-8; save the file as UTF-8"
-            place += len(line)
+            offset += len(line)
     return f"{path.name} is not UTF-8; save the file as UTF-8"
 
 

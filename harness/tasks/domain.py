@@ -10,8 +10,9 @@ from typing import Any
 from harness.data.split import Dataset
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
+from harness.tasks.eval_task import EvalTask, Reader
+from harness.tasks.item_suites import as_eval_task, item_tasks
 from harness.tasks.item_task import ItemTask, token_limit
-from harness.tasks.suites import EvalTask, Reader, as_eval_task, item_tasks
 from harness.text import answer_metrics
 from harness.text.answer_metrics import Asked
 from harness.text.numbers import numbers
@@ -160,13 +161,13 @@ def domain_tasks(
 
 def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, Asked]:
     """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
-    asked = answer_metrics.read_metrics(text or "")
+    by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
-    unknown = [kind for kind in asked if kind and kind not in of_records]
+    unknown = [kind for kind in by_kind if kind and kind not in of_records]
     if unknown and kinds:
         names = ", ".join(sorted(of_records)[:MOST_KINDS]) or "none"
         raise PlanError(f"domain_metric names the kind '{unknown[0]}', but the data's kinds are {names}")
-    return asked
+    return by_kind
 
 
 def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Record]) -> list[str]:

@@ -49,9 +49,9 @@ def exact_match(output: str, target: str) -> float:
 
 def token_f1(output: str, target: str) -> float:
     """SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
-    found, wanted = normalise(output).split(), normalise(target).split()
-    common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+    given, wanted = normalise(output).split(), normalise(target).split()
+    common = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * common / (len(given) + len(wanted)) if common else 0.0
 
 
 class _Words:
@@ -97,7 +97,7 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
 
     # The first way that matches decides: a leading letter before one inside a sentence.
     ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
-    match = next((found for way in ways if (found := way(plain))), None)
+    match = next((match_of_way for way in ways if (match_of_way := way(plain))), None)
     if match is None:
         return None
     index = ord(match[1]) - ord("A")
@@ -136,7 +136,7 @@ def read_metrics(text: str) -> dict[str, Asked]:
 
     Raises ValueError.
     """
-    found = {}
+    by_kind = {}
     for part in re.findall(r"[^\s(]+(?:\([^)]*\))?", text):
         match = _ASKED.fullmatch(part)
         if match is None or match["name"] not in NAMES or (match["tolerance"] is not None and match["name"] != "numeric"):
@@ -144,8 +144,8 @@ def read_metrics(text: str) -> dict[str, Asked]:
         given = (match["tolerance"] or "").strip()
         tolerance = given if given.endswith("%") else float(given or 0)
         read_tolerance(tolerance)
-        found[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
-    return found
+        by_kind[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
+    return by_kind
 
 
 METRICS: dict[str, Callable[[str, str], float]] = {

@@ -59,8 +59,8 @@ def _numeral(match: re.Match[str], text: str) -> str:
     sign = "-" if match["sign"] else ""
     whole, point, decimals = written.replace("點", "点").partition("点")
     if point:  # 三点五亿 keeps its unit: how many decimals are written says how exact it is
-        digits = "".join(str(_DIGITS[one]) for one in decimals if one in _DIGITS)
-        unit = "".join(one for one in decimals if one in _LARGE)
+        digits = "".join(str(_DIGITS[digit]) for digit in decimals if digit in _DIGITS)
+        unit = "".join(digit for digit in decimals if digit in _LARGE)
         value = _value(whole)
         return match[0] if value is None else f"{sign}{_plain(value)}.{digits}{unit}"
     value = _value(written)
@@ -83,8 +83,8 @@ def _is_meant(match: re.Match[str], text: str) -> bool:
 
     # A single character is a number only as a whole answer, or where a number is announced.
     alone = not text[: match.start()].strip() and _CLOSED.match(text, match.end()) is not None
-    asked = _ASKED.search(text, 0, match.start()) is not None and _CLOSED.match(text, match.end()) is not None
-    return (alone or asked) and (has_digit or written in "十拾")
+    is_answer = _ASKED.search(text, 0, match.start()) is not None and _CLOSED.match(text, match.end()) is not None
+    return (alone or is_answer) and (has_digit or written in "十拾")
 
 
 def _value(written: str) -> Decimal | None:
@@ -92,9 +92,9 @@ def _value(written: str) -> Decimal | None:
     whole, point, decimals = written.replace("點", "点").partition("点")
     if point:
         value = _value(whole)
-        if value is None or any(one not in _DIGITS for one in decimals):
+        if value is None or any(digit not in _DIGITS for digit in decimals):
             return None
-        return value + Decimal(f"0.{''.join(str(_DIGITS[one]) for one in decimals)}")
+        return value + Decimal(f"0.{''.join(str(_DIGITS[digit]) for digit in decimals)}")
 
     # Digits without units are read one by one, as years and telephone numbers are.
     tokens = _TOKEN.findall(written)

@@ -88,12 +88,12 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     trained.
     """
     # Everything after the last answer is asked of nobody.
-    answers = [place for place, turn in enumerate(record.messages) if turn.role == "assistant"]
-    trained = [record.messages[place].trained for place in answers]
+    answers = [index for index, turn in enumerate(record.messages) if turn.role == "assistant"]
+    trained = [record.messages[index].trained for index in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
-    for place in answers:
-        _count_thoughts(record.messages[place].content, seen)
+    for index in answers:
+        _count_thoughts(record.messages[index].content, seen)
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]

@@ -79,13 +79,13 @@ class Tokens:
         # Texts that spell a control token go through the copy that reads it as text.
         plain = list(dict.fromkeys(text for text in texts if GUARD not in text))
         guarded = list(dict.fromkeys(text for text in texts if GUARD in text))
-        known: dict[str, list[int]] = {}
+        by_text: dict[str, list[int]] = {}
         if plain:
             options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-            known |= zip(plain, self.tokenizer(plain, **options)["input_ids"], strict=True)
+            by_text |= zip(plain, self.tokenizer(plain, **options)["input_ids"], strict=True)
         if guarded:
-            known |= zip(guarded, self._read_guarded(guarded), strict=True)
-        return [known[text] for text in texts]
+            by_text |= zip(guarded, self._read_guarded(guarded), strict=True)
+        return [by_text[text] for text in texts]
 
     def join(self, sequences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """Return the tokens of every piece of each sequence, each piece behind its left neighbour.
@@ -177,6 +177,6 @@ class Tokens:
             names = [GUARD + name if name in self.control and name != model.get("unk_token") else name for name in vocabulary]
             model["vocab"] = dict(zip(names, vocabulary.values(), strict=True))
             return
-        for place, (name, score) in enumerate(vocabulary):
-            if name in self.control and place != model.get("unk_id"):
-                vocabulary[place] = [GUARD + name, score]
+        for index, (name, score) in enumerate(vocabulary):
+            if name in self.control and index != model.get("unk_id"):
+                vocabulary[index] = [GUARD + name, score]

@@ -54,8 +54,8 @@ def _address() -> str:
 
 def interface(address: str) -> str | None:
     """Return the network interface with this address."""
-    found = psutil.net_if_addrs().items()
-    return next((name for name, addresses in found if any(one.address == address for one in addresses)), None)
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(entry.address == address for entry in addresses)), None)
 
 
 def driver_environment() -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Gang:
     `work` gives True in the first rank where nothing that others say could matter any more.
     """
 
-    def __init__(self, ray: Any, asked: Asked, work: Callable[..., Any], *arguments: Any):
+    def __init__(self, ray: Any, request: Asked, work: Callable[..., Any], *arguments: Any):
         """Starts `work(place, *arguments)` in each as soon as there is room for all."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
@@ -86,11 +86,11 @@ class Gang:
         self.ray = ray
 
         # Room for all ranks at once: two runs that each hold half of it would wait for ever.
-        self.group = placement_group([asked.bundle] * asked.ranks, strategy="STRICT_PACK" if asked.one_node else "PACK")
-        actor = ray.remote(num_cpus=asked.cpus, num_gpus=asked.gpus)(Rank)
-        bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(asked.ranks)]
+        self.group = placement_group([request.bundle] * request.ranks, strategy="STRICT_PACK" if request.one_node else "PACK")
+        actor = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus)(Rank)
+        bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(request.ranks)]
         self.ranks = [actor.options(scheduling_strategy=bundle).remote() for bundle in bundles]
-        places = [Place(i, asked.ranks, asked.cpus) for i in range(asked.ranks)]
+        places = [Place(i, request.ranks, request.cpus) for i in range(request.ranks)]
 
         # The first rank serves the store; the others learn its address.
         meeting = self.ranks[0].meet.remote()

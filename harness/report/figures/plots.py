@@ -33,12 +33,12 @@ def draw(summary: Summary) -> list[Plot]:
 
 
 def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
-    found = {}
+    points_of = {}
     for row in summary.rows:
         gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
         if row.done and (row.role.is_tuned or row.role == Role.BASE) and gain.known and change.known:
-            found[row.name] = (gain.value, change.value)
-    return found
+            points_of[row.name] = (gain.value, change.value)
+    return points_of
 
 
 def matched(summary: Summary) -> Plot | None:
@@ -58,15 +58,15 @@ def matched(summary: Summary) -> Plot | None:
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    told = {}
+    texts = {}
     for place, name in enumerate(rows):
-        found = way.change(name)
-        if found.known:
+        estimate = way.change(name)
+        if estimate.known:
             look = looks[name]
             bar = bottom.errorbar(
-                found.value,
+                estimate.value,
                 place,
-                xerr=_arms(found),
+                xerr=_arms(estimate),
                 fmt=look["marker"],
                 color=look["color"],
                 ms=6.5,
@@ -74,20 +74,20 @@ def matched(summary: Summary) -> Plot | None:
                 mec=PAPER,
             )
             mark_as(bar, place)
-            told[name] = f"{signed(found.value)} points {interval(found)}"
+            texts[name] = f"{signed(estimate.value)} points {interval(estimate)}"
         else:
             bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
-            told[name] = "gains less"
+            texts[name] = "gains less"
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
-    return Plot("matched", "What is kept at the same gain", f"General change {where}: {_said(told)}", drawn, told)
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {_sentence(texts)}", drawn, texts)
 
 
-def _said(told: dict[str, str]) -> str:
+def _sentence(texts: dict[str, str]) -> str:
     """Return what is said of every row, in one sentence, for readers who cannot see the plot."""
-    return "; ".join(f"{name}: {text}" for name, text in told.items())
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _arms(estimate: Estimate) -> list[list[float]]:
@@ -102,14 +102,14 @@ def _arms(estimate: Estimate) -> list[list[float]]:
 
 def tradeoff(summary: Summary) -> Plot | None:
     """General change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
-    found = _placed(summary)
-    if len(found) < 2:
+    positions = _placed(summary)
+    if len(positions) < 2:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.tuned])
     _ways(axes, summary, looks)
-    told = {}
-    for place, (name, (x, y)) in enumerate(found.items()):
+    texts = {}
+    for place, (name, (x, y)) in enumerate(positions.items()):
         look = looks.get(name, {"color": INK, "marker": "*"})
         size = 6.5 if name in looks else 11
         gain, change = summary.estimate("gain", name), summary.estimate("change", name)
@@ -118,7 +118,7 @@ def tradeoff(summary: Summary) -> Plot | None:
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
         mark_as(bar, place)
-        told[name] = (
+        texts[name] = (
             f"gain {signed(x)} {summary.gain_unit} {interval(gain)}, general change {signed(y)} points {interval(change)}, "
             f"kept {_kept(summary, name)}"
         )
@@ -126,19 +126,19 @@ def tradeoff(summary: Summary) -> Plot | None:
     # Recipes with and without general data have fronts of their own: they are not to be compared.
     fronts: list[tuple[float, float]] = []
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
-        front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
+        front = _front({n: p for n, p in positions.items() if n == summary.base or summary.row(n).track == track})
         fronts += front
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("change of the general score, points")
 
     # More names than there is room for would hide the points.
-    named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
-    note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
+    named = positions if len(positions) <= NAMED else {n: p for n, p in positions.items() if n == summary.base or p in fronts}
+    note = "" if named is positions else f"named: {len(named)} of {len(positions)}, the base and the fronts"
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
-    place_labels(axes, named, found.values())
-    return Plot("tradeoff", "Change of the general score against domain gain", _said(told), drawn, told)
+    place_labels(axes, named, positions.values())
+    return Plot("tradeoff", "Change of the general score against domain gain", _sentence(texts), drawn, texts)
 
 
 def _kept(summary: Summary, row: str) -> str:
@@ -152,10 +152,10 @@ def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> Non
         axes.plot(part["gain"], part["change"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
 
 
-def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+def _front(positions: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
     """Return points no other is at least as good as on both axes, by gain."""
     front: list[tuple[float, float]] = []
-    for x, y in sorted(found.values(), key=lambda p: (-p[0], -p[1])):
+    for x, y in sorted(positions.values(), key=lambda p: (-p[0], -p[1])):
         if not front or y > front[-1][1]:
             front.append((x, y))
     return front
@@ -168,14 +168,14 @@ def tuning(summary: Summary) -> Plot | None:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.tuned])
-    told: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, part in table.groupby("row", sort=False):
         for number, trial in enumerate(part.to_dict("records")):
             label = "_nolegend_" if number else str(name)
             look = looks[str(name)]
             dot = axes.plot(trial["gain"], trial["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=label, **look)
-            mark_as(dot, len(told))
-            told[f"{trial['recipe']} (trial {len(told) + 1})"] = f"{signed(trial['gain'])}, {signed(trial['change'])}"
+            mark_as(dot, len(texts))
+            texts[f"{trial['recipe']} (trial {len(texts) + 1})"] = f"{signed(trial['gain'])}, {signed(trial['change'])}"
         chosen = part[part["selected"]]
         axes.plot(
             chosen["gain"], chosen["change"], ls="", marker="o", ms=11, mfc="none", mec=looks[str(name)]["color"], mew=1.2
@@ -185,7 +185,9 @@ def tuning(summary: Summary) -> Plot | None:
     axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
     axes.set_ylabel("general change on dev items, points")
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", _said(told), drawn, told)
+    return Plot(
+        "tuning", "Every setting tried: general change against domain gain on dev items", _sentence(texts), drawn, texts
+    )
 
 
 def curves(summary: Summary) -> Plot | None:
@@ -210,12 +212,12 @@ def curves(summary: Summary) -> Plot | None:
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
 
     # A reader who cannot see the plot is told where each curve ends.
-    told = {}
+    texts = {}
     for name, part in table.groupby("row", sort=False):
         last = part.loc[part["at"].idxmax()]
         gain, change = signed(last["gain"]), signed(last["change"])
-        told[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
-    return Plot("curves", "Learning and forgetting over the spent budget", _said(told), drawn, told)
+        texts[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
+    return Plot("curves", "Learning and forgetting over the spent budget", _sentence(texts), drawn, texts)
 
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
@@ -254,11 +256,11 @@ def heat_map(summary: Summary) -> Plot | None:
     axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
     axes.set_yticks(range(len(grid)), [visible(name) + " (channel)" * (kind == "channel") for kind, name in grid.index])
     axes.grid(False)
-    told = "; ".join(
+    description = "; ".join(
         f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())
         for (_, name), line in grid.T.items()  # type: ignore[misc]
     )
-    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
+    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", description, drawn)
 
 
 def cost(summary: Summary) -> Plot | None:
@@ -283,10 +285,10 @@ def cost(summary: Summary) -> Plot | None:
     axes.spines["left"].set_color(RULE)
     axes.set_xlabel("% of the budget")
     drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
-    told = {
+    texts = {
         name: f"{points(total)} % of the budget ({', '.join(parts[name])})" for name, total in zip(names, left, strict=True)
     }
-    return Plot("cost", "What the budget went to", _said(told), drawn, told)
+    return Plot("cost", "What the budget went to", _sentence(texts), drawn, texts)
 
 
 def _share(row: Row, account: str) -> float:

@@ -85,8 +85,8 @@ class Plot:
         head = re.sub(r' (width|height)="[^"]*"', "", head)
         names = f'role="img" aria-labelledby="{self.name}-title {self.name}-desc"'
         title = f'<title id="{self.name}-title">{escape(visible(self.title, None))}</title>'
-        told = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
-        return f"{head} {names}>{title}{told}{rest}"
+        description = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
+        return f"{head} {names}>{title}{description}{rest}"
 
 
 @contextmanager

@@ -43,16 +43,16 @@ def zones(summary: Summary) -> Plot | None:
         title_fontsize=8.5,
         columnspacing=1.2,
     )
-    told: dict[str, list[str]] = {name: [] for name in names}
+    texts: dict[str, list[str]] = {name: [] for name in names}
     for zone in table.to_dict("records"):
         shares = f"{points(100 * zone['tokens'])} % of tokens, {points(100 * zone['gradient'])} % of gradient"
-        told[zone["row"]].append(f"{zone['zone']} nats: {shares}")
-    return _plot("zones", "Share of tokens and of gradient by token loss", drawn, told)
+        texts[zone["row"]].append(f"{zone['zone']} nats: {shares}")
+    return _plot("zones", "Share of tokens and of gradient by token loss", drawn, texts)
 
 
-def _plot(name: str, title: str, drawn: Figure, told: dict[str, list[str]]) -> Plot:
+def _plot(name: str, title: str, drawn: Figure, texts: dict[str, list[str]]) -> Plot:
     """Return a plot of which several things are said of each row."""
-    rows = {row: "; ".join(parts) for row, parts in told.items()}
+    rows = {row: "; ".join(parts) for row, parts in texts.items()}
     return Plot(name, title, ". ".join(f"{row}, {text}" for row, text in rows.items()), drawn, rows)
 
 
@@ -80,8 +80,8 @@ def weights(summary: Summary) -> Plot | None:
     bottom.set_xlabel("token loss, nats")
     handles, labels = top.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    told: dict[str, list[str]] = {str(name): [] for name in table["row"].unique()}
+    texts: dict[str, list[str]] = {str(name): [] for name in table["row"].unique()}
     for bin_ in table.dropna().to_dict("records"):
         share = points(100 * bin_["tokens"])
-        told[bin_["row"]].append(f"{zone_name(bin_)} nats: weight {bin_['weight']:.2f}, {share} % of tokens")
-    return _plot("weights", "Weight given to tokens by their loss", drawn, told)
+        texts[bin_["row"]].append(f"{zone_name(bin_)} nats: weight {bin_['weight']:.2f}, {share} % of tokens")
+    return _plot("weights", "Weight given to tokens by their loss", drawn, texts)

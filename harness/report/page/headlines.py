@@ -69,12 +69,12 @@ def explain(summary: Summary, quantity: str, row: str) -> tuple[str, ...]:
 
 def explanations(summary: Summary) -> dict[str, dict[str, list[str]]]:
     """Return row -> quantity -> explanation, for the page's script; as texts that may be shown."""
-    found: dict[str, dict[str, list[str]]] = {}
+    texts: dict[str, dict[str, list[str]]] = {}
     for row in summary.tuned:
         if row.done:
             lines = {quantity: explain(summary, quantity, row.name) for quantity in EXPLAINED}
-            found[visible(row.name)] = {quantity: [visible(line) for line in own] for quantity, own in lines.items()}
-    return found
+            texts[visible(row.name)] = {quantity: [visible(line) for line in own] for quantity, own in lines.items()}
+    return texts
 
 
 def _figure(summary: Summary, quantity: str, rows: list[str]) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from harness.plan.values import Limits
 from harness.report.summary import rule
-from harness.report.summary.format import rough, share
 from harness.report.summary.rows import Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
@@ -113,8 +112,8 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
         places = [names.index(name) for name in compared]
         costs = rule.Costs(costs.seconds[places], costs.memory[places])
         reasons = {name: (*out.get(name, ()), "one seed") for name in single}
-        own = advice_of(analysis, compared, costs, limits)
-        return replace(own, out=own.out | reasons)
+        alone = advice_of(analysis, compared, costs, limits)
+        return replace(alone, out=alone.out | reasons)
 
     # The choice of the table, and the same choice in every draw. A negative index is no choice.
     index = int(rule.chosen(point, margins, costs, limits)[0])
@@ -168,14 +167,14 @@ def choices(summary: Summary) -> list[Choice]:
     advice = summary.computed(advise)
     if not advice.one_seed:
         rows.sort(key=lambda row: -gains[row.name].value)
-    found = []
+    options = []
     for row in rows:
         change, retention = summary.estimate("change", row.name), summary.estimate("retention", row.name)
         loss, kept = _below(change) - change.value, retention.value - _below(retention)
         seconds, memory = row.cost("ledger", "seconds"), _memory(row)
         taken = advice.shares.get(row.name, 0.0) if advice.shares else np.nan
-        found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
-    return found
+        options.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
+    return options
 
 
 def _measured(value: float) -> float | None:
@@ -185,7 +184,7 @@ def _measured(value: float) -> float | None:
 def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Return whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(found.n >= FEWEST and (found.sure_low > 0 or found.sure_high < 0) for found in differences)
+    return any(difference.n >= FEWEST and (difference.sure_low > 0 or difference.sure_high < 0) for difference in differences)
 
 
 def _out(
@@ -221,8 +220,8 @@ def _draws(analysis: Analysis, names: list[str]) -> rule.Scores:
     missing = np.full((analysis.reps, len(names)), np.nan)
     draws = {}
     for quantity in QUANTITIES:
-        known = quantity in measured and quantity in analysis.point
-        draws[quantity] = analysis.draws(quantity, names) if known else missing
+        has_draws = quantity in measured and quantity in analysis.point
+        draws[quantity] = analysis.draws(quantity, names) if has_draws else missing
     return rule.Scores(*(draws[quantity] for quantity in QUANTITIES))
 
 
@@ -261,50 +260,3 @@ def _below(estimate: Estimate) -> float:
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
-
-
-def describe(summary: Summary, row: str) -> str:
-    """Return a recipe's numbers as the predicate of a sentence.
-
-    As in `gains 18 points [16, 22] and changes the general score by −3 points [−4, −2] (keeps 97 % [96, 98])`.
-    """
-    gain = summary.estimate("gain", row)
-    change = summary.estimate("change", row)
-    kept = summary.estimate("retention", row)
-    parts = [f"gains {rough(gain, summary.gain_unit)}"]
-    if change.known:
-        aside = f"keeps {rough(kept, '%')}" if summary.in_per_cent else summary.why_points
-        parts.append(f"changes the general score by {rough(change, 'points')} ({aside})")
-    return " and ".join(parts)
-
-
-def sureness(advice: Advice) -> str:
-    """Return how often the rule would take the same recipe again, and over what that is counted."""
-    if not advice.shares or not np.isfinite(advice.again):
-        return ""
-    choice = advice.row or NOBODY
-    others = []
-    for name, part in advice.shares.items():
-        if name != choice and part >= LEAST_SHARE:
-            others.append(f"{name} in {share(part)}")
-    sentence = f"The rule takes {choice} again in {share(advice.again)} of joint draws"
-    sentence += f" ({', '.join(others)})." if others else "."
-    return sentence
-
-
-def out_sentence(advice: Advice) -> str:
-    """Return which recipes the rule does not consider, and why."""
-    recipes = [f"{name} ({', '.join(reasons)})" for name, reasons in advice.out.items()]
-    return f"Out: {', '.join(recipes)}." if recipes else ""
-
-
-def track_advice(summary: Summary, advice: Advice) -> str:
-    """Return what the same rule takes among recipes without general data, where its choice needs general data."""
-    tracks = {row.name: row.track for row in summary.recipes}
-    if advice.row is None or tracks[advice.row] == Track.FREE or not candidates(summary, Track.FREE):
-        return ""
-    free = advise(summary, advice.limits, Track.FREE)
-    if free.row is None:
-        return f"It needs general data; {Track.FREE.title}, no recipe keeps the same limits."
-    numbers = describe(summary, free.row)
-    return f"It needs general data; {Track.FREE.title} the same rule takes {free.row}, which {numbers}."

@@ -209,10 +209,10 @@ class _Set:
             return value, _difference(value, Estimate(1.0, n=value.n), draws_of_it - 1)
 
         # A prompt counts where both rows have a value for it.
-        own = self._of(name, row)
+        level = self._of(name, row)
         reference = self._of(name, self.base)
-        value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
-        moved = own - reference
+        value, _ = estimated(level, np.isfinite(level).astype(float), self.counts)
+        moved = level - reference
         return value, estimated(moved, np.isfinite(moved).astype(float), self.counts)[0]
 
     def _of(self, name: str, row: str) -> np.ndarray:
@@ -226,10 +226,10 @@ class _Set:
 
     def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
         """Return a measure of all texts of a row together, and its change: spreads from leaving each prompt out."""
-        own = self._left_out(name, row)
+        level = self._left_out(name, row)
         reference = self._left_out(name, self.base)
-        value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
-        change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+        value = jackknifed(level[0], level[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
+        change = jackknifed(level[0] - reference[0], level[1:] - reference[1:])
 
         # Only texts of a certain length enter it: one of them has no spread.
         if name == "distinct2":

@@ -87,7 +87,7 @@ def appendix_latex(summary: Summary) -> str:
     lines += [" & ".join(map(latex_text, line)) + r" \\" for line in table.itertuples(index=False)]
     lines += [r"\bottomrule", r"\end{longtable}", "", r"\begin{description}"]
     for name, paper in _papers(summary).items():
-        keys = [found[1] for entry in paper["bibtex"] if (found := re.match(r"@\w+\{\s*([^,\s]+)", entry))]
+        keys = [match[1] for entry in paper["bibtex"] if (match := re.match(r"@\w+\{\s*([^,\s]+)", entry))]
         cited = rf" \cite{{{','.join(keys)}}}" if keys else ""
         lines.append(rf"\item[{latex_text(name)}] {latex_text(paper['source'])}{cited}")
     return "\n".join([*lines, r"\end{description}", ""]) if _papers(summary) else "\n".join([*lines[:-2], ""])

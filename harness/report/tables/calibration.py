@@ -98,10 +98,10 @@ def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     once = np.ones((1, len(both)), np.float32)
     lines = []
     for name, (column, function) in _MEASURES.items():
-        own = _of(both, column, function, "", counts, once)
+        level = _of(both, column, function, "", counts, once)
         start = _of(both, column, function, "_base", counts, once)
-        value = _estimate(own, n, (0.0, MOST.get(name, np.inf)))
-        change = _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), n)
+        value = _estimate(level, n, (0.0, MOST.get(name, np.inf)))
+        change = _estimate(tuple(a - b for a, b in zip(level, start, strict=True)), n)
         line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
         lines.append(line | {"change": change.value, "change low": change.low, "change high": change.high})
     return lines

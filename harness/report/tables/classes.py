@@ -67,7 +67,7 @@ class _Task:
         base = items.drop_duplicates("item").set_index("item")
 
         # Fewer than two labels, or labels that hardly repeat, are no classes.
-        labels = {label: place for place, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
+        labels = {label: index for index, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
             return None
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]

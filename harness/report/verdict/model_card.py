@@ -135,8 +135,8 @@ def section(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], warni
     """
     parts = []
     for line in lines:
-        known = {name: what for name, (_, what) in RESULTS.items() if math.isfinite(_number(line.get(name)))}
-        shown = [(what, _with_interval(line, name)) for name, what in known.items()]
+        measured = {name: what for name, (_, what) in RESULTS.items() if math.isfinite(_number(line.get(name)))}
+        shown = [(what, _with_interval(line, name)) for name, what in measured.items()]
         suites = ", ".join(suite["name"] for suite in record.get("suites") or [])
         items = sum(int(suite["items"]) for suite in record.get("suites") or [])
         parts += [

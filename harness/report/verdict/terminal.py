@@ -99,8 +99,8 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
 
 
 def _matched(summary: Summary, row: Row) -> str:
-    found = summary.matched.of(row.name)
-    return "" if found is None else _cell(found.change) if found.change.known else GAINS_LESS
+    tradeoff = summary.matched.of(row.name)
+    return "" if tradeoff is None else _cell(tradeoff.change) if tradeoff.change.known else GAINS_LESS
 
 
 def _cell(estimate: Estimate) -> str:

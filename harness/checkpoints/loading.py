@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.weight_files import some
 from harness.errors import PlanError, raise_faults
-from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_tokenizer(path: str) -> Any:
@@ -28,6 +29,8 @@ def load_tokenizer(path: str) -> Any:
     except Exception as error:  # whatever a broken file makes of it
         cure = "save the original tokenizer into the folder again"
         raise PlanError(f"model '{path}': its tokenizer cannot be loaded ({one_line(error)}); {cure}") from error
+
+    # A tokenizer may load from half of its files, and turn every text into nothing.
     if not tokens or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise PlanError(f"model '{path}': its tokenizer has no vocabulary; save the original tokenizer into the folder again")
     if tokenizer.eos_token_id is None:
@@ -72,8 +75,8 @@ def config_of(path: str) -> Any:
         raw, _ = PreTrainedConfig.get_config_dict(path, **loading(path))
         kind = raw.get("model_type")
         if kind not in CONFIG_MAPPING:
-            own = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
-            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{own}")
+            custom_code = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
+            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{custom_code}")
         config = AutoConfig.from_pretrained(path, **loading(path))
     except (TypeError, ValueError, OSError, AttributeError, KeyError) as error:
         raise PlanError(f"model '{path}': config.json cannot be used: {one_line(error)}; take the original one") from error
@@ -117,7 +120,7 @@ def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
     elif unexpected:
         cure = "give config.json and weights of one model"
         yield f"its files hold weights that the architecture has no place for: {some(unexpected)}; {cure}"
-    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in keys["mismatched_keys"])
+    mismatched = sorted(f"{key} is {tuple(stored)}, not {tuple(wanted)}" for key, stored, wanted in keys["mismatched_keys"])
     if mismatched:
         yield f"its weights have other shapes than config.json says: {some(mismatched)}; give both of one model"
     if keys.get("error_msgs"):
@@ -164,6 +167,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "ma
 
 def context_length(config: Any, tokenizer: Any) -> int:
     """Return tokens that the model can attend to; 2,048, or what its tokenizer says, where the configuration names no limit."""
+    # Configurations of architectures name the limit differently; some (ALiBi) name none.
     text = config.get_text_config()
     limit = next((value for name in LENGTHS if isinstance(value := getattr(text, name, None), int) and value > 0), None)
     return int(limit or min(tokenizer.model_max_length, 2048))
