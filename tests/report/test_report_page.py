@@ -176,7 +176,8 @@ def test_the_three_questions_stand_first(html: str, report: Report):
 
 
 def test_a_chosen_recipe_has_its_own_numbers(tmp_path: Path):
-    folder, store = build(tmp_path, seeds=(0, 1, 2), items=0.3, curves=False)
+    rows = {"base": ROWS["base"], "sft": ROWS["sft"], "kept": ("recipe", "general", 0.45, 0.0)}
+    folder, store = build(tmp_path, seeds=(0, 1, 2), rows=rows, curves=False)
     summary = summarise(read_comparison(folder, store), reps=500)
     verdict = verdict_of(summary)
     gained, lost, which = headlines(summary, verdict)
