@@ -214,7 +214,7 @@ def curves(summary: Summary) -> Plot | None:
     # A reader who cannot see the plot is told where each curve ends.
     texts = {}
     for name, part in table.groupby("row", sort=False):
-        last = part.loc[part["at"].idxmax()]
+        last = part.sort_values("at", kind="stable").to_dict("records")[-1]
         gain, change = signed(last["gain"]), signed(last["change"])
         texts[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
     return Plot("curves", "Learning and forgetting over the spent budget", _sentence(texts), drawn, texts)

@@ -94,7 +94,10 @@ def _kinds(summary: Summary) -> dict[str, dict[str, str]]:
     table = summary.computed(kind_table)
     if table.empty:
         return {}
-    return {str(family): part.set_index("row")["kind"].to_dict() for family, part in table.groupby("family")}
+    kinds: dict[str, dict[str, str]] = {}
+    for line in table.to_dict("records"):
+        kinds.setdefault(str(line["family"]), {})[str(line["row"])] = str(line["kind"])
+    return kinds
 
 
 def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
