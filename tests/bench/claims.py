@@ -198,12 +198,6 @@ CLAIMS = (
         "The teacher must learn from an example in its prompt, which models this small hardly do.",
     ),
     Claim(
-        "What the base says behind a text's beginning, taught without it, forgets less", "arXiv:2602.16093",
-        "points of general score above `sft`, at one budget", 0.0, lambda w: w.over("context_distill"),
-        ("context_distill", "distill"),
-        "Made for plain texts; this world's records are conversations, whose prompts both read.",
-    ),
-    Claim(
         "Rotations keep more than low-rank adapters", "PEFT-Arena, arXiv:2605.28819", "points, `oft` above `lora`", 0.0,
         lambda w: w.over("oft", "lora"), ("oft", "osf", "lora"),
     ),

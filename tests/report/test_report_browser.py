@@ -80,7 +80,7 @@ def dom(page: Path, profile: Path, *more: str) -> str:
     options = [f"--user-data-dir={profile}", "--virtual-time-budget=20000", *more]
     done = subprocess.run(
         [str(BROWSER), *QUIET, *options, "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.stdout
 
