@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
-from harness.stats.measures import FEWEST
+from harness.stats.estimate import FEWEST
 
 TOLERANCE = 2.0
 """Points. A guess: twice what "does not forget" allows (`MARGIN`), for a gate sees fewer items than a comparison."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from harness.stats.analysis import Estimate
+from harness.stats.estimate import Estimate
 
 MISSING = "—"
 LONGEST = 2_000
