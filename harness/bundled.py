@@ -25,12 +25,12 @@ class Suite:
     """suite.toml as read: `name`, `tasks`, and the paths of a default model, pool, dev set and data where it brings them."""
 
     def path(self, key: str) -> Path | None:
-        """The file or folder a setting names, or None."""
+        """Return the file or folder a setting names, or None."""
         return self.folder / self.settings[key] if key in self.settings else None
 
 
 def find_suites(root: Path = SUITES) -> dict[str, Suite]:
-    """The bundled suites by name."""
+    """Return the bundled suites by name."""
     suites = {}
     for file in sorted(root.glob("*/suite.toml")):
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def find_suites(root: Path = SUITES) -> dict[str, Suite]:
 
 
 def for_own_models(root: Path = SUITES) -> list[str]:
-    """What measures a model of one's own where no suite is named: those whose suite.toml says `own_model = true`."""
+    """Return what measures a model of one's own where no suite is named: those whose suite.toml says `own_model = true`."""
     return [name for name, suite in find_suites(root).items() if suite.settings.get("own_model")]
 
 
@@ -57,7 +57,7 @@ class Embedded:
 
 
 def embedded() -> Embedded:
-    """The suite whose suite.toml says `default = true`."""
+    """Return the suite whose suite.toml says `default = true`."""
     for suite in find_suites().values():
         if suite.settings.get("default"):
             places = {key: str(suite.path(key)) for key in ("model", "general", "general_dev", "data")}

@@ -411,12 +411,12 @@ def overrides(method: Method, hook: str) -> bool:
 
 def last_answer(example: Example) -> int:
     """Return the place where an example's last answer begins: the first of its last run of supervised tokens."""
-    place = len(example) - 1
-    while place > 0 and not example.supervised[place]:
-        place -= 1
-    while place > 0 and example.supervised[place - 1]:
-        place -= 1
-    return place
+    index = len(example) - 1
+    while index > 0 and not example.supervised[index]:
+        index -= 1
+    while index > 0 and example.supervised[index - 1]:
+        index -= 1
+    return index
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:

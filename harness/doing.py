@@ -86,11 +86,11 @@ def said() -> None:
         _voice.latest = time.monotonic()
 
 
-def counted(things: Iterable[T], what: str) -> Iterator[T]:
+def counted(entries: Iterable[T], what: str) -> Iterator[T]:
     """Yield these things one after the other, and say how many of how many are done while it lasts."""
-    total = f" of {len(things):,}" if isinstance(things, Sized) else ""
+    total = f" of {len(entries):,}" if isinstance(entries, Sized) else ""
     doing(what)
-    for number, thing in enumerate(things):
+    for number, entry in enumerate(entries):
         if _voice is not None:
             _voice.count = f": {number:,}{total}"
-        yield thing
+        yield entry

@@ -9,7 +9,7 @@ __all__ = ["PlanError", "faults_of", "raise_faults"]
 
 
 def faults_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
-    """What a check that raises PlanError finds wrong."""
+    """Return what a check that raises PlanError finds wrong."""
     try:
         check(*arguments)
     except PlanError as error:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
-    """The model with peft's low-rank adapters; `targets`: `all-linear`, or names of layers joined by commas.
+    """Return the model with peft's low-rank adapters; `targets`: `all-linear`, or names of layers joined by commas.
 
     Factors are in the model's precision: with fp32 masters, like every other trained weight. `settings`: of peft's LoraConfig.
     """
@@ -135,7 +135,7 @@ def blend(
 
 
 def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[Example]:
-    """The examples in a new order every pass, for ever."""
+    """Yield the examples in a new order every pass, for ever."""
     while True:
         for index in torch.randperm(len(examples), generator=generator).tolist():
             yield examples[index]
@@ -164,7 +164,7 @@ def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], lab
 
 
 def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Weights:
-    """The same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
+    """Return the same, with mean 1 over all weights: then one strength means much the same on different models (our choice).
 
     `summed` (`run.summed`): where a process holds but a part of the weights.
     """
@@ -174,7 +174,7 @@ def scaled(importance: Weights, summed: Callable[[float], float] = float) -> Wei
 
 
 def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, strata: int = 8) -> list[T]:
-    """What is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
+    """Return what is ranked from easy to hard, in another order: `easy` or `hard` first, or `mixed`.
 
     Mixed: cut into `strata` parts of equal size (the last may be smaller), each shuffled, and dealt in turn, so that any
     `strata` successive things span the whole range.
@@ -184,7 +184,7 @@ def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, s
     size = -(-len(ranked) // strata)
     parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
     shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
-    return [part[place] for place in range(size) for part in shuffled if place < len(part)]
+    return [part[index] for index in range(size) for part in shuffled if index < len(part)]
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
@@ -235,12 +235,12 @@ def depths(names: Sequence[str]) -> dict[str, float]:
         numbers = [int(part) for part in name.split(".") if part.isdigit()]
         blocks[name] = numbers[0] if numbers else None
     last = max((block for block in blocks.values() if block is not None), default=0)
-    found: dict[str, float] = {}
-    here = 0
+    depth_of: dict[str, float] = {}
+    current = 0
     for name, block in blocks.items():
-        here = here if block is None else block
-        found[name] = here / last if last else 1.0
-    return found
+        current = current if block is None else block
+        depth_of[name] = current / last if last else 1.0
+    return depth_of
 
 
 def divergence_from_base(logits: Tensor, batch: Batch, run: Run, reverse: bool = False) -> Tensor:

@@ -35,7 +35,7 @@ def check(
     only: str | None = None,
     out: str = "results",
 ) -> int:
-    """The whole command; returns its exit code. `only`: recipes of the plan, separated by spaces."""
+    """Run the whole command; return its exit code. `only`: recipes of the plan, separated by spaces."""
     from harness.plan.plan import split_recipes
 
     gate = read_gate(Path(plan) if plan else embedded().folder / "check.toml")
@@ -68,7 +68,10 @@ def check(
 
 
 def read_gate(file: Path) -> Gate:
-    """The plan of a check. Raises PlanError with all faults of its table `[check]`; its other options are checked when used."""
+    """Return the plan of a check.
+
+    Raises PlanError with all faults of its table `[check]`; its other options are checked when used.
+    """
     try:
         options = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -91,7 +94,7 @@ def read_gate(file: Path) -> Gate:
 
 
 def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Evidence made anew in a store of its own: an old run would only tell what an old tree did."""
+    """Return evidence made anew in a store of its own: an old run would only tell what an old tree did."""
     from harness.commands.compare import carry_out
     from harness.plan.load import make_plan
 

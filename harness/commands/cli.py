@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:
-        """The options of this command and of the commands below it."""
+        """Return the options of this command and of the commands below it."""
         options = list(self._actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -128,8 +128,8 @@ def _add_measure(commands: Any) -> None:
     text = "measure models that others tuned against their base"
     measure = commands.add_parser("measure", help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     measure.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
-    place = "folder, hub id, adapter or run of a store; name=PLACE names the row, name=a,b are seeds of one recipe"
-    measure.add_argument("tuned", metavar="TUNED", nargs="+", help=place)
+    tuned_help = "folder, hub id, adapter or run of a store; name=PLACE names the row, name=a,b are seeds of one recipe"
+    measure.add_argument("tuned", metavar="TUNED", nargs="+", help=tuned_help)
     measure.add_argument("--plan", metavar="FILE", help="TOML file with any of these options; flags win over it")
     measure.add_argument("--gate", action="store_true", help="exit as `lethe check` does, by the limits of --require")
     measure.add_argument("--junit", metavar="FILE", help="with --gate: write the verdict as JUnit XML too")

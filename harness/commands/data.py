@@ -91,16 +91,18 @@ class DataFile:
     def repeats(self, similar: float) -> dict[int, int]:
         """Place of a record that repeats an earlier one, exactly or nearly -> place of that one."""
         first_place: dict[str, int] = {}
-        for place, record in enumerate(self.records):
-            first_place.setdefault(record.id, place)
+        for index, record in enumerate(self.records):
+            first_place.setdefault(record.id, index)
         leaders = first_alike(self.examples, self.base.tokenizer, similar)
         leader = {e.id: self.examples[first].id for e, first in zip(self.examples, leaders, strict=True)}
         firsts = [first_place[leader[record.id]] for record in self.records]
-        return {place: first for place, first in enumerate(firsts) if first != place}
+        return {index: first for index, first in enumerate(firsts) if first != index}
 
 
 def contradictions(records: Iterable[Record]) -> list[list[Record]]:
-    """Groups of different records that ask the same, or nearly the same, and whose last answers differ in their words."""
+    """Return groups of different records that ask the same, or nearly the same, and whose last answers differ in their
+    words.
+    """
     # Equal records cannot contradict each other.
     different = {record.id: record for record in records}
     questions: dict[str, str] = {}
@@ -135,7 +137,7 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     console.print(
         f"[bold]repeated records[/]: {copies:,} exact copies, {len(repeats) - copies:,} near-duplicates of earlier ones"
     )
-    lines = [f"{file.records[place].origin} repeats {file.records[first].origin}" for place, first in repeats.items()]
+    lines = [f"{file.records[index].origin} repeats {file.records[first].origin}" for index, first in repeats.items()]
     listed(console, lines, limit)
     clashes = contradictions(file.records)
     console.print(f"[bold]contradictions[/]: {len(clashes):,} questions, or nearly the same ones, with different answers")
@@ -161,10 +163,10 @@ def dedup(source: str, target: str, model: str | None, threshold: float) -> None
     check_target(source, target)
     file = DataFile(source, model or embedded().model)
     repeats = file.repeats(threshold)
-    kept = [place for place in range(len(file.records)) if place not in repeats]
+    kept = [index for index in range(len(file.records)) if index not in repeats]
     rewrite(source, target, kept)
-    for place, first in repeats.items():
-        print(f"{file.records[place].origin} is left out: it repeats {file.records[first].origin}")
+    for index, first in repeats.items():
+        print(f"{file.records[index].origin} is left out: it repeats {file.records[first].origin}")
     print(f"{target}: {len(kept):,} of {len(file.records):,} records; {len(repeats):,} left out")
 
 
@@ -195,7 +197,7 @@ def score(source: str, target: str, model: str | None) -> None:
 
 
 def lengths(examples: Sequence[Example]) -> Table:
-    """Tokens of prompts and answers."""
+    """Return tokens of prompts and answers."""
     table = Table("tokens", "least", "median", "95 %", "most", "all")
     answers = torch.tensor([sum(example.supervised) for example in examples], dtype=torch.float64)
     whole = torch.tensor([len(example) for example in examples], dtype=torch.float64)
@@ -216,7 +218,7 @@ def zones(reading: Reading) -> Table:
 
 
 def shown(record: Record) -> str:
-    """The last question and its answer, on one line, cut."""
+    """Return the last question and its answer, on one line, cut."""
     turns = [" ".join(turn.content.split()) for turn in record.messages[-2:]]
     return " -> ".join(text if len(text) <= 100 else text[:99] + "…" for text in turns)
 

@@ -77,7 +77,10 @@ def export(
 
 
 def winner(summary: Summary) -> str:
-    """The recipe that the verdict chooses. Raises PlanError where it chooses none, or one that stands apart from no other."""
+    """Return the recipe that the verdict chooses.
+
+    Raises PlanError where it chooses none, or one that stands apart from no other.
+    """
     verdict = verdict_of(summary)
     refusal = verdict.advice.refusal if verdict.advice else verdict.sentence.rstrip(".")
     if verdict.row and not refusal:
@@ -87,7 +90,7 @@ def winner(summary: Summary) -> str:
 
 
 def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
-    """The row of comparison.json. Raises PlanError where it is not there, or did not end well."""
+    """Return the row of comparison.json. Raises PlanError where it is not there, or did not end well."""
     recipes = [entry for entry in record["rows"] if entry["role"] == Role.RECIPE]
     entry = next((entry for entry in recipes if entry["row"] == row and entry["seed"] == seed), None)
     if entry is None:

@@ -107,7 +107,7 @@ def explain(error: BaseException) -> Fault:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it was raised from."""
+    """Yield an exception and what it was raised from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -116,7 +116,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _foreseen(error: BaseException) -> str | None:
-    """A sentence on an exception that something outside Lethe causes, else None."""
+    """Return a sentence on an exception that something outside Lethe causes, else None."""
     if isinstance(error, PlanError):
         return "; ".join(error.faults)
     if isinstance(error, ImportError):
@@ -137,7 +137,7 @@ def _foreseen(error: BaseException) -> str | None:
 
 
 def _missing_package(error: ImportError) -> str | None:
-    """What to install; None where a module of Lethe's own is missing."""
+    """Return what to install; None where a module of Lethe's own is missing."""
     # A missing module of Lethe is no fault of the user's.
     name = (error.name or "").partition(".")[0]
     if name in ("harness", "lethe"):
@@ -149,7 +149,7 @@ def _missing_package(error: ImportError) -> str | None:
 
 
 def _said(error: BaseException) -> str:
-    """An exception in one line, with its notes."""
+    """Return an exception in one line, with its notes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return " ".join([text, *getattr(error, "__notes__", [])])

@@ -32,14 +32,14 @@ def measure(
     """Measure, report, and with `gate` judge; return the exit code. `options`: of the plan, those that train nothing."""
     if junit and not gate:
         raise PlanError("--junit writes the verdict of the gate: give --gate too")
-    asked = make_plan(plan_options(base, tuned, options), plan)
+    requested = make_plan(plan_options(base, tuned, options), plan)
     with spoken(quiet=json):
         doing("loading torch, transformers and lm-eval")
         from harness.commands.compare import run
         from harness.report.tables.main_table import records
         from harness.report.verdict.terminal import show
 
-        outcome = run(asked, quiet=json)
+        outcome = run(requested, quiet=json)
     summary = outcome.report.summary
     verdict = judge_measured(summary) if gate else None
     if json:

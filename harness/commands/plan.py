@@ -106,7 +106,7 @@ def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
 
 
 def _spread(plan: Settings) -> str:
-    """How a run is spread and sized, in words."""
+    """Return how a run is spread and sized, in words."""
     parts = [f"{plan.gpus_per_run:g} x {plan.gpu or plan.device} a run", f"micro-batches of {plan.micro_tokens:,} tokens"]
     parts += ["checkpointing"] if plan.gradient_checkpointing else []
     return ", ".join([*parts, plan.deepspeed or ("data parallel" if plan.ranks > 1 else "one process")])

@@ -43,17 +43,17 @@ def plan_of(record: dict[str, Any], code: Sequence[str] = (), **changes: Any) ->
     _refuse_code(options, code)
 
     # An option that is unknown here and not set said nothing; one that is set is refused by name.
-    known = {field.name for field in dataclasses.fields(Plan)}
-    return make_plan({name: value for name, value in options.items() if name in known or value})
+    fields = {field.name for field in dataclasses.fields(Plan)}
+    return make_plan({name: value for name, value in options.items() if name in fields or value})
 
 
 def _refuse_code(options: dict[str, Any], code: Sequence[str]) -> None:
     """Raise PlanError naming every file whose code a record would run and that nobody named."""
     named = {Path(file).expanduser().resolve() for file in code}
-    found = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
+    code_files = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
     for suite in str(options.get("suites") or "").replace(",", " ").split():
-        found += [(file, f"scorer of {suite}") for file in _scorers(Path(suite))]
-    foreign = {str(file): what for file, what in found if file.expanduser().resolve() not in named}
+        code_files += [(file, f"scorer of {suite}") for file in _scorers(Path(suite))]
+    foreign = {str(file): what for file, what in code_files if file.expanduser().resolve() not in named}
     if foreign:
         files = "; ".join(f"{file} ({what})" for file, what in foreign.items())
         flags = " ".join(f"--code {file}" for file in foreign)

@@ -83,9 +83,9 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
     kept = [row for row in published.index if row in table.index or not rows]
     apart = [name for name in published.columns if rows and name.startswith(RELATIVE)]
-    found = differences(published.loc[kept].drop(columns=apart), table)
-    show(found, versions, len(kept))
-    same = all(difference.column in COSTS for difference in found)
+    changed = differences(published.loc[kept].drop(columns=apart), table)
+    show(changed, versions, len(kept))
+    same = all(difference.column in COSTS for difference in changed)
     return 0 if same and not failed else 1
 
 
@@ -99,13 +99,13 @@ def published_table(folder: Path) -> pd.DataFrame:
 
 def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
     """Return the values that are not equal, in the published order; a row or column on one side only is one difference."""
-    found = []
+    changed = []
 
     # Both as text files have them: a value may change its type by being written.
     written = _as_written(now)
     for row in published.index:
         if row not in written.index:
-            found.append(Difference(str(row), "the whole row", "there", None))
+            changed.append(Difference(str(row), "the whole row", "there", None))
             continue
         before = published.loc[row].to_dict()
         after = written.loc[row].to_dict()
@@ -115,8 +115,8 @@ def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
             then = before[column]
             value = after.get(column)
             if then != value and not (pd.isna(then) and pd.isna(value)):
-                found.append(Difference(str(row), column, then, value))
-    return found
+                changed.append(Difference(str(row), column, then, value))
+    return changed
 
 
 def _as_written(table: pd.DataFrame) -> pd.DataFrame:
@@ -139,8 +139,8 @@ def differing_versions(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines = []
     for difference in differing_fields(_flat(then), _flat(now)):
         before = "not recorded" if difference.then is None else difference.then
-        here = "not there" if difference.now is None else difference.now
-        lines.append(f"{difference.name}: {before}, here {here}")
+        current = "not there" if difference.now is None else difference.now
+        lines.append(f"{difference.name}: {before}, here {current}")
     return lines
 
 
@@ -153,11 +153,11 @@ def _flat(where: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def show(found: list[Difference], versions: list[str], rows: int, console: Console | None = None) -> None:
+def show(changed: list[Difference], versions: list[str], rows: int, console: Console | None = None) -> None:
     """Print it: the verdict, each value, then what of machine and versions differs."""
     console = console or Console()
-    values = [difference for difference in found if difference.column not in COSTS]
-    costs = [difference for difference in found if difference.column in COSTS]
+    values = [difference for difference in changed if difference.column not in COSTS]
+    costs = [difference for difference in changed if difference.column in COSTS]
     if values:
         console.print(Text(f"{len(values)} values of {rows} rows differ from what was published:", style="bold"))
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -38,7 +38,7 @@ class Made:
 
 
 def unchanged(plan: Plan) -> Made | None:
-    """The comparison that this plan has made already; None where anything may be different."""
+    """Return the comparison that this plan has made already; None where anything may be different."""
     path = _note_of(plan)
     note = read_json(path) if path is not None else None
     if note is None or note["files"] != _states(note["roots"]):
@@ -68,7 +68,7 @@ def remember(plan: Plan, folder: Path, shown: str, begun: float) -> None:
 
 
 def _note_of(plan: Plan) -> Path | None:
-    """Where the note on this plan is; None where results are not on local disks, whose files have no such states."""
+    """Return where the note on this plan is; None where results are not on local disks, whose files have no such states."""
     store = open_results(plan.out).store.root
     if not is_local(store):
         return None
@@ -77,7 +77,7 @@ def _note_of(plan: Plan) -> Path | None:
 
 def _states(roots: Iterable[str]) -> dict[str, list[int]]:
     """{file: [size, inode, modified, changed]} of every file that is a root or lies below one."""
-    found: dict[str, list[int]] = {}
+    states: dict[str, list[int]] = {}
     for root in roots:
         # Folders may gain and lose files: all that lie below count.
         files = [root]
@@ -88,8 +88,8 @@ def _states(roots: Iterable[str]) -> dict[str, list[int]]:
                 state = os.stat(file)  # noqa: PTH116
             except OSError:
                 continue  # a file that is not there is not in the states: it differs where it was there
-            found[file] = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
-    return found
+            states[file] = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
+    return states
 
 
 def _entered(below: list[str]) -> bool:
@@ -99,7 +99,7 @@ def _entered(below: list[str]) -> bool:
 
 
 def _code() -> list[Path]:
-    """Every file of code that this process has loaded, and all of Lethe's."""
+    """Return every file of code that this process has loaded, and all of Lethe's."""
     # Code that was not loaded cannot have mattered; Lethe's own is small enough to take whole.
     loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     files = [Path(file) for file in loaded if file and not file.startswith(str(ROOT / "harness"))]
@@ -107,7 +107,7 @@ def _code() -> list[Path]:
 
 
 def _inputs(plan: Plan) -> list[Path] | None:
-    """The files and folders that a plan reads; None where one of them may be on the hub, which can change unseen."""
+    """Return the files and folders that a plan reads; None where one of them may be on the hub, which can change unseen."""
     plan = resolve_places(plan)
     home = embedded()
     named = [*plan.sources, *plan.test_paths, plan.model, plan.general, home.general_dev, plan.rules]
@@ -119,23 +119,23 @@ def _inputs(plan: Plan) -> list[Path] | None:
     named += [measured for row in plan.measured_models for measured in row.places]
     places = [Path(name).expanduser() for name in named if name]
     for name in plan.suite_names:
-        found = _suite(name)
-        if found is None:
+        suite_files = _suite(name)
+        if suite_files is None:
             return None
-        places += found
-    return places if all(place.exists() for place in places) else None
+        places += suite_files
+    return places if all(path.exists() for path in places) else None
 
 
 def _suite(name: str) -> list[Path] | None:
-    """The folders of a suite; None where its items are the hub's."""
-    known = find_suites()
+    """Return the folders of a suite; None where its items are the hub's."""
+    suites = find_suites()
     suite, _, folder = name.partition(":")
-    if suite in known:
+    if suite in suites:
         # Data of the hub may change without a trace here.
-        collected = "task" in known[suite].settings
+        collected = "task" in suites[suite].settings
         if collected and not folder:
             return None
-        return [known[suite].folder, *([Path(folder)] if folder else [])]
+        return [suites[suite].folder, *([Path(folder)] if folder else [])]
     path = Path(name)
     if path.is_dir():
         return [path]
@@ -148,7 +148,7 @@ def _suite(name: str) -> list[Path] | None:
 
 
 def _written(folder: Path) -> list[Path]:
-    """What the comparison has left: its folder but for TensorBoard's, and how each of its runs ended and scored."""
+    """Return what the comparison has left: its folder but for TensorBoard's, and how each of its runs ended and scored."""
     record = read_json(folder / "comparison.json")
     store = open_results(folder.parent).store
     files = [entry for entry in sorted(folder.iterdir()) if entry.name != "tensorboard"]

@@ -111,8 +111,8 @@ def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
 
     indices = []
     for index, question_grams in enumerate(grams_of):
-        own = [gram for gram in question_grams if counts[gram] <= limit]
-        if own and sum(gram in present for gram in own) >= SHARE * len(own):
+        rare = [gram for gram in question_grams if counts[gram] <= limit]
+        if rare and sum(gram in present for gram in rare) >= SHARE * len(rare):
             indices.append(index)
     return indices
 
@@ -139,7 +139,7 @@ def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclud
             continue
         strict = [places[name] for name in places if name != "general" or not task.seen]
         excluded = sorted(set().union(*strict)) if exclude else []
-        examples = [" ".join(questions[place].split())[:160] for place in everywhere[:3]]
+        examples = [" ".join(questions[number].split())[:160] for number in everywhere[:3]]
         findings.append(Found(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
     return findings
 

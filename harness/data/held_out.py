@@ -84,7 +84,7 @@ def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: S
     pool_words = []
     for record in sampled:
         pool_words += [words(turn.content) for turn in record.messages if turn.role in ("user", "text")]
-    in_pool: Mapping[str, int] = {found.task: len(found.places.get("general", ())) for found in contaminated}
+    in_pool: Mapping[str, int] = {entry.task: len(entry.places.get("general", ())) for entry in contaminated}
     families: dict[str, list[Any]] = {}
     for task in tasks:
         if task.group == "general":

@@ -320,16 +320,16 @@ def turn_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
     """
     digest = hashlib.sha256()
     answered: list[bytes] = []
-    asked: list[bytes] = []
+    questions: list[bytes] = []
     last = record.answer
     for index, turn in enumerate(record.messages):
         if index == last:
-            asked.append(b"asks" + digest.digest()[:8])
+            questions.append(b"asks" + digest.digest()[:8])
         if turn.role != "system":
             digest.update(repr((turn.role, " ".join(turn.content.casefold().split()))).encode())
         if turn.role == "assistant":
             answered.append(digest.digest()[:8])
-    return answered, asked
+    return answered, questions
 
 
 class Groups:
@@ -354,8 +354,8 @@ class Groups:
         # Records that ask the same, or have an answered beginning in common.
         first: dict[bytes, str] = {}
         for record in self.records:
-            answered, asked = turn_keys(record)
-            for key in {*asked, *answered}:
+            answered, questions = turn_keys(record)
+            for key in {*questions, *answered}:
                 other = first.setdefault(key, record.id)
                 if other != record.id:
                     yield [other, record.id]

@@ -34,18 +34,18 @@ class HeldOut:
 
 
 def read_held_out(text: str, accept: str, notes: list[str]) -> list[HeldOut]:
-    """Every test file of a domain; the faults of all together. What the report must say of them is added to `notes`."""
+    """Return every test file of a domain; the faults of all together. What the report must say of them is added to `notes`."""
     files = test_files(text)
     names = Counter(_name(file) for file in files)
     faults = [f"test names two files called {name}; rename one" for name, number in names.items() if number > 1 or not name]
-    found = []
+    held_out = []
     for file in files:
         try:
-            found.append(_read(file, accept, notes))
+            held_out.append(_read(file, accept, notes))
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    return found
+    return held_out
 
 
 def _name(file: str) -> str:
@@ -67,7 +67,7 @@ def _read(file: str, accept: str, notes: list[str]) -> HeldOut:
 
 
 def has_items(path: Path) -> bool:
-    """Whether a file has what only items have: options, a type of item, rules, several right answers; or a sidecar."""
+    """Return whether a file has what only items have: options, a type of item, rules, several right answers; or a sidecar."""
     if path.suffix.lower() in NOT_DATA or not any(ending in path.suffixes for ending in READERS):
         return False
     sidecar = read_sidecar(path)
@@ -91,7 +91,9 @@ def _is_item(row: dict[str, Any]) -> bool:
 
 
 def as_record(kind: str, doc: Doc, origin: str) -> Record:
-    """What an item says, as a conversation that training could hold: multiple choice by letters, sentences as plain text."""
+    """Return what an item says, as a conversation that training could hold: multiple choice by letters, sentences as
+    plain text.
+    """
     prompt, target = doc["prompt"], doc["targets"][0] if doc["targets"] else ""
     if not prompt or kind == "continuation":
         turns = [Turn("text", f"{prompt} {target}".strip())]

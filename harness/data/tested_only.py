@@ -20,6 +20,10 @@ def dataset_of_tests(test: str | None, accept: str = "chat") -> Dataset:
     files = read_held_out(test, accept, notes)
     records = [record for file in files for record in file.records]
     clusters = Groups(records).clusters()
-    told = [f"{tested_in(test)}: {len(records):,} test records; nothing is trained.", *notes, *duplicates(records, clusters)]
+    lines = [
+        f"{tested_in(test)}: {len(records):,} test records; nothing is trained.",
+        *notes,
+        *duplicates(records, clusters),
+    ]
     name = "+".join(stem_of(Path(file)) for file in test_files(test))
-    return Dataset(name, test, (), (), tuple(records), tuple(told), fingerprint((), (), records), clusters, tuple(files))
+    return Dataset(name, test, (), (), tuple(records), tuple(lines), fingerprint((), (), records), clusters, tuple(files))

@@ -65,7 +65,7 @@ _known: dict[tuple[Any, ...], Capabilities] = {}
 
 
 def capabilities_of(model: Any) -> Capabilities:
-    """What this model can do. Raises PlanError where it cannot even be decoded the plain way."""
+    """Return what this model can do. Raises PlanError where it cannot even be decoded the plain way."""
     inner: Any = innermost(model)
 
     # Wrapping (adapters, quantised layers) may change what a model can do, so it is part of the key.
@@ -85,7 +85,7 @@ def continuations(
     room: int | None = None,
     choose: Choose = most_likely,
 ) -> list[list[int]]:
-    """The continuation of each prompt (`generate.continuations`), the fastest way that is right for this model."""
+    """Return the continuation of each prompt (`generate.continuations`), the fastest way that is right for this model."""
     able = capabilities_of(model)
     if able.decoding == "batched":
         return generate.continuations(model, prompts, stops, budget, room, choose, able.longest_shared)
@@ -97,7 +97,7 @@ def continuations(
 
 @torch.no_grad()
 def tried(model: Any) -> Capabilities:
-    """The fast ways that this model takes. Raises PlanError where no way to decode it is right."""
+    """Return the fast ways that this model takes. Raises PlanError where no way to decode it is right."""
     training = model.training
     model.eval()
     try:
@@ -113,7 +113,7 @@ def tried(model: Any) -> Capabilities:
 
 @torch.no_grad()
 def forward_faults(model: Any) -> Iterator[str]:
-    """Why a model cannot be trained and scored at all, in one sentence."""
+    """Yield why a model cannot be trained and scored at all, in one sentence."""
     texts = _texts(model)
     cure = "give a causal language model that runs with the packages installed here"
     try:
@@ -144,11 +144,11 @@ def _kind(model: Any) -> str:
 
 
 def _texts(model: Any, more: int = 0) -> list[Ids]:
-    """Texts of unequal length, of tokens that any vocabulary has."""
+    """Return texts of unequal length, of tokens that any vocabulary has."""
     generator = torch.Generator().manual_seed(0)
-    known = range(5, max(8, min(vocabulary(model), 500)))
-    draws = [torch.randint(len(known), (length + more,), generator=generator).tolist() for length in LENGTHS]
-    return [tuple(known[draw] for draw in row) for row in draws]
+    tokens = range(5, max(8, min(vocabulary(model), 500)))
+    draws = [torch.randint(len(tokens), (length + more,), generator=generator).tolist() for length in LENGTHS]
+    return [tuple(tokens[draw] for draw in row) for row in draws]
 
 
 def _alone(model: Any, text: Ids) -> Tensor:
@@ -157,7 +157,7 @@ def _alone(model: Any, text: Ids) -> Tensor:
 
 
 def _fault(trial: Any) -> str | None:
-    """What is wrong with a way: it stops, or gives other logits."""
+    """Return what is wrong with a way: it stops, or gives other logits."""
     try:
         same = trial()
     except Exception as error:  # whatever an architecture makes of what it does not take
@@ -166,36 +166,36 @@ def _fault(trial: Any) -> str | None:
 
 
 def _decoded_at_once(model: Any) -> bool:
-    """Whether prompts of unequal length, read together and continued on one cache, have the logits of each alone."""
+    """Return whether prompts of unequal length, read together and continued on one cache, have the logits of each alone."""
     # Read together and continued token by token, against each text read at once.
     whole = sorted(_texts(model, STEPS))
     prompts = [text[:-STEPS] for text in whole]
     expected = [_alone(model, text)[-STEPS - 1 : -1] for text in whole]
     rows = torch.arange(len(whole), device=device_of(model))
     prefix, logits = prefill(model, rows_of(prompts, 0, 1))
-    found = [logits]
+    computed = [logits]
     prefix = Prefix.join([(prefix, rows)])
     for step in range(-STEPS, -1):
         tokens = torch.tensor([[text[step]] for text in whole], device=rows.device)
-        found.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
+        computed.append(extend(model, prefix, tokens, torch.ones_like(tokens), rows))
         prefix = Prefix.join([(prefix, rows)])  # as where rows come and go
-    return same_logits(torch.stack(found, 1), torch.stack(expected), head_dtype(model))
+    return same_logits(torch.stack(computed, 1), torch.stack(expected), head_dtype(model))
 
 
 def _decoded_plainly(model: Any, cached: bool) -> bool:
-    """The same of prompts of equal length, by transformers' own way."""
+    """Return the same of prompts of equal length, by transformers' own way."""
     texts = _texts(model, STEPS)
     whole = [texts[1], texts[1][::-1]]
     expected = torch.stack([_alone(model, text)[-STEPS - 1 : -1] for text in whole])
-    found: list[Tensor] = []
+    computed: list[Tensor] = []
 
     def choose(logits: Tensor) -> Tensor:
-        found.append(logits)
-        return torch.tensor([text[len(found) - STEPS - 1] for text in whole], device=logits.device)
+        computed.append(logits)
+        return torch.tensor([text[len(computed) - STEPS - 1] for text in whole], device=logits.device)
 
     prompts = [Prompt(text[:-STEPS], STEPS, lambda _: False) for text in whole]
     plain_continuations(model, prompts, frozenset(), 10_000, choose, cached)
-    return same_logits(torch.stack(found, 1), expected, head_dtype(model))
+    return same_logits(torch.stack(computed, 1), expected, head_dtype(model))
 
 
 WAYS: dict[str, Callable[[Any], bool]] = {

@@ -72,11 +72,11 @@ def token_scores(nll: Tensor, logits: Tensor) -> Tensor:
 
 
 def read(examples: Sequence[Example], batches: Iterable[Batch], scores: Callable[[Batch], Tensor]) -> Reading:
-    """The reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
-    found: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+    """Return the reading of these examples, in their order; `scores` gives a batch's `token_scores`."""
+    scored: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for batch in batches:
         # Batches are sorted by length: scores go back to the order of the examples.
         of_batch, rows = scores(batch).cpu(), batch.rows.cpu()
         for row, example in enumerate(batch.examples):
-            found[example.id, example.tokens] = of_batch[:, rows == row]
-    return Reading([found[example.id, example.tokens] for example in examples])
+            scored[example.id, example.tokens] = of_batch[:, rows == row]
+    return Reading([scored[example.id, example.tokens] for example in examples])

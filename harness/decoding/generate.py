@@ -28,7 +28,7 @@ PASSES = 4
 
 
 def batched(
-    things: Sequence[Any], size: Callable[[Any], int], budget: int, places: Callable[[Any], int] = lambda _: 1, most: int = 0
+    entries: Sequence[Any], size: Callable[[Any], int], budget: int, places: Callable[[Any], int] = lambda _: 1, most: int = 0
 ) -> Iterator[list[Any]]:
     """Cut things into batches of similar size in tokens, longest first: at most `budget` tokens, padding included.
 
@@ -38,13 +38,13 @@ def batched(
     head = 0
 
     # Longest first: a batch is as wide as its first member, and a batch that is too large fails at once.
-    for thing in sorted(things, key=size, reverse=True):
-        more = places(thing)
+    for entry in sorted(entries, key=size, reverse=True):
+        more = places(entry)
         if group and ((len(group) + 1) * size(group[0]) > budget or (most and head + more > most)):
             yield group
             group = []
             head = 0
-        group.append(thing)
+        group.append(entry)
         head += more
     if group:
         yield group
@@ -91,7 +91,7 @@ def continuations(
     choose: Choose = most_likely,
     longest: int = 0,
 ) -> list[list[int]]:
-    """The continuation of each prompt, its stop token included where it came.
+    """Return the continuation of each prompt, its stop token included where it came.
 
     `budget`: padded tokens of one forward pass; `room`: tokens the cache may hold; `longest`: tokens of a row that several
     prompts may share while they are read. Rows that finish leave and waiting prompts take their places, a quarter of the
@@ -194,7 +194,7 @@ def _order(prompts: Sequence[Prompt]) -> list[int]:
 
 
 def _admitted(prompts: Sequence[Prompt], waiting: deque[int], rows: Sequence[int], room: int) -> list[int]:
-    """Those who may join the batch: as many as the room allows, one at least where it is empty."""
+    """Return the prompts that may join the batch: as many as the room allows, at least one if it is empty."""
     taken: list[int] = []
 
     # Every row of the cache is as wide as the widest: a long prompt takes room from all.
@@ -224,10 +224,10 @@ def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budge
     for number in entering:
         asking.setdefault(prompts[number].tokens, []).append(number)
     copies = {text: len(numbers) for text, numbers in asking.items()}
-    found = _Entered([], [], [])
+    entered = _Entered([], [], [])
     for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: len(row.tokens), budget):
         prefix, logits = prefill(model, group, copies)
-        found.parts.append(prefix)
-        found.logits.append(logits)
-        found.rows += [number for row in group for text in row.places for number in asking[text]]
-    return found
+        entered.parts.append(prefix)
+        entered.logits.append(logits)
+        entered.rows += [number for row in group for text in row.places for number in asking[text]]
+    return entered

@@ -112,16 +112,16 @@ def _to_the_end(mask: Tensor, width: int) -> Tensor:
 def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]], width: int) -> Tensor:
     """(B, H, width, D): of each part these rows, their tokens in the (B, T) order; what stands behind those is masked."""
     _, heads, _, size = states[0].shape
-    found = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
+    gathered = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
     begin = 0
     for part, (rows, order) in zip(states, wanted, strict=True):
         # Heads and tokens of a row lie one after the other: one gather on flat places takes all of them.
         order = F.pad(order[:, :width], (0, max(0, width - order.shape[1])))
         lines = (rows[:, None] * heads + torch.arange(heads, device=rows.device))[:, :, None] * part.shape[2] + order[:, None]
-        there = found[begin : begin + len(rows)].view(-1, size)
-        torch.index_select(part.contiguous().view(-1, size), 0, lines.flatten().to(part.device), out=there)
+        target = gathered[begin : begin + len(rows)].view(-1, size)
+        torch.index_select(part.contiguous().view(-1, size), 0, lines.flatten().to(part.device), out=target)
         begin += len(rows)
-    return found
+    return gathered
 
 
 def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = None) -> tuple[Prefix, Tensor]:
@@ -154,7 +154,7 @@ def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = 
 def _separate(cache: Any, rows: Sequence[int], places: Sequence[np.ndarray]) -> None:
     """Give each text of shared rows a row of its own: text i stands in row `rows[i]` at `places[i]`."""
     width = max(map(len, places))
-    index = torch.from_numpy(np.stack([np.pad(one, (0, width - len(one))) for one in places]))
+    index = torch.from_numpy(np.stack([np.pad(kept, (0, width - len(kept))) for kept in places]))
     for layer in cache.layers:
         order, source = index.to(layer.keys.device), torch.tensor(rows, device=layer.keys.device)
         for name in STATES:

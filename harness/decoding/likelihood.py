@@ -39,20 +39,22 @@ Found = list[tuple[int, float, bool]]
 
 @torch.no_grad()
 def score(
-    model: Any, asked: Sequence[Continuation], budget: int, longest: int = 0, journal: Journal | None = None
+    model: Any, requests: Sequence[Continuation], budget: int, longest: int = 0, journal: Journal | None = None
 ) -> list[tuple[float, bool]]:
     """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
 
     `budget`: padded tokens a forward pass may hold, halved while memory runs out. `longest`: tokens of a row that several
     texts may share (`longest_shared`). Batches that the journal knows are not computed again.
     """
-    return while_memory_runs_out(lambda tokens: _scored(model, asked, tokens, longest, journal or Journal()), budget)
+    return while_memory_runs_out(lambda tokens: _scored(model, requests, tokens, longest, journal or Journal()), budget)
 
 
-def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int, journal: Journal) -> list[tuple[float, bool]]:
+def _scored(
+    model: Any, requests: Sequence[Continuation], budget: int, longest: int, journal: Journal
+) -> list[tuple[float, bool]]:
     # Continuations that make the model read the same are answered by one reading.
     texts: dict[Ids, list[tuple[int, Ids]]] = {}
-    for number, continuation in enumerate(asked):
+    for number, continuation in enumerate(requests):
         texts.setdefault(continuation.read, []).append((number, continuation.tokens))
     rows = rows_of(texts, min(longest, budget), width_of(model))
     wanted = {row: _wanted(row, texts) for row in rows}
@@ -69,11 +71,11 @@ def _scored(model: Any, asked: Sequence[Continuation], budget: int, longest: int
                 ["likelihood", questions], lambda batch=batch: _score(model, {row: wanted[row] for row in batch}, texts)
             )
             results |= {number: (value, same) for number, value, same in scored}
-    return [results[number] for number in range(len(asked))]
+    return [results[number] for number in range(len(requests))]
 
 
-def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
-    """Every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
+def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Asked) -> Found:
+    """Return every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
 
     # For each continuation, the places among the logits that predict its tokens.
@@ -83,7 +85,7 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
     start = 0
     for row, scored in rows.items():
         for text, standing in row.places.items():
-            for number, continuation in asked[text]:
+            for number, continuation in wanted[text]:
                 numbers.append(number)
                 tokens.append(continuation)
                 places.append(start + np.searchsorted(scored, standing[len(standing) - len(continuation) :]))
@@ -96,9 +98,9 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], asked: Asked) -> Found:
     return [(n, float(values[part].sum()), bool(same[part].all())) for n, part in zip(numbers, parts, strict=True)]
 
 
-def _wanted(row: Row, asked: Asked) -> np.ndarray:
-    """The row's places, in order, that predict a token somebody asked about."""
-    last = [places[len(places) - max(len(t) for _, t in asked[text]) :] for text, places in row.places.items()]
+def _wanted(row: Row, wanted: Asked) -> np.ndarray:
+    """Return the row's places, in order, that predict a token somebody asked about."""
+    last = [places[len(places) - max(len(t) for _, t in wanted[text]) :] for text, places in row.places.items()]
     return np.unique(np.concatenate(last))
 
 

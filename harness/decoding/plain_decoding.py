@@ -22,7 +22,7 @@ from harness.models.forward import device_of, innermost
 def plain_continuations(
     model: Any, prompts: Sequence[Prompt], stops: frozenset[int], room: int, choose: Choose = most_likely, cached: bool = True
 ) -> list[list[int]]:
-    """The continuation of each prompt, its stop token included where it came.
+    """Return the continuation of each prompt, its stop token included where it came.
 
     `room`: tokens remembered at once; `cached` False: nothing is remembered, all is read again for every token.
     """
@@ -51,7 +51,7 @@ def _groups(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
 
 
 def _generated(model: Any, prompts: Sequence[Prompt], stops: frozenset[int], choose: Choose, cached: bool) -> list[list[int]]:
-    """What the model says after prompts of one length."""
+    """Return what the model says after prompts of one length."""
     tokens = torch.tensor([prompt.tokens for prompt in prompts], device=device_of(model))
     ends = _Ends(prompts, stops)
     limit = max(prompt.limit for prompt in prompts)

@@ -49,10 +49,10 @@ class Row:
     @property
     def positions(self) -> np.ndarray:
         """(T,) each token's place in its own text."""
-        found = np.zeros(len(self.tokens), int)
+        numbers = np.zeros(len(self.tokens), int)
         for places in self.places.values():
-            found[places] = np.arange(len(places))
-        return found
+            numbers[places] = np.arange(len(places))
+        return numbers
 
     def show(self, visible: np.ndarray) -> None:
         """Set what each of the T tokens sees of the others in an all-false (T, T) table."""
@@ -61,7 +61,8 @@ class Row:
 
 
 def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
-    """Texts in rows: neighbours in sorted order share one of at most `longest` tokens where that costs less than two rows.
+    """Return texts in rows: neighbours in sorted order share one of at most `longest` tokens where that costs less
+    than two rows.
 
     `width`: the model's hidden size, which says what attention costs beside the rest. `longest` 0: a row each.
     """
@@ -85,10 +86,10 @@ def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
     return rows
 
 
-def _common(one: Ids, other: Ids) -> int:
+def _common(first: Ids, second: Ids) -> int:
     """Length of the common beginning."""
-    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(differing, min(len(one), len(other)))
+    differing = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differing, min(len(first), len(second)))
 
 
 def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
@@ -100,11 +101,11 @@ def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
 
 
 def read(model: Any, rows: Sequence[Row], places: Sequence[np.ndarray], **options: Any) -> tuple[Tensor, Any]:
-    """One pass over rows: (S, V) fp32 logits at these places of each row in turn, and the model's whole answer."""
+    """Return one pass over rows: (S, V) fp32 logits at these places of each row in turn, and the model's whole answer."""
     device = device_of(model)
     tokens, _ = padded([row.tokens for row in rows], device)
     width = tokens.shape[1]
-    flat = np.concatenate([place + row * width for row, place in enumerate(places)])
+    flat = np.concatenate([row_places + row * width for row, row_places in enumerate(places)])
     if any(len(row.places) > 1 for row in rows):
         options |= _view(rows, width, device, head_dtype(model))
     with head_at(model, torch.from_numpy(flat).to(device), width):
@@ -127,7 +128,7 @@ def _view(rows: Sequence[Row], width: int, device: Any, dtype: torch.dtype) -> d
 
 @torch.no_grad()
 def longest_shared(model: Any) -> int:
-    """Tokens that a row of several texts may have; 0 where the model cannot be told what a token sees.
+    """Return tokens that a row of several texts may have; 0 where the model cannot be told what a token sees.
 
     That is tried out: two texts in one row must have the logits that they have alone. Local attention sees everything in a row
     that is no longer than its span, which only the configuration tells.
@@ -144,7 +145,7 @@ def longest_shared(model: Any) -> int:
 
 
 def _spans(config: Any) -> list[int]:
-    """How far the model's local attention sees, as far as its configuration says."""
+    """Return how far the model's local attention sees, as far as its configuration says."""
     entries = config.get_text_config().to_dict()
     named = {k: v for k, v in entries.items() if any(word in k for word in SPANS) and not any(word in k for word in COUNTS)}
     return [value for value in named.values() if isinstance(value, int) and not isinstance(value, bool) and value > 0]
@@ -158,5 +159,5 @@ def _keeps_apart(model: Any) -> bool:
     alone = rows_of(texts, 0, LONGEST)
     expected, _ = read(model, alone, [np.arange(len(row.tokens)) for row in alone], use_cache=False)
     order = np.concatenate([together[0].places[text] for row in alone for text in row.places])
-    found, _ = read(model, together, [order], use_cache=False)
-    return same_logits(found, expected, head_dtype(model))
+    computed, _ = read(model, together, [order], use_cache=False)
+    return same_logits(computed, expected, head_dtype(model))

@@ -50,7 +50,7 @@ class Speaker:
         return whole[-(self.longest - self.longest // 2) :]
 
     def texts(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
-        """A text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.
+        """Return a text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.
 
         From BOS a model that knows conversations often asks something first, and stops there. Such a question is answered.
         """
@@ -74,12 +74,12 @@ class Speaker:
         return examples
 
     def _is_question(self, text: Ids, limit: int) -> bool:
-        """Whether a text from BOS is one whole question, and there is room to answer it."""
+        """Return whether a text from BOS is one whole question, and there is room to answer it."""
         opens = bool(self.asking and self.answering) and text[1 : 1 + len(self.asking)] == self.asking
         return opens and text[-1] == self.answering[0] and len(text) + len(self.answering) <= limit
 
     def _continued(self, begun: Sequence[Ids], limits: Sequence[int]) -> list[Ids]:
-        """The texts with what the model says next."""
+        """Return the texts with what the model says next."""
         prompts = [Prompt(tokens, limit, lambda _: False) for tokens, limit in zip(begun, limits, strict=True)]
         room = max(self.micro_tokens, ROOM)
         continued = continuations(self.model, prompts, self.stops, self.micro_tokens, room, self.choose)

@@ -81,8 +81,8 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
     )
     tasks = tuple(task_pairs(task, before, after) for task in shared)
     if not any(task.documents for task in tasks):
-        told = f"A has {', '.join(before.samples)}; B has {', '.join(after.samples)}"
-        raise PlanError(f"the two runs share no document, so nothing can be paired: {told}; give two runs of the same tasks")
+        lists = f"A has {', '.join(before.samples)}; B has {', '.join(after.samples)}"
+        raise PlanError(f"the two runs share no document, so nothing can be paired: {lists}; give two runs of the same tasks")
     notes = [*before.notes, *after.notes, *(note for task in tasks for note in task.notes)]
     drawn = [(task, _drawn(task)) for task in tasks if task.metrics]
     differences = [
@@ -121,8 +121,8 @@ def _difference(task: TaskPairs, pairs: MetricPairs, draws: Draws) -> Difference
     if pairs.binary:
         right = 1 if pairs.rising else 0
         kept = pairs.before == right, pairs.after == right
-        lost = tuple(task.documents[place] for place in pairs.places[kept[0] & ~kept[1]])
-        won = tuple(task.documents[place] for place in pairs.places[~kept[0] & kept[1]])
+        lost = tuple(task.documents[index] for index in pairs.places[kept[0] & ~kept[1]])
+        won = tuple(task.documents[index] for index in pairs.places[~kept[0] & kept[1]])
         p = mcnemar(len(lost), len(won))
     return Difference(
         task.task,

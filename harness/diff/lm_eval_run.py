@@ -69,24 +69,24 @@ def read_both(before: str, after: str) -> tuple[LmEvalRun, LmEvalRun]:
     """Read two runs. Raises one PlanError with the faults of both."""
     runs: list[LmEvalRun] = []
     faults: list[str] = []
-    for place in (before, after):
+    for folder in (before, after):
         try:
-            runs.append(read_run(place))
+            runs.append(read_run(folder))
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
     return runs[0], runs[1]
 
 
-def read_run(place: str) -> LmEvalRun:
+def read_run(given: str) -> LmEvalRun:
     """Read a run from a folder of lm-eval, its results JSON, or one JSONL of samples.
 
     Of a task that was run more than once the newest samples count, and a note says so. Raises PlanError where there are no
     samples, where several models lie in the folder, and where a file is not lm-eval's.
     """
-    path = Path(place).expanduser()
+    path = Path(given).expanduser()
     if not exists(path):
-        raise PlanError(f"'{place}' does not exist; give a folder that lm-eval wrote with --output_path and --log_samples")
+        raise PlanError(f"'{given}' does not exist; give a folder that lm-eval wrote with --output_path and --log_samples")
     if path.is_file() and path.suffix == ".jsonl":
         return _read([_sample_file(path)], [], path.stem, [])
     folder = path if path.is_dir() else path.parent
@@ -99,7 +99,7 @@ def read_run(place: str) -> LmEvalRun:
         results = [path]
     if not files:
         cure = "run lm-eval again with --log_samples and --output_path, and give that folder"
-        raise PlanError(f"'{place}' holds no samples_<task>_<date>.jsonl, without which nothing can be paired; {cure}")
+        raise PlanError(f"'{given}' holds no samples_<task>_<date>.jsonl, without which nothing can be paired; {cure}")
     newest, notes = _newest(files)
     return _read(newest, results, folder.name, notes)
 
@@ -153,20 +153,20 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
-    told = [(task, records[date]) for task, date, _ in files if date in records]
-    if len(told) < len(files):
+    dated = [(task, records[date]) for task, date, _ in files if date in records]
+    if len(dated) < len(files):
         notes = [
             *notes,
-            f"{name}: no results JSON of the same date for {len(files) - len(told)} tasks; directions are guessed.",
+            f"{name}: no results JSON of the same date for {len(files) - len(dated)} tasks; directions are guessed.",
         ]
-    names = [str(record["model_name"]) for _, record in told if record.get("model_name")]
+    names = [str(record["model_name"]) for _, record in dated if record.get("model_name")]
     return LmEvalRun(
         names[-1] if names else name,
         samples,
-        {task: _numbers(record.get("results", {}).get(task)) for task, record in told},
-        {task: record.get("higher_is_better", {}).get(task) or {} for task, record in told},
-        {task: record.get("n-shot", {}).get(task) for task, record in told},
-        {task: record.get("versions", {}).get(task) for task, record in told},
+        {task: _numbers(record.get("results", {}).get(task)) for task, record in dated},
+        {task: record.get("higher_is_better", {}).get(task) or {} for task, record in dated},
+        {task: record.get("n-shot", {}).get(task) for task, record in dated},
+        {task: record.get("versions", {}).get(task) for task, record in dated},
         tuple(notes),
     )
 

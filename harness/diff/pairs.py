@@ -92,8 +92,8 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     numbered = [_numbered(run.samples[task]) for run in (before, after)]
     common = [key for key in numbered[0] if key in numbered[1]]
     shared = list(dict.fromkeys(_document_of(key) for key in common))
-    place = {document: number for number, document in enumerate(shared)}
-    only = tuple(_only(own, set(place)) for own in numbered)
+    numbers = {document: number for number, document in enumerate(shared)}
+    only = tuple(_only(samples, set(numbers)) for samples in numbered)
     documents = {_document_of(key): sample for key, sample in reversed(numbered[0].items())}
 
     metrics: list[MetricPairs] = []
@@ -103,10 +103,10 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
         if (name, chosen) not in set(_metrics(numbered[1].values())):
             notes.append(f"{task}: {_title(name, chosen)} is in A alone.")
             continue
-        found = _metric_pairs(task, (name, chosen), (before, after), numbered, place)
+        metric_pairs = _metric_pairs(task, (name, chosen), (before, after), numbered, numbers)
         printed = tuple(run.scores.get(task, {}).get(f"{name},{chosen}", math.nan) for run in (before, after))
-        if found is not None:
-            metrics.append(found)
+        if metric_pairs is not None:
+            metrics.append(metric_pairs)
         elif not all(math.isnan(value) for value in printed):
             unpaired[f"{name},{chosen}"] = (printed[0], printed[1])
     for name, chosen in _metrics(numbered[1].values()):
@@ -123,22 +123,22 @@ Key = tuple[str, str, int]
 def _numbered(samples: Sequence[Sample]) -> dict[Key, Sample]:
     """Return the samples by filter, content, and how many equal documents come before."""
     before: Counter[tuple[str, str]] = Counter()
-    found: dict[Key, Sample] = {}
+    by_key: dict[Key, Sample] = {}
     for sample in sorted(samples, key=lambda sample: sample.doc_id):
         pair = (sample.filter, sample.content)
-        found[*pair, before[pair]] = sample
+        by_key[*pair, before[pair]] = sample
         before[pair] += 1
-    return found
+    return by_key
 
 
 def _document_of(key: Key) -> tuple[str, int]:
     return key[1], key[2]
 
 
-def _only(own: dict[Key, Sample], shared: set[tuple[str, int]]) -> tuple[Document, ...]:
+def _only(samples: dict[Key, Sample], shared: set[tuple[str, int]]) -> tuple[Document, ...]:
     """Return the documents of one run that the other has not, once each."""
-    found = {_document_of(key): Document(sample.doc_id, sample.words) for key, sample in own.items()}
-    return tuple(document for key, document in found.items() if key not in shared)
+    documents = {_document_of(key): Document(sample.doc_id, sample.words) for key, sample in samples.items()}
+    return tuple(document for key, document in documents.items() if key not in shared)
 
 
 def _metrics(samples: Iterable[Sample]) -> list[tuple[str, str]]:
@@ -155,7 +155,7 @@ def _metric_pairs(
     named: tuple[str, str],
     runs: tuple[LmEvalRun, LmEvalRun],
     numbered: Sequence[dict[Key, Sample]],
-    place: dict[tuple[str, int], int],
+    numbers: dict[tuple[str, int], int],
 ) -> MetricPairs | None:
     """Return a metric's values by document; None where lm-eval's score is no ratio of sums over documents."""
     metric, chosen = named
@@ -166,22 +166,22 @@ def _metric_pairs(
         aggregate = Aggregate.BITS
     sums = []
     alone = []
-    for run, own in zip(runs, numbered, strict=True):
-        values = {key: _sums(sample.values.get(metric), metric) for key, sample in own.items() if key[0] == chosen}
-        known = {key: value for key, value in values.items() if value is not None}
-        missing = any(own[key].values.get(metric) is not None for key, value in values.items() if value is None)
-        total = np.sum(list(known.values()), axis=0) if known else np.zeros(2)
+    for run, samples in zip(runs, numbered, strict=True):
+        values = {key: _sums(sample.values.get(metric), metric) for key, sample in samples.items() if key[0] == chosen}
+        present = {key: value for key, value in values.items() if value is not None}
+        missing = any(samples[key].values.get(metric) is not None for key, value in values.items() if value is None)
+        total = np.sum(list(present.values()), axis=0) if present else np.zeros(2)
         if missing or not total[1]:
             return None
         score = float(aggregate.of(total[0] / total[1]))
         printed = run.scores.get(task, {}).get(f"{metric},{chosen}")
         if printed is not None and abs(score - printed) > SAME * (1 + abs(printed)):
             return None
-        sums.append(known)
+        sums.append(present)
         alone.append(score)
-    keys = [key for key in sums[0] if key in sums[1] and _document_of(key) in place and sums[0][key][1] == sums[1][key][1]]
+    keys = [key for key in sums[0] if key in sums[1] and _document_of(key) in numbers and sums[0][key][1] == sums[1][key][1]]
     table = np.array([[*sums[0][key], sums[1][key][0]] for key in keys], dtype=float).reshape(-1, 3)
-    places = np.array([place[_document_of(key)] for key in keys], dtype=int)
+    places = np.array([numbers[_document_of(key)] for key in keys], dtype=int)
     rising = _rising(task, metric, runs)
     return MetricPairs(metric, chosen, aggregate, rising, places, table[:, 0], table[:, 2], table[:, 1], (alone[0], alone[1]))
 
@@ -207,29 +207,29 @@ def _brier(value: Any) -> tuple[float, float] | None:
             # lm-eval prints an array where it does not turn it into a list
             return _brier([gold, [float(share) for share in printed.strip("[]").split()]])
         case [int(gold), [*shares]] if 0 <= gold < len(shares):
-            return float(sum((share - (place == gold)) ** 2 for place, share in enumerate(shares))), 1.0
+            return float(sum((share - (index == gold)) ** 2 for index, share in enumerate(shares))), 1.0
     return None
 
 
 def _rising(task: str, metric: str, runs: Iterable[LmEvalRun]) -> bool:
     """Return whether higher is better: as the results say, else by the metric's name."""
     for run in runs:
-        told = run.rising.get(task, {}).get(metric)
-        if told is not None:
-            return bool(told)
+        direction = run.rising.get(task, {}).get(metric)
+        if direction is not None:
+            return bool(direction)
     return not any(part in metric for part in LOWER_IS_BETTER)
 
 
 def _notes(task: str, before: LmEvalRun, after: LmEvalRun, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
     """Return what differs in how the two runs asked."""
     notes = []
-    asked = [(a, b) for a, b in pairs if a.prompt and b.prompt]
-    other = sum(a.prompt != b.prompt for a, b in asked)
+    prompted = [(a, b) for a, b in pairs if a.prompt and b.prompt]
+    other = sum(a.prompt != b.prompt for a, b in prompted)
     if other:
         cure = "a chat template, few-shot examples or the task's wording differ, and their effect is part of the difference"
-        notes.append(f"{task}: {other:,} of {len(asked):,} prompts are not the same text in both runs: {cure}.")
-    for what, told in (("few-shot examples", "shots"), ("version of the task", "versions")):
-        values = [getattr(run, told).get(task) for run in (before, after)]
+        notes.append(f"{task}: {other:,} of {len(prompted):,} prompts are not the same text in both runs: {cure}.")
+    for what, attribute in (("few-shot examples", "shots"), ("version of the task", "versions")):
+        values = [getattr(run, attribute).get(task) for run in (before, after)]
         if None not in values and values[0] != values[1]:
             notes.append(f"{task}: {what}: {values[0]} in A, {values[1]} in B.")
     return notes

@@ -54,12 +54,12 @@ def show(diff: Diff, console: Console | None = None) -> None:
 def sentence(diff: Diff) -> str:
     """Return what came out, in one sentence."""
     lines = [difference for difference in diff.differences if difference.outcome in ("better", "worse")]
-    worse = [f"{visible(one.task)} {title(one)}" for one in lines if one.outcome == "worse"]
-    better = [f"{visible(one.task)} {title(one)}" for one in lines if one.outcome == "better"]
+    worse = [f"{visible(line.task)} {title(line)}" for line in lines if line.outcome == "worse"]
+    better = [f"{visible(line.task)} {title(line)}" for line in lines if line.outcome == "better"]
     of = f"of {len(diff.differences)} metrics"
-    parts = [f"{name}: {_some(found)}" for name, found in (("worse in B", worse), ("better in B", better)) if found]
-    told = "; ".join(parts) or "no difference is seen"
-    return f"A = {visible(diff.names[0])}, B = {visible(diff.names[1])}; {of}, {told}."
+    parts = [f"{name}: {_some(names)}" for name, names in (("worse in B", worse), ("better in B", better)) if names]
+    outcome = "; ".join(parts) or "no difference is seen"
+    return f"A = {visible(diff.names[0])}, B = {visible(diff.names[1])}; {of}, {outcome}."
 
 
 def _some(names: list[str]) -> str:
@@ -113,12 +113,12 @@ def remarks(diff: Diff) -> list[str]:
             metric = name.removesuffix(",none")
             printed = f"lm-eval printed {number(before)} and {number(after)}"
             lines.append(f"{task.task}: {metric} is no mean over documents, so it has no interval here; {printed}.")
-    few = [one for one in diff.differences if one.outcome == "too few"]
+    few = [difference for difference in diff.differences if difference.outcome == "too few"]
     if few:
         lines.append(f"{len(few)} metrics have fewer than {FEWEST} documents: nothing is said of them.")
-    told = len(diff.differences)
-    if told >= 20:
-        lines.append(f"Of {told} intervals about {number(round(told / 20))} exclude 0 by chance where nothing differs.")
+    total = len(diff.differences)
+    if total >= 20:
+        lines.append(f"Of {total} intervals about {number(round(total / 20))} exclude 0 by chance where nothing differs.")
     return [*lines, *diff.notes]
 
 

@@ -31,7 +31,7 @@ class Decided:
     deepspeed: str | None = None
 
     def allows(self, way: Way) -> bool:
-        """Whether a way keeps to it."""
+        """Return whether a way keeps to it."""
         if self.checkpointing is not None and way.checkpointing != self.checkpointing:
             return False
         return self.deepspeed is None or way.deepspeed == self.deepspeed

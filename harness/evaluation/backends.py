@@ -33,8 +33,8 @@ def check_backend(name: str, unfolded: Sequence[str] = ()) -> None:
     if find_spec("vllm") is None:
         raise PlanError("backend=vllm needs the package vllm: `pip install vllm` (Linux with a GPU), or leave backend out")
     if unfolded:
-        told = ", ".join(unfolded)
-        raise PlanError(f"backend=vllm scores plain checkpoints, which {told} do not end as; leave them out, or backend=hf")
+        names = ", ".join(unfolded)
+        raise PlanError(f"backend=vllm scores plain checkpoints, which {names} do not end as; leave them out, or backend=hf")
 
 
 @contextmanager

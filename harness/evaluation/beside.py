@@ -18,12 +18,12 @@ from harness.models.placement import token_budget_of
 def base_bits_per_byte(base: Base, codec: Codec, prompts: Sequence[Ids], answers: Sequence[Sequence[int]]) -> list[float]:
     """Return how the base reads each answer behind its prompt, in bits per byte; NaN for an empty answer."""
     sizes = [len(codec.decode(list(answer)).encode()) for answer in answers]
-    known = [number for number, size in enumerate(sizes) if size]
-    asked = [Continuation(prompts[number], tuple(answers[number])) for number in known]
+    answered = [number for number, size in enumerate(sizes) if size]
+    continuations = [Continuation(prompts[number], tuple(answers[number])) for number in answered]
     model = base()
-    nats = likelihood.score(model, asked, token_budget_of(model)) if asked else []
+    nats = likelihood.score(model, continuations, token_budget_of(model)) if continuations else []
     bits = [math.nan] * len(answers)
-    for number, (value, _) in zip(known, nats, strict=True):
+    for number, (value, _) in zip(answered, nats, strict=True):
         bits[number] = -value / math.log(2) / sizes[number]
     return bits
 
@@ -39,14 +39,14 @@ class Told:
         """Return what is told of each answered request."""
         answers = [instance.resps[0] for instance in instances]
         contexts = [instance.args[0] for instance in instances]
-        told: list[dict[str, Any]] = [{"raw": self.codec.decode(list(answer.tokens))} for answer in answers]
+        facts_of_answers: list[dict[str, Any]] = [{"raw": self.codec.decode(list(answer.tokens))} for answer in answers]
         if self.base is None:
-            return list(told)
+            return list(facts_of_answers)
         length = self.max_length or context_length(self.base().config, self.codec.tokenizer)
         prompts = []
         for ids, answer in zip(self.codec.encode(contexts), answers, strict=True):
             prompts.append(ids[-(length - len(answer.tokens)) :])
         bits = base_bits_per_byte(self.base, self.codec, prompts, [answer.tokens for answer in answers])
-        for facts, value in zip(told, bits, strict=True):
+        for facts, value in zip(facts_of_answers, bits, strict=True):
             facts["base_bits_per_byte"] = value
-        return list(told)
+        return list(facts_of_answers)

@@ -59,11 +59,11 @@ class Codec:
         return self.tokens.decode(tokens)
 
     def read(self, tokens: Sequence[int], prompt: str = "") -> str:
-        """The text of an answer as a scorer reads it: what comes after its thoughts."""
+        """Return the text of an answer as a scorer reads it: what comes after its thoughts."""
         return without_thoughts(self.decode(tokens), self.inside(prompt))
 
     def inside(self, prompt: str) -> bool:
-        """Whether the answer to a prompt begins inside a thought."""
+        """Return whether the answer to a prompt begins inside a thought."""
         return isinstance(prompt, Rendered) and prompt.thinking and self.template.thoughtful.opens_thoughts
 
     def ender(self, until: tuple[str, ...], inside: bool = False) -> Callable[[list[int]], bool]:
@@ -129,6 +129,6 @@ def _answered(pair: tuple[Any, str]) -> Any:
 
 
 def _moved(context: str, continuation: str) -> tuple[str, str]:
-    """A plain context without the blanks at its end, which go to the continuation."""
+    """Return a plain context without the blanks at its end, which go to the continuation."""
     bare = context.rstrip()
     return bare, context[len(bare) :] + continuation

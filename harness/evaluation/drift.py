@@ -56,15 +56,15 @@ class Drift:
         base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
-        own = float(base(input_ids=batch.tokens, labels=labels).loss)
+        models_own = float(base(input_ids=batch.tokens, labels=labels).loss)
         ours = float(nll(base, batch)[0].mean())
-        if abs(ours - own) > SAME_LOSS * (1 + own):
+        if abs(ours - models_own) > SAME_LOSS * (1 + models_own):
             raise RuntimeError(
-                f"held-out loss is {ours:.4f} where the model's own is {own:.4f}: targets are not shifted by one"
+                f"held-out loss is {ours:.4f} where the model's own is {models_own:.4f}: targets are not shifted by one"
             )
 
     def first(self, n: int) -> Drift:
-        """The same on the first n examples."""
+        """Return the same on the first n examples."""
         return Drift(self.base, self.examples[:n], self._decode, self._budget)
 
     def remember(self) -> None:
@@ -117,7 +117,7 @@ class Drift:
         return log_probs
 
     def _items(self, batch: Batch, nll: Tensor, kl: Tensor) -> list[dict[str, float]]:
-        """Means and sums over each row's supervised tokens."""
+        """Return means and sums over each row's supervised tokens."""
         # In double: sums over many tokens in fp32 would depend on their order.
         table = torch.stack([torch.ones_like(nll), nll, kl], 1).double()
         rows = torch.zeros(len(batch.examples), 3, dtype=torch.double, device=nll.device).index_add_(0, batch.rows, table)

@@ -92,7 +92,7 @@ class Outputs:
     def score(
         self, model: nn.Module, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
     ) -> pd.DataFrame:
-        """One row an output and metric, as `ITEM_COLUMNS` lays out; `task` is `<group>_greedy` or `<group>_sampled`.
+        """Return one row an output and metric, as `ITEM_COLUMNS` lays out; `task` is `<group>_greedy` or `<group>_sampled`.
 
         What the journal knows is not computed again.
         """
@@ -125,11 +125,11 @@ class Outputs:
         return [prompt for prompt in self.prompts if prompt.group == group]
 
     def _encoded(self, text: str) -> Ids:
-        """The prompt's tokens, its beginning cut where it leaves no room for an answer."""
+        """Return the prompt's tokens, its beginning cut where it leaves no room for an answer."""
         return self.codec.encode([text])[0][-(self.max_length - self.limit) :]
 
     def _answers(self, model: nn.Module, texts: Sequence[str], choose: Any) -> list[list[int]]:
-        """The continuation of each prompt, up to a stop token or the limit."""
+        """Return the continuation of each prompt, up to a stop token or the limit."""
         prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
         lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
 
@@ -169,7 +169,7 @@ class Outputs:
         return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], said)
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
-        """Share of rewordings whose answer reads the same."""
+        """Return the share of rewordings whose answer reads the same."""
         first = self._read(prompt, answer)
         return sum(self._read(prompt, other) == first for other in others) / len(others)
 
@@ -183,7 +183,7 @@ METRICS: dict[str, bool | None] = text_quality.METRICS | {"base_bits_per_byte": 
 
 
 def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
-    """What an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
+    """Return what an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
     if metric == "letter" and (index := answer_metrics.choice_letter(text, choices)) is not None:
         return index
     if metric == "numeric" and (values := numbers(text)):
@@ -202,7 +202,10 @@ def _row(prompt: Open, decoding: str, metric: str, value: float) -> dict[str, An
 
 
 def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template: Any) -> list[Open]:
-    """The prompts: drawn by content, as many from each generation task of a group; `records`: those the domain's come from."""
+    """Return the prompts: drawn by content, as many from each generation task of a group.
+
+    `records`: those the domain's come from.
+    """
     by_id = {record.id: record for record in records}
     prompts = []
     for group in ("domain", "general"):
@@ -245,7 +248,7 @@ def _open(task: Prepared, number: int, records: Mapping[str, Record], template: 
 
 
 def _reworded(record: Record, template: Any) -> list[str]:
-    """The prompt of a domain record with its last question reworded."""
+    """Return the prompt of a domain record with its last question reworded."""
     answer = record.answer
     if answer < 1 or record.messages[answer - 1].role != "user":
         return []
@@ -255,7 +258,7 @@ def _reworded(record: Record, template: Any) -> list[str]:
 
 
 def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any) -> list[str]:
-    """The rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
+    """Return the rewrites that an item declares in a field of that name; none where its prompt is more than its question."""
 
     def prompt_of(text: str) -> str:
         return template.prompt((Turn("user", text),)) if task.spec.chat else text

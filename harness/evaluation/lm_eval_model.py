@@ -141,7 +141,7 @@ class EvaluatedModel(TemplateLM):
     # --- generation ---
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The greedy answer to each prompt, cut at its first stop token or `until` text."""
+        """Return the greedy answer to each prompt, cut at its first stop token or `until` text."""
         pairs: list[Any] = [request.args for request in requests]
         contexts = [context for context, _ in pairs]
         plans = [self.plan(settings) for _, settings in pairs]
@@ -158,7 +158,7 @@ class EvaluatedModel(TemplateLM):
         ]
 
     def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
-        """The tokens said to each prompt, by its number."""
+        """Return the tokens said to each prompt, by its number."""
 
         def decode(budget: int) -> dict[int, list[int]]:
             self.token_budget = budget
@@ -199,7 +199,7 @@ class EvaluatedModel(TemplateLM):
 
 
 def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: bool = True) -> Rendered:
-    """A suite's chat as the model is prompted with it by this template.
+    """Return a suite's chat as the model is prompted with it by this template.
 
     Without a generation prompt the last message is how the answer begins.
     """

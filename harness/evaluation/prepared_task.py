@@ -69,8 +69,8 @@ class Prepared:
         for ensemble in self.filters:
             ensemble.apply(self._instances)
         if self.beside:
-            for instance, told in zip(self._instances, self.beside(self._instances), strict=True):
-                self.docs[instance.doc_id]["told"] = told
+            for instance, facts in zip(self._instances, self.beside(self._instances), strict=True):
+                self.docs[instance.doc_id]["told"] = facts
 
     def doc_iterator(self, **_: Any) -> Iterator[tuple[int, Any]]:
         """Return the chosen documents, each with its index in the whole task."""

@@ -28,12 +28,12 @@ class Options:
 
 
 def has_options(row: Row) -> bool:
-    """Whether a row brings options to choose from."""
+    """Return whether a row brings options to choose from."""
     return row.first(CHOICES) is not None or all(row.has(name) for name in COLUMNS[:2])
 
 
 def read_options(row: Row) -> Options | None:
-    """The row's options; None, and a fault, where they cannot be read."""
+    """Return the row's options; None, and a fault, where they cannot be read."""
     names = [name for name in CHOICES if row.has(name)]
     if not names:
         columns = [name for name in COLUMNS if row.has(name)]
@@ -51,7 +51,7 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
         row.fault(f"'{name}' is {size}; write a list of 2 to {len(LETTERS)} texts")
         return None
     before = len(row.faults)
-    texts = tuple(row.checked(f"'{name}' {place}", text) for place, (_, text) in enumerate(pairs, 1))
+    texts = tuple(row.checked(f"'{name}' {number}", text) for number, (_, text) in enumerate(pairs, 1))
     if len(row.faults) > before:
         return None
     return Options(texts, tuple(key for key, _ in pairs))
@@ -84,7 +84,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
 
 
 def _own_keys(texts: Sequence[Any]) -> list[str] | None:
-    """What a list's options call themselves, as in ["1. x", "2. y"], where they are called one after another; else None."""
+    """Return the letters or numbers that a list's options begin with, if they count up: ["1. x", "2. y"]; else None."""
     matches = [NUMBERED.match(unicodedata.normalize("NFKC", text)) if isinstance(text, str) else None for text in texts]
     keys = [match[1].upper() for match in matches if match]
     if len(keys) < len(texts):
@@ -106,10 +106,10 @@ def _named(entry: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def read_choice(row: Row, options: Options) -> int:
-    """The place of the right option; 0, and a fault, where the row does not tell it, or tells two."""
+    """Return the place of the right option; 0, and a fault, where the row does not tell it, or tells two."""
     names = [name for name in ANSWERS if row.has(name)]
     places = {name: _place(row, name, options) for name in names or ("answer",)}
-    readable = {name: place for name, place in places.items() if place is not None}
+    readable = {name: index for name, index in places.items() if index is not None}
     if len(set(readable.values())) > 1:
         fields = " and ".join(f"'{name}' {row.values[name]!r}" for name in readable)
         row.fault(f"{fields} name different options; mend one")
@@ -120,7 +120,7 @@ def read_choice(row: Row, options: Options) -> int:
 
 
 def _place(row: Row, name: str, options: Options) -> int | None:
-    """Where the right option stands, from one field: its letter or key first, then its index or text."""
+    """Return where the right option stands, from one field: its letter or key first, then its index or text."""
     value = row.value(name)
     letters = LETTERS[: len(options.texts)]
     places: set[int]
@@ -147,14 +147,14 @@ def _place(row: Row, name: str, options: Options) -> int | None:
 
 
 def lettered(text: str, options: Options) -> set[int]:
-    """The option that "(B)", "B.", "b)" or "B. its text" names; none where it names none."""
+    """Return the option that "(B)", "B.", "b)" or "B. its text" names; none where it names none."""
     plain = unicodedata.normalize("NFKC", text)
     match = LETTER.match(plain)
     if match is None or match[1].upper() not in options.keys:
         return set()
-    place = options.keys.index(match[1].upper())
+    index = options.keys.index(match[1].upper())
     rest = plain[match.end() :].strip()
 
     # What follows the letter must be its own text: "A dog" is no choice of A.
-    same = unicodedata.normalize("NFKC", options.texts[place]).strip()
-    return {place} if rest in ("", same) else set()
+    same = unicodedata.normalize("NFKC", options.texts[index]).strip()
+    return {index} if rest in ("", same) else set()

@@ -22,7 +22,7 @@ class Place(StrEnum):
 
 
 def given(value: Any) -> bool:
-    """Whether a value says anything: blank texts, empty lists, empty objects and null do not."""
+    """Return whether a value says anything: blank texts, empty lists, empty objects and null do not."""
     # NaN, which differs from itself, is how csv and parquet leave a cell empty.
     if value is None or value != value:
         return False
@@ -32,31 +32,33 @@ def given(value: Any) -> bool:
 
 
 def judges(value: Any) -> bool:
-    """Whether a label says that an answer is good or bad: true or false, 0 or 1."""
+    """Return whether a label says that an answer is good or bad: true or false, 0 or 1."""
     if isinstance(value, str):
         return value.strip().lower() in ("true", "false", "0", "1", "desirable", "undesirable")
     return isinstance(value, (bool, int, float)) and value in (0, 1)
 
 
 def weighs(value: Any) -> bool:
-    """Whether a weight is another one than 1."""
+    """Return whether a weight is another one than 1."""
     return given(value) and number_of(value) != 1
 
 
 def lists(value: Any) -> bool:
-    """Whether a value is several texts, also as the JSON in a cell of csv."""
+    """Return whether a value is several texts, also as the JSON in a cell of csv."""
     if isinstance(value, str):
         return value.strip()[:1] in ("[", "{") and given(value)
     return isinstance(value, (list, dict)) and len(value) > 0
 
 
 def tells(value: Any) -> bool:
-    """Whether a value is a passage to be read, not a file's name or a number: so many words (a guess), or several texts."""
+    """Return whether a value is a passage to be read, not a file's name or a number: so many words (a guess), or
+    several texts.
+    """
     return lists(value) or (isinstance(value, str) and len(value.split()) >= PASSAGE)
 
 
 def number_of(value: Any) -> float | None:
-    """A value as a number, also from a csv cell; None where it is none."""
+    """Return a value as a number, also from a csv cell; None where it is none."""
     if isinstance(value, str):
         words = {"true": 1.0, "false": 0.0}
         text = value.strip().lower()
@@ -230,7 +232,7 @@ KNOWN = frozenset(name for field in TABLE for name in field.names)
 
 
 def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
-    """What stands in a record or turn that changes what it means and is not read, a sentence each.
+    """Return what stands in a record or turn that changes what it means and is not read, a sentence each.
 
     `names`: the fields that the record's form reads.
     """
@@ -245,7 +247,7 @@ def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) ->
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The known name that a field's name was meant to be: the same but for case, blanks and signs, or one letter off."""
+    """Return the known name that a field's name was meant to be: the same but for case, blanks and signs, or one letter off."""
     plain = _plain(name)
     for candidate in names:
         if plain == _plain(candidate):
@@ -261,7 +263,7 @@ def _plain(name: str) -> str:
 
 
 def _one_letter_off(first: str, second: str) -> bool:
-    """Whether a letter more, less, changed, or two exchanged, makes one the other."""
+    """Return whether a letter more, less, changed, or two exchanged, makes one the other."""
     if abs(len(first) - len(second)) > 1 or first == second:
         return False
 

@@ -32,7 +32,7 @@ BATCH = 1000
 
 
 def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
-    """The rows of a file or hub data set, in order; faults of single rows are added to `faults`.
+    """Yield the rows of a file or hub data set, in order; faults of single rows are added to `faults`.
 
     Raises PlanError where the whole cannot be read. Columns of parquet that are not `wanted` are only said to be there.
     """
@@ -61,7 +61,7 @@ def names_hub_data(source: str) -> bool:
 
 
 def read_json(path: Path, faults: list[str], wanted: Wanted) -> Rows:
-    """A list of records, an object whose `data` is one, or one object after another."""
+    """Yield a list of records, an object whose `data` is one, or one object after another."""
     with opened_text(path) as stream:
         text = JsonText(path.name, stream)
         for number, row in enumerate(_json_values(path, text), 1):
@@ -83,15 +83,15 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
 
     # An object: around the list of records, or a record itself with others after it.
     record: dict[str, Any] = {}
-    found = False
+    is_object_list = False
     for key in text.fields():
         if key == "data" and text.peek() == "[":
-            found = True
+            is_object_list = True
             yield from text.values()
         else:
             value = text.value()
             record = _joined(record, key, value)
-    if found:
+    if is_object_list:
         return
     if not text.peek():
         names = ", ".join(list(record)[:NAMES_SHOWN]) or "nothing"
@@ -102,7 +102,7 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
 
 
 def _joined(record: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """The record with one more field; a key that it has is remembered as a fault."""
+    """Return the record with one more field; a key that it has is remembered as a fault."""
     if key in record and not isinstance(record, Repeated):
         record = Repeated(record)
         record.twice = key
@@ -111,7 +111,7 @@ def _joined(record: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
-    """One JSON object a line; blank lines do not count."""
+    """Yield one JSON object a line; blank lines do not count."""
     record = 0
     with opened_text(path) as stream:
         for number, line in enumerate(stream, 1):
@@ -125,8 +125,8 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             try:
                 yield where, parse(line)
             except ValueError as error:
-                what, _, place = str(error).partition(": line ")
-                column = f" at column {place.split()[2]}" if place else ""
+                what, _, position = str(error).partition(": line ")
+                column = f" at column {position.split()[2]}" if position else ""
                 cure = "" if what == TOO_DEEP else "; write one JSON object a line"
                 faults.append(f"{where}: {what}{column}{cure}")
     if not record:
@@ -134,7 +134,7 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 
 def read_txt(path: Path, faults: list[str], wanted: Wanted) -> Rows:
-    """Plain text: what stands between empty lines is one document."""
+    """Yield plain text: what stands between empty lines is one document."""
     number = 0
     with opened_text(path) as stream:
         for text in _paragraphs(stream):
@@ -155,12 +155,12 @@ def _paragraphs(lines: Iterator[str] | Any) -> Iterator[str]:
 
 
 def _trimmed(lines: list[str]) -> str:
-    """A document less the line end that it stands before."""
+    """Return a document less the line end that it stands before."""
     return "".join(lines).removesuffix("\n")
 
 
 def read_csv(path: Path, faults: list[str], wanted: Wanted) -> Rows:
-    """A header and one record a row; all cells are text, and an empty cell or NaN is a missing field."""
+    """Yield a header and one record a row; all cells are text, and an empty cell or NaN is a missing field."""
     csv.field_size_limit(sys.maxsize)
     with opened_text(path, newline="") as stream:
         first = stream.readline()
@@ -184,7 +184,7 @@ def read_csv(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 
 def delimiter_of(header: str, path: Path) -> str:
-    """What separates the cells of a csv file: what gives the header most known names, else most names; tabs in .tsv."""
+    """Return what separates the cells of a csv file: what gives the header most known names, else most names; tabs in .tsv."""
     if suffix_of(path) == ".tsv":
         return "\t"
 
@@ -203,7 +203,7 @@ def check_header(path: Path, names: list[str]) -> None:
 
 
 def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
-    """One record a row."""
+    """Yield one record a row."""
     import pyarrow
     from pyarrow import parquet
 
@@ -214,7 +214,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             names = list(file.schema_arrow.names)
             check_header(path, names)
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
-                columns = [_column(batch.column(place), name, wanted) for place, name in enumerate(names)]
+                columns = [_column(batch.column(index), name, wanted) for index, name in enumerate(names)]
                 for cells in zip(*columns, strict=True):
                     record += 1
                     row = zip(names, cells, strict=True)
@@ -224,9 +224,9 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 
 def _column(array: Any, name: str, wanted: Wanted) -> list[Any]:
-    """A column's values; of one that nobody reads only whether there is a value."""
+    """Return a column's values; of one that nobody reads only whether there is a value."""
     if wanted is not None and name not in wanted:
-        return [True if there else None for there in array.is_valid().to_pylist()]
+        return [True if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:
         return array.to_pylist()
     except Exception:  # a single value that Python cannot have: bytes that are no text, a far date
@@ -241,7 +241,7 @@ def _cell(value: Any) -> Any:
 
 
 def read_hub(source: str) -> Rows:
-    """The `train` split of a hub data set, `name` or `name:config`."""
+    """Yield the `train` split of a hub data set, `name` or `name:config`."""
     try:
         import datasets
     except ImportError:

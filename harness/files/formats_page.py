@@ -56,7 +56,7 @@ TITLES = {
 
 
 def formats_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     speakers: dict[str, list[str]] = {}
     for name, role in ROLES.items():
         speakers.setdefault(role, []).append(f"`{name}`")

@@ -58,12 +58,15 @@ def steady() -> None:
 
 
 def known() -> frozenset[str]:
-    """The instructions that have a checker."""
+    """Return the instructions that have a checker."""
     return frozenset(_checkers().instructions_registry.INSTRUCTION_DICT)
 
 
 def scores(doc: Mapping[str, Any], output: str) -> dict[str, float]:
-    """Whether all instructions are followed, and the share that is; `loose` forgives first and last lines and asterisks."""
+    """Return whether all instructions are followed, and the share that is.
+
+    `loose` forgives first and last lines and asterisks.
+    """
     item = {"key": 0, "prompt": doc["prompt"], "instruction_id_list": doc["instructions"], "kwargs": doc["settings"]}
     results = _checkers().process_results(item, [output])
     shares = {kind: results[f"inst_level_{kind}_acc"] for kind in ("strict", "loose")}
@@ -72,7 +75,7 @@ def scores(doc: Mapping[str, Any], output: str) -> dict[str, float]:
 
 
 def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as lm-eval's task has it, as it is called here."""
+    """Return an item as lm-eval's task has it, as it is called here."""
     return {
         "prompt": doc["prompt"],
         "instructions": doc["instruction_id_list"],
@@ -81,7 +84,7 @@ def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unrunnable(doc: Mapping[str, Any]) -> str:
-    """Why an item cannot be scored here; "" where it can. Raises ValueError for settings its checkers do not take."""
+    """Return why an item cannot be scored here; "" where it can. Raises ValueError for settings its checkers do not take."""
     before = random.getstate()
     try:
         scores(doc, "One sentence HERE. Another one.\n\nAnd a third: it is the last.")
@@ -101,7 +104,7 @@ def unrunnable(doc: Mapping[str, Any]) -> str:
 
 
 def left_out(name: str, reasons: Sequence[str]) -> list[str]:
-    """What a report says of a file's items, given why each is left out ("" for those that are not)."""
+    """Return what a report says of a file's items, given why each is left out ("" for those that are not)."""
     counts = Counter(filter(None, reasons))
     if not counts:
         return []

@@ -50,33 +50,36 @@ class ItemFile:
     """The text of which items with `fill` get a part."""
 
     def shots(self, doc: Doc) -> list[Doc]:
-        """The examples before an item: fixed by the seed, of its own subject where there are any."""
-        own = [example for example in self.examples if example["subject"] == doc["subject"]]
-        return (own or self.examples)[: self.sidecar.shots]
+        """Return the examples before an item: fixed by the seed, of its own subject where there are any."""
+        same_subject = [example for example in self.examples if example["subject"] == doc["subject"]]
+        return (same_subject or self.examples)[: self.sidecar.shots]
 
 
 def read_item_file(path: Path) -> ItemFile:
-    """A file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
+    """Return a file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
     check_file(path, str(path))
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
     notes: list[str] = []
-    found = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
+    file = ItemFile(read_items(path, sidecar, scorer, notes), sidecar, scorer, notes=notes)
     if sidecar.tools:
-        _give_tools(found, path)
+        _give_tools(file, path)
     if sidecar.filler:
-        found.filler = _text_of(path.parent / sidecar.filler)
-    if "instructions" in found.kinds:
-        _runnable(found, path)
+        file.filler = _text_of(path.parent / sidecar.filler)
+    if "instructions" in file.kinds:
+        _runnable(file, path)
     if sidecar.shots:
-        _set_aside(found, path)
-    return found
+        _set_aside(file, path)
+    return file
 
 
 def read_items(
     path: Path, sidecar: Sidecar | None = None, scorer: Scorer | None = None, notes: list[str] | None = None
 ) -> dict[str, list[Doc]]:
-    """A file's items by kind, in order; what the report must say is added to `notes`. Raises PlanError with all faults."""
+    """Return a file's items by kind, in order; what the report must say is added to `notes`.
+
+    Raises PlanError with all faults.
+    """
     sidecar, faults = sidecar or Sidecar(), list[str]()
     docs: dict[str, list[Doc]] = {}
     unread: Counter[str] = Counter()
@@ -136,11 +139,11 @@ def _runnable(file: ItemFile, path: Path) -> None:
         reasons.append(reason)
         kept += [] if reason else [doc]
     raise_faults(faults[:FAULTS_SHOWN])
-    told = instructions.left_out(path.name, reasons)
+    notes = instructions.left_out(path.name, reasons)
     if not kept:
-        raise PlanError(f"no item can be scored here. {told[0]}")
+        raise PlanError(f"no item can be scored here. {notes[0]}")
     file.kinds["instructions"] = kept
-    file.notes += told
+    file.notes += notes
 
 
 def _set_aside(file: ItemFile, path: Path) -> None:
@@ -166,8 +169,8 @@ def _set_aside(file: ItemFile, path: Path) -> None:
         if not file.kinds:
             raise PlanError(f"{path.with_suffix('.toml').name}: dev = {side.dev} leaves no item to evaluate; set fewer aside")
         file.notes.append(f"{path.name}: {len(file.examples):,} items are set aside as few-shot examples.")
-    asked = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
-    file.examples = [doc for doc in file.examples if doc["prompt"] not in asked]
+    prompts = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
+    file.examples = [doc for doc in file.examples if doc["prompt"] not in prompts]
     if len(file.examples) < side.shots:
         raise PlanError(
             f"{path.name}: {side.shots} shots, but only {len(file.examples)} examples that are not items themselves"

@@ -73,7 +73,9 @@ class Item:
         return kind, doc | before_it | chance | {"cluster": cluster, "subject": cluster}
 
     def _fill(self, kind: str) -> Doc:
-        """How much text stands before the question, and which facts in it: {"tokens": n, "facts": [[depth, text], ...]}."""
+        """Return how much text stands before the question, and which facts in it: {"tokens": n, "facts": [[depth,
+        text], ...]}.
+        """
         value = self.row.value("fill")
         if value is None:
             return {}
@@ -97,7 +99,7 @@ class Item:
         return {"chance": float(value)}
 
     def _parts(self, kind: str) -> Doc:
-        """What the kind asks for: prompt, accepted answers, options, rules."""
+        """Return what the kind asks for: prompt, accepted answers, options, rules."""
         if kind == "text":
             return {"prompt": "", "targets": [self.row.text("text")]}
         if kind in ("choice", "pair"):
@@ -118,7 +120,7 @@ class Item:
         return doc
 
     def _kind(self) -> str | None:
-        """The kind of task, as the row or its sidecar says, else by the fields that each must have; None: it is none."""
+        """Return the kind of task, as the row or its sidecar says, else by the fields that each must have; None: it is none."""
         row = self.row
         instructed = row.has("instruction_id_list")
         named = row.value("type") or self.sidecar.type or ("python" if self.sidecar.scorer else None)
@@ -163,7 +165,7 @@ class Item:
         return {"prompt": prompt, "choices": choices, "answer": right, "targets": choices[right : right + 1]}
 
     def _rewrites(self) -> list[str]:
-        """The question in other words."""
+        """Return the question in other words."""
         value = self.row.value("rewrites")
         if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
             self.row.fault(f"'rewrites' is {json_type(value)}; write a list of the question's other wordings, as texts")
@@ -171,7 +173,7 @@ class Item:
         return value
 
     def _targets(self) -> list[str]:
-        """The accepted answers, as texts."""
+        """Return the accepted answers, as texts."""
         value = self.row.value("answer")
         values = value if isinstance(value, list) and value else [value]
         # True and False are numbers to Python, and no answers.
@@ -194,7 +196,7 @@ class Item:
         return {name: value for name, value in (("tolerance", tolerance), ("unit", unit)) if value}
 
     def _rules(self) -> Doc:
-        """The row's own rules and the sidecar's."""
+        """Return the row's own rules and the sidecar's."""
         row = self.row
         rules = [{"name": kind, kind: row.value(kind)} for kind in RULES if row.has(kind)]
         if not rules and not self.sidecar.rules:
@@ -223,7 +225,7 @@ class Item:
         }
 
     def _python(self) -> Doc:
-        """The row as its scorer sees it; the scorer is tried on it."""
+        """Return the row as its scorer sees it; the scorer is tried on it."""
         row = self.row
         prompt = self._prompt()
         if self.scorer is None:

@@ -52,7 +52,7 @@ class Record:
     @property
     def answer(self) -> int:
         """Where the last answer that is trained stands; -1 where none does."""
-        places = [place for place, turn in enumerate(self.messages) if turn.role == "assistant" and turn.trained]
+        places = [index for index, turn in enumerate(self.messages) if turn.role == "assistant" and turn.trained]
         return places[-1] if places else -1
 
 
@@ -67,7 +67,7 @@ def record_id(messages: tuple[Turn, ...]) -> str:
 
 
 def read_records(source: str, accept: str = "chat", notes: list[str] | None = None) -> list[Record]:
-    """All records of a file or hub data set, in order; all faults in one `PlanError`.
+    """Return all records of a file or hub data set, in order; all faults in one `PlanError`.
 
     `accept`: chat, text or both. What the report must say of the file is added to `notes`.
     """
@@ -90,7 +90,7 @@ def read_records(source: str, accept: str = "chat", notes: list[str] | None = No
 
 
 def notes_of(source: str, unread: Counter[str]) -> list[str]:
-    """Sentences on what a file holds and nobody read."""
+    """Return sentences on what a file holds and nobody read."""
     name = re.split("[/:]", source)[-1]
     first_words = unread.pop(FIRST_WORDS, 0)
     notes = unread_note(name, unread)
@@ -101,7 +101,7 @@ def notes_of(source: str, unread: Counter[str]) -> list[str]:
 
 
 def read_record(where: str, value: Any, faults: list[str], unread: Counter[str], accept: str = "chat") -> Record | None:
-    """One row as a record, or None where it has faults."""
+    """Return one row as a record, or None where it has faults."""
     before = len(faults)
     row = Row.open(where, value, faults)
     if row is None:
@@ -135,13 +135,13 @@ class Reader:
     choices: tuple[str, ...] | None = None
 
     def single(self, prompt: str, answer: str) -> list[Turn]:
-        """A question and its answer, behind the system prompt and earlier turns."""
+        """Return a question and its answer, behind the system prompt and earlier turns."""
         thoughts = self.row.text("reasoning_content", optional=True) if self.row.has("reasoning_content") else ""
         answered = Turn("assistant", with_thoughts(thoughts, answer))
         return [*read_system(self.row), *read_history(self.row), Turn("user", prompt), answered]
 
     def required(self, names: Sequence[str]) -> str:
-        """The text of the one of these fields that the row has; the first is named where it has none."""
+        """Return the text of the one of these fields that the row has; the first is named where it has none."""
         return self.row.text(self.row.first(names) or names[0])
 
 
@@ -158,7 +158,7 @@ class Form:
         return [*chain.from_iterable(self.needs), *self.may]
 
     def missing(self, row: Row) -> int:
-        """How many of the fields that it must have a row lacks."""
+        """Return how many of the fields that it must have a row lacks."""
         return sum(row.first(names) is None for names in self.needs)
 
 
@@ -192,14 +192,14 @@ def _question(reader: Reader) -> list[Turn]:
 
 
 def choice_prompt(question: str, options: Options) -> str:
-    """How training asks a multiple-choice question: by lettered options, for a letter."""
+    """Return how training asks a multiple-choice question: by lettered options, for a letter."""
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options.texts, strict=False)]
     first = CHOOSE_ZH if len(HAN.findall(question)) > 0.3 * len(question) else CHOOSE
     return "\n".join([first, question, *lines])
 
 
 def _plain(reader: Reader) -> list[Turn]:
-    """Text without a question."""
+    """Return text without a question."""
     if reader.accept == "chat":
         reader.row.fault(f"plain text ('text') is for continued pre-training; give mode cpt, or {ACCEPTED}")
         return []
@@ -216,7 +216,10 @@ ACCEPTED = "use instruction/input/output, messages, conversations, prompt/comple
 
 
 def form_of(row: Row, accept: str) -> Form | None:
-    """The form that a row is whole in, else the one that it comes closest to; None, and a fault, where there is no one."""
+    """Return the form that a row is whole in, else the one that it comes closest to.
+
+    None, and a fault, where there is no one.
+    """
     if accept == "text":
         return TEXT
     whole = [form for form in FORMS if not form.missing(row)]

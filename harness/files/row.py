@@ -29,7 +29,7 @@ class Row:
 
     @classmethod
     def open(cls, where: str, value: Any, faults: list[str]) -> Row | None:
-        """A row of an object with named fields, null and NaN left out; None, and a fault, where the value is none."""
+        """Return a row of an object with named fields, null and NaN left out; None, and a fault, where the value is none."""
         row = cls(where, {}, faults)
         if not isinstance(value, dict):
             row.fault(f"is {json_type(value)}; write an object with named fields")
@@ -48,16 +48,16 @@ class Row:
         return name in self.values
 
     def first(self, names: Iterable[str]) -> str | None:
-        """The first of these fields that the row has."""
+        """Return the first of these fields that the row has."""
         return next((name for name in names if name in self.values), None)
 
     def value(self, name: str) -> Any:
-        """A field's value, None where it is missing; the field counts as read."""
+        """Return a field's value, None where it is missing; the field counts as read."""
         self.read.add(name)
         return self.values.get(name)
 
     def text(self, name: str, optional: bool = False) -> str:
-        """A field's text; "" where it is optional and missing or blank."""
+        """Return a field's text; "" where it is optional and missing or blank."""
         if name not in self.values:
             if not optional:
                 self.fault(f"no '{name}'; add it, as text (it has {listed(self.values)})")
@@ -65,7 +65,7 @@ class Row:
         return self.checked(f"'{name}'", self.value(name), optional)
 
     def any_text(self, names: Sequence[str]) -> str:
-        """The text of one of several fields that mean the same; two that differ are a fault. "" where there is none."""
+        """Return the text of one of several fields that mean the same; two that differ are a fault. "" where there is none."""
         texts = {name: self.text(name, optional=True) for name in names if name in self.values}
         texts = {name: text for name, text in texts.items() if text}
         if len(set(texts.values())) > 1:
@@ -73,7 +73,7 @@ class Row:
         return next(iter(texts.values()), "")
 
     def checked(self, name: str, value: Any, optional: bool = False) -> str:
-        """The value, if it is text a tokenizer can take."""
+        """Return the value, if it is text a tokenizer can take."""
         if not isinstance(value, str) or isinstance(value, (LongNumber, Unreadable)):
             self.fault(f"{name} is {json_type(value)}, not text; write it as a string")
         elif not value.strip():
@@ -139,7 +139,7 @@ def missing(value: Any) -> bool:
 
 
 def structured(value: Any) -> Any:
-    """A list or object, also where a cell of csv or parquet holds its JSON."""
+    """Return a list or object, also where a cell of csv or parquet holds its JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return parse(value)
@@ -153,7 +153,7 @@ def listed(values: dict[str, Any]) -> str:
 
 
 def json_type(value: Any) -> str:
-    """A value's type in the words of JSON, short values shown."""
+    """Return a value's type in the words of JSON, short values shown."""
     if isinstance(value, LongNumber):
         return f"a number of {len(value):,} digits"
     if isinstance(value, Unreadable):
@@ -167,20 +167,20 @@ def json_type(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that a terminal takes: control characters and halves of surrogate pairs spelled out."""
+    """Return text that a terminal takes: control characters and halves of surrogate pairs spelled out."""
     shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     return "".join(shown)
 
 
 def shortened(faults: list[str], source: str) -> list[str]:
-    """The first faults, and how many more there are."""
+    """Return the first faults, and how many more there are."""
     if len(faults) <= FAULTS_SHOWN:
         return faults
     return [*faults[:FAULTS_SHOWN], f"and {len(faults) - FAULTS_SHOWN:,} more faults in {source}"]
 
 
 def unread_note(name: str, unread: Counter[str]) -> list[str]:
-    """What a report says of the fields that nobody read; nothing where there are none."""
+    """Return what a report says of the fields that nobody read; nothing where there are none."""
     if not unread:
         return []
     names = [f"{printable(field)} ({number:,})" for field, number in unread.most_common()]

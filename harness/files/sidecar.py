@@ -63,7 +63,7 @@ class Sidecar:
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """The sidecar of a JSONL file; all defaults where there is none. Raises PlanError with all faults."""
+    """Return the sidecar of a JSONL file; all defaults where there is none. Raises PlanError with all faults."""
     file = path.with_name(f"{stem_of(path)}.toml")
     if not file.exists():
         return Sidecar()
@@ -132,7 +132,7 @@ class Scorer:
         return {str(name): float(value) for name, value in named.items()}
 
     def try_on(self, row: dict[str, Any], where: str) -> list[str]:
-        """The metrics it gives for an empty output. Raises PlanError where it fails: better now than after training."""
+        """Return the metrics it gives for an empty output. Raises PlanError where it fails: better now than after training."""
         try:
             return list(self.scores("", row))
         except Exception as error:  # the user's own code
@@ -142,7 +142,7 @@ class Scorer:
 
 
 def load_scorer(text: str, folder: Path) -> Scorer:
-    """The function that `file.py:function` names, the file beside the suite."""
+    """Return the function that `file.py:function` names, the file beside the suite."""
     name, _, wanted = text.partition(":")
     file = folder / name
     if not file.is_file() or not wanted:

@@ -33,12 +33,12 @@ class Turn:
 
 
 def with_thoughts(thoughts: str, answer: str) -> str:
-    """An answer behind its thoughts, as models that think write both."""
+    """Return an answer behind its thoughts, as models that think write both."""
     return f"<think>\n{thoughts.strip()}\n</think>\n\n{answer}" if thoughts.strip() else answer
 
 
 def read_system(row: Row) -> list[Turn]:
-    """The record's system prompt, from a field of its own."""
+    """Return the record's system prompt, from a field of its own."""
     text = row.any_text(SYSTEMS)
     return [Turn("system", text)] if text else []
 
@@ -57,13 +57,13 @@ def read_history(row: Row) -> list[Turn]:
         if not isinstance(entries, list):
             row.fault(f"'{name}' is {json_type(entries)}; write a list of [question, answer] or of messages")
             continue
-        for place, entry in enumerate(entries, 1):
-            turns += _earlier(row, f"'{name}' {place}", entry)
+        for number, entry in enumerate(entries, 1):
+            turns += _earlier(row, f"'{name}' {number}", entry)
     return turns
 
 
 def _earlier(row: Row, name: str, entry: Any) -> list[Turn]:
-    """One entry of a history: a pair of texts, or a message."""
+    """Return one entry of a history: a pair of texts, or a message."""
     if isinstance(entry, list) and len(entry) == 2:
         question = row.checked(f"{name} question", entry[0])
         answer = row.checked(f"{name} answer", entry[1])
@@ -85,15 +85,15 @@ def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
         row.fault(f"'{field}' is {json_type(entries)}; write a list of messages, each with a role and its text")
         return []
     turns = [*read_system(row), *read_history(row)]
-    for place, entry in enumerate(entries, 1):
-        turn = read_message(row, f"'{field}' {place}", entry, unread)
+    for number, entry in enumerate(entries, 1):
+        turn = read_message(row, f"'{field}' {number}", entry, unread)
         if turn is None:
             continue
         if turn.role != "system":
             turns.append(turn)
-        elif place > 1 or turns:
-            where = "after the first message" if place > 1 else "beside the field 'system'"
-            row.fault(f"'{field}' {place} is a system message {where}; keep one, as the first message")
+        elif number > 1 or turns:
+            where = "after the first message" if number > 1 else "beside the field 'system'"
+            row.fault(f"'{field}' {number} is a system message {where}; keep one, as the first message")
         elif turn.content:
             turns.append(turn)
 
@@ -110,11 +110,11 @@ FIRST_WORDS = "an assistant's turn before any question"
 
 
 def _from_first_question(turns: list[Turn], unread: Counter[str]) -> list[Turn]:
-    """The turns less answers before the first question: nothing asked for them, so they are neither read nor trained."""
-    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    """Return the turns less answers before the first question: nothing asked for them, so they are neither read nor trained."""
+    first = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns))
     if any(turn.role == "assistant" for turn in turns[:first]):
         unread[FIRST_WORDS] += 1
-    return [turn for place, turn in enumerate(turns) if place >= first or turn.role == "system"]
+    return [turn for index, turn in enumerate(turns) if index >= first or turn.role == "system"]
 
 
 def role_of(entry: Any) -> Any:
@@ -124,7 +124,7 @@ def role_of(entry: Any) -> Any:
 
 
 def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn | None:
-    """One entry of a chat, or None where it has a fault. Fields of it that nobody reads are counted."""
+    """Return one entry of a chat, or None where it has a fault. Fields of it that nobody reads are counted."""
     if not isinstance(entry, dict):
         row.fault(f"{name} is {json_type(entry)}; write an object with 'role' and 'content'")
         return None
@@ -156,7 +156,7 @@ def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn 
 
 
 def _content(row: Row, name: str, entry: dict[str, Any], optional: bool) -> str:
-    """What is said: a text, or a list of parts that are all texts."""
+    """Return what is said: a text, or a list of parts that are all texts."""
     field = next((key for key in CONTENT_NAMES if entry.get(key) is not None), None) or "content"
     value = entry.get(field)
     # Parts of other types are images and sounds, without which the text would mean something else.
@@ -184,7 +184,7 @@ def _thoughts(row: Row, name: str, entry: dict[str, Any], role: str) -> str:
 
 
 def _trained(row: Row, name: str, entry: dict[str, Any], role: str) -> bool:
-    """Whether the turn is supervised: 0 or false in any of the fields that say so says no."""
+    """Return whether the turn is supervised: 0 or false in any of the fields that say so says no."""
     trained = True
     for key in SUPERVISED:
         value = entry.get(key)

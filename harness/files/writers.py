@@ -21,34 +21,34 @@ More = Sequence[Mapping[str, Any]]
 
 def check_target(source: str, target: str) -> None:
     """Refuse what could not be written, before anything is worked out."""
-    one, other = Path(source).expanduser(), Path(target).expanduser()
-    if not one.is_file():
+    old, new = Path(source).expanduser(), Path(target).expanduser()
+    if not old.is_file():
         raise PlanError(f"{source} is no file; only files can be written again (download the data set and name its file)")
-    if one.suffix.lower() not in WRITERS:
-        raise PlanError(f"{source} ends in '{one.suffix}'; files of records can be written again: {', '.join(WRITERS)}")
-    if one.suffix.lower() != other.suffix.lower():
+    if old.suffix.lower() not in WRITERS:
+        raise PlanError(f"{source} ends in '{old.suffix}'; files of records can be written again: {', '.join(WRITERS)}")
+    if old.suffix.lower() != new.suffix.lower():
         raise PlanError(
-            f"{target} ends in '{other.suffix}' and {source} in '{one.suffix}'; the form stays: give it the same ending"
+            f"{target} ends in '{new.suffix}' and {source} in '{old.suffix}'; the form stays: give it the same ending"
         )
-    if other.exists():
+    if new.exists():
         raise PlanError(f"{target} exists; give another name, or remove it first")
 
 
 def rewrite(source: str, target: str, places: Sequence[int], more: More | None = None) -> None:
     """Write the records at these places of `source`, in this order, to `target`; `more` adds fields to them in turn."""
     path = Path(source).expanduser()
-    known = set(more[0]) if more else set()
-    data = WRITERS[path.suffix.lower()](path, places, more, known)
+    added = set(more[0]) if more else set()
+    data = WRITERS[path.suffix.lower()](path, places, more, added)
     write_atomic(Path(target).expanduser(), data)
 
 
-def refuse_known(path: Path, known: set[str], fields: set[str]) -> None:
-    if taken := sorted(known & fields):
+def refuse_known(path: Path, added: set[str], fields: set[str]) -> None:
+    if taken := sorted(added & fields):
         raise PlanError(f"{path.name} already has the field '{taken[0]}'; take the file it was made from, or rename the field")
 
 
-def write_json(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
-    """Each record keeps its text; what stands around the list stays too."""
+def write_json(path: Path, places: Sequence[int], more: More | None, added: set[str]) -> str:
+    """Return the file's text with fields added; each record keeps its text, and so does what surrounds the list."""
     text = read_text(path)
     begin = list_start(text)
     spans: list[str] = []
@@ -57,17 +57,17 @@ def write_json(path: Path, places: Sequence[int], more: More | None, known: set[
         if text[at] == ",":
             at = blank(text, at + 1)
         value, end = DECODER.raw_decode(text, at)
-        refuse_known(path, known, set(value))
+        refuse_known(path, added, set(value))
         spans.append(text[at:end])
         at = blank(text, end)
-    records = [with_fields(spans[place], more[i] if more else {}) for i, place in enumerate(places)]
+    records = [with_fields(spans[index], more[i] if more else {}) for i, index in enumerate(places)]
     if begin < 0:
         return "".join(record + "\n" for record in records)
     return text[:begin] + "\n" + ",\n".join(records) + "\n" + text[at:]
 
 
 def list_start(text: str) -> int:
-    """The place after the `[` of the list of records, which may be an object's `data`; -1: one object after another."""
+    """Return the place after the `[` of the list of records, which may be an object's `data`; -1: one object after another."""
     at = blank(text, 0)
     if text[at] == "[":
         return at + 1
@@ -85,28 +85,28 @@ def list_start(text: str) -> int:
 
 
 def blank(text: str, at: int) -> int:
-    """The first place from here on that holds no white space."""
+    """Return the first place from here on that holds no white space."""
     while at < len(text) and text[at].isspace():
         at += 1
     return at
 
 
 def with_fields(record: str, fields: Mapping[str, Any]) -> str:
-    """The text of a JSON object with more fields at its end."""
+    """Return the text of a JSON object with more fields at its end."""
     if not fields:
         return record
     return record.rstrip()[:-1].rstrip() + ", " + json.dumps(fields, ensure_ascii=False)[1:]
 
 
-def write_jsonl(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
+def write_jsonl(path: Path, places: Sequence[int], more: More | None, added: set[str]) -> str:
     lines = [line.rstrip("\r") for line in read_text(path).split("\n") if line.strip()]
-    for line in lines if known else []:
-        refuse_known(path, known, set(parse(line)))
-    return "".join(with_fields(lines[place], more[i] if more else {}) + "\n" for i, place in enumerate(places))
+    for line in lines if added else []:
+        refuse_known(path, added, set(parse(line)))
+    return "".join(with_fields(lines[index], more[i] if more else {}) + "\n" for i, index in enumerate(places))
 
 
-def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> str:
-    """Each row keeps its lines, quoting included; more fields are more columns at its end."""
+def write_csv(path: Path, places: Sequence[int], more: More | None, new_fields: set[str]) -> str:
+    """Return the file's text with columns added at the end; each row keeps its lines, quoting included."""
     lines = list(io.StringIO(read_text(path), newline=""))
     delimiter = delimiter_of(lines[0], path)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -115,15 +115,15 @@ def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[s
         if cells:  # a blank line is no row
             rows.append((cells, "".join(lines[begin : reader.line_num])))
         begin = reader.line_num
-    refuse_known(path, known, set(rows[0][0]))
+    refuse_known(path, new_fields, set(rows[0][0]))
 
     def extended(place: int, cells: Sequence[Any]) -> str:
-        own, row = rows[place]
+        text, row = rows[place]
         out = io.StringIO()
         csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
         body = row.rstrip("\r\n")
         # A short row is filled up first, or what is added would stand in the columns that it leaves out.
-        added = delimiter * (len(rows[0][0]) - len(own) + 1) + out.getvalue() if cells else ""
+        added = delimiter * (len(rows[0][0]) - len(text) + 1) + out.getvalue() if cells else ""
         return body + added + (row[len(body) :] or end)
 
     end = rows[0][1][len(rows[0][1].rstrip("\r\n")) :] or "\n"
@@ -131,12 +131,12 @@ def write_csv(path: Path, places: Sequence[int], more: More | None, known: set[s
     return header + "".join(extended(1 + p, list(more[i].values()) if more else []) for i, p in enumerate(places))
 
 
-def write_parquet(path: Path, places: Sequence[int], more: More | None, known: set[str]) -> bytes:
+def write_parquet(path: Path, places: Sequence[int], more: More | None, added: set[str]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
     table = parquet.read_table(path)
-    refuse_known(path, known, set(table.column_names))
+    refuse_known(path, added, set(table.column_names))
     table = table.take(pyarrow.array(list(places), pyarrow.int64()))
     for name in more[0] if more else ():
         table = table.append_column(name, pyarrow.array([fields[name] for fields in more or ()]))

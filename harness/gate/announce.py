@@ -47,7 +47,7 @@ def show(verdict: Verdict, console: Console | None = None) -> None:
 
 
 def sentence(verdict: Verdict) -> str:
-    """What came out, in one sentence."""
+    """Return what came out, in one sentence."""
     return SAID[verdict.outcome].format(against=verdict.against)
 
 

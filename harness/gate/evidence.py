@@ -114,10 +114,10 @@ def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
 
 
 def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
-    """Item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
+    """Return item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
     parts = []
-    for row, told in evidence["rows"].items():
-        for seed, run in sorted(told["seeds"].items(), key=lambda one: int(one[0]))[:seeds]:
+    for row, entry in evidence["rows"].items():
+        for seed, run in sorted(entry["seeds"].items(), key=lambda pair: int(pair[0]))[:seeds]:
             for name, scores in run["scores"].items():
                 measure = evidence["measures"][name]
                 same = {key: measure[key] for key in ("task", "metric", "chance", *FIXED)}
@@ -130,22 +130,22 @@ def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = Non
 
 
 def read_evidence(path: Path) -> dict[str, Any]:
-    """Evidence from its file. Raises PlanError where that is none."""
+    """Return evidence from its file. Raises PlanError where that is none."""
     try:
-        found = read_json(path)
+        evidence = read_json(path)
     except json.JSONDecodeError as error:
         raise PlanError(f"evidence '{path}' is not JSON: {error}") from None
-    if found is None:
+    if evidence is None:
         raise PlanError(f"evidence '{path}' does not exist; `lethe check` without --evidence measures it")
-    missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in found]
+    missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in evidence]
     if missing:
         raise PlanError(f"evidence '{path}' lacks {', '.join(missing)}: it is not what `lethe check` writes")
-    layout = found.get("layout", 1)
-    if layout != LAYOUT or found["schema_version"] != SCHEMA_VERSION:
-        known = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"
-        text = f"evidence '{path}' has layout {layout}, schema {found['schema_version']}, and this version reads {known}"
+    layout = evidence.get("layout", 1)
+    if layout != LAYOUT or evidence["schema_version"] != SCHEMA_VERSION:
+        readable = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"
+        text = f"evidence '{path}' has layout {layout}, schema {evidence['schema_version']}, and this version reads {readable}"
         raise PlanError(f"{text}: renew a baseline with `lethe check --accept`, measure other evidence again")
-    return found
+    return evidence
 
 
 def write_evidence(path: Path, evidence: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def write_evidence(path: Path, evidence: dict[str, Any]) -> None:
 
 def legible(value: Any, depth: int = 0) -> str:
     """JSON with sorted keys and a line for each value: what holds no further mapping stands on one line."""
-    if isinstance(value, dict) and any(isinstance(one, dict | list) for one in value.values()):
+    if isinstance(value, dict) and any(isinstance(inner, dict | list) for inner in value.values()):
         indent = " " * (depth + 1)
         lines = [f"{indent}{json.dumps(key, ensure_ascii=False)}: {legible(value[key], depth + 1)}" for key in sorted(value)]
         return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"

@@ -43,17 +43,18 @@ class Difference:
         return self.group in BITS
 
 
-def figures_of(entry: dict[str, Any], asked: dict[str, str]) -> dict[str, Any]:
-    """Return the exact figures of one run: `entry` as `read_comparison` gives it, `asked`: task -> hash of what it asked.
+def figures_of(entry: dict[str, Any], prompt_hashes: dict[str, str]) -> dict[str, Any]:
+    """Return the exact figures of one run.
 
-    A figure's group is its name up to the first `/`.
+    `entry` is as `read_comparison` gives it, `prompt_hashes` is task -> hash of what it asked. A figure's group is its name
+    up to the first `/`.
     """
     run = entry.get("run") or {}
     ledger = entry.get("ledger") or {}
     question = run.get("asked", {})
     figures = {"seed": question.get("seed"), "model": question.get("model", {}).get("hash")}
     figures["weights"] = run.get("happened", {}).get("weights_hash")
-    figures |= {f"asked/{task}": digest for task, digest in asked.items()}
+    figures |= {f"asked/{task}": digest for task, digest in prompt_hashes.items()}
     figures |= {f"training/{name}": value for name, value in (question.get("training") or {}).items()}
     figures |= {f"examples/{name}": value for name, value in (question.get("examples") or {}).items()}
 

@@ -48,15 +48,15 @@ def _run_findings(row: Row) -> list[Finding]:
 
 def _findings(summary: Summary, row: Row, limits: Limits) -> list[Finding]:
     """Return what each limit says of a row."""
-    asked: dict[str, tuple[Estimate, float]] = {}
+    limited: dict[str, tuple[Estimate, float]] = {}
     if limits.loss is not None:
-        asked["general"] = summary.estimate("change", row.name), limits.loss
+        limited["general"] = summary.estimate("change", row.name), limits.loss
     if limits.retention is not None:
-        asked["retention"] = _lost(summary.estimate("retention", row.name)), WHOLE - limits.retention
+        limited["retention"] = _lost(summary.estimate("retention", row.name)), WHOLE - limits.retention
     if limits.family is not None:
         for family in summary.names("change:family:"):
-            asked[f"general/{family}"] = summary.estimate(f"change:family:{family}", row.name), limits.family
-    return [_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in asked.items()]
+            limited[f"general/{family}"] = summary.estimate(f"change:family:{family}", row.name), limits.family
+    return [_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in limited.items()]
 
 
 def _finding(row: str, metric: str, change: Estimate, tolerance: float) -> Finding:
@@ -83,6 +83,6 @@ def _control(summary: Summary, row: Row) -> list[Finding]:
 
 
 def _said(limits: Limits) -> str:
-    told = {"loss": "points of the general score", "retention": "% kept at least", "family": "points of any family"}
-    parts = [f"{name} {getattr(limits, name):g} {what}" for name, what in told.items() if getattr(limits, name) is not None]
+    wordings = {"loss": "points of the general score", "retention": "% kept at least", "family": "points of any family"}
+    parts = [f"{name} {getattr(limits, name):g} {what}" for name, what in wordings.items() if getattr(limits, name) is not None]
     return ", ".join(parts)

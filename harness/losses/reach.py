@@ -98,7 +98,7 @@ def _trial_batch(vocabulary: int, spread: float, device: torch.device) -> tuple[
     examples = []
     for index, source in enumerate(SOURCES):
         tokens = tuple(rng.randrange(vocabulary) for _ in range(5 + index % 2))
-        supervised = tuple(place >= len(tokens) - 3 for place in range(len(tokens)))
+        supervised = tuple(position >= len(tokens) - 3 for position in range(len(tokens)))
         examples.append(Example(f"trial-{index}", tokens, supervised, source))
     batch = collate(examples, device)
     drawn = torch.randn((len(batch.places), vocabulary), generator=torch.Generator().manual_seed(0))
@@ -106,7 +106,7 @@ def _trial_batch(vocabulary: int, spread: float, device: torch.device) -> tuple[
 
 
 def _same_in_pieces(method: Method, hook: Hook, batch: Batch, logits: Tensor) -> bool:
-    """Whether a hook gives for pieces what it gives for the whole."""
+    """Return whether a hook gives for pieces what it gives for the whole."""
 
     def in_pieces(copied: Method, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
         parts = []
@@ -119,7 +119,7 @@ def _same_in_pieces(method: Method, hook: Hook, batch: Batch, logits: Tensor) ->
 
 @torch.no_grad()
 def _same(method: Method, expected: Hook, other: Hook, batch: Batch, logits: Tensor) -> bool:
-    """Whether two ways to call a hook give the same, each on a copy of the method and with the same random numbers."""
+    """Return whether two ways to call a hook give the same, each on a copy of the method and with the same random numbers."""
     nll = F.cross_entropy(logits, batch.labels, reduction="none")
     values = []
     devices = [logits.device] if logits.device.type == "cuda" else []

@@ -57,9 +57,9 @@ class Teacher:
             features = self._features(whole, source)
 
             # The features are of all places from this source in the whole micro-batch, and the piece may have some of them.
-            own = whole.from_source(source)
-            first = int(own[: batch.begin].sum())
-            count = int(own[batch.begin : batch.begin + len(batch.places)].sum())
+            of_source = whole.from_source(source)
+            first = int(of_source[: batch.begin].sum())
+            count = int(of_source[batch.begin : batch.begin + len(batch.places)].sum())
             with self._base() as (_, head):
                 batch.cache[name] = head.logits_of(features[first : first + count])
         return batch.cache[name]

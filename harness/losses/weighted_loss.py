@@ -122,7 +122,7 @@ class WeightedLoss:
 
 
 def depends_on_more(value: Tensor, logits: Tensor) -> bool:
-    """Whether a gradient goes from `value` to anything that trains other than through `logits`.
+    """Return whether a gradient goes from `value` to anything that trains other than through `logits`.
 
     A mixture's penalty, for example, is a function of its gates in every block.
     """

@@ -55,9 +55,9 @@ def _wrapped(path: str, base: BaseModel, notes: list[str]) -> Any:
         raise PlanError(f"adapter '{path}' does not go on '{base.path}' ({one_line(error)}); {cure}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    everything = wrapped.state_dict().keys() | own.keys()
-    missing = sorted(own.keys() - saved.keys())
+        own_state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    everything = wrapped.state_dict().keys() | own_state.keys()
+    missing = sorted(own_state.keys() - saved.keys())
     unexpected = sorted(saved.keys() - everything)
     if missing or unexpected:
         parts = [f"lacks {some(missing)}"] if missing else []

@@ -22,13 +22,13 @@ class Form(StrEnum):
 
 def form_of(path: str) -> Form:
     """Return what stands at `path`. Raises PlanError where it is nothing that can be scored, with the cure."""
-    place = Path(path).expanduser()
-    if (place / "run.json").is_file():
-        if not RunFolder(place).weights.is_file():
+    location = Path(path).expanduser()
+    if (location / "run.json").is_file():
+        if not RunFolder(location).weights.is_file():
             cure = "train it again with a larger keep=, or give the checkpoint that `lethe export` writes"
             raise PlanError(f"'{path}' is a run whose weights were not kept; {cure}")
         return Form.RUN
-    if place.is_file() and place.suffix == ".gguf":
+    if location.is_file() and location.suffix == ".gguf":
         return Form.GGUF
     folder = folder_of(path)
     if (folder / "adapter_config.json").is_file():

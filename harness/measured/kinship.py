@@ -46,10 +46,10 @@ class Kinship:
     @property
     def notes(self) -> list[str]:
         """What the report must say."""
-        found = [text for text in (self.architecture, self.tokens, self.template, self.context, self.width) if text]
+        lines = [text for text in (self.architecture, self.tokens, self.template, self.context, self.width) if text]
         if not self.has_distance:
-            found.append("its distance from the base and its held-out loss are left out: they are sums over the same tokens.")
-        return found
+            lines.append("its distance from the base and its held-out loss are left out: they are sums over the same tokens.")
+        return lines
 
 
 def kinship(base: BaseModel, config: Any, model: Any, tokenizer: Any, length: int) -> Kinship:
@@ -64,8 +64,8 @@ def kinship(base: BaseModel, config: Any, model: Any, tokenizer: Any, length: in
 
 
 def _architecture(base: BaseModel, config: Any, model: Any) -> str:
-    theirs, own = config.get_text_config(), model.config.get_text_config()
-    shapes = [[getattr(one, name, None) for name in SHAPE] for one in (theirs, own)]
+    theirs, ours = config.get_text_config(), model.config.get_text_config()
+    shapes = [[getattr(config_of_model, name, None) for name in SHAPE] for config_of_model in (theirs, ours)]
     if config.model_type == model.config.model_type and shapes[0] == shapes[1]:
         return ""
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -74,13 +74,13 @@ def _architecture(base: BaseModel, config: Any, model: Any) -> str:
 
 
 def _width(config: Any, model: Any) -> str:
-    rows, own = config.get_text_config().vocab_size, vocabulary(model)
-    return "" if rows == own else f"gives logits of {own:,} tokens, the base of {rows:,}."
+    rows, ours = config.get_text_config().vocab_size, vocabulary(model)
+    return "" if rows == ours else f"gives logits of {ours:,} tokens, the base of {rows:,}."
 
 
-def _tokens(theirs: Any, own: Any) -> str:
+def _tokens(theirs: Any, tuned: Any) -> str:
     """Return how two tokenizers differ; empty where they give the same tokens."""
-    before, after = theirs.get_vocab(), own.get_vocab()
+    before, after = theirs.get_vocab(), tuned.get_vocab()
     added = sorted(token for token in after if token not in before)
     removed = sorted(token for token in before if token not in after)
     moved = [token for token, number in after.items() if before.get(token, number) != number]
@@ -89,11 +89,11 @@ def _tokens(theirs: Any, own: Any) -> str:
         parts += [f"{len(removed):,} removed ({some(removed)})"] if removed else []
         parts += [f"{len(moved):,} under another number"] if moved else []
         return f"another vocabulary: {', '.join(parts)}."
-    ends = [name for name in ("bos_token_id", "eos_token_id") if getattr(theirs, name) != getattr(own, name)]
+    ends = [name for name in ("bos_token_id", "eos_token_id") if getattr(theirs, name) != getattr(tuned, name)]
     if ends:
-        told = ", ".join(f"{name} is {getattr(own, name)}, not {getattr(theirs, name)}" for name in ends)
-        return f"other special tokens: {told}."
-    if _probed(theirs) != _probed(own):
+        changes = ", ".join(f"{name} is {getattr(tuned, name)}, not {getattr(theirs, name)}" for name in ends)
+        return f"other special tokens: {changes}."
+    if _probed(theirs) != _probed(tuned):
         return "the same vocabulary, but its tokenizer cuts texts otherwise."
     return ""
 
@@ -103,12 +103,12 @@ def _probed(tokenizer: Any) -> list[list[int]]:
     return [tokenizer(text, add_special_tokens=whole)["input_ids"] for text in PROBE for whole in (False, True)]
 
 
-def _template(theirs: Any, own: Any) -> str:
-    same = json.dumps(theirs.chat_template) == json.dumps(own.chat_template)
+def _template(theirs: Any, tuned: Any) -> str:
+    same = json.dumps(theirs.chat_template) == json.dumps(tuned.chat_template)
     return "" if same else "another chat template: it is asked in its own."
 
 
 def tokens_hash(tokenizer: Any) -> str:
     """Return a hash of a tokenizer's vocabulary, probe and template: of what makes requests of texts."""
-    told = [sorted(tokenizer.get_vocab().items()), _probed(tokenizer), tokenizer.chat_template]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    identity = [sorted(tokenizer.get_vocab().items()), _probed(tokenizer), tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

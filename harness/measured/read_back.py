@@ -48,5 +48,5 @@ def load_gguf(path: str, dtype: torch.dtype, notes: list[str]) -> Any:
 
 def gguf_file(path: str) -> Path:
     """Return the GGUF file at `path`, itself or the only one of a folder."""
-    place = Path(path).expanduser()
-    return place if place.is_file() else next(folder_of(path).glob("*.gguf"))
+    location = Path(path).expanduser()
+    return location if location.is_file() else next(folder_of(path).glob("*.gguf"))

@@ -52,9 +52,9 @@ class Tuned:
 
     def record(self) -> dict[str, Any]:
         """Return what a run's record keeps of it."""
-        told = {"path": self.path, "form": str(self.form), "hash": self.hash, "parameters": self.parameters}
+        facts = {"path": self.path, "form": str(self.form), "hash": self.hash, "parameters": self.parameters}
         differs = {name: text for name, text in asdict(self.kinship).items() if text}
-        return told | {"differs": differs, "notes": list(self.notes)}
+        return facts | {"differs": differs, "notes": list(self.notes)}
 
 
 def open_tuned(path: str, base: BaseModel) -> Tuned:
@@ -68,10 +68,10 @@ def open_tuned(path: str, base: BaseModel) -> Tuned:
     kin = kinship(base, config_of(base.path), model, tokenizer, length)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = weights_hash(own_weights(model) | kept_buffers(model))
-    asked = None if kin.asked_alike else [tokens_hash(tokenizer), length]
-    own = None if kin.asked_alike else BaseModel(path, tokenizer, weights, parameters, length)
-    told = tuple(f"{path}: {note}" for note in (*notes, *kin.notes))
-    return Tuned(path, form, key_of([weights, _settings(model), asked]), parameters, kin, own, told)
+    prompted_by = None if kin.asked_alike else [tokens_hash(tokenizer), length]
+    own_base = None if kin.asked_alike else BaseModel(path, tokenizer, weights, parameters, length)
+    all_notes = tuple(f"{path}: {note}" for note in (*notes, *kin.notes))
+    return Tuned(path, form, key_of([weights, _settings(model), prompted_by]), parameters, kin, own_base, all_notes)
 
 
 def load_tuned(tuned: Tuned, base: BaseModel, dtype: torch.dtype) -> Any:
@@ -97,16 +97,16 @@ def _load(path: str, form: Form, base: BaseModel, dtype: torch.dtype, notes: lis
 def _load_run(path: Path, base: BaseModel, dtype: torch.dtype) -> Any:
     """Return the base with the final weights of a run of a store. Raises PlanError where it ran on another base."""
     folder = RunFolder(path)
-    asked = folder.read("run")["asked"]
-    if asked["model"]["hash"] != base.hash:
-        theirs = f"'{asked['model']['name']}' ({asked['model']['hash']})"
+    question = folder.read("run")["asked"]
+    if question["model"]["hash"] != base.hash:
+        theirs = f"'{question['model']['name']}' ({question['model']['hash']})"
         raise PlanError(f"run '{path}' was trained on {theirs}, not on '{base.path}' ({base.hash}); give that base")
     weights = read_weights(folder.weights)
     model = base.load(dtype)
     parameters = dict(model.named_parameters())
     if added := sorted(weights.keys() - parameters.keys()):
         cure = "measure it in its own comparison, where the method wraps the base"
-        raise PlanError(f"run '{path}' ({asked['recipe']}) adds {len(added)} weights that do not fold into the base; {cure}")
+        raise PlanError(f"run '{path}' ({question['recipe']}) adds {len(added)} weights that do not fold into the base; {cure}")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -151,8 +151,8 @@ def _settings(model: Any) -> list[Any]:
     """Return what decides answers beside weights: the configuration, the stops, and an adapter's own settings."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in VOLATILE}
     stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    adapters = {name: one.to_dict() for name, one in (getattr(model, "peft_config", None) or {}).items()}
-    for one in adapters.values():
-        one.pop("base_model_name_or_path", None)
+    adapters = {name: adapter.to_dict() for name, adapter in (getattr(model, "peft_config", None) or {}).items()}
+    for adapter in adapters.values():
+        adapter.pop("base_model_name_or_path", None)
     text = str([sorted(map(repr, config.items())), stops, sorted(map(repr, adapters.items()))])
     return [text]

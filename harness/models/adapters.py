@@ -52,7 +52,7 @@ class Fold(Folding):
         return cls(layer, tuple(factors), dequantised(weight), magnitude)
 
     def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
-        """The effective weight where the base has `start`; differentiable in the factors."""
+        """Return the effective weight where the base has `start`; differentiable in the factors."""
         origin = start if self.quantised is None else self.quantised.to(start.device)
         weight = origin + self.layer.scaling[self.layer.active_adapters[0]] * self._product(*factors[:2])
         if self.magnitude is None:
@@ -75,7 +75,7 @@ class Fold(Folding):
 
 
 def _weight_name(layer: Any) -> str:
-    """What a low-rank layer changes of the layer in it: its weight, or a named parameter (of experts)."""
+    """Return what a low-rank layer changes of the layer in it: its weight, or a named parameter (of experts)."""
     return getattr(layer, "parameter_name", "weight")
 
 
@@ -116,7 +116,7 @@ class Wrapped:
         return weights
 
     def folded(self, values: Weights) -> dict[str, tuple[Folding, list[Tensor]]]:
-        """Plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
+        """Return plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
         trained = {id(p): values[name] for name, p in self.model.named_parameters() if name in values}
         return {
             plain: (fold, [trained.get(id(factor), factor.detach().float()) for factor in fold.factors])
@@ -136,7 +136,7 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
     `start`: the base's fp32 weights by plain name.
     """
     originals = dict(model.named_parameters())  # held, so that no id is given to another object meanwhile
-    own = {id(parameter): name for name, parameter in originals.items()}
+    base_names = {id(parameter): name for name, parameter in originals.items()}
     added: list[nn.Parameter] = []
     folds: dict[str, Folding] = {}
 
@@ -148,28 +148,30 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
         # peft freezes everything that it does not add, earlier methods' parameters too.
         for parameter in added:
             parameter.requires_grad_(True)
-        added = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+        added = [p for p in model.parameters() if p.requires_grad and id(p) not in base_names]
         folds = folds or _folds(model)  # at once: what is wrapped around a layer later changes its name
 
     # Every parameter is one of three: the base's own, a factor that folds, or added.
     inside = {id(factor) for fold in folds.values() for factor in fold.factors}
     names, began = {}, {}
     for name, parameter in model.named_parameters():
-        if id(parameter) in own:
-            names[name] = own[id(parameter)]
+        if id(parameter) in base_names:
+            names[name] = base_names[id(parameter)]
         elif id(parameter) not in inside and not hasattr(parameter, "quant_state"):
             names[name] = f"added.{_plain(name)}"
             began[names[name]] = parameter
 
     # With adapters off it is the base only if one method wrapped it and all its weights are there.
-    whole = set(names.values()) >= set(own.values())
+    whole = set(names.values()) >= set(base_names.values())
     silenced = hasattr(model, "disable_adapter") and whole and len(methods) == 1
     values = {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in began.items() if not p.is_meta}
     return Wrapped(model, start | values, names, folds, silenced)
 
 
 def _folds(model: nn.Module) -> dict[str, Folding]:
-    """Plain weight name -> how the layer that changes it folds: as the layer itself says, else as a low-rank layer of peft."""
+    """Return plain weight name -> how the layer that changes it folds: as the layer itself says, else as a low-rank
+    layer of peft.
+    """
     from peft.tuners.lora import LoraLayer
 
     folds: dict[str, Folding] = {}
@@ -182,7 +184,7 @@ def _folds(model: nn.Module) -> dict[str, Folding]:
 
 
 def _plain(name: str) -> str:
-    """A module's or parameter's name without what peft puts around it."""
+    """Return a module's or parameter's name without what peft puts around it."""
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 

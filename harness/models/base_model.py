@@ -51,11 +51,11 @@ class BaseModel:
         return list(self._held.values())
 
     def original(self, dtype: torch.dtype) -> Any:
-        """The model in this dtype in the host's memory, to be read only: it may be held."""
+        """Return the model in this dtype in the host's memory, to be read only: it may be held."""
         return self._held.get(dtype) or load_model(self.path, dtype)
 
     def load(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
-        """A fresh copy of the model in this dtype."""
+        """Return a fresh copy of the model in this dtype."""
         held = self._held.get(dtype)
         return load_model(self.path, dtype, device) if held is None else copied(held, device)
 
@@ -64,23 +64,26 @@ class BaseModel:
 
 
 def architecture_of(path: str) -> str:
-    """What transformers calls the kind of model at `path`: `qwen3`, `llama` ..."""
+    """Return what transformers calls the kind of model at `path`: `qwen3`, `llama` ..."""
     return config_of(path).model_type
 
 
 def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Parameter] = ()) -> Any:
-    """A copy of the model with its tensors on this device, which shares those that are `kept`; tied weights stay tied."""
+    """Return a copy of the model with its tensors on this device, which shares those that are `kept`.
+
+    Tied weights stay tied.
+    """
     # deepcopy asks this memo first: tensors in it are not copied, so tied weights stay tied.
-    there: dict[int, Any] = {id(parameter): parameter for parameter in kept}
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in kept}
     for tensor in chain(model.parameters(), model.buffers()):
-        if id(tensor) not in there:
+        if id(tensor) not in memo:
             moved = tensor.detach().to(device, copy=True)
-            there[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
-    return copy.deepcopy(model, there)
+            memo[id(tensor)] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+    return copy.deepcopy(model, memo)
 
 
 def empty_model(path: str) -> Any:
-    """The same architecture without weights (meta device, eager attention): priced, never run."""
+    """Return the same architecture without weights (meta device, eager attention): priced, never run."""
     from transformers import AutoModelForCausalLM
 
     config = config_of(path)
@@ -95,12 +98,12 @@ def empty_model(path: str) -> Any:
 
 
 def own_weights(model: nn.Module) -> Weights:
-    """An unwrapped model's weights by name, not copied: to be read only; tied weights once."""
+    """Return an unwrapped model's weights by name, not copied: to be read only; tied weights once."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def kept_buffers(model: nn.Module) -> Weights:
-    """What a checkpoint holds beside parameters, by name: biases of routers, say."""
+    """Return what a checkpoint holds beside parameters, by name: biases of routers, say."""
     stored = model.state_dict().keys()
     return {name: buffer for name, buffer in model.named_buffers() if name in stored}
 
@@ -139,7 +142,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 
 
 def read_weights(path: Path) -> Weights:
-    """What `save_weights` wrote, on whatever file system."""
+    """Return what `save_weights` wrote, on whatever file system."""
     from safetensors.torch import load, load_file
 
     return load_file(path) if is_local(path) else load(read_bytes(path))

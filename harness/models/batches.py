@@ -11,7 +11,7 @@ from harness.contract import Batch, Example
 
 
 def collate(examples: Sequence[Example], device: torch.device | str = "cpu", pad: int = 0) -> Batch:
-    """One right-padded micro-batch. The label of a place is the token after it, so targets are shifted by one here."""
+    """Return one right-padded micro-batch. The label of a place is the token after it, so targets are shifted by one here."""
     width = max(len(example) for example in examples)
     tokens = torch.full((len(examples), width), pad)
     mask = torch.zeros((len(examples), width), dtype=torch.long)
@@ -45,15 +45,15 @@ def micro_batches(examples: Sequence[Example], limit: int, overhead: int = 64) -
 
 
 def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
-    """Groups of at most `room` tokens by best fit, longest first: each example goes where least room is left after it.
+    """Return groups of at most `room` tokens by best fit, longest first: each example goes where least room is left after it.
 
     Fixed by the examples alone, whatever their order. A longer example has a group of its own.
     """
     groups: list[list[Example]] = []
     left: list[tuple[int, int]] = []  # (room left, group), ascending
     for example in sorted(examples, key=lambda e: (-len(e), e.id)):
-        place = bisect_left(left, (len(example), -1))
-        space, group = left.pop(place) if place < len(left) else (room, len(groups))
+        slot = bisect_left(left, (len(example), -1))
+        space, group = left.pop(slot) if slot < len(left) else (room, len(groups))
         if group == len(groups):
             groups.append([])
         groups[group].append(example)
@@ -62,7 +62,7 @@ def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
 
 
 def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
-    """One packed batch. The first token of an example is nobody's target."""
+    """Return one packed batch. The first token of an example is nobody's target."""
     tokens = torch.tensor([token for example in examples for token in example.tokens])
     supervised = torch.tensor([s for example in examples for s in (False, *example.supervised[1:])])
     targets = supervised.nonzero().squeeze(1)

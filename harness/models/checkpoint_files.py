@@ -70,25 +70,27 @@ def check_files(path: str, tokenizer: bool = True) -> None:
 
 
 def folder_of(path: str) -> Path:
-    """The folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
-    place = Path(path).expanduser()
-    if place.is_dir():
-        return place
+    """Return the folder of a model's small files; those of a hub model are fetched. Raises PlanError where there is none."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
     name = f"model '{path}'"
-    if place.is_file():
+    if folder.is_file():
         raise PlanError(f"{name} is a file; give the folder of a Hugging Face checkpoint, with config.json and a tokenizer")
-    if place.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1 or "\\" in path:
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1 or "\\" in path:
         raise PlanError(f"{name}: there is no such folder; give the folder of a Hugging Face checkpoint, or a hub id")
     return _fetched(path)
 
 
 def loading(path: str) -> dict[str, Any]:
-    """How transformers may load from `path`: no code of the checkpoint's own runs, and no network where none is needed."""
+    """Return how transformers may load from `path`: no code of the checkpoint's own runs, and no network where none is
+    needed.
+    """
     return {"trust_remote_code": False, "local_files_only": Path(path).expanduser().is_dir() or not _online(path)}
 
 
 def _fetched(name: str) -> Path:
-    """The small files of a hub model in the hub's cache."""
+    """Return the small files of a hub model in the hub's cache."""
     from huggingface_hub import snapshot_download
 
     # Only small files: weights are fetched when the model is loaded.
@@ -105,7 +107,10 @@ def _fetched(name: str) -> Path:
 
 @cache
 def _online(name: str) -> bool:
-    """Whether the hub can be asked for this model: one question, no retries. Raises PlanError where it does not have it."""
+    """Return whether the hub can be asked for this model: one question, no retries.
+
+    Raises PlanError where it does not have it.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
@@ -125,7 +130,7 @@ def _online(name: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's whole message in one line, its type where it has none."""
+    """Return an error's whole message in one line, its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -165,16 +170,16 @@ def _listing(folder: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where it is none."""
+    """Return a JSON file's object; empty where it is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _broken(file: Path) -> str | None:
-    """What is wrong with a file as a file."""
+    """Return what is wrong with a file as a file."""
     if not file.exists():
         return "is a link to a file that is not there; download it again" if file.is_symlink() else "is missing"
     with file.open("rb") as opened:
@@ -212,7 +217,7 @@ def _config_faults(folder: Path) -> Iterator[str]:
 
 
 def quantised_by(folder: Path) -> str:
-    """How a folder's weights are quantised, as its configuration says; empty where they are not."""
+    """Return how a folder's weights are quantised, as its configuration says; empty where they are not."""
     config = _read(folder / "config.json")
     text = config.get("text_config") or {}
     quantised = config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
@@ -222,7 +227,7 @@ def quantised_by(folder: Path) -> str:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has a tokenizer of its own."""
+    """Return whether a folder has a tokenizer of its own."""
     vocabulary = any((folder / name).exists() for name in VOCABULARIES) or any(folder.glob("*.tiktoken"))
     alone = "tokenizer_class" in _read(folder / "tokenizer_config.json")  # of bytes, say, which needs no vocabulary
     return vocabulary or alone
@@ -244,45 +249,48 @@ def _tokenizer_faults(folder: Path) -> Iterator[str]:
 
 
 def _weight_faults(folder: Path, whole: bool) -> Iterator[str]:
-    """Weights that are absent, cut off or quantised. `whole`: all files should be here; those of a hub model come later."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
-    if found is None:
+    """Yield weights that are absent, cut off or quantised.
+
+    `whole`: all files should be here; those of a hub model come later.
+    """
+    weights = next((folder / name for name in WEIGHTS if (folder / name).exists() or (folder / name).is_symlink()), None)
+    if weights is None:
         if whole:
             forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
             other = f", only {' and '.join(forms)}" if forms else ""
             yield f"no weights: the folder has none of {', '.join(WEIGHTS)}{other}; download or save them too"
         return
-    if fault := _broken(found):
-        yield f"{found.name} {fault}"
+    if fault := _broken(weights):
+        yield f"{weights.name} {fault}"
         return
-    if other := _other_weights(folder, found):
-        yield f"two checkpoints: {found.name}, and the files that {other} names; remove the one that is not meant"
-    if found.suffix != ".json":
-        yield from _file_faults(found, None)
+    if other := _other_weights(folder, weights):
+        yield f"two checkpoints: {weights.name}, and the files that {other} names; remove the one that is not meant"
+    if weights.suffix != ".json":
+        yield from _file_faults(weights, None)
         return
 
     # An index says which file holds what: every file it names must be here and whole.
     shards: dict[str, list[str]] = {}
-    for key, name in (_read(found).get("weight_map") or {}).items():
+    for key, name in (_read(weights).get("weight_map") or {}).items():
         shards.setdefault(str(name), []).append(key)
     if not shards:
-        yield f"{found.name} names no weights (weight_map is missing or empty); download it again"
+        yield f"{weights.name} names no weights (weight_map is missing or empty); download it again"
     for name, keys in sorted(shards.items()):
         if whole or (folder / name).exists():
             yield from _file_faults(folder / name, keys)
 
 
-def _other_weights(folder: Path, found: Path) -> str | None:
-    """The index of a second checkpoint in safetensors: transformers would take the single file without a word."""
+def _other_weights(folder: Path, weights: Path) -> str | None:
+    """Return the index of a second checkpoint in safetensors: transformers would take the single file without a word."""
     index = folder / "model.safetensors.index.json"
-    if found.name != "model.safetensors" or not index.exists():
+    if weights.name != "model.safetensors" or not index.exists():
         return None
-    named = set((_read(index).get("weight_map") or {}).values()) - {found.name}
+    named = set((_read(index).get("weight_map") or {}).values()) - {weights.name}
     return index.name if any((folder / str(name)).exists() for name in named) else None
 
 
 def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
-    """One file of weights; `keys`: what an index says it holds."""
+    """Yield one file of weights; `keys`: what an index says it holds."""
     if fault := _broken(file):
         named = "" if keys is None else ", though the index names it"
         cure = "; download it again" if fault == "is missing" else ""
@@ -302,12 +310,12 @@ def _file_faults(file: Path, keys: list[str] | None) -> Iterator[str]:
         return
     if absent := [key for key in keys or () if key not in header]:
         yield f"{file.name} lacks {some(absent)}, which the index says it holds; download both again"
-    if small := [key for key, told in header.items() if _few_bits(key, str(told.get("dtype")))]:
+    if small := [key for key, entry in header.items() if _few_bits(key, str(entry.get("dtype")))]:
         yield f"{file.name} holds quantised weights ({some(small)}); give the checkpoint they were made from"
 
 
 def _few_bits(key: str, dtype: str) -> bool:
-    """Whether a tensor is a weight of fewer than 16 bits, or an integer where a weight belongs."""
+    """Return whether a tensor is a weight of fewer than 16 bits, or an integer where a weight belongs."""
     return key.endswith("weight") and (dtype.startswith(("F8", "F4", "F6", "I", "U")) or dtype == "BOOL")
 
 
@@ -325,10 +333,10 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
     header.pop("__metadata__", None)
 
     # The last tensor's end tells how long the file must be.
-    wanted = 8 + length + max((told["data_offsets"][1] for told in header.values()), default=0)
+    wanted = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     return header if wanted == size else f"is cut off ({size:,} bytes of {wanted:,})"
 
 
 def some(names: list[str], most: int = 4) -> str:
-    """A list of names, the first few of a long one."""
+    """Return a list of names, the first few of a long one."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

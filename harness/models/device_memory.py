@@ -67,20 +67,20 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes held at most since the last reset: of the GPU, or of this process for a CPU."""
+    """Return bytes held at most since the last reset: of the GPU, or of this process for a CPU."""
     if device.type == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated(device)
-    if (found := _resident("VmHWM")) is not None:
-        return found
+    if (resident := _resident("VmHWM")) is not None:
+        return resident
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes held now; 0 where the system does not say."""
+    """Return bytes held now; 0 where the system does not say."""
     if device.type == "cuda":
         import torch
 
@@ -89,7 +89,7 @@ def held_memory(device: torch.device) -> int:
 
 
 def _resident(what: str) -> int | None:
-    """Bytes of this process by Linux's name for them; None elsewhere."""
+    """Return bytes of this process by Linux's name for them; None elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))

@@ -104,13 +104,13 @@ def structure_of(model: nn.Module, backward: bool) -> Any:
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             return object()
         settings = [(key, value) for key, value in sorted(vars(module).items()) if key != "training" and _is_plain(value)]
-        own = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
-        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, own))
+        parameters = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
+        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, parameters))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, or a collection of them: such have a `repr` that tells all of them."""
+    """Return whether a value is a number, a text, or a collection of them: such have a `repr` that tells all of them."""
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple | set | frozenset):
@@ -129,7 +129,7 @@ def measure_price(model: nn.Module, *, backward: bool) -> Price:
 
 
 def fit(counted: Sequence[float]) -> Price:
-    """The coefficients that give these counts at `PROBES`: whole numbers, less the solver's noise."""
+    """Return the coefficients that give these counts at `PROBES`: whole numbers, less the solver's noise."""
     import numpy as np
 
     columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
@@ -157,7 +157,7 @@ def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
 
 
 def empty_batch(shape: Shape, device: torch.device) -> Batch:
-    """A padded batch of this shape, of token 0."""
+    """Return a padded batch of this shape, of token 0."""
     tokens = torch.zeros((shape.rows, shape.width), dtype=torch.long, device=device)
     places = torch.zeros(shape.places, dtype=torch.long, device=device)
     return Batch(tokens, torch.ones_like(tokens), places, places, ())

@@ -73,7 +73,7 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
-    """What a model must be told of a packed batch beside its tokens."""
+    """Return what a model must be told of a packed batch beside its tokens."""
     positions = torch.cat([torch.arange(length) for length in batch.documents])
     ends = torch.tensor([0, *accumulate(batch.documents)], dtype=torch.int32)
     device = batch.tokens.device
@@ -92,12 +92,12 @@ def device_of(model: Any) -> torch.device:
 
 
 def head_dtype(model: Any) -> torch.dtype:
-    """What the model computes in, apart from layers of a few bits."""
+    """Return what the model computes in, apart from layers of a few bits."""
     return model.get_output_embeddings().weight.dtype
 
 
 def vocabulary(model: Any) -> int:
-    """Tokens that the model knows."""
+    """Return tokens that the model knows."""
     return model.get_output_embeddings().weight.shape[0]
 
 
@@ -106,7 +106,7 @@ def width_of(model: Any) -> int:
 
 
 def takes_positions(model: Any) -> bool:
-    """Whether the model is told positions; those that are not (ALiBi) read them off the mask."""
+    """Return whether the model is told positions; those that are not (ALiBi) read them off the mask."""
     return "position_ids" in _parameters(type(innermost(model)))
 
 
@@ -116,18 +116,18 @@ def _parameters(kind: type[nn.Module]) -> frozenset[str]:
 
 
 def has_virtual_tokens(model: Any) -> bool:
-    """Whether trained tokens stand in front of every text."""
+    """Return whether trained tokens stand in front of every text."""
     peft = getattr(model, "active_peft_config", None)
     return peft is not None and peft.is_prompt_learning
 
 
-def same_logits(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+def same_logits(computed: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Return whether two ways to compute (..., V) logits agree to the rounding of this precision (thresholds are guesses).
 
     In float32 no logit may differ. In lower precision single logits of a large vocabulary differ by much, since the largest of
     many roundings grows with their number: there the root mean square over the vocabulary decides, at the worst place.
     """
-    difference = found - expected
+    difference = computed - expected
     if dtype == torch.float32:
         return bool(difference.abs().max() <= 1e-4 * expected.std())
     at_places = difference.float().square().mean(-1).sqrt()

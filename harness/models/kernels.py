@@ -24,7 +24,7 @@ ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 ROTARY = "apply_rotary_pos_emb"
 
 
-def kernels_of(asked: str | None, device: str, architecture: str) -> str:
+def kernels_of(requested: str | None, device: str, architecture: str) -> str:
     """`liger` or `plain`: as asked, else Liger's on a GPU where they are installed and fit.
 
     Raises PlanError with all reasons where they are asked for and cannot be had.
@@ -36,9 +36,9 @@ def kernels_of(asked: str | None, device: str, architecture: str) -> str:
         faults.append("the package is not installed; pip install 'lethe[liger]'")
     if architecture not in ARCHITECTURES:
         faults.append(f"they are tried on {', '.join(ARCHITECTURES)}, not on {architecture}; drop kernels")
-    if asked == "liger" and faults:
+    if requested == "liger" and faults:
         raise PlanError(*(f"kernels=liger: {fault}" for fault in faults))
-    return asked or ("plain" if faults else "liger")
+    return requested or ("plain" if faults else "liger")
 
 
 def use_liger(model: Any) -> None:
@@ -61,9 +61,9 @@ def use_liger(model: Any) -> None:
         plain: Any = type(module).forward
         if ROTARY in plain.__code__.co_names:
             seen = plain.__globals__ | {ROTARY: rotate}
-            own = FunctionType(plain.__code__, seen, plain.__name__, plain.__defaults__, plain.__closure__)
-            own.__kwdefaults__ = plain.__kwdefaults__
-            module.forward = MethodType(own, module)
+            forward = FunctionType(plain.__code__, seen, plain.__name__, plain.__defaults__, plain.__closure__)
+            forward.__kwdefaults__ = plain.__kwdefaults__
+            module.forward = MethodType(forward, module)
 
 
 def compile_blocks(model: Any, longest: int, room: int) -> None:

@@ -19,7 +19,7 @@ from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer at `path`. Raises PlanError where it cannot be loaded, or has no end token."""
+    """Return the tokenizer at `path`. Raises PlanError where it cannot be loaded, or has no end token."""
     from transformers import AutoTokenizer
 
     try:
@@ -36,7 +36,7 @@ def load_tokenizer(path: str) -> Any:
 
 
 def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
-    """The causal language model at `path`, in eval mode, with every weight from its files and none left over.
+    """Return the causal language model at `path`, in eval mode, with every weight from its files and none left over.
 
     Raises PlanError where the files and the architecture do not name the same weights: transformers would draw what is
     missing at random, anew at each load.
@@ -64,7 +64,7 @@ def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu"
 
 
 def config_of(path: str) -> Any:
-    """The configuration at `path`. Raises PlanError where it is of no causal language model that transformers has."""
+    """Return the configuration at `path`. Raises PlanError where it is of no causal language model that transformers has."""
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, __version__
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -72,8 +72,8 @@ def config_of(path: str) -> Any:
         raw, _ = PreTrainedConfig.get_config_dict(path, **loading(path))
         kind = raw.get("model_type")
         if kind not in CONFIG_MAPPING:
-            own = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
-            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{own}")
+            custom_code = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
+            raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{custom_code}")
         config = AutoConfig.from_pretrained(path, **loading(path))
     except (TypeError, ValueError, OSError, AttributeError, KeyError) as error:
         raise PlanError(f"model '{path}': config.json cannot be used: {one_line(error)}; take the original one") from error
@@ -101,7 +101,7 @@ BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "position_ids", "causal_mask"
 
 
 def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
-    """Weights that the files lack, have beside the architecture's own, or have in another shape."""
+    """Yield weights that the files lack, have beside the architecture's own, or have in another shape."""
     missing = sorted(keys["missing_keys"])
     unexpected = sorted(key for key in keys["unexpected_keys"] if not key.endswith(BUFFERS))
 
@@ -117,7 +117,7 @@ def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
     elif unexpected:
         cure = "give config.json and weights of one model"
         yield f"its files hold weights that the architecture has no place for: {some(unexpected)}; {cure}"
-    mismatched = sorted(f"{key} is {tuple(there)}, not {tuple(here)}" for key, there, here in keys["mismatched_keys"])
+    mismatched = sorted(f"{key} is {tuple(stored)}, not {tuple(wanted)}" for key, stored, wanted in keys["mismatched_keys"])
     if mismatched:
         yield f"its weights have other shapes than config.json says: {some(mismatched)}; give both of one model"
     if keys.get("error_msgs"):
@@ -125,7 +125,7 @@ def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
 
 
 def _between(key: str, missing: set[str]) -> str | None:
-    """What stands in the name of a weight that would else be one of the `missing`: `module.`, `_orig_mod.` ..."""
+    """Return what stands in the name of a weight that would else be one of the `missing`: `module.`, `_orig_mod.` ..."""
     parts = key.split(".")
     for begin in range(len(parts)):
         for end in range(begin + 1, len(parts)):
@@ -135,7 +135,7 @@ def _between(key: str, missing: set[str]) -> str | None:
 
 
 def value_faults(model: nn.Module) -> Iterator[str]:
-    """Weights that are no numbers."""
+    """Yield weights that are no numbers."""
     bad = []
     for name, parameter in model.named_parameters():
         # The least and the most are not finite where any value is not; this reads a weight once and copies nothing.
@@ -146,7 +146,7 @@ def value_faults(model: nn.Module) -> Iterator[str]:
 
 
 def vocabulary_faults(model: Any, tokenizer: Any) -> Iterator[str]:
-    """Tokens that have no row in the embedding. Special ones that nothing uses (an image's, say) may lack theirs."""
+    """Yield tokens that have no row in the embedding. Special ones that nothing uses (an image's, say) may lack theirs."""
     rows = model.get_input_embeddings().weight.shape[0]
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
     template = json.dumps(tokenizer.chat_template or "", ensure_ascii=False)
@@ -163,7 +163,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "ma
 
 
 def context_length(config: Any, tokenizer: Any) -> int:
-    """Tokens that the model can attend to; 2,048, or what its tokenizer says, where the configuration names no limit."""
+    """Return tokens that the model can attend to; 2,048, or what its tokenizer says, where the configuration names no limit."""
     text = config.get_text_config()
     limit = next((value for name in LENGTHS if isinstance(value := getattr(text, name, None), int) and value > 0), None)
     return int(limit or min(tokenizer.model_max_length, 2048))

@@ -60,7 +60,9 @@ def attend_within(
 
 
 def has_one_kernel(query: Tensor) -> bool:
-    """Whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an A100 or later."""
+    """Return whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an
+    A100 or later.
+    """
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     size = query.shape[-1]
@@ -73,13 +75,13 @@ def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, long
 
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D)
     options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0), "enable_gqa": q.shape[1] != k.shape[1]}  # causal
-    found = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
-    assert isinstance(found, Tensor)
-    return found[None]
+    attended = varlen.varlen_attn(q, k, v, ends, ends, longest, longest, **options)
+    assert isinstance(attended, Tensor)
+    return attended[None]
 
 
 def attention_span(model: Any) -> float:
-    """Tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
+    """Return tokens over which all layers of a model attend, by its configuration; infinite where none is local."""
     config = model.config.get_text_config()
 
     # Configurations have different names for it.
@@ -131,7 +133,7 @@ def check_packing(model: Any) -> None:
     try:
         use_packing(model)
         with torch.no_grad():
-            before, after = (logits_at(model, pack([one, second], device))[3:] for one in (first, other))
+            before, after = (logits_at(model, pack([first_document, second], device))[3:] for first_document in (first, other))
             alone = logits_at(model, pack([second], device))
         apart = torch.equal(before, after) and same_logits(before, alone, head_dtype(model))
     except (TypeError, ValueError, RuntimeError, NotImplementedError, KeyError, AttributeError) as error:

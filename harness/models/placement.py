@@ -43,31 +43,34 @@ def memory_of(device: torch.device) -> tuple[float, float]:
 
 
 def size_of(module: nn.Module) -> int:
-    """Bytes of its parameters."""
+    """Return bytes of its parameters."""
     return sum(parameter.nbytes for parameter in module.parameters())
 
 
 def room_on(device: torch.device) -> float:
-    """Bytes that a device other than the host has for models, beside what is there now."""
+    """Return bytes that a device other than the host has for models, beside what is there now."""
     release()
     free, total = memory_of(device)
     return free - WORK * total
 
 
 def has_room(model: nn.Module, device: torch.device | str) -> bool:
-    """Whether the whole model can stand on the device."""
+    """Return whether the whole model can stand on the device."""
     device = torch.device(device)
     return device.type == "cpu" or size_of(model) <= room_on(device)
 
 
 def placed(model: Any, device: torch.device | str) -> Any:
-    """The model where it is scored: itself on a CPU, else a copy on the device as far as there is room."""
+    """Return the model where it is scored: itself on a CPU, else a copy on the device as far as there is room."""
     device = torch.device(device)
     return model if device.type == "cpu" else spread(model, device, room_on(device))
 
 
 def spread(model: Any, device: torch.device, room: float) -> Any:
-    """A copy with at most `room` bytes of blocks (and everything else) on the device; the rest shares this one's memory."""
+    """Return a copy with at most `room` bytes of blocks (and everything else) on the device.
+
+    The rest shares this one's memory.
+    """
     blocks = blocks_of(model)
 
     # Embeddings and head always go: they are used at both ends of every pass.

@@ -20,7 +20,7 @@ ALIKE = 0.6
 
 
 def in_segments(documents: tuple[int, ...], device: str) -> bool:
-    """Whether a row of these documents attends in segments on a device of this type."""
+    """Return whether a row of these documents attends in segments on a device of this type."""
     return device == "cpu" and bool(documents) and max(documents) <= SHORT
 
 
@@ -60,14 +60,14 @@ def segments_of(documents: tuple[int, ...]) -> Segments:
         group.append(length)
 
     # Where each padded place takes its token from, and where each token goes back to.
-    there, back = [], []
-    start = place = 0
+    forth, back = [], []
+    start = padded_start = 0
     for length, width in zip(documents, widths, strict=True):
         steps = torch.arange(width)
-        there.append(start + steps.clamp(max=length - 1))
-        back.append(place + steps[:length])
-        start, place = start + length, place + width
-    return Segments(tuple(shapes), torch.cat(there), torch.cat(back))
+        forth.append(start + steps.clamp(max=length - 1))
+        back.append(padded_start + steps[:length])
+        start, padded_start = start + length, padded_start + width
+    return Segments(tuple(shapes), torch.cat(forth), torch.cat(back))
 
 
 def attend_in_segments(query: Tensor, key: Tensor, value: Tensor, documents: tuple[int, ...], scale: float) -> Tensor:
@@ -78,17 +78,17 @@ def attend_in_segments(query: Tensor, key: Tensor, value: Tensor, documents: tup
     segments = segments_of(documents)
     sizes = [number * width for number, width in segments.shapes]
     parts = [tensor[0].transpose(0, 1).index_select(0, segments.there).split(sizes) for tensor in (query, key, value)]
-    found = []
+    attended = []
     for (number, width), q, k, v in zip(segments.shapes, *parts, strict=True):
         # Heads that share keys and values are laid side by side, so that one product serves them all.
         heads, shared, size = q.shape[1], k.shape[1], q.shape[2]
         q = q.view(number, width, heads, size).transpose(1, 2).reshape(number, shared, -1, size)
-        k, v = (one.view(number, width, shared, size).transpose(1, 2) for one in (k, v))
+        k, v = (projected.view(number, width, shared, size).transpose(1, 2) for projected in (k, v))
         scores = (q @ k.transpose(2, 3) * scale).view(number, heads, width, width)
         shares = (scores + _future(width, scores.dtype)).softmax(-1, dtype=torch.float32).to(v.dtype)
         seen = shares.view(number, shared, -1, width) @ v
-        found.append(seen.view(number, heads, width, size).transpose(1, 2).reshape(number * width, heads, size))
-    return torch.cat(found).index_select(0, segments.back)[None]
+        attended.append(seen.view(number, heads, width, size).transpose(1, 2).reshape(number * width, heads, size))
+    return torch.cat(attended).index_select(0, segments.back)[None]
 
 
 @lru_cache(maxsize=64)

@@ -55,7 +55,7 @@ LONGEST_NAME = 200
 
 
 def template_faults(plan: Plan) -> list[str]:
-    """What is wrong with a plain form of the user's own, and with training on prompts."""
+    """Return what is wrong with a plain form of the user's own, and with training on prompts."""
     faults = []
     if plan.template is not None and plan.template.count("{question}") != 1:
         faults.append(f"template is {plan.template!r}; write {{question}} in it once, as 'Question: {{question}}\\nAnswer:'")
@@ -66,7 +66,7 @@ def template_faults(plan: Plan) -> list[str]:
 
 
 def faults_of_plan(plan: Plan) -> list[str]:
-    """What is wrong with a plan by itself, before anything is loaded."""
+    """Return what is wrong with a plan by itself, before anything is loaded."""
     faults = [fault for key, bound in BOUNDS.items() if (fault := bound_fault(key, getattr(plan, key), bound))]
     if plan.name is not None:
         faults += name_faults(plan.name)
@@ -105,7 +105,7 @@ def faults_of_plan(plan: Plan) -> list[str]:
 
 
 def name_faults(name: str) -> list[str]:
-    """What is wrong with a comparison's name, which is its folder's too."""
+    """Return what is wrong with a comparison's name, which is its folder's too."""
     if not name.strip() or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         return [f"name {name!r} is to be the name of a folder under `out`: no slash, no dot at its start, nothing that hides"]
     if name in RESERVED:
@@ -116,28 +116,28 @@ def name_faults(name: str) -> list[str]:
 
 
 def out_faults(out: str) -> list[str]:
-    """What is wrong with the folder of results, as far as its name and what stands there tell."""
+    """Return what is wrong with the folder of results, as far as its name and what stands there tell."""
     if not out.strip():
         return ["out is empty; give a folder, or s3://bucket/folder"]
     if "://" in out:
         return []
-    for place in (Path(out), *Path(out).parents):
-        if os.path.lexists(place):  # False, and no exception, for what no file can be named
-            return [] if place.is_dir() else [f"out '{out}': {place} is no folder; give another"]
+    for folder in (Path(out), *Path(out).parents):
+        if os.path.lexists(folder):  # False, and no exception, for what no file can be named
+            return [] if folder.is_dir() else [f"out '{out}': {folder} is no folder; give another"]
     return []
 
 
 def device_faults(plan: Plan) -> list[str]:
-    """What is wrong with how runs are computed and spread over devices."""
+    """Return what is wrong with how runs are computed and spread over devices."""
     # The bounds have said so; what follows computes with it.
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
-    found = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
-    faults = [fault for faults in found.values() for fault in faults]
+    by_option = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
+    faults = [fault for faults in by_option.values() for fault in faults]
     if plan.device is not None and not DEVICE.fullmatch(plan.device):
         faults.append(f"device is cpu or cuda, not '{plan.device}'")
-    if plan.devices is not None and not found["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
+    if plan.devices is not None and not by_option["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:
         faults.append(f"gpus_per_run is {plan.ranks} but devices names {named}: name more, or ask for fewer")
     if plan.devices is not None and plan.ray:
         cure = "leave devices out, and set CUDA_VISIBLE_DEVICES where Ray is started on a node"

@@ -25,7 +25,7 @@ THEIRS = ("zero_optimization", "communication_data_type", "comms_logger", "wall_
 
 
 def zero_of(text: str) -> dict[str, Any]:
-    """The user's part of a DeepSpeed configuration: one of `NAMED`, or a JSON file. "auto" leaves a value to us.
+    """Return the user's part of a DeepSpeed configuration: one of `NAMED`, or a JSON file. "auto" leaves a value to us.
 
     Raises PlanError with all faults.
     """
@@ -57,7 +57,7 @@ def zero_of(text: str) -> dict[str, Any]:
 
 
 def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
-    """The whole configuration: the user's part, and what the one training loop needs of DeepSpeed."""
+    """Return the whole configuration: the user's part, and what the one training loop needs of DeepSpeed."""
     ours = {
         "train_micro_batch_size_per_gpu": 1,  # never asked: the loop makes the batches, and says which is a step's last
         "gradient_accumulation_steps": 1,

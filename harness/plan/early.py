@@ -31,7 +31,7 @@ SHOWN = 100
 
 
 def early_faults(plan: Plan) -> list[str]:
-    """What is wrong with a plan, as far as names and places tell."""
+    """Return what is wrong with a plan, as far as names and places tell."""
     faults = _budget_faults(plan)
     faults += _tracker_faults(plan.report_to)
     faults += all_recipe_faults(plan.recipe_texts)
@@ -46,8 +46,8 @@ def early_faults(plan: Plan) -> list[str]:
     if plan.model is not None:
         faults += unnameable(plan.model) or _model_faults(plan.model)
     places = [] if faults_of(read_measured, plan.measured or "") else [p for row in plan.measured_models for p in row.places]
-    for place in places:
-        faults += unnameable(place) or _measured_faults(place)
+    for path in places:
+        faults += unnameable(path) or _measured_faults(path)
     for name in plan.suite_names:
         faults += unnameable(name) or _suite_faults(name)
     if plan.rules is not None:
@@ -110,33 +110,36 @@ def _model_faults(model: str) -> list[str]:
     return []
 
 
-def _measured_faults(place: str) -> list[str]:
+def _measured_faults(path: str) -> list[str]:
     """Says of a measured model that there is no such place; what stands there is for harness/measured/."""
-    if Path(place).expanduser().exists() or (HUB_ID.fullmatch(place) and not place.startswith(".")):
+    if Path(path).expanduser().exists() or (HUB_ID.fullmatch(path) and not path.startswith(".")):
         return []
-    return [f"measured '{place}' does not exist; give the folder of a checkpoint, adapter or run, or a hub id"]
+    return [f"measured '{path}' does not exist; give the folder of a checkpoint, adapter or run, or a hub id"]
 
 
 def _suite_faults(name: str) -> list[str]:
-    known = find_suites()
+    suites = find_suites()
     suite, _, folder = name.partition(":")
-    if suite in known:
+    if suite in suites:
         return [f"suite '{name}': there is no folder {folder}; check the path"] if folder and not Path(folder).is_dir() else []
     path = Path(name)
     if path.is_dir() or (path.is_file() and path.suffix == ".jsonl"):
         return []
-    bundled = ", ".join(known)
+    bundled = ", ".join(suites)
     accepted = f"give a bundled suite ({bundled}), a folder of lm-eval YAML or JSONL, a .jsonl file, or a task of lm-eval"
     if path.exists() or path.suffix or "/" in name:
         return [f"suite '{name}' is no folder and no .jsonl file; {accepted}"]
     if _in_lm_eval(name):
         return []
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, suites, 1)
     return [f"suite '{name}' is not known here nor to lm-eval; " + (f"did you mean {near[0]}?" if near else accepted)]
 
 
 def _in_lm_eval(name: str) -> bool:
-    """Whether any of lm-eval's task files holds this word: then lm-eval itself has to say. Its own index takes far longer."""
+    """Return whether any of lm-eval's task files holds this word: then lm-eval itself has to say.
+
+    Its own index takes far longer.
+    """
     spec = find_spec("lm_eval")
     folders: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
 

@@ -40,7 +40,7 @@ GPUS = {
 
 
 def find_gpu(name: str) -> Gpu:
-    """A GPU of the table. Raises PlanError."""
+    """Return a GPU of the table. Raises PlanError."""
     if name.lower() not in GPUS:
         raise PlanError(f"gpu is one of {', '.join(GPUS)}, not '{name}'")
     return GPUS[name.lower()]

@@ -36,7 +36,7 @@ def shown(value: Any) -> str:
 
 
 def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
-    """A plan from options (None: not given) over those of a TOML file. All faults are reported together."""
+    """Return a plan from options (None: not given) over those of a TOML file. All faults are reported together."""
     given = _read_toml(file) if file else {}
     given |= {key: value for key, value in options.items() if value is not None}
     fields = {f.name: f for f in dataclasses.fields(Plan)}
@@ -87,14 +87,14 @@ def _read_toml(file: str) -> dict[str, Any]:
 
 
 def portable(plan: Plan) -> Plan:
-    """The plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
+    """Return the plan as recorded: places inside this checkout are told from its top, so that records name no machine."""
     places = ("data", "test", "model", "general", "deepspeed")
     changes = {key: str(value).replace(f"{ROOT}/", "") for key in places if (value := getattr(plan, key)) is not None}
     return dataclasses.replace(plan, **changes)
 
 
 def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | None]:
-    """Where a data file and its test file are: as given, else among the bundled ones."""
+    """Return where a data file and its test file are: as given, else among the bundled ones."""
     # A file of the user's wins over a bundled one of the same name.
     bundled = folder / source
     if Path(source).exists() or not bundled.is_file():
@@ -104,7 +104,7 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
 
 
 def _default_name(plan: Plan) -> str:
-    """The stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
+    """Return the stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
     stem = "+".join(Path(source).stem for source in plan.sources) or "measured"
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
@@ -122,10 +122,10 @@ def resolve_places(plan: Plan) -> Plan:
     home = embedded()
     changes: dict[str, Any] = {}
     pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()  # test files alone are as given
-    found = [_bundled(Path(home.data), *names) for names in pairs]
-    changes["data"] = ",".join(source for source, _ in found)
-    if any(test for _, test in found):
-        changes["test"] = ",".join(test or "" for _, test in found)
+    pairs_of_files = [_bundled(Path(home.data), *names) for names in pairs]
+    changes["data"] = ",".join(source for source, _ in pairs_of_files)
+    if any(test for _, test in pairs_of_files):
+        changes["test"] = ",".join(test or "" for _, test in pairs_of_files)
 
     # The embedded base comes with its own pool; another model has none unless it is given.
     if plan.model is None:

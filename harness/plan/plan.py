@@ -14,7 +14,7 @@ DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
 
 
 def option(default: Any, text: str) -> Any:
-    """A field of the plan with its one-line description, shown by --help."""
+    """Return a field of the plan with its one-line description, shown by --help."""
     return field(default=default, metadata={"help": text})
 
 

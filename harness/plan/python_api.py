@@ -58,7 +58,7 @@ TAIL = '''
 
 
 def api() -> str:
-    """The text of lethe/api.py."""
+    """Return the text of lethe/api.py."""
     fields = dataclasses.fields(Plan)
     parameters = "".join(f"    {field.name}: {_type(field)} = None,\n" for field in fields)
     documented = "".join(_documented(field) for field in fields)
@@ -66,7 +66,7 @@ def api() -> str:
 
 
 def _type(field: dataclasses.Field) -> str:
-    """The annotation of an option's keyword: its own type, and None where it is not given."""
+    """Return the annotation of an option's keyword: its own type, and None where it is not given."""
     kind = kind_of(field.name).__name__
     if field.name in PATHS:
         kind += " | PathLike[str]"
@@ -76,7 +76,7 @@ def _type(field: dataclasses.Field) -> str:
 
 
 def _documented(field: dataclasses.Field) -> str:
-    """An option's lines in the docstring."""
+    """Return an option's lines in the docstring."""
     text = field.metadata["help"].replace("\\", "\\\\")  # what is a backslash in the text is one in the docstring too
     if field.default is not None:
         text += f" (default: {field.default})"

@@ -101,7 +101,10 @@ def reference_of(
 
 
 def price_of(gain: float, change: float) -> float:
-    """Points of general score lost a point gained; 0 where none is lost, NaN where one is not known or nothing is gained."""
+    """Return points of general score lost a point gained.
+
+    0 where none is lost, NaN where one is not known or nothing is gained.
+    """
     return max(0.0, -change) / gain if gain > 0 and math.isfinite(change) else math.nan
 
 
@@ -112,11 +115,11 @@ def preferred(gain: Sequence[float], change: Sequence[float], reference: Referen
     the highest gain. Those without a gain are left out. Where no general score is known the domain alone decides. Of equals the
     one that keeps more, then the first.
     """
-    known = [i for i, value in enumerate(gain) if math.isfinite(value)]
-    learned = [i for i in known if gain[i] >= reference.gain and math.isfinite(change[i])]
+    candidates = [i for i, value in enumerate(gain) if math.isfinite(value)]
+    learned = [i for i in candidates if gain[i] >= reference.gain and math.isfinite(change[i])]
     fair = [i for i in learned if reference.allows(gain[i], change[i])]
     dear = [i for i in learned if i not in fair]
-    rest = [i for i in known if i not in learned]
+    rest = [i for i in candidates if i not in learned]
 
     def by_gain(i: int) -> tuple[float, float]:
         return -gain[i], -change[i] if math.isfinite(change[i]) else math.inf
@@ -128,7 +131,7 @@ def preferred(gain: Sequence[float], change: Sequence[float], reference: Referen
 
 
 def expected_best(values: Sequence[float], drawn: int) -> float:
-    """Mean value of the trial the rule selects from `drawn` of these K, over all choices of that many.
+    """Return the mean value of the trial the rule selects from `drawn` of these K, over all choices of that many.
 
     `values` stand in the rule's order. Trial i of K is selected where it is drawn and none before it is, in
     C(K-1-i, n-1) of C(K, n) choices: random search with fewer trials (Dodge et al. 2019, without replacement).
@@ -142,8 +145,8 @@ def spread_over(gain: Sequence[float], change: Sequence[float], first: int, numb
 
     Only trials count that no other beats in both gain and general change; the base stands at gain 0.
     """
-    known = [i for i, value in enumerate(gain) if value > 0 and math.isfinite(change[i])]
-    front = [i for i in known if not any(_beats(gain, change, j, i) for j in known)]
+    candidates = [i for i, value in enumerate(gain) if value > 0 and math.isfinite(change[i])]
+    front = [i for i in candidates if not any(_beats(gain, change, j, i) for j in candidates)]
     chosen = [first]
     while len(chosen) < number:
         left = [i for i in front if i not in chosen]
@@ -154,7 +157,7 @@ def spread_over(gain: Sequence[float], change: Sequence[float], first: int, numb
     return chosen
 
 
-def _beats(gain: Sequence[float], change: Sequence[float], one: int, other: int) -> bool:
+def _beats(gain: Sequence[float], change: Sequence[float], this: int, other: int) -> bool:
     """Return whether a trial is at least as good in both, and better in one; of equals the first."""
-    better = (gain[one], change[one]) != (gain[other], change[other]) or one < other
-    return one != other and gain[one] >= gain[other] and change[one] >= change[other] and better
+    better = (gain[this], change[this]) != (gain[other], change[other]) or this < other
+    return this != other and gain[this] >= gain[other] and change[this] >= change[other] and better

@@ -55,7 +55,7 @@ class Entry:
     @property
     def bibtex(self) -> list[str]:
         """Its BibTeX entries, a field a line."""
-        entries = [balanced(self.method.paper[found.start() :]) for found in re.finditer(r"@\w+\{", self.method.paper)]
+        entries = [balanced(self.method.paper[match.start() :]) for match in re.finditer(r"@\w+\{", self.method.paper)]
         return [re.sub(r",\s+(?=\w+\s*=\s*\{)", ",\n  ", entry)[:-1] + "\n}" for entry in entries]
 
     @property
@@ -64,27 +64,27 @@ class Entry:
 
 
 def balanced(text: str) -> str:
-    """The text up to the brace that closes its first one."""
+    """Return the text up to the brace that closes its first one."""
     # Titles hold braces of their own: an entry ends where as many are closed as were opened.
     depth = 0
-    for place, letter in enumerate(text):
+    for index, letter in enumerate(text):
         depth += (letter == "{") - (letter == "}")
         if letter == "}" and depth == 0:
-            return text[: place + 1]
+            return text[: index + 1]
     raise ValueError(f"a brace is not closed in: {text}")
 
 
 def axis_names() -> dict[str, str]:
     """Hook -> axis: the word in capitals that the hook's docstring begins with."""
-    found = {}
+    names = {}
     for name, hook in vars(Method).items():
         if named := re.match(r"[A-Z]{3,}", getattr(hook, "__doc__", None) or ""):
-            found[name] = named[0]
-    return found
+            names[name] = named[0]
+    return names
 
 
 def catalogue() -> list[Entry]:
-    """Every method that can be used, by name."""
+    """Return every method that can be used, by name."""
     entries = []
     for name, method in sorted(methods().items()):
         # At default settings: what a method needs may follow from them.
@@ -96,12 +96,12 @@ def catalogue() -> list[Entry]:
 
 def papers(recipes: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Method -> {source, bibtex} of every method in these recipes."""
-    found = {}
+    sources = {}
     for recipe in map(parse_recipe, recipes):
         for name, made in zip(recipe.names, recipe.methods, strict=True):
             entry = Entry(name, type(made), (), (), {})
-            found[name] = {"source": entry.source, "bibtex": entry.bibtex}
-    return dict(sorted(found.items()))
+            sources[name] = {"source": entry.source, "bibtex": entry.bibtex}
+    return dict(sorted(sources.items()))
 
 
 def settings_text(entry: Entry) -> str:

@@ -20,7 +20,7 @@ class HookError(Exception):
 
 
 def ask(method: Method, hook: str, *arguments: Any) -> Any:
-    """What the method's hook returns. Raises HookError where that is not what the contract says."""
+    """Return what the method's hook returns. Raises HookError where that is not what the contract says."""
     # A wrong value is named here, with its hook: further on it would only be a wrong shape.
     value = getattr(method, hook)(*arguments)
     if hook in RETURNS:
@@ -33,7 +33,7 @@ def ask(method: Method, hook: str, *arguments: Any) -> Any:
 
 
 def ask_stream(method: Method, steps: Iterator[Step], run: Any) -> Iterator[Step]:
-    """The steps that a method makes of these, each checked as it comes."""
+    """Yield the steps that a method makes of these, each checked as it comes."""
     for step in ask(method, "stream", steps, run):
         if not _examples(step) or not step:
             text = f"{type(method).__name__}.stream yielded {described(step)}, and must yield lists of examples, none empty"
@@ -42,7 +42,7 @@ def ask_stream(method: Method, steps: Iterator[Step], run: Any) -> Iterator[Step
 
 
 def described(value: Any) -> str:
-    """What a value is, in a few words."""
+    """Return what a value is, in a few words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if value is None:
@@ -69,8 +69,8 @@ def _shares(value: Any, batch: Any) -> bool:
 
 
 def _weights(value: Any, weights: Mapping[str, Tensor], *_: Any) -> bool:
-    known = isinstance(value, dict) and value.keys() <= weights.keys()
-    return known and all(_like(tensor, weights[name]) for name, tensor in value.items())
+    named = isinstance(value, dict) and value.keys() <= weights.keys()
+    return named and all(_like(tensor, weights[name]) for name, tensor in value.items())
 
 
 def _truth(value: Any, *_: Any) -> bool:

@@ -16,11 +16,11 @@ NEAR = 0.75
 """How like a hook's name another one must be to be taken for a misspelling of it."""
 
 
-def class_faults(found: Any) -> list[str]:
-    """What is wrong with a class that is to be a method: each fault a sentence that names it."""
-    if not (inspect.isclass(found) and issubclass(found, Method)):
-        return [f"{getattr(found, '__name__', found)!s} is no class derived from harness.contract.Method; make it one"]
-    return [*_hook_faults(found), *_setting_faults(found), *_fact_faults(found)]
+def class_faults(cls: Any) -> list[str]:
+    """Return what is wrong with a class that is to be a method: each fault a sentence that names it."""
+    if not (inspect.isclass(cls) and issubclass(cls, Method)):
+        return [f"{getattr(cls, '__name__', cls)!s} is no class derived from harness.contract.Method; make it one"]
+    return [*_hook_faults(cls), *_setting_faults(cls), *_fact_faults(cls)]
 
 
 def need_faults(needs: Any) -> list[str]:
@@ -41,14 +41,14 @@ def need_faults(needs: Any) -> list[str]:
     return faults
 
 
-def _hook_faults(found: type[Method]) -> list[str]:
+def _hook_faults(cls: type[Method]) -> list[str]:
     """Hooks that are misspelt, that take other arguments, or of which there is none."""
-    name, faults = found.__name__, []
+    name, faults = cls.__name__, []
 
     # Only public functions: a helper begins with an underscore.
-    own = [attribute for attribute in dir(found) if not attribute.startswith("_") and callable(getattr(found, attribute))]
-    filled = [hook for hook in HOOKS if getattr(found, hook) is not getattr(Method, hook)]
-    for attribute in own:
+    callables = [attribute for attribute in dir(cls) if not attribute.startswith("_") and callable(getattr(cls, attribute))]
+    filled = [hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook)]
+    for attribute in callables:
         near = difflib.get_close_matches(attribute, HOOKS, 1, NEAR)
         if attribute not in HOOKS and near and near[0] not in filled:
             faults.append(
@@ -56,20 +56,21 @@ def _hook_faults(found: type[Method]) -> list[str]:
             )
 
     # A method without a hook would be measured as plain fine-tuning under its own name.
-    if not filled and not found.plain and not faults:
-        hints = f"it has {', '.join(attribute for attribute in own if attribute not in HOOKS) or 'no function of its own'}"
+    if not filled and not cls.plain and not faults:
+        helpers = [attribute for attribute in callables if attribute not in HOOKS]
+        hints = f"it has {', '.join(helpers) or 'no function of its own'}"
         faults.append(f"{name} fills no hook, so it is plain fine-tuning; {hints}; hooks are {', '.join(HOOKS)}")
 
     # Arguments are given by place, so their number must agree; their names may differ.
     for hook in filled:
-        wanted, given = _arguments(getattr(Method, hook)), _arguments(getattr(found, hook))
+        wanted, given = _arguments(getattr(Method, hook)), _arguments(getattr(cls, hook))
         if wanted is not None and given is not None and len(wanted) != len(given):
             faults.append(f"{name}.{hook} takes ({', '.join(given)}), and is called with ({', '.join(wanted)})")
     return faults
 
 
 def _arguments(function: Any) -> list[str] | None:
-    """Names of the arguments that must be given by place; None where any number may be."""
+    """Return names of the arguments that must be given by place; None where any number may be."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -79,10 +80,10 @@ def _arguments(function: Any) -> list[str] | None:
     return [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _setting_faults(found: type[Method]) -> list[str]:
+def _setting_faults(cls: type[Method]) -> list[str]:
     """Settings without a default, or whose default, `off` or `search` lies outside what they may be."""
-    name, faults = found.__name__, []
-    parameters = inspect.signature(found).parameters
+    name, faults = cls.__name__, []
+    parameters = inspect.signature(cls).parameters
     for setting, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             faults.append(f"{name}'s constructor takes {parameter}; name each setting, with its default")
@@ -94,11 +95,11 @@ def _setting_faults(found: type[Method]) -> list[str]:
     # `lr` in a recipe is taken out before settings are read.
     if "lr" in parameters:
         faults.append(f"{name}'s setting 'lr' is every recipe's learning rate; give it another name")
-    told = {"bounds": found.bounds, "off": found.off or {}, "search": found.search}
-    for fact, by_setting in told.items():
+    facts = {"bounds": cls.bounds, "off": cls.off or {}, "search": cls.search}
+    for fact, by_setting in facts.items():
         unknown = sorted(by_setting.keys() - parameters.keys())
         faults += [f"{name}.{fact} names '{setting}', which is no setting of it" for setting in unknown]
-    for setting, bound in found.bounds.items():
+    for setting, bound in cls.bounds.items():
         try:
             _ = bound if isinstance(bound, tuple) else read_interval(bound)
         except (TypeError, ValueError) as error:
@@ -107,8 +108,8 @@ def _setting_faults(found: type[Method]) -> list[str]:
 
         # A default that its own bound refuses could never be used.
         values = [parameters[setting].default] if setting in parameters else []
-        values += [found.off[setting]] if found.off and setting in found.off else []
-        values += list(found.search.get(setting, ()))
+        values += [cls.off[setting]] if cls.off and setting in cls.off else []
+        values += list(cls.search.get(setting, ()))
         faults += [
             f"{name}: {fault}, and its own default, off or search is"
             for v in values
@@ -117,9 +118,9 @@ def _setting_faults(found: type[Method]) -> list[str]:
     return faults
 
 
-def _fact_faults(found: type[Method]) -> list[str]:
+def _fact_faults(cls: type[Method]) -> list[str]:
     """Return what is wrong with what the class says of itself: its needs, and where it adds parameters."""
-    faults = [f"{found.__name__}: {fault}" for fault in need_faults(found.needs)]
-    if found.adds not in PLACES:
-        faults.append(f"{found.__name__}.adds is {found.adds!r}; it is one of {', '.join(map(repr, PLACES))}")
+    faults = [f"{cls.__name__}: {fault}" for fault in need_faults(cls.needs)]
+    if cls.adds not in PLACES:
+        faults.append(f"{cls.__name__}.adds is {cls.adds!r}; it is one of {', '.join(map(repr, PLACES))}")
     return faults

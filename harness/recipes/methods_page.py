@@ -48,7 +48,7 @@ Which axes a method fills is read off the hooks it overrides.
 
 
 def plain(text: str) -> str:
-    """Text as Markdown, line breaks kept to paragraphs, nothing outside backticks read as markup."""
+    """Return text as Markdown, line breaks kept to paragraphs, nothing outside backticks read as markup."""
     # Line breaks of a docstring are not the page's; paragraphs are.
     joined = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     parts = joined.split("`")
@@ -56,12 +56,12 @@ def plain(text: str) -> str:
 
 
 def combination(entries: list[Entry]) -> str:
-    """The table of axes, and the rules."""
+    """Return the table of axes, and the rules."""
     lines = []
     for hook, axis in axis_names().items():
         # The hook's own docstring says how methods combine on it.
-        told = inspect.getdoc(getattr(Method, hook)) or ""
-        how = plain(told.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
+        docstring = inspect.getdoc(getattr(Method, hook)) or ""
+        how = plain(docstring.split("\n\n")[0].partition(axis)[2].lstrip(",: "))
         names = ", ".join(f"`{entry.name}`" for entry in entries if axis in entry.axes) or "none"
         lines.append(f"| {axis} | `{hook}`: {how} | {names} |")
     alone = " and ".join(f"{what} (`{hook}`)" for hook, what in ALONE.items())
@@ -77,7 +77,7 @@ def combination(entries: list[Entry]) -> str:
 
 
 def section(entry: Entry) -> str:
-    """One method."""
+    """Return one method."""
     method = entry.method
     facts = [f"Axes: {', '.join(entry.axes) or 'none'}", f"track: {entry.track}"]
     facts += [f"needs: {', '.join(entry.needs)}"] if entry.needs else []
@@ -109,7 +109,7 @@ def settings_table(entry: Entry) -> str:
 
 
 def table(entries: list[Entry]) -> str:
-    """The table of all methods: what each needs, costs, goes with, and where it stands."""
+    """Return the table of all methods: what each needs, costs, goes with, and where it stands."""
     costs = json.loads(COSTS.read_text(encoding="utf-8"))
     standings = tomllib.loads(STANDINGS.read_text(encoding="utf-8"))
     lines = [
@@ -131,12 +131,12 @@ def _yes(truth: bool) -> str:
 
 
 def _goes_with_lora(name: str) -> bool:
-    """Whether `lora+name` is a recipe; LoRA itself is one."""
+    """Return whether `lora+name` is a recipe; LoRA itself is one."""
     return name == "lora" or not faults_of(parse_recipe, f"lora+{name}")
 
 
 def methods_page() -> str:
-    """The whole page: the project's own methods."""
+    """Return the whole page: the project's own methods."""
     entries = [entry for entry in catalogue() if entry.name in bundled_methods()]
     return HEAD + table(entries) + COMBINING + combination(entries) + "\n" + "\n".join(section(entry) for entry in entries)
 

@@ -111,7 +111,10 @@ def parse_recipe(text: str) -> Recipe:
 
 
 def unlike_base(recipe: Recipe) -> str:
-    """The part of a recipe that makes its model something else than the base before any training; empty where none does."""
+    """Return the part of a recipe that makes its model something else than the base before any training.
+
+    Empty where none does.
+    """
     parts = []
     for name, settings, method in zip(recipe.names, recipe.settings, recipe.methods, strict=True):
         if method.unlike_base:
@@ -122,7 +125,7 @@ def unlike_base(recipe: Recipe) -> str:
 
 
 def unsharded(recipe: Recipe, stages: bool) -> str:
-    """Why a recipe cannot run where each process holds but a part of the weights; empty where it can."""
+    """Return why a recipe cannot run where each process holds but a part of the weights; empty where it can."""
     for name, method in zip(recipe.names, recipe.methods, strict=True):
         reason = method.unsharded
         if stages and not reason and overrides(method, "stage_begin") and method.state():
@@ -137,7 +140,10 @@ Built = tuple[str, Method, dict[str, Any]]
 
 
 def _conflict(one: Built, other: Built, moved: bool) -> str:
-    """Why two methods do not go together, naming both; empty where they do. `moved`: one of the recipe folds into the base."""
+    """Return why two methods do not go together, naming both; empty where they do.
+
+    `moved`: one of the recipe folds into the base.
+    """
     (a, first, _), (b, second, _) = one, other
     if a == b:
         return ""  # said already
@@ -172,7 +178,7 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
         raise PlanError(*faults)
 
     # Defaults are written into the question too: a later change of a default is another run.
-    chosen = {setting: known.default for setting, known in settings.items()} | given
+    chosen = {setting: setting_facts.default for setting, setting_facts in settings.items()} | given
     try:
         made = method(**chosen)
     except ValueError as error:
@@ -184,7 +190,9 @@ def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[st
 
 
 def _canonical(built: list[Built]) -> list[Built]:
-    """The one order that all commuting spellings share: smallest name first among those no earlier method must precede."""
+    """Return the one order that all commuting spellings share: smallest name first among those no earlier method must
+    precede.
+    """
     # Methods that share a chained axis keep their order; all others are sorted, so that spellings agree.
     axes = [{axis for axis in CHAINED if overrides(method, axis)} for _, method, _ in built]
     left = list(range(len(built)))

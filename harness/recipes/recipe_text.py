@@ -48,12 +48,12 @@ Settings = Mapping[str, Setting]
 
 
 def bundled_methods() -> dict[str, Path]:
-    """The methods that come with Lethe: name -> file."""
+    """Return the methods that come with Lethe: name -> file."""
     return {path.stem: path for path in sorted(TRAINERS.glob("*.py")) if not path.stem.startswith("_")}
 
 
 def installed_methods() -> tuple[EntryPoint, ...]:
-    """The methods of other packages: entry points of the group `lethe.methods`."""
+    """Return the methods of other packages: entry points of the group `lethe.methods`."""
     return tuple(entry_points(group="lethe.methods"))
 
 
@@ -83,7 +83,7 @@ def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _has_comment(code: str) -> bool:
-    """Whether a part of the text would be passed over."""
+    """Return whether a part of the text would be passed over."""
     try:
         return any(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(code).readline))
     except (tokenize.TokenError, SyntaxError):
@@ -114,7 +114,7 @@ def _value(text: str, node: ast.expr) -> Any:
 
 
 def with_settings(text: str, settings: Mapping[tuple[str, str], Any]) -> str:
-    """The recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
+    """Return the recipe with these settings, {(method, setting): value}, written into it; `lr` may stand at any method."""
     terms = [(name, given | {s: v for (m, s), v in settings.items() if m == name}) for name, given in read_terms(text)]
     inside = [", ".join(f"{setting}={value!r}" for setting, value in given.items()) for _, given in terms]
     return "+".join(name + (f"({settings})" if settings else "") for (name, _), settings in zip(terms, inside, strict=True))
@@ -124,7 +124,7 @@ def with_settings(text: str, settings: Mapping[tuple[str, str], Any]) -> str:
 
 
 def recipe_faults(text: str) -> list[str]:
-    """What is wrong with a recipe, as far as that can be told without importing its methods."""
+    """Return what is wrong with a recipe, as far as that can be told without importing its methods."""
     try:
         terms = read_terms(text)
     except PlanError as error:
@@ -138,13 +138,13 @@ def recipe_faults(text: str) -> list[str]:
             continue
         settings = written_settings(name)
         if settings is not None:
-            own = {setting: value for setting, value in given.items() if setting != "lr"}
-            faults += setting_faults(text, name, own, settings)
+            method_settings = {setting: value for setting, value in given.items() if setting != "lr"}
+            faults += setting_faults(text, name, method_settings, settings)
     return faults + rate_faults(text, terms)
 
 
 def rate_faults(text: str, terms: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
-    """What is wrong with the learning rates given in a recipe."""
+    """Return what is wrong with the learning rates given in a recipe."""
     rates = [(name, given["lr"]) for name, given in terms if "lr" in given]
     faults = []
     for name, rate in rates:
@@ -165,15 +165,18 @@ def check_known(name: str) -> None:
         return
     if name in bundled_methods():
         return
-    known = {*bundled_methods(), *(point.name for point in installed_methods())}
-    if name not in known:
-        near = difflib.get_close_matches(name, sorted(known), 1)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(known))}"
+    available = {*bundled_methods(), *(point.name for point in installed_methods())}
+    if name not in available:
+        near = difflib.get_close_matches(name, sorted(available), 1)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(available))}"
         raise PlanError(f"there is no method '{name}'; {hint}")
 
 
 def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settings) -> list[str]:
-    """What is wrong with the settings given to a method of the recipe; whole numbers become floats where one is wanted."""
+    """Return what is wrong with the settings given to a method of the recipe.
+
+    Whole numbers become floats where one is wanted.
+    """
     faults = []
     for setting, value in given.items():
         if setting not in settings:
@@ -196,7 +199,7 @@ def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settin
 
 
 def written_settings(name: str) -> Settings | None:
-    """The settings of a method, read off its file; None where only importing it can tell."""
+    """Return the settings of a method, read off its file; None where only importing it can tell."""
     if file := FILE.fullmatch(name):
         return _settings_in(Path(file[1]), file[2])
     path = bundled_methods().get(name)
@@ -204,7 +207,7 @@ def written_settings(name: str) -> Settings | None:
 
 
 def _settings_in(path: Path, name: str) -> Settings | None:
-    """Those of the class of this name, whatever its case."""
+    """Return those of the class of this name, whatever its case."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -227,12 +230,12 @@ def _settings_in(path: Path, name: str) -> Settings | None:
 
 
 def _parameters(arguments: ast.arguments, bounds: Mapping[str, Bound]) -> Settings | None:
-    """A constructor's keywords; None where they are not plainly written."""
+    """Return a constructor's keywords; None where they are not plainly written."""
     if arguments.vararg or arguments.kwarg or arguments.posonlyargs:
         return None
     named = arguments.args[1:]
     pairs = [*zip(named[::-1], arguments.defaults[::-1], strict=False)][::-1]
-    pairs += [(own, default) for own, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
+    pairs += [(param, default) for param, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default]
     if len(pairs) != len(named) + len(arguments.kwonlyargs):
         return None
     try:
@@ -246,7 +249,7 @@ def _parameters(arguments: ast.arguments, bounds: Mapping[str, Bound]) -> Settin
 
 
 def _types(annotation: ast.expr | None) -> tuple[type, ...]:
-    """The types of an annotation such as `int | str`; none where it names one only, or others than plain ones."""
+    """Return the types of an annotation such as `int | str`; none where it names one only, or others than plain ones."""
     if not isinstance(annotation, ast.BinOp):
         return ()
     names = [part.strip() for part in ast.unparse(annotation).split("|")]
@@ -254,5 +257,5 @@ def _types(annotation: ast.expr | None) -> tuple[type, ...]:
 
 
 def all_recipe_faults(texts: Iterable[str]) -> list[str]:
-    """Those of every recipe of a plan."""
+    """Return those of every recipe of a plan."""
     return [fault for text in texts for fault in recipe_faults(text)]

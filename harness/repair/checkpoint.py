@@ -55,7 +55,7 @@ def repair(base: str, tuned: str, by: str, to: str, seed: int = 0) -> Repaired:
     raise_faults([*faults, *_recipe_faults(recipe)])
 
     untouched = open_base(base)
-    own, weights = _tuned(tuned, untouched)
+    tuned_base, weights = _tuned(tuned, untouched)
     training = Training(0.0, 1, untouched.max_length, 0.0, "constant", 0.0, 1.0, "float32")
     run = TrainingRun(untouched, TrainingData((), ()), recipe.methods, training, Ledger("steps", 0.0), seed)
     kept = _kept(weights, run.start, tuned)
@@ -63,7 +63,7 @@ def repair(base: str, tuned: str, by: str, to: str, seed: int = 0) -> Repaired:
     final = shared
     for method in recipe.methods:
         final = run.start | ask(method, "finish", final, run)
-    save_model(own, weights | {name: final[name] for name in shared}, target)
+    save_model(tuned_base, weights | {name: final[name] for name in shared}, target)
     return Repaired(target, _distance(shared, run.start), _distance({name: final[name] for name in shared}, run.start), kept)
 
 
@@ -83,8 +83,8 @@ def _tuned(path: str, base: BaseModel) -> tuple[BaseModel, Weights]:
     """Return a tuned model as a base (its own tokenizer and configuration), and its fp32 weights by name."""
     if form_of(path) is Form.ADAPTER:
         return base, own_weights(load_adapted(path, base, torch.float32, []))
-    own = open_base(path)
-    return own, own_weights(own.original(torch.float32))
+    tuned_base = open_base(path)
+    return tuned_base, own_weights(tuned_base.original(torch.float32))
 
 
 def _kept(weights: Weights, start: Weights, tuned: str) -> tuple[str, ...]:

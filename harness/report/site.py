@@ -76,9 +76,9 @@ class Published:
         return None if self.verdict.get("refusal") else self.verdict.get("row")
 
     def warnings(self, row: str) -> list[str]:
-        """What its report warns of, of the whole comparison and of this row."""
-        found = self.verdict.get("warnings") or []
-        return [warning["text"] for warning in found if not warning["rows"] or row in warning["rows"]]
+        """Return what its report warns of, of the whole comparison and of this row."""
+        listed = self.verdict.get("warnings") or []
+        return [warning["text"] for warning in listed if not warning["rows"] or row in warning["rows"]]
 
     @property
     def board(self) -> tuple[str, str, str]:
@@ -169,8 +169,8 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
         "page": PAGE,
     }
     with replacing(to) as fresh:
-        for one in published:
-            _files(one, fresh / "files" / one.place)
+        for comparison in published:
+            _files(comparison, fresh / "files" / comparison.place)
         for board in boards:
             text = environment.get_template("board.html.j2").render(board=board, value=_value, **fixed)
             (fresh / board.page).write_text(text, encoding="utf-8")
@@ -184,8 +184,8 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
 def boards_of(published: Iterable[Published]) -> list[Board]:
     """Boards by protocol (newest first), then name; a section for each question, newest first."""
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
-    for one in sorted(published, key=lambda one: (one.record["created"], one.place), reverse=True):
-        grouped.setdefault(one.board, {}).setdefault(one.question, []).append(one)
+    for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
+        grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
     boards = []
     for key, questions in grouped.items():
         sections = tuple(_section(group) for group in questions.values())
@@ -199,10 +199,10 @@ def boards_of(published: Iterable[Published]) -> list[Board]:
 def _section(group: list[Published]) -> Section:
     """`group`: newest first."""
     lines: dict[str, list[tuple[dict[str, Any], Published]]] = {}
-    for one in group:
-        for line in one.lines:
-            lines.setdefault(line["row"], []).append((line, one))
-    entries = [Entry(found[0][0], found[0][1], tuple(found[1:])) for found in lines.values()]
+    for comparison in group:
+        for line in comparison.lines:
+            lines.setdefault(line["row"], []).append((line, comparison))
+    entries = [Entry(versions[0][0], versions[0][1], tuple(versions[1:])) for versions in lines.values()]
     order = {"base": 0, "control": 1, "untrained": 1}
     entries.sort(key=lambda entry: (order.get(entry.line["role"], 2), str(entry.line["track"]), -_value(entry.line, "change")))
     return Section(tuple(group), tuple(entries), _plot(group[0].folder))
@@ -217,43 +217,43 @@ def _read(folder: Path) -> Published:
     record = read_record(folder) or {}  # that it is there was looked at before
     lines = pd.read_csv(folder / "table.csv").astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
-    place = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
-    told = [{str(k): v for k, v in line.items()} for line in lines]
-    return Published(folder, record, told, read_json(folder / "verdict.json") or {}, place)
+    folder_name = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
+    rows = [{str(k): v for k, v in line.items()} for line in lines]
+    return Published(folder, record, rows, read_json(folder / "verdict.json") or {}, folder_name)
 
 
-def _files(one: Published, target: Path) -> None:
+def _files(comparison: Published, target: Path) -> None:
     """What can be downloaded of a comparison, a card for each recipe with it."""
     (target / "cards").mkdir(parents=True)
-    write_json(target / "comparison.json", one.record)
-    pd.DataFrame(one.lines).to_csv(target / "table.csv", index=False)
-    if one.verdict:
-        write_json(target / "verdict.json", one.verdict)
-    if one.has_page:
-        _render(one, target)
-    for line in one.lines:
+    write_json(target / "comparison.json", comparison.record)
+    pd.DataFrame(comparison.lines).to_csv(target / "table.csv", index=False)
+    if comparison.verdict:
+        write_json(target / "verdict.json", comparison.verdict)
+    if comparison.has_page:
+        _render(comparison, target)
+    for line in comparison.lines:
         if line["role"] == Role.RECIPE and line["status"] == Status.DONE:
-            text = card(one.record, line, warnings=one.warnings(line["row"]))
+            text = card(comparison.record, line, warnings=comparison.warnings(line["row"]))
             (target / "cards" / f"{slug(line['row'])}.md").write_text(text, encoding="utf-8")
 
 
-def _render(one: Published, target: Path) -> None:
+def _render(comparison: Published, target: Path) -> None:
     """Write the report of a comparison anew, from its runs."""
     from harness.report.write import write_report
 
     with TemporaryDirectory() as scratch:
-        write_record(Path(scratch), one.record)
-        people = read_json(one.folder / "people.json")
+        write_record(Path(scratch), comparison.record)
+        people = read_json(comparison.folder / "people.json")
         if people is not None:
             write_json(Path(scratch) / "people.json", people)
-        write_report(Path(scratch), RunStore(one.runs))
+        write_report(Path(scratch), RunStore(comparison.runs))
         for name in RENDERED:
             (target / name).write_bytes((Path(scratch) / name).read_bytes())
 
 
 def _leaderboard(boards: list[Board]) -> pd.DataFrame:
-    """All newest lines, with what board and comparison they are of."""
-    found = []
+    """Return all newest lines, with what board and comparison they are of."""
+    entries = []
     for board in boards:
         for section in board.sections:
             for entry in section.entries:
@@ -261,12 +261,12 @@ def _leaderboard(boards: list[Board]) -> pd.DataFrame:
                 head = {"protocol": record["protocol"], "model": record["model"]["name"], "model hash": record["model"]["hash"]}
                 head |= {"data": record["data"]["name"], "data fingerprint": record["data"]["fingerprint"]}
                 head |= {"budget": record["plan"]["budget"], "meter": record["plan"]["meter"], "created": record["created"]}
-                found.append(head | entry.line)
-    return pd.DataFrame(found)
+                entries.append(head | entry.line)
+    return pd.DataFrame(entries)
 
 
 def slug(text: str) -> str:
-    """A file's name: letters, digits and dashes, and what tells texts apart that look alike so."""
+    """Return a file's name: letters, digits and dashes, and what tells texts apart that look alike so."""
     plain = re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")[:60]
     return plain if plain == text else f"{plain}-{key_of(str(text))[:6]}".strip("-")
 

@@ -37,8 +37,8 @@ class Verified:
         for path in self.aside:
             yield f"{path} was damaged and set aside; remove it when nobody needs it"
         unused = f", {self.unused} of them in no comparison here" if self.unused else ""
-        found = f"{len(self.faults)} damaged" if self.faults else "all as they were written"
-        yield f"{self.comparisons} comparisons, {self.runs} runs{unused}, {self.files:,} files with hashes: {found}"
+        result = f"{len(self.faults)} damaged" if self.faults else "all as they were written"
+        yield f"{self.comparisons} comparisons, {self.runs} runs{unused}, {self.files:,} files with hashes: {result}"
 
 
 def verify(results: Results) -> Verified:
@@ -65,12 +65,12 @@ def verify(results: Results) -> Verified:
 
 def _verify_run(run: RunFolder, verified: Verified) -> None:
     try:
-        known = run.hashes.known()
+        hashes = run.hashes.known()
     except PlanError as error:
         verified.faults += error.faults
         return
-    verified.files += len(known)
-    if not known:
+    verified.files += len(hashes)
+    if not hashes:
         verified.unhashed.append(run.key)
     damaged = [fault for damage in run.damages() for fault in damage.faults]
     verified.faults += damaged

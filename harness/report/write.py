@@ -94,7 +94,7 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     if len(summary.trials):
         files["trials.csv"] = summary.trials.to_csv(index=False)
     extra = {name: summary.computed(make) for name, make in EXTRA.items()}
-    files |= {f"{name}.csv": found.to_csv(index=False) for name, found in extra.items() if len(found)}
+    files |= {f"{name}.csv": extra_table.to_csv(index=False) for name, extra_table in extra.items() if len(extra_table)}
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():

@@ -47,14 +47,14 @@ def execute(
     """Make what the store lacks of a run and its evaluations. Waits while another process makes the same run."""
     home = store.run(spec.key)
     try:
-        with leased(home.path) as lease, workspace(home) as here:
+        with leased(home.path) as lease, workspace(home) as copy:
 
             def tell(event: Event) -> None:
                 lease.check()
-                here.push_checkpoint()
+                copy.push_checkpoint()
                 events(event)
 
-            _execute(spec, material, RunFolder(here.local), evaluation, tell, join)
+            _execute(spec, material, RunFolder(copy.local), evaluation, tell, join)
             lease.check()
     except Lost:
         if join is not Alone:

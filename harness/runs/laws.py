@@ -65,9 +65,9 @@ class Workshop:
 
     def trained(self, run: TrainingRun, folder: Path | None = None) -> tuple[Weights, Progress]:
         """Final weights, and how far the run came."""
-        place = folder or Path(tempfile.mkdtemp(dir=self.folder))
-        place.mkdir(exist_ok=True)
-        return train(run, place, lambda *_: None, lambda _: None)
+        run_folder = folder or Path(tempfile.mkdtemp(dir=self.folder))
+        run_folder.mkdir(exist_ok=True)
+        return train(run, run_folder, lambda *_: None, lambda _: None)
 
 
 def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ...]:
@@ -78,7 +78,7 @@ def examples(n: int, source: str = "domain", seed: int = 0) -> tuple[Example, ..
     for i in range(n):
         length = rng.randrange(8, 25)
         tokens = tuple(rng.randrange(4, 200) for _ in range(length))
-        supervised = tuple(place >= length // 2 for place in range(length))
+        supervised = tuple(index >= length // 2 for index in range(length))
         made.append(Example(f"{source}-{i}", tokens, supervised, source))
     return tuple(made)
 
@@ -159,7 +159,7 @@ def same_seed_same_bits(name: str, workshop: Workshop) -> None:
 def resumes_bit_for_bit(name: str, workshop: Workshop) -> None:
     """Killed amid and resumed it ends as undisturbed."""
     whole, _ = workshop.trained(workshop.run(name))
-    place = Path(tempfile.mkdtemp(dir=workshop.folder))
+    folder = Path(tempfile.mkdtemp(dir=workshop.folder))
 
     # Killed in the middle, between two steps, where checkpoints are written.
     steps = iter(range(STEPS))
@@ -169,8 +169,8 @@ def resumes_bit_for_bit(name: str, workshop: Workshop) -> None:
             raise Killed
 
     with contextlib.suppress(Killed):
-        train(workshop.run(name), place, lambda *_: None, die, checkpoint_every=0.0)
-    resumed, _ = workshop.trained(workshop.run(name), place)
+        train(workshop.run(name), folder, lambda *_: None, die, checkpoint_every=0.0)
+    resumed, _ = workshop.trained(workshop.run(name), folder)
     if weights_hash(resumed) != weights_hash(whole):
         raise Broken("resumed after a kill it ends elsewhere: what it learns belongs into state() and restore()")
 

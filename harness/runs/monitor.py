@@ -17,11 +17,11 @@ from harness.store.files import is_local, place
 class Monitor:
     """Shows loss, learning rate, penalty, gradient norm, zones and scores of one run, as `<row>-<seed>`."""
 
-    def __init__(self, spec: RunSpec, plan: Settings, own: Path, resumed: bool):
+    def __init__(self, spec: RunSpec, plan: Settings, run_folder: Path, resumed: bool):
         name = f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
         settings = {"recipe": spec.row, "seed": spec.seed, "data": plan.data, "model": str(plan.model), "budget": plan.budget}
         label = Label(plan.name, name, spec.key, settings)
-        self.trackers = Trackers(parse_trackers(plan.report_to), label, _folder(plan, own), resumed)
+        self.trackers = Trackers(parse_trackers(plan.report_to), label, _folder(plan, run_folder), resumed)
         self.last = 0
 
     def step(self, entry: dict[str, Any]) -> None:
@@ -50,10 +50,10 @@ class Monitor:
         self.trackers.close()
 
 
-def _folder(plan: Settings, own: Path) -> Path:
+def _folder(plan: Settings, run_folder: Path) -> Path:
     """Return where trackers keep files: the comparison's folder; the run's, which goes to the store, if that is not local."""
     if plan.tensorboard:
         return Path(plan.tensorboard)
     if is_local(place(plan.out)):
         return place(plan.out) / plan.name / "tensorboard"
-    return own / "tensorboard"
+    return run_folder / "tensorboard"

@@ -65,7 +65,7 @@ class Pacing:
                 run.ended = now
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """Seconds until all runs have ended; None while nothing says how long training or evaluating takes.
+        """Return seconds until all runs have ended; None while nothing says how long training or evaluating takes.
 
         A run that has not shown its own pace is expected to take the others' mean.
         """
@@ -81,21 +81,21 @@ class Pacing:
                 continue
 
             # A run that has not shown its own pace is expected to take the others' mean.
-            own = run.training_seconds or training
-            if scoring is None or (run.trains and own is None):
+            pace = run.training_seconds or training
+            if scoring is None or (run.trains and pace is None):
                 return None
             if run.scoring is not None:
                 left.append(max(0.0, scoring - (now - run.scoring)))
             else:
-                left.append((own or 0.0) * (1 - run.spent) * run.trains + scoring)
+                left.append((pace or 0.0) * (1 - run.spent) * run.trains + scoring)
 
         # Neither sooner than all work shared among the workers, nor than the longest run.
         return max(sum(left) / max(1, self.workers), max(left, default=0.0))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return mean(numbers) if numbers else None
 
 
 def spoken_time(seconds: float) -> str:

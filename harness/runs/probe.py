@@ -39,5 +39,5 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         data = TrainingData(examples, ())
         run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)
-    asked = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
-    return recovered, asked | {"ledger": run.ledger.record()}
+    settings = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
+    return recovered, settings | {"ledger": run.ledger.record()}

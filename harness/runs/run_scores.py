@@ -104,7 +104,7 @@ class Scoring:
                 return self._score(kind, weights)
 
     def _path(self, weights: Weights) -> pd.DataFrame:
-        """Dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
+        """Return dev scores along the line from the base; of the base itself at alpha 0 only, of controls at 1 only.
 
         None at all where no line leads to the base.
         """
@@ -131,7 +131,9 @@ class Scoring:
         return self._score(EvalKind.PROBE, recovered)
 
     def _stages(self) -> pd.DataFrame:
-        """Scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts once, at the end."""
+        """Return scores after each stage but the last (`final` has those), of the weights as trained: FINISH acts
+        once, at the end.
+        """
         scores = []
         for stage in range(1, len(self.material.stages)):
             path = self.folder.stage_weights(stage)

@@ -35,17 +35,20 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     begin = time.monotonic()
     doing("timing plain fine-tuning")
     plain = seconds_a_flop(material, steps=STEPS)
-    found = {PLAIN.text: plain}
+    by_recipe = {PLAIN.text: plain}
     texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE and spec.recipe != PLAIN.text)
     for text in counted(list(texts), "timing a few steps of each recipe"):
-        found[text] = plain
+        by_recipe[text] = plain
         if time.monotonic() - begin < ENOUGH:
-            found[text] = _pace_of(material, text, plain)
-    return found
+            by_recipe[text] = _pace_of(material, text, plain)
+    return by_recipe
 
 
 def _pace_of(material: Material, text: str, plain: float) -> float:
-    """A recipe's own pace; plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores)."""
+    """Return a recipe's own pace.
+
+    Plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores).
+    """
     recipe = parse_recipe(text)
     return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
 
@@ -82,8 +85,8 @@ def scored(evaluation: Evaluation) -> Scored:
     model = evaluation.load()
     rates: dict[str, float] = {}
     for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
-        asked = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
-        sample = final.sample(**asked)
+        sizes = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
+        sample = final.sample(**sizes)
         items = sum(_sizes(sample).values())
         rates[part] = _timed(sample, model) / items if items else 0.0
 
@@ -105,7 +108,7 @@ def _timed(evaluator: Any, model: Any) -> float:
 
 
 def _sizes(evaluator: Any) -> dict[str, int]:
-    """Items of each part that an evaluator scores."""
+    """Return items of each part that an evaluator scores."""
     sizes = {"domain": 0, "general": 0, "drift": sum(len(drift.examples) for drift in evaluator._drift.values())}
     for task in evaluator.tasks:
         sizes[task.spec.group] += len(task.docs)

@@ -47,7 +47,7 @@ class Axis:
     whole: bool
 
     def at(self, share: float) -> float:
-        """The value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
+        """Return the value at a share of the way from low to high: by logarithm where the range spans a decade, else evenly."""
         # Strengths and rates matter by their order of magnitude, shares by their value.
         if self.low > 0 and self.high >= 10 * self.low:
             value = self.low * (self.high / self.low) ** share
@@ -66,7 +66,7 @@ class Trial:
 
 
 def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
-    """What of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
+    """Return what of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
     terms = read_terms(recipe.text)
     axes = []
 
@@ -92,7 +92,7 @@ def points(axes: int, trials: int) -> np.ndarray:
 
 
 def trials_of(material: Material, allowed: float) -> list[Trial]:
-    """Every recipe's trials; none for a recipe that fixes everything."""
+    """Return every recipe's trials; none for a recipe that fixes everything."""
     trials = []
     for recipe in material.recipes:
         axes = axes_of(recipe, rate_of(material, recipe))
@@ -106,7 +106,7 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
 
 
 def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
-    """What must run before anything is selected: the trials, and the base on dev items."""
+    """Return what must run before anything is selected: the trials, and the base on dev items."""
     if not trials:
         return []
     return [base_on_dev(material), *{trial.spec.key: trial.spec for trial in trials}.values()]
@@ -145,22 +145,22 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials], rule)
     for row in dict.fromkeys(trial.row for trial in trials):
         # Each recipe keeps the trial that the rule prefers; without any score it runs untuned.
-        own = [trial for trial in trials if trial.row == row]
-        names = [trial.spec.row for trial in own]
+        of_row = [trial for trial in trials if trial.row == row]
+        names = [trial.spec.row for trial in of_row]
         gains, changes = [gain[name] for name in names], [change[name] for name in names]
         best = choose(gains, changes, reference)
         if best is None:
             notes.append(f"{row}: no trial ended with a score, so it ran untuned.")
         else:
-            chosen[row] = own[best].spec.recipe
-            notes += at_edge(row, own, best)
+            chosen[row] = of_row[best].spec.recipe
+            notes += at_edge(row, of_row, best)
             places = spread_over(gains, changes, best, material.plan.tune_points)
-            others += [(row, own[place].spec.recipe) for place in places[1:]]
+            others += [(row, of_row[index].spec.recipe) for index in places[1:]]
             if not gain[names[best]] >= reference.gain:
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
-        for place, trial in enumerate(own):
+        for index, trial in enumerate(of_row):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
-            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": place == best}
+            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": index == best}
             entry |= {"plain": is_plain(trial)}
             record.append(entry)
     return Tuning(chosen, record, notes, tuple(others))
@@ -196,7 +196,7 @@ def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> 
 
 
 def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFrame:
-    """Dev scores by row of the runs that ended well."""
+    """Return dev scores by row of the runs that ended well."""
     frames = []
     for row, key in keys.items():
         folder = store.run(key)
@@ -207,18 +207,18 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
 
 
 def is_plain(trial: Trial) -> bool:
-    """Whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
+    """Return whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
     methods = parse_recipe(trial.spec.recipe).methods
     return not any(overrides(method, hook) for method in methods for hook in axis_names())
 
 
 def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:
-    """The place of the selected trial, from points of domain and general change against the base; NaN: not known."""
+    """Return the place of the selected trial, from points of domain and general change against the base; NaN: not known."""
     return next(iter(preferred(gain, change, reference)), None)
 
 
 def at_edge(row: str, trials: Sequence[Trial], best: int) -> list[str]:
-    """A note for each axis on which the chosen value is the lowest or highest of those tried."""
+    """Return a note for each axis on which the chosen value is the lowest or highest of those tried."""
     notes = []
     for axis, value in trials[best].values.items():
         # A value at the edge of what was tried says that the range may be too narrow.

@@ -33,8 +33,9 @@ CANDIDATES, TRIED = 20, 150
 
 
 def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunStore) -> list[dict[str, Any]]:
-    """The rows as comparison.json keeps them, their scores stored where the store lacks them; none where a domain's task asks
-    for likelihoods (texts, test files with options): an answer has none.
+    """Return the rows as comparison.json keeps them, their scores stored where the store lacks them.
+
+    None where a domain's task asks for likelihoods (texts, test files with options): an answer has none.
 
     `evals`: the keys of the comparison's evaluations.
     """
@@ -69,16 +70,16 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
 
 def training_answers(material: Material) -> dict[str, str]:
     """Task -> its constant answer, from the training records that would be in that task."""
-    found = {}
+    constants = {}
     for stage in material.stages:
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
         for kind, records in kinds.split(stage.train).items():
-            found[kinds.title(stage.name, kind)] = best_constant(records, kinds.metrics[kind])
-    return found
+            constants[kinds.title(stage.name, kind)] = best_constant(records, kinds.metrics[kind])
+    return constants
 
 
-def best_constant(records: Sequence[Record], asked: Asked) -> str:
-    """The answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
+def best_constant(records: Sequence[Record], metric: Asked) -> str:
+    """Return the answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
     answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]
 
@@ -88,7 +89,7 @@ def best_constant(records: Sequence[Record], asked: Asked) -> str:
     tried = sorted(range(len(answers)), key=lambda place: key_of([place, answers[place]]))[:TRIED]
 
     def score(text: str) -> float:
-        return sum(answer_metrics.best(asked.metric, text, [answers[i]], choices[i], asked.measure) for i in tried)
+        return sum(answer_metrics.best(metric.metric, text, [answers[i]], choices[i], metric.measure) for i in tried)
 
     return max(candidates, key=score)
 

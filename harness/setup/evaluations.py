@@ -162,7 +162,7 @@ class Evaluation:
         return own_weights(self.original)
 
     def load(self) -> Any:
-        """A fresh copy of the base in the host's memory, to hold the weights being scored."""
+        """Return a fresh copy of the base in the host's memory, to hold the weights being scored."""
         return copied(self.material.base.original(self.dtype), "cpu")
 
     def evaluator(self, kind: EvalKind) -> Any:
@@ -212,7 +212,7 @@ class Evaluation:
     def score(
         self, kind: EvalKind, model: Any, *, fraction: float = 1.0, alpha: float = 1.0, journal: Journal | None = None
     ) -> Any:
-        """Item scores of a model; what the journal knows is not computed again."""
+        """Return item scores of a model; what the journal knows is not computed again."""
         return self.evaluator(kind).score(model, fraction=fraction, alpha=alpha, journal=journal)
 
 
@@ -231,7 +231,7 @@ def _keys_apart(material: Material, tuned: Tuned) -> dict[EvalKind, str]:
 
 
 def domain_of(material: Material) -> list[EvalTask]:
-    """The domain's test records as tasks, those of each stage apart."""
+    """Return the domain's test records as tasks, those of each stage apart."""
     tasks: list[EvalTask] = []
     for stage in material.stages:
         tasks += stage_tasks(stage, material.template, material.plan.domain_metric)
@@ -239,7 +239,7 @@ def domain_of(material: Material) -> list[EvalTask]:
 
 
 def load_tasks(material: Material) -> list[EvalTask]:
-    """The domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
+    """Return the domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
     tasks, faults = domain_of(material), list[str]()
     context = material.base.max_length
     for suite in material.plan.suite_names:
@@ -252,8 +252,8 @@ def load_tasks(material: Material) -> list[EvalTask]:
 
 
 def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
-    """The tasks less the items that are excluded; a task of which nothing is left is left out."""
-    gone = {found.task: set(found.excluded) for found in contaminated if found.excluded}
+    """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
+    gone = {entry.task: set(entry.excluded) for entry in contaminated if entry.excluded}
     kept = []
     for task in tasks:
         places = gone.get(task.name, set())
@@ -272,25 +272,25 @@ def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Ma
         "domain": [record for record in material.dataset.train if record.id in trained],
         "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
     }
-    found = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    families = tuple(check_families(tasks, material.pool, found, material.plan.general or ""))
-    notes = (*material.notes, *(one.note for one in (*found, *families) if one.note))
-    return replace(material, contaminated=found, families=families, notes=notes), _seen(_clean(tasks, found), families)
+    overlaps = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
+    families = tuple(check_families(tasks, material.pool, overlaps, material.plan.general or ""))
+    notes = (*material.notes, *(entry.note for entry in (*overlaps, *families) if entry.note))
+    return replace(material, contaminated=overlaps, families=families, notes=notes), _seen(_clean(tasks, overlaps), families)
 
 
 def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
-    """The tasks, those of a family that was found in the pool as seen."""
+    """Return the tasks, those of a family that was found in the pool as seen."""
     seen = {family.family for family in families if family.seen}
     return [replace(task, seen=True) if task.group == "general" and task.family in seen else task for task in tasks]
 
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
-    """The same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    asked = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
-    asked.discard("")
+    """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
+    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    questions.discard("")
 
     def found(records: Sequence[Record]) -> set[str]:
-        return {record.id for record in records if _words(_question(record)) in asked}
+        return {record.id for record in records if _words(_question(record)) in questions}
 
     # A question that is asked and trained on would measure memory, not retention.
     domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
@@ -314,12 +314,12 @@ def without_retention_items(material: Material, tasks: list[EvalTask]) -> Materi
 
 
 def _question(record: Record) -> str:
-    """The user's last words in a record."""
+    """Return the user's last words in a record."""
     return next((turn.content for turn in reversed(record.messages) if turn.role == "user"), "")
 
 
 def _words(text: Any) -> str:
-    """A prompt with case and spacing set aside."""
+    """Return a prompt with case and spacing set aside."""
     return " ".join(str(text).casefold().split())
 
 
@@ -357,7 +357,7 @@ def _outputs(final: Evaluator, material: Material, base: Base | None) -> Outputs
 
 
 def _probe_key(material: Material, final: Evaluator) -> str:
-    """Names the recovery probe's question: what it trains on and how, and what is asked after it."""
+    """Return the name of the recovery probe's question: what it trains on and how, and what is asked after it."""
     examples = probe_examples(material)
     if not examples:
         raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
@@ -366,15 +366,17 @@ def _probe_key(material: Material, final: Evaluator) -> str:
 
 
 def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
-    """Dev records of the domain, measured as its test records are, and of general ability where there is a pool; at most so
-    many of each."""
+    """Return dev records of the domain, measured as its test records are, and of general ability where there is a pool.
+
+    At most so many of each.
+    """
     template, clusters, tasks = material.template, material.dataset.cluster_of, []
     dev = {record.id for record in material.dataset.dev[:most]}
     for stage in material.stages:
         # Dev items are measured as the test items of their kind are.
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
-        own = [record for record in stage.dev if record.id in dev]
+        records = [record for record in stage.dev if record.id in dev]
         name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
-        tasks += domain_tasks(own, template, clusters, name, kinds=kinds)
+        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
     general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
     return tasks + [replace(task, group="general", seen=True) for task in general]

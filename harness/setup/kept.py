@@ -41,7 +41,7 @@ class Kept:
 
 
 def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool:
-    """Whether the store holds the run and its present evaluations, all as they were written."""
+    """Return whether the store holds the run and its present evaluations, all as they were written."""
     folder = store.run(spec.key)
     status = folder.status
     if status is None or not status.is_answer:  # another `lethe compare` tries it again
@@ -62,7 +62,7 @@ def kept_rows(
     allowed: float,
     store: RunStore,
 ) -> Kept:
-    """The rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
+    """Return the rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     # Rows that are asked for this time are made anew; the others stay if they still answer the same.
     made = {(spec.row, spec.seed) for spec in specs}
     entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
@@ -98,7 +98,7 @@ def kept_rows(
 
 
 def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunSpec | None:
-    """The run that would be made for a row now; None where its recipe cannot be read any more."""
+    """Return the run that would be made for a row now; None where its recipe cannot be read any more."""
     try:
         recipe = parse_recipe(entry["recipe"])
     except PlanError:
@@ -109,7 +109,7 @@ def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunS
 
 
 def _row_of(text: str) -> str | None:
-    """The row of a recipe's text; None where the recipe cannot be read any more."""
+    """Return the row of a recipe's text; None where the recipe cannot be read any more."""
     try:
         return parse_recipe(text).row
     except PlanError:
@@ -117,7 +117,7 @@ def _row_of(text: str) -> str | None:
 
 
 def _notes_on_measured(rows: Sequence[str]) -> tuple[str, ...]:
-    """What is said of models tuned elsewhere that are not named again: their folders may hold something else by now."""
+    """Return what is said of models tuned elsewhere that are not named again: their folders may hold something else by now."""
     if not rows:
         return ()
     names = ", ".join(dict.fromkeys(rows))
@@ -125,7 +125,7 @@ def _notes_on_measured(rows: Sequence[str]) -> tuple[str, ...]:
 
 
 def _notes(rows: Sequence[str], reason: str) -> tuple[str, ...]:
-    """What is said of rows that are left out."""
+    """Return what is said of rows that are left out."""
     if not rows:
         return ()
     names = ", ".join(dict.fromkeys(rows))

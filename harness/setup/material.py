@@ -265,11 +265,11 @@ def _open_measured(plan: Plan, base: BaseModel, faults: list[str]) -> list[Measu
     models: list[MeasuredModel] = []
     if not plan.recipe_texts:
         models.append(MeasuredModel(CONTROL, Role.CONTROL, 0, open_tuned(base.path, base)))
-    for asked in plan.measured_models:
-        for seed, place in enumerate(asked.places):
-            doing(f"reading and hashing {place}")
+    for requested in plan.measured_models:
+        for seed, path in enumerate(requested.places):
+            doing(f"reading and hashing {path}")
             try:
-                models.append(MeasuredModel(asked.row, Role.MEASURED, seed, open_tuned(place, base)))
+                models.append(MeasuredModel(requested.row, Role.MEASURED, seed, open_tuned(path, base)))
             except PlanError as error:
                 faults.extend(error.faults)
     return models

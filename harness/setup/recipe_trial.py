@@ -24,13 +24,13 @@ from harness.training.run import TrainingRun
 
 
 def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
-    """Why recipes cannot be made on this model, a sentence each."""
-    found = {recipe.text: _fault(base, recipe) for recipe in recipes if _run(base, recipe).filled("trainable")}
-    return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in found.items() if fault]
+    """Return why recipes cannot be made on this model, a sentence each."""
+    faults = {recipe.text: _fault(base, recipe) for recipe in recipes if _run(base, recipe).filled("trainable")}
+    return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in faults.items() if fault]
 
 
 def _run(base: BaseModel, recipe: Recipe) -> TrainingRun:
-    """A run without data."""
+    """Return a run without data, whose wrapping can be tried."""
     training = Training(1e-5, 1, base.max_length, 0.0, "constant", 0.0, 1.0, "float32")
     return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
 
@@ -39,12 +39,12 @@ def _fault(base: BaseModel, recipe: Recipe) -> str | None:
     # Without weights: shapes and names are enough to see whether a wrapping fits.
     empty = empty_model(base.path)
     layers = f"; its layers are named {some(_layers(empty), 12)}"
-    own = dict(empty.named_parameters())
+    originals = dict(empty.named_parameters())
     run = _run(base, recipe)
     try:
         with torch.device("meta"):
             wrapped = wrap(empty, run.filled("trainable"), run, {})
-        return _fold_fault(wrapped, own, layers) or (_start_fault(base, recipe) if _adds_blocks(recipe) else None)
+        return _fold_fault(wrapped, originals, layers) or (_start_fault(base, recipe) if _adds_blocks(recipe) else None)
     except Exception as error:  # of the method, or of the library that it calls: what it says of the model
         return one_line(error).rstrip(".") + layers
 
@@ -54,7 +54,7 @@ def _adds_blocks(recipe: Recipe) -> bool:
 
 
 def _layers(model: Any) -> list[str]:
-    """What the linear layers of the model's blocks are called."""
+    """Return what the linear layers of the model's blocks are called."""
     kinds = (nn.Linear, *_convolutions())
     named = (name for block in blocks_of(model) for name, part in block.named_modules() if isinstance(part, kinds))
     return sorted({name.rpartition(".")[2] for name in named})
@@ -67,23 +67,23 @@ def _convolutions() -> tuple[type[nn.Module], ...]:
     return (Conv1D,)
 
 
-def _fold_fault(wrapped: Wrapped, own: dict[str, nn.Parameter], layers: str) -> str | None:
-    """What cannot be put into the base's own weights."""
+def _fold_fault(wrapped: Wrapped, originals: dict[str, nn.Parameter], layers: str) -> str | None:
+    """Return what cannot be put into the base's own weights."""
     for name, fold in wrapped.folds.items():
-        if name not in own:
+        if name not in originals:
             return f"{name} is another layer's weight too (tied), and what is added cannot fold into both; leave it out{layers}"
-        if fold(own[name], fold.factors).shape != own[name].shape:
+        if fold(originals[name], fold.factors).shape != originals[name].shape:
             return f"what is added to {name} does not fold into it; leave it out{layers}"
     return None
 
 
 @torch.no_grad()
 def _start_fault(base: BaseModel, recipe: Recipe) -> str | None:
-    """Whether the wrapped model begins as the base."""
+    """Return whether the wrapped model begins as the base."""
     from harness.contract import Example
 
     run = _run(base, recipe)
-    tokens = tuple(5 + place % 3 for place in range(8))
+    tokens = tuple(5 + index % 3 for index in range(8))
     batch = collate([Example("trial", tokens, (True,) * len(tokens))])
     model = base.load(torch.float32)
     before = logits_at(model, batch)

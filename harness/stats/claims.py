@@ -35,9 +35,9 @@ def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarra
     result = np.full(len(gain), np.nan)
     for f in range(1, gain.shape[1]):
         before, after = gain[:, f - 1], gain[:, f]
-        here = np.isnan(result) & (before < target) & (after >= target)
+        crosses = np.isnan(result) & (before < target) & (after >= target)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = (target - before) / (after - before)
             between = retention[:, f - 1] + share * (retention[:, f] - retention[:, f - 1])
-        result = np.where(here, between, result)
+        result = np.where(crosses, between, result)
     return result

@@ -44,8 +44,8 @@ def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
     so far keeps as much, or on that of the row before it where both are equal.
     """
     # A row that lacks a number in a draw dominates nothing there.
-    known = np.isfinite(gain) & np.isfinite(kept)
-    gain, kept = (np.where(known, values, -np.inf) for values in (gain, kept))
+    finite = np.isfinite(gain) & np.isfinite(kept)
+    gain, kept = (np.where(finite, values, -np.inf) for values in (gain, kept))
     order, draws = np.lexsort((-kept, -gain), axis=1), np.arange(len(gain))
     gain, kept = (np.take_along_axis(values, order, 1).T for values in (gain, kept))
     most, fronts = np.full(gain.shape, -np.inf), np.zeros(gain.shape, int)  # what is kept at most, by front so far and draw
@@ -54,25 +54,25 @@ def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
         if row:
             front = np.where((gain[row] == gain[row - 1]) & (kept[row] == kept[row - 1]), fronts[row - 1], front)
         most[front, draws], fronts[row] = kept[row], front
-    ranks = np.empty(known.shape)
+    ranks = np.empty(finite.shape)
     np.put_along_axis(ranks, order, fronts.T + 1.0, 1)
-    return np.where(known, ranks, np.nan)
+    return np.where(finite, ranks, np.nan)
 
 
 def ranks_of(values: np.ndarray) -> np.ndarray:
     """(B, R) ranks within each draw, 1 the highest, equal values the better rank; NaN where a number lacks."""
-    known = np.where(np.isfinite(values), values, -np.inf)
-    ranks = pd.DataFrame(known).rank(axis=1, method="min", ascending=False).to_numpy()
+    comparable = np.where(np.isfinite(values), values, -np.inf)
+    ranks = pd.DataFrame(comparable).rank(axis=1, method="min", ascending=False).to_numpy()
     return np.where(np.isfinite(values), ranks, np.nan)
 
 
 def rank_in(ranks: np.ndarray) -> Rank:
-    """What draws (B,) of a rank say."""
-    known = ranks[np.isfinite(ranks)]
-    if not len(known):
+    """Return the summary of draws (B,) of a rank."""
+    finite = ranks[np.isfinite(ranks)]
+    if not len(finite):
         return Rank()
-    low, middle, high = np.quantile(known, [0.025, 0.5, 0.975], method="inverted_cdf")
-    return Rank(float(middle), float(low), float(high), float((known == 1).mean()))
+    low, middle, high = np.quantile(finite, [0.025, 0.5, 0.975], method="inverted_cdf")
+    return Rank(float(middle), float(low), float(high), float((finite == 1).mean()))
 
 
 def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
@@ -89,20 +89,20 @@ def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
     # A row that raises the skyline nowhere is not missed; each of the others is left out in turn.
     width, height, order = _sides(gain, score, floor)
     raises = np.diff(np.maximum.accumulate(height, axis=1), axis=1, prepend=0) > 0  # no other row is ever missed
-    whole, found = _area(width, height), np.zeros(gain.shape)
+    whole, areas = _area(width, height), np.zeros(gain.shape)
     for row in range(gain.shape[1]):
-        draws, place = np.nonzero((order == row) & raises)
+        draws, position = np.nonzero((order == row) & raises)
         without = height[draws]
-        without[np.arange(len(draws)), place] = 0
-        found[draws, row] = whole[draws] - _area(width[draws], without)
-    return found
+        without[np.arange(len(draws)), position] = 0
+        areas[draws, row] = whole[draws] - _area(width[draws], without)
+    return areas
 
 
 def _sides(gain: np.ndarray, score: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Width and height (B, R) of what each row dominates, the widest first, and which rows these are."""
-    known = np.isfinite(gain) & np.isfinite(score)
-    width = np.where(known, np.maximum(gain, 0), 0)
-    height = np.where(known, np.maximum(score - floor, 0), 0)
+    finite = np.isfinite(gain) & np.isfinite(score)
+    width = np.where(finite, np.maximum(gain, 0), 0)
+    height = np.where(finite, np.maximum(score - floor, 0), 0)
     order = np.argsort(-width, axis=1, kind="stable")
     return np.take_along_axis(width, order, 1), np.take_along_axis(height, order, 1), order
 
@@ -128,24 +128,26 @@ class Plane:
         parts = []
         for source in (self.analysis.point, self.analysis.by_seed, self.analysis.replicates):
             gain, score = (np.atleast_2d(source[name])[:, columns] for name in ("gain", "general"))
-            found = function(gain, 100 * score, self.floor)
-            found[~(np.isfinite(gain).all(1) & np.isfinite(score).all(1))] = np.nan
-            parts.append(found)
+            areas = function(gain, 100 * score, self.floor)
+            areas[~(np.isfinite(gain).all(1) & np.isfinite(score).all(1))] = np.nan
+            parts.append(areas)
         return parts
 
     def total(self) -> Estimate:
-        """What the rows dominate together."""
+        """Return what the rows dominate together."""
         if not self.known or not self.rows:
             return Estimate()
-        point, own, draws = self._of(hypervolume)
-        return estimate_of(float(point[0]), own, draws, self._n(self.rows))
+        point, seeds, draws = self._of(hypervolume)
+        return estimate_of(float(point[0]), seeds, draws, self._n(self.rows))
 
     def added(self) -> dict[str, Estimate]:
-        """What only one row dominates."""
+        """Return what only one row dominates."""
         if not self.known:
             return dict.fromkeys(self.rows, Estimate())
-        point, own, draws = self._of(exclusive)
-        return {row: estimate_of(float(point[0, r]), own[:, r], draws[:, r], self._n([row])) for r, row in enumerate(self.rows)}
+        point, seeds, draws = self._of(exclusive)
+        return {
+            row: estimate_of(float(point[0, r]), seeds[:, r], draws[:, r], self._n([row])) for r, row in enumerate(self.rows)
+        }
 
     def _n(self, rows: list[str]) -> int:
         places = [self.analysis.rows.index(row) for row in rows]
@@ -153,7 +155,7 @@ class Plane:
 
 
 def standings(analysis: Analysis, base: str, rows: list[str]) -> dict[str, Standing]:
-    """Row -> where it stands among `rows`, one track's finished recipes; empty where gain or retention is not known."""
+    """Return row -> where it stands among `rows`, one track's finished recipes; empty where gain or retention is not known."""
     if not {"gain", "retention", "change"} <= set(analysis.point) or not rows:
         return {}
     draws = {name: analysis.draws(name, [base, *rows]) for name in ("gain", "retention", "change")}

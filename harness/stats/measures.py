@@ -33,13 +33,13 @@ class Quantity:
 
 
 def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | None) -> pd.DataFrame:
-    """One line a (task, metric); `base` is NaN where the base was not scored on it."""
+    """Return one line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
     names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
-    told = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
+    facts = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
     chance = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)["chance"].mean()
-    own = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
-    table = told.assign(chance=chance, base=own.mean(), items=own.size()).reset_index()
+    of_base = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
+    table = facts.assign(chance=chance, base=of_base.mean(), items=of_base.size()).reset_index()
     table["items"] = table["items"].fillna(0).astype(int)
     table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
@@ -53,7 +53,7 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
 
 
 def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Scores on the scale where chance is 0 and a perfect answer is 1.
+    """Return scores on the scale where chance is 0 and a perfect answer is 1.
 
     Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
     """
@@ -67,29 +67,29 @@ def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) ->
 
     Infinite where there is no chance level. A family is the mean of its tasks, and its items resample by cluster.
     """
-    found = pd.Series(np.nan, index=table.index)
+    lower_ends = pd.Series(np.nan, index=table.index)
     own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
     for _, part in table[general].groupby("family"):
         no_chance = ~part["higher_better"] & (part["chance"] == 0)
-        found[part.index[no_chance]] = np.inf
+        lower_ends[part.index[no_chance]] = np.inf
         scaled = part[~no_chance]
         if len(scaled):
-            told = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
-            items = own[["task", "metric", "item", "cluster", "score"]].merge(told.assign(tasks=len(scaled)))
+            levels = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
+            items = own[["task", "metric", "item", "cluster", "score"]].merge(levels.assign(tasks=len(scaled)))
             level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
             value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
-            found[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
-    return found
+            lower_ends[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
+    return lower_ends
 
 
 def _clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
-    """How many clusters of items the base has scores on in each measure's family, by row of `table`."""
-    known = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
-    found = pd.Series(0, index=table.index)
+    """Return how many clusters of items the base has scores on in each measure's family, by row of `table`."""
+    scored = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
+    counts = pd.Series(0, index=table.index)
     for _, part in table[general].groupby("family"):
-        items = known.merge(part[["task", "metric"]])
-        found[part.index] = _clusters(items).nunique()
-    return found
+        items = scored.merge(part[["task", "metric"]])
+        counts[part.index] = _clusters(items).nunique()
+    return counts
 
 
 def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
@@ -102,8 +102,8 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
         return np.nan
     tasks = items.groupby("task")["value"]
     mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
-    place = _clusters(items)
-    sums = ((items["value"] - tasks.transform("mean")) / size).groupby(place.to_numpy()).sum()
+    cluster = _clusters(items)
+    sums = ((items["value"] - tasks.transform("mean")) / size).groupby(cluster.to_numpy()).sum()
     many = len(sums)
     variance = float((sums**2).sum()) * many / max(many - 1, 1)
     low = min(worst, float(items["value"].min()))
@@ -115,32 +115,32 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
 
 
 def _clusters(items: pd.DataFrame) -> pd.Series:
-    """The cluster of each item; an item without one is its own."""
+    """Return the cluster of each item; an item without one is its own."""
     return items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
 
 
 def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
-    """Scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
+    """Return scores beside the base's score of the same item; of headline measures pairs that lack either are dropped.
 
     Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
     anything, a tuned model's may be a loop.
     """
-    item, own = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
+    item, is_base = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
     score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
-    reference[item[own][::-1]] = score[own][::-1]  # of an item scored twice the first counts
+    reference[item[is_base][::-1]] = score[is_base][::-1]  # of an item scored twice the first counts
     pair = _numbered(scores, "task", "metric")
-    found = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
-    told = measures.reset_index()[["index", "task", "metric", "headline"]].astype({"task": object, "metric": object})
-    number = found.merge(told)
+    pairs = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
+    columns = measures.reset_index()[["index", "task", "metric", "headline"]].astype({"task": object, "metric": object})
+    number = pairs.merge(columns)
     measure, paired = number["index"].to_numpy(int)[pair], number["headline"].to_numpy(bool)[pair]
     start = np.where(paired, reference[item], np.nan_to_num(reference[item]))
-    known = ~(np.isnan(score) | np.isnan(start))
-    part = scores.loc[known, ["row", "seed", "group", "family", "cluster", "item"]]
-    place = part["cluster"]
-    if place.isna().any():
-        place = place.astype(object).where(place.notna(), part["item"].astype(object))
-    cluster = _numbered(part.assign(place=place), "group", "family", "place")
-    numbers = {"measure": measure[known], "cluster": cluster, "score": score[known], "start": start[known]}
+    scored = ~(np.isnan(score) | np.isnan(start))
+    part = scores.loc[scored, ["row", "seed", "group", "family", "cluster", "item"]]
+    cluster_name = part["cluster"]
+    if cluster_name.isna().any():
+        cluster_name = cluster_name.astype(object).where(cluster_name.notna(), part["item"].astype(object))
+    cluster = _numbered(part.assign(place=cluster_name), "group", "family", "place")
+    numbers = {"measure": measure[scored], "cluster": cluster, "score": score[scored], "start": start[scored]}
     return part[["row", "seed"]].assign(**numbers)
 
 
@@ -154,7 +154,7 @@ def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
 
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
-    """Weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
+    """Return weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
     inside = measures[mask]
     weights = np.zeros(len(measures))
     if len(inside):
@@ -173,10 +173,10 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     """
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
-    found = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
+    quantities = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
     parts = domain & measures["higher_better"]
     if floor and (parts == domain).all():
-        found |= {f"gain:{part}": Quantity(part, found["gain"].weights) for part in ("form", "knowledge")}
+        quantities |= {f"gain:{part}": Quantity(part, quantities["gain"].weights) for part in ("form", "knowledge")}
     general = measures["headline"] & (measures["group"] == "general")
     changed = kept if kept.any() else general
     scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
@@ -184,27 +184,27 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
         scopes |= {f":{column}:{name}": changed & (measures[column] == name) for name in measures.loc[changed, column].unique()}
     area = measures["family"].astype(object).map(dict(areas or {}))
     for name in area[changed].dropna().unique():
-        found[f"change:area:{name}"] = Quantity("change", _macro(measures, changed & (area == name)))
+        quantities[f"change:area:{name}"] = Quantity("change", _macro(measures, changed & (area == name)))
     for scope, mask in scopes.items():
-        found[f"change{scope}"] = Quantity("change", _macro(measures, mask))
+        quantities[f"change{scope}"] = Quantity("change", _macro(measures, mask))
         if kept.any():
-            found[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
-    found["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
+            quantities[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
+    quantities["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
-        found[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
-    found |= _levels(measures)
-    return {name: quantity for name, quantity in found.items() if quantity.weights.any()}
+        quantities[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
+    quantities |= _levels(measures)
+    return {name: quantity for name, quantity in quantities.items() if quantity.weights.any()}
 
 
 def _levels(measures: pd.DataFrame) -> dict[str, Quantity]:
     """`level:<metric>:<group>`, the mean over a group's tasks; texts of held-out families are a group of their own,
     `level:<metric>:held_out`, since those of `general` are the pool's, which methods may draw on."""
     group = measures["group"].astype(object).mask(measures["task"] == HELD_OUT_TEXTS, "held_out")
-    found = {}
+    levels = {}
     for metric, name in sorted(set(zip(measures["metric"], group, strict=True))):
         inside = (measures["metric"] == metric) & (group == name)
-        found[f"level:{metric}:{name}"] = Quantity("level", _macro(measures, inside, by="task"))
-    return found
+        levels[f"level:{metric}:{name}"] = Quantity("level", _macro(measures, inside, by="task"))
+    return levels
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class _Scale:
         return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
 
     def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:
-        """What each kind of quantity averages, (B, R, M); of retention the numerator."""
+        """Return what each kind of quantity averages, (B, R, M); of retention the numerator."""
         moved = 100 * self.sign * (after - before)
         parts = {"points": moved, "change": moved / self.span, "score": after, "level": after}
         ability = np.where(self.inverted, before / after - 1, moved / self.span / 100)
@@ -235,7 +235,7 @@ class _Scale:
         return parts
 
     def ability(self, before: np.ndarray) -> np.ndarray:
-        """What there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
+        """Return what there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
         return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
 
 
@@ -270,7 +270,7 @@ def steps_of(
 def evaluated(
     quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, floor: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
+    """Return each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
 
     Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it
     falls where the change in points does and a family the base is weak in counts as little as it has to lose.
@@ -288,8 +288,8 @@ def evaluated(
                 use = q.weights > 0
                 part, weights = parts[q.kind][..., use], q.weights[use]
                 if q.kind == "level":  # over the tasks where a row has it: repetition needs an answer of some length
-                    known = np.isfinite(part)
-                    values[name][block] = np.where(known, part, 0.0) @ weights / (known @ weights)
+                    finite = np.isfinite(part)
+                    values[name][block] = np.where(finite, part, 0.0) @ weights / (finite @ weights)
                 elif q.kind == "retention":
                     values[name][block] = 100.0 + part @ weights / (ability[..., use] @ weights)
                 else:

@@ -20,33 +20,38 @@ BLOCK = 100
 def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.ndarray:
     """(B, n) how often each item counts in each draw: whole clusters are drawn."""
     # Whole clusters are drawn: items of one passage rise and fall together.
-    names, place = np.unique(np.asarray(clusters, str), return_inverse=True)
+    names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
     rng, size = np.random.default_rng(seed), len(names)
-    found = np.empty((reps, len(place)), np.float32)
+    counts = np.empty((reps, len(cluster)), np.float32)
     for begin in range(0, reps, BLOCK):
         rows = min(BLOCK, reps - begin)
         picked = rng.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
         times = np.bincount(picked.ravel(), minlength=rows * size).reshape(rows, size)
-        found[begin : begin + rows] = times[:, place]
-    return found
+        counts[begin : begin + rows] = times[:, cluster]
+    return counts
 
 
 def ratio(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(B, ...) sum of `over` by sum of `under`, both (n, ...), in each draw; NaN where a draw has nothing under the line."""
-    over, under = (np.nan_to_num(one).astype(counts.dtype) for one in (over, under))  # or all of `counts` would be converted
+    over, under = (np.nan_to_num(part).astype(counts.dtype) for part in (over, under))  # or all of `counts` would be converted
     with np.errstate(invalid="ignore", divide="ignore"):
         return ((counts @ over) / (counts @ under)).astype(float)
 
 
 def estimated(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> tuple[Estimate, np.ndarray]:
-    """A ratio of sums over items with its percentile interval, and its draws. Items with NaN or 0 under the line stay out."""
+    """Return a ratio of sums over items with its percentile interval, and its draws.
+
+    Items with NaN or 0 under the line stay out.
+    """
     value = float(ratio(over, under, np.ones((1, len(over))))[0])
     replicates = ratio(over, under, counts)
     return estimate_of(value, np.array([]), replicates, int((np.nan_to_num(under) > 0).sum())), replicates
 
 
 def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, float]) -> Estimate:
-    """A number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows with noise)."""
+    """Return a number and +- 1.96 standard deviations of its draws, inside `ends`: where these are biased (ECE grows
+    with noise).
+    """
     # The percentiles would carry the bias along: the spread does not.
     se = float(np.nanstd(replicates, ddof=1)) if np.isfinite(replicates).sum() > 1 else np.nan
     if not np.isfinite(value):
@@ -55,15 +60,15 @@ def spread(value: float, replicates: np.ndarray, n: int, ends: tuple[float, floa
 
 
 def jackknifed(value: float, left_out: np.ndarray, ends: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """A number with its jackknife interval; `left_out` (n,): the same without each prompt in turn.
+    """Return a number with its jackknife interval; `left_out` (n,): the same without each prompt in turn.
 
     se^2 = (n - 1) / n * sum (theta_i - mean theta)^2 (Quenouille 1949, Tukey 1958); value +- 1.96 se, inside `ends`.
     """
-    known = left_out[np.isfinite(left_out)]
-    n = len(known)
+    finite = left_out[np.isfinite(left_out)]
+    n = len(finite)
     if not np.isfinite(value) or n < 2:
         return Estimate()
-    se = float(np.sqrt((n - 1) / n * ((known - known.mean()) ** 2).sum()))
+    se = float(np.sqrt((n - 1) / n * ((finite - finite.mean()) ** 2).sum()))
     return _around(value, se, n, ends)
 
 

@@ -77,7 +77,7 @@ class Matched:
     @property
     def reached(self) -> list[str]:
         """Rows whose curve reaches the matched gain."""
-        return [row for row, found in self.rows.items() if found.change.known]
+        return [row for row, tradeoff in self.rows.items() if tradeoff.change.known]
 
     def change(self, row: str) -> Estimate:
         return self.rows[row].change if row in self.rows else Estimate()
@@ -156,16 +156,16 @@ def _read(analysis: Analysis, curves: Sequence[Curve], target: float, loss: floa
         "gain": lambda gain, change, kept: gain_at(gain, change, loss),
         "area": lambda gain, change, kept: mean_change(gain, change, target),
     }
-    found = {}
+    estimates = {}
     for name, function in functions.items():
         point, by_seed, draws, items = (_of(source, analysis, curves, function) for source in _sources(analysis))
         if not np.isfinite(point[0]) or np.isfinite(draws).mean() <= 1 / 2:
-            found[name] = Estimate()
+            estimates[name] = Estimate()
             continue
         seeds = by_seed.shape[0]
         twice = counted_twice(items.reshape(seeds, -1))
-        found[name] = estimate_of(float(point[0]), by_seed, draws, n, twice, test)
-    return found
+        estimates[name] = estimate_of(float(point[0]), by_seed, draws, n, twice, test)
+    return estimates
 
 
 def _sources(analysis: Analysis) -> list[dict[str, np.ndarray]]:

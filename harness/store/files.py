@@ -28,7 +28,7 @@ LONGEST = 200
 
 
 def place(text: str | os.PathLike[str]) -> Path:
-    """A local path, or where the text names a protocol a path of that file system, which is used the same way.
+    """Return a local path, or where the text names a protocol a path of that file system, which is used the same way.
 
     Raises PlanError where that file system is not known or its package is not installed.
     """
@@ -110,12 +110,12 @@ def check_version(record: Any, path: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file as it was at one moment. Raises FileNotFoundError."""
+    """Return the whole file as it was at one moment. Raises FileNotFoundError."""
     return path.read_bytes() if is_local(path) else cast(Any, path).fs.cat_file(cast(Any, path).path)
 
 
 def read_json(path: Path) -> Any:
-    """The file's JSON, or None where there is no such file."""
+    """Return the file's JSON, or None where there is no such file."""
     try:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
@@ -126,7 +126,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of the comparison in a folder, or None where there is none. Raises PlanError where what is there is none."""
+    """Return the record of the comparison in a folder, or None where there is none.
+
+    Raises PlanError where what is there is none.
+    """
     path = folder / "comparison.json"
     cure = "remove the folder, or give another name"
     try:
@@ -158,12 +161,12 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """What is in a folder, sorted; nothing where it is not there."""
+    """Return what is in a folder, sorted; nothing where it is not there."""
     try:
         if is_local(folder):
             return sorted(entry.name for entry in folder.iterdir())
-        found = cast(Any, folder).fs.ls(cast(Any, folder).path, detail=False)
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+        paths = cast(Any, folder).fs.ls(cast(Any, folder).path, detail=False)
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
     except FileNotFoundError:
         return []
 

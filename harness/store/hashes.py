@@ -87,9 +87,9 @@ class Hashes:
 
     def drop(self, *names: str) -> None:
         """Forget files that are removed, or about to be written anew."""
-        known = self.known()
-        if not known.keys().isdisjoint(names):
-            write_json(self.folder / HASHES, {name: value for name, value in known.items() if name not in names})
+        hashes = self.known()
+        if not hashes.keys().isdisjoint(names):
+            write_json(self.folder / HASHES, {name: value for name, value in hashes.items() if name not in names})
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content, None where it never was. Raises Damaged where it is gone, or not what was written."""
@@ -137,11 +137,11 @@ class Hashes:
         `leave_out`: how the names of those begin that are not looked at; `may_lack`: of those that people remove.
         """
         try:
-            known = self.known()
+            hashes = self.known()
         except Damaged as damage:
             yield damage
             return
-        for name in dict.fromkeys([*known, *unhashed]):
+        for name in dict.fromkeys([*hashes, *unhashed]):
             if name.startswith(leave_out) or (name.startswith(may_lack) and not (self.folder / name).exists()):
                 continue
             try:

@@ -35,13 +35,13 @@ class Journal:
             write_atomic(path, b"".join(kept))
         self._known = dict(part for part in parts if part)
 
-    def once(self, asked: Any, compute: Callable[[], Any]) -> Any:
-        """The answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
+    def once(self, question: Any, compute: Callable[[], Any]) -> Any:
+        """Return the answer to what is asked, computed unless it is known. Answers are what JSON can hold."""
         if self.path is None:
             return compute()
 
         # The weights are part of the question: another training has other answers.
-        name = key_of([self.asker, asked])
+        name = key_of([self.asker, question])
         if name not in self._known:
             self._known[name] = compute()
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ class Lost(Exception):
 
 @cache
 def host() -> str:
-    """What process numbers are unique in: this host since it was started, and on Linux the container."""
+    """Return what process numbers are unique in: this host since it was started, and on Linux the container."""
     # Process numbers begin again with every start of a machine, and in every container.
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -54,7 +54,7 @@ class Watch:
         self.seen: dict[str, tuple[Any, float]] = {}
 
     def free(self, folder: Path) -> int | None:
-        """The number under which the run can be taken, or None where another process is at it."""
+        """Return the number under which the run can be taken, or None where another process is at it."""
         # The files stay, so the highest number is the present holder.
         taken = names(folder / LEASES)
         if not taken:
@@ -75,7 +75,7 @@ class Watch:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A lease; one that is just being written says nothing yet."""
+    """Return a lease; one that is just being written says nothing yet."""
     try:
         return read_json(path) or {}
     except json.JSONDecodeError:
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _gone(record: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this host that has ended."""
+    """Return whether the holder was a process of this host that has ended."""
     if record.get("host") != host():
         return False
     try:
@@ -106,7 +106,7 @@ class Lease:
         self.last, self.lost, self.ended = time.monotonic(), False, threading.Event()
 
     def take(self) -> bool:
-        """Whether this process was the first to take it."""
+        """Return whether this process was the first to take it."""
         return create(self.path, json.dumps(self.record))
 
     def check(self) -> None:

@@ -41,23 +41,23 @@ FOREIGN = (
 
 
 def suffix_of(path: Path) -> str:
-    """A file's ending in small letters, what it is packed in aside: ".jsonl" of d.jsonl.gz."""
+    """Return a file's ending in small letters, what it is packed in aside: ".jsonl" of d.jsonl.gz."""
     inner = Path(path.stem) if path.suffix.lower() in PACKED else path
     return inner.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without its ending and what it is packed in."""
+    """Return a file's name without its ending and what it is packed in."""
     return Path(path.stem).stem if path.suffix.lower() in PACKED else path.stem
 
 
 def test_files(text: str) -> list[str]:
-    """The files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
+    """Return the files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
     return [text] if "+" not in text or exists(Path(text).expanduser()) else [part.strip() for part in text.split("+")]
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; False too for a text that no file can have as its name."""
+    """Return whether there is such a file or folder; False too for a text that no file can have as its name."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -122,7 +122,7 @@ def _unpacked(raw: IO[bytes], packed: str) -> Any:
 
 
 def encoding_of(start: bytes) -> str:
-    """The encoding that a file's first bytes tell: by a mark, by the zeros of UTF-16, else UTF-8."""
+    """Return the encoding that a file's first bytes tell: by a mark, by the zeros of UTF-16, else UTF-8."""
     for mark, name in MARKS:
         if start.startswith(mark):
             return name
@@ -168,29 +168,29 @@ class _Plain(io.RawIOBase):
 
 
 def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
-    """Where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
+    """Return where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
     # Only UTF-8 is read again to find the place: other encodings have no place that a user could mend.
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
-    place = 0
+    offset = 0
     with opened(path) as stream:
         for number, line in enumerate(io.BufferedReader(_Plain(stream)), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as fault:
-                where = f"byte {place + fault.start + 1:,} (line {number:,})"
+                where = f"byte {offset + fault.start + 1:,} (line {number:,})"
                 return f"{path.name}: {where} is not UTF-8; save the file as UTF-8"
-            place += len(line)
+            offset += len(line)
     return f"{path.name} is not UTF-8; save the file as UTF-8"
 
 
 def read_text(path: Path) -> str:
-    """The whole file as text."""
+    """Return the whole file as text."""
     with opened_text(path, newline="") as stream:
         return stream.read()
 
 
 def _reason(error: BaseException) -> str:
-    """An error's first line, without the path that it repeats."""
+    """Return an error's first line, without the path that it repeats."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip().splitlines() or [type(error).__name__])[0][:200]

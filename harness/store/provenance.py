@@ -36,13 +36,13 @@ def _git() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of the packages that numbers depend on; None where one is not installed."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def _machine() -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Results:
         return RunStore(self.root / "runs")
 
     def folder(self, name: str) -> Path:
-        """The folder of a comparison, whether or not it is there."""
+        """Return the folder of a comparison, whether or not it is there."""
         return self.root / name
 
     def record(self, name: str) -> dict[str, Any]:
@@ -38,12 +38,12 @@ class Results:
             return record
 
         # A close name may be meant; else all that is here is listed.
-        known = self.names()
-        near = difflib.get_close_matches(name, known, 1)
+        comparisons = self.names()
+        near = difflib.get_close_matches(name, comparisons, 1)
         if near:
             cure = f"did you mean {near[0]}?"
-        elif known:
-            cure = f"{self.root} holds {', '.join(known)}; or give --out"
+        elif comparisons:
+            cure = f"{self.root} holds {', '.join(comparisons)}; or give --out"
         else:
             cure = "run `lethe compare` first, or give --out"
         raise PlanError(f"{self.folder(name)} holds no comparison.json; {cure}")
@@ -60,18 +60,18 @@ class Results:
             yield Path(folder)
 
     def names(self) -> list[str]:
-        """The comparisons that are here."""
+        """Return the comparisons that are here."""
         candidates = [name for name in names(self.root) if not name.startswith(".") and name not in RESERVED]
         return [name for name in candidates if (self.root / name / "comparison.json").exists()]
 
 
 def open_results(out: str | os.PathLike[str]) -> Results:
-    """The results at `out`. Raises PlanError where its file system is not known."""
+    """Return the results at `out`. Raises PlanError where its file system is not known."""
     return Results(place(out))
 
 
 def results_of(folder: str | os.PathLike[str]) -> tuple[Results, str]:
-    """The results that a comparison's own folder stands in, and its name there."""
+    """Return the results that a comparison's own folder stands in, and its name there."""
     path = place(folder)
     if is_local(path) and not path.name:
         path = path.resolve()  # the folder is `.`

@@ -103,8 +103,8 @@ class RunFolder:
 
     def unseal(self) -> None:
         """Forget those hashes: the training is made anew."""
-        known = self.hashes.known()
-        self.hashes.drop(*(name for name in known if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
+        hashes = self.hashes.known()
+        self.hashes.drop(*(name for name in hashes if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
 
     def damages(self, weights: bool = True) -> list[Damaged]:
         """Return what is damaged, weights and models aside where they are not asked for."""
@@ -213,7 +213,7 @@ class RunFolder:
         self._remove(self._scores_path(kind, key))
 
     def has_scores(self, kind: EvalKind, key: str) -> bool:
-        """Whether that evaluation has been made and is whole."""
+        """Return whether that evaluation has been made and is whole."""
         path = self._scores_path(kind, key)
         try:
             return self.hashes.check(self._name(path)).exists()

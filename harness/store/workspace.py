@@ -46,7 +46,7 @@ class Copy:
 
     def stamps(self) -> dict[str, Stamp]:
         """Name -> what changes when the file does; a checkpoint is one file, and half-written files are none."""
-        found = {}
+        by_name = {}
         for path in self.local.rglob("*"):
             parts = path.relative_to(self.local).parts
             if path.is_file() and not any(part.startswith(".") for part in parts):
@@ -54,8 +54,8 @@ class Copy:
 
                 # A checkpoint counts as one file, that of its folder.
                 at = (path.parent if name == PACKED else path).stat()  # a new checkpoint is a new folder
-                found[name] = (at.st_ino, at.st_mtime_ns, 0 if name == PACKED else at.st_size)
-        return found
+                by_name[name] = (at.st_ino, at.st_mtime_ns, 0 if name == PACKED else at.st_size)
+        return by_name
 
     def push(self) -> None:
         """Send what has changed; a status that is gone goes first, one that is new comes last.

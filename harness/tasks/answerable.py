@@ -11,7 +11,7 @@ SHOWN = 3
 
 
 def unanswerable(task: Drawn) -> list[str]:
-    """What is wrong with a task's documents, a few of them named."""
+    """Return what is wrong with a task's documents, a few of them named."""
     faults = [(doc["doc"], fault) for doc in task.docs if (fault := _fault(task.leaf(doc), doc["doc"]))]
     sentences = [f"item {str(doc)[:120]} {fault}" for doc, fault in faults[:SHOWN]]
     if len(faults) > SHOWN:

@@ -38,8 +38,9 @@ class Kinds:
 
     @classmethod
     def of(cls, records: Sequence[Record], asked: Mapping[str, Asked] | None = None) -> Kinds:
-        """The kinds of these records, at least 20 each where there are as many; rarer ones go by the form of their answer, then
-        together. The metric is picked from the answers, unless `asked` names one."""
+        """Return the kinds of these records, at least 20 each where there are as many; rarer ones go by the form of
+        their answer, then together. The metric is picked from the answers, unless `asked` names one.
+        """
         records = [record for record in records if record.answer > 0]
         counts = Counter(record.kind for record in records if record.kind)
 
@@ -65,13 +66,13 @@ class Kinds:
         return dict(sorted(groups.items()))
 
     def title(self, name: str, kind: str) -> str:
-        """A task's name: `domain_report_rouge_l`."""
+        """Return a task's name: `domain_report_rouge_l`."""
         metric = self.metrics[kind].metric
         return "_".join(filter(None, (name, kind if kind != metric else "", metric)))
 
 
 def _label(record: Record, named: frozenset[str]) -> str:
-    """A record's kind where it has a task, else the form of its answer (letter, number, label, text)."""
+    """Return a record's kind where it has a task, else the form of its answer (letter, number, label, text)."""
     if record.kind and record.kind in named:
         return record.kind
     return answer_metrics.pick_metric([target_of(record)], [record.choices])
@@ -91,7 +92,7 @@ def _joined(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[EvalTask]:
-    """The tasks of a data file's test part, each test file a part of its own; `metric` as `domain_metric` asks.
+    """Return the tasks of a data file's test part, each test file a part of its own; `metric` as `domain_metric` asks.
 
     Files of items are asked and scored as they are under SUITES, but multiple choice by generated letters where `metric` names
     one for all records.
@@ -124,7 +125,7 @@ def domain_tasks(
     asked: Mapping[str, Asked] | None = None,
     kinds: Kinds | None = None,
 ) -> list[EvalTask]:
-    """The test records as generation tasks: the last answer is the target, all before it the prompt.
+    """Return the test records as generation tasks: the last answer is the target, all before it the prompt.
 
     One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
     is picked from the answers, unless `asked` names one for the kind, or under "" for all others. (The held-out loss of the
@@ -159,17 +160,17 @@ def domain_tasks(
 
 def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, Asked]:
     """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
-    asked = answer_metrics.read_metrics(text or "")
+    by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
-    unknown = [kind for kind in asked if kind and kind not in of_records]
+    unknown = [kind for kind in by_kind if kind and kind not in of_records]
     if unknown and kinds:
         names = ", ".join(sorted(of_records)[:MOST_KINDS]) or "none"
         raise PlanError(f"domain_metric names the kind '{unknown[0]}', but the data's kinds are {names}")
-    return asked
+    return by_kind
 
 
 def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Record]) -> list[str]:
-    """A fault where the answers are not what a metric compares: every output would be wrong."""
+    """Return a fault where the answers are not what a metric compares: every output would be wrong."""
     if metric == "numeric":
         bad = sum(not numbers(target) for target in targets)
         what = "hold no number"
@@ -184,7 +185,7 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
 
 
 def target_of(record: Record) -> str:
-    """The last answer, as it is scored: without thoughts."""
+    """Return the last answer, as it is scored: without thoughts."""
     return split_thoughts(record.messages[record.answer].content)[1]
 
 

@@ -39,7 +39,7 @@ class Filler:
         wanted = doc["fill"]["tokens"] - ROOM - sum(self.count(text) for _, text in facts)
         first = int(key_of([doc["prompt"], facts]), 16) % len(self.paragraphs)
         last = max(bisect_right(self.ends, self.ends[first] + wanted) - 1, first + 1)
-        part = [self.paragraphs[place % len(self.paragraphs)] for place in range(first, last)]
+        part = [self.paragraphs[index % len(self.paragraphs)] for index in range(first, last)]
         # the deepest first, so that the places of the others stay what they are
         for depth, text in sorted(facts, key=lambda fact: -fact[0]):
             part.insert(round(depth * len(part)), text)

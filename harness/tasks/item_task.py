@@ -96,7 +96,7 @@ class ItemTask(Task):
         return doc["choices"]
 
     def fewshot_context(self, doc: Doc, num_fewshot: int = 0, *_: Any, **options: Any) -> str:
-        """Examples and prompt: turns of a chat where the template is asked for, else texts between empty lines."""
+        """Return examples and prompt: turns of a chat where the template is asked for, else texts between empty lines."""
         shots = self.shots(doc) if self.shots else ()
         examples = [(shot["prompt"], shot.get("solution") or shot["targets"][0]) for shot in shots]
         if self.rendered:
@@ -144,7 +144,7 @@ class ItemTask(Task):
         return {"acc": float(picked == doc["answer"]), "acc_bytes": float(picked_by_byte == doc["answer"])}
 
     def _judged(self, doc: Doc, output: str) -> Mapping[str, float]:
-        """Scores of a generated answer."""
+        """Return scores of a generated answer."""
         if self.kind == "instructions":
             return instructions.scores(doc, output)
         if self.kind == "rules":
@@ -168,7 +168,7 @@ class ItemTask(Task):
 
 
 def _generated(metric: str) -> tuple[str, ...]:
-    """A generated answer's metrics: its own, and exact match beside."""
+    """Return a generated answer's metrics: its own, and exact match beside."""
     return tuple(dict.fromkeys((metric, "exact_match")))
 
 
@@ -177,7 +177,7 @@ def _bits_per_byte(nats: float, text: str) -> float:
 
 
 def _gap(before: str, after: str) -> str:
-    """What stands between a text and what goes on with it: a blank, but none in scripts that have none."""
+    """Return what stands between a text and what goes on with it: a blank, but none in scripts that have none."""
     joined = not before or before[-1].isspace() or answer_metrics.is_cjk(before[-1]) or answer_metrics.is_cjk(after[0])
     return "" if joined else " "
 
@@ -188,6 +188,9 @@ def output_type(kind: str) -> str:
 
 
 def token_limit(targets: Sequence[str], count: Callable[[str], int] | None = None, least: int = 16) -> int:
-    """Tokens to generate at most: a quarter more than the longest answer has. Without a tokenizer a character counts as one."""
+    """Return tokens to generate at most: a quarter more than the longest answer has.
+
+    Without a tokenizer a character counts as one.
+    """
     longest = max((count or len)(target) for target in sorted(targets, key=len)[-20:])
     return max(least, min(256, math.ceil(1.25 * longest) + 4))

@@ -162,7 +162,7 @@ class Collection:
         return task
 
     def _local(self, parts: list[tuple[str, list[Row]]], overrides: Row) -> list[Any]:
-        """The tasks over rows of a local file. Those that share rows take some each; one that takes none is left out."""
+        """Return the tasks over rows of a local file. Those that share rows take some each; one that takes none is left out."""
         leaves = []
         for name, rows in parts:
             try:
@@ -173,15 +173,15 @@ class Collection:
         return leaves
 
     def _own(self, entry: Row, file: Path | None) -> ItemTask:
-        """A task that lm-eval does not have: prompts of a local file, whose generated answers our scorer reads."""
+        """Return a task that lm-eval does not have: prompts of a local file, whose generated answers our scorer reads."""
         assert file is not None
         text, _, function = entry["scorer"].rpartition("/")
         scorer = load_scorer(function, self.suite.folder / text)
         docs: list[Row] = []
         for row in self._rows(entry, file):
             metrics = scorer.try_on(row, file.name)
-            own = {"id": str(len(docs)), "cluster": "", "prompt": row["question"], "targets": [""], "row": row}
-            docs.append(own | {"metrics": metrics, "source": scorer.source})
+            common = {"id": str(len(docs)), "cluster": "", "prompt": row["question"], "targets": [""], "row": row}
+            docs.append(common | {"metrics": metrics, "source": scorer.source})
         if not docs:
             raise PlanError(f"{file.name} has no row for '{entry['name']}'; give the data set's own columns (docs/suites.md)")
         chosen = drawn(entry["name"], [{"doc": doc} for doc in docs], entry.get("size", len(docs)), self.seed)
@@ -189,7 +189,7 @@ class Collection:
         return ItemTask(entry["name"], "python", [doc["doc"] for doc in chosen], limit=entry["tokens"], scorer=scorer)
 
     def _runnable(self, name: str, docs: list[Row]) -> list[Row]:
-        """The documents whose checkers run here; the others are counted in a note."""
+        """Return the documents whose checkers run here; the others are counted in a note."""
         reasons = [unrunnable(ifeval_item(doc["doc"])) for doc in docs]
         self.notes += left_out(name, reasons)
         return [doc for doc, reason in zip(docs, reasons, strict=True) if not reason]
@@ -200,16 +200,18 @@ class Collection:
             return self.manager._factory.build(index[name], overrides=overrides, registry=index)
 
     def _parts_of(self, entry: Row) -> list[str]:
-        """The names of the tasks that an entry asks for."""
+        """Return the names of the tasks that an entry asks for."""
         return [leaf for part in entry.get("parts", [entry["name"]]) for leaf in self._leaves(part)]
 
     def _subject(self, name: str) -> str:
-        """What rows of a local file call a task's part: the hub's configuration, or its split where there is one only."""
+        """Return what rows of a local file call a task's part: the hub's configuration, or its split where there is
+        one only.
+        """
         config = self._config(name)
         return str(config.get("dataset_name") or config.get("test_split"))
 
     def _leaves(self, name: str) -> list[str]:
-        """The names of the tasks that a task, group or tag stands for."""
+        """Return the names of the tasks that a task, group or tag stands for."""
         entry = self.manager.task_index.get(name)
         if entry is None:
             raise PlanError(f"lm-eval has no task '{name}' in {', '.join(self.suite.settings['folders'])}")
@@ -228,7 +230,7 @@ class Collection:
         return load_yaml(path, resolve_func=False) if path else {}
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
-        """The rows of a local file, in the task's own columns, less those of which the form makes nothing."""
+        """Return the rows of a local file, in the task's own columns, less those of which the form makes nothing."""
         form: Callable[[Row], Row | None] = self._forms[entry["form"]]
         rows = []
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
@@ -268,11 +270,11 @@ class Collection:
         if "whole" not in entry:
             for part in by_subject.values():
                 part[:] = [{name: row[name] for name in row if name != "subject"} for row in part]
-        found = []
-        for subject, own in subjects.items():
+        parts = []
+        for subject, subject_names in subjects.items():
             if subject in by_subject:
-                found += [(name, by_subject[subject]) for name in own]
-        return found
+                parts += [(name, by_subject[subject]) for name in subject_names]
+        return parts
 
     @property
     def _forms(self) -> dict[str, Callable[[Row], Row | None]]:
@@ -284,7 +286,7 @@ class Collection:
         return vars(module)
 
     def how_to_get(self, entry: Row) -> str:
-        """One command, for a machine with a network, that writes a task's data as a local file."""
+        """Return one command, for a machine with a network, that writes a task's data as a local file."""
         if "hub" in entry:
             return download(entry, [Source(entry["hub"], entry.get("config"), entry["split"], "")])
         sources = []
@@ -296,12 +298,12 @@ class Collection:
 
 
 def _source(rows: list[Row]) -> Callable[..., _Splits]:
-    """What lm-eval calls for a task's data."""
+    """Return what lm-eval calls for a task's data."""
     return lambda **_: _Splits(Dataset.from_list(rows))
 
 
 def _unreachable(error: BaseException | None) -> bool:
-    """Whether the hub could not be reached."""
+    """Return whether the hub could not be reached."""
     while error is not None:
         if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in type(error).__name__:
             return True

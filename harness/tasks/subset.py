@@ -84,7 +84,10 @@ class Drawn(Task):
 
 
 def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
-    """All documents of tasks, as `Drawn` takes them; many tasks are clusters, since their items have a subject in common."""
+    """Return all documents of tasks, as `Drawn` takes them.
+
+    Many tasks are clusters, since their items have a subject in common.
+    """
     many = len(leaves) >= LEAST_CLUSTERS
     docs = []
     for number, leaf in enumerate(leaves):
@@ -105,17 +108,17 @@ def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> li
     # Equal documents have equal keys: the number of a copy keeps their order fixed, and copies come last.
     keys = []
     seen: Counter[str] = Counter()
-    for place, doc in enumerate(docs):
+    for index, doc in enumerate(docs):
         key = key_of([name, seed, json.dumps(doc["doc"], sort_keys=True, default=str)])
-        keys.append((seen[key], key, place))
+        keys.append((seen[key], key, index))
         seen[key] += 1
-    chosen = {place for _, _, place in sorted(keys)[:size]}
-    return [doc for place, doc in enumerate(docs) if place in chosen]
+    chosen = {index for _, _, index in sorted(keys)[:size]}
+    return [doc for index, doc in enumerate(docs) if index in chosen]
 
 
 def without(task: Any, places: Collection[int]) -> Any:
-    """The task less the documents at these places."""
-    kept = [doc for place, doc in enumerate(task.eval_docs) if place not in places]
+    """Return the task less the documents at these places."""
+    kept = [doc for index, doc in enumerate(task.eval_docs) if index not in places]
 
     # Tasks of three kinds: items held in memory (which stay what they are), a sub-sample, or lm-eval's own.
     if hasattr(task, "docs") and not isinstance(task, Drawn):
@@ -138,7 +141,7 @@ def remember(task: Any) -> None:
 
 
 def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of one document, called once for each; documents live as long as their task."""
+    """Return the same function of one document, called once for each; documents live as long as their task."""
     values: dict[int, tuple[Any, Any]] = {}
 
     def remembered(doc: Any, *more: Any) -> Any:

@@ -91,7 +91,7 @@ def load_suite(
     group: str = "general",
     root: Path = SUITES,
 ) -> list[EvalTask]:
-    """The tasks of a suite, for a model with this tokenizer and context (`Reader`)."""
+    """Return the tasks of a suite, for a model with this tokenizer and context (`Reader`)."""
     reader = Reader(count, context)
     return [replace(task, suite=name) for task in _load_suite(name, reader, group, find_suites(root))]
 
@@ -134,7 +134,9 @@ def _accepted(suites: Mapping[str, Suite]) -> str:
 
 
 def load_collection(suite: Suite, folder: Path | None, group: str = "general") -> list[EvalTask]:
-    """A suite of lm-eval's own tasks (harness/tasks/lm_eval_collection.py), from the hub or from a folder of JSONL files."""
+    """Return a suite of lm-eval's own tasks (harness/tasks/lm_eval_collection.py), from the hub or from a folder of
+    JSONL files.
+    """
     from harness.tasks.lm_eval_collection import Collection
 
     tasks = []
@@ -150,7 +152,7 @@ def load_collection(suite: Suite, folder: Path | None, group: str = "general") -
 
 
 def load_yaml(folder: Path, group: str = "general") -> list[EvalTask]:
-    """Every task in a folder of lm-eval YAML."""
+    """Return every task in a folder of lm-eval YAML."""
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_path=str(folder), include_defaults=False)
@@ -160,7 +162,7 @@ def load_yaml(folder: Path, group: str = "general") -> list[EvalTask]:
 
 
 def load_named(name: str, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
-    """One of lm-eval's own tasks, groups or tags. Its index takes a quarter of a minute to build."""
+    """Return one of lm-eval's own tasks, groups or tags. Its index takes a quarter of a minute to build."""
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager()
@@ -172,7 +174,7 @@ def load_named(name: str, group: str, suites: Mapping[str, Suite]) -> list[EvalT
 
 
 def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The loaded tasks and groups; data that is not there stops the plan before any training."""
+    """Return the loaded tasks and groups; data that is not there stops the plan before any training."""
     try:
         loaded = manager.load(names)
     except Exception as error:  # whatever a task's YAML, code or data set raises: the user must know which suite it was
@@ -183,7 +185,9 @@ def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], 
 
 
 def wrap(task: Any, group: str = "general", family: str | None = None, facts: Mapping[str, Any] | None = None) -> EvalTask:
-    """What `facts` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of docs/architecture.md."""
+    """Return what `facts` or `metadata: {lethe: {...}}` says about an lm-eval task, with the defaults of
+    docs/architecture.md.
+    """
     facts = facts or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
     task.set_fewshot_seed(FEWSHOT_SEED)
     name = task.config.task
@@ -215,12 +219,12 @@ def wrap(task: Any, group: str = "general", family: str | None = None, facts: Ma
 
 
 def load_jsonl(path: Path, group: str = "general", reader: Reader = ANY_MODEL) -> list[EvalTask]:
-    """A file of items as one task for each kind of item in it."""
+    """Return a file of items as one task for each kind of item in it."""
     return item_tasks(read_item_file(path), stem_of(path), group, reader)
 
 
 def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL) -> list[EvalTask]:
-    """A task for each kind of item in a file that has been read; none of which the model's context holds no item."""
+    """Return a task for each kind of item in a file that has been read; none of which the model's context holds no item."""
     tasks = []
     notes = [*file.notes]
     for kind, docs in file.kinds.items():
@@ -257,7 +261,7 @@ def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL
 
 
 def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str], int] | None) -> int:
-    """Tokens to generate at most: as the sidecar says, else as the answers need; constraints have none to tell."""
+    """Return tokens to generate at most: as the sidecar says, else as the answers need; constraints have none to tell."""
     if output_type(kind) != "generate_until":
         return 0
     if file.sidecar.max_tokens:
@@ -268,7 +272,7 @@ def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str],
 
 
 def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
-    """How a task's items are asked and scored, where the report should say so."""
+    """Return how a task's items are asked and scored, where the report should say so."""
     by = f"by {file.sidecar.scorer}" if task.kind == "python" else f"by {task.metric.replace('_', ' ')}"
     sentences = []
     if limit:
@@ -279,7 +283,7 @@ def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
 
 
 def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
-    """A task over items with what its kind says about it."""
+    """Return a task over items with what its kind says about it."""
     choice = task.OUTPUT_TYPE == "multiple_choice"
     options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
     guessed = mean(options) if options and task.metric == "letter" else 0.0

@@ -23,7 +23,7 @@ _SIGNED = re.compile(r"(?<![\w.])-(?=\.?\d)")
 
 
 def is_cjk(character: str) -> bool:
-    """Whether it belongs to a script without spaces."""
+    """Return whether it belongs to a script without spaces."""
     return re.match(f"[{CJK}]", character) is not None
 
 
@@ -49,9 +49,9 @@ def exact_match(output: str, target: str) -> float:
 
 def token_f1(output: str, target: str) -> float:
     """SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
-    found, wanted = normalise(output).split(), normalise(target).split()
-    common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+    given, wanted = normalise(output).split(), normalise(target).split()
+    common = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * common / (len(given) + len(wanted)) if common else 0.0
 
 
 class _Words:
@@ -88,7 +88,7 @@ _LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]
 
 
 def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
-    """Index of the choice an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
+    """Return the choice that an answer names, by letter or by its text: "B", "(B) ...", "the answer is B", "正确答案是B"."""
     # A text that is one of the choices names it, whatever letters stand in it.
     for index, choice in enumerate(choices):
         if normalise(text) == normalise(choice):
@@ -97,7 +97,7 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
 
     # The first way that matches decides: a leading letter before one inside a sentence.
     ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
-    match = next((found for way in ways if (found := way(plain))), None)
+    match = next((match_of_way for way in ways if (match_of_way := way(plain))), None)
     if match is None:
         return None
     index = ord(match[1]) - ord("A")
@@ -136,7 +136,7 @@ def read_metrics(text: str) -> dict[str, Asked]:
 
     Raises ValueError.
     """
-    found = {}
+    by_kind = {}
     for part in re.findall(r"[^\s(]+(?:\([^)]*\))?", text):
         match = _ASKED.fullmatch(part)
         if match is None or match["name"] not in NAMES or (match["tolerance"] is not None and match["name"] != "numeric"):
@@ -144,8 +144,8 @@ def read_metrics(text: str) -> dict[str, Asked]:
         given = (match["tolerance"] or "").strip()
         tolerance = given if given.endswith("%") else float(given or 0)
         read_tolerance(tolerance)
-        found[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
-    return found
+        by_kind[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
+    return by_kind
 
 
 METRICS: dict[str, Callable[[str, str], float]] = {
@@ -159,7 +159,7 @@ LABEL_WORDS, SHORT_WORDS, LONG_WORDS = 5, 12, 40
 
 
 def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None = None) -> str:
-    """The metric that fits these reference answers: a name in `METRICS`.
+    """Return the metric that fits these reference answers: a name in `METRICS`.
 
     Choices given, or bare letters: `letter`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
     labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
@@ -183,7 +183,7 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
 def best(
     metric: str, output: str, targets: Sequence[str], choices: Sequence[str] = (), measure: Mapping[str, Any] | None = None
 ) -> float:
-    """The best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
+    """Return the best score over all accepted answers; `measure`: a number's {tolerance, unit} where they are declared."""
     if metric == "letter":
         return max(choice(output, target, choices) for target in targets)
     if metric == "numeric" and measure:

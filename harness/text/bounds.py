@@ -43,7 +43,7 @@ class Interval:
 
 @cache
 def read_interval(text: str) -> Interval:
-    """The interval of this notation. Raises ValueError."""
+    """Return the interval of this notation. Raises ValueError."""
     match = _INTERVAL.fullmatch(text)
     if match is None:
         raise ValueError(f"'{text}' is no interval; write it as (0, inf) or [0, 1]")
@@ -64,7 +64,7 @@ def describe_bound(bound: Bound) -> str:
 
 
 def bound_fault(name: str, value: Any, bound: Bound) -> str:
-    """What is wrong with a value, in words; empty where nothing is. Words are not held against an interval, nor numbers
+    """Return what is wrong with a value, in words; empty where nothing is. Words are not held against an interval, nor numbers
     against a list of words: of which type a value is, is another rule."""
     if isinstance(bound, tuple):
         if isinstance(value, str) and value not in bound:

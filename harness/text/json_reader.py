@@ -46,7 +46,10 @@ TOO_DEEP = "is nested too deeply to be read; flatten it"
 
 
 def parse(text: str) -> Any:
-    """A JSON text's value. Raises ValueError, whose message says where and what; keys that repeat and long numbers are kept."""
+    """Return a JSON text's value.
+
+    Raises ValueError, whose message says where and what; keys that repeat and long numbers are kept.
+    """
     try:
         return DECODER.decode(text)
     except RecursionError:
@@ -68,7 +71,7 @@ class JsonText:
         return self.dropped + self.at
 
     def peek(self) -> str:
-        """The next character that is not blank; "" at the end."""
+        """Return the next character that is not blank; "" at the end."""
         while True:
             while self.at < len(self.buffer):
                 if not self.buffer[self.at].isspace():
@@ -86,7 +89,7 @@ class JsonText:
         return character
 
     def value(self) -> Any:
-        """The next value."""
+        """Return the next value."""
         self.peek()
         while True:
             try:
@@ -105,7 +108,7 @@ class JsonText:
             return value
 
     def values(self) -> Iterator[Any]:
-        """The values of a list that begins here."""
+        """Yield the values of a list that begins here."""
         self.take("[")
         if self.peek() == "]":
             self.at += 1
@@ -116,7 +119,7 @@ class JsonText:
                 return
 
     def fields(self) -> Iterator[str]:
-        """The keys of an object that begins here; whoever asks reads each one's value before the next."""
+        """Yield the keys of an object that begins here; whoever asks reads each one's value before the next."""
         self.take("{")
         if self.peek() == "}":
             self.at += 1
@@ -129,7 +132,7 @@ class JsonText:
                 return
 
     def fault(self, what: str, position: int) -> PlanError:
-        """What is wrong at a place of the buffer, with its line and column."""
+        """Return what is wrong at a place of the buffer, with its line and column."""
         # Lines and columns count from the beginning of the file, of which the buffer is a part.
         before = self.buffer[:position]
         line = self.lines + before.count("\n") + 1

@@ -104,8 +104,8 @@ def _statements(prompt: str, wanted: list[str]) -> int:
                     alike.append(other)
             span = range(begin, begin + size)
             if _asked_for(statement, alike, span, sentences, asking):
-                things = {tuple(other[begin : begin + size]) for other in alike}
-                most = max(most, len(things))
+                names = {tuple(other[begin : begin + size]) for other in alike}
+                most = max(most, len(names))
     return most
 
 

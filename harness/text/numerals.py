@@ -34,7 +34,7 @@ _CLOCK = re.compile(r"\s*[分刻钟鐘半]")
 
 
 def in_digits(text: str) -> str:
-    """The text with its Chinese numerals as Arabic digits; what is no number stays as it is."""
+    """Return the text with its Chinese numerals as Arabic digits; what is no number stays as it is."""
     # Shares first: 百分之十五 holds numerals that would be read alone.
     text = _SHARE.sub(_share, text)
     return _NUMERAL.sub(lambda match: _numeral(match, text), text)
@@ -49,7 +49,7 @@ def _share(match: re.Match[str]) -> str:
 
 
 def _numeral(match: re.Match[str], text: str) -> str:
-    """One numeral in digits, where it is one."""
+    """Return one numeral in digits, where it is one."""
     written = match["arabic"] or match["written"]
 
     # 三点 with minutes behind it is a time of day, not a decimal point.
@@ -59,8 +59,8 @@ def _numeral(match: re.Match[str], text: str) -> str:
     sign = "-" if match["sign"] else ""
     whole, point, decimals = written.replace("點", "点").partition("点")
     if point:  # 三点五亿 keeps its unit: how many decimals are written says how exact it is
-        digits = "".join(str(_DIGITS[one]) for one in decimals if one in _DIGITS)
-        unit = "".join(one for one in decimals if one in _LARGE)
+        digits = "".join(str(_DIGITS[digit]) for digit in decimals if digit in _DIGITS)
+        unit = "".join(digit for digit in decimals if digit in _LARGE)
         value = _value(whole)
         return match[0] if value is None else f"{sign}{_plain(value)}.{digits}{unit}"
     value = _value(written)
@@ -68,7 +68,7 @@ def _numeral(match: re.Match[str], text: str) -> str:
 
 
 def _is_meant(match: re.Match[str], text: str) -> bool:
-    """Whether a numeral is meant as a number, and not as a part of a word."""
+    """Return whether a numeral is meant as a number, and not as a part of a word."""
     written = match["written"]
     spoken = written.replace("點", "点")
     if "点" in spoken:
@@ -83,18 +83,18 @@ def _is_meant(match: re.Match[str], text: str) -> bool:
 
     # A single character is a number only as a whole answer, or where a number is announced.
     alone = not text[: match.start()].strip() and _CLOSED.match(text, match.end()) is not None
-    asked = _ASKED.search(text, 0, match.start()) is not None and _CLOSED.match(text, match.end()) is not None
-    return (alone or asked) and (has_digit or written in "十拾")
+    is_answer = _ASKED.search(text, 0, match.start()) is not None and _CLOSED.match(text, match.end()) is not None
+    return (alone or is_answer) and (has_digit or written in "十拾")
 
 
 def _value(written: str) -> Decimal | None:
-    """What a numeral without a decimal point says; None where it says no one number (二三十 is twenty or thirty)."""
+    """Return what a numeral without a decimal point says; None where it says no one number (二三十 is twenty or thirty)."""
     whole, point, decimals = written.replace("點", "点").partition("点")
     if point:
         value = _value(whole)
-        if value is None or any(one not in _DIGITS for one in decimals):
+        if value is None or any(digit not in _DIGITS for digit in decimals):
             return None
-        return value + Decimal(f"0.{''.join(str(_DIGITS[one]) for one in decimals)}")
+        return value + Decimal(f"0.{''.join(str(_DIGITS[digit]) for digit in decimals)}")
 
     # Digits without units are read one by one, as years and telephone numbers are.
     tokens = _TOKEN.findall(written)
@@ -104,7 +104,7 @@ def _value(written: str) -> Decimal | None:
 
 
 def _composed(tokens: list[str]) -> Decimal | None:
-    """The value of digits and units: sections below ten thousand, times 万 or 亿."""
+    """Return the value of digits and units: sections below ten thousand, times 万 or 亿."""
     # `section` is what stands below the present 万 or 亿, `number` the digit that waits for its unit.
     total = section = Decimal(0)
     number: Decimal | None = None
@@ -133,6 +133,6 @@ def _composed(tokens: list[str]) -> Decimal | None:
 
 
 def _plain(value: Decimal) -> str:
-    """A number without an exponent or needless zeros."""
+    """Return a number without an exponent or needless zeros."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -80,7 +80,7 @@ class Judgement:
 
 
 def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
-    """Names of the rules that the output breaks."""
+    """Return names of the rules that the output breaks."""
     judgements = [rule.judge(output, prompt) for rule in rules]
     return [judgement.name for judgement in judgements if judgement.kept is False]
 
@@ -136,7 +136,7 @@ def _pattern_properties(validator: Any, patterns: Mapping[str, Any], value: Any,
 
 
 def _schema_faults(schema: Any) -> Iterator[str]:
-    """What is wrong with a schema: it is tried on a value of every kind."""
+    """Yield what is wrong with a schema: it is tried on a value of every kind."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
     from referencing.exceptions import Unresolvable
@@ -187,11 +187,11 @@ def storable_fault(value: Any) -> str:
 
 def _inside(bounds: Mapping[str, Any], output: str) -> bool:
     # Without `find`, every number of the output is bounded.
-    found = [output]
+    texts = [output]
     if "find" in bounds:
         matches = compiled(bounds["find"]).finditer(output, timeout=PATIENCE)
-        found = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
-    values = [number.value for text in found for number in numbers(text)]
+        texts = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
+    values = [number.value for text in texts for number in numbers(text)]
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
 
 
@@ -199,7 +199,7 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
 
 
 def read_rules(path: str) -> list[dict[str, Any]]:
-    """The rules of a YAML file, checked; as `parse_rules` takes them."""
+    """Return the rules of a YAML file, checked; as `parse_rules` takes them."""
     import yaml
 
     try:
@@ -224,21 +224,21 @@ def read_rules(path: str) -> list[dict[str, Any]]:
 def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
     """Checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
-    found = [_parse(rule, f"{where} {place}", place, faults) for place, rule in enumerate(rules, 1)]
+    parsed = [_parse(rule, f"{where} {number}", number, faults) for number, rule in enumerate(rules, 1)]
 
     # Names are columns of a table, so no two may be equal.
-    names = [rule.name for rule in found]
+    names = [rule.name for rule in parsed]
     faults += [f"{where}: two rules are named '{name}'; rename one" for name in sorted(set(names)) if names.count(name) > 1]
     raise_faults(faults)
-    return found
+    return parsed
 
 
-def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
+def _parse(rule: Any, where: str, number: int, faults: list[str]) -> Rule:
     # A rule with two checks would be broken without saying by which.
     given = [kind for kind in KINDS if isinstance(rule, dict) and kind in rule]
     if len(given) != 1:
         faults.append(f"{where}: has {' and '.join(given) or 'no check'}; give it one of {', '.join(KINDS)}")
-        return Rule(f"rule {place}", "required", [])
+        return Rule(f"rule {number}", "required", [])
     faults += [f"{where}: there is no field '{name}'; use {', '.join(FIELDS)}" for name in rule if name not in FIELDS]
     kind, value = given[0], rule[given[0]]
     if kind in ("required", "forbidden"):
@@ -247,11 +247,11 @@ def _parse(rule: Any, where: str, place: int, faults: list[str]) -> Rule:
     faults += [f"{where}: {fault}" for fault in _faults(kind, value)]
     when = rule.get("when", "")
     faults += [f"{where}: {fault}" for fault in _bad_patterns([when])] if when else []
-    return Rule(str(rule.get("name", f"rule {place}: {kind}")), kind, value, when)
+    return Rule(str(rule.get("name", f"rule {number}: {kind}")), kind, value, when)
 
 
 def _faults(kind: str, value: Any) -> Iterator[str]:
-    """What is wrong with a rule's value."""
+    """Yield what is wrong with a rule's value."""
     if kind in ("required", "forbidden"):
         if not isinstance(value, list) or not value:
             yield f"'{kind}' is {value!r}; give a pattern or a list of them"
@@ -311,7 +311,7 @@ def read_format(text: str) -> dict[str, Any]:
 
 
 def fits(form: dict[str, Any], output: str) -> bool:
-    """Whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
+    """Return whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
         if "regex" in form:
             return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=PATIENCE) is not None

@@ -148,7 +148,7 @@ def without_thoughts(output: str, inside: bool = False) -> str:
 
 
 def opens(text: str) -> bool:
-    """Whether a text begins with the opening mark of a thought."""
+    """Return whether a text begins with the opening mark of a thought."""
     return _OPENING.match(text) is not None
 
 
@@ -169,21 +169,21 @@ def marks_of(source: str) -> Marks | None:
         for pair in PAIRS:
             present = (pair.open in folded, pair.close in folded)
             if all(present) if whole else any(present):
-                place = folded.index(pair.open if present[0] else pair.close)
-                return _spelled(pair, source, place)
+                position = folded.index(pair.open if present[0] else pair.close)
+                return _spelled(pair, source, position)
     return None
 
 
-def _spelled(pair: Marks, source: str, place: int) -> Marks:
+def _spelled(pair: Marks, source: str, position: int) -> Marks:
     """Return a pair as a template spells it: [THINK] is another token than [think]."""
-    size = len(pair.open if source[place : place + len(pair.open)].lower() == pair.open else pair.close)
-    if source[place : place + size] in (pair.open, pair.close):
+    size = len(pair.open if source[position : position + len(pair.open)].lower() == pair.open else pair.close)
+    if source[position : position + size] in (pair.open, pair.close):
         return pair
     return Marks(pair.open.upper(), pair.close.upper(), pair.bare, pair.tight)
 
 
 def is_mark(name: str) -> bool:
-    """Whether a token's name is a mark of thoughts."""
+    """Return whether a token's name is a mark of thoughts."""
     return name.lower() in _MARKS
 
 
@@ -197,7 +197,7 @@ def ending_of(prompt: str, marks: Marks = THINK) -> str:
 
 
 def is_open(ending: str, marks: Marks = THINK) -> bool:
-    """Whether a prompt's ending leaves a thought open."""
+    """Return whether a prompt's ending leaves a thought open."""
     return ending.rstrip().endswith(marks.open)
 
 
@@ -207,11 +207,11 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
     `answer` is what a template writes behind the prompt less the ending: it may have left out the record's `thoughts`, have
     put empty ones before them, or have left them in the marks of another model.
     """
-    own, said = split_thoughts(answer)
+    own_thoughts, said = split_thoughts(answer)
     once = len(_OPENING.findall(answer)) <= 1
-    if answer.startswith(ending) and once and (own or not thoughts or not thinking):
+    if answer.startswith(ending) and once and (own_thoughts or not thoughts or not thinking):
         return answer[len(ending) :]
-    kept = (own or thoughts) if thinking else ""
+    kept = (own_thoughts or thoughts) if thinking else ""
     if is_open(ending, marks):
         return marks.around(kept).removeprefix(marks.open).removeprefix("" if marks.tight else "\n") + said
     if ending or not kept:
@@ -221,10 +221,10 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
 
 def marked(answer: str, marks: Marks) -> str:
     """Return an answer whose thoughts stand in another model's marks with them in these; another answer as it is."""
-    known = THINK if marks is CHANNELS else marks  # a template with channels takes no text that spells them
+    readable = THINK if marks is CHANNELS else marks  # a template with channels takes no text that spells them
     thoughts, said = split_thoughts(answer)
-    if thoughts is None or answer.lstrip().startswith(known.open):
+    if thoughts is None or answer.lstrip().startswith(readable.open):
         return answer
     if not (opens(answer) or _ANSWER_MARK.match(answer)):
         return answer
-    return known.around(thoughts) + said if thoughts else said
+    return readable.around(thoughts) + said if thoughts else said

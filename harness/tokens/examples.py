@@ -36,7 +36,7 @@ class Pieces:
 
 
 def encode_records(template: Any, records: Sequence[Record], source: str, room: int) -> list[Example]:
-    """The examples of conversations through a `ChatTemplate`, in order; what was cut or unusual becomes its notes.
+    """Return the examples of conversations through a `ChatTemplate`, in order; what was cut or unusual becomes its notes.
 
     Raises PlanError with all records that the template refuses, and where more than 1 % of the answers do not come back.
     """
@@ -84,14 +84,16 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:
-    """The record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is trained."""
+    """Return the record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is
+    trained.
+    """
     # Everything after the last answer is asked of nobody.
-    answers = [place for place, turn in enumerate(record.messages) if turn.role == "assistant"]
-    trained = [record.messages[place].trained for place in answers]
+    answers = [index for index, turn in enumerate(record.messages) if turn.role == "assistant"]
+    trained = [record.messages[index].trained for index in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
-    for place in answers:
-        _count_thoughts(record.messages[place].content, seen)
+    for index in answers:
+        _count_thoughts(record.messages[index].content, seen)
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]
@@ -163,7 +165,7 @@ def check_known(template: Any, examples: Sequence[Example], source: str) -> None
 
 
 def unknown_of(tokenizer: Any) -> int | None:
-    """The id that stands for what a tokenizer does not know; None where that is another token too."""
+    """Return the id that stands for what a tokenizer does not know; None where that is another token too."""
     unknown = tokenizer.unk_token_id
     return None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
 
@@ -198,7 +200,7 @@ def fit(
 
 
 def _counted(seen: Counter[str], n: int, examples: int, source: str, room: int, template: Any) -> Iterator[str]:
-    """The counters of one call as notes."""
+    """Yield the counters of one call as notes."""
     of = f"of {n:,} {source} records"
     cut = f"of {examples:,} {source} examples" if seen["unstable"] else of
     apart = f"are one example an answer ({examples:,} examples in all): the chat template changes earlier turns"

@@ -319,14 +319,14 @@ class TemplateText:
             while turns[begin].role != "user":
                 begin -= 1
             window = [*head, *turns[begin : index + 1]]
-            place = len(head) + index - begin
-            known = self._render(window[: place - (index - before)])
-            longer = self._render(window[:place])
-            local = self._written(window, place)
-            if not (longer.startswith(known) and local.prompt.startswith(longer)):
+            stop = len(head) + index - begin
+            shorter = self._render(window[: stop - (index - before)])
+            longer = self._render(window[:stop])
+            local = self._written(window, stop)
+            if not (longer.startswith(shorter) and local.prompt.startswith(longer)):
                 raise NotLocal
-            history += longer[len(known) :]
-            cut.append(longer[len(known) :])
+            history += longer[len(shorter) :]
+            cut.append(longer[len(shorter) :])
             rest = local.prompt[len(longer) :]
             prompt = history + rest
             whole = prompt + local.whole[len(local.prompt) :] if local.whole else ""

@@ -61,34 +61,37 @@ class Tokens:
         return tuple(whole[: places[0]]) if places else ()
 
     def spell(self, text: str) -> str:
-        """The text with guards: no control token is read in it."""
+        """Return the text with guards: no control token is read in it."""
         return self.names.sub(lambda name: name[0][0] + GUARD + name[0][1:], text)
 
     def plain(self, text: str) -> str:
-        """The text without guards, as people read it."""
+        """Return the text without guards, as people read it."""
         return text.replace(GUARD, "")
 
     def spells(self, text: str) -> bool:
-        """Whether a user's text spells out a control token."""
+        """Return whether a user's text spells out a control token."""
         return self.names.search(text) is not None
 
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
-        """The tokens of each text, without anything the tokenizer would add."""
+        """Return the tokens of each text, without anything the tokenizer would add."""
         texts = list(texts)
 
         # Texts that spell a control token go through the copy that reads it as text.
         plain = list(dict.fromkeys(text for text in texts if GUARD not in text))
         guarded = list(dict.fromkeys(text for text in texts if GUARD in text))
-        known: dict[str, list[int]] = {}
+        by_text: dict[str, list[int]] = {}
         if plain:
             options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-            known |= zip(plain, self.tokenizer(plain, **options)["input_ids"], strict=True)
+            by_text |= zip(plain, self.tokenizer(plain, **options)["input_ids"], strict=True)
         if guarded:
-            known |= zip(guarded, self._read_guarded(guarded), strict=True)
-        return [known[text] for text in texts]
+            by_text |= zip(guarded, self._read_guarded(guarded), strict=True)
+        return [by_text[text] for text in texts]
 
     def join(self, sequences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """The tokens of every piece of each sequence, each piece behind its left neighbour. Batched: the texts are many."""
+        """Return the tokens of every piece of each sequence, each piece behind its left neighbour.
+
+        Batched: the texts are many.
+        """
         # A piece is read by itself and behind its left neighbour: where both agree on the neighbour, the rest is the piece.
         texts = dict.fromkeys(chain.from_iterable(sequences))
         for pieces in sequences:
@@ -107,7 +110,7 @@ class Tokens:
         return joined
 
     def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:
-        """The tokens of a text that follows `left`, whose tokens are already fixed.
+        """Return the tokens of a text that follows `left`, whose tokens are already fixed.
 
         Tokenizers that mark where words begin must see that it stands in mid-text. Where the two would merge across the
         seam, a line break stands in for `left`.
@@ -120,14 +123,14 @@ class Tokens:
         return ids[text]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; control tokens are silent, the marks of thoughts are not."""
+        """Return the text of tokens; control tokens are silent, the marks of thoughts are not."""
         if self._silent is None:
             return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         heard = [token for token in tokens if token not in self._silent]
         return self.tokenizer.decode(heard, skip_special_tokens=False)
 
     def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of many."""
+        """Return the texts of many."""
         return [self.decode(tokens) for tokens in rows]
 
     def _read_guarded(self, texts: list[str]) -> list[list[int]]:
@@ -174,6 +177,6 @@ class Tokens:
             names = [GUARD + name if name in self.control and name != model.get("unk_token") else name for name in vocabulary]
             model["vocab"] = dict(zip(names, vocabulary.values(), strict=True))
             return
-        for place, (name, score) in enumerate(vocabulary):
-            if name in self.control and place != model.get("unk_id"):
-                vocabulary[place] = [GUARD + name, score]
+        for index, (name, score) in enumerate(vocabulary):
+            if name in self.control and index != model.get("unk_id"):
+                vocabulary[index] = [GUARD + name, score]

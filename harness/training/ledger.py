@@ -102,7 +102,7 @@ class Ledger:
             self.classes.update(tokens)
 
     def fresh(self) -> Spending:
-        """What was charged here since the ledgers of the ranks were last merged."""
+        """Return what was charged here since the ledgers of the ranks were last merged."""
         before, classes_before = self._merged or ({}, Counter())
         accounts = {}
         for name, now in self.accounts.items():
@@ -150,7 +150,7 @@ class Ledger:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, after everything queued on the device has ended."""
+    """Return seconds, after everything queued on the device has ended."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

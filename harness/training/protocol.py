@@ -82,7 +82,7 @@ def no_dev_items() -> Callable[[nn.Module], float]:
 
 
 def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
-    """The spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
+    """Return the spent fraction at which each stage ends: each has the part of the budget that its tokens are of all.
 
     So every file is trained for about the same number of epochs.
     """

@@ -61,7 +61,7 @@ class Server:
         self._connection.close()
 
 
-def _serve(asked: Connection, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
+def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
     """In the server: fork as asked, until nobody can ask any more."""
     import torch
     from tqdm import tqdm
@@ -70,15 +70,15 @@ def _serve(asked: Connection, material: Material, evaluation: EvaluationPlan, st
     tqdm.monitor_interval = 0  # else it starts a thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    running = _Running((material, evaluation.open(material).prepare(), store), asked)
+    running = _Running((material, evaluation.open(material).prepare(), store), requests)
     gc.freeze()  # what all runs share is never copied for the collector's marks, nor searched
     try:
         while True:
-            for connection in wait([asked, *running.all]):
-                if connection is asked:
-                    running.start(*asked.recv())
+            for connection in wait([requests, *running.all]):
+                if connection is requests:
+                    running.start(*requests.recv())
                 elif isinstance(connection, Connection):
-                    asked.send(running.hear(connection))
+                    requests.send(running.hear(connection))
     except (EOFError, OSError):  # the conductor is gone
         return
     finally:
@@ -88,8 +88,8 @@ def _serve(asked: Connection, material: Material, evaluation: EvaluationPlan, st
 class _Running:
     """The runs that the server has forked and that have not ended."""
 
-    def __init__(self, inherited: tuple[Material, Evaluation, RunStore], asked: Connection):
-        self.inherited, self.asked = inherited, asked
+    def __init__(self, inherited: tuple[Material, Evaluation, RunStore], requests: Connection):
+        self.inherited, self.asked = inherited, requests
         self.all: dict[Connection, tuple[int, BaseProcess]] = {}
 
     def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
@@ -104,7 +104,7 @@ class _Running:
         self.all[ours] = number, process
 
     def hear(self, connection: Connection) -> tuple[int, Event]:
-        """What a run says; that it has ended where it can say nothing more."""
+        """Return what a run says; that it has ended where it can say nothing more."""
         number, process = self.all[connection]
         try:
             return number, connection.recv()

@@ -47,9 +47,9 @@ def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
 def _pace_on_cluster(material: Material) -> float:
     ray = connect(str(material.plan.ray))
     try:
-        asked = Asked.of(material.plan)
-        places(asked, nodes_of(ray))
-        return ray.get(Gang(ray, asked, _calibrate_on_node, material, driver_environment()).parts)[0]
+        bundle = Asked.of(material.plan)
+        places(bundle, nodes_of(ray))
+        return ray.get(Gang(ray, bundle, _calibrate_on_node, material, driver_environment()).parts)[0]
     except ray.exceptions.RayError as error:
         raise PlanError(f"plain fine-tuning cannot be timed: {str(error).splitlines()[0]}") from error
     finally:

@@ -82,7 +82,7 @@ class Progress:
         said()
 
     def _scores(self, spec: RunSpec) -> str:
-        """A finished run's mean scores in points, and how its training ended."""
+        """Return a finished run's mean scores in points, and how its training ended."""
         scores, trained = self.result(spec), self.last.get(spec.key, "not trained").strip()
         if scores is None:
             return trained

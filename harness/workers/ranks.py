@@ -80,16 +80,16 @@ class Place:
         """Return the engine of this rank, a sharded one if `config` configures DeepSpeed. Waits for the other ranks."""
         import torch
 
-        own = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
-        if own.type == "cuda":
-            torch.cuda.set_device(own)
+        device_of_rank = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
+        if device_of_rank.type == "cuda":
+            torch.cuda.set_device(device_of_rank)
         if config is None:
             from harness.training.data_parallel import Together
 
-            return Together(self.rank, self.size, self.meeting, own)
+            return Together(self.rank, self.size, self.meeting, device_of_rank)
         from harness.training.zero import Zero
 
-        return Zero(self.rank, self.size, self.meeting, own, config)
+        return Zero(self.rank, self.size, self.meeting, device_of_rank, config)
 
 
 def launch(

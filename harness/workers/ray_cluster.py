@@ -63,37 +63,38 @@ def connect(address: str) -> Any:
 
 
 def nodes_of(ray: Any) -> list[dict[str, float]]:
-    """The resources of the nodes that are there, whatever is in use."""
+    """Return the resources of the nodes that are there, whatever is in use."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def places(asked: Asked, nodes: list[dict[str, float]]) -> list[int]:
-    """How many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
+def places(request: Asked, nodes: list[dict[str, float]]) -> list[int]:
+    """Return how many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
     # As many ranks as the scarcest resource of a node allows.
-    found = [min(_times(node.get(kind, 0.0), each) for kind, each in asked.bundle.items()) for node in nodes]
-    if (max(found, default=0) if asked.one_node else sum(found)) < asked.ranks:
+    room = [min(_times(node.get(kind, 0.0), each) for kind, each in request.bundle.items()) for node in nodes]
+    if (max(room, default=0) if request.one_node else sum(room)) < request.ranks:
         most = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        why = OBJECT_STORE if asked.one_node and sum(found) >= asked.ranks else ""
+        why = OBJECT_STORE if request.one_node and sum(room) >= request.ranks else ""
         raise PlanError(
-            f"a run asks for {asked}, and the cluster's nodes have no room for that ({most}){why};"
+            f"a run asks for {request}, and the cluster's nodes have no room for that ({most}){why};"
             " lower --threads or --gpus-per-run, or add nodes"
         )
-    return sorted(found, reverse=True)
+    return sorted(room, reverse=True)
 
 
-def _times(there: float, each: float) -> int:
-    return int(there / each + 1e-6)
+def _times(available: float, each: float) -> int:
+    return int(available / each + 1e-6)
 
 
 def describe(plan: Settings) -> tuple[str, int]:
     """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
-    asked, ray = Asked.of(plan), connect(str(plan.ray))
+    request, ray = Asked.of(plan), connect(str(plan.ray))
     try:
         nodes = nodes_of(ray)
     finally:
         ray.shutdown()
-    found = places(asked, nodes)
-    at_once = sum(each // asked.ranks for each in found) if asked.one_node else sum(found) // asked.ranks
-    needed = next(n for n in range(1, len(found) + 1) if sum(found[:n]) >= asked.ranks)
+    room = places(request, nodes)
+    at_once = sum(each // request.ranks for each in room) if request.one_node else sum(room) // request.ranks
+    needed = next(n for n in range(1, len(room) + 1) if sum(room[:n]) >= request.ranks)
     where = "one node" if needed == 1 else f"{needed} nodes"
-    return f"cluster at {plan.ray}: {len(nodes)} nodes; a run takes {asked}, on {where}", min(at_once, plan.workers or at_once)
+    sentence = f"cluster at {plan.ray}: {len(nodes)} nodes; a run takes {request}, on {where}"
+    return sentence, min(at_once, plan.workers or at_once)

@@ -53,13 +53,13 @@ def _address() -> str:
 
 
 def interface(address: str) -> str | None:
-    """The network interface with this address."""
-    found = psutil.net_if_addrs().items()
-    return next((name for name, addresses in found if any(one.address == address for one in addresses)), None)
+    """Return the network interface with this address."""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(entry.address == address for entry in addresses)), None)
 
 
 def driver_environment() -> dict[str, Any]:
-    """What must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
+    """Return what must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
     return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
 
 
@@ -78,7 +78,7 @@ class Gang:
     `work` gives True in the first rank where nothing that others say could matter any more.
     """
 
-    def __init__(self, ray: Any, asked: Asked, work: Callable[..., Any], *arguments: Any):
+    def __init__(self, ray: Any, request: Asked, work: Callable[..., Any], *arguments: Any):
         """Starts `work(place, *arguments)` in each as soon as there is room for all."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
@@ -86,11 +86,11 @@ class Gang:
         self.ray = ray
 
         # Room for all ranks at once: two runs that each hold half of it would wait for ever.
-        self.group = placement_group([asked.bundle] * asked.ranks, strategy="STRICT_PACK" if asked.one_node else "PACK")
-        actor = ray.remote(num_cpus=asked.cpus, num_gpus=asked.gpus)(Rank)
-        bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(asked.ranks)]
+        self.group = placement_group([request.bundle] * request.ranks, strategy="STRICT_PACK" if request.one_node else "PACK")
+        actor = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus)(Rank)
+        bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(request.ranks)]
         self.ranks = [actor.options(scheduling_strategy=bundle).remote() for bundle in bundles]
-        places = [Place(i, asked.ranks, asked.cpus) for i in range(asked.ranks)]
+        places = [Place(i, request.ranks, request.cpus) for i in range(request.ranks)]
 
         # The first rank serves the store; the others learn its address.
         meeting = self.ranks[0].meet.remote()
@@ -125,7 +125,7 @@ class Gang:
         return any(self._lost(error) for error in self.faults)
 
     def _lost(self, error: Any) -> bool:
-        """What a rank itself raised is no loss, but for the run's lease."""
+        """Return whether a rank was lost; what a rank itself raised is no loss, but for the run's lease."""
         raised = isinstance(error, self.ray.exceptions.RayTaskError)
         return isinstance(error.cause, Lost) if raised else True
 

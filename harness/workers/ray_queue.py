@@ -73,13 +73,13 @@ def interrupts() -> Iterator[Callable[[], None]]:
         if caught:
             raise KeyboardInterrupt
 
-    here = threading.current_thread() is threading.main_thread()
-    if here:
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if is_main_thread:
         signal.signal(signal.SIGINT, note)
     try:
         yield check
     finally:
-        if here:
+        if is_main_thread:
             signal.signal(signal.SIGINT, before)
 
 
@@ -100,10 +100,10 @@ class _Queue:
         self.ray, self.plan, self.store, self.events = ray, material.plan, store, events
         self.asked = Asked.of(self.plan)
         places(self.asked, nodes_of(ray))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.waiting, self.lost = list(specs), dict.fromkeys((spec.key for spec in specs), 0)
         self.most = self.plan.workers or len(specs)
-        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=on_this_node).remote()
         self.shared = [ray.put(part) for part in (material, evaluation, store)]
         self.running: list[tuple[Gang, RunSpec]] = []
 
@@ -135,9 +135,11 @@ class _Queue:
                 gang.end()
 
     def start(self, spec: RunSpec) -> Gang:
-        """A run's processes: made anew for each, and tried again here, where the number of times is bounded and shown."""
-        asked = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
-        return Gang(self.ray, asked, _work, spec, *self.shared, self.mailbox, driver_environment())
+        """Return a run's processes: made anew for each, and tried again here, where the number of times is bounded and
+        shown.
+        """
+        request = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
+        return Gang(self.ray, request, _work, spec, *self.shared, self.mailbox, driver_environment())
 
     def tell(self) -> None:
         """Pass on what runs have said since the last look."""

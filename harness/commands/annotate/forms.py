@@ -123,7 +123,7 @@ def _without_template(prompts: list[str]) -> dict[str, str]:
     begin = _common(prompts)
     begin = begin[: max(begin.rfind("\n"), begin.rfind(">")) + 1]
     end = _common([prompt[len(begin) :][::-1] for prompt in prompts])[::-1]
-    marks = [place for place in (end.find("\n"), end.find("<")) if place >= 0]
+    marks = [position for position in (end.find("\n"), end.find("<")) if position >= 0]
     size = len(end) - min(marks) if marks else 0
     return {p: p[len(begin) : len(p) - size].strip() for p in prompts} if len(prompts) > 1 else {p: p for p in prompts}
 

@@ -86,7 +86,7 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, dict[str, Any]]:
 
 
 def _faults(file: str, answers: dict[str, Any], outputs: set[str]) -> list[str]:
-    """What is wrong with one annotator's ratings."""
+    """Return what is wrong with one annotator's ratings."""
     if strange := sorted(set(answers) - outputs):
         return [f"{file} rates {len(strange)} outputs that its form does not have, {strange[0]!r} the first"]
     faults = []
@@ -123,7 +123,7 @@ def alpha(table: np.ndarray) -> float | None:
 
 
 def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) -> dict[str, dict[str, Any]]:
-    """Row -> scale -> {value, low, high, n} and the same of its change against the base, prompt by prompt.
+    """Return row -> scale -> {value, low, high, n} and the same of its change against the base, prompt by prompt.
 
     An output's rating is the mean over its annotators. Intervals are Student's t over clusters of prompts (95 %): they tell
     what other prompts would do, not other annotators.

@@ -30,13 +30,13 @@ LACKING = (
 
 @cache
 def fallbacks() -> tuple[str, ...]:
-    """Those of `FAMILIES` that are installed."""
+    """Return those of `FAMILIES` that are installed."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return tuple(family for family in FAMILIES if family in installed)
 
 
 def lacking(texts: Iterable[str]) -> set[str]:
-    """The letters of which no font in use has a glyph."""
+    """Return the letters of which no font in use has a glyph."""
     wanted = {
         letter for text in texts for letter in text if letter.isprintable() and not letter.isspace() and ord(letter) > 127
     }

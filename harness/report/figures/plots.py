@@ -25,7 +25,7 @@ LOST_WON = LinearSegmentedColormap.from_list("lost_won", ["#D55E00", "#fefefe", 
 
 
 def draw(summary: Summary) -> list[Plot]:
-    """Every plot that the stored runs have data for."""
+    """Return every plot that the stored runs have data for."""
     makers = (matched, tradeoff, tuning, curves, heat_map, zones, weights, cost)
     with style():
         made = [maker(summary) for maker in makers]
@@ -33,16 +33,16 @@ def draw(summary: Summary) -> list[Plot]:
 
 
 def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
-    found = {}
+    points_of = {}
     for row in summary.rows:
         gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
         if row.done and (row.role.is_tuned or row.role == Role.BASE) and gain.known and change.known:
-            found[row.name] = (gain.value, change.value)
-    return found
+            points_of[row.name] = (gain.value, change.value)
+    return points_of
 
 
 def matched(summary: Summary) -> Plot | None:
-    """Each method as a curve of general change against gain, and below it the change where all have gained the same."""
+    """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
     rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
     if not rows or len(rows) > NAMED:
@@ -58,30 +58,30 @@ def matched(summary: Summary) -> Plot | None:
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    told = []
-    for place, name in enumerate(rows):
-        found = way.change(name)
-        if found.known:
+    sentences = []
+    for height, name in enumerate(rows):
+        estimate = way.change(name)
+        if estimate.known:
             look = looks[name]
             bottom.errorbar(
-                found.value,
-                place,
-                xerr=_arms(found),
+                estimate.value,
+                height,
+                xerr=_arms(estimate),
                 fmt=look["marker"],
                 color=look["color"],
                 ms=6.5,
                 elinewidth=1.1,
                 mec=PAPER,
             )
-            told.append(f"{name} {points(found.value)} [{points(found.low)}, {points(found.high)}]")
+            sentences.append(f"{name} {points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]")
         else:
-            bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
-            told.append(f"{name} gains less")
+            bottom.text(0.02, height, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
+            sentences.append(f"{name} gains less")
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
-    return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(told)}", drawn)
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(sentences)}", drawn)
 
 
 def _arms(estimate: Estimate) -> list[list[float]]:
@@ -96,13 +96,13 @@ def _arms(estimate: Estimate) -> list[list[float]]:
 
 def tradeoff(summary: Summary) -> Plot | None:
     """General change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
-    found = _placed(summary)
-    if len(found) < 2:
+    positions = _placed(summary)
+    if len(positions) < 2:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.tuned])
     _ways(axes, summary, looks)
-    for name, (x, y) in found.items():
+    for name, (x, y) in positions.items():
         look = looks.get(name, {"color": INK, "marker": "*"})
         size = 6.5 if name in looks else 11
         gain, change = summary.estimate("gain", name), summary.estimate("change", name)
@@ -114,23 +114,23 @@ def tradeoff(summary: Summary) -> Plot | None:
     # Recipes with and without general data have fronts of their own: they are not to be compared.
     fronts: list[tuple[float, float]] = []
     for track, dash in zip(TRACKS, ("--", ":"), strict=True):
-        front = _front({n: p for n, p in found.items() if n == summary.base or summary.row(n).track == track})
+        front = _front({n: p for n, p in positions.items() if n == summary.base or summary.row(n).track == track})
         fronts += front
         axes.plot(*zip(*front, strict=True), ls=dash, color=INK, lw=0.9, zorder=2, label=f"Pareto front, {TRACKS[track]}")
     axes.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     axes.set_ylabel("change of the general score, points")
 
     # More names than there is room for would hide the points.
-    named = found if len(found) <= NAMED else {n: p for n, p in found.items() if n == summary.base or p in fronts}
-    note = "" if named is found else f"named: {len(named)} of {len(found)}, the base and the fronts"
+    named = positions if len(positions) <= NAMED else {n: p for n, p in positions.items() if n == summary.base or p in fronts}
+    note = "" if named is positions else f"named: {len(named)} of {len(positions)}, the base and the fronts"
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
-    place_labels(axes, named, found.values())
-    told = "; ".join(
+    place_labels(axes, named, positions.values())
+    description = "; ".join(
         f"{n}: gain {points(x)} {summary.gain_unit}, general change {points(y)} points, kept {_kept(summary, n)}"
-        for n, (x, y) in found.items()
+        for n, (x, y) in positions.items()
     )
-    return Plot("tradeoff", "Change of the general score against domain gain", told, drawn)
+    return Plot("tradeoff", "Change of the general score against domain gain", description, drawn)
 
 
 def _kept(summary: Summary, row: str) -> str:
@@ -144,17 +144,17 @@ def _ways(axes: Axes, summary: Summary, looks: dict[str, dict[str, Any]]) -> Non
         axes.plot(part["gain"], part["change"], color=looks.get(str(name), {}).get("color", INK), lw=0.8, alpha=0.45, zorder=1)
 
 
-def _front(found: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points no other is at least as good as on both axes, by gain."""
+def _front(positions: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points no other is at least as good as on both axes, by gain."""
     front: list[tuple[float, float]] = []
-    for x, y in sorted(found.values(), key=lambda p: (-p[0], -p[1])):
+    for x, y in sorted(positions.values(), key=lambda p: (-p[0], -p[1])):
         if not front or y > front[-1][1]:
             front.append((x, y))
     return front
 
 
 def tuning(summary: Summary) -> Plot | None:
-    """Every trial's general change against its domain gain, on dev items."""
+    """Return every trial's general change against its domain gain, on dev items."""
     table = summary.trials.dropna(subset=["gain", "change"])
     if table.empty:
         return None
@@ -171,8 +171,8 @@ def tuning(summary: Summary) -> Plot | None:
     axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
     axes.set_ylabel("general change on dev items, points")
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    told = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
-    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", told, drawn)
+    description = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
+    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", description, drawn)
 
 
 def curves(summary: Summary) -> Plot | None:
@@ -197,11 +197,11 @@ def curves(summary: Summary) -> Plot | None:
 
     # A reader who cannot see the plot is told where each curve ends.
     last = table[table["at"] == table.groupby("row")["at"].transform("max")]
-    told = "; ".join(
+    description = "; ".join(
         f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
         for p in last.to_dict("records")
     )
-    return Plot("curves", "Learning and forgetting over the spent budget", told, drawn)
+    return Plot("curves", "Learning and forgetting over the spent budget", description, drawn)
 
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
@@ -240,11 +240,11 @@ def heat_map(summary: Summary) -> Plot | None:
     axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
     axes.set_yticks(range(len(grid)), [visible(name) + " (channel)" * (kind == "channel") for kind, name in grid.index])
     axes.grid(False)
-    told = "; ".join(
+    description = "; ".join(
         f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())
         for (_, name), line in grid.T.items()  # type: ignore[misc]
     )
-    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", told, drawn)
+    return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", description, drawn)
 
 
 def cost(summary: Summary) -> Plot | None:
@@ -264,8 +264,8 @@ def cost(summary: Summary) -> Plot | None:
     axes.spines["left"].set_color(RULE)
     axes.set_xlabel("% of the budget")
     drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
-    told = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
-    return Plot("cost", "What the budget went to", told, drawn)
+    description = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
+    return Plot("cost", "What the budget went to", description, drawn)
 
 
 def _share(row: Row, account: str) -> float:

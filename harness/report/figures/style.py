@@ -48,7 +48,7 @@ class Plot:
     figure: Figure
 
     def file(self, kind: str) -> bytes:
-        """The figure as an `svg` or `png` file."""
+        """Return the figure as an `svg` or `png` file."""
         buffer = io.BytesIO()
         boxes = bool(lacking(text.get_text() for text in self.figure.findobj(Text)))
         with style({"svg.fonttype": "none" if boxes else "path"}):
@@ -60,7 +60,7 @@ class Plot:
         return buffer.getvalue()
 
     def inline(self) -> str:
-        """The figure as an accessible `<svg>` element in the page's colours."""
+        """Return the figure as an accessible `<svg>` element in the page's colours."""
         buffer = io.StringIO()
         with style({"svg.fonttype": "none"}):
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
@@ -78,8 +78,8 @@ class Plot:
         head = re.sub(r' (width|height)="[^"]*"', "", head)
         names = f'role="img" aria-labelledby="{self.name}-title {self.name}-desc"'
         title = f'<title id="{self.name}-title">{escape(visible(self.title, None))}</title>'
-        told = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
-        return f"{head} {names}>{title}{told}{rest}"
+        description = f'<desc id="{self.name}-desc">{escape(visible(self.description, None))}</desc>'
+        return f"{head} {names}>{title}{description}{rest}"
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def style(more: dict[str, Any] | None = None) -> Iterator[None]:
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure that no window knows of, with its axes in reading order."""
+    """Return a figure that no window knows of, with its axes in reading order."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     axes = made.subplots(rows, columns, squeeze=False, **options)

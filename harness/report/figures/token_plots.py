@@ -40,15 +40,15 @@ def zones(summary: Summary) -> Plot | None:
         title_fontsize=8.5,
         columnspacing=1.2,
     )
-    told = "; ".join(
+    description = "; ".join(
         f"{z['row']}, {z['zone']} nats: {points(100 * z['tokens'])} % of tokens, {points(100 * z['gradient'])} % of gradient"
         for z in table.to_dict("records")
     )
-    return Plot("zones", "Share of tokens and of gradient by token loss", told, drawn)
+    return Plot("zones", "Share of tokens and of gradient by token loss", description, drawn)
 
 
 def weights(summary: Summary) -> Plot | None:
-    """What weight methods gave to tokens, by their loss, on this data."""
+    """Return what weight methods gave to tokens, by their loss, on this data."""
     _, table = summary.computed(token_tables)
     if table.empty:
         return None
@@ -70,8 +70,8 @@ def weights(summary: Summary) -> Plot | None:
     bottom.set_xlabel("token loss, nats")
     handles, labels = top.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    told = "; ".join(
+    description = "; ".join(
         f"{w['row']}, {zone_name(w)} nats: weight {w['weight']:.2f}, {points(100 * w['tokens'])} % of tokens"
         for w in table.dropna().to_dict("records")
     )
-    return Plot("weights", "Weight given to tokens by their loss", told, drawn)
+    return Plot("weights", "Weight given to tokens by their loss", description, drawn)

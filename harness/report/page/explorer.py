@@ -53,7 +53,7 @@ class Flips:
 
 
 def read_flips(summary: Summary) -> Flips:
-    """All forgotten items counted; those of the worst families in full until the page is full."""
+    """Return all forgotten items counted; those of the worst families in full until the page is full."""
     wide = summary.binary
     rows = [row.name for row in summary.tuned if row.done and row.name in wide]
     if not rows or summary.base not in wide:
@@ -94,7 +94,7 @@ def _or_zero(value: float | None) -> float:
 
 
 def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, dict[str, tuple]]:
-    """Item -> row -> (family, score, prompt, output, target), first seed."""
+    """Return item -> row -> (family, score, prompt, output, target), first seed."""
     wanted = pd.MultiIndex.from_tuples(order, names=KEYS)
     said: dict[Key, dict[str, tuple]] = {}
     for row in rows:
@@ -124,7 +124,7 @@ def _text(value: object) -> str:
 
 
 def explorer(flips: Flips) -> dict[str, object]:
-    """The sample for page.js: rows and texts once each, items by their numbers.
+    """Return the sample for page.js: rows and texts once each, items by their numbers.
 
     `items`: [family, task, item, prompt, target, base's answer, [rows that forgot it], [[right, answer, [rows]], ...]].
     """

@@ -17,11 +17,11 @@ def rules(summary: Summary) -> dict[str, Any] | None:
     broken = summary.computed(broken_table)
     if table.empty:
         return None
-    cells = {row: one.set_index("rule").to_dict("index") for row, one in table.groupby("row")}
+    cells = {row: part.set_index("rule").to_dict("index") for row, part in table.groupby("row")}
     shown = {
-        row.name: {"total": len(own), "shown": own.head(MOST_SHOWN).to_dict("records")}
+        row.name: {"total": len(outputs), "shown": outputs.head(MOST_SHOWN).to_dict("records")}
         for row in summary.rows
-        if len(own := broken[broken["row"] == row.name])
+        if len(outputs := broken[broken["row"] == row.name])
     }
     return {"rules": list(table["rule"].unique()), "cells": cells, "broken": shown, "all": ALL}
 
@@ -31,4 +31,4 @@ def classes(summary: Summary) -> dict[str, Any] | None:
     if table.empty:
         return None
     tasks = table.drop_duplicates("task").rename(columns={"task": "name"})[["name", "labels", "n"]].to_dict("records")
-    return {"tasks": tasks, "cells": {row: one.set_index("task").to_dict("index") for row, one in table.groupby("row")}}
+    return {"tasks": tasks, "cells": {row: part.set_index("task").to_dict("index") for row, part in table.groupby("row")}}

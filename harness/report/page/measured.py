@@ -25,7 +25,7 @@ def answers(summary: Summary) -> Values | None:
         part = table[table["set"] == name]
         if len(part):
             measures = [measure for measure in MEASURES if measure.name in set(part["measure"])]
-            cells = {row: one.set_index("measure").to_dict("index") for row, one in part.groupby("row")}
+            cells = {row: lines.set_index("measure").to_dict("index") for row, lines in part.groupby("row")}
             sets.append({"id": name, "title": title, "measures": measures, "cells": cells, "prompts": part["prompts"].max()})
     # set phrases in the order of the record's template, the commonest first
     order = [tuple(gram) for gram in summary.record.get("template") or []]
@@ -37,7 +37,7 @@ def answers(summary: Summary) -> Values | None:
 def calibration(summary: Summary) -> Values | None:
     table = summary.computed(calibration_of)
     keys = [(group, name) for group in sorted(set(table["group"]), reverse=True) for name in TITLES]
-    cells = {row: one.set_index(["group", "measure"]).to_dict("index") for row, one in table.groupby("row")}
+    cells = {row: lines.set_index(["group", "measure"]).to_dict("index") for row, lines in table.groupby("row")}
     titles = [f"{TITLES[name]}, {group}" for group, name in keys]
     return {"calibration": cells, "keys": keys, "titles": titles} if cells else None
 

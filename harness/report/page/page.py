@@ -23,7 +23,7 @@ GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
 
 
 def page(summary: Summary, plots: list[Plot]) -> str:
-    """The whole page as text: each section of `SECTIONS` that has something to show, in the frame."""
+    """Return the whole page as text: each section of `SECTIONS` that has something to show, in the frame."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -61,7 +61,7 @@ def page(summary: Summary, plots: list[Plot]) -> str:
 
 
 def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
-    """What every section's template may use."""
+    """Return what every section's template may use."""
     return {
         "summary": summary,
         "budget": budget_line(summary),

@@ -66,12 +66,12 @@ def _table(summary: Summary) -> Values:
 
 
 def _recommendation(summary: Summary) -> Values | None:
-    limits, found = limits_of(summary), choices(summary)
-    asked = bool((summary.record.get("plan") or {}).get("require"))
-    if not found:
+    limits, recommended = limits_of(summary), choices(summary)
+    has_limits = bool((summary.record.get("plan") or {}).get("require"))
+    if not recommended:
         return None
     one_seed = summary.computed(advise).one_seed
-    return {"limits": limits, "asked": asked, "rule": rule_sentence(limits), "choices": found, "one_seed": one_seed}
+    return {"limits": limits, "asked": has_limits, "rule": rule_sentence(limits), "choices": recommended, "one_seed": one_seed}
 
 
 def _comparisons(summary: Summary) -> Values | None:
@@ -112,8 +112,8 @@ def _trials(summary: Summary) -> Values | None:
 
 
 def _quality(summary: Summary) -> Values:
-    found = {row.name: quality(summary, row.name) for row in summary.rows}
-    return {"quality": found, "qualities": list(dict.fromkeys(name for one in found.values() for name in one))}
+    by_row = {row.name: quality(summary, row.name) for row in summary.rows}
+    return {"quality": by_row, "qualities": list(dict.fromkeys(name for measures in by_row.values() for name in measures))}
 
 
 def _people(summary: Summary) -> Values | None:
@@ -139,7 +139,7 @@ def _families(summary: Summary) -> Values:
 
 
 def _heat(summary: Summary) -> Values:
-    """Rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
+    """Return rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
     grid = heat_grid(summary)
     if grid.empty:
         return {"heat": {"columns": [], "lines": []}}
@@ -148,7 +148,7 @@ def _heat(summary: Summary) -> Values:
     for (kind, name), line in grid.T.items():  # type: ignore[misc]
         shades = (70 * line.abs() / top).fillna(0).round().astype(int)
         cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
-        area = next((area for area, own in summary.areas.items() if kind == "family" and name in own), None)
+        area = next((area for area, families in summary.areas.items() if kind == "family" and name in families), None)
         lines.append({"kind": kind, "name": name, "cells": cells, "area": area})
     # families of a column group stand together, in the order they had; channels last
     groups = [*summary.areas, None]
@@ -159,23 +159,23 @@ def _heat(summary: Summary) -> Values:
 def _notes(summary: Summary) -> list[str]:
     """Notes of the comparison, of its data and of its runs, each once."""
     data = summary.record.get("data") or {}
-    found = [*(summary.record.get("notes") or []), *(data.get("notes") or [])]
+    notes = [*(summary.record.get("notes") or []), *(data.get("notes") or [])]
     for row in summary.rows:
         for run in row.finished:
             happened = (run.get("run") or {}).get("happened") or {}
-            found += [f"{row.name}: {note}" for note in happened.get("notes") or []]
-    return list(dict.fromkeys(str(note) for note in found))
+            notes += [f"{row.name}: {note}" for note in happened.get("notes") or []]
+    return list(dict.fromkeys(str(note) for note in notes))
 
 
 def _where(rows: list[Row]) -> list[Values]:
     """Distinct machines and versions the runs were made with."""
-    found: list[Values] = []
+    places: list[Values] = []
     for row in rows:
         for run in row.finished:
             where = (run.get("run") or {}).get("where")
-            if where and where not in found:
-                found.append(where)
-    return found
+            if where and where not in places:
+                places.append(where)
+    return places
 
 
 SECTIONS = (

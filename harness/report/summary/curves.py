@@ -58,37 +58,37 @@ def _way(
     items = pd.MultiIndex.from_frame(scores[["task", "metric", "item"]])
     start = scores[scores[along] == 0]
     if start.empty:
-        own = pd.MultiIndex.from_frame(base_scores[["task", "metric", "item"]])
-        start = base_scores[own.isin(items)]
+        identity = pd.MultiIndex.from_frame(base_scores[["task", "metric", "item"]])
+        start = base_scores[identity.isin(items)]
     start = start.drop_duplicates(["task", "metric", "item"])
     later = scores[scores[along] > 0]
     if start.empty or later.empty:
         return pd.DataFrame(columns=COLUMNS), None
     points = list(dict.fromkeys(zip(later["row"], later[along], strict=True)))
     named = later.assign(row=[point_name(*pair) for pair in zip(later["row"], later[along], strict=True)])
-    found = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)
+    analysis = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)
     rows = dict.fromkeys(row for row, _ in points)
-    lines = [_line(found, row, at) for row in rows for at in [0.0, *sorted(a for r, a in points if r == row)]]
-    return pd.DataFrame(lines, columns=COLUMNS), found
+    lines = [_line(analysis, row, at) for row in rows for at in [0.0, *sorted(a for r, a in points if r == row)]]
+    return pd.DataFrame(lines, columns=COLUMNS), analysis
 
 
 def point_name(row: str, at: float) -> str:
     return f"{row} @ {at:.6f}"
 
 
-def _line(found: Analysis, row: str, at: float) -> list:
-    name = point_name(row, at) if at else found.rows[0]
-    gain, change, retention = (found.estimate(quantity, name) for quantity in READ)
+def _line(analysis: Analysis, row: str, at: float) -> list:
+    name = point_name(row, at) if at else analysis.rows[0]
+    gain, change, retention = (analysis.estimate(quantity, name) for quantity in READ)
     numbers = [x for e in (gain, change, retention) for x in (e.value, e.low, e.high)]
     return [row, at, *numbers, gain.n + change.n]
 
 
-def _matched(points: pd.DataFrame, found: Analysis | None, terms: Terms) -> Matched:
+def _matched(points: pd.DataFrame, analysis: Analysis | None, terms: Terms) -> Matched:
     """Read every row's way at the same gain and at the same loss."""
-    if found is None:
+    if analysis is None:
         return Matched()
     curves = []
     for row, part in points.groupby("row", sort=False):
         names = [point_name(str(row), at) for at in part["at"] if at]
-        curves.append(Curve(str(row), (found.rows[0], *names)))
-    return matched(found, curves, terms)
+        curves.append(Curve(str(row), (analysis.rows[0], *names)))
+    return matched(analysis, curves, terms)

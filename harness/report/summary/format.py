@@ -30,7 +30,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def points(value: float | None) -> str:
-    """A score, a percentage or points: one decimal, so that columns line up."""
+    """Return a score, a percentage or points: one decimal, so that columns line up."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:,.1f}"
@@ -38,13 +38,13 @@ def points(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Points with their sign."""
+    """Return points with their sign."""
     text = points(value)
     return f"+{text}" if value is not None and math.isfinite(value) and value >= 0.05 else text
 
 
 def share(value: float | None) -> str:
-    """A probability in per cent; `> 99.9 %` and `< 0.1 %` are as far as draws can tell."""
+    """Return a probability in per cent; `> 99.9 %` and `< 0.1 %` are as far as draws can tell."""
     if value is None or not math.isfinite(value):
         return MISSING
     return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
@@ -105,7 +105,7 @@ def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
 
 
 def visible(value: object, longest: int | None = LONGEST) -> str:
-    """A model's text with every character that could hide or reorder others spelled out, cut at `longest`."""
+    """Return a model's text with every character that could hide or reorder others spelled out, cut at `longest`."""
     text = "" if value is None or value != value else str(value)
     cut = len(text) - longest if longest and len(text) > longest else 0
     text = _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text[:longest] if cut else text)

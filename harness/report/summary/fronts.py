@@ -47,12 +47,12 @@ class Way:
         return self.matched.apart.get((names[0], names[1])) if len(names) == 2 else None
 
     def change(self, row: str) -> Estimate:
-        found = self.of(row)
-        return found.change if found else Estimate()
+        tradeoff = self.of(row)
+        return tradeoff.change if tradeoff else Estimate()
 
     def kept(self, row: str) -> Estimate:
-        found = self.of(row)
-        return found.kept if found else Estimate()
+        tradeoff = self.of(row)
+        return tradeoff.kept if tradeoff else Estimate()
 
 
 SAID = {
@@ -153,12 +153,12 @@ def _by_row(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
     """Return the rows that no other of them beats in both gain and general change, by rising gain; those that gain at all."""
     places = {row: analysis.rows.index(row) for row in rows if row in analysis.rows}
-    gain = {row: float(analysis.point["gain"][place]) for row, place in places.items()}
-    change = {row: float(analysis.point["change"][place]) for row, place in places.items()}
-    known = [row for row in places if np.isfinite(gain[row]) and np.isfinite(change[row]) and gain[row] > 0]
+    gain = {row: float(analysis.point["gain"][index]) for row, index in places.items()}
+    change = {row: float(analysis.point["change"][index]) for row, index in places.items()}
+    candidates = [row for row in places if np.isfinite(gain[row]) and np.isfinite(change[row]) and gain[row] > 0]
     front: list[str] = []
     best = -np.inf
-    for row in sorted(known, key=lambda row: (-gain[row], -change[row])):
+    for row in sorted(candidates, key=lambda row: (-gain[row], -change[row])):
         if change[row] > best:
             front.append(row)
             best = change[row]

@@ -113,8 +113,8 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
         places = [names.index(name) for name in compared]
         costs = rule.Costs(costs.seconds[places], costs.memory[places])
         reasons = {name: (*out.get(name, ()), "one seed") for name in single}
-        own = advice_of(analysis, compared, costs, limits)
-        return replace(own, out=own.out | reasons)
+        alone = advice_of(analysis, compared, costs, limits)
+        return replace(alone, out=alone.out | reasons)
 
     # The choice of the table, and the same choice in every draw. A negative index is no choice.
     index = int(rule.chosen(point, margins, costs, limits)[0])
@@ -168,14 +168,14 @@ def choices(summary: Summary) -> list[Choice]:
     advice = summary.computed(advise)
     if not advice.one_seed:
         rows.sort(key=lambda row: -gains[row.name].value)
-    found = []
+    options = []
     for row in rows:
         change, retention = summary.estimate("change", row.name), summary.estimate("retention", row.name)
         loss, kept = _below(change) - change.value, retention.value - _below(retention)
         seconds, memory = row.cost("ledger", "seconds"), _memory(row)
         taken = advice.shares.get(row.name, 0.0) if advice.shares else np.nan
-        found.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
-    return found
+        options.append(Choice(row, _measured(loss), _measured(kept), _measured(seconds), _measured(memory), taken))
+    return options
 
 
 def _measured(value: float) -> float | None:
@@ -183,9 +183,9 @@ def _measured(value: float) -> float | None:
 
 
 def separated(analysis: Analysis, row: str, other: str) -> bool:
-    """Whether two recipes differ in gain or in general change by the whole interval of the difference."""
+    """Return whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(found.n >= FEWEST and (found.sure_low > 0 or found.sure_high < 0) for found in differences)
+    return any(difference.n >= FEWEST and (difference.sure_low > 0 or difference.sure_high < 0) for difference in differences)
 
 
 def _out(
@@ -221,8 +221,8 @@ def _draws(analysis: Analysis, names: list[str]) -> rule.Scores:
     missing = np.full((analysis.reps, len(names)), np.nan)
     draws = {}
     for quantity in QUANTITIES:
-        known = quantity in measured and quantity in analysis.point
-        draws[quantity] = analysis.draws(quantity, names) if known else missing
+        has_draws = quantity in measured and quantity in analysis.point
+        draws[quantity] = analysis.draws(quantity, names) if has_draws else missing
     return rule.Scores(*(draws[quantity] for quantity in QUANTITIES))
 
 
@@ -256,7 +256,7 @@ def _worst_end(analysis: Analysis, row: str) -> float:
 
 
 def _below(estimate: Estimate) -> float:
-    """How far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
+    """Return how far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
     return estimate.value - estimate.sure_low if estimate.n >= FEWEST else np.inf
 
 

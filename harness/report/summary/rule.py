@@ -64,19 +64,19 @@ def gaining(scores: Scores, margins: Margins) -> np.ndarray:
 
 def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> dict[str, np.ndarray]:
     """(B, R) whether a recipe breaks each limit there is; a number that was not measured keeps no limit on it."""
-    found = {}
+    violated = {}
     if limits.loss is not None:
-        found["loss"] = ~(scores.change - margins.change >= -limits.loss)
+        violated["loss"] = ~(scores.change - margins.change >= -limits.loss)
     if limits.retention is not None:
-        found["retention"] = ~(scores.kept - margins.kept >= limits.retention)
+        violated["retention"] = ~(scores.kept - margins.kept >= limits.retention)
     if limits.family is not None:
         worst = np.full(scores.gain.shape[1], np.nan) if margins.family is None else margins.family
-        found["family"] = ~(worst >= -limits.family) & np.ones_like(scores.gain, bool)
+        violated["family"] = ~(worst >= -limits.family) & np.ones_like(scores.gain, bool)
     if limits.seconds is not None:
-        found["time"] = ~(costs.seconds <= limits.seconds) & np.ones_like(scores.gain, bool)
+        violated["time"] = ~(costs.seconds <= limits.seconds) & np.ones_like(scores.gain, bool)
     if limits.memory is not None:
-        found["memory"] = ~(costs.memory <= limits.memory) & np.ones_like(scores.gain, bool)
-    return found
+        violated["memory"] = ~(costs.memory <= limits.memory) & np.ones_like(scores.gain, bool)
+    return violated
 
 
 def chosen(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> np.ndarray:

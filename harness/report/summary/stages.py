@@ -48,9 +48,12 @@ class Stages:
     rows: list[Staged]
 
     def gains(self, row: str) -> dict[str, Estimate]:
-        """Each domain's own gain at the end, by which a mean that hides a loss is seen; empty for a row without scores."""
-        found = next((line.gains[-1] for line in self.rows if line.name == row), [])
-        return dict(zip(self.domains, found, strict=False))
+        """Return each domain's own gain at the end, by which a mean that hides a loss is seen.
+
+        Empty for a row without scores.
+        """
+        last_gains = next((line.gains[-1] for line in self.rows if line.name == row), [])
+        return dict(zip(self.domains, last_gains, strict=False))
 
 
 def read_stages(record: dict[str, Any], final: pd.DataFrame, between: pd.DataFrame, base: str, reps: int) -> Stages | None:
@@ -65,55 +68,57 @@ def read_stages(record: dict[str, Any], final: pd.DataFrame, between: pd.DataFra
     ends = final.assign(row=[name if name == base else _key(name, last) for name in final["row"]])
     middle = between.assign(row=[_key(*pair) for pair in zip(between["row"], between["stage"], strict=True)])
     table = pd.concat([ends, middle.drop(columns="stage")], ignore_index=True) if len(between) else ends
-    found = [
+    analyses = [
         analyse(table[table["task"].isin(tasks[name])], base, reps=reps, seed=number) for number, name in enumerate(domains)
     ]
-    levels = [_level(one) for one in found]
+    levels = [_level(analysis) for analysis in analyses]
     names = [name for name in dict.fromkeys(final["row"]) if name != base]
-    starts = [Estimate(level, n=one.counts["gain"][0]) for level, one in zip(levels, found, strict=True)]
-    return Stages(list(domains), starts, [_row(name, found, levels) for name in names])
+    starts = [Estimate(level, n=analysis.counts["gain"][0]) for level, analysis in zip(levels, analyses, strict=True)]
+    return Stages(list(domains), starts, [_row(name, analyses, levels) for name in names])
 
 
 def _key(row: str, stage: int) -> str:
     return f"{row}\n{stage}"
 
 
-def _level(found: Analysis) -> float:
-    """The base's mean primary score, points, turned so that more is better."""
-    tasks = found.measures[found.measures["headline"]]
+def _level(analysis: Analysis) -> float:
+    """Return the base's mean primary score, points, turned so that more is better."""
+    tasks = analysis.measures[analysis.measures["headline"]]
     return float((100 * tasks["base"] * np.where(tasks["higher_better"], 1, -1)).mean())
 
 
-def _row(name: str, found: Sequence[Analysis], levels: Sequence[float]) -> Staged:
-    last = len(found)
-    gains = [[one.estimate("gain", _key(name, stage)) for one in found] for stage in range(1, last + 1)]
+def _row(name: str, analyses: Sequence[Analysis], levels: Sequence[float]) -> Staged:
+    last = len(analyses)
+    gains = [[analysis.estimate("gain", _key(name, stage)) for analysis in analyses] for stage in range(1, last + 1)]
     scores = [[Estimate(level + gain.value, n=gain.n) for level, gain in zip(levels, line, strict=True)] for line in gains]
     moved, lost, n = [], [], []
-    for number, one in enumerate(found[:-1], 1):
+    for number, analysis in enumerate(analyses[:-1], 1):
         # From the base through all stages, on one domain.
-        way = [_gain(one, _key(name, stage)) for stage in range(1, last + 1)]
+        way = [_gain(analysis, _key(name, stage)) for stage in range(1, last + 1)]
         best = np.maximum.reduce([np.zeros_like(way[0]), *way[:-1]])
         moved.append(way[-1] - way[number - 1])
         lost.append(best - way[-1])
         n.append(gains[-1][number - 1].n)
 
     # The point, each seed and the replicates lie one after the other.
-    draws = 1 + len(found[0].by_seed["gain"])
+    draws = 1 + len(analyses[0].by_seed["gain"])
     parts = (np.mean(moved, 0), np.mean(lost, 0))
     backward, forgetting = (estimate_of(float(part[0]), part[1:draws], part[draws:], min(n)) for part in parts)
     return Staged(name, scores, gains, backward, forgetting)
 
 
-def _gain(found: Analysis, key: str) -> np.ndarray:
+def _gain(analysis: Analysis, key: str) -> np.ndarray:
     """(1 + seeds + draws,) the gain over the base, each seed's own, and its replicates; NaN where there are no scores."""
-    if key not in found.rows:
-        return np.full(1 + len(found.by_seed["gain"]) + found.reps, np.nan)
-    place = found.rows.index(key)
-    return np.concatenate([found.point["gain"][[place]], found.by_seed["gain"][:, place], found.replicates["gain"][:, place]])
+    if key not in analysis.rows:
+        return np.full(1 + len(analysis.by_seed["gain"]) + analysis.reps, np.nan)
+    index = analysis.rows.index(key)
+    return np.concatenate(
+        [analysis.point["gain"][[index]], analysis.by_seed["gain"][:, index], analysis.replicates["gain"][:, index]]
+    )
 
 
 def stage_table(stages: Stages) -> pd.DataFrame:
-    """One line a row and stage, formatted; the transfer stands on a row's last line.
+    """Return one line a row and stage, formatted; the transfer stands on a row's last line.
 
     A score and its change have a column each, so that brackets stand at the number they belong to.
     """
@@ -134,7 +139,7 @@ def stage_table(stages: Stages) -> pd.DataFrame:
 
 
 def stage_numbers(stages: Stages) -> pd.DataFrame:
-    """The same as plain numbers, one line a row, stage and domain: stages.csv."""
+    """Return the same as plain numbers, one line a row, stage and domain: stages.csv."""
     lines = []
     for row in stages.rows:
         rest = {

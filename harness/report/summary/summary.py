@@ -193,12 +193,12 @@ class Summary:
         """Column group -> its families that enter the general change; empty if there is one group only."""
         areas = areas_of(self.record)
         inside = [family for family in self.names("change:family:") if family in areas]
-        return {area: own for area in Area if (own := [family for family in inside if areas[family] == area])}
+        return {area: families for area in Area if (families := [family for family in inside if areas[family] == area])}
 
     @property
     def areas_sentence(self) -> str:
         """Return which column groups enter the general change, and with how many families; "" if there is one group only."""
-        parts = [f"{len(own)} of {area.upper()} ({area.meaning})" for area, own in self.areas.items()]
+        parts = [f"{len(families)} of {area.upper()} ({area.meaning})" for area, families in self.areas.items()]
         if not parts:
             return ""
         return f"ΔR and what is kept are means over {sum(map(len, self.areas.values()))} families: {', '.join(parts)}."
@@ -288,10 +288,10 @@ class Summary:
 
 def areas_of(record: dict[str, Any]) -> dict[str, Area]:
     """Return general family -> column group, as the comparison recorded it; empty if all are of one group, or none is known."""
-    found: dict[str, Area] = {}
+    by_family: dict[str, Area] = {}
     for suite in record.get("suites") or []:
-        found |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}
-    return found if len(set(found.values())) > 1 else {}
+        by_family |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}
+    return by_family if len(set(by_family.values())) > 1 else {}
 
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:

@@ -28,18 +28,18 @@ def read_trials(
     """
     tried = [trial for trial in trials if not is_point(trial)]
     scored = (dev["row"] == base).any() and len(tried)
-    found = analyse(dev, base, reps=reps) if scored else None
+    analysis = analyse(dev, base, reps=reps) if scored else None
     lines = []
     for trial in tried:
-        known = {name: found.estimate(name, trial["trial"]) if found else Estimate() for name in QUANTITIES}
+        estimates = {name: analysis.estimate(name, trial["trial"]) if analysis else Estimate() for name in QUANTITIES}
         line = {name: trial[name] for name in ("row", "trial", "recipe", "selected", "status", "key")}
         line["plain"] = bool(trial.get("plain"))
-        for name, estimate in known.items():
+        for name, estimate in estimates.items():
             line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
         ledger = trial["ledger"] or {}
         cost = {name: float(ledger.get(name, np.nan)) for name in ("flops", "seconds")}
-        lines.append(line | {"n": sum(estimate.n for estimate in known.values())} | cost)
-    return pd.DataFrame(lines, columns=COLUMNS), found
+        lines.append(line | {"n": sum(estimate.n for estimate in estimates.values())} | cost)
+    return pd.DataFrame(lines, columns=COLUMNS), analysis
 
 
 def is_point(entry: dict[str, Any]) -> bool:
@@ -48,13 +48,15 @@ def is_point(entry: dict[str, Any]) -> bool:
 
 
 def by_trials(trials: pd.DataFrame, rule: TuningRule | None = None) -> list[dict[str, Any]]:
-    """What tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1, 2, 4 ... K."""
+    """Return what tuning with fewer trials would have found: a line a row, (n, gain, change) on dev items for n = 1,
+    2, 4 ... K.
+    """
     lines = []
     reference = reference_of(trials["gain"].to_list(), trials["change"].to_list(), trials["plain"].to_list(), rule)
-    for row, own in trials.groupby("row", sort=False):
-        order = preferred(own["gain"].to_list(), own["change"].to_list(), reference)
-        ranked = own.iloc[order]
+    for row, of_row in trials.groupby("row", sort=False):
+        order = preferred(of_row["gain"].to_list(), of_row["change"].to_list(), reference)
+        ranked = of_row.iloc[order]
         counts = sorted({2**i for i in range(len(order).bit_length()) if 2**i <= len(order)} | {len(order)} - {0})
-        found = [(n, *(expected_best(ranked[name].to_list(), n) for name in QUANTITIES)) for n in counts]
-        lines.append({"row": row, "expected": found})
+        expected = [(n, *(expected_best(ranked[name].to_list(), n) for name in QUANTITIES)) for n in counts]
+        lines.append({"row": row, "expected": expected})
     return lines

@@ -101,7 +101,7 @@ def phrases_of(summary: Summary) -> set[tuple[str, ...]]:
 
 
 def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:
-    """One line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
+    """Return one line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
     if answers.empty:
         return pd.DataFrame(columns=COLUMNS)
     texts = _texts(answers, phrases, record.get("answer_format"))
@@ -116,7 +116,7 @@ def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: st
 
 
 def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
-    """The domain's template : 3-grams common in the training answers, less what general references and any answer
+    """Return the domain's template : 3-grams common in the training answers, less what general references and any answer
     of the base to a general prompt hold."""
     phrases = {tuple(gram) for gram in record.get("template") or []}
 
@@ -129,7 +129,7 @@ def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.Dat
 
 
 def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
-    """The texts, and what is counted on each; measures over several texts go by row, seed and set."""
+    """Return the texts, and what is counted on each; measures over several texts go by row, seed and set."""
     table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
 
     # Counts on each text; ratios are taken later, over all texts of a draw.
@@ -194,7 +194,9 @@ class _Set:
         return lines
 
     def _both(self, name: str, row: str) -> tuple[Estimate, Estimate]:
-        """A measure of a row, and its change against the base: on prompts where both have it, or corpus against corpus."""
+        """Return a measure of a row, and its change against the base: on prompts where both have it, or corpus against
+        corpus.
+        """
         if name in _CORPUS:
             return self._corpus(name, row)
         if name in _RATIOS:
@@ -207,10 +209,10 @@ class _Set:
             return value, _difference(value, Estimate(1.0, n=value.n), draws_of_it - 1)
 
         # A prompt counts where both rows have a value for it.
-        own = self._of(name, row)
+        level = self._of(name, row)
         reference = self._of(name, self.base)
-        value, _ = estimated(own, np.isfinite(own).astype(float), self.counts)
-        moved = own - reference
+        value, _ = estimated(level, np.isfinite(level).astype(float), self.counts)
+        moved = level - reference
         return value, estimated(moved, np.isfinite(moved).astype(float), self.counts)[0]
 
     def _of(self, name: str, row: str) -> np.ndarray:
@@ -223,11 +225,11 @@ class _Set:
         return column.reindex(self.items).to_numpy(float)
 
     def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
-        """A measure of all texts of a row together, and its change: spreads from leaving each prompt out."""
-        own = self._left_out(name, row)
+        """Return a measure of all texts of a row together, and its change: spreads from leaving each prompt out."""
+        level = self._left_out(name, row)
         reference = self._left_out(name, self.base)
-        value = jackknifed(own[0], own[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
-        change = jackknifed(own[0] - reference[0], own[1:] - reference[1:])
+        value = jackknifed(level[0], level[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
+        change = jackknifed(level[0] - reference[0], level[1:] - reference[1:])
 
         # Only texts of a certain length enter it: one of them has no spread.
         if name == "distinct2":

@@ -42,7 +42,7 @@ def _question(row: Row) -> dict[str, Any]:
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
-    """The protocol a run was trained under, flat."""
+    """Return the protocol a run was trained under, flat."""
     budget = record.get("budget") or {}
     options = {f"budget {key}": budget.get(key) for key in ("text", "meter", "amount")}
     options |= {key: record.get(key) for key in ("learning_rate", "precision", "threads")}
@@ -50,7 +50,7 @@ def _training(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all recipes were trained with alike."""
+    """Return what all recipes were trained with alike."""
     flat = [_training(record) for record in records]
     return {key: value for key, value in (flat[0] if flat else {}).items() if all(other.get(key) == value for other in flat)}
 
@@ -87,7 +87,7 @@ def appendix_latex(summary: Summary) -> str:
     lines += [" & ".join(map(latex_text, line)) + r" \\" for line in table.itertuples(index=False)]
     lines += [r"\bottomrule", r"\end{longtable}", "", r"\begin{description}"]
     for name, paper in _papers(summary).items():
-        keys = [found[1] for entry in paper["bibtex"] if (found := re.match(r"@\w+\{\s*([^,\s]+)", entry))]
+        keys = [match[1] for entry in paper["bibtex"] if (match := re.match(r"@\w+\{\s*([^,\s]+)", entry))]
         cited = rf" \cite{{{','.join(keys)}}}" if keys else ""
         lines.append(rf"\item[{latex_text(name)}] {latex_text(paper['source'])}{cited}")
     return "\n".join([*lines, r"\end{description}", ""]) if _papers(summary) else "\n".join([*lines[:-2], ""])

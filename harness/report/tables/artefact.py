@@ -39,14 +39,17 @@ class Artefact:
 
 
 def reference_of(summary: Summary) -> str | None:
-    """Plain fine-tuning, else the first finished recipe without general data."""
+    """Return plain fine-tuning, else the first finished recipe without general data."""
     free = [row.name for row in summary.recipes if row.done and row.track == Track.FREE]
     plain = [name for name in summary.references if name in free]
     return next(iter(plain + free), None)
 
 
 def artefacts(summary: Summary) -> list[Artefact]:
-    """A line for each finished recipe with general data; none where all families are seen or none is, or no reference ended."""
+    """Return a line for each finished recipe with general data.
+
+    None where all families are seen or none is, or no reference ended.
+    """
     analysis = summary.analysis
     reference = reference_of(summary)
     if analysis is None or reference is None or not {SEEN, HELD_OUT} <= set(analysis.point):

@@ -67,8 +67,11 @@ def calibration_of(summary: Summary) -> pd.DataFrame:
 
 
 def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
-    """One line a row, group and measure: calibration.csv. All choice items of a group together; seeds count as items of one
-    cluster with the item's others, so intervals cover the choice of items."""
+    """Return one line a row, group and measure: calibration.csv.
+
+    All choice items of a group together; seeds count as items of one cluster with the item's others, so intervals
+    cover the choice of items.
+    """
     table = scores[scores["channel"] == "calibration"].astype(dict.fromkeys(("task", "item", "cluster"), "str"))
     lines = []
     for group, part in table.groupby("group"):
@@ -84,7 +87,7 @@ def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
 
 
 def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
-    """A row's items beside the base's numbers for the same ones (columns with `_base`)."""
+    """Return a row's items beside the base's numbers for the same ones (columns with `_base`)."""
     keys = ["task", "item"]
     start = wide[wide["row"] == base].drop_duplicates(keys).drop(columns=["row", "cluster", "seed"])
     return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))
@@ -95,10 +98,10 @@ def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     once = np.ones((1, len(both)), np.float32)
     lines = []
     for name, (column, function) in _MEASURES.items():
-        own = _of(both, column, function, "", counts, once)
+        level = _of(both, column, function, "", counts, once)
         start = _of(both, column, function, "_base", counts, once)
-        value = _estimate(own, n, (0.0, MOST.get(name, np.inf)))
-        change = _estimate(tuple(a - b for a, b in zip(own, start, strict=True)), n)
+        value = _estimate(level, n, (0.0, MOST.get(name, np.inf)))
+        change = _estimate(tuple(a - b for a, b in zip(level, start, strict=True)), n)
         line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
         lines.append(line | {"change": change.value, "change low": change.low, "change high": change.high})
     return lines

@@ -27,7 +27,7 @@ REPS = 1000
 
 
 def class_table(summary: Summary) -> pd.DataFrame:
-    """One line a row and classification task: classes.csv."""
+    """Return one line a row and classification task: classes.csv."""
     tasks: dict[str, _Task] = {}
     if len(summary.scores):
         for name, items in _candidates(summary.texts(summary.base)).groupby("task"):
@@ -63,11 +63,11 @@ class _Task:
 
     @classmethod
     def of(cls, items: pd.DataFrame) -> _Task | None:
-        """The task of the base's `items`, if its answers are labels."""
+        """Return the task of the base's `items`, if its answers are labels."""
         base = items.drop_duplicates("item").set_index("item")
 
         # Fewer than two labels, or labels that hardly repeat, are no classes.
-        labels = {label: place for place, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
+        labels = {label: index for index, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
             return None
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
@@ -85,7 +85,7 @@ class _Task:
 
 
 def _letters(labels: dict[str, int]) -> bool:
-    """Whether the labels only number the choices of each question."""
+    """Return whether the labels only number the choices of each question."""
     return all(len(label) == 1 and label.isascii() for label in labels)
 
 

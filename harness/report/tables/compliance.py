@@ -24,7 +24,7 @@ BROKEN = ["row", "seed", *KEYS, NAMES, "prompt", "output"]
 
 
 def compliance_table(summary: Summary) -> pd.DataFrame:
-    """One line a row and rule: compliance.csv; shares of the outputs that the rule is about."""
+    """Return one line a row and rule: compliance.csv; shares of the outputs that the rule is about."""
     judged, rules = _judged(summary)
     lines = []
     for rule in [ALL, *(rule.name for rule in rules)] if len(judged) else []:
@@ -39,11 +39,11 @@ def compliance_table(summary: Summary) -> pd.DataFrame:
 def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], base: str) -> list[dict[str, Any]]:
     lines = []
     for row in [row for row in rows if row in kept]:
-        own = kept[row].to_numpy(float)
-        level, _ = estimated(own, np.isfinite(own), counts)
+        kept_by_row = kept[row].to_numpy(float)
+        level, _ = estimated(kept_by_row, np.isfinite(kept_by_row), counts)
         change = Estimate()
         if base in kept and row != base:
-            moved = own - kept[base].to_numpy(float)
+            moved = kept_by_row - kept[base].to_numpy(float)
             value, replicates = estimated(moved, np.isfinite(moved), counts)
             change = estimate_of(value.value, np.array([]), replicates, value.n)
         spread = {"value": level.value, "low": level.low, "high": level.high, "n": level.n}
@@ -53,7 +53,7 @@ def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], b
 
 
 def broken_table(summary: Summary) -> pd.DataFrame:
-    """One line an output that breaks a rule: broken.csv."""
+    """Return one line an output that breaks a rule: broken.csv."""
     judged, _ = _judged(summary)
     if judged.empty:
         return pd.DataFrame(columns=BROKEN)
@@ -61,17 +61,19 @@ def broken_table(summary: Summary) -> pd.DataFrame:
 
 
 def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
-    """The domain's generated outputs with a column for each rule: 1 kept, 0 broken, NaN where it is not about the prompt."""
+    """Return the domain's generated outputs with a column for each rule: 1 kept, 0 broken, NaN where it is not about
+    the prompt.
+    """
     rules = parse_rules(summary.record.get("rules") or [])
     if not rules or summary.scores.empty:
         return pd.DataFrame(), rules
-    found = pd.concat([_generated(summary.texts(row)) for row in summary.scores["row"].unique()], ignore_index=True)
-    texts = list(zip(found["prompt"].fillna(""), found["output"].fillna(""), strict=True))
-    known = {pair: [rule.judge(pair[1], pair[0]) for rule in rules] for pair in dict.fromkeys(texts)}
-    numbers = [[_number(judgement.kept) for judgement in known[pair]] for pair in texts]
-    table = pd.DataFrame(numbers, index=found.index, columns=[rule.name for rule in rules], dtype=float)
-    broken = ["; ".join(judgement.name for judgement in known[pair] if judgement.kept is False) for pair in texts]
-    return pd.concat([found, table.assign(**{ALL: table.min(axis=1), NAMES: broken})], axis=1), rules
+    outputs = pd.concat([_generated(summary.texts(row)) for row in summary.scores["row"].unique()], ignore_index=True)
+    texts = list(zip(outputs["prompt"].fillna(""), outputs["output"].fillna(""), strict=True))
+    judgements = {pair: [rule.judge(pair[1], pair[0]) for rule in rules] for pair in dict.fromkeys(texts)}
+    numbers = [[_number(judgement.kept) for judgement in judgements[pair]] for pair in texts]
+    table = pd.DataFrame(numbers, index=outputs.index, columns=[rule.name for rule in rules], dtype=float)
+    broken = ["; ".join(judgement.name for judgement in judgements[pair] if judgement.kept is False) for pair in texts]
+    return pd.concat([outputs, table.assign(**{ALL: table.min(axis=1), NAMES: broken})], axis=1), rules
 
 
 def _generated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -84,10 +86,10 @@ def _number(kept: bool | None) -> float:
 
 
 def compliance(summary: Summary, row: str) -> Estimate:
-    """The share of a row's outputs that keep all rules."""
+    """Return the share of a row's outputs that keep all rules."""
     table = summary.computed(compliance_table)
-    found = table[(table["row"] == row) & (table["rule"] == ALL)]
-    if found.empty:
+    lines = table[(table["row"] == row) & (table["rule"] == ALL)]
+    if lines.empty:
         return Estimate()
-    line = found.iloc[0]
+    line = lines.iloc[0]
     return Estimate(line["value"], line["low"], line["high"], np.nan, int(line["n"]))

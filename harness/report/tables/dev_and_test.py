@@ -36,9 +36,9 @@ class Promise:
 def promised(summary: Summary) -> list[Promise]:
     """Return a line for each setting of a tuned recipe that has test scores, the selected one of a recipe first."""
     lines = []
-    for row, own in summary.trials.groupby("row", sort=False):
+    for row, of_row in summary.trials.groupby("row", sort=False):
         points = summary.points[summary.points["row"] == row].set_index("recipe")["name"].to_dict()
-        for trial in own.sort_values("selected", ascending=False, kind="stable").to_dict("records"):
+        for trial in of_row.sort_values("selected", ascending=False, kind="stable").to_dict("records"):
             name = str(row) if trial["selected"] else points.get(trial["recipe"])
             if name is not None:
                 lines.append(_promise(summary, pd.Series(trial), name))

@@ -37,7 +37,7 @@ COLUMNS = ["row", "family", "seen", "kind", "n", *(f"{name}{end}" for name in NU
 
 
 def kind_table(summary: Summary) -> pd.DataFrame:
-    """One line a recipe and family: kinds.csv. Changes in points, `recovered` in % of the loss."""
+    """Return one line a recipe and family: kinds.csv. Changes in points, `recovered` in % of the loss."""
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
@@ -87,24 +87,24 @@ class _Family:
         self.counts = np.r_[np.ones((1, len(cluster)), np.float32), draws(cluster.to_list())]
 
     def line(self, row: str) -> dict[str, Any]:
-        """Numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
+        """Return numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
         if row not in self.tuned:
             return {}
         said = self._change(self.tuned, row, SAID)
-        known = self._change(self.tuned, row, KNOWN)
+        likelihood = self._change(self.tuned, row, KNOWN)
 
         # What is generated counts, where anything is; else what is likely.
         channels = SAID if np.isfinite(said[0]) else KNOWN
-        change = said if channels is SAID else known
+        change = said if channels is SAID else likelihood
         back = self._change(self.probed, row, channels)
         with np.errstate(invalid="ignore", divide="ignore"):
             recovered = np.where(change < 0, 100 * (1 - back / change), np.nan)
 
         # Where nothing was lost for sure, nothing can be recovered.
         lost = _estimate(change)
-        estimates = {"said": _estimate(said), "known": _estimate(known)}
+        estimates = {"said": _estimate(said), "known": _estimate(likelihood)}
         estimates["recovered"] = _estimate(recovered) if lost.high < 0 else Estimate()
-        kind = kind_of(change, known if channels is SAID else None, recovered, lost.high)
+        kind = kind_of(change, likelihood if channels is SAID else None, recovered, lost.high)
         line: dict[str, Any] = {"kind": kind, "n": int(np.isfinite(self.tuned[row]).sum())}
         for name, estimate in estimates.items():
             line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
@@ -120,8 +120,9 @@ class _Family:
         return np.mean([ratio(np.where(items, moved, 0.0), items, self.counts) for items in inside], axis=0)
 
 
-def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray, high: float) -> str:
-    """The kind of a loss, from draws of its change, of likelihood's (None: it is likelihood's own) and of the % recovered.
+def kind_of(change: np.ndarray, likelihood: np.ndarray | None, recovered: np.ndarray, high: float) -> str:
+    """Return the kind of a loss, from draws of its change, of likelihood's (None: it is likelihood's own) and of the %
+    recovered.
 
     `high`: upper end of the change's interval.
     """
@@ -129,8 +130,8 @@ def kind_of(change: np.ndarray, known: np.ndarray | None, recovered: np.ndarray,
         return "none" if np.isfinite(high) else "unclear"
 
     # Little of the loss in likelihood: the model knows, and does not say so.
-    if known is not None and np.isfinite(known[0]):
-        form = _agree(known >= (1 - BACK) * change)
+    if likelihood is not None and np.isfinite(likelihood[0]):
+        form = _agree(likelihood >= (1 - BACK) * change)
         if form >= SURE:
             return "format"
         if form > 1 - SURE:

@@ -30,7 +30,10 @@ COLUMNS = ["row", "scope", "n", *COUNTS, *(f"{name}{end}" for name in MEASURES f
 
 
 def item_table(summary: Summary) -> pd.DataFrame:
-    """One line an item, a column for each row's score: items.csv. `lost_by`: recipes that lose what the base has right."""
+    """Return one line an item, a column for each row's score: items.csv.
+
+    `lost_by`: recipes that lose what the base has right.
+    """
     wide = summary.binary
     recipes = _recipes(summary)
     if summary.base not in wide or not recipes:
@@ -45,7 +48,7 @@ def item_table(summary: Summary) -> pd.DataFrame:
 
 
 def most_forgotten(summary: Summary) -> pd.DataFrame:
-    """The items that the base has right and every recipe has wrong, where there are two recipes or more."""
+    """Return the items that the base has right and every recipe has wrong, where there are two recipes or more."""
     table = summary.computed(item_table)
     recipes = _recipes(summary)
     if table.empty or len(recipes) < 2:
@@ -54,7 +57,7 @@ def most_forgotten(summary: Summary) -> pd.DataFrame:
 
 
 def flip_table(summary: Summary) -> pd.DataFrame:
-    """One line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
+    """Return one line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
     wide = summary.binary
     recipes = _recipes(summary)
     if summary.base not in wide or not recipes:
@@ -87,7 +90,10 @@ def flip_table(summary: Summary) -> pd.DataFrame:
 
 
 def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:
-    """What each item brings to every count and share, (n,); their means are the shares. NaN where either score is missing."""
+    """Return what each item brings to every count and share, (n,); their means are the shares.
+
+    NaN where either score is missing.
+    """
     # An item that one side lacks says nothing of a flip.
     missing = np.isnan(base) | np.isnan(tuned)
     names = {"n11": (1, 1), "n10": (1, 0), "n01": (0, 1), "n00": (0, 0)}

@@ -31,7 +31,7 @@ SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
 
 
 def full_table(summary: Summary) -> pd.DataFrame:
-    """One line a row, plain numbers, intervals in columns of their own: table.csv."""
+    """Return one line a row, plain numbers, intervals in columns of their own: table.csv."""
     return pd.DataFrame([_numbers(summary, row) for row in summary.rows])
 
 
@@ -65,14 +65,14 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
     line["seeds"] = len(row.seeds)
     line["tuning"] = tuning(summary, row)
-    own = trials_of(summary, row)
-    line |= {"trials": len(own), "tuning flops": own["flops"].sum(), "tuning device seconds": own["seconds"].sum()}
+    trials = trials_of(summary, row)
+    line |= {"trials": len(trials), "tuning flops": trials["flops"].sum(), "tuning device seconds": trials["seconds"].sum()}
     line["keys"] = " ".join(row.keys)
     return line
 
 
 def domain_gains(summary: Summary, row: Row) -> dict[str, Estimate]:
-    """Each domain's own gain, where a plan trains on several in turn."""
+    """Return each domain's own gain, where a plan trains on several in turn."""
     return summary.stages.gains(row.name) if summary.stages else {}
 
 
@@ -83,11 +83,11 @@ def _spread(name: str, estimate: Estimate) -> dict[str, float]:
 def _claims(summary: Summary, row: str) -> dict[str, object]:
     line: dict[str, object] = {}
     for reference in summary.references:
-        found = summary.contrast(row, reference)
-        change = found["change"] if found is not None else Estimate()
+        contrast = summary.contrast(row, reference)
+        change = contrast["change"] if contrast is not None else Estimate()
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
         for name in ("p", "holm p"):
-            line[f"{name} vs {reference}"] = found[name.removesuffix(" p")] if found is not None else math.nan
+            line[f"{name} vs {reference}"] = contrast[name.removesuffix(" p")] if contrast is not None else math.nan
         line[f"least p vs {reference}"] = change.least_p
     shares = summary.computed(advise).shares
     line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
@@ -105,35 +105,35 @@ def _standing(standing: Standing | None) -> dict[str, float]:
 
 
 def _matched(summary: Summary, row: str) -> dict[str, object]:
-    """What is kept at the same gain by the way that the report leads with, and on the line from the base."""
+    """Return what is kept at the same gain by the way that the report leads with, and on the line from the base."""
     way, line = summary.matched, summary.curves.matched_path
-    found = way.of(row)
+    tradeoff = way.of(row)
     numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.said or None}
-    if found is None:
-        found = Tradeoff(math.nan)
-    numbers |= _spread("change at matched gain", found.change) | _spread("retention at matched gain", found.kept)
-    numbers |= _spread("gain at matched loss", found.gain) | _spread("mean change to matched gain", found.area)
+    if tradeoff is None:
+        tradeoff = Tradeoff(math.nan)
+    numbers |= _spread("change at matched gain", tradeoff.change) | _spread("retention at matched gain", tradeoff.kept)
+    numbers |= _spread("gain at matched loss", tradeoff.gain) | _spread("mean change to matched gain", tradeoff.area)
     return numbers | _spread("retention at matched gain on the line", line.kept(row))
 
 
 def kept_cell(summary: Summary, row: Row) -> str:
-    """What a row kept in per cent, as it may be shown: with its interval, as points only, or a dash."""
+    """Return what a row kept in per cent, as it may be shown: with its interval, as points only, or a dash."""
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     return with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
 
 
 def matched_head(summary: Summary) -> str:
-    """The heading of the column of what is kept at the same gain; empty where there is no such reading."""
+    """Return the heading of the column of what is kept at the same gain; empty where there is no such reading."""
     way = summary.matched
     return f"ΔR at gain {points(way.matched.target)}" if way.name else ""
 
 
 def matched_cell(summary: Summary, row: Row) -> str:
     """General change where a row's curve reaches the matched gain; in words where it never does."""
-    found = summary.matched.of(row.name)
-    if found is None:
+    tradeoff = summary.matched.of(row.name)
+    if tradeoff is None:
         return MISSING
-    return with_interval(found.change) if found.change.known else GAINS_LESS
+    return with_interval(tradeoff.change) if tradeoff.change.known else GAINS_LESS
 
 
 def quality(summary: Summary, row: str) -> dict[str, Estimate]:
@@ -141,19 +141,19 @@ def quality(summary: Summary, row: str) -> dict[str, Estimate]:
 
     The distance from the base on general texts is on texts like the pool's; that on texts of held-out families stands beside.
     """
-    found = {}
+    levels = {}
     for metric in QUALITY:
         for group, called in GROUPS.items():
             name = f"level:{metric}:{group}"
             if summary.analysis and name in summary.analysis.point:
-                found[f"{metric} {called}"] = summary.estimate(name, row)
+                levels[f"{metric} {called}"] = summary.estimate(name, row)
                 if metric in PARTIAL:
-                    found[f"{metric} {called} share"] = Estimate(summary.analysis.share(name, row))
-    return found
+                    levels[f"{metric} {called} share"] = Estimate(summary.analysis.share(name, row))
+    return levels
 
 
 def costs(row: Row) -> dict[str, float]:
-    """What the row's training cost, means over its finished seeds."""
+    """Return what the row's training cost, means over its finished seeds."""
     ledger, happened = ("ledger",), ("run", "happened")
     line = {
         "flops": row.cost(*ledger, "flops"),
@@ -169,14 +169,14 @@ def costs(row: Row) -> dict[str, float]:
 
 def tuning(summary: Summary, row: Row) -> str:
     """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
-    own = trials_of(summary, row)
+    trials = trials_of(summary, row)
     if row.role == Role.MEASURED:
         return "budget unknown"
     if row.role != Role.RECIPE:
         return MISSING
-    chosen = own.loc[own["selected"], "recipe"]
-    price = f"{len(own)} trials (+{len(own)} B)"
-    return f"{price}: {chosen.iloc[0]}" if len(chosen) else f"untuned: none of {price} ended" if len(own) else "untuned"
+    chosen = trials.loc[trials["selected"], "recipe"]
+    price = f"{len(trials)} trials (+{len(trials)} B)"
+    return f"{price}: {chosen.iloc[0]}" if len(chosen) else f"untuned: none of {price} ended" if len(trials) else "untuned"
 
 
 def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
 
 
 def reading_table(summary: Summary) -> pd.DataFrame:
-    """The same, formatted for reading: table.md and table.tex."""
+    """Return the same, formatted for reading: table.md and table.tex."""
     classes = sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")})
     lines = [_reading(summary, row, classes) for row in summary.rows]
     return pd.DataFrame(lines).fillna(MISSING)
@@ -210,8 +210,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst_change = summary.estimate(f"change:family:{worst}", row.name)
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
     for reference in summary.references:
-        found = summary.contrast(row.name, reference)
-        line[f"Holm p, ΔR vs {reference}"] = _holm(found)
+        contrast = summary.contrast(row.name, reference)
+        line[f"Holm p, ΔR vs {reference}"] = _holm(contrast)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
     if len(summary.computed(compliance_table)):
         kept = compliance(summary, row.name)
@@ -227,8 +227,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
 
 
-def _holm(found: pd.Series | None) -> str:
-    return MISSING if found is None else holm_value(found["holm"], found["change"], found["pairs"])
+def _holm(contrast: pd.Series | None) -> str:
+    return MISSING if contrast is None else holm_value(contrast["holm"], contrast["change"], contrast["pairs"])
 
 
 def memory(row: Row) -> str:
@@ -243,14 +243,14 @@ def records(table: pd.DataFrame) -> str:
 
 
 def _known(value: Any) -> Any:
-    """A plain Python value: NaN and the like as None."""
+    """Return a plain Python value: NaN and the like as None."""
     if value is None or value != value or value in (math.inf, -math.inf):
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A pipe table."""
+    """Return a pipe table."""
 
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
@@ -260,7 +260,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    """Return a booktabs table; needs `\\usepackage{booktabs}`."""
     plain = table.rename(columns=latex_text).map(latex_text)
     return plain.to_latex(index=False, escape=False, column_format="ll" + "r" * (len(table.columns) - 2))
 
@@ -273,5 +273,5 @@ _TEX = {
 
 
 def latex_text(text: object) -> str:
-    """The text with nothing in it that LaTeX would act on."""
+    """Return the text with nothing in it that LaTeX would act on."""
     return "".join(_TEX.get(character, character) for character in str(text))

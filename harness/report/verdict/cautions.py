@@ -55,26 +55,26 @@ class Caution:
 
 
 def warnings(summary: Summary) -> list[str]:
-    """The warnings as sentences, the worst first."""
+    """Return the warnings as sentences, the worst first."""
     return [caution.text for caution in cautions(summary)]
 
 
 def cautions(summary: Summary) -> list[Caution]:
-    """Every warning that the comparison gives reason for, the worst first."""
+    """Return every warning that the comparison gives reason for, the worst first."""
     if summary.analysis is None:
         return [Caution("The base model has no scores, so nothing can be said about gain or retention.")]
-    found: list[Caution] = []
+    all_cautions: list[Caution] = []
     for rule in RULES:
-        found += rule(summary)
-    return found
+        all_cautions += rule(summary)
+    return all_cautions
 
 
 # --- is the measuring sound? ------------------------------------------------------------------------------------------
 
 
 def _control(summary: Summary) -> list[Caution]:
-    """The zero-budget control must be the base."""
-    found = []
+    """Warn of a zero-budget control that is not the base."""
+    raised = []
     for row in summary.rows:
         if row.role != Role.CONTROL:
             continue
@@ -82,49 +82,50 @@ def _control(summary: Summary) -> list[Caution]:
         if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in estimates):
             fault = "the measuring itself is at fault, believe nothing below"
             text = f"The zero-budget control ({row.name}) differs from the base: {fault}."
-            found.append(Caution(text, (row.name,)))
-    return found
+            raised.append(Caution(text, (row.name,)))
+    return raised
 
 
 # --- did the model collapse? ------------------------------------------------------------------------------------------
 
 
 def _repetition(summary: Summary) -> list[Caution]:
-    """Answers that became loops."""
+    """Warn of answers that became loops."""
     return _risen(summary, "rep3_word", "repeat themselves (share of repeated 3-grams)", REPEATS, REPEATS_MORE, number)
 
 
 def _endless(summary: Summary) -> list[Caution]:
-    """Answers that no longer end."""
+    """Warn of answers that no longer end."""
     return _risen(summary, "no_stop", "run on without a stop (share of answers)", ENDLESS, ENDLESS_MORE, share)
 
 
 def _risen(summary: Summary, metric: str, what: str, most: float, more: float, show: Callable[[float], str]) -> list[Caution]:
-    """Rows whose level of a metric is at least `most`, and at least `more` above the base's."""
-    found = []
+    """Warn of rows whose level of a metric is at least `most`, and at least `more` above the base's."""
+    raised = []
     for group in ("general", "domain"):
         start = summary.estimate(f"level:{metric}:{group}", summary.base)
         levels = {row.name: summary.estimate(f"level:{metric}:{group}", row.name).value for row in _finished(summary)}
-        found += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, show)
-    return found
+        raised += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, show)
+    return raised
 
 
 def _empty(summary: Summary) -> list[Caution]:
-    """Answers with nothing in them."""
+    """Warn of answers with nothing in them."""
     lengths = summary.scores[summary.scores["metric"] == "length_tokens"]
-    found = []
+    raised = []
     for group, part in lengths.groupby("group", observed=True):
         shares = (part["score"] == 0).groupby(part["row"], observed=True).mean()
         levels = {row.name: float(shares.get(row.name, np.nan)) for row in _finished(summary)}
         start = float(shares.get(summary.base, np.nan))
-        found += _collapsed(f"answers to {group} prompts are empty (share of answers)", levels, start, EMPTY, EMPTY_MORE, share)
-    return found
+        what = f"answers to {group} prompts are empty (share of answers)"
+        raised += _collapsed(what, levels, start, EMPTY, EMPTY_MORE, share)
+    return raised
 
 
 def _collapsed(
     what: str, levels: dict[str, float], start: float, most: float, more: float, show: Callable[[float], str]
 ) -> list[Caution]:
-    """One warning that names the rows whose level is high and has risen, the worst first."""
+    """Make one warning that names the rows whose level is high and has risen, the worst first."""
     # A base that was not measured is taken to have none of it: rather a warning too many.
     base = start if np.isfinite(start) else 0.0
     bad = {row: level for row, level in levels.items() if level >= most and level - base >= more}
@@ -138,7 +139,7 @@ def _collapsed(
 
 def _disagreeing(summary: Summary) -> list[Caution]:
     """Kept reads as all while points were lost, or the other way round."""
-    found = []
+    raised = []
     for row in _finished(summary):
         kept = summary.estimate("retention", row.name)
         change = summary.estimate("change", row.name)
@@ -146,8 +147,8 @@ def _disagreeing(summary: Summary) -> list[Caution]:
         hides_rise = kept.known and kept.high < 100 and change.low > 0
         if hides_loss or hides_rise:
             text = f"{row.name}: kept reads {rough(kept, '%')} while the general score changed by {rough(change, 'points')}"
-            found.append(Caution(f"{text}: believe the points.", (row.name,)))
-    return found
+            raised.append(Caution(f"{text}: believe the points.", (row.name,)))
+    return raised
 
 
 # --- was the right thing asked? ---------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def _cut(summary: Summary) -> list[Caution]:
     """Notes that count prompts and answers that lost a part, or answers that do not come back from their tokens."""
     data = summary.record.get("data") or {}
     notes = [str(note) for note in [*(summary.record.get("notes") or []), *(data.get("notes") or [])]]
-    found = []
+    raised = []
     for note in dict.fromkeys(notes):
         limit = next((limit for phrase, limit in COUNTED.items() if phrase in note), None)
         count = re.search(r"([\d,]+) of ([\d,]+) ", note)
@@ -165,32 +166,32 @@ def _cut(summary: Summary) -> list[Caution]:
             continue
         n, of = (int(number.replace(",", "")) for number in count.groups())
         if of and n / of >= limit:
-            found.append(Caution(f"Not whole, {share(n / of)}: {note}"))
-    return found
+            raised.append(Caution(f"Not whole, {share(n / of)}: {note}"))
+    return raised
 
 
 def _contaminated(summary: Summary) -> list[Caution]:
-    """Items whose wording stands in what is trained on, and that are evaluated all the same."""
-    found = []
+    """Warn of items whose wording is in the training data, and that are evaluated all the same."""
+    raised = []
     for task in dig(summary.record, "contamination", "found") or []:
         # An item may stand in several sources; what was excluded is not evaluated.
         items = set(chain.from_iterable((task.get("places") or {}).values()))
         left = len(items) - int(task.get("excluded") or 0)
         if task["items"] and left / task["items"] >= CONTAMINATED:
             text = f"{task['task']}: the wording of {left:,} of {task['items']:,} items stands in training data"
-            found.append(Caution(f"{text}, and they are evaluated."))
-    return found
+            raised.append(Caution(f"{text}, and they are evaluated."))
+    return raised
 
 
 def _chance(summary: Summary) -> list[Caution]:
     """Tasks the base answers at chance."""
     assert summary.analysis is not None
-    found = []
+    raised = []
     for line in summary.analysis.measures.query("near_chance").to_dict("records"):
         level = f"{number(100 * line['base'])} % against {number(100 * line['chance'])} %, n = {line['items']:,}"
         text = f"The base answers {line['task']} at chance or too near to tell ({level}): what is lost there cannot be told"
-        found.append(Caution(f"{text}; left out of retention."))
-    return found
+        raised.append(Caution(f"{text}; left out of retention."))
+    return raised
 
 
 # --- is there enough of it? -------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def _chance(summary: Summary) -> list[Caution]:
 
 def _counts(summary: Summary) -> list[Caution]:
     """Few items."""
-    found = []
+    raised = []
     for quantity, (group, few) in FEW.items():
         if quantity == "gain" and not summary.record["plan"].get("data", True) and not summary.record["plan"].get("test"):
             continue  # the domain was not asked for
@@ -207,10 +208,10 @@ def _counts(summary: Summary) -> list[Caution]:
         seen = f" The comparisons here resolve {points(coarse)} points at best." if np.isfinite(coarse) else ""
         if n < few:
             text = f"Only {n:,} {group} items, fewer than {few}: differences of ten points and more can be chance.{seen}"
-            found.append(Caution(text))
+            raised.append(Caution(text))
         elif n < ENOUGH:
-            found.append(Caution(f"{n:,} {group} items; a thousand or more are wanted for small differences.{seen}"))
-    return found
+            raised.append(Caution(f"{n:,} {group} items; a thousand or more are wanted for small differences.{seen}"))
+    return raised
 
 
 def _coarsest(summary: Summary, quantity: str) -> float:
@@ -229,7 +230,7 @@ def _people(summary: Summary) -> list[Caution]:
 
 
 def _missing(summary: Summary) -> list[Caution]:
-    """Items without a score."""
+    """Warn of items without a score."""
     assert summary.analysis is not None
     with_model = {row.name for row in summary.rows if row.role.has_model}
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in with_model}
@@ -240,7 +241,7 @@ def _missing(summary: Summary) -> list[Caution]:
 
 
 def _seeds(summary: Summary) -> list[Caution]:
-    """What the intervals are about."""
+    """Say what the intervals are about."""
     assert summary.analysis is not None
     covers = summary.analysis.covers()
     return [Caution(f"{covers[0].upper()}{covers[1:]}.")]
@@ -275,6 +276,6 @@ def _finished(summary: Summary) -> list[Row]:
 
 
 def _names(texts: Sequence[str]) -> str:
-    """The first of them, and how many more."""
+    """Return the first of the names, and how many more there are."""
     more = len(texts) - NAMED
     return ", ".join(texts[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

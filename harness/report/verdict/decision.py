@@ -51,20 +51,20 @@ def decide(summary: Summary, advice: Advice) -> Decision:
         return _one_seed(advice)
     if advice.row is None:
         return _none(summary, advice)
-    told = f"{advice.row}: it {describe(summary, advice.row)}"
+    description = f"{advice.row}: it {describe(summary, advice.row)}"
     judged = [name for name in (*advice.others, *advice.out) if "one seed" not in advice.out.get(name, ())]
     # what the choice must be told from: recipes that keep the limits, or all if it is separated from no other
     rivals = advice.others if advice.apart or not judged else judged
     equals = [name for name in rivals if name not in advice.apart]
     if equals:
-        return _equals(summary, advice.row, equals, told)
+        return _equals(summary, advice.row, equals, description)
     if not judged:
-        return Decision(Kind.ONLY, f"The only recipe that is judged, {told}.")
+        return Decision(Kind.ONLY, f"The only recipe that is judged, {description}.")
     if advice.others:
-        told += ". It is separated from every other recipe that keeps the limits"
+        description += ". It is separated from every other recipe that keeps the limits"
     else:
-        told += f". No other recipe {conditions(advice.limits)}"
-    return Decision(Kind.CLEAR, f"Take {told}.")
+        description += f". No other recipe {conditions(advice.limits)}"
+    return Decision(Kind.CLEAR, f"Take {description}.")
 
 
 def _one_seed(advice: Advice) -> Decision:
@@ -83,9 +83,9 @@ def _none(summary: Summary, advice: Advice) -> Decision:
     if near is None:
         return Decision(Kind.NONE, f"{sentence}.")
     row, quantity, estimate, half = near
-    told = f"{sentence}; whether {row} does is open: it {describe(summary, row)}"
+    description = f"{sentence}; whether {row} does is open: it {describe(summary, row)}"
     return Decision(
-        Kind.TOO_LITTLE, f"Too little data. {told}. {_needed(estimate, quantity, half, 'for its interval to decide')}"
+        Kind.TOO_LITTLE, f"Too little data. {description}. {_needed(estimate, quantity, half, 'for its interval to decide')}"
     )
 
 
@@ -94,7 +94,7 @@ def _nearest(summary: Summary, advice: Advice) -> tuple[str, str, Estimate, floa
 
     With its name: what is too wide, and to how wide a half it would have to narrow.
     """
-    found: list[tuple[float, tuple[str, str, Estimate, float]]] = []
+    candidates: list[tuple[float, tuple[str, str, Estimate, float]]] = []
     for row, why in advice.out.items():
         gain, change = summary.estimate("gain", row), summary.estimate("change", row)
         room = {"no gain for sure": ("gain", gain, gain.value)}
@@ -107,11 +107,11 @@ def _nearest(summary: Summary, advice: Advice) -> tuple[str, str, Estimate, floa
         reasons = [room.get(reason) for reason in why]
         if all(reason is not None and reason[2] > 0 for reason in reasons):
             widest = max((reason for reason in reasons if reason), key=lambda reason: reason[1].items_for(reason[2]))
-            found.append((gain.value, (row, *widest)))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+            candidates.append((gain.value, (row, *widest)))
+    return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 
 
-def _equals(summary: Summary, row: str, equals: Sequence[str], told: str) -> Decision:
+def _equals(summary: Summary, row: str, equals: Sequence[str], description: str) -> Decision:
     """Say that the choice is not told from others, and whether that is the recipes or the data."""
     widest: tuple[str, Estimate] | None = None
     for quantity in GROUPS:
@@ -121,24 +121,24 @@ def _equals(summary: Summary, row: str, equals: Sequence[str], told: str) -> Dec
                 widest = (quantity, difference)
     names = _list([row, *equals])
     if widest is None:
-        return Decision(Kind.TOO_LITTLE, f"Too little data to tell {names} apart. Of these the rule names {told}.")
+        return Decision(Kind.TOO_LITTLE, f"Too little data to tell {names} apart. Of these the rule names {description}.")
     quantity, difference = widest
     size = f"{points(difference.detectable)} points"
     if difference.detectable <= RELEVANT:
         seen = f"A difference of {size} or more would have been seen (80 % power)"
-        sentence = f"No difference is shown between {names}: any of them may be taken. {seen}. The rule names {told}."
+        sentence = f"No difference is shown between {names}: any of them may be taken. {seen}. The rule names {description}."
         return Decision(Kind.EQUAL, sentence)
     open_ = f"between them a difference in {NOUNS[quantity]} below {size} could go unseen"
     needed = _needed(difference, quantity, HALF * RELEVANT, f"to see {number(RELEVANT)} points")
-    return Decision(Kind.TOO_LITTLE, f"Too little data to tell {names} apart: {open_}. {needed} The rule names {told}.")
+    return Decision(Kind.TOO_LITTLE, f"Too little data to tell {names} apart: {open_}. {needed} The rule names {description}.")
 
 
 def _needed(estimate: Estimate, quantity: str, half: float, purpose: str) -> str:
     """Say how many items are needed for an interval of this half width."""
     items = estimate.items_for(half)
     if math.isfinite(items):
-        told = f"About {float(f'{items:.2g}'):,.0f} {GROUPS[quantity]} items would be needed {purpose}, not {estimate.n:,}"
-        return f"{told}; with more SEEDS fewer would do." if estimate.seeds_half > half / 2 else f"{told}."
+        sentence = f"About {float(f'{items:.2g}'):,.0f} {GROUPS[quantity]} items would be needed {purpose}, not {estimate.n:,}"
+        return f"{sentence}; with more SEEDS fewer would do." if estimate.seeds_half > half / 2 else f"{sentence}."
     return f"More items would not do {purpose}: the seeds differ too much, so more SEEDS are needed."
 
 
@@ -148,12 +148,12 @@ def forgetting(row: str, change: Estimate, margin: float) -> str:
         return f"{row} does not forget: less than {margin:g} point of the general score is lost at worst."
     if change.sure_high < 0:
         return f"{row} still forgets: {rough(change, 'points')}."
-    told = f"Whether {row} forgets is open: "
+    text = f"Whether {row} forgets is open: "
     if change.low == change.high == 0:
-        told += f"nothing changed on {change.n:,} items, but that excludes no loss below {points(change.unseen)} points. "
+        text += f"nothing changed on {change.n:,} items, but that excludes no loss below {points(change.unseen)} points. "
     else:
-        told += f"“does not forget” needs the lower end above −{margin:g}. "
-    return told + _needed(change, "change", margin + change.value, "to tell") if change.value > -margin else told.rstrip()
+        text += f"“does not forget” needs the lower end above −{margin:g}. "
+    return text + _needed(change, "change", margin + change.value, "to tell") if change.value > -margin else text.rstrip()
 
 
 def _list(names: Sequence[str]) -> str:

@@ -47,9 +47,9 @@ def _forgets(summary: Summary, row: Row) -> str:
 
 def differing(summary: Summary) -> list[str]:
     """Return what each model has otherwise than the base: tokens, template, architecture."""
-    found = []
+    differences = []
     for row in summary.measured:
         for run in row.runs:
             notes = dig(run, "run", "asked", "measured", "notes") or []
-            found += [f"{row.name}: {note}" for note in notes]
-    return list(dict.fromkeys(found))
+            differences += [f"{row.name}: {note}" for note in notes]
+    return list(dict.fromkeys(differences))

@@ -50,7 +50,7 @@ class OtherMeter:
 
 
 def meter_of(summary: Summary) -> str:
-    """The binding meter: of the plan, else of the runs."""
+    """Return the binding meter: of the plan, else of the runs."""
     plan = (summary.record.get("plan") or {}).get("meter")
     if plan:
         return str(plan)
@@ -91,7 +91,7 @@ def _range(values: list[float], unit: str, show: Callable[[float], str] = lambda
 
 
 def other_meter(summary: Summary) -> OtherMeter:
-    """The rule's choice at equal amounts of the other meter, against its choice in the table."""
+    """Return the rule's choice at equal amounts of the other meter, against its choice in the table."""
     meter = "flops" if meter_of(summary) == "seconds" else "seconds"
     name = NAMES[meter]
     rows = candidates(summary)
@@ -145,7 +145,9 @@ def _points(curve: Analysis, row: str) -> list[float]:
 
 
 def _read(curve: Analysis, fractions: dict[str, float]) -> Analysis:
-    """An analysis of the rows at these fractions of their budgets: columns that are linear between those of the curve."""
+    """Return an analysis of the rows at these fractions of their budgets: columns that are linear between those of the
+    curve.
+    """
     before = [0]
     after = [0]
     weights = [0.0]

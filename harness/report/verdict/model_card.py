@@ -24,7 +24,8 @@ RESULTS = {  # column of table.csv: (data, what it is)
 
 
 def card(record: Mapping[str, Any], line: Mapping[str, Any], checked: str = "", warnings: Sequence[str] = ()) -> str:
-    """The card of a row: `record` is comparison.json, `line` the row of table.csv, `checked` how its scores were verified.
+    """Return the card of a row: `record` is comparison.json, `line` the row of table.csv, `checked` how its scores
+    were verified.
 
     `warnings`: what the report warns of, for the whole comparison and for this row.
     """
@@ -82,7 +83,7 @@ def _number(value: Any) -> float:
 
 
 def _hub(name: str) -> str | None:
-    """A hub id; a folder of somebody's machine is none."""
+    """Return a hub id; a folder of somebody's machine is none."""
     return name if name.count("/") == 1 and not name.startswith((".", "/")) else None
 
 
@@ -122,7 +123,7 @@ def _shown(line: Mapping[str, Any], column: str) -> str:
 
 
 def _with_interval(line: Mapping[str, Any], column: str) -> str:
-    """A value with its interval, where it has one."""
+    """Return a value with its interval, where it has one."""
     has_interval = math.isfinite(_number(line.get(f"{column} low")))
     return _shown(line, column) if has_interval else number(_number(line.get(column)))
 
@@ -134,8 +135,8 @@ def section(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], warni
     """
     parts = []
     for line in lines:
-        known = {name: what for name, (_, what) in RESULTS.items() if math.isfinite(_number(line.get(name)))}
-        shown = [(what, _with_interval(line, name)) for name, what in known.items()]
+        measured = {name: what for name, (_, what) in RESULTS.items() if math.isfinite(_number(line.get(name)))}
+        shown = [(what, _with_interval(line, name)) for name, what in measured.items()]
         suites = ", ".join(suite["name"] for suite in record.get("suites") or [])
         items = sum(int(suite["items"]) for suite in record.get("suites") or [])
         parts += [

@@ -55,7 +55,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
 
 
 def shown(summary: Summary) -> str:
-    """What `show` prints, as plain text."""
+    """Return what `show` prints, as plain text."""
     stream = StringIO()
     show(summary, Console(file=stream, width=KEPT))
     return stream.getvalue()
@@ -99,8 +99,8 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
 
 
 def _matched(summary: Summary, row: Row) -> str:
-    found = summary.matched.of(row.name)
-    return "" if found is None else _cell(found.change) if found.change.known else GAINS_LESS
+    tradeoff = summary.matched.of(row.name)
+    return "" if tradeoff is None else _cell(tradeoff.change) if tradeoff.change.known else GAINS_LESS
 
 
 def _cell(estimate: Estimate) -> str:
