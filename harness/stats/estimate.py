@@ -1,4 +1,7 @@
-"""A number with its interval: from bootstrap draws, with what so few items and seeds leave open. Needs numpy alone where there is one seed."""
+"""A number with its interval: from bootstrap draws, with what so few items and seeds leave open.
+
+Needs numpy alone where there is one seed.
+"""
 
 from __future__ import annotations
 
