@@ -45,11 +45,11 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 def command_line() -> str:
     """Return the page on every `lethe` command and its arguments."""
     from harness.commands.cli import __doc__ as codes
-    from harness.commands.cli import _parser
+    from harness.commands.parsing.parser import make_parser
 
     page = ["# Command line", "", "Written from the argument parser when the site is built.", ""]
     page += ["## Exit codes", "", codes.split("\n\n", 1)[1].strip(), ""]
-    for name, parser in _commands(_parser()):
+    for name, parser in _commands(make_parser()):
         page += [f"## lethe {name}", "", _argument_table(parser), ""]
     return "\n".join(page)
 

@@ -15,12 +15,15 @@ HARNESS = ROOT / "harness"
 FOLDERS = [
     "",
     "text",
+    "alike",
     "store",
     "stats",
+    "fields",
     "files",
     "data",
     "tokens",
     "recipes",
+    "checkpoints",
     "models",
     "plan",
     "losses",
@@ -43,10 +46,11 @@ FOLDERS = [
     "gate",
     "diff",
     "commands.annotate",
+    "commands.parsing",
     "commands",
 ]
 """Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
-LIGHT = ("", "text", "store", "stats", "files", "plan", "report", "gate", "diff")
+LIGHT = ("", "text", "alike", "store", "stats", "fields", "files", "plan", "report", "gate", "diff")
 """Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
 LARGEST = 12

@@ -14,20 +14,21 @@ from typing import Any
 from harness.data.contamination import RULE
 from harness.doing import doing, spoken
 from harness.evaluation.backends import check_backend
-from harness.evaluation.evaluator import headline
+from harness.evaluation.item_rows import headline
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
-from harness.plan.tuning_rule import STANDARD_RULE
 from harness.recipes.catalogue import papers
 from harness.runs.tune import Tuning, point_entry, point_specs, select, trial_specs, trials_of
+from harness.setup.comparison_record import constant_answers, data_record, question_of, row_record
 from harness.setup.constant_answers import constant_rows
-from harness.setup.evaluations import EvaluationPlan, load_tasks, without_contamination, without_retention_items
+from harness.setup.evaluations import EvaluationPlan
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
-from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs, sharding_of
+from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs
+from harness.setup.suite_tasks import load_tasks, without_contamination, without_retention_items
 from harness.store.files import place, read_json, read_record, write_json, write_record
 from harness.store.provenance import where
-from harness.store.question import Question, free_name, given_name
+from harness.store.question import free_name, given_name
 from harness.store.results import open_results
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
@@ -61,7 +62,9 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
     with spoken(quiet):
         folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")
-        return Outcome(folder, write_report(folder, open_results(plan.out).store), failed)
+        results = open_results(plan.out)
+        with results.recording():
+            return Outcome(folder, write_report(folder, results.store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -94,16 +97,15 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
-    material, note = named(material, None)
-    folder = results.folder(material.plan.name)
-    earlier = read_record(folder) or {}
-    kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
-    if note:
-        said(f"lethe: {note}", file=sys.stderr)
-    for sentence in kept.notes:
-        said(f"lethe: {sentence}", file=sys.stderr)
     constant = constant_rows(material, evaluation.keys, store)
-    write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    with results.recording():
+        material, note = named(material, None)
+        folder = results.folder(material.plan.name)
+        earlier = read_record(folder) or {}
+        kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+        write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    for sentence in filter(None, [note, *kept.notes]):
+        said(f"lethe: {sentence}", file=sys.stderr)
     return folder, _failures(specs, store, evaluation)
 
 
@@ -187,34 +189,6 @@ def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[
     return None if scores is None else headline(scores)
 
 
-def question_of(material: Material) -> Question:
-    """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
-    plan = material.plan
-    fields = {
-        "protocol": PROTOCOL,
-        "model": material.base.hash,
-        "data": material.dataset.fingerprint,
-        "budget": plan.budget,
-        "meter": plan.meter,
-        "mode": plan.mode,
-        "max_length": plan.max_length,
-        "pack_length": plan.pack_length,
-        "gradient_checkpointing": plan.gradient_checkpointing,
-        "ranks": plan.ranks if plan.ranks > 1 else None,
-        "kernels": None if plan.kernels == "plain" else plan.kernels,
-        "compile": plan.compile or None,
-        "deepspeed": sharding_of(plan),
-        "batch_size": plan.batch_size,
-        "precision": plan.precision,
-        "scoring": None if plan.scoring == "float32" else plan.scoring,
-        "threads": plan.threads,
-        "learning_rate": material.training.learning_rate,
-        "tune": plan.tune,
-        "tune_rule": plan.tune_rule if plan.tune and plan.tune_rule != STANDARD_RULE else None,
-    }
-    return Question(fields)
-
-
 def _record(
     earlier: dict[str, Any],
     material: Material,
@@ -236,9 +210,9 @@ def _record(
         "question": question_of(material).fields,
         "plan": dataclasses.asdict(plan),
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
-        "data": _data_record(plan, material),
+        "data": data_record(plan, material),
         "suites": evaluation.summary,
-        "template": template(_answers(material)),
+        "template": template(constant_answers(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
         "contamination": {"rule": RULE, "found": [item.record() for item in material.contaminated]},
@@ -247,49 +221,8 @@ def _record(
         "where": where(),
         "trials": [*tuning.record, *kept.trials],
         "papers": papers(dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE)),
-        "rows": [*(_row_record(spec, evaluation) for spec in specs), *constant],
+        "rows": [*(row_record(spec, evaluation) for spec in specs), *constant],
     }
-
-
-def _data_record(plan: Plan, material: Material) -> dict[str, Any]:
-    """Return what comparison.json says of the data."""
-    dataset = material.dataset
-    record = {
-        "name": dataset.name,
-        "path": plan.data,
-        "fingerprint": dataset.fingerprint,
-        "notes": list(dataset.notes),
-        "train": len(dataset.train),
-        "dev": len(dataset.dev),
-        "test": len(dataset.test),
-    }
-    if len(material.stages) > 1:
-        record["stages"] = [stage.name for stage in material.stages]
-    return record
-
-
-def _row_record(spec: RunSpec, evaluation: EvaluationPlan) -> dict[str, Any]:
-    """Return a run's entry in comparison.json."""
-    record = {
-        "row": spec.row,
-        "recipe": spec.recipe,
-        "role": spec.role,
-        "track": spec.track,
-        "seed": spec.seed,
-        "key": spec.key,
-        "evals": evaluation.keys_of(spec),
-    }
-    if spec.tuned:
-        record["measured"] = spec.tuned.record()
-    return record
-
-
-def _answers(material: Material) -> list[str]:
-    """Return the answers that the domain's training examples give."""
-    answers = []
-    for record in material.dataset.train:
-        answers += [turn.content for turn in record.messages if turn.role == "assistant"]
-    return answers
 
 
 def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan) -> list[str]:

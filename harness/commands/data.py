@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.alike.clusters import first_alike, near_clusters
+from harness.alike.grams import words
 from harness.bundled import embedded
 from harness.contract import Batch, Example
 from harness.decoding.difficulty import Reading, read, token_scores
@@ -24,7 +26,6 @@ from harness.files.writers import check_target, rewrite
 from harness.losses.step_sums import ZONES
 from harness.models.batches import collate, micro_batches
 from harness.models.forward import nll
-from harness.text.near_duplicates import first_alike, near_clusters, words
 from harness.tokens.chat_template import ChatTemplate
 from harness.toolbox import by_difficulty
 

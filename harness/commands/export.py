@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.checkpoints.loading import load_model
 from harness.commands.compare import prepare
 from harness.commands.recorded import plan_of
 from harness.contract import Weights
 from harness.errors import PlanError
 from harness.models.base_model import read_weights, save_model, weights_hash
-from harness.models.loading import load_model
 from harness.recipes.recipe import parse_recipe
 from harness.report.summary.summary import Summary, summarise
 from harness.report.tables.main_table import full_table

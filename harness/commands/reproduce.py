@@ -61,8 +61,9 @@ class Difference:
 
 def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = False, code: Sequence[str] = ()) -> int:
     """Run it in a store of its own under `out`, print what differs; 0 where every value is the published one, else 1."""
-    from harness.commands.compare import carry_out, prepare, question_of
+    from harness.commands.compare import carry_out, prepare
     from harness.report.write import write_report
+    from harness.setup.comparison_record import question_of
 
     results, name = results_of(folder)
     source = results.folder(name)

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.alike.grams import words
 from harness.data.contamination import Found, question
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import key_of
-from harness.text.near_duplicates import words
 
 WORDING = 0.1
 """Share of a family's items with their wording in the pool, from which the family counts as seen."""

@@ -4,7 +4,7 @@ A hash of a record's content decides its side, so it stays where it is when unre
 depend on the number of records in powers of two; records may change sides only where that number doubles or halves.
 
 Records are one cluster if they ask the same (without the system prompt), share an answered beginning, or are near-duplicates
-(harness/text/near_duplicates.py). A cluster is never divided.
+(harness/alike/clusters.py). A cluster is never divided.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from harness.data.groups import Groups, turn_keys
 from harness.data.test_files import HeldOut, read_held_out
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record, read_records
 from harness.store.opening import stem_of, test_files
-from harness.text.near_duplicates import components, components_of, gram_sets, near_to
 
 LEAST_TRAIN = 10
 """Training records that a data set must leave."""
@@ -96,73 +96,6 @@ def _name_of(source: str) -> str:
     if Path(source).suffix:
         return stem_of(Path(source))
     return re.split("[/:]", source.rstrip("/"))[-1]
-
-
-def load_stages(sources: Sequence[str], tests: Sequence[str | None], *, accept: str = "chat") -> list[Dataset]:
-    """Read the files of a plan that trains on one after the other.
-
-    No file's training or dev records repeat another's test. Raises PlanError with the faults of all files.
-    """
-    datasets = []
-    faults: list[str] = []
-    for source, test in zip(sources, tests, strict=True):
-        try:
-            datasets.append(load_dataset(source, test=test, accept=accept))
-        except PlanError as error:
-            faults += error.faults
-    for name, files in sorted(Counter(dataset.name for dataset in datasets).items()):
-        if files > 1:
-            faults.append(f"two data files are named {name}; rename one")
-    raise_faults(faults)
-
-    stages = []
-    for dataset in datasets:
-        others = [other for other in datasets if other is not dataset]
-        stages.append(_without_tests_of(dataset, others))
-    return stages
-
-
-def _without_tests_of(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
-    """Return the data set without the training and dev records that occur in others' tests, with a note on them."""
-    notes = [*dataset.notes]
-    for other in others:
-        tested = list(other.test)
-        kept = {}
-        for part in ("train", "dev"):
-            records = list(getattr(dataset, part))
-            part_notes: list[str] = []
-            groups = Groups([*records, *tested])
-            kept[part] = tuple(without_test(records, tested, groups, f"{other.name}'s test", part_notes))
-            notes += [f"{dataset.name}, {part}: {note}" for note in part_notes]
-        dataset = replace(dataset, **kept, fingerprint=fingerprint(kept["train"], kept["dev"], dataset.test))
-    check_sizes(dataset.path, None, {part: list(getattr(dataset, part)) for part in ("train", "dev", "test")})
-    return replace(dataset, notes=tuple(notes))
-
-
-def joined(stages: Sequence[Dataset]) -> Dataset:
-    """Return all files as one: training records in turn, dev and test records alternately. A single file is itself."""
-    if len(stages) == 1:
-        return stages[0]
-    clusters: dict[str, str] = {}
-    for stage in stages:
-        clusters |= stage.cluster_of
-    fingerprints = " ".join(stage.fingerprint for stage in stages)
-    return Dataset(
-        name="+".join(stage.name for stage in stages),
-        path=",".join(stage.path for stage in stages),
-        train=tuple(chain.from_iterable(stage.train for stage in stages)),
-        dev=tuple(_alternating([stage.dev for stage in stages])),
-        test=tuple(_alternating([stage.test for stage in stages])),
-        notes=tuple(chain.from_iterable(stage.notes for stage in stages)),
-        fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest()[:16],
-        cluster_of=clusters,
-    )
-
-
-def _alternating(parts: Sequence[Sequence[Record]]) -> Iterator[Record]:
-    """Yield the first record of each part, then the second of each, and so on."""
-    for records in zip_longest(*parts):
-        yield from (record for record in records if record is not None)
 
 
 def read_all(source: str, test: str | None, accept: str, notes: list[str]) -> tuple[list[Record], list[HeldOut]]:
@@ -309,58 +242,3 @@ def without_test(records: list[Record], held_out: list[Record], groups: Groups, 
         how = f"{exact}, {same}, {counts_of['near']:,} nearly"
         notes.append(f"{counts_of.total():,} records also stand in {test} ({how}): left out of training.")
     return kept
-
-
-def turn_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
-    """Return keys of a conversation's beginnings, equal where two records say the same.
-
-    The first list has a key for each assistant turn: of the conversation up to and with it. The second has one for what is
-    asked: everything before the last answer. Case and spacing do not count, nor does the system prompt. A plain text asks
-    nothing.
-    """
-    digest = hashlib.sha256()
-    answered: list[bytes] = []
-    questions: list[bytes] = []
-    last = record.answer
-    for index, turn in enumerate(record.messages):
-        if index == last:
-            questions.append(b"asks" + digest.digest()[:8])
-        if turn.role != "system":
-            digest.update(repr((turn.role, " ".join(turn.content.casefold().split()))).encode())
-        if turn.role == "assistant":
-            answered.append(digest.digest()[:8])
-    return answered, questions
-
-
-class Groups:
-    """Which records are alike. Records of equal id count once."""
-
-    def __init__(self, records: Sequence[Record]):
-        self.records = list({record.id: record for record in records}.values())
-        texts = ((record.id, "\n".join(turn.content for turn in record.messages)) for record in self.records)
-        self.sets = gram_sets(texts)
-
-    def near(self, ids: set[str]) -> set[str]:
-        """Return the ids of records whose text is nearly that of one of these, and these."""
-        chosen = {index for index, names in enumerate(self.sets.names) if not ids.isdisjoint(names)}
-        return ids.union(*(self.sets.names[index] for index in near_to(self.sets, chosen)))
-
-    def clusters(self) -> dict[str, str]:
-        """Return record id -> the smallest id of its cluster."""
-        return components((record.id for record in self.records), self.links())
-
-    def links(self) -> Iterator[list[str]]:
-        """Yield lists of ids that belong together."""
-        # Records that ask the same, or have an answered beginning in common.
-        first: dict[bytes, str] = {}
-        for record in self.records:
-            answered, questions = turn_keys(record)
-            for key in {*questions, *answered}:
-                other = first.setdefault(key, record.id)
-                if other != record.id:
-                    yield [other, record.id]
-
-        # Records with the same grams, and then near-duplicates, of which one of each set is enough.
-        yield from self.sets.names
-        for group in components_of(self.sets):
-            yield [self.sets.names[index][0] for index in group]

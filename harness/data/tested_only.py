@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data.split import Dataset, Groups, duplicates, fingerprint, tested_in
+from harness.data.groups import Groups
+from harness.data.split import Dataset, duplicates, fingerprint, tested_in
 from harness.data.test_files import read_held_out
 from harness.store.opening import stem_of, test_files
 

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoints.hub import one_line
 from harness.decoding import generate
 from harness.decoding.generate import Choose, Prompt, most_likely
 from harness.decoding.kv_cache import Prefix, extend, prefill
 from harness.decoding.plain_decoding import plain_continuations
 from harness.decoding.prefix_tree import Ids, longest_shared, read, rows_of
 from harness.errors import PlanError
-from harness.models.checkpoint_files import one_line
 from harness.models.flops import uncounted
 from harness.models.forward import device_of, head_dtype, innermost, same_logits, vocabulary
 
@@ -86,6 +86,8 @@ def continuations(
     choose: Choose = most_likely,
 ) -> list[list[int]]:
     """Return the continuation of each prompt (`generate.continuations`), the fastest way that is right for this model."""
+    # Tried, not looked up by name: any architecture of the hub may come
+    # (docs/decisions/capabilities_are_tried.md).
     able = capabilities_of(model)
     if able.decoding == "batched":
         return generate.continuations(model, prompts, stops, budget, room, choose, able.longest_shared)
@@ -145,6 +147,7 @@ def _kind(model: Any) -> str:
 
 def _texts(model: Any, more: int = 0) -> list[Ids]:
     """Return texts of unequal length, of tokens that any vocabulary has."""
+    # Small numbers, which every vocabulary has; none of them is special in common tokenizers.
     generator = torch.Generator().manual_seed(0)
     tokens = range(5, max(8, min(vocabulary(model), 500)))
     draws = [torch.randint(len(tokens), (length + more,), generator=generator).tolist() for length in LENGTHS]

@@ -57,6 +57,7 @@ class Reading:
 
     def _z(self) -> list[Tensor]:
         """(2, S) z-scores."""
+        # Over all examples together, so that an example is measured against the others.
         everything = torch.cat(self.tokens, 1)
         mean, deviation = everything.mean(1, keepdim=True), everything.std(1, keepdim=True).clamp(min=1e-6)
         return [(scores - mean) / deviation for scores in self.tokens]

@@ -190,6 +190,7 @@ def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
 
 def _order(prompts: Sequence[Prompt]) -> list[int]:
     """Long answers first, and long prompts among them."""
+    # What takes longest begins first, so that short answers fill the end.
     return sorted(range(len(prompts)), key=lambda n: (prompts[n].limit, len(prompts[n].tokens)), reverse=True)
 
 
@@ -224,6 +225,8 @@ def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budge
     for number in entering:
         asking.setdefault(prompts[number].tokens, []).append(number)
     copies = {text: len(numbers) for text, numbers in asking.items()}
+
+    # Texts that begin alike share rows, so a common instruction is read once.
     entered = _Entered([], [], [])
     for group in batched(rows_of(asking, min(longest, budget), width_of(model)), lambda row: len(row.tokens), budget):
         prefix, logits = prefill(model, group, copies)

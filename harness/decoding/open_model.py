@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import torch
 
+from harness.checkpoints.files import check_files
+from harness.checkpoints.loading import config_of, context_length, load_model, load_tokenizer, value_faults, vocabulary_faults
 from harness.errors import raise_faults
 from harness.models.base_model import BaseModel, kept_buffers, own_weights, weights_hash
-from harness.models.checkpoint_files import check_files
-from harness.models.loading import config_of, context_length, load_model, load_tokenizer, value_faults, vocabulary_faults
 
 
 def open_base(path: str) -> BaseModel:

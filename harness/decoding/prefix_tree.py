@@ -68,6 +68,7 @@ def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
     """
 
     def cost(size: int) -> float:
+        # Attention's part grows with the square of a row.
         return size + size * size / (REACH * width)
 
     rows: list[Row] = []
@@ -103,9 +104,12 @@ def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
 def read(model: Any, rows: Sequence[Row], places: Sequence[np.ndarray], **options: Any) -> tuple[Tensor, Any]:
     """Return one pass over rows: (S, V) fp32 logits at these places of each row in turn, and the model's whole answer."""
     device = device_of(model)
+    # Right-padded: causal attention never looks there.
     tokens, _ = padded([row.tokens for row in rows], device)
     width = tokens.shape[1]
     flat = np.concatenate([row_places + row * width for row, row_places in enumerate(places)])
+
+    # A row of one text needs no mask of its own.
     if any(len(row.places) > 1 for row in rows):
         options |= _view(rows, width, device, head_dtype(model))
     with head_at(model, torch.from_numpy(flat).to(device), width):
@@ -133,6 +137,7 @@ def longest_shared(model: Any) -> int:
     That is tried out: two texts in one row must have the logits that they have alone. Local attention sees everything in a row
     that is no longer than its span, which only the configuration tells.
     """
+    # Virtual tokens stand in front of a row, and a row of several texts would share them.
     if has_virtual_tokens(model):
         return 0
 
@@ -146,6 +151,7 @@ def longest_shared(model: Any) -> int:
 
 def _spans(config: Any) -> list[int]:
     """Return how far the model's local attention sees, as far as its configuration says."""
+    # Configurations name windows differently; entries that count something are no lengths.
     entries = config.get_text_config().to_dict()
     named = {k: v for k, v in entries.items() if any(word in k for word in SPANS) and not any(word in k for word in COUNTS)}
     return [value for value in named.values() if isinstance(value, int) and not isinstance(value, bool) and value > 0]

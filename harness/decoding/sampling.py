@@ -43,6 +43,9 @@ class Speaker:
         text = self.tokens.spell(words.replace("{answer}", self.tokens.decode(answer).strip()))
         inserted = tuple(self.tokens.encode([text])[0])
         closed = bool(self.answering) and prompt[-len(self.answering) :] == self.answering
+
+        # The words stand at the question's end, before what the template puts between question and
+        # answer.
         end = len(prompt) - (len(self.answering) if closed else 0)
         whole = (*prompt[:end], *inserted, *prompt[end:])
 
@@ -75,6 +78,7 @@ class Speaker:
 
     def _is_question(self, text: Ids, limit: int) -> bool:
         """Return whether a text from BOS is one whole question, and there is room to answer it."""
+        # A text that runs into its limit in the middle of a question cannot be answered.
         opens = bool(self.asking and self.answering) and text[1 : 1 + len(self.asking)] == self.asking
         return opens and text[-1] == self.answering[0] and len(text) + len(self.answering) <= limit
 

@@ -64,12 +64,16 @@ class VllmModel(EvaluatedModel):
         from lm_eval.models.vllm_causallms import VLLM
 
         super().__init__(model, codec, **options)
+
+        # vLLM computes in the model's own dtype, so that it rounds as the training's evaluations
+        # do.
         limits = {"max_model_len": self.max_length, "gpu_memory_utilization": MEMORY}
         dtype = str(head_dtype(model)).removeprefix("torch.")
         self._engine: Any = VLLM(pretrained=folder, dtype=dtype, batch_size="auto", seed=0, **limits)  # type: ignore[arg-type]
         self.max_length -= 2  # its class cuts what leaves no room for a token more
 
     def _score(self, continuations: Sequence[Continuation]) -> list[tuple[float, bool]]:
+        # An empty continuation is certain and costs nothing; vLLM refuses it.
         scorable = [(None, list(text.prompt), list(text.tokens)) for text in continuations if text.tokens]
         name = ["likelihood", [tokens for _, *tokens in scorable]]
         scored = iter(self.journal.once(name, lambda: self._engine._loglikelihood_tokens(scorable, disable_tqdm=True)))
@@ -84,6 +88,7 @@ class VllmModel(EvaluatedModel):
             outputs = self._engine._model_generate(tokens, generate=True, sampling_params=settings)
             return [list(output.outputs[0].token_ids) for output in outputs]
 
+        # Named by everything the answers depend on, so a killed evaluation takes up where it was.
         name = ["generation", stops, tokens, [list(plan) for plan in plans]]
         return dict(enumerate(self.journal.once(name, decode)))
 
@@ -100,6 +105,7 @@ class VllmModel(EvaluatedModel):
         return SamplingParams(temperature=0, max_tokens=limit, stop=texts, stop_token_ids=stops, ignore_eos=True)
 
     def close(self) -> None:
+        # Python frees the engine's GPU memory only when nothing refers to it.
         del self._engine
         gc.collect()
         if torch.cuda.is_available():

@@ -26,6 +26,9 @@ class Codec:
         self.stops = template.stops(None)
         bos: int | None = tokenizer.bos_token_id
         self.prefix: int = tokenizer.eos_token_id if bos is None else bos
+
+        # Some templates begin with BOS and some do not; a plain text gets what the template gives,
+        # so that both are asked alike.
         """What stands before a text that has no prompt, in training as here."""
         opens_so = bos is not None and template.encode_prompt((Turn("user", "x"),))[:1] == [bos]
         self.start: Ids = self.tokens.start or ((self.prefix,) if opens_so else ())
@@ -37,6 +40,8 @@ class Codec:
 
     def encode(self, texts: Sequence[str], whole: bool = True) -> list[Ids]:
         """Token ids of prompts and plain texts. `whole`: a plain text begins a sequence."""
+        # Rendered prompts know their conversation, and are never parsed again from their
+        # characters.
         self.learn([text for text in texts if isinstance(text, Rendered)], self.template.prompt_tokens, _asked)
         self.learn([text for text in texts if not isinstance(text, Rendered)], self._plain, str)
         start = self.start if whole else ()
@@ -51,6 +56,7 @@ class Codec:
         """Of texts by themselves: what they spell out is text, but for a start they bring along."""
         bare = []
         for text in texts:
+            # A start that the text spells out itself must not stand twice.
             begun = next((start for start in self._start_texts if text.startswith(start)), "")
             bare.append(self.tokens.spell(text[len(begun) :]))
         return [tuple(ids) for ids in self.tokens.encode(bare)]
@@ -74,10 +80,13 @@ class Codec:
 
     def endings(self, until: Sequence[str]) -> tuple[set[int], list[str]]:
         """`until` as tokens, where it names special ones (decoding leaves them out), and as the texts that remain."""
+        # Decoding leaves special tokens out, so an ending that names one would never be found in
+        # the text.
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return {special[text] for text in until if text in special}, [text for text in until if text and text not in special]
 
     def _make_ender(self, until: tuple[str, ...], inside: bool) -> Callable[[list[int]], bool]:
+        # Only special tokens end this answer: no need to decode.
         ids, texts = self.endings(until)
         if not texts:
             return lambda tokens: tokens[-1] in ids
@@ -93,6 +102,8 @@ class Codec:
             if tokens[-1] not in suspects:
                 return False
             text = without_thoughts(self.decode(tokens), inside)
+
+            # An ending inside a thought ends nothing: scorers read what comes after it.
             return any(stop in text for stop in texts)
 
         return ended
@@ -105,6 +116,8 @@ def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[I
     belonging to the continuation, as lm-eval does. Behind none stands what training puts before a text.
     """
     pairs = list(pairs)
+    # Rendered pairs keep the tokens that training has for the same answer, whatever the tokenizer
+    # merges.
     codec.learn([pair for pair in pairs if isinstance(pair[0], Rendered)], codec.template.choice_tokens, _answered)
 
     # All plain pairs are encoded at once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from harness.decoding.generate import batched
 from harness.models.batches import collate
 from harness.models.forward import device_of, logits_at, nll, vocabulary
 from harness.models.placement import places_of, token_budget_of, while_memory_runs_out
+from harness.stats.measures import HELD_OUT_TEXTS
 from harness.store.journal import Journal
 
 CACHE_BYTES = 512 * 2**20
@@ -37,6 +39,7 @@ class Drift:
     ) -> None:
         """`token_budget`: padded tokens of one forward pass; not given, what suits the device."""
         self._decode, self._budget = decode, token_budget
+        # An example whose only supervised token is its first has nothing that predicts it.
         self.base, self.examples = base, [example for example in examples if any(example.supervised[1:])]
         self._bytes = {example: max(1, len(decode(_answers(example)).encode())) for example in self.examples}
         self._known: dict[tuple[Example, ...], Tensor] = {}
@@ -70,6 +73,7 @@ class Drift:
     def remember(self) -> None:
         """Keep the base's log-probabilities now; not where they are too large to be kept."""
         base = self.base()
+        # Computed again for each model, in place of filling the memory.
         if not self._keeps:
             return
         for batch in batched(self.examples, len, self._budget or token_budget_of(base), _places, places_of(base)):
@@ -90,6 +94,7 @@ class Drift:
         """In batches of so many padded tokens."""
         measured = []
         for examples in batched(self.examples, len, budget, _places, places_of(base)):
+            # Named by content: an evaluation that was killed finds its batches again.
             name = ["drift", [[example.id, example.tokens, example.supervised] for example in examples]]
             values = journal.once(
                 name, lambda examples=examples: self._measure(model, base, collate(examples, device_of(base)))
@@ -130,6 +135,7 @@ class Drift:
 
 def divergence(base: Tensor, tuned: Tensor) -> Tensor:
     """(S,) KL(base || tuned) in nats, from (S, V) log-probabilities; rounding may not make it negative."""
+    # Rounding makes the divergence of two equal distributions a tiny negative number.
     return (base.exp() * (base - tuned)).sum(-1).clamp_min(0.0)
 
 
@@ -140,3 +146,16 @@ def _places(example: Example) -> int:
 
 def _answers(example: Example) -> list[int]:
     return [token for token, supervised in zip(example.tokens, example.supervised, strict=False) if supervised]
+
+
+DRIFT_GROUPS: dict[str, dict[str, Any]] = {
+    "domain": {"group": "domain", "seen": None},
+    "general": {"group": "general", "seen": True},
+    "held_out": {"group": "general", "seen": False},
+}
+"""Group of texts whose drift is measured -> columns of its rows. The pool's records (`general`) are of families that
+methods may draw on, so they count as seen."""
+
+
+def drift_task(group: str) -> str:
+    return HELD_OUT_TEXTS if group == "held_out" else f"{group}_held_out"

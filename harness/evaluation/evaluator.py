@@ -7,17 +7,13 @@ once, for all models.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from lm_eval.evaluator import evaluate
 from torch import nn
 
@@ -27,15 +23,15 @@ from harness.errors import PlanError
 from harness.evaluation.backends import answering
 from harness.evaluation.beside import Told
 from harness.evaluation.codec import Codec
+from harness.evaluation.drift import DRIFT_GROUPS, Base, Drift, drift_task
 from harness.evaluation.drift import METRICS as DRIFT_METRICS
-from harness.evaluation.drift import Base, Drift
-from harness.evaluation.item_rows import task_rows
+from harness.evaluation.item_rows import frame_of, task_rows
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
-from harness.stats.measures import HELD_OUT_TEXTS
+from harness.evaluation.undisturbed import undisturbed
 from harness.store.journal import Journal
-from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
-from harness.tasks.suites import EvalTask
+from harness.store.schema import PROTOCOL, key_of
+from harness.tasks.eval_task import EvalTask
 from harness.text import choice_calibration
 
 
@@ -67,17 +63,23 @@ class Evaluator:
         `backend`: hf or vllm (harness/evaluation/backends.py).
         `scoring`: the precision in which models are scored.
         """
+        # Rows are told apart by the task's name, so one name may stand for one task only.
         occurrences = Counter(task.name for task in tasks)
         repeated = [name for name, count in occurrences.items() if count > 1]
         if repeated:
             raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))
         self.codec = Codec(tokenizer, template)
+
+        # A model that knows no thoughts would be asked for what it cannot say.
         self._thoughtless = [task.name for task in tasks if task.thinking and not template.knows_thoughts]
         tasks = [task for task in tasks if task.name not in self._thoughtless]
         items = sum(task.items for task in tasks)
         tasks_in_turn = counted(tasks, f"rendering {items:,} items, task by task")
         self.tasks = [Prepared(task, self.codec) for task in tasks_in_turn]
         self._sampling_notes: list[str] = []
+
+        # Sampled by a hash of the content, so that every model and every run is asked the same
+        # items.
         if limit:
             self._sampling_notes = _sampling_notes(self.tasks, limit)
             self.tasks = [task.only(task.hash_sample(limit, 0)) for task in self.tasks]
@@ -104,6 +106,7 @@ class Evaluator:
     @property
     def key(self) -> str:
         """Hash of everything asked: documents, prompts, metrics, decoding, protocol."""
+        # Everything that an answer depends on is in the key; what only labels rows is not.
         drift: dict[str, Any] = {}
         for group, measured in self._drift.items():
             drift[group] = [[e.id, e.tokens, e.supervised] for e in measured.examples]
@@ -119,6 +122,8 @@ class Evaluator:
             question["backend"] = self.backend
         if self.scoring != "float32":
             question["scoring"] = self.scoring
+        # Through JSON, so that tuples and lists are one and the key does not depend on how a value
+        # was built.
         plain = json.loads(json.dumps(question, default=str))
         return key_of(plain | {"max_length": self._options["max_length"]})
 
@@ -143,6 +148,7 @@ class Evaluator:
         notes = [task.spec.note for task in self.tasks if task.spec.note]
         notes += self._sampling_notes
         notes += [f"{name}: the chat template knows no thoughts: left out." for name in self._thoughtless]
+        # The report must say where a prompt is not what its author wrote.
         for task in self.tasks:
             spelled = task.spelling(self.codec)
             if spelled:
@@ -174,13 +180,15 @@ class Evaluator:
             if drift:
                 for group, measured in self._drift.items():
                     rows += self._drift_rows(group, measured, model, journal)
-        return _frame(rows, fraction, alpha)
+        return frame_of(rows, fraction, alpha)
 
     def score_answers(self, lm: Any) -> pd.DataFrame:
         """Return the same rows for the answers of any lm-eval model, without drift."""
-        return _frame(self._answered(lm), fraction=1.0, alpha=1.0)
+        return frame_of(self._answered(lm), fraction=1.0, alpha=1.0)
 
     def _answered(self, lm: Any) -> list[dict[str, Any]]:
+        # lm-eval takes a dictionary of its own form; it calls our tasks, which have forgotten the
+        # last model's answers.
         named = {task.spec.name: task for task in self.tasks}
         collection: Any = {"tasks": named, "groups": {}, "group_map": {}}
         results: Any = evaluate(lm, collection, bootstrap_iters=0, log_samples=True)
@@ -219,11 +227,12 @@ class Evaluator:
 
     def part_of(self, scores: pd.DataFrame) -> pd.DataFrame:
         """Return this evaluation's rows of the scores of one that asked the same and more."""
+        # By item, not by task: a sample of a task is part of it.
         pairs: set[tuple[str, str]] = set()
         for task in self.tasks:
             pairs |= {(task.spec.name, task.ids[index]) for index in task.docs}
         for group, measured in self._drift.items():
-            pairs |= {(_drift_task(group), example.id) for example in measured.examples}
+            pairs |= {(drift_task(group), example.id) for example in measured.examples}
         inside = [pair in pairs for pair in zip(scores["task"], scores["item"], strict=True)]
         return scores[inside]
 
@@ -244,6 +253,7 @@ class Evaluator:
         lm = EvaluatedModel(self.base(), self.codec, **self._options)
         truncated: dict[str, tuple[int, int]] = {}
         for task in self.tasks:
+            # An item has several requests (one a choice) and counts once.
             long: set[int] = set()
             for instance, size in zip(task.instances, task.sizes(lm), strict=False):
                 if size > lm.max_length:
@@ -253,7 +263,7 @@ class Evaluator:
         return truncated
 
     def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[dict[str, Any]]:
-        name = _drift_task(group)
+        name = drift_task(group)
         fixed = {"task": name, "family": name} | DRIFT_GROUPS[group]
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
         rows: list[dict[str, Any]] = []
@@ -265,19 +275,6 @@ class Evaluator:
                 row = {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
                 rows.append(fixed | item | row)
         return rows
-
-
-DRIFT_GROUPS: dict[str, dict[str, Any]] = {
-    "domain": {"group": "domain", "seen": None},
-    "general": {"group": "general", "seen": True},
-    "held_out": {"group": "general", "seen": False},
-}
-"""Group of texts whose drift is measured -> columns of its rows. The pool's records (`general`) are of families that
-methods may draw on, so they count as seen."""
-
-
-def _drift_task(group: str) -> str:
-    return HELD_OUT_TEXTS if group == "held_out" else f"{group}_held_out"
 
 
 def _question_of(task: Prepared) -> list[Any]:
@@ -298,47 +295,3 @@ def _sampling_notes(tasks: Sequence[Prepared], limit: int) -> list[str]:
         if len(task.docs) > limit:
             notes.append(f"{task.spec.name}: {limit:,} of {len(task.docs):,} items, drawn by content.")
     return notes
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], fraction: float, alpha: float) -> pd.DataFrame:
-    """Return rows as a table with the columns and types of `ITEM_COLUMNS`."""
-    frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
-    return frame.assign(fraction=fraction, alpha=alpha).astype(dict(ITEM_COLUMNS))
-
-
-def headline(scores: pd.DataFrame) -> dict[str, float]:
-    """Return {domain, retention}: macro means of the primary scores, for decisions on dev items.
-
-    Tasks are averaged within a family first, then families within a group. Tasks where lower is better have another
-    scale and stay out. NaN where a group has no items.
-    """
-    primary = scores["primary"].astype(bool)
-    rising = scores["higher_better"].fillna(False).astype(bool)
-    counted_scores: Any = scores[primary & rising]
-    tasks: Any = counted_scores.groupby(["group", "family", "task"], as_index=False)["score"].mean()
-    families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
-    domain = families.loc[families["group"] == "domain", "score"].mean()
-    general = families.loc[families["group"] == "general", "score"].mean()
-    return {"domain": float(domain), "retention": float(general)}
-
-
-@contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode without gradients, and put module modes and random generators back afterwards.
-
-    The generators are the global ones of Python, numpy, torch on the CPU, and torch on the model's devices.
-    """
-    modes = {module: module.training for module in model.modules()}
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    # only the model's own devices: reading the state of another would initialise it
-    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

@@ -21,9 +21,10 @@ from harness.decoding.generate import Prompt, most_likely, sampled
 from harness.decoding.prefix_tree import Ids
 from harness.evaluation.beside import base_bits_per_byte
 from harness.evaluation.drift import Base
-from harness.evaluation.evaluator import Evaluator, undisturbed
+from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
+from harness.evaluation.undisturbed import undisturbed
 from harness.files.records import Record
 from harness.files.turns import Turn
 from harness.models.placement import while_memory_runs_out
@@ -82,6 +83,7 @@ class Outputs:
     @property
     def key(self) -> str:
         """Hash of everything asked."""
+        # All that an answer depends on; prompts as the model reads them.
         prompts = [[p.group, p.item, p.metric, p.text, p.target, p.reworded] for p in self.prompts]
         decoding = {"limit": self.limit, "temperature": TEMPERATURE, "seed": SEED, "sampled": SAMPLED}
         # Scores stored before there was a choice were in float32, and stay found.
@@ -97,6 +99,7 @@ class Outputs:
         What the journal knows is not computed again.
         """
         once = (journal or Journal()).once
+        # Sampling costs as much as greedy decoding again, so half of the prompts do.
         sampled_prompts = self._of("domain")[:SAMPLED] + self._of("general")[:SAMPLED]
         with undisturbed(model), undisturbed(self.base()) if self.base else nullcontext():
             self._stops = self.codec.template.stops(model)
@@ -131,6 +134,8 @@ class Outputs:
     def _answers(self, model: nn.Module, texts: Sequence[str], choose: Any) -> list[list[int]]:
         """Return the continuation of each prompt, up to a stop token or the limit."""
         prompts = [Prompt(self._encoded(text), self.limit, lambda _: False) for text in texts]
+        # Nothing but stop tokens and the limit ends an answer: what a task would cut off is part of
+        # what is judged.
         lm = EvaluatedModel(model, self.codec, max_length=self.max_length)
 
         # Drawing begins anew at each try, so that a try that ran out of memory leaves no mark on the samples.
@@ -146,6 +151,8 @@ class Outputs:
         bits = self._base_bits(prompts, answers)
         rows = []
         for prompt, answer, base_bits in zip(prompts, answers, bits, strict=True):
+            # A stop token is no part of the answer's text, and the report shows which answers ran
+            # into the limit.
             stopped = answer[-1] in self._stops
             tokens = answer[:-1] if stopped else answer
             text = self.codec.read(tokens, prompt.text)
@@ -165,6 +172,7 @@ class Outputs:
         """
         if self.base is None:
             return [math.nan] * len(answers)
+        # The base would be asked how likely it stops, which is not about the text.
         said = [[token for token in answer if token not in self._stops] for answer in answers]
         return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], said)
 
@@ -206,6 +214,7 @@ def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template:
 
     `records`: those the domain's come from.
     """
+    # Only domain records have a question that our rules know how to reword.
     by_id = {record.id: record for record in records}
     prompts = []
     for group in ("domain", "general"):
@@ -217,6 +226,7 @@ def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template:
 
 def _in_turns(tasks: Sequence[Prepared]) -> list[tuple[Prepared, int]]:
     """(task, number of a document): the first of each task, then the second of each, as long as a task has one."""
+    # One from each task in turn, so that a large task does not crowd out the others.
     drawn = [(task, sorted(task.hash_sample(PROMPTS, 0), key=task.ids.__getitem__)) for task in tasks]
     turns = []
     for turn in range(PROMPTS):
@@ -249,6 +259,7 @@ def _open(task: Prepared, number: int, records: Mapping[str, Record], template: 
 
 def _reworded(record: Record, template: Any) -> list[str]:
     """Return the prompt of a domain record with its last question reworded."""
+    # A record whose answer follows no question has nothing to reword.
     answer = record.answer
     if answer < 1 or record.messages[answer - 1].role != "user":
         return []
@@ -263,6 +274,7 @@ def _declared(task: Prepared, doc: Mapping[str, Any], prompt: str, template: Any
     def prompt_of(text: str) -> str:
         return template.prompt((Turn("user", text),)) if task.spec.chat else text
 
+    # A prompt with examples or a frame cannot be put together from its question alone.
     if not doc.get("rewrites") or prompt_of(task.task.doc_to_text(doc)) != prompt:
         return []
     return [prompt_of(str(text)) for text in doc["rewrites"]]

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sacrebleu
 from lm_eval.api.task import ConfigurableTask
 
 from harness.evaluation.lm_eval_model import Generated
 from harness.evaluation.prepared_task import Prepared
+from harness.store.schema import ITEM_COLUMNS
 from harness.text import choice_calibration, text_quality
 
 
@@ -19,6 +21,7 @@ def task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[dic
     spec = task.spec
     first_filter = task.filters[0].name
     for sample in samples:
+        # The columns that all rows of the item share.
         index = sample["doc_id"]
         fixed = {"task": spec.name, "family": spec.family, "group": spec.group, "seen": spec.seen}
         fixed |= {"item": task.ids[index], "cluster": _cluster(task, index)}
@@ -66,14 +69,17 @@ def _secondary(channel: str, metric: str, value: float, higher_better: bool | No
 
 def item_score(metric: str, value: Any) -> float | None:
     """Return one number per item, or None for metrics that exist only over a corpus (F1 over classes, BLEU)."""
+    # Perplexity is an average over a corpus, and cannot be paired by item.
     if isinstance(value, (bool, int, float, np.number)):
         return None if metric == "perplexity" else float(value)
     if metric == "chrf":  # of each sentence; lm-eval's is of the corpus
         reference, output = value
         return sacrebleu.sentence_chrf(str(output), [str(reference)]).score / 100
+    # nats and bytes of a text; a sum over texts is lm-eval's own number.
     if metric == "bits_per_byte":
         nats, size = value
         return -nats / size / float(np.log(2))
+    # The distance of the probabilities from certainty of the right option.
     if metric == "brier_score":
         gold, probabilities = value
         target = np.eye(len(probabilities))[gold]
@@ -119,7 +125,34 @@ def _options(task: Prepared, sample: dict[str, Any]) -> tuple[list[float], int |
 
 
 def _cluster(task: Prepared, index: int) -> str:
+    # Items that share a source are resampled together.
     """Return the cluster that an item declares; its own id where it declares none."""
     doc = task.docs[index]
     declared = doc.get("cluster") if isinstance(doc, Mapping) else None
     return str(declared or task.ids[index])
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], fraction: float, alpha: float) -> pd.DataFrame:
+    """Return rows as a table with the columns and types of `ITEM_COLUMNS`."""
+    frame = pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
+    return frame.assign(fraction=fraction, alpha=alpha).astype(dict(ITEM_COLUMNS))
+
+
+def headline(scores: pd.DataFrame) -> dict[str, float]:
+    """Return {domain, retention}: macro means of the primary scores, for decisions on dev items.
+
+    Tasks are averaged within a family first, then families within a group. Tasks where lower is better have another
+    scale and stay out. NaN where a group has no items.
+    """
+    # Metrics where less is better, and those without a direction, cannot be averaged with the
+    # others.
+    primary = scores["primary"].astype(bool)
+    rising = scores["higher_better"].fillna(False).astype(bool)
+    counted_scores: Any = scores[primary & rising]
+
+    # Tasks first, then families, so that a family with many tasks does not weigh more.
+    tasks: Any = counted_scores.groupby(["group", "family", "task"], as_index=False)["score"].mean()
+    families: Any = tasks.groupby(["group", "family"], as_index=False)["score"].mean()
+    domain = families.loc[families["group"] == "domain", "score"].mean()
+    general = families.loc[families["group"] == "general", "score"].mean()
+    return {"domain": float(domain), "retention": float(general)}

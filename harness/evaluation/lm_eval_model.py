@@ -16,6 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from harness.checkpoints.loading import context_length
 from harness.decoding import generate, likelihood
 from harness.decoding.capabilities import capabilities_of, continuations
 from harness.decoding.generate import Prompt
@@ -24,7 +25,6 @@ from harness.decoding.prefix_tree import Ids
 from harness.evaluation.codec import Codec, encode_pairs
 from harness.files.turns import Turn
 from harness.models.forward import device_of
-from harness.models.loading import context_length
 from harness.models.placement import token_budget_of, while_memory_runs_out
 from harness.store.journal import Journal
 from harness.tokens.rendered import Rendered
@@ -111,6 +111,7 @@ class EvaluatedModel(TemplateLM):
         """Nats of whole texts, in disjoint windows as long as the context."""
         owners: list[int] = []
         parts: list[Continuation] = []
+        # Each window is scored for tokens that no earlier one scored, so nothing counts twice.
         for owner, ids in enumerate(self.codec.encode([request.args[0] for request in requests], whole=False)):
             windows = get_rolling_token_windows(list(ids), self.codec.prefix, self.max_length, 1)
             for context, continuation in map(make_disjoint_window, windows):
@@ -125,6 +126,7 @@ class EvaluatedModel(TemplateLM):
 
     def fitted(self, context: Ids, continuation: Ids) -> Continuation:
         """Cut on the left to what the context holds."""
+        # One token more than the context: the last one is only predicted, never read.
         kept = (context + continuation)[-(self.max_length + 1) :]
         size = min(len(continuation), len(kept) - 1)
         return Continuation(kept[: len(kept) - size], kept[len(kept) - size :])
@@ -169,6 +171,7 @@ class EvaluatedModel(TemplateLM):
     def _decode(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """Part by part, so that the journal can keep what is done."""
         answers: dict[int, list[int]] = {}
+        # Parts are journalled one by one: a long generation that is killed loses one part.
         for numbers in generate.parts(prompts, self.room):
             part = [prompts[number] for number in numbers]
 
@@ -183,6 +186,7 @@ class EvaluatedModel(TemplateLM):
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
         """(tokens to generate at most, texts that end an answer) of a task's generation settings."""
+        # Half of the context stays for the prompt, however much a task asks for.
         options: dict[str, Any] = dict(normalize_gen_kwargs(settings, MAX_NEW_TOKENS))
         until = options.get("until") or []
         limit = min(int(options["max_gen_toks"]), self.max_length // 2)
@@ -203,6 +207,7 @@ def render(template: Any, chat: list[dict[str, str]], add_generation_prompt: boo
 
     Without a generation prompt the last message is how the answer begins.
     """
+    # A chat whose last turn is the assistant's begins the answer, which the model goes on with.
     turns = [Turn(message["role"], message["content"]) for message in chat]
     if add_generation_prompt:
         return template.prompt(turns)

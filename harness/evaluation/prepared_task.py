@@ -14,8 +14,8 @@ from typing import Any
 from harness.evaluation.codec import Codec, encode_pairs
 from harness.evaluation.lm_eval_model import EvaluatedModel, render
 from harness.store.schema import key_of
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import remember
-from harness.tasks.suites import EvalTask
 from harness.text.named_answers import named_chance
 from harness.tokens.rendered import Rendered
 
@@ -34,6 +34,8 @@ class Prepared:
         self.docs = dict(enumerate(spec.task.eval_docs))
         self.beside: Beside | None = None
         """What the scorer is told of an answer beside its text; None: nothing."""
+        # The task's functions of a document are called once each: random few-shot examples must not
+        # change between models.
         remember(spec.task)
         template = codec.template.thoughtful if spec.thinking else codec.template.skipping
         render_chat = partial(render, template) if spec.chat else None
@@ -59,6 +61,7 @@ class Prepared:
         return self.task._filters
 
     def build_all_requests(self, **_: Any) -> None:
+        # Requests are made once and shared by all models, so only the answers go.
         """Forget the last model's answers."""
         for instance in self._instances:
             instance.resps = []
@@ -78,6 +81,7 @@ class Prepared:
 
     def only(self, indices: set[int]) -> Prepared:
         """Return the same task on some of its documents."""
+        # A shallow copy shares the rendered prompts, which are most of the memory.
         chosen = copy.copy(self)
         chosen.docs = {index: doc for index, doc in self.docs.items() if index in indices}
         chosen._instances = [copy.copy(instance) for instance in self._instances if instance.doc_id in indices]
@@ -88,6 +92,8 @@ class Prepared:
 
         They are the same in every run, whatever the file's order.
         """
+        # By hash, so that a larger sample holds the smaller one, and equal items are drawn in every
+        # run.
         order = sorted(self.docs, key=lambda index: key_of([seed, self.ids[index]]))
         return set(order[:size])
 
@@ -98,6 +104,7 @@ class Prepared:
         if isinstance(declared, (int, float)):
             return float(declared)
         if self.spec.chance is None:
+            # Multiple choice: each option is as likely as the others.
             return 1 / self.choices[index]
         # named things are looked for in general tasks only, and only where the task has no chance level of its own
         metric = self.spec.metric.partition(",")[0]
@@ -138,6 +145,7 @@ def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
     copies: Counter[str] = Counter()
     ids = {}
     for index, doc in docs.items():
+        # With the task's name: one document in two tasks is two items.
         name = key_of([task, json.dumps(doc, sort_keys=True, default=str)])
         copies[name] += 1
         ids[index] = name if copies[name] == 1 else f"{name}-{copies[name]}"

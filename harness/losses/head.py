@@ -90,6 +90,7 @@ class Head:
 @torch.no_grad()
 def separate_head(model: Any) -> Head:
     """Return the model's head, separated if it gives the model's own logits bit for bit at the places of a trial."""
+    # Dropout would make two runs of the head differ.
     training = model.training
     model.eval()
     try:
@@ -104,6 +105,7 @@ def separate_head(model: Any) -> Head:
         model.train(training)
 
     if alone:
+        # The cheapest form first; what none of them gives back is not separated.
         for finish in _finishes(model):
             if torch.equal(finish(trial.returned)[0].float(), trial.logits):
                 return Head(module, finish)
@@ -124,6 +126,7 @@ def _try_head(model: Any) -> _Trial:
     calls: list[tuple[Tensor, Tensor]] = []
 
     def replace_features(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # Random features at two scales, since a cap shows only where logits are large.
         drawn = torch.randn(args[0].shape[1:], generator=torch.Generator().manual_seed(0))
         scales = torch.ones(len(drawn), 1)
         scales[-len(SCALES) :, 0] = torch.tensor(SCALES)
@@ -147,6 +150,7 @@ def _try_head(model: Any) -> _Trial:
 def _finishes(model: Any) -> Iterator[Finish]:
     """Yield what may be done to what the head returns: nothing, or something with a number of the configuration."""
     yield Finish()
+    # The numbers that an architecture scales or caps its logits by stand in its configuration.
     numbers = {value for value in vars(model.config.get_text_config()).values() if _is_number(value)}
     for number in sorted(numbers):
         for form in (Form.TIMES, Form.OVER, Form.CAPPED):

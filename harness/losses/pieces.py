@@ -22,6 +22,7 @@ LOGITS_AT_ONCE = {"cpu": 2**25, "cuda": 2**26}
 
 def cut(places: int, at_once: int) -> list[tuple[int, int]]:
     """Return the bounds of the fewest pieces of at most `at_once` places, of nearly equal size; one piece for no places."""
+    # Rounded up: no piece may be larger than what fits.
     number = max(1, -(-places // at_once))
     bounds = [places * index // number for index in range(number + 1)]
     return list(pairwise(bounds))
@@ -53,6 +54,9 @@ def loss_in_pieces(head: Head, features: Tensor, objective: Objective, at_once: 
         # Dropped before the next piece is computed, so that one piece is held at a time.
         del returned
     loss: Tensor = _Computed.apply(sums.loss, sums.gradients(), features, *sums.parameters)  # type: ignore[assignment]
+
+    # What depends on more than logits has its gradient in the outer graph; subtracting its value
+    # leaves the loss as it was.
     for term in objective.aside:
         loss = loss + (term - term.detach())
     return loss
@@ -83,6 +87,8 @@ def _calls(head: Head, sums: _Sums, objective: Objective, pieces: Sequence[tuple
             yield call
             del call, part
             continue
+
+        # Looked at without gradient, and kept until all were: a loss may need what others return.
         with torch.no_grad():
             objective.look(begin, end, head.logits(call[3]))
         calls.append(call)
@@ -111,6 +117,7 @@ class _Sums:
     def add(self, loss: Tensor, part: Tensor) -> None:
         """Add a piece's loss, and go back from it to its features and to the head's weights."""
         self.loss = self.loss + loss.detach()
+        # Gradients of features only where the blocks train; those of the head always.
         inputs = [part, *self.parameters] if part.requires_grad else self.parameters
         gradients = list(torch.autograd.grad(loss, inputs, allow_unused=True))
         if part.requires_grad:

@@ -66,6 +66,7 @@ def reach_of_weights(method: Method, vocabulary: int, device: torch.device) -> R
     def by_losses(copied: Method, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
         return ask(copied, "token_weights", nll, logits[:, :0], batch)
 
+    # The weaker the need, the smaller the pieces, so the weakest is tried first.
     trials = [_trial_batch(vocabulary, spread, device) for spread in SPREADS]
     if all(_same_in_pieces(method, weigh, *trial) for trial in trials):
         return Reach.PLACE
@@ -78,6 +79,7 @@ def reach_of_penalty(method: Method, run: Any, vocabulary: int, device: torch.de
     """Return what the method's `penalty` needs at once: a place or everything."""
     for spread in SPREADS:
         batch, logits = _trial_batch(vocabulary, spread, device)
+        # Another order of the same numbers: logits of the base that differ from the model's.
         trial_run = TrialRun(run, logits.flip(0))
 
         def penalise(copied: Method, _: Tensor, logits: Tensor, batch: Batch, trial_run: Any = trial_run) -> Tensor:
@@ -94,6 +96,7 @@ Hook = Callable[[Method, Tensor, Tensor, Batch], Tensor]
 
 def _trial_batch(vocabulary: int, spread: float, device: torch.device) -> tuple[Batch, Tensor]:
     """Return a padded batch of twelve supervised places, and random logits for them."""
+    # Sources alternate, so that a hook that looks at one of them is seen to.
     rng = random.Random(0)
     examples = []
     for index, source in enumerate(SOURCES):

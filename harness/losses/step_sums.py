@@ -31,6 +31,7 @@ class StepSums:
 
     def weigh(self, nll: Tensor, weights: Tensor) -> None:
         """Add one micro-batch's token weights `(S,)`, before anything is normalised; `nll` `(S,)` are its losses."""
+        # Weights before any normalisation: what a method gave, not what became of it.
         bins = torch.bucketize(nll, torch.tensor(WEIGHT_EDGES, device=nll.device))
         parts = torch.stack([torch.ones_like(nll), weights]).float()
         sums = torch.zeros(2, len(WEIGHT_EDGES) + 1, device=nll.device).index_add_(1, bins, parts).cpu()
@@ -52,6 +53,7 @@ class StepSums:
     @classmethod
     def over_ranks(cls, parts: Sequence[StepSums]) -> StepSums:
         """Return the sums of all ranks of a run together."""
+        # One rank's sums are the step's, to the last bit.
         if len(parts) == 1:
             return parts[0]
         total = cls()
@@ -80,6 +82,7 @@ def _zone_shares(zones: Tensor) -> list[dict[str, float | None]]:
     """Return each zone's bounds and its share of tokens and of gradient, from their `(2, zones)` sums."""
     tokens, gradient = (zones / zones.sum(1, keepdim=True).clamp(min=1e-12)).tolist()
     shares = []
+    # The last zone has no upper bound, which JSON cannot say as infinity.
     for index, low in enumerate(ZONES[:-1]):
         high = ZONES[index + 1]
         bound = None if math.isinf(high) else high

@@ -51,6 +51,7 @@ class Teacher:
     @torch.no_grad()
     def logits(self, batch: Batch, source: str) -> Tensor:
         """Return the base's logits `(n, V)` at the n places of a batch, or of a piece of one, that come from `source`."""
+        # By source: one method may ask about domain rows, another about general ones.
         name = f"base_logits {source}"
         if name not in batch.cache:
             whole = batch.whole or batch
@@ -81,6 +82,8 @@ class Teacher:
         It is the trained model with its adapters off where that equals the base, else a copy.
         """
         run = self._run
+        # The adapter switched off is the base only if one adapter stands over untouched weights
+        # (docs/decisions/teacher_logits.md).
         if run.wrapped is not None and run.wrapped.silenced and run.engine.forwards_alone:
             training = run.model.training
             run.model.eval()
@@ -90,6 +93,7 @@ class Teacher:
             finally:
                 run.model.train(training)
             return
+        # A frozen copy of the base: memory for certainty.
         if self._copy is None:
             self._copy = run.load().requires_grad_(False)
         if self._head is None:

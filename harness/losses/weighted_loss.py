@@ -36,6 +36,7 @@ class WeightedLoss:
     def places_at_once(self, most: int) -> int:
         """Return how many places a piece may have, of at most `most`, and decide whether pieces look ahead."""
         places = len(self.batch.places)
+        # What fits is computed at once.
         if places <= most:
             return most
         reach = [self.run.reach(method) for method in (*self.weighters, *self.penalties)]
@@ -51,6 +52,7 @@ class WeightedLoss:
         nll = self._nll(begin, end, logits)
         self._losses.append(nll)
         for method, parts in zip(self.weighters, self._given, strict=True):
+            # Methods that need all losses are asked later, when these are known.
             if self.run.reach(method) is Reach.PLACE:
                 parts.append(self._asked(method, nll, logits, self.batch.piece(begin, end)))
 
@@ -71,6 +73,8 @@ class WeightedLoss:
         part = self.batch.piece(begin, end)
         penalties = [ask(method, "penalty", logits, part, self.run) for method in self.penalties]
         extra = sum_of(penalties).sum()
+
+        # The penalty alone is logged, so that its share of the loss can be read.
         self.sums.penalty += float(extra.detach())
         for method, penalty in zip(self.penalties, penalties, strict=True):
             if depends_on_more(penalty, logits):
@@ -96,6 +100,8 @@ class WeightedLoss:
         if self._settled is None:
             nll = torch.cat(self._losses)
             weights = torch.ones_like(nll)
+            # Those that were asked piece by piece have their weights; the others are asked now,
+            # from the losses alone.
             for method, parts in zip(self.weighters, self._given, strict=True):
                 given = torch.cat(parts) if parts else self._asked(method, nll, nll.new_empty((len(nll), 0)), self.batch)
                 weights = weights * given
@@ -126,6 +132,7 @@ def depends_on_more(value: Tensor, logits: Tensor) -> bool:
 
     A mixture's penalty, for example, is a function of its gates in every block.
     """
+    # Backwards through the graph: any leaf but the logits is something else that trains.
     seen = {logits.grad_fn}
     nodes = [value.grad_fn]
     while nodes:

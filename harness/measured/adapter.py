@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.weight_files import some
 from harness.errors import PlanError
 from harness.models.base_model import BaseModel
-from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_adapted(path: str, base: BaseModel, dtype: torch.dtype, notes: list[str]) -> Any:

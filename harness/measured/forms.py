@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from harness.checkpoints.files import check_files, has_tokenizer, quantised_by
+from harness.checkpoints.hub import folder_of
 from harness.errors import PlanError
-from harness.models.checkpoint_files import check_files, folder_of, has_tokenizer, quantised_by
 from harness.store.runs import RunFolder
 
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from harness.checkpoints.weight_files import some
 from harness.models.base_model import BaseModel
-from harness.models.checkpoint_files import some
 from harness.models.forward import vocabulary
 
 PROBE = (

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints.files import quantised_by
+from harness.checkpoints.hub import folder_of, loading, one_line
 from harness.errors import PlanError
-from harness.models.checkpoint_files import folder_of, loading, one_line, quantised_by
 
 
 def load_quantised(path: str, dtype: torch.dtype, notes: list[str]) -> Any:

@@ -12,15 +12,9 @@ from typing import Any
 
 import torch
 
-from harness.decoding.capabilities import forward_faults
-from harness.errors import PlanError, raise_faults
-from harness.measured.adapter import load_adapted
-from harness.measured.forms import Form, form_of
-from harness.measured.kinship import Kinship, kinship, tokens_hash
-from harness.measured.read_back import gguf_file, load_gguf, load_quantised
-from harness.models.base_model import BaseModel, kept_buffers, own_weights, read_weights, weights_hash
-from harness.models.checkpoint_files import folder_of, has_tokenizer
-from harness.models.loading import (
+from harness.checkpoints.files import has_tokenizer
+from harness.checkpoints.hub import folder_of
+from harness.checkpoints.loading import (
     config_of,
     context_length,
     load_model,
@@ -28,6 +22,13 @@ from harness.models.loading import (
     value_faults,
     vocabulary_faults,
 )
+from harness.decoding.capabilities import forward_faults
+from harness.errors import PlanError, raise_faults
+from harness.measured.adapter import load_adapted
+from harness.measured.forms import Form, form_of
+from harness.measured.kinship import Kinship, kinship, tokens_hash
+from harness.measured.read_back import gguf_file, load_gguf, load_quantised
+from harness.models.base_model import BaseModel, kept_buffers, own_weights, read_weights, weights_hash
 from harness.store.runs import RunFolder
 from harness.store.schema import key_of
 

@@ -54,6 +54,8 @@ class Fold(Folding):
     def __call__(self, start: Tensor, factors: Sequence[Tensor]) -> Tensor:
         """Return the effective weight where the base has `start`; differentiable in the factors."""
         origin = start if self.quantised is None else self.quantised.to(start.device)
+
+        # peft scales the product by alpha / r, of its one active adapter.
         weight = origin + self.layer.scaling[self.layer.active_adapters[0]] * self._product(*factors[:2])
         if self.magnitude is None:
             return weight
@@ -69,6 +71,7 @@ class Fold(Folding):
         experts = getattr(self.layer, "num_experts", 1)
         if experts == 1:
             return (up @ down).T if self.layer.fan_in_fan_out else up @ down
+        # peft stacks the experts of one layer in one pair of factors.
         parts = up.reshape(len(up), -1, experts), down.reshape(experts, -1, down.shape[1])
         outwards = self.layer._did_swap_in_out_features  # W0 is (E, out, in), else (E, in, out)
         return torch.einsum("ore,eri->eoi" if outwards else "ore,eri->eio", *parts)
@@ -110,6 +113,8 @@ class Wrapped:
             if name in self.names:
                 plain = self.names[name]
                 weights[plain] = value.detach().to(weights[plain].device, copy=True)
+
+        # Folded weights are not in `names`: they follow from the base's value and the factors.
         for plain, (fold, factors) in self.folded(values).items():
             with torch.no_grad():
                 weights[plain] = fold(self.start[plain], [factor.detach().to(self.start[plain].device) for factor in factors])
@@ -117,6 +122,8 @@ class Wrapped:
 
     def folded(self, values: Weights) -> dict[str, tuple[Folding, list[Tensor]]]:
         """Return plain weight name -> its fold and that fold's factors, taken from `values` where they are trained."""
+        # By object, as names change with each wrapper; a factor that does not train has its present
+        # value.
         trained = {id(p): values[name] for name, p in self.model.named_parameters() if name in values}
         return {
             plain: (fold, [trained.get(id(factor), factor.detach().float()) for factor in fold.factors])

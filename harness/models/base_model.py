@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.loading import config_of, load_model
 from harness.contract import Weights
-from harness.models.loading import config_of, load_model
 from harness.store.files import is_local, read_bytes, replacing
 
 
@@ -114,6 +114,7 @@ def plain_weights(model: nn.Module) -> Weights:
 
 
 def weights_hash(weights: Weights) -> str:
+    # In fp32 and sorted by name, so that the hash depends on neither precision nor order of a file.
     """16 hex digits over names and fp32 bytes: equal weights and only they have equal hashes."""
     digest = hashlib.sha256()
     for name in sorted(weights):
@@ -125,6 +126,7 @@ def weights_hash(weights: Weights) -> str:
 
 def save_model(base: BaseModel, weights: Weights, folder: Path) -> None:
     """A folder that transformers loads, in fp32: the base's configuration and tokenizer with these plain (folded) weights."""
+    # Through transformers' own class, so that the folder has what every other tool expects.
     model = base.load(torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -145,4 +147,5 @@ def read_weights(path: Path) -> Weights:
     """Return what `save_weights` wrote, on whatever file system."""
     from safetensors.torch import load, load_file
 
+    # safetensors maps local files into memory; from an object store the bytes are fetched first.
     return load_file(path) if is_local(path) else load(read_bytes(path))

@@ -33,6 +33,8 @@ def micro_batches(examples: Sequence[Example], limit: int, overhead: int = 64) -
     A longer example joins a group unless the padding this adds costs more than starting a new group (`overhead`, in tokens).
     The order is by (length, id): fixed by the examples alone, so that a step's arithmetic never depends on their order.
     """
+    # Sorted by length, so that little is padded; ties by id, so that the groups do not depend on
+    # the order that came in.
     groups: list[list[Example]] = []
     for example in sorted(examples, key=lambda e: (len(e), e.id)):
         group = groups[-1] if groups else []
@@ -52,6 +54,8 @@ def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
     groups: list[list[Example]] = []
     left: list[tuple[int, int]] = []  # (room left, group), ascending
     for example in sorted(examples, key=lambda e: (-len(e), e.id)):
+        # The smallest gap that still holds the example; found by bisection in the sorted list of
+        # gaps.
         slot = bisect_left(left, (len(example), -1))
         space, group = left.pop(slot) if slot < len(left) else (room, len(groups))
         if group == len(groups):

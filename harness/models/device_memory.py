@@ -50,6 +50,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """
     import torch
 
+    # torch's own error covers its caching allocator; others raise plain RuntimeErrors.
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     message = str(error)
@@ -58,6 +59,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start measuring peak memory afresh, where the system allows."""
+    # torch is imported only where a GPU is asked about: the process's own memory needs none of it.
     if device.type == "cuda":
         import torch
 
@@ -72,6 +74,8 @@ def peak_memory(device: torch.device) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
+
+    # Linux alone resets a process's peak; elsewhere it is that of the whole process.
     if (resident := _resident("VmHWM")) is not None:
         return resident
     import resource

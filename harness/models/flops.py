@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 
 from harness.contract import Batch, Example
 from harness.errors import PlanError
+from harness.models.base_model import empty_model
 from harness.models.forward import innermost
 from harness.models.short_documents import executed_lengths
 
@@ -100,6 +102,7 @@ def structure_of(model: nn.Module, backward: bool) -> Any:
     """
     config = getattr(model, "config", None)
     parts: list[Any] = [backward, config.to_dict() if config is not None else None]
+    # A hook may do anything, so such a model shares its price with no other.
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             return object()
@@ -132,6 +135,8 @@ def fit(counted: Sequence[float]) -> Price:
     """Return the coefficients that give these counts at `PROBES`: whole numbers, less the solver's noise."""
     import numpy as np
 
+    # Linear in tokens, places, squared lengths, rows and calls: what a transformer's passes are
+    # made of.
     columns = np.array([[s.rows * s.width, s.places, s.squares, s.rows, 1] for s in PROBES], float)
     solution, *_ = np.linalg.lstsq(columns, np.array(counted, float), rcond=None)
     return Price(*(float(round(x)) for x in solution))
@@ -215,6 +220,8 @@ def executed(model: Any, price: Price) -> Iterator[Work]:
         if _paused:
             return
         tokens = args[0] if args else inputs.get("input_ids")
+
+        # With a cache only the new tokens are computed, and they attend to all that came before.
         rows, new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[:2]
         cache = inputs.get("past_key_values")
         seen = new + (cache.get_seq_length() if cache is not None else 0)
@@ -247,3 +254,9 @@ def uncounted() -> Iterator[None]:
         yield
     finally:
         _paused.pop()
+
+
+@cache
+def full_price(path: str, backward: bool) -> Price:
+    """Return the price of the base at `path` with everything trained."""
+    return price_of(empty_model(path), backward=backward)

@@ -61,6 +61,8 @@ def features_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
 
 def _pass(model: nn.Module, batch: Batch, options: dict[str, Any]) -> Any:
     """Run the model over a batch."""
+    # A packed row must be told where its documents end; a padded one needs no mask, since attention
+    # is causal.
     if batch.documents:
         options = options | inputs_of(batch)
     return model(input_ids=batch.tokens, use_cache=False, **options)
@@ -122,6 +124,8 @@ def has_virtual_tokens(model: Any) -> bool:
 
 
 def same_logits(computed: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    # Two orders of summing differ by rounding, which in 16 bits reaches single logits: there the
+    # mean over a place decides.
     """Return whether two ways to compute (..., V) logits agree to the rounding of this precision (thresholds are guesses).
 
     In float32 no logit may differ. In lower precision single logits of a large vocabulary differ by much, since the largest of

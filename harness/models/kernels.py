@@ -29,6 +29,7 @@ def kernels_of(requested: str | None, device: str, architecture: str) -> str:
 
     Raises PlanError with all reasons where they are asked for and cannot be had.
     """
+    # All reasons together, so that a user who asks for the kernels mends them at once.
     faults = []
     if not device.startswith("cuda"):
         faults.append(f"they run on GPUs, not on {device}; drop kernels, or give device=cuda")
@@ -49,6 +50,8 @@ def use_liger(model: Any) -> None:
     """
     from liger_kernel.transformers import _apply_liger_kernel_to_instance  # type: ignore  # of the extra `liger`
 
+    # Liger replaces functions of the architecture's module, which other models of this process
+    # share: they are put back.
     home = vars(sys.modules[type(model).__module__])
     before = dict(home)
     parts = {"rope": True, "rms_norm": True, "swiglu": model.config.hidden_act in ("silu", "swish")}
@@ -57,6 +60,9 @@ def use_liger(model: Any) -> None:
         rotate = home[ROTARY]
     finally:
         home.update(before)
+
+    # The layers of this model get their forwards anew, each bound to globals of its own with
+    # Liger's rotary embedding.
     for module in model.modules():
         plain: Any = type(module).forward
         if ROTARY in plain.__code__.co_names:
@@ -76,6 +82,9 @@ def compile_blocks(model: Any, longest: int, room: int) -> None:
     torch._dynamo.config.recompile_limit = 64  # sizes, times blocks that differ in what trains; beyond it nothing is compiled
     for block in blocks_of(model):
         block.forward = _while_training(block)
+
+    # Compiled once for the sizes that training meets, before the first charge, so that no step pays
+    # for compiling.
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         most = max(2, room // longest)

@@ -63,6 +63,7 @@ def has_one_kernel(query: Tensor) -> bool:
     """Return whether torch's flash attention over sequences of different lengths takes these queries: 16 bits, on an
     A100 or later.
     """
+    # What the kernel takes, as torch checks it itself.
     if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     size = query.shape[-1]
@@ -96,6 +97,8 @@ def reads_rows_of(model: Any, tokens: int) -> bool:
     """
     from harness.models.forward import logits_at
 
+    # Tried with short texts in a row longer than the context: the last of them must score as in a
+    # short row.
     use_packing(model)
     documents = [Example(str(i), (5, 6 + i % 3, *[7, 8, 9] * 4), (False, *[True] * 13)) for i in range(tokens // 14)]
     device = next(model.parameters()).device

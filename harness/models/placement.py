@@ -33,6 +33,7 @@ T = TypeVar("T")
 def release() -> None:
     """Give a GPU back what no tensor holds any more."""
     if torch.cuda.is_initialized():
+        # Asking a GPU would set CUDA up, which a process that is going to fork must not.
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -50,6 +51,7 @@ def size_of(module: nn.Module) -> int:
 def room_on(device: torch.device) -> float:
     """Return bytes that a device other than the host has for models, beside what is there now."""
     release()
+    # What is cached but held by no tensor is free.
     free, total = memory_of(device)
     return free - WORK * total
 
@@ -102,6 +104,7 @@ class _Visitor:
         block.register_forward_hook(self.go, always_call=True)  # also where memory runs out
 
     def come(self, *_: Any) -> None:
+        # Copied at each pass: a block that stayed would take the room that it was left out for.
         for part, name, parameter in self.home:
             part._parameters[name] = nn.Parameter(parameter.detach().to(self.device, copy=True), requires_grad=False)
 
@@ -140,6 +143,7 @@ def while_memory_runs_out(work: Callable[[int], T], budget: int) -> T:
     while True:
         try:
             return work(budget)
+        # Smaller batches give the same scores; only below `LEAST` does it not fit at all.
         except torch.OutOfMemoryError:
             if budget <= LEAST:
                 raise

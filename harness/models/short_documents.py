@@ -21,6 +21,7 @@ ALIKE = 0.6
 
 def in_segments(documents: tuple[int, ...], device: str) -> bool:
     """Return whether a row of these documents attends in segments on a device of this type."""
+    # The plain product is faster on a CPU only while documents are short.
     return device == "cpu" and bool(documents) and max(documents) <= SHORT
 
 
@@ -52,6 +53,7 @@ def segments_of(documents: tuple[int, ...]) -> Segments:
 
     # The 0 behind the last document closes the last segment.
     for length in (*documents, 0):
+        # Documents stand in their order, so a segment is a run of neighbours of like length.
         longest, shortest = max([*group, length]), min([*group, length])
         if group and shortest < ALIKE * longest:
             shapes.append((len(group), max(group)))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.bundled import embedded, find_suites
+from harness.checkpoints.files import check_files
 from harness.errors import PlanError, faults_of
 from harness.files.formats import HUB_ID, names_hub_data
-from harness.models.checkpoint_files import check_files
 from harness.plan.measured import read_measured
 from harness.plan.values import TRACKERS, parse_budget, parse_trackers
 from harness.recipes.recipe_text import all_recipe_faults

@@ -20,7 +20,7 @@ from harness.recipes.recipe_text import (
     read_terms,
     setting_faults,
 )
-from harness.recipes.registry import _source_hash, defaults_of, find_method, settings_of
+from harness.recipes.registry import defaults_of, find_method, settings_of, source_hash
 from harness.vocabulary import Track
 
 CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
@@ -70,7 +70,7 @@ class Recipe:
     def question(self) -> list[dict[str, Any]]:
         """What names this recipe in a run's key: settings, and the hash of each method's own source."""
         return [
-            {"name": name, "settings": settings, "source": _source_hash(type(method))}
+            {"name": name, "settings": settings, "source": source_hash(type(method))}
             for name, settings, method in zip(self.names, self.settings, self.methods, strict=True)
         ]
 

@@ -136,6 +136,6 @@ What it computes is the same, so those runs answer the same question.
 
 
 @cache
-def _source_hash(method: type[Method]) -> str:
+def source_hash(method: type[Method]) -> str:
     digest = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:16]
     return WORDS_ALONE.get(digest, digest)

@@ -65,17 +65,24 @@ class Costs:
         """Price a run: its budget in FLOPs, device-seconds at `pace` seconds per FLOP, its evaluations, its memory."""
         scoring = scored.seconds(spec) if scored else None
         parameters = self.material.base.parameters
+        # A model that nobody trains here is only loaded and scored: its fp32 weights beside the
+        # process.
         if spec.role == Role.BASE or spec.tuned:
             memory = self.process + 4.0 * parameters
             return Cost(0.0, 0.0, scoring, memory, memory)
         run = training_run(self.material, spec)
         flops = _flops_of(run, spec, pace)
         needed, worst = self._sizes(run, spec)
+
+        # On a CPU models live in the process's own memory, which is counted with it; on a GPU the
+        # host holds little.
         host = self.process + (0.0 if self.cuda else 4.0 * parameters)
         return Cost(flops, flops * pace, scoring, host + needed.bytes, host + worst.bytes)
 
     def _sizes(self, run: TrainingRun, spec: RunSpec) -> tuple[Size, Size]:
         """Return the sizes of a run for this data and in the worst case."""
+
+        # Sizes and shapes are kept: many runs differ by their seed only.
         packed = spec.training.pack_length
         longest = max(map(len, self.material.training_data.domain))
         key = (spec.recipe, packed)
@@ -97,6 +104,7 @@ class Costs:
 
 def _flops_of(run: TrainingRun, spec: RunSpec, pace: float) -> float:
     """Return a run's budget in FLOPs, whatever unit it is given in."""
+    # Steps and tokens have no fixed price; the first step's price per step or token stands for all.
     if spec.meter == "flops":
         return spec.allowed
     if spec.meter == "seconds":
@@ -112,6 +120,7 @@ def shapes_of(run: TrainingRun, ranks: int, general: bool) -> list[Shape]:
     """
     shapes = []
     for examples in (run.data.domain, run.data.general) if general else (run.data.domain,):
+        # A fixed order: the same plan must show the same cost each time.
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(examples), generator=generator).tolist()
         for first in range(0, min(len(order), STEPS * run.batch_size), run.batch_size):
@@ -130,5 +139,6 @@ def _shapes_of_step(run: TrainingRun, step: Sequence[Example], ranks: int) -> li
 
 def process_bytes(material: Material) -> float:
     """Return what this process holds beside models: libraries, records, tokenizer."""
+    # The base is held in memory only here; in a run it is counted with the run.
     held = sum(p.nbytes for model in material.base.held for p in model.parameters())
     return max(0.0, held_memory(torch.device("cpu")) - held)

@@ -50,6 +50,8 @@ def execute(
         with leased(home.path) as lease, workspace(home) as copy:
 
             def tell(event: Event) -> None:
+                # In this order: a run whose lease was taken over must not write into the store any
+                # more.
                 lease.check()
                 copy.push_checkpoint()
                 events(event)
@@ -57,6 +59,8 @@ def execute(
             _execute(spec, material, RunFolder(copy.local), evaluation, tell, join)
             lease.check()
     except Lost:
+        # In a run of several processes the others have ended too, so one of them cannot go on
+        # alone.
         if join is not Alone:
             raise  # all processes of the run begin again
         execute(spec, material, store, evaluation, events)  # waits for the process that took the run over
@@ -76,6 +80,7 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
 
 def _looks(spec: RunSpec) -> list[float]:
     """Return the fractions of the budget at which the run is evaluated or saves a model, the end left out."""
+    # The last fraction is left out: the end is evaluated by itself.
     fractions = {fraction for fraction in spec.models if fraction < 1}
     return sorted(fractions.union(SIXTHS))
 
@@ -83,6 +88,8 @@ def _looks(spec: RunSpec) -> list[float]:
 def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
     """Train and score whatever is not stored; store a status where that fails."""
     try:
+        # Damaged files are set aside first: what is missing is then made again as if it had never
+        # been.
         for damage in folder.set_aside():
             events(SetAside(reason=f"{damage.path} {damage.why}"))
         if spec.tuned is not None:
@@ -92,8 +99,11 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
         # A finished training is made again if its models are missing, or scores are and its weights were deleted.
         trained = folder.status == Status.DONE and folder.has_models(spec.models)
         if not trained or not (scoring.complete or _weights_are_sound(folder)):
+            # Another training may end elsewhere, so scores of the old one must not stand beside it.
             scoring.forget()
             _train(spec, material, folder, scoring, events, join)
+
+        # A run that was killed while it was scored has its weights and some of its scores.
         if not scoring.complete:
             scoring.score(read_weights(folder.weights), events)
         if not evaluation.keep:
@@ -109,6 +119,7 @@ def _weights_are_sound(folder: RunFolder) -> bool:
     """Return whether the trained weights are there and are those that were trained; others are set aside."""
     if not folder.weights.exists():
         return False
+    # By hash, not by presence: weights that were half written would score as something else.
     sound = weights_hash(read_weights(folder.weights)) == folder.read("run")["happened"]["weights_hash"]
     if not sound:
         move_aside(folder.weights)
@@ -129,10 +140,12 @@ def _status_of(error: Exception) -> tuple[Status, str]:
 
 def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
+    # A status from an earlier try says nothing about this one, and its seals would not match.
     folder.remove("status")
     folder.unseal()
     begin = time.monotonic()
     started = datetime.now(UTC)
+    # The base is not trained, so it needs one process, however many a run has.
     engine = Alone() if spec.role == Role.BASE else join()
     run = training_run(material, spec, engine, scoring.evaluation.open_dev)
     monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
@@ -141,6 +154,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     seconds = 0.0
 
     def report(entry: dict[str, Any]) -> None:
+        # Tokens and seconds of this process only: a resumed run shows the speed of now.
         nonlocal tokens, seconds
         tokens += entry["tokens"]
         seconds += entry["seconds"]
@@ -148,6 +162,8 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
         events(Stepped(spent=entry["spent"], loss=entry["loss"], speed=tokens / seconds))
 
     def observe(fraction: float, weights: Callable[[], Weights]) -> None:
+        # Evaluation is neither charged nor counted as the training's memory; where it has no room
+        # of its own, what trains moves aside.
         with memory.paused(), nullcontext() if scoring.has_room else run.aside():
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
@@ -155,6 +171,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
             if fraction in SIXTHS and EvalKind.PATH in spec.kinds:
                 monitor.scores(fraction, scoring.look(fraction, weights()))
 
+    # Nothing to train: the base's row goes through the same path as every other one.
     memory = PeakMemory(run.device)
     if spec.role == Role.BASE:
         weights = run.start
@@ -162,9 +179,13 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     else:
         engine.broadcast(folder.path)
         weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
+
+    # The largest of all ranks: the one that decides whether the run fits.
     peak = max(engine.all_gather(memory.bytes))
     if 1.0 in spec.models:
         save_model(material.base, weights, folder.model(1.0))
+
+    # Saved before they are scored: a crash of an evaluation must not cost a training.
     folder.weights_folder.mkdir(exist_ok=True)
     save_weights(weights, folder.weights)
     notes = list(progress.notes)
@@ -241,6 +262,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
 def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
     """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
     losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
+    # A variance of one number says nothing.
     variance = pvariance(losses) if len(losses) > 1 else None
     norms = [entry["gradient_norm"] for entry in log]
     spikes = None

@@ -27,6 +27,7 @@ def measure(spec: RunSpec, tuned: Tuned, material: Material, folder: RunFolder, 
     measured against it.
     """
     begin, started = time.monotonic(), datetime.now(UTC)
+    # Only what the store lacks: naming a model again must be quick.
     missing = [kind for kind in spec.kinds if not folder.has_scores(kind, evaluation.keys[kind])]
     if missing:
         model = placed(load_tuned(tuned, material.base, evaluation.dtype), evaluation.device)

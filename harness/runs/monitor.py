@@ -18,6 +18,7 @@ class Monitor:
     """Shows loss, learning rate, penalty, gradient norm, zones and scores of one run, as `<row>-<seed>`."""
 
     def __init__(self, spec: RunSpec, plan: Settings, run_folder: Path, resumed: bool):
+        # Trackers take names without blanks and slashes.
         name = f"{spec.row}-{spec.seed}".replace(" ", "-").replace("/", "-")
         settings = {"recipe": spec.row, "seed": spec.seed, "data": plan.data, "model": str(plan.model), "budget": plan.budget}
         label = Label(plan.name, name, spec.key, settings)
@@ -39,6 +40,7 @@ class Monitor:
     def scores(self, fraction: float, scores: pd.DataFrame) -> None:
         """Show scores of the curve's sub-sample: validation loss, and the mean of each family."""
         metrics = {}
+        # What is not primary is how the text was predicted: the validation loss.
         for (group, metric), rows in scores[~scores["primary"]].groupby(["group", "metric"]):
             metrics[f"validation/{group} {metric}"] = float(rows["score"].mean())
         for (group, family), rows in scores[scores["primary"]].groupby(["group", "family"]):
@@ -54,6 +56,7 @@ def _folder(plan: Settings, run_folder: Path) -> Path:
     """Return where trackers keep files: the comparison's folder; the run's, which goes to the store, if that is not local."""
     if plan.tensorboard:
         return Path(plan.tensorboard)
+    # All runs of a comparison side by side, so that one command shows them.
     if is_local(place(plan.out)):
         return place(plan.out) / plan.name / "tensorboard"
     return run_folder / "tensorboard"

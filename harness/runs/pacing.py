@@ -32,6 +32,8 @@ class Timed:
         """Seconds that its whole training takes at its own pace; None where that is not known yet."""
         if not self.trains or self.begun is None:
             return None
+        # Training has ended, so its time is known; before that, it is read off the share that is
+        # spent.
         if self.scoring is not None:
             return self.scoring - self.begun
         return (self.latest - self.begun) / self.spent if self.spent >= SOON else None
@@ -60,6 +62,7 @@ class Pacing:
                 run.spent = event.spent
                 run.latest = now
             case Evaluating():
+                # The first of several evaluations: what follows training is timed as one.
                 run.scoring = run.scoring or now
             case Ended():
                 run.ended = now
@@ -83,6 +86,7 @@ class Pacing:
             # A run that has not shown its own pace is expected to take the others' mean.
             pace = run.training_seconds or training
             if scoring is None or (run.trains and pace is None):
+                # Nothing to estimate from yet: no number is better than a guess that jumps.
                 return None
             if run.scoring is not None:
                 left.append(max(0.0, scoring - (now - run.scoring)))

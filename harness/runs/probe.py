@@ -36,6 +36,9 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         # The probe begins at the finished weights, as another run begins at the base.
         save_model(material.base, weights, path)
         start = dataclasses.replace(material.base, path=str(path))
+
+        # No method and no general replay: the probe asks what plain training on a few examples
+        # brings back.
         data = TrainingData(examples, ())
         run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)

@@ -31,6 +31,7 @@ class Scoring:
 
     def __init__(self, spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation):
         self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
+        # Seconds of evaluation are recorded, not charged.
         self.seconds = 0.0
         self.run = training_run(material, spec)
         self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
@@ -67,6 +68,8 @@ class Scoring:
     def look(self, fraction: float, weights: Weights) -> pd.DataFrame:
         """Score the curve's sub-sample; rows of a fraction that is scored again (after a resume) are replaced."""
         scores = self._score(EvalKind.CURVE, weights, fraction=fraction)
+
+        # The base is asked for rarely while a run trains, and holds memory that training wants.
         self._append(EvalKind.CURVE, scores, fraction)
         self.evaluation.release_base()
         return scores
@@ -110,12 +113,14 @@ class Scoring:
         """
         # Where the model does not begin as the base, no line leads there.
         if any(method.unlike_base for method in self.run.methods):
+            # The base and the controls are ends of the line: one point each.
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
         if self.spec.role != Role.RECIPE:
             alpha = 0.0 if self.spec.role == Role.BASE else 1.0
             return self._score(EvalKind.PATH, weights, alpha=alpha)
         points = []
         for alpha in ALPHAS:
+            # Linear in every weight, added ones included.
             between = {name: self.start[name].lerp(tensor, alpha) for name, tensor in weights.items()}
             points.append(self._score(EvalKind.PATH, between, alpha=alpha))
         return pd.concat(points, ignore_index=True)
@@ -124,6 +129,7 @@ class Scoring:
         """General scores after the recovery probe; none where it diverges."""
         try:
             recovered, cost = probe(self.material, weights)
+        # A probe that diverges says that little can be recovered; it must not end the run.
         except Diverged as error:
             self.folder.write("probe", {"diverged": str(error)})
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
@@ -144,6 +150,7 @@ class Scoring:
     def _score(self, kind: EvalKind, weights: Weights, **where_: float) -> pd.DataFrame:
         begin = time.monotonic()
         self.wrapped.set(weights)
+        # Named by the weights: what an earlier try scored of these weights is not scored again.
         journal = Journal(self.folder.journal_path(kind, self.evaluation.keys[kind]), weights_hash(weights))
         model = placed(self.wrapped.model, self.evaluation.device)
         scores = self.evaluation.score(kind, model, journal=journal, **where_)

@@ -50,6 +50,7 @@ def _pace_of(material: Material, text: str, plain: float) -> float:
     Plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores).
     """
     recipe = parse_recipe(text)
+    # Such a recipe asks for dev scores in training, which only a comparison has.
     return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
 
 
@@ -85,6 +86,7 @@ def scored(evaluation: Evaluation) -> Scored:
     model = evaluation.load()
     rates: dict[str, float] = {}
     for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
+        # One part at a time, so that each has its own pace.
         sizes = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
         sample = final.sample(**sizes)
         items = sum(_sizes(sample).values())

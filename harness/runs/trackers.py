@@ -91,6 +91,7 @@ class MLflow(Tracker):
         self.client = tracking.MlflowClient()
         experiment = self.client.get_experiment_by_name(label.comparison)
         number = experiment.experiment_id if experiment else self.client.create_experiment(label.comparison)
+        # A resumed run goes on under the same entry, found by the run's key.
         query = f"tags.lethe_key = '{label.key}'"
         earlier = self.client.search_runs([number], query, max_results=1) if resumed else []
         if earlier:
@@ -157,6 +158,7 @@ class Trackers:
 
     def log(self, metrics: Metrics, step: int) -> None:
         """Show these numbers everywhere."""
+        # Over a copy: one that fails leaves the dictionary.
         for name, tracker in list(self.open.items()):
 
             def show(tracker: Tracker = tracker) -> None:

@@ -67,6 +67,7 @@ class Trial:
 
 def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
     """Return what of a recipe is searched: its learning rate, then its methods' own ranges, less what the text fixes."""
+    # What the recipe's text fixes is what its user wants: it is not searched.
     terms = read_terms(recipe.text)
     axes = []
 
@@ -75,6 +76,8 @@ def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
         axes.append(Axis(terms[0][0], "lr", rate / RATE, rate * RATE, False))
     for name, given in terms:
         method = find_method(name)
+
+        # Whole settings stay whole.
         whole = {setting for setting, default in defaults_of(method).items() if type(default) is int}
         ranges = {setting: bounds for setting, bounds in method.search.items() if setting not in given}
         axes += [Axis(name, setting, low, high, setting in whole) for setting, (low, high) in ranges.items()]
@@ -88,6 +91,7 @@ def points(axes: int, trials: int) -> np.ndarray:
     # A recipe that fixes everything has nothing to try.
     if not axes:
         return np.empty((0, 0))
+    # A quasi-random sequence: it covers the cube evenly, and more trials go on where fewer ended.
     return qmc.Halton(axes, rng=np.random.default_rng(int(key_of("tune"), 16))).random(trials)
 
 
@@ -95,9 +99,12 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
     """Return every recipe's trials; none for a recipe that fixes everything."""
     trials = []
     for recipe in material.recipes:
+        # The recipe's own rate is the middle of its range.
         axes = axes_of(recipe, rate_of(material, recipe))
         for number, point in enumerate(points(len(axes), material.plan.tune), 1):
             values = {axis: axis.at(share) for axis, share in zip(axes, point, strict=True)}
+
+            # The trial's text names all its settings, so it is a recipe that can be run by itself.
             text = with_settings(recipe.text, {(axis.method, axis.setting): value for axis, value in values.items()})
             name = f"{recipe.row} trial {number}"
             spec = spec_of(material, name, Role.RECIPE, parse_recipe(text), SEED, allowed, (EvalKind.DEV,))
@@ -107,6 +114,7 @@ def trials_of(material: Material, allowed: float) -> list[Trial]:
 
 def trial_specs(material: Material, trials: Sequence[Trial]) -> list[RunSpec]:
     """Return what must run before anything is selected: the trials, and the base on dev items."""
+    # Nothing is selected, so the base need not be scored on dev items either.
     if not trials:
         return []
     return [base_on_dev(material), *{trial.spec.key: trial.spec for trial in trials}.values()]
@@ -140,6 +148,8 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     rule = parse_tuning_rule(material.plan.tune_rule)
     chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {rule.words}."]
     others: list[tuple[str, str]] = []
+    # The table's reference is plain fine-tuning's trials: what they learn is what is asked of
+    # others.
     names = [trial.spec.row for trial in trials]
     gain, change = ({name: analysis.estimate(quantity, name).value for name in names} for quantity in ("gain", "change"))
     reference = reference_of(list(gain.values()), list(change.values()), [is_plain(trial) for trial in trials], rule)
@@ -158,6 +168,8 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
             others += [(row, of_row[index].spec.recipe) for index in places[1:]]
             if not gain[names[best]] >= reference.gain:
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
+
+        # Every trial is recorded, the rejected too: a reader may apply another rule.
         for index, trial in enumerate(of_row):
             entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
             entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": index == best}
@@ -197,6 +209,7 @@ def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> 
 
 def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFrame:
     """Return dev scores by row of the runs that ended well."""
+    # A trial that failed has no scores; it simply cannot be selected.
     frames = []
     for row, key in keys.items():
         folder = store.run(key)

@@ -17,8 +17,8 @@ from harness.evaluation.codec import Codec
 from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import Generated
 from harness.files.records import Record
-from harness.setup.evaluations import domain_of
 from harness.setup.material import Material
+from harness.setup.suite_tasks import domain_of
 from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of
@@ -47,8 +47,11 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
     key = evals[EvalKind.FINAL]
     entries = []
     for role, row in ROWS.items():
+        # Guessing needs options to guess from.
         if not answers or (role == Role.GUESS and not choices):
             continue
+
+        # The answer is part of the key: other training data is another row.
         question = {"protocol": PROTOCOL, "role": role, "answers": answers}
         folder = store.run(key_of(question))
         if folder.status != Status.DONE or not folder.has_scores(EvalKind.FINAL, key):
@@ -86,6 +89,7 @@ def best_constant(records: Sequence[Record], metric: Asked) -> str:
     # Every answer against every answer would take the square of their number.
     counts = Counter(answers)
     candidates = sorted(counts, key=lambda text: (-counts[text], text))[:CANDIDATES]
+    # By hash, so that the same records are tried in every run.
     tried = sorted(range(len(answers)), key=lambda place: key_of([place, answers[place]]))[:TRIED]
 
     def score(text: str) -> float:
@@ -110,6 +114,7 @@ class Answers(LM):
 
     def _answer(self, request: Instance) -> str:
         choices = request.doc.get("choices") or ()
+        # By a hash of the item, so that a guess is the same for every comparison.
         if self.guess and choices:
             return choices[int(key_of(["guess", request.doc["id"]]), 16) % len(choices)]
         return self.answers.get(str(request.task_name), "")

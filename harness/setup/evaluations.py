@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
@@ -12,28 +12,26 @@ import torch
 from torch import nn
 
 from harness.contract import Weights
-from harness.data.contamination import Found, search
-from harness.data.held_out import Family, check_families, held_out_texts
+from harness.data.held_out import held_out_texts
 from harness.doing import counted, doing
-from harness.errors import PlanError, raise_faults
+from harness.errors import PlanError
 from harness.evaluation.backends import check_backend
 from harness.evaluation.drift import Base
-from harness.evaluation.evaluator import Evaluator, headline
+from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.free_answers import Outputs, open_prompts
-from harness.files.records import Record
+from harness.evaluation.item_rows import headline
 from harness.measured.tuned import Tuned
 from harness.models.base_model import copied, own_weights
 from harness.models.placement import placed, release
 from harness.setup.material import Material
 from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.setup.specs import RunSpec, fingerprint
+from harness.setup.suite_tasks import load_tasks
 from harness.store.journal import Journal
 from harness.store.schema import key_of
-from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
-from harness.tasks.subset import without
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.domain import Kinds, domain_tasks, read_asked
+from harness.tasks.eval_task import EvalTask
 from harness.tokens.chat_template import ChatTemplate
-from harness.training.protocol import TrainingData
 from harness.vocabulary import EvalKind
 
 CURVE = {"domain": 100, "general": 200, "drift": 50}
@@ -70,6 +68,8 @@ class EvaluationPlan:
         """Build every evaluation now, so that what is missing or too long is said before anything trains."""
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
+
+        # What a comparison does not ask is not built either: evaluators take memory and time.
         kinds = [EvalKind.FINAL]
         if material.recipes:
             kinds.append(EvalKind.PATH)
@@ -79,6 +79,9 @@ class EvaluationPlan:
             kinds.append(EvalKind.STAGES)
         evaluators: dict[EvalKind, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
         final: Evaluator = evaluators[EvalKind.FINAL]
+
+        # One pass of the base, which a wrong shift of labels would fail; better here than in every
+        # number.
         doing("checking held-out losses against the model's own")
         final.check()
         evaluators[EvalKind.CURVE] = final.sample(**CURVE)
@@ -95,6 +98,8 @@ class EvaluationPlan:
             notes.append(
                 f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
             )
+
+        # Keys are hashed once here; runs are looked up by them in the store.
         keys: dict[EvalKind, str] = {}
         for kind, evaluator in counted(evaluators.items(), "hashing what is asked"):
             keys[kind] = evaluator.key
@@ -123,10 +128,13 @@ class Evaluation:
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
+        # What will be trained and scored is loaded before the fork, so that all runs share its
+        # pages.
         trained = {torch.float32, getattr(torch, self.material.plan.precision)} if self.material.recipes else set()
         self.material.base.hold(*trained, self.dtype)
         for kind in self.keys:
             self.evaluator(kind)
+        # Only where it is exact: a run with more threads rounds differently.
         if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
             for kind in (EvalKind.FINAL, EvalKind.CURVE):
                 self.evaluator(kind).remember_base()
@@ -174,6 +182,7 @@ class Evaluation:
     def _made(self, kind: EvalKind) -> Any:
         """Return the evaluator of a kind, made anew; some are parts of the final one."""
         match kind:
+            # Parts of the final evaluation share its prepared tasks.
             case EvalKind.CURVE:
                 return self.evaluator(EvalKind.FINAL).sample(**CURVE)
             case EvalKind.PROBE:
@@ -224,103 +233,11 @@ def _read_by(tuned: Tuned, material: Material) -> Material:
 
 
 def _keys_apart(material: Material, tuned: Tuned) -> dict[EvalKind, str]:
+    # An evaluation for this model alone: only its keys are wanted.
     """Return the keys of a model's own evaluations; what it cannot be asked is said now."""
     plan = EvaluationPlan({}, [], (), False, {tuned.hash: {}})
     evaluation = Evaluation(plan, material, tuned)
     return {kind: evaluation.evaluator(kind).key for kind in (EvalKind.FINAL, EvalKind.QUALITY)}
-
-
-def domain_of(material: Material) -> list[EvalTask]:
-    """Return the domain's test records as tasks, those of each stage apart."""
-    tasks: list[EvalTask] = []
-    for stage in material.stages:
-        tasks += stage_tasks(stage, material.template, material.plan.domain_metric)
-    return tasks
-
-
-def load_tasks(material: Material) -> list[EvalTask]:
-    """Return the domain's test records and every suite, as tasks. Raises PlanError where a suite cannot be had."""
-    tasks, faults = domain_of(material), list[str]()
-    context = material.base.max_length
-    for suite in material.plan.suite_names:
-        try:
-            tasks += load_suite(suite, count=lambda text: len(material.base.tokenizer(text)["input_ids"]), context=context)
-        except PlanError as error:
-            faults += error.faults
-    raise_faults(faults)
-    return _seen(_clean(tasks, material.contaminated), material.families)
-
-
-def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
-    """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
-    gone = {entry.task: set(entry.excluded) for entry in contaminated if entry.excluded}
-    kept = []
-    for task in tasks:
-        places = gone.get(task.name, set())
-        if len(places) < task.items:
-            kept.append(replace(task, task=without(task.task, places), items=task.items - len(places)) if places else task)
-    return kept
-
-
-def without_contamination(material: Material, tasks: list[EvalTask]) -> tuple[Material, list[EvalTask]]:
-    """(the material that knows and notes which suite items stand in training data and which families are not held out from its
-    pool, the tasks less the items it excludes)."""
-    # Only records that are trained on can contaminate; dev items of the pool decide, so they count too.
-    data = material.training_data
-    trained = {example.id.partition(".")[0] for example in (*data.domain, *data.general)}
-    sources = {
-        "domain": [record for record in material.dataset.train if record.id in trained],
-        "general": [*(record for record in material.pool if record.id in trained), *material.general_dev],
-    }
-    overlaps = tuple(search(tasks, sources, material.plan.contamination == "exclude"))
-    families = tuple(check_families(tasks, material.pool, overlaps, material.plan.general or ""))
-    notes = (*material.notes, *(entry.note for entry in (*overlaps, *families) if entry.note))
-    return replace(material, contaminated=overlaps, families=families, notes=notes), _seen(_clean(tasks, overlaps), families)
-
-
-def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
-    """Return the tasks, those of a family that was found in the pool as seen."""
-    seen = {family.family for family in families if family.seen}
-    return [replace(task, seen=True) if task.group == "general" and task.family in seen else task for task in tasks]
-
-
-def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
-    """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
-    questions.discard("")
-
-    def found(records: Sequence[Record]) -> set[str]:
-        return {record.id for record in records if _words(_question(record)) in questions}
-
-    # A question that is asked and trained on would measure memory, not retention.
-    domain, general = found(material.dataset.train), found((*material.pool, *material.general_dev))
-    if not domain | general:
-        return material
-    data = material.training_data
-    notes = [
-        f"{len(ids):,} {name} records ask what a general suite asks: left out, they would inflate retention."
-        for name, ids in (("domain", domain), ("general", general))
-        if ids
-    ]
-    return replace(
-        material,
-        training_data=TrainingData(
-            tuple(example for example in data.domain if example.id not in domain),
-            tuple(example for example in data.general if example.id not in general),
-        ),
-        general_dev=tuple(record for record in material.general_dev if record.id not in general),
-        notes=(*material.notes, *notes),
-    )
-
-
-def _question(record: Record) -> str:
-    """Return the user's last words in a record."""
-    return next((turn.content for turn in reversed(record.messages) if turn.role == "user"), "")
-
-
-def _words(text: Any) -> str:
-    """Return a prompt with case and spacing set aside."""
-    return " ".join(str(text).casefold().split())
 
 
 def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: list[EvalTask]) -> Evaluator:
@@ -330,9 +247,11 @@ def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: lis
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == EvalKind.RETENTION else plan.backend  # what a method asks in training is charged
     options["scoring"] = plan.scoring
+    # Only the domain is asked after each stage: what a later stage forgets of an earlier one.
     if kind == EvalKind.STAGES:
         domain = [task for task in tasks if task.group == "domain"]
         return Evaluator(domain, template, material.base.tokenizer, limit=plan.limit, **options)
+    # Dev items only: nothing here may depend on a test item.
     if kind != EvalKind.FINAL:
         most = {EvalKind.DEV: None, EvalKind.RETENTION: DECIDED, EvalKind.PATH: PATH}
         dev = _dev_tasks(material, most[kind])
@@ -359,6 +278,8 @@ def _outputs(final: Evaluator, material: Material, base: Base | None) -> Outputs
 def _probe_key(material: Material, final: Evaluator) -> str:
     """Return the name of the recovery probe's question: what it trains on and how, and what is asked after it."""
     examples = probe_examples(material)
+    # Without general data there is nothing to recover with, and a probe of nothing would look like
+    # no recovery.
     if not examples:
         raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
     settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
@@ -371,6 +292,7 @@ def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
     At most so many of each.
     """
     template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    # The same records for each model: the first ones, whose order is fixed by the split.
     dev = {record.id for record in material.dataset.dev[:most]}
     for stage in material.stages:
         # Dev items are measured as the test items of their kind are.

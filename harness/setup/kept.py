@@ -48,6 +48,8 @@ def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool
         return False
     if folder.damages(weights=False):
         return False
+    # A run that failed for a reason of its own (it diverged, say) is an answer too, and has no
+    # scores.
     if status != Status.DONE:
         return True
     keys = evaluation.keys_of(spec)
@@ -72,12 +74,14 @@ def kept_rows(
     unasked: list[str] = []
     damaged: list[str] = []
     for entry in entries:
+        # A folder may hold another model by now, so it must be named again.
         if entry["role"] == Role.MEASURED:
             unasked.append(entry["row"])
             continue
         if store.run(entry["key"]).damages(weights=False):
             damaged.append(entry["row"])
             continue
+        # The row stays if the run that would be made now is the one that was made.
         spec = _spec_now(entry, material, allowed)
         if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
             kept.append(spec)

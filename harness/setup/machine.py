@@ -46,6 +46,9 @@ def resolve_machine(plan: Plan) -> Plan:
             raise PlanError(f"gpus_per_run is {plan.ranks} but torch sees {seen} GPUs here; {cure}")
         if named and max(named) >= seen:
             raise PlanError(f"devices names GPU {max(named)} but torch sees {seen} GPUs here, from 0; name some of these")
+
+    # On GPUs one run at a time per group of GPUs; on CPUs memory decides, which the model must be
+    # read for (`workers_of`).
     workers = plan.workers
     if workers is None and gpu and not plan.ray:
         workers = len(named) // plan.ranks if named else 1
@@ -71,6 +74,7 @@ def workers_of(plan: Plan, parameters: int) -> int | None:
 
 def meter_of(plan: Plan, budget: Budget) -> str:
     """Return what binds: as asked, else what the budget is given in, else seconds on a GPU and FLOPs on a CPU."""
+    # A budget's own unit binds; epochs are converted to what the machine measures best.
     if plan.meter:
         return plan.meter
     if budget.unit != "epochs":
@@ -91,16 +95,19 @@ def gpu_memory(plan: Plan) -> float:
         whole = torch.cuda.get_device_properties(plan.device).total_memory
     else:
         return math.inf
+    # A run that shares a GPU gets that share of its memory.
     return whole * min(1.0, plan.gpus_per_run)
 
 
 def fast_bf16() -> bool:
     """Return whether this CPU multiplies bf16 in hardware."""
+    # Emulated bf16 is slower than fp32, so it is used only where the processor has it.
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
 
 
 def cores() -> int:
     """Return the number of cores that this process may use: of the machine, of its affinity, and of its container's share."""
+    # Affinity is narrower than the machine under a scheduler.
     counts = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
@@ -137,6 +144,8 @@ def facts(plan: Plan) -> dict[str, Any]:
     """Return everything of this machine that decides what a plan asks: where it is the same, so is the question."""
     from importlib.util import find_spec
 
+    # Everything here changes the question, so a comparison is only skipped where all of it is as it
+    # was.
     resolved = resolve_machine(plan)
     memory = gpu_memory(resolved)
     return {

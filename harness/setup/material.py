@@ -5,34 +5,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.bundled import embedded
 from harness.contract import Example, Need
 from harness.data.contamination import Found
 from harness.data.held_out import Family
-from harness.data.split import Dataset, joined, load_stages
-from harness.data.tested_only import dataset_of_tests
-from harness.decoding.open_model import open_base
+from harness.data.split import Dataset
+from harness.data.stages import joined
 from harness.doing import doing
-from harness.errors import PlanError, raise_faults
+from harness.errors import PlanError
 from harness.files.records import Record, read_records
-from harness.measured.tuned import Tuned, open_tuned
-from harness.models.base_model import BaseModel, architecture_of
-from harness.models.kernels import kernels_of
+from harness.models.base_model import BaseModel
 from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
-from harness.plan.values import Budget, parse_budget
-from harness.recipes.recipe import Recipe, parse_recipe, unsharded
-from harness.setup.machine import meter_of, resolve_machine
-from harness.setup.recipe_trial import recipe_faults
+from harness.plan.values import Budget
+from harness.recipes.recipe import Recipe
+from harness.setup.inputs import SHARED, MeasuredModel, read_inputs
+from harness.setup.machine import resolve_machine
 from harness.setup.resolve import resolve
 from harness.text.thoughts import split_thoughts
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.examples import check_known
 from harness.tokens.plain_texts import encode_texts
-from harness.tokens.template_text import plain_form
 from harness.training.protocol import Training, TrainingData
 from harness.vocabulary import Role
 
@@ -42,20 +37,6 @@ CURES = {
     Need.STAGES: "needs two stages; give DATA=first.json,second.json",
 }
 """What a recipe may need of a plan -> what the note on a recipe left out says."""
-
-SHARED = "runs share a GPU, so a run's seconds depend on what else is there"
-
-
-@dataclass(frozen=True)
-class MeasuredModel:
-    """A model that is a row without being trained here."""
-
-    row: str
-    role: Role
-    """`MEASURED`; `CONTROL` where it is the base, opened as the others are."""
-    seed: int
-    """Place among the models of its row."""
-    tuned: Tuned
 
 
 @dataclass(frozen=True)
@@ -115,11 +96,14 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
     `pack_length`.
     """
     doing(f"tokenising {len(records):,} {source} records")
+    # Conversations go through the template; plain texts are cut into pieces of equal length.
     chats = [record for record in records if not record.text]
     texts = [record for record in records if record.text]
     examples: list[Example] = []
     if chats:
         examples += template.encode_all(chats, source, max_length=settings.max_length)
+
+        # With prompt loss everything the domain says is learned, its questions too.
         if settings.prompt_loss and source == "domain":
             examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
     pieces: list[Example] = []
@@ -131,14 +115,17 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
 
 def gather(plan: Plan) -> Material:
     """Load and check everything. Raises one PlanError with all faults."""
+    # In this order: what the machine has decides what may be asked of it.
     plan = resolve_machine(resolve_places(plan))
-    inputs = _read_inputs(plan)
+    inputs = read_inputs(plan)
     base = inputs.base
     settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
 
     # The domain's examples carry the number of their stage; general ones belong to all.
     pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
+
+    # The template is asked for thoughts only where the training data has them.
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
     domain: list[Example] = []
     for number, stage in enumerate(inputs.stages, 1):
@@ -181,104 +168,11 @@ def gather(plan: Plan) -> Material:
     )
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Everything that a plan names, read and free of faults."""
-
-    budget: Budget
-    recipes: list[Recipe]
-    base: BaseModel
-    stages: list[Dataset]
-    general: list[Record]
-    unread: list[str]
-    """Notes on general records that were skipped."""
-    kernels: str
-    measured: list[MeasuredModel]
-
-
-def _read_inputs(plan: Plan) -> _Inputs:
-    """Read what the plan names. Raises one PlanError with all faults."""
-    faults: list[str] = []
-
-    def attempt(action: Any, *arguments: Any, **options: Any) -> Any:
-        try:
-            return action(*arguments, **options)
-        except PlanError as error:
-            faults.extend(error.faults)
-            return None
-
-    # Every part is read, however many of them have faults.
-    budget = attempt(parse_budget, plan.budget)
-    recipes = []
-    for text in plan.recipe_texts:
-        recipe = attempt(parse_recipe, text)
-        if recipe is not None:
-            recipes.append(recipe)
-    doing(f"reading and hashing the model {plan.model}")
-    base = attempt(open_base, plan.model)
-    if base and plan.template:
-        base.tokenizer.chat_template = plain_form(plan.template)
-    trains_on_texts = plan.mode == "cpt"
-    stages = attempt(_read_stages, plan)
-    general: list[Record] = []
-    unread: list[str] = []
-    if plan.general:
-        general = attempt(read_records, plan.general, "both" if trains_on_texts else "chat", unread)
-
-    # What is refused although each part can be read.
-    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
-        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
-        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
-    kernels = ""
-    if base:
-        kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path))
-    if plan.deepspeed:
-        for recipe in recipes:
-            fault = unsharded(recipe, len(plan.sources) > 1)
-            if fault:
-                faults.append(fault)
-
-    # Recipes are tried on the model, and models held against it, only where everything else can be read.
-    measured = [] if faults else _open_measured(plan, base, faults)
-    raise_faults(faults or recipe_faults(base, recipes))
-    return _Inputs(budget, recipes, base, stages, general, unread, kernels, measured)
-
-
-def _read_stages(plan: Plan) -> list[Dataset]:
-    """Return the plan's data files, split; where it has none, its test records alone."""
-    accept = "text" if plan.mode == "cpt" else "chat"
-    if not plan.sources:
-        return [dataset_of_tests(plan.test, accept)]
-    doing(f"reading {plan.data}, and looking for records that are alike")
-    return load_stages(plan.sources, plan.tests, accept=accept)
-
-
-CONTROL = "zero budget"
-"""Row of the control."""
-
-
-def _open_measured(plan: Plan, base: BaseModel, faults: list[str]) -> list[MeasuredModel]:
-    """Return the models tuned elsewhere; the base too where nothing is trained, since there is no other control then.
-
-    What is wrong with them is added to `faults`.
-    """
-    models: list[MeasuredModel] = []
-    if not plan.recipe_texts:
-        models.append(MeasuredModel(CONTROL, Role.CONTROL, 0, open_tuned(base.path, base)))
-    for requested in plan.measured_models:
-        for seed, path in enumerate(requested.places):
-            doing(f"reading and hashing {path}")
-            try:
-                models.append(MeasuredModel(requested.row, Role.MEASURED, seed, open_tuned(path, base)))
-            except PlanError as error:
-                faults.extend(error.faults)
-    return models
-
-
 def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> list[str]:
     """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
     rows = [model for model in models if model.role == Role.MEASURED]
     notes = [f"{model.row}: {note}" for model in rows for note in model.tuned.notes]
+    # The split was made from the same file those models may have been trained on.
     if rows and settings.sources and not settings.test:
         names = ", ".join(dict.fromkeys(model.row for model in rows))
         notes.append(
@@ -299,6 +193,7 @@ def _thinks(records: Sequence[Record]) -> bool:
             answers += 1
             thoughts, _ = split_thoughts(turn.content)
             with_thoughts += thoughts is not None
+    # A tenth: fewer are a habit of some records, not what the data teaches.
     return 10 * with_thoughts >= max(1, answers)
 
 
@@ -309,6 +204,7 @@ def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Reco
     lowest ids (hashes of their content).
     """
     shipped = embedded()
+    # What Lethe ships comes with dev items of its own.
     if settings.general == shipped.general:
         return records, read_records(shipped.general_dev)
 
@@ -333,6 +229,7 @@ def _not_the_base(recipes: Iterable[Recipe]) -> list[str]:
 
 def _not_saved(settings: Settings, recipes: Iterable[Recipe]) -> list[str]:
     """Return a note on recipes whose models cannot be saved, if the plan asks for models."""
+    # Adapters that do not fold have no plain model to save.
     texts = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
     if not (settings.checkpoint_fractions and texts):
         return []
@@ -350,6 +247,8 @@ def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tu
         missing = [cure for need, cure in CURES.items() if need in recipe.needs and not has[need]]
         if missing:
             notes.append(f"{recipe.text} is left out: it {missing[0]} to include it")
+
+        # Virtual tokens stand at a row's beginning, and a packed row has many texts.
         elif texts and not recipe.packs:
             notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
         else:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.hub import one_line
+from harness.checkpoints.weight_files import some
 from harness.contract import blocks_of
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.batches import collate
-from harness.models.checkpoint_files import one_line, some
 from harness.models.forward import logits_at, same_logits
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger
@@ -25,6 +26,7 @@ from harness.training.run import TrainingRun
 
 def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
     """Return why recipes cannot be made on this model, a sentence each."""
+    # Recipes that wrap nothing fit every model.
     faults = {recipe.text: _fault(base, recipe) for recipe in recipes if _run(base, recipe).filled("trainable")}
     return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in faults.items() if fault]
 
@@ -55,6 +57,7 @@ def _adds_blocks(recipe: Recipe) -> bool:
 
 def _layers(model: Any) -> list[str]:
     """Return what the linear layers of the model's blocks are called."""
+    # GPT-2 writes its linear layers as convolutions.
     kinds = (nn.Linear, *_convolutions())
     named = (name for block in blocks_of(model) for name, part in block.named_modules() if isinstance(part, kinds))
     return sorted({name.rpartition(".")[2] for name in named})
@@ -82,6 +85,7 @@ def _start_fault(base: BaseModel, recipe: Recipe) -> str | None:
     """Return whether the wrapped model begins as the base."""
     from harness.contract import Example
 
+    # Eight tokens are enough to see whether logits move.
     run = _run(base, recipe)
     tokens = tuple(5 + index % 3 for index in range(8))
     batch = collate([Example("trial", tokens, (True,) * len(tokens))])

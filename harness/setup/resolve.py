@@ -30,6 +30,8 @@ def resolve(plan: Plan, base: BaseModel, recipes: Sequence[Recipe], budget: Budg
 
     `kernels`: as `kernels_of` decided. Raises PlanError where nothing fits the GPU, or packing was asked for and is not exact.
     """
+    # Longer than the model's context cannot be; longer than the default costs memory for a few long
+    # records.
     plan = dataclasses.replace(plan, max_length=min(base.max_length, plan.max_length or CONTEXT))
     if plan.mode == "cpt":
         plan = dataclasses.replace(plan, pack_length=min(plan.pack_length or PACKED, base.max_length))
@@ -83,6 +85,8 @@ def _pack_length(settings: Settings, base: BaseModel) -> int | None:
         if requested:
             raise
         return None
+
+    # Attention that sees only a window would see other tokens in a packed row.
     if not requested and attention_span(model) < settings.max_length:
         return None
 

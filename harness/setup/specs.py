@@ -20,7 +20,8 @@ from harness.measured.tuned import Tuned
 from harness.plan.deepspeed import deepspeed_config
 from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
-from harness.setup.material import CONTROL, Material, MeasuredModel
+from harness.setup.inputs import CONTROL, MeasuredModel
+from harness.setup.material import Material
 from harness.store.question import Question
 from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone
@@ -69,6 +70,9 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     """
     plan = material.plan
     specs = [spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0)]
+
+    # Nothing is trained in a comparison of finished models, so the base itself stands as the
+    # control.
     if material.recipes:
         specs.append(spec_of(material, CONTROL, Role.CONTROL, PLAIN, 0, 0.0))
 
@@ -77,6 +81,8 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     for text in dict.fromkeys(beginnings):
         if text:
             specs.append(spec_of(material, f"{text}, untrained", Role.UNTRAINED, parse_recipe(text), 0, 0.0))
+
+    # The row keeps the name of what was asked; the recipe that runs may be the tuned one.
     for row_recipe in material.recipes:
         text = (tuned or {}).get(row_recipe.row, row_recipe.text)
         recipe = parse_recipe(text)
@@ -87,6 +93,8 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
 
 def measured_spec(material: Material, model: MeasuredModel) -> RunSpec:
     """Return the spec of a model that is scored and not trained; its question is which model it is."""
+    # Scored as the base is, which is not trained either; the hash of its files makes it a question
+    # of its own.
     spec = spec_of(material, model.row, Role.BASE, PLAIN, model.seed, 0.0, REPORTED[:-1])
     question = Question({**spec.question.fields, "role": model.role, "measured": model.tuned.hash})
     return dataclasses.replace(spec, role=model.role, track=Track.MEASURED, question=question, tuned=model.tuned)
@@ -94,6 +102,7 @@ def measured_spec(material: Material, model: MeasuredModel) -> RunSpec:
 
 def rate_of(material: Material, recipe: Recipe) -> float:
     """Return the peak learning rate: the recipe's own, else plain fine-tuning's times its methods' `lr_scale`."""
+    # A method may need another rate than plain fine-tuning; a recipe that gives one overrules both.
     scale = math.prod(method.lr_scale for method in recipe.methods)
     return recipe.learning_rate or material.training.learning_rate * scale
 
@@ -143,6 +152,8 @@ def spec_of(
             "device": plan.device,
             "torch": torch.__version__,
         }
+
+        # Only where a run has several processes: the names of older runs do not mention them.
         fields |= ranks_of(plan)
         if Need.DEV_SCORES in recipe.needs:
             fields["general_dev"] = [record.id for record in material.general_dev]
@@ -193,6 +204,7 @@ def training_run(
 
 
 def allowed_amount(material: Material) -> float:
+    # A budget in its own unit is taken as it stands; only epochs have to be priced.
     """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
     budget = material.budget
     meter = material.plan.meter
@@ -211,6 +223,7 @@ def allowed_amount(material: Material) -> float:
     # What they cost; seconds are FLOPs at the pace that is measured here.
     if meter == "steps":
         return float(len(steps))
+    # Tokens are what the examples hold, padding not counted.
     if meter == "tokens":
         return float(sum(map(len, chain.from_iterable(steps))))
     flops = sum(run.step_price(step)[0] for step in steps)
@@ -223,6 +236,7 @@ def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Reci
     """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
     from harness.training.loop import train
 
+    # In steps, so that the budget does not depend on the pace that is being measured.
     spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps))
     run = training_run(material, dataclasses.replace(spec, meter="steps"), engine)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from harness.stats.above_chance import corrected
 from harness.stats.bootstrap import counted_twice, over_seeds, resample, resample_items, seed_means
 from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
-from harness.stats.measures import Quantity, aligned, corrected, evaluated, measures_of, quantities_of, steps_of
+from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of, steps_of
 from harness.stats.strata import strata_of
 
 MARGIN = 1.0
@@ -62,6 +63,7 @@ class Analysis:
 
         One seed says nothing about another training. The base is not trained, so it has none to repeat.
         """
+        # The base is not trained, so a second seed of it would be the same.
         trained = [row for row in rows if row != self.rows[0]]
         return all(self.seeds.get(row, 0) > 1 for row in trained)
 
@@ -101,6 +103,8 @@ class Analysis:
         columns = []
         for row in rows:
             column = self.rows.index(row)
+            # What seeds and items leave open is drawn together, so that differences of rows are
+            # paired.
             by_seed = self.by_seed[name][:, column]
             draws = self.replicates[name][:, column]
             twice = counted_twice(self.item_draws[name][..., column])
@@ -117,6 +121,8 @@ class Analysis:
         if name not in self.point:
             return math.nan
         part = self.measures[self.measures["kept"]]
+
+        # Tasks without a chance level have no such scale; 1 stands for them.
         scores, chance, higher = (part[column].to_numpy() for column in ("base", "chance", "higher_better"))
         above = corrected(scores.astype(float), chance.astype(float), higher.astype(bool))
         tasks = part.assign(above=np.where(np.isnan(above), 1.0, above)).groupby("family")["above"].mean()
@@ -129,6 +135,7 @@ class Analysis:
 
     def covers(self) -> str:
         """Return a sentence on what the intervals are about."""
+        # Five seeds: fewer give an interval of seeds that is hardly one.
         most = max(self.seeds.values(), default=1)
         if most <= 1:
             return "one seed: the intervals cover the choice of items only, not a repetition of the training"
@@ -212,6 +219,8 @@ def _by_seed(
     for name in quantities:
         # a row's draws lie together in memory, as `evaluated` fills them
         values_by_seed[name] = np.moveaxis(np.empty((n_rows, n_seeds, tuned.shape[0])), 0, -1)
+
+    # A row that has one seed of a measure (the base) stands beside every seed of the others.
     single = available.sum(1) == 1
     only_seed = available.argmax(1)
     for seed in range(n_seeds):
@@ -226,6 +235,7 @@ def _by_seed(
 
 def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
     """Return (R,) paired items behind each quantity: the mean over a row's seeds, summed over the measures that enter."""
+    # Means over seeds: items are the same for each, so summing them would count them twice.
     items = pairs.sum(1) / np.maximum(available.sum(1), 1)
     counts = {}
     for name, quantity in quantities.items():
@@ -237,6 +247,7 @@ def _answered(
     scores: pd.DataFrame, quantities: dict[str, Quantity], measures: pd.DataFrame, rows: list[str]
 ) -> dict[str, np.ndarray]:
     """Return (R,) share of the answers behind each level that have a score."""
+    # Answers of one token have no repetition, so a level is over fewer answers than there are.
     groups = scores.assign(scored=scores["score"].notna()).groupby(["task", "metric", "row"], observed=True)["scored"]
     pairs = pd.MultiIndex.from_frame(measures[["task", "metric"]])
     scored = groups.sum().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
@@ -253,6 +264,7 @@ def _answered(
 def _missing(measures: pd.DataFrame, pairs: np.ndarray, available: np.ndarray, rows: list[str]) -> dict[str, int]:
     """Return row -> headline items without a pair, over all of its seeds."""
     headline = measures["headline"].to_numpy(bool)
+    # What every row should have, were nothing missing.
     expected = measures["items"].to_numpy(int)[headline].sum()
     seeds = np.maximum(available.any(-1).sum(-1), 1)
     missing = {}

@@ -42,6 +42,7 @@ def seed_means(
 
     Both are 0 where a row lacks the seed.
     """
+    # An item of a row that is not there divides zero by zero, and is set to 0 below.
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = np.divide(changes, counts, dtype=float)
         start = np.divide(base, counts, dtype=float)
@@ -54,6 +55,8 @@ def seed_means(
 
 def over_seeds(moved: np.ndarray, start: np.ndarray, available: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean tuned and base score by row and measure, (B, R, m), from each seed's (B, R, S, m) and seed draws (B, S)."""
+
+    # One shape of availability for all rows makes the weights once.
     if (available == available[:1, :, :1]).all():
         available = available[:1, :, :1]  # as nearly always: then the weights are made once
     n_seeds = available.sum(1)
@@ -72,6 +75,7 @@ def resample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return bootstrap means (reps, R, M): seeds first, then clusters within each stratum, the same draw for every row."""
     tuned, start = np.full((2, reps, len(available), available.shape[-1]), np.nan)
+    # Block by block: all draws at once would not fit into the cache, and be an order slower.
     for block, draws, rows, measures, (moved, before) in _drawn(strata, available, reps, rng):
         means = over_seeds(moved, before, available[rows, :, measures], draws)
         tuned[block, rows, measures], start[block, rows, measures] = means
@@ -95,6 +99,8 @@ Drawn = tuple[slice, np.ndarray, slice, np.ndarray, tuple[np.ndarray, np.ndarray
 
 def _drawn(strata: list[Stratum], available: np.ndarray, reps: int, rng: np.random.Generator) -> Iterator[Drawn]:
     """Yield draws of seeds and clusters, a block at a time and no more rows at once than the processor's cache holds."""
+    # Sums of changes and of base scores are apart, since the base's are often the same for every
+    # row.
     n_rows, n_seeds, _ = available.shape
     parts = [_flat(stratum.sums.astype(np.float32), available[..., stratum.measures]) for stratum in strata]
     for begin in range(0, reps, BLOCK):
@@ -153,10 +159,13 @@ def counted_twice(items: np.ndarray) -> float:
     resampled items bring it again (Owen 2007). With I the variance that items have alike in all seeds and E that noise, a
     seed's own value varies by I + E and the mean of k seeds by I + E/k; twice there is E/k.
     """
+    # Where a seed has no draws at all (a row without it) its column is empty.
     items = items[np.isfinite(items).all(1)]
     k = len(items)
     if k <= 1:
         return 0.0
+
+    # Within is I + E, of the mean I + E/k: their difference is E (k - 1) / k, so this is E/k.
     within = items.var(axis=1).mean()
     of_mean = items.mean(0).var()
     return max(0.0, float(within - of_mean) / (k - 1))
@@ -174,6 +183,8 @@ def tail_stretch(by_seed: np.ndarray, draws: np.ndarray, twice: float = 0.0) -> 
     k = len(by_seed)
     if k <= 1:
         return 1.0
+
+    # The quantile of t is wider than that of z by this factor.
     total = float(np.var(draws))
     between = float(np.var(by_seed, ddof=1)) / k
     if between <= 0 or total <= 0:

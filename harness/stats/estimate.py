@@ -78,10 +78,14 @@ class Estimate:
         The part that seeds bring stays as it is; infinite where that alone is wider.
         """
         present = ((self.high - self.low) / 2) ** 2
+        # Of the width, only what items bring can be had with more of them.
         from_seeds = min(self.seeds_half**2, present)
         if not self.known or not half**2 > from_seeds:
             return math.inf
         for_width = self.n * max(0.0, present - from_seeds) / (half**2 - from_seeds)
+
+        # However narrow the interval: so few items cannot show a change that moves one item in
+        # many.
         for_unseen = self.n * self.unseen / half
         return math.ceil(max(for_width, for_unseen))
 
@@ -108,6 +112,8 @@ def estimate_of(
     draws = stretched(value, by_seed, draws, twice)
     low, high = np.quantile(draws, [0.025, 0.975])
     se = float(draws.std(ddof=1)) if len(draws) > 1 else np.nan
+
+    # A p is asked for only where a claim may follow; it is a bound where every draw agrees.
     p = least = np.nan
     if test:
         # two-sided: twice the smaller tail, with the estimate itself counted among the draws

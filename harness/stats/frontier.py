@@ -68,9 +68,12 @@ def ranks_of(values: np.ndarray) -> np.ndarray:
 
 def rank_in(ranks: np.ndarray) -> Rank:
     """Return the summary of draws (B,) of a rank."""
+    # A row without scores in some draws has a rank in the others.
     finite = ranks[np.isfinite(ranks)]
     if not len(finite):
         return Rank()
+
+    # Inverted, since a rank is a place and a quantile of ranks must be one too.
     low, middle, high = np.quantile(finite, [0.025, 0.5, 0.975], method="inverted_cdf")
     return Rank(float(middle), float(low), float(high), float((finite == 1).mean()))
 
@@ -88,6 +91,7 @@ def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
     """(B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
     # A row that raises the skyline nowhere is not missed; each of the others is left out in turn.
     width, height, order = _sides(gain, score, floor)
+    # A row that adds nothing to the skyline leaves no hole; only the others are worth leaving out.
     raises = np.diff(np.maximum.accumulate(height, axis=1), axis=1, prepend=0) > 0  # no other row is ever missed
     whole, areas = _area(width, height), np.zeros(gain.shape)
     for row in range(gain.shape[1]):
@@ -117,6 +121,8 @@ class Plane:
 
     def __init__(self, analysis: Analysis, rows: list[str]):
         self.analysis, self.rows = analysis, rows
+
+        # Below the lowest chance level nothing is ability, so areas begin there.
         kept = analysis.measures[analysis.measures["kept"] & analysis.measures["higher_better"]]
         self.floor = 100 * float(kept["chance"].min()) if len(kept) else 0.0
         self.known = {"gain", "general"} <= set(analysis.point)

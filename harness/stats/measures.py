@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.stats.above_chance import above_chance, clusters_of_families
 from harness.stats.bootstrap import BLOCK, Stratum
 from harness.stats.estimate import FEWEST
 
@@ -17,8 +18,6 @@ ABOVE_CHANCE = 0.1
 stands at chance can neither be forgotten nor retained. A guess: ten points to lose, for sure."""
 HELD_OUT_TEXTS = "held_out_texts"
 """The task of texts of held-out families, on which the distance from the base and the loss are measured."""
-Z = 1.959964
-"""Standard deviations of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     """Return one line a (task, metric); `base` is NaN where the base was not scored on it."""
     first = ["family", "group", "seen", "channel", "primary", "higher_better"]
     names = dict.fromkeys(("task", "metric", "family", "group", "channel"), object)
+    # What a task declares is the same on every line, so the first stands for all.
     facts = scores[["task", "metric", *first]].drop_duplicates().astype(names).groupby(["task", "metric"], sort=True).first()
     chance = scores.assign(chance=scores["chance"].fillna(0.0)).groupby(["task", "metric"], sort=True)["chance"].mean()
     of_base = scores[scores["row"] == base].drop_duplicates(["task", "metric", "item"]).groupby(["task", "metric"])["score"]
@@ -44,79 +44,14 @@ def measures_of(scores: pd.DataFrame, base: str, kept: set[tuple[str, str]] | No
     table["headline"] = table["primary"].astype(bool) & table["channel"].isin(HEADLINE_CHANNELS) & table["base"].notna()
     table["higher_better"] = table["higher_better"].astype("boolean").fillna(True).astype(bool)  # null: neither, so as read
     general = table["headline"] & (table["group"] == "general")
-    table["above_chance"] = _above_chance(scores[scores["row"] == base], table, general)
-    table["clusters"] = _clusters_of_families(scores[scores["row"] == base], table, general)
+
+    # Of the base: a family that the untouched model cannot do has nothing to keep.
+    table["above_chance"] = above_chance(scores[scores["row"] == base], table, general)
+    table["clusters"] = clusters_of_families(scores[scores["row"] == base], table, general)
     table["near_chance"] = general & ~((table["above_chance"] > ABOVE_CHANCE) & (table["clusters"] >= FEWEST))
     pairs = pd.Series(list(zip(table["task"], table["metric"], strict=True)), index=table.index)
     table["kept"] = general & (~table["near_chance"] if kept is None else pairs.isin(kept))
     return table
-
-
-def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Return scores on the scale where chance is 0 and a perfect answer is 1.
-
-    Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rising, falling = (scores - chance) / (1 - chance), np.where(chance > 0, (chance - scores) / chance, np.nan)
-    return np.where(higher, rising, falling)
-
-
-def _above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
-    """Lower end of the 95 % interval of the base's chance-corrected score in each measure's family, by row of `table`.
-
-    Infinite where there is no chance level. A family is the mean of its tasks, and its items resample by cluster.
-    """
-    lower_ends = pd.Series(np.nan, index=table.index)
-    own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
-    for _, part in table[general].groupby("family"):
-        no_chance = ~part["higher_better"] & (part["chance"] == 0)
-        lower_ends[part.index[no_chance]] = np.inf
-        scaled = part[~no_chance]
-        if len(scaled):
-            levels = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
-            items = own[["task", "metric", "item", "cluster", "score"]].merge(levels.assign(tasks=len(scaled)))
-            level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
-            value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
-            lower_ends[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
-    return lower_ends
-
-
-def _clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
-    """Return how many clusters of items the base has scores on in each measure's family, by row of `table`."""
-    scored = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
-    counts = pd.Series(0, index=table.index)
-    for _, part in table[general].groupby("family"):
-        items = scored.merge(part[["task", "metric"]])
-        counts[part.index] = _clusters(items).nunique()
-    return counts
-
-
-def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
-    """Lower end of the 95 % interval of a mean over tasks, from `task`, `cluster`, `item` and `value` (at most 1) of each item.
-
-    Wilson's interval, which holds where all answers are right, with as many items as would give the standard error that
-    clusters give. `value` is chance-corrected, so the interval is taken on the share of the way from the `worst` value to 1.
-    """
-    if items.empty:
-        return np.nan
-    tasks = items.groupby("task")["value"]
-    mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
-    cluster = _clusters(items)
-    sums = ((items["value"] - tasks.transform("mean")) / size).groupby(cluster.to_numpy()).sum()
-    many = len(sums)
-    variance = float((sums**2).sum()) * many / max(many - 1, 1)
-    low = min(worst, float(items["value"].min()))
-    share = (mean - low) / (1 - low)
-    spread = variance / (1 - low) ** 2
-    n = share * (1 - share) / spread if spread > 0 and 0 < share < 1 else many
-    centre, half = share + Z**2 / (2 * n), Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
-    return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
-
-
-def _clusters(items: pd.DataFrame) -> pd.Series:
-    """Return the cluster of each item; an item without one is its own."""
-    return items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
 
 
 def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataFrame:
@@ -125,6 +60,7 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     Of the others only levels are asked, so every score of a row counts: where the base's answer was too short to repeat
     anything, a tuned model's may be a loop.
     """
+    # Numbers instead of names: comparing codes is an order faster than comparing texts.
     item, is_base = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
     score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
     reference[item[is_base][::-1]] = score[is_base][::-1]  # of an item scored twice the first counts
@@ -137,6 +73,8 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     scored = ~(np.isnan(score) | np.isnan(start))
     part = scores.loc[scored, ["row", "seed", "group", "family", "cluster", "item"]]
     cluster_name = part["cluster"]
+
+    # An item that declares no cluster is resampled by itself.
     if cluster_name.isna().any():
         cluster_name = cluster_name.astype(object).where(cluster_name.notna(), part["item"].astype(object))
     cluster = _numbered(part.assign(place=cluster_name), "group", "family", "place")
@@ -171,12 +109,16 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
     by which gain has its parts of form and knowledge.
     """
+    # A seen family is one of the general training pool; held out is everything else.
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
     quantities = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
     parts = domain & measures["higher_better"]
     if floor and (parts == domain).all():
         quantities |= {f"gain:{part}": Quantity(part, quantities["gain"].weights) for part in ("form", "knowledge")}
+
+    # Where no family is above chance there is no retention; a change over all of them is still
+    # known.
     general = measures["headline"] & (measures["group"] == "general")
     changed = kept if kept.any() else general
     scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
@@ -192,6 +134,8 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     quantities["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
         quantities[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
+
+    # Levels are no change: they are read as they are, row by row.
     quantities |= _levels(measures)
     return {name: quantity for name, quantity in quantities.items() if quantity.weights.any()}
 
@@ -221,6 +165,7 @@ class _Scale:
     def of(cls, measures: pd.DataFrame) -> _Scale:
         higher, chance = measures["higher_better"].to_numpy(bool), measures["chance"].to_numpy(float)
         span = np.where(higher, 1 - chance, np.where(chance > 0, chance, 1.0))
+        # An inverted measure has no chance level, so its ability is the base's own score.
         return cls(np.where(higher, 1.0, -1.0), chance, span, ~higher & (chance == 0))
 
     def parts(self, after: np.ndarray, before: np.ndarray, floor: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -22,6 +22,9 @@ def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
     start = table["start"].to_numpy(float)
     component = _components(measure, cluster)
     strata: list[Stratum] = []
+
+    # Each component is resampled by itself; together, clusters of different tests would be one
+    # stratum.
     for number in np.unique(component):
         part = np.flatnonzero(component == number)
         measures, m = np.unique(measure[part], return_inverse=True)
@@ -31,6 +34,9 @@ def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
         # changes, not tuned scores: then a row that equals the base gives exactly 0
         before = start[part]
         values = [score[part] - before, before, None]
+
+        # One sum over items instead of a sum per draw: resampling then costs no more than the
+        # number of clusters.
         size = int(np.prod(shape))
         sums = [np.bincount(cell, weights=value, minlength=size).reshape(shape) for value in values]
         strata.append(Stratum(measures, np.stack(sums, axis=1, dtype=float)))

@@ -91,6 +91,7 @@ def matched(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> Matche
 
     The gain is 90 % of what every curve reaches that reaches at least half of the best one's.
     """
+    # Curves need both axes; a comparison of one point each has none.
     if not {"gain", "change"} <= set(analysis.point):
         return Matched()
     most = {curve.row: _most(analysis, curve) for curve in curves}
@@ -101,6 +102,8 @@ def matched(analysis: Analysis, curves: Sequence[Curve], terms: Terms) -> Matche
     target = MATCHED * min(most[curve.row] for curve in able)
     rows = {curve.row: Tradeoff(most[curve.row], **_read(analysis, [curve], target, terms.loss)) for curve in curves}
     reached = {curve.row: curve for curve in curves if rows[curve.row].change.known}
+
+    # Of those with several seeds, if any: a curve of one run may lead by chance.
     comparable = [row for row, curve in reached.items() if analysis.compares(*curve.points)]
     others = list(terms.references)
     if reached:
@@ -141,6 +144,7 @@ def mean_change(gain: np.ndarray, change: np.ndarray, upto: float) -> np.ndarray
 
 
 def _most(analysis: Analysis, curve: Curve) -> float:
+    # The highest point anywhere on the way: a method may lose gain again.
     columns = [analysis.rows.index(name) for name in curve.points]
     gains = analysis.point["gain"][columns]
     return float(np.nanmax(gains)) if np.isfinite(gains).any() else np.nan
@@ -159,6 +163,7 @@ def _read(analysis: Analysis, curves: Sequence[Curve], target: float, loss: floa
     estimates = {}
     for name, function in functions.items():
         point, by_seed, draws, items = (_of(source, analysis, curves, function) for source in _sources(analysis))
+        # A gain that half of the draws never reach is no gain of the row.
         if not np.isfinite(point[0]) or np.isfinite(draws).mean() <= 1 / 2:
             estimates[name] = Estimate()
             continue

@@ -13,8 +13,12 @@ from typing import Any
 
 from harness.errors import PlanError
 from harness.store.files import is_local, names, place, read_record
+from harness.store.lease import leased
 from harness.store.question import RESERVED
 from harness.store.runs import RunStore
+
+RECORDING = ".recording"
+"""Folder, beside the comparisons, of the lease under which records and reports are written."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,15 @@ class Results:
         else:
             cure = "run `lethe compare` first, or give --out"
         raise PlanError(f"{self.folder(name)} holds no comparison.json; {cure}")
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Hold the comparisons against all other commands; one that writes its record or its report is waited for.
+
+        A name is free, or a record holds certain rows, only as long as nobody else writes between the look and the write.
+        """
+        with leased(self.root / RECORDING):
+            yield
 
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:

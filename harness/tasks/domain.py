@@ -10,8 +10,9 @@ from typing import Any
 from harness.data.split import Dataset
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
+from harness.tasks.eval_task import EvalTask, Reader
+from harness.tasks.item_suites import as_eval_task, item_tasks
 from harness.tasks.item_task import ItemTask, token_limit
-from harness.tasks.suites import EvalTask, Reader, as_eval_task, item_tasks
 from harness.text import answer_metrics
 from harness.text.answer_metrics import Asked
 from harness.text.numbers import numbers

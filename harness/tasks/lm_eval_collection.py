@@ -27,7 +27,7 @@ import contextlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from harness.files.instructions import ifeval_item, known, left_out, steady, unr
 from harness.files.sidecar import load_scorer
 from harness.tasks.answerable import unanswerable
 from harness.tasks.downloads import Source, download
+from harness.tasks.hub_access import offline, quiet, unreachable
 from harness.tasks.item_task import ItemTask
 from harness.tasks.subset import Drawn, drawn, gathered
 
@@ -112,9 +113,9 @@ class Collection:
                     # What came later to a suite must not stop those who cannot get it from the hub. A local file is wrong.
                     forgivable = self.folder is None and entry.get("optional")
                     (left_out if forgivable else faults).append(self._failed(entry, error))
-                    if _unreachable(error):
+                    if unreachable(error):
                         # Each further task would wait a minute for the network; the cache may hold it all the same.
-                        stack.enter_context(_offline())
+                        stack.enter_context(offline())
 
         # A folder that lacks some tasks is measured without them, and the report says so; one that lacks all is a mistake.
         raise_faults(faults or ([self._lacks(missing)] if missing and not loaded else []))
@@ -196,7 +197,7 @@ class Collection:
 
     def _build(self, name: str, overrides: Row) -> Any:
         index = self.manager.task_index
-        with _quiet():  # a progress bar for each part that takes some of the rows
+        with quiet():  # a progress bar for each part that takes some of the rows
             return self.manager._factory.build(index[name], overrides=overrides, registry=index)
 
     def _parts_of(self, entry: Row) -> list[str]:
@@ -300,35 +301,3 @@ class Collection:
 def _source(rows: list[Row]) -> Callable[..., _Splits]:
     """Return what lm-eval calls for a task's data."""
     return lambda **_: _Splits(Dataset.from_list(rows))
-
-
-def _unreachable(error: BaseException | None) -> bool:
-    """Return whether the hub could not be reached."""
-    while error is not None:
-        if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in type(error).__name__:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of `datasets`."""
-    import datasets
-
-    before = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if before:
-            datasets.enable_progress_bars()
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """No more questions to the hub; what is cached is still found."""
-    from unittest.mock import patch
-
-    with patch("datasets.config.HF_HUB_OFFLINE", True), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
-        yield

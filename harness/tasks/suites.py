@@ -7,80 +7,24 @@ of one of lm-eval's own tasks. The user's test records make the domain's tasks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from harness.bundled import SUITES, Suite, find_suites
 from harness.errors import PlanError
 from harness.files.formats import READERS
-from harness.files.item_file import ItemFile, read_item_file
-from harness.files.item_row import Doc
 from harness.files.sidecar import read_sidecar
-from harness.store.opening import stem_of, suffix_of
-from harness.tasks.filler import fill
-from harness.tasks.item_task import WITHOUT_CHAT, ItemTask, output_type, token_limit
+from harness.store.opening import suffix_of
+from harness.tasks.eval_task import CHANNELS, EvalTask, Reader
+from harness.tasks.item_suites import load_jsonl
 from harness.vocabulary import Area
 
-CHANNELS = {"multiple_choice": "choice", "generate_until": "generation"}
-ROOM = {"instructions": 1280, "rules": 128}
-"""Tokens to answer with where the answers cannot tell: lm-eval's own for IFEval, a short paragraph for patterns."""
 LINES = (".jsonl", ".ndjson")
 """Endings of the files that a folder's suites are."""
 FEWSHOT_SEED = 1234
 """lm-eval's own: few-shot examples are those its command line would draw."""
-
-
-@dataclass(frozen=True)
-class EvalTask:
-    """One lm-eval task and what it stands for."""
-
-    name: str
-    family: str
-    """Tasks of one family are averaged first."""
-    group: str
-    """`domain` or `general`."""
-    seen: bool | None
-    """Whether methods may draw on this family; None for the domain."""
-    channel: str
-    """likelihood | choice | generation"""
-    metric: str
-    """The primary metric."""
-    higher_better: bool
-    chance: float | None
-    """Score of a guess; None: one over the number of choices, item by item."""
-    chat: bool
-    """Whether prompts go through the chat template."""
-    task: Any
-    """The lm-eval task."""
-    items: int
-    note: str = ""
-    """What the report should say about how it is scored."""
-    suite: str = ""
-    """The suite it was asked for as."""
-    area: Area = Area.CAN
-    """The column group of its family."""
-    thinking: bool = False
-    """Whether it is asked with thoughts, and scored with them."""
-    fluency: bool = False
-    """Whether its scorer is told how the base reads an answer."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """What suites must know of the model that reads them."""
-
-    count: Callable[[str], int] | None = None
-    """Tells how many tokens a text has: generated answers get no more room than needed."""
-    context: int | None = None
-    """Tokens that it reads; longer items are left out."""
-
-
-ANY_MODEL = Reader()
-"""Nothing is known of the model: texts are measured in characters, and no item is too long."""
 
 
 def load_suite(
@@ -216,92 +160,6 @@ def wrap(task: Any, group: str = "general", family: str | None = None, facts: Ma
 
 
 # --- plain files -----------------------------------------------------------------------------------------------------
-
-
-def load_jsonl(path: Path, group: str = "general", reader: Reader = ANY_MODEL) -> list[EvalTask]:
-    """Return a file of items as one task for each kind of item in it."""
-    return item_tasks(read_item_file(path), stem_of(path), group, reader)
-
-
-def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL) -> list[EvalTask]:
-    """Return a task for each kind of item in a file that has been read; none of which the model's context holds no item."""
-    tasks = []
-    notes = [*file.notes]
-    for kind, docs in file.kinds.items():
-        name = stem if len(file.kinds) == 1 else f"{stem}_{kind}"
-        if file.filler:
-            docs, left_out = fill(name, docs, file.filler, reader.count, reader.context)
-            notes += left_out
-        if not docs:
-            continue
-        limit = _room(kind, docs, file, reader.count)
-        options: dict[str, Any] = {
-            "limit": limit,
-            "until": file.sidecar.until,
-            "scorer": file.scorer if kind == "python" else None,
-        }
-        task = ItemTask(name, kind, docs, shots=file.shots if file.sidecar.shots else None, **options)
-        made = as_eval_task(task, file.sidecar.family or stem, group, " ".join([*_how(task, limit, file), *notes]))
-
-        # What only the file's sidecar says; thoughts and fluency are told to a scorer of the user's alone.
-        scored = kind == "python"
-        made = replace(
-            made,
-            seen=None if group == "domain" else file.sidecar.seen,
-            area=Area(file.sidecar.area) if file.sidecar.area else made.area,
-            thinking=file.sidecar.thinking and scored,
-            fluency=file.sidecar.fluency and scored,
-        )
-        tasks.append(made)
-        # The notes on a file stand once, at its first task.
-        notes = []
-    if not tasks:
-        raise PlanError(f"no item of {stem} can be asked: {' '.join(notes)}")
-    return tasks
-
-
-def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str], int] | None) -> int:
-    """Return tokens to generate at most: as the sidecar says, else as the answers need; constraints have none to tell."""
-    if output_type(kind) != "generate_until":
-        return 0
-    if file.sidecar.max_tokens:
-        return file.sidecar.max_tokens
-    if kind in ("instructions", "rules", "python") or any(doc.get("reasoned") for doc in docs):
-        return ROOM.get(kind, 256)
-    return token_limit(list(chain.from_iterable(doc["targets"] for doc in docs)), count)
-
-
-def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
-    """Return how a task's items are asked and scored, where the report should say so."""
-    by = f"by {file.sidecar.scorer}" if task.kind == "python" else f"by {task.metric.replace('_', ' ')}"
-    sentences = []
-    if limit:
-        sentences.append(f"{task.config.task}: answers are generated and scored {by}, at most {limit} tokens each.")
-    if file.sidecar.shots:
-        sentences.append(f"{task.config.task}: {file.sidecar.shots} examples stand before each item.")
-    return sentences
-
-
-def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
-    """Return a task over items with what its kind says about it."""
-    choice = task.OUTPUT_TYPE == "multiple_choice"
-    options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
-    guessed = mean(options) if options and task.metric == "letter" else 0.0
-    return EvalTask(
-        name=str(task.config.task),
-        family=family,
-        group=group,
-        seen=None if group == "domain" else False,
-        channel="likelihood" if task.kind in WITHOUT_CHAT else "choice" if choice else "generation",
-        metric=task.metric,
-        higher_better=task.higher_is_better()[task.metric],
-        chance=None if choice else guessed,
-        chat=task.kind not in WITHOUT_CHAT,
-        task=task,
-        items=len(task.docs),
-        note=note,
-        area=Area.HOW if task.kind in ("rules", "instructions") else Area.CAN,
-    )
 
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # its warnings speak of options that are ours to choose

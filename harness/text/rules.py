@@ -17,23 +17,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
 from harness.text.numbers import numbers
+from harness.text.rule_schemas import PATIENCE, compiled, fits_schema, schema_faults, search, storable_fault, validator_of
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
-PATIENCE = 1.0
-"""Seconds that a pattern may search one answer."""
 SHOWN = 100
 """Characters of a path that are shown where it cannot be one."""
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,13 @@ class Rule:
             return Judgement(False, f"{self.name} (nested too deeply to be judged)")
 
     def _keeps(self, output: str, prompt: str) -> bool | None:
-        if self.when and not _search(self.when, prompt):
+        if self.when and not search(self.when, prompt):
             return None
         if self.kind == "required":
-            return all(_search(pattern, output) for pattern in self.value)
+            return all(search(pattern, output) for pattern in self.value)
         if self.kind == "forbidden":
-            return not any(_search(pattern, output) for pattern in self.value)
-        return _valid(self.value, output) if self.kind == "schema" else _inside(self.value, output)
+            return not any(search(pattern, output) for pattern in self.value)
+        return fits_schema(self.value, output) if self.kind == "schema" else _inside(self.value, output)
 
 
 @dataclass(frozen=True)
@@ -83,106 +79,6 @@ def broken(rules: Sequence[Rule], output: str, prompt: str = "") -> list[str]:
     """Return names of the rules that the output breaks."""
     judgements = [rule.judge(output, prompt) for rule in rules]
     return [judgement.name for judgement in judgements if judgement.kept is False]
-
-
-def _search(pattern: str, text: str) -> Any:
-    """Return the first match of a user's pattern. Raises TimeoutError where a text holds it up: (a+)+b on a long row of a."""
-    return compiled(pattern).search(text, timeout=PATIENCE)
-
-
-@cache
-def compiled(pattern: str, dotall: bool = False) -> Any:
-    """Return a user's pattern, in the module whose searches can end in time. Raises ValueError."""
-    import regex
-
-    try:
-        return regex.compile(pattern, flags=regex.DOTALL if dotall else 0)
-    except (regex.error, RecursionError, OverflowError) as error:
-        raise ValueError(str(error)) from None
-
-
-def _valid(schema: Any, output: str) -> bool:
-    # An answer that wraps its JSON in one fenced block means that block; of several none is the answer.
-    fenced = _FENCE.findall(output)
-    try:
-        value = json.loads(fenced[0] if len(fenced) == 1 else output)
-    except ValueError:
-        return False
-    return _validator(schema).is_valid(value)
-
-
-def _validator(schema: Any) -> Any:
-    """Return a validator that asks nobody: what a schema refers to stands in it. Its patterns end in time."""
-    from jsonschema import validators
-    from referencing import Registry
-
-    timed = {"pattern": _pattern, "patternProperties": _pattern_properties}
-    kind = validators.extend(validators.validator_for(schema), timed)
-    return kind(schema, registry=Registry())
-
-
-def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
-    from jsonschema import ValidationError
-
-    if isinstance(value, str) and not _search(pattern, value):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
-
-
-def _pattern_properties(validator: Any, patterns: Mapping[str, Any], value: Any, _: Any) -> Iterator[Any]:
-    for pattern, subschema in patterns.items() if isinstance(value, dict) else ():
-        for name, part in value.items():
-            if _search(pattern, name):
-                yield from validator.descend(part, subschema, path=name, schema_path=pattern)
-
-
-def _schema_faults(schema: Any) -> Iterator[str]:
-    """Yield what is wrong with a schema: it is tried on a value of every kind."""
-    from jsonschema import SchemaError, validators
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    try:
-        validators.validator_for(schema).check_schema(schema)
-        resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-        for name, value in _fields(schema):
-            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
-                if not value.startswith("#"):
-                    yield f"refers to {value!r}, and nothing is fetched: write that into `$defs`, and refer to `#/$defs/...`"
-                    return
-                resolver.lookup(value)
-            if name == "pattern" and isinstance(value, str):
-                compiled(value)
-            for pattern in value if name == "patternProperties" and isinstance(value, dict) else ():
-                compiled(pattern)
-        for value in (None, True, 0, 0.5, "", "a", [], ["a"], {}, {"a": 1}):
-            _validator(schema).is_valid(value)
-    except SchemaError as error:
-        yield f"is no JSON Schema: {error.message}"
-    except Unresolvable as error:
-        yield f"refers to what is not in it ({error})"
-    except RecursionError:
-        yield "refers to itself without end"
-    except (ValueError, TypeError, TimeoutError) as error:
-        yield f"cannot be used ({error})"
-
-
-def _fields(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the name and value of every field, wherever it stands in a schema."""
-    if isinstance(schema, dict):
-        yield from schema.items()
-    values = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    for value in values:
-        yield from _fields(value)
-
-
-def storable_fault(value: Any) -> str:
-    """Return why a value cannot be kept as JSON, as rules and formats are with every comparison; "" where it can."""
-    try:
-        json.dumps(value, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:  # dates, NaN and infinity, aliases of themselves, half characters
-        return f"holds what JSON cannot ({error}); write texts, finite numbers, lists and objects"
-    return ""
 
 
 def _inside(bounds: Mapping[str, Any], output: str) -> bool:
@@ -261,7 +157,7 @@ def _faults(kind: str, value: Any) -> Iterator[str]:
         if not isinstance(value, dict):
             yield f"'schema' is {value!r}; give a JSON Schema, an object"
             return
-        yield from (f"'schema' {fault}" for fault in _schema_faults(value))
+        yield from (f"'schema' {fault}" for fault in schema_faults(value))
     elif not isinstance(value, dict) or not value.keys() & {"low", "high"} or value.keys() - {"find", "low", "high"}:
         yield f"'bounds' is {value!r}; give low, high or both, and find where only some numbers are meant"
     else:
@@ -306,7 +202,7 @@ def read_format(text: str) -> dict[str, Any]:
         raise PlanError(f"answer_format '{text}' cannot be read ({error}); mend it") from None
     if fault := storable_fault(schema):
         raise PlanError(f"answer_format '{text}' {fault}")
-    raise_faults([f"answer_format '{text}' {fault}; mend it" for fault in _schema_faults(schema)])
+    raise_faults([f"answer_format '{text}' {fault}; mend it" for fault in schema_faults(schema)])
     return {"schema": schema}
 
 
@@ -315,6 +211,6 @@ def fits(form: dict[str, Any], output: str) -> bool:
     try:
         if "regex" in form:
             return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=PATIENCE) is not None
-        return bool(_validator(form["schema"]).is_valid(json.loads(output)))
+        return bool(validator_of(form["schema"]).is_valid(json.loads(output)))
     except (ValueError, TimeoutError, RecursionError):
         return False

@@ -5,9 +5,8 @@ Nothing here is about tokens but the names of special ones; harness/tokens/chat_
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,36 +14,11 @@ from jinja2 import TemplateError
 
 from harness.errors import PlanError
 from harness.files.turns import Turn
-from harness.text.thoughts import THINK, Marks, after_prompt, ending_of, is_open, marked, marks_of, split_thoughts
+from harness.text.thoughts import THINK, after_prompt, ending_of, is_open, marks_of, split_thoughts
+from harness.tokens.plain_form import PLAIN
 from harness.tokens.tokenizer import Tokens
 from harness.tokens.tools import PROBE, PROBED, ROLE, split_tools, tools_in_words
-
-PLAIN = (
-    "{{ start }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}"
-    "{% else %}{{ m['content'] }}{{ '\\n\\n' }}{% endif %}{% endfor %}"
-)
-"""For tokenizers without a template: system, user and an empty line after each, then the answer and the end token."""
-QUESTION_HERE = "{question}"
-"""Where the question stands in a plain form of the user's own."""
-
-
-def plain_form(text: str) -> str:
-    """Return the chat template of a plain form: `text` with the question in it, a blank and the answer, the end token.
-
-    A system message, and a further question, stand behind an empty line. `\\n` in `text` is a line break. The blank is left out
-    where `text` ends with one.
-    """
-    text = text.replace("\\n", "\n")
-    before, _, after = text.partition(QUESTION_HERE)
-    blank = "" if text[-1:].isspace() else " "
-    opening, closing = (json.dumps(part, ensure_ascii=False) for part in (before, after))
-    return (
-        "{{ start }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ '" + blank + "' + m['content'] }}{{ eos_token }}"
-        "{% elif m['role'] == 'user' %}{% if not loop.first %}{{ '\\n\\n' }}{% endif %}"
-        "{{ " + opening + " }}{{ m['content'] }}{{ " + closing + " }}"
-        "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
-    )
-
+from harness.tokens.written import NotLocal, Step, Written, turn_without_thoughts, with_marks
 
 TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro +%}"
 """Put before templates that write today's date: the same prompt on any day (the date Llama 3 falls back to)."""
@@ -55,36 +29,6 @@ ANSWER = Turn("assistant", 'Lethe\'s "Answer" & <No.> 1')
 
 NEAR = 8
 """Turns that an answer is rendered behind, in a conversation of more answers than these: a guess at how far templates look."""
-
-
-class NotLocal(Exception):
-    """A template writes a turn differently, depending on turns far from it."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """One answer of a conversation as the template writes it. Users' texts have guards."""
-
-    prompt: str
-    answer: str
-    """Without its stop."""
-    whole: str
-    """All up to and with the stop."""
-    foreign: bool = False
-    """Whether the template writes the answer's turn differently than it begins one: the answer stands as in the record."""
-    cut: tuple[str, ...] = field(default=(), compare=False)
-    """The prompt cut behind earlier turns, so that the prompts of a long conversation share most pieces."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """An answer, or the prompt for one, and what stands before it: prompt, answer, stop, prompt, and so on to a prompt."""
-
-    lead: list[str]
-    answer: str
-    stable: bool
-    """Whether the answers before it stand in the prompt as they were answered; if not, the lead is one piece."""
-    foreign: bool
 
 
 class TemplateText:
@@ -279,9 +223,9 @@ class TemplateText:
             self.note("The chat template has no form for tools: they are described in the system message.")
             turns = tools_in_words(turns)
         if self.drops_thoughts:
-            turns = [_without_thoughts(turn) for turn in turns]
+            turns = [turn_without_thoughts(turn) for turn in turns]
         elif self._knows_thoughts:
-            turns = [_marked(turn, self.marks) for turn in turns]
+            turns = [with_marks(turn, self.marks) for turn in turns]
         if self._system_first or not turns or turns[0].role != "system":
             return turns
         self.note("The chat template takes no system message: system texts stand in front of the first user message.")
@@ -353,17 +297,3 @@ class TemplateText:
             answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking, self.marks)
         stop = self.stop_text if self._stop_rendered or foreign else ""
         return Written(prompt, answer, prompt + answer + stop, foreign)
-
-
-def _without_thoughts(turn: Turn) -> Turn:
-    """Return an assistant's turn without the thoughts it begins with; another turn as it is."""
-    if turn.role != "assistant":
-        return turn
-    return replace(turn, content=split_thoughts(turn.content)[1])
-
-
-def _marked(turn: Turn, marks: Marks) -> Turn:
-    """Return an assistant's turn with its thoughts in these marks; another turn as it is."""
-    if turn.role != "assistant":
-        return turn
-    return replace(turn, content=marked(turn.content, marks))

@@ -74,11 +74,16 @@ class Checkpoints:
 
     def save_if_due(self, progress: Progress) -> None:
         """Save if enough time has passed on rank 0."""
+        # Rank 0's clock decides for all ranks: in a sharded run every rank writes its own part, so
+        # all must save or none.
         if not self.engine.broadcast(time.monotonic() - self.saved > self.pause):
             return
         begin = time.monotonic()
         self.engine.save(self.folder, self.methods, self.record(progress))
         self.saved = time.monotonic()
+
+        # Nineteen parts of training for one of saving. With `every` 0 a checkpoint follows each
+        # step, as tests of resuming need.
         self.pause = max(self.every, 19 * (self.saved - begin)) if self.every else 0.0
 
 
@@ -93,6 +98,7 @@ def save_checkpoint(
 
 def write_state(path: Path, masters: Masters, moments: dict[int, dict[str, Any]], methods: Sequence[Method]) -> None:
     """Write this process's tensors to one file."""
+    # Both in one file: masters without their moments would resume to other bits.
     tensors = {f"master/{name}": tensor.detach() for name, tensor in masters.values.items()}
     for index, state in moments.items():
         tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -106,12 +112,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def write_progress(folder: Path, progress: dict[str, Any]) -> None:
     """Write the progress record, and the hashes of all files of the checkpoint: whatever else it holds is written before."""
     (folder / PROGRESS).write_text(json.dumps(progress))
+    # The hashes come last, so a checkpoint that was cut short has none and is not resumed from.
     Hashes(folder).add_files(*names(folder))
 
 
 def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
     """Return the tensors of the methods' states, by the method's index and the tensor's name."""
     tensors = {}
+    # Named by index: a recipe may not hold one method twice, but a method of a user may share its
+    # name with another's class.
     for index, method in enumerate(methods):
         for name, tensor in ask(method, "state").items():
             tensors[f"method/{index}/{name}"] = tensor
@@ -143,6 +152,8 @@ def restore_masters(path: Path, masters: Masters) -> dict[int, dict[str, Tensor]
     with torch.no_grad():
         for name, master in masters.values.items():
             master.copy_(tensors[f"master/{name}"])
+
+    # The model computes from the masters, so it must see the restored values before the first step.
     masters.publish()
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -34,6 +34,9 @@ def split_step(step: Sequence[Example], size: int) -> list[list[Example]]:
     the ranks run.
     """
     shares: list[list[Example]] = [[] for _ in range(size)]
+    # Dealt out in a snake, longest first: each rank gets a long one and a short one in turn, so no
+    # rank waits long for another. Ties are broken by id, so that every rank makes the same split
+    # without asking.
     longest_first = sorted(step, key=lambda example: (-len(example), example.id))
     for position, example in enumerate(longest_first):
         turn, rank = divmod(position, size)
@@ -50,6 +53,8 @@ class Together(Alone):
         """Join the other ranks at the store that listens at `meeting`, an address and port."""
         self.rank = rank
         self.size = size
+        # Seven days of patience: rank 0 evaluates while the others wait, which may take hours, and
+        # torch's default would end the run.
         store: Any = dist.TCPStore(*meeting, is_master=False, timeout=PATIENCE)  # type: ignore
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -66,6 +71,7 @@ class Together(Alone):
         return values
 
     def wait_until_equal(self, read: Callable[[], T]) -> T:
+        # Rank 0 has read what counts; the others read the same files until they agree with it.
         expected = self.broadcast(read())
         begin = time.monotonic()
         content = read()
@@ -83,6 +89,7 @@ class Together(Alone):
     def on_rank_zero(self, ledger: Ledger, work: Callable[[], T]) -> T | None:
         begin = time.perf_counter()
         result = work() if self.rank == 0 else None
+        # Where every rank waits until the work is done.
         self.broadcast(None)
         # The other ranks hold their devices, which are paid for, while rank 0 works.
         if self.rank:
@@ -95,7 +102,11 @@ class Together(Alone):
         return split_step(step, self.size)
 
     def reduce(self) -> None:
+        # Started all at once and awaited together, so that messages overlap.
         sums = []
+
+        # A frozen parameter has no gradient on any rank, and summing nothing would still cost a
+        # message each.
         for master, parameter in zip(self.masters.tensors, self.masters.parameters, strict=True):
             if not parameter.requires_grad:
                 continue
@@ -107,10 +118,14 @@ class Together(Alone):
 
     def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         path = folder / "prepared.safetensors"
+        # Nothing to send where no method prepared anything: the common case, which should not cost
+        # a file.
         if not self.broadcast(bool(method_tensors(methods))):
             return
         if self.rank == 0:
             write_tensors(path, method_tensors(methods))
+
+        # The file must be whole before the others read it, and read by all before it is deleted.
         self.broadcast(None)
         if self.rank:
             restore_methods(path, methods, device)

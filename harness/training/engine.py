@@ -145,6 +145,7 @@ class Alone:
             if tensor.device.type != "cpu" and not hasattr(tensor, "quant_state"):
                 moved.append((tensor, tensor.device))
 
+        # What pulls keep of the base on the device would hold as much memory as what is moved.
         self.masters.forget_start()
         for tensor, _ in moved:
             tensor.data = tensor.data.cpu()

@@ -62,11 +62,15 @@ class Ledger:
 
     def affords(self, flops: float, tokens: int) -> bool:
         """May one more optimizer step of this price begin? Half a per mille of rounding is forgiven."""
+        # A method cannot be asked how long its next step takes, so seconds are foretold from the
+        # mean pace so far.
         cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
         return self.allowed > 0 and self.spent + cost <= self.end * self.allowed * 1.0005
 
     def affords_again(self, account: str) -> bool:
         """May as much be spent once more as this account's mean call has cost?"""
+        # A work that was not done yet has no price, so it may be tried once; evaluations cost no
+        # optimizer step.
         entry = self.accounts.get(account)
         if entry is None or not entry.calls or self.meter == "steps":
             return True
@@ -92,6 +96,8 @@ class Ledger:
             yield entry
         finally:
             seconds = clock(device) - begin
+
+            # Time is counted once: what a charge inside this one took is taken off here.
             inner = self._inner.pop()
             if self._inner:
                 self._inner[-1] += seconds
@@ -103,6 +109,8 @@ class Ledger:
 
     def fresh(self) -> Spending:
         """Return what was charged here since the ledgers of the ranks were last merged."""
+        # The difference to the last merge: merging accounts whole would count everything again at
+        # each merge.
         before, classes_before = self._merged or ({}, Counter())
         accounts = {}
         for name, now in self.accounts.items():
@@ -117,6 +125,9 @@ class Ledger:
         classes: Counter[str] = Counter()
         if self._merged:
             accounts, classes = deepcopy(self._merged)
+
+        # What other ranks charged is added, so all ranks hold the same ledger and decide alike what
+        # they can afford.
         for charged, tokens in spent:
             for name, account in charged.items():
                 total = accounts.setdefault(name, Account())
@@ -145,12 +156,16 @@ class Ledger:
         """Take back what `record` gave: a resumed run has spent what it had spent."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
+
+        # What was restored is known to every rank already, and must not be summed over ranks again.
         self._merged = (deepcopy(self.accounts), self.classes.copy())
         self.steps = record["steps"]
 
 
 def clock(device: torch.device) -> float:
     """Return seconds, after everything queued on the device has ended."""
+    # A GPU works behind the host's back; without this its work would be billed to whoever waits
+    # next.
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -135,6 +135,7 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
     weights = run.engine.gather()()
+    # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
         for method in run.filled("finish"):
             # Names that the method did not return keep their initial values.
@@ -146,6 +147,8 @@ def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]
     """Make one optimizer step and count it; return its line of the log."""
     entry = optimizer_step(run, step, progress)
     progress.steps += 1
+    # A step may hold a part of an example (a method may cut it), which counts as that part of an
+    # epoch.
     domain_examples = sum(example.part for example in step if example.source == "domain")
     progress.epochs += domain_examples / len(run.data.domain)
     line = {"step": progress.steps, "spent": run.ledger.fraction} | entry
@@ -179,6 +182,8 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or restore it from a checkpoint."""
     engine = run.engine
     stored = RunFolder(folder)
+    # Every rank must see the same files before it decides whether it resumes: a shared file system
+    # may lag behind.
     _, record, cramped = engine.wait_until_equal(
         lambda: (folder.is_dir(), read_progress(stored.checkpoint), stored.read("room"))
     )
@@ -207,6 +212,8 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     engine.build(wrapped, run.training.weight_decay, run.methods)
     if record is None:
         return progress
+
+    # Where this run was killed: the stage, masters and moments, and what was spent until then.
     run.enter(record["stage"])
     engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
@@ -247,6 +254,8 @@ def _stopper(run: TrainingRun) -> str:
 
 
 def _next_stage(run: TrainingRun, folder: Path) -> None:
+    # A preparation that is as large as the budget leaves nothing to train with; such a run says so
+    # instead of scoring the base.
     """Keep the weights as `weights/stage-<n>.safetensors`, and begin the next stage with fresh moments.
 
     A killed run comes here again from its last checkpoint, and writes the same.
@@ -260,6 +269,7 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
     if run.filled("stage_begin"):
         model = run.load()
         with torch.no_grad():
+            # The trained weights are on rank 0 only, and only rank 0 prepares.
             for name, parameter in model.named_parameters() if run.engine.rank == 0 else ():
                 parameter.copy_(weights[name])
         _prepare(run, "stage_begin", model)
@@ -267,6 +277,7 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
     run.engine.begin()
 
 
+# Last, so that an interruption before here leaves the stage's own moments in the checkpoint.
 def _affordable(run: TrainingRun, step: Step) -> Step:
     """Return the step, cut to the examples that the budget still pays for; empty where it pays for none."""
 

@@ -27,10 +27,14 @@ class Masters:
     def __init__(self, wrapped: Wrapped):
         """Start the masters at the base's own fp32 values, and added parameters at their initial values."""
         self.wrapped = wrapped
+        # Only what requires a gradient: a frozen weight needs no fp32 copy, which is what makes
+        # adapters light.
         named = {name: p for name, p in wrapped.model.named_parameters() if p.requires_grad}
         self.parameters: list[nn.Parameter] = list(named.values())
         self.values: dict[str, Tensor] = {}
         for name, parameter in named.items():
+            # A weight of the base starts at the base's fp32 value, not at the model's, which may
+            # have been rounded to bf16.
             plain = wrapped.names.get(name)
             source = parameter.detach() if plain is None else wrapped.start[plain]
             self.values[name] = source.to(parameter.device, torch.float32, copy=True).requires_grad_()
@@ -72,6 +76,7 @@ class Masters:
 
     def step_pulls(self, pull, rate: float) -> None:
         """Move the masters by -rate * pull, leaving their gradients as they are."""
+        # The step's own gradients are set aside, since `add_pulls` writes to the same place.
         gradients = [tensor.grad for tensor in self.tensors]
         for tensor in self.tensors:
             tensor.grad = None
@@ -88,6 +93,7 @@ class Masters:
         not folded has no place in the base, and is not pulled.
         """
         for (name, master), parameter in zip(self.values.items(), self.parameters, strict=True):
+            # What a method added has no base value to be pulled to, and what rests is not moved.
             plain = self.wrapped.names.get(name)
             if plain is None or plain.startswith("added.") or not parameter.requires_grad:
                 continue
@@ -95,6 +101,9 @@ class Masters:
                 master.grad = gradient if master.grad is None else master.grad.add_(gradient)
         if not self.wrapped.folds:
             return
+
+        # A folded weight (base plus low-rank factors) has no master of its own: the pull on it is
+        # sent to the factors by the chain rule.
         whole = self.whole()
         for plain, (fold, factors) in self.wrapped.folded(whole).items():
             began = self.start_of(plain, factors[0].device)
@@ -109,6 +118,7 @@ class Masters:
 
         It stays on the device: sending it there at each step would cost a pull more device-seconds than all its arithmetic.
         """
+        # Kept on the device: pulls ask for it in every step.
         if plain not in self._began:
             self._began[plain] = self.part(plain, self.wrapped.start[plain]).to(device)
         return self._began[plain]

@@ -88,6 +88,7 @@ def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
     """
     tokens = Counter[int]()
     for example in domain:
+        # A stage's share is of tokens, not of examples, because that is what a step costs.
         tokens[example.stage] += len(example)
     total = tokens.total()
     ends = []
@@ -100,5 +101,7 @@ def token_classes(examples: Sequence[Example], account: str = "train") -> Counte
     """Real tokens by class: their source when trained on, else the account that processed them."""
     counts: Counter[str] = Counter()
     for example in examples:
+        # Only what is trained on is told apart by source (domain, general): the share of replay is
+        # read from here.
         counts[example.source if account == "train" else account] += len(example)
     return counts

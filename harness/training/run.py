@@ -11,12 +11,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from harness.alike.clusters import first_alike
 from harness.contract import Batch, Bill, Example, Weights, last_answer
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
 from harness.models.flops import Shape, executed
 from harness.models.forward import nll
-from harness.text.near_duplicates import first_alike
 from harness.training.protocol import token_classes
 from harness.training.run_state import RunState
 
@@ -43,6 +43,7 @@ class TrainingRun(RunState):
     def free_memory(self) -> float:
         free = math.inf
         if self.device.type == "cuda":
+            # The least of all ranks, so that a method decides alike on each.
             free, _ = torch.cuda.mem_get_info(self.device)
         return min(self.engine.all_gather(free))
 
@@ -51,6 +52,8 @@ class TrainingRun(RunState):
 
     @contextmanager
     def rng(self, name: str) -> Iterator[None]:
+        # The streams of the caller go on as if nothing had been drawn here: a method that draws
+        # must not shift another's draws.
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.derive_seed(name))
@@ -85,6 +88,8 @@ class TrainingRun(RunState):
 
         if model is not None:
             return speak()
+        # Rank 0 alone has room for the cache; the others get its texts and are charged for their
+        # wait.
         # Rank 0 speaks for all.
         return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
 
@@ -116,6 +121,7 @@ class TrainingRun(RunState):
         return self.ledger.affords_again(account)
 
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
+        # Where the answer begins: what stands before it is the prompt.
         end = last_answer(example)
         return self._words.prompt_with(example.tokens[:end], example.tokens[end:], words)
 
@@ -135,9 +141,13 @@ class TrainingRun(RunState):
         return self._teacher.logits(batch, source)
 
     def dev_scores(self, model: nn.Module | None = None) -> float | None:
+        # Opened before the price is asked: it loads tasks, which is free.
         retention_of = self.open_dev()
         if not self.ledger.affords_again("dev"):
             return None
+
+        # A method may score a model of its own, say an average of weights; without one it is the
+        # model in training.
         scored: nn.Module = self.model if model is None else model
         with self._metered("dev", scored):
             return retention_of(scored)
@@ -146,6 +156,7 @@ class TrainingRun(RunState):
 
     @contextmanager
     def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[Bill]:
+        # The base costs a whole forward; the model in training costs what its frozen weights leave.
         flops = self.price("full" if model is not self.model else "train", backward).of(Shape.of(batch))
         with self.ledger.charge(account, flops, token_classes(batch.examples, account), self.device) as bill:
             yield bill
@@ -153,6 +164,8 @@ class TrainingRun(RunState):
     @contextmanager
     def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
         """Charge the forwards of `model` inside the context, whatever their shapes."""
+        # Shapes are not known beforehand (generation grows its prompts), so passes are counted as
+        # they come.
         price = self.price("full" if model is not self.model else "train", False)
         with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
             try:

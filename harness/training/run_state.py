@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from harness.losses.teacher import Teacher
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model, own_weights
 from harness.models.batches import collate, micro_batches, pack, packs
-from harness.models.flops import Price, Shape, price_of
+from harness.models.flops import Price, Shape, full_price, price_of
 from harness.models.forward import vocabulary
 from harness.models.kernels import use_liger
 from harness.models.packed_attention import use_packing
@@ -95,6 +95,8 @@ class RunState(Run):
 
     def derive_seed(self, name: str) -> int:
         """Return the seed of a named random stream; each stage has its own."""
+        # The first stage keeps the names it had before there were stages, so that stored runs stay
+        # found.
         if self.stage > 1:
             name = f"stage {self.stage}/{name}"
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
@@ -108,6 +110,7 @@ class RunState(Run):
 
         Linear warm-up, then the decay, which ends with the stage's part of the budget; times the RATE hooks' factors.
         """
+        # Each stage warms up and decays anew, on its own part of the budget.
         begin = (0.0, *self.ends)[self.stage - 1]
         end = self.ends[self.stage - 1]
         fraction = (fraction - begin) / (end - begin)
@@ -166,6 +169,7 @@ class RunState(Run):
 
     def reach(self, method: Method) -> Reach:
         """Return what a method's token weights and penalty need at once."""
+        # Asked once a method: the answer needs trial batches and does not change.
         if method not in self._reach:
             needs = [Reach.PLACE]
             if overrides(method, "token_weights"):
@@ -179,8 +183,12 @@ class RunState(Run):
         """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
         assert self.wrapped is not None
         methods = self.filled("rests")
+
+        # Most recipes have nothing that rests, and should not pay for a walk over all parameters at
+        # each step.
         if not methods:
             return
+        # What rests at the moment has no gradient, but is trained all the same.
         trained = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad or name in self._resting:
@@ -199,6 +207,7 @@ class RunState(Run):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Keep what trains in host memory inside the context, so that its device has room for other models."""
+        # The teacher's weights are the first to make room: they can be loaded again.
         self._teacher.forget()
         with self.engine.aside():
             yield
@@ -207,6 +216,7 @@ class RunState(Run):
 
     def steps(self) -> Iterator[Step]:
         """Yield the examples of each optimizer step of the stage, endlessly: epochs, shuffled or ordered, then DATA hooks."""
+        # Later stages see their own records; replay of earlier ones is a method's business.
         examples = list(self.domain)
         for method in self.filled("records"):
             examples = ask(method, "records", examples, self)
@@ -219,6 +229,8 @@ class RunState(Run):
 
     def _epochs(self, examples: list[Example]) -> Iterator[Step]:
         generator = self.generator("order")
+        # One method at most orders (recipes with two are refused), and `Method` leaves the order to
+        # the generator.
         ordering = next(iter(self.filled("order")), Method())
         while examples:
             ordered = ask(ordering, "order", examples, self, generator)
@@ -245,6 +257,8 @@ class RunState(Run):
 
     def halve(self, step: Step) -> bool:
         """Make micro-batches at most half as large; return False if all of this step's hold one example already."""
+        # One share with several examples in a micro-batch is enough: then smaller ones are
+        # possible.
         for share in self.engine.split_step(step):
             if any(len(group) != 1 for group in self.groups(share)):
                 self.room //= 2
@@ -258,11 +272,15 @@ class RunState(Run):
 
         The teacher's forwards are included.
         """
+        # Two methods that ask for the base's logits of one source share them, so they are charged
+        # once.
         sources = {method.base_source for method in self.methods if Need.BASE_LOGITS in method.needs}
         flops = 0.0
         tokens = sum(map(len, step))
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self.shape(group))
+
+            # A teacher reads only the examples of its source, so it is priced on those rows.
             for source in sources:
                 rows = [example.as_taught for example in group if example.source == source]
                 if rows:
@@ -272,15 +290,18 @@ class RunState(Run):
 
     def price(self, model: str, backward: bool) -> Price:
         """Return the price of the `full` base with everything trained, or of the model as the recipe now `train`s it."""
+        # A base that trains whole has the same price in every run of the process.
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
         key = (model, backward, self._resting)
         if key not in self._prices:
+            # Weights that rest make the backward pass cheaper, so the key holds which.
             self._prices[key] = price_of(self.empty(), backward=backward)
         return self._prices[key]
 
     def empty(self) -> nn.Module:
         """Return the model as the recipe now trains it, without weights."""
+        # Priced on the meta device: no memory, and nothing is run.
         empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
             empty = wrap(empty, self.filled("trainable"), self, {}).model
@@ -292,9 +313,3 @@ class RunState(Run):
 
 def _split(method: Method, run: Run, step: Step) -> list[Step]:
     return ask(method, "split", step, run)
-
-
-@cache
-def full_price(path: str, backward: bool) -> Price:
-    """Return the price of the base at `path` with everything trained."""
-    return price_of(empty_model(path), backward=backward)

@@ -39,6 +39,7 @@ class Shards(Masters):
         self._all_reduce = all_reduce
         named = {name: p for name, p in wrapped.model.named_parameters() if p.requires_grad}
         self.parameters = list(named.values())
+        # Only stage 3 cuts the parameters themselves; DeepSpeed marks those with an id.
         self.stage3 = all(hasattr(p, "ds_id") for p in self.parameters)
         self.values = {}
         self.spans = {}
@@ -61,11 +62,15 @@ class Shards(Masters):
 
     def _held(self, parameter: Any) -> tuple[Span, Tensor]:
         """Return the span of a parameter that this rank holds, and a view of its master."""
+        # Private names of DeepSpeed, read against the version in constraints.txt: it offers no
+        # public view of a shard.
         if self.stage3:
             value, _ = self._optimizer._get_fp32_opt_state_partition(parameter, False)
             start = self._optimizer._get_param_partition_rank(parameter) * value.numel()
             return Span(start, min(start + value.numel(), parameter.ds_numel), value.numel()), value
         mapping = parameter._hp_mapping
+
+        # Another rank holds all of this parameter.
         if mapping is None:
             return Span(0, 0, 0), torch.zeros(0)
         address = mapping.lp_fragment_address
@@ -90,11 +95,14 @@ class Shards(Masters):
             gradient = self._gradient(parameter)
             if gradient is None or value.grad is None:
                 continue
+            # In stage 2 with offloading the gradient is a copy, elsewhere the same memory.
             if gradient.data_ptr() != value.grad.data_ptr():
                 gradient.copy_(value.grad.view_as(gradient))
 
     @torch.no_grad()
     def clip(self, limit: float) -> float:
+        # In double, and over all ranks: every rank must clip by the same norm, or the shards would
+        # part.
         gradients = [value.grad for value in self.tensors if value.grad is not None and value.grad.numel()]
         squares = sum(float(gradient.double().square().sum()) for gradient in gradients)
         norm = self._all_reduce(squares) ** 0.5
@@ -157,6 +165,8 @@ class Shards(Masters):
     def cut(self, method: Method) -> None:
         """Let a method keep only this rank's part of what it prepared for each weight, under that weight's name."""
         state = method.state()
+        # What a method prepared is per weight and whole; one that was cut already (after a resume)
+        # stays.
         parts = {}
         for key, tensor in state.items():
             plain = key.rpartition("/")[2]

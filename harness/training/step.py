@@ -41,6 +41,8 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str
     begin = time.perf_counter()
     spent_before = run.ledger.fraction
     sums = _gradients(run, step, progress)
+
+    # Methods that look at the loss see the mean over all ranks, before the schedule is asked.
     for method in run.filled("observe_loss"):
         method.observe_loss(sums.loss / sums.supervised)
     with run.ledger.charge("update", 0.0, Counter(), run.device):
@@ -122,6 +124,8 @@ def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
     if engine.rank:
         stream += f" rank {engine.rank}"
     while True:
+        # Seeded by the step, not by what came before: a resumed run draws the dropout masks of an
+        # uninterrupted one.
         torch.manual_seed(run.derive_seed(stream))
         sums = StepSums()
         lack = None
@@ -129,6 +133,8 @@ def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
             _pass_all(run, step, sums)
         except torch.OutOfMemoryError as error:
             lack = str(error).splitlines()[0]
+            # Collectives are under way in a sharded backward pass, so a rank cannot give up alone:
+            # all begin again.
             if engine.sharded:
                 raise _cramped(run, step, progress, lack) from error
         gathered = engine.all_gather((sums, lack))
@@ -167,6 +173,7 @@ def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
 
 def _halve(run: TrainingRun, step: Step, lack: str) -> None:
     """Make micro-batches smaller. Raises OutOfMemoryError if they hold one example each already."""
+    # Smaller than one example cannot be, so the run ends with the lack of memory as its reason.
     if not run.halve(step):
         raise torch.OutOfMemoryError(f"one example at a time is too much: {lack}")
 

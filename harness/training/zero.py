@@ -37,6 +37,7 @@ class Zero(Together):
         super().__init__(rank, size, meeting, device)
         self.config = config
         self.deep: Any = None
+        # In stage 3 each rank holds a slice of every weight, so a forward needs all ranks.
         self.forwards_alone = config["zero_optimization"]["stage"] < 3
         # DeepSpeed reads these from the environment. Local ones count the devices that this process sees.
         os.environ["RANK"] = str(rank)
@@ -59,6 +60,8 @@ class Zero(Together):
             trained = [p for p in wrapped.model.parameters() if p.requires_grad]
             inner = torch.optim.AdamW(trained, lr=0.0, weight_decay=weight_decay, fused=True)
             config = self._fitting(sum(p.numel() for p in trained))
+
+            # At a new stage the engine is made anew.
             if self.deep is not None:
                 self.deep.destroy()  # its buffers are as large as the model
             self.deep = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=config)[0]
@@ -75,6 +78,7 @@ class Zero(Together):
 
         DeepSpeed allocates the whole bucket: 2 GB by default.
         """
+        # The default bucket holds 500 million numbers, which is more than a small model has.
         zero = {"reduce_bucket_size": min(500_000_000, parameters)} | self.config["zero_optimization"]
         return self.config | {"zero_optimization": zero}
 
@@ -91,6 +95,8 @@ class Zero(Together):
         A rank with fewer repeats one that does not count.
         """
         shares = self.split_step(step)
+        # A rank with fewer micro-batches repeats one that does not count, so that collectives
+        # match.
         passes = max(len(run.groups(share)) for share in shares)
         batches = list(run.batches(shares[self.rank]))
         filler = batches[-1] if batches else next(run.batches(shares[0][:1]))
@@ -104,6 +110,7 @@ class Zero(Together):
 
     @contextmanager
     def gathered(self, module: nn.Module | None) -> Iterator[None]:
+        # Outside stage 3 the weights are whole on each rank.
         if module is None or not self._shards.stage3:
             yield
             return
@@ -134,11 +141,14 @@ class Zero(Together):
 
     def gather(self) -> Callable[[], Weights]:
         values = self._shards.gathered(keep=self.rank == 0)
+        # Only rank 0 needs them, and has the room: it evaluates.
         if self.rank > 0:
             return dict
         return lambda: self.masters.wrapped.effective(values)
 
     def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+        # Each rank writes its own part into rank 0's folder, which takes the old one's place when
+        # all are done.
         if self.rank == 0:
             with replacing(folder) as fresh:
                 write_progress(fresh, record)

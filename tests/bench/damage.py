@@ -33,8 +33,9 @@ from harness.models.base_model import BaseModel
 from harness.models.batches import collate
 from harness.models.forward import nll
 from harness.stats.resample import draws, estimated
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import without
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.suites import load_suite
 from harness.tokens.chat_template import ChatTemplate
 from suites.code.functions import CHECKS, FUNCTIONS, source_of
 from suites.code.mutate import behaviour, mutants

@@ -26,10 +26,10 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
 from harness.bundled import embedded
+from harness.checkpoints.loading import load_model
 from harness.evaluation.codec import Codec
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared
-from harness.models.loading import load_model
 from harness.tasks.suites import load_suite
 from harness.tokens.chat_template import ChatTemplate
 

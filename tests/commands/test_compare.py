@@ -238,3 +238,14 @@ def test_what_is_damaged_is_made_anew_with_the_same_bits(outcome, files, tiny_pa
     assert (hashes(out), scores.read_bytes()) == before
     assert scores.with_name(scores.name + ".damaged").exists() and (runs["mix"].path / "log.jsonl.damaged").exists()
     assert runs["sft"].damages() == [] == runs["mix"].damages()
+
+
+def test_two_at_once_under_one_name_lose_no_row(files, tiny_path, tmp_path):
+    """Of one question both add their rows; another question that ends meanwhile takes the next name."""
+    asked = options(files, tiny_path, tmp_path)
+    commands = [lethe(asked | {"recipes": "sft"}), lethe(asked | {"recipes": "mix"}), lethe(asked | {"budget": "0.5epochs"})]
+    assert [command.wait(timeout=900) for command in commands] == [0, 0, 0]
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/comparison.json"))]
+    rows = {record["plan"]["budget"]: {row["row"] for row in record["rows"]} for record in records}
+    assert len(records) == 2 and rows["1epochs"] >= {"sft", "mix"} and rows["0.5epochs"] >= {"sft", "mix"}
+    assert len({record["name"] for record in records}) == 2

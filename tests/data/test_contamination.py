@@ -12,7 +12,7 @@ from harness.errors import PlanError
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.plan.load import make_plan
-from harness.setup.evaluations import load_tasks
+from harness.setup.suite_tasks import load_tasks
 from harness.tasks.suites import load_suite
 
 LONG = "a company bought a machine for nine thousand dollars and sold it two years later at half of that price {}"

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.split import Dataset, Groups, fingerprint, load_dataset, share, split, turn_keys
+from harness.alike.clusters import components_of, near_to
+from harness.alike.grams import GramSets, gram_sets
+from harness.data.groups import Groups, turn_keys
+from harness.data.split import Dataset, fingerprint, load_dataset, share, split
 from harness.errors import PlanError
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
-from harness.text.near_duplicates import GramSets, components_of, gram_sets, near_to
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 REAL = [SHARED / f for f in ("finance/finance_short.json", "finance/finance_zh.json")]

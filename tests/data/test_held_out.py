@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.alike.grams import words
 from harness.data.contamination import Found
 from harness.data.held_out import TEXTS, check_families, held_out_texts, shared_frames
 from harness.files.records import Record
 from harness.files.turns import Turn
-from harness.text.near_duplicates import words
 
 
 def task(name: str, questions: list[str], suite: str = "mine.jsonl", seen: bool = False):

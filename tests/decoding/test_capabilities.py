@@ -115,8 +115,7 @@ def test_what_a_model_cannot_do_is_said():
 
 
 def test_trials_are_no_work_of_the_model(base):
-    from harness.models.flops import executed
-    from harness.training.run_state import full_price
+    from harness.models.flops import executed, full_price
 
     model = base.load(torch.float32)
     with executed(model, full_price(base.path, False)) as work:
@@ -129,8 +128,7 @@ def test_decoding_under_an_adapter_is_counted_whole(base):
     """peft's model reads the prompts, the model inside it what follows."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from harness.models.flops import executed
-    from harness.training.run_state import full_price
+    from harness.models.flops import executed, full_price
     from tests.support.training import make_run
 
     run = make_run(base, "lora(r=1, targets='q_proj')")

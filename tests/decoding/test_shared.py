@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicLayer
 
+from harness.checkpoints.loading import load_model
 from harness.decoding import generate, kv_cache, likelihood, prefix_tree
 from harness.decoding.likelihood import Continuation
-from harness.models.loading import load_model
 
 torch.set_num_threads(1)
 HEAD = tuple(range(5, 29))

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from harness.bundled import embedded
+from harness.checkpoints.loading import load_model
 from harness.commands.compare import compare
 from harness.decoding.generate import Prompt, continuations
 from harness.decoding.open_model import open_base
@@ -22,7 +23,6 @@ from harness.evaluation.codec import Codec
 from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.files.turns import Turn
-from harness.models.loading import load_model
 from harness.tokens.chat_template import ChatTemplate
 from tests.evaluation.test_evaluate import tasks
 

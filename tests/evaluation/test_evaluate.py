@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.evaluation.evaluator import Evaluator, headline, undisturbed
-from harness.evaluation.item_rows import item_score
+from harness.evaluation.evaluator import Evaluator
+from harness.evaluation.item_rows import headline, item_score
+from harness.evaluation.undisturbed import undisturbed
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import ITEM_COLUMNS
 from harness.tasks.domain import domain_tasks
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.item_task import ItemTask
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.suites import load_suite
 from harness.tokens.chat_template import ChatTemplate
 from tests.support.training import examples
 from tests.tasks.test_tasks import suite_of_yaml

@@ -12,14 +12,14 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
+from harness.checkpoints.loading import load_model
 from harness.decoding import generate, kv_cache, likelihood, prefix_tree
 from harness.decoding.generate import Prompt
 from harness.evaluation.codec import Codec, encode_pairs
 from harness.evaluation.lm_eval_model import EvaluatedModel, Generated
 from harness.evaluation.prepared_task import Prepared
 from harness.files.turns import Turn
-from harness.models.loading import load_model
-from harness.tasks.suites import load_jsonl
+from harness.tasks.item_suites import load_jsonl
 from harness.tokens.chat_template import ChatTemplate
 
 torch.set_num_threads(1)

@@ -38,10 +38,10 @@ def test_toml_of_wrong_types_or_syntax(tmp_path):
 
 
 def test_a_flag_may_stand_alone_or_with_its_value():
-    from harness.commands.cli import _parser
+    from harness.commands.parsing.parser import make_parser
 
     given = [
-        _parser().parse_args(["plan", *words])
+        make_parser().parse_args(["plan", *words])
         for words in (["--gradient-checkpointing"], ["--gradient-checkpointing", "false"])
     ]
     assert [options.gradient_checkpointing for options in given] == [True, False]

@@ -130,9 +130,9 @@ def test_mended_words_keep_stored_runs(monkeypatch):
 
     now = parse_recipe("wise").question[0]["source"]
     monkeypatch.setitem(registry.WORDS_ALONE, now, "its hash before")
-    registry._source_hash.cache_clear()
+    registry.source_hash.cache_clear()
     assert parse_recipe("wise").question[0]["source"] == "its hash before"
-    registry._source_hash.cache_clear()
+    registry.source_hash.cache_clear()
 
 
 def test_every_bibtex_entry_has_a_title_in_words_and_authors_or_a_reference():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.checkpoints.loading import load_model
 from harness.commands.cli import main
 from harness.decoding.open_model import open_base
 from harness.models.base_model import own_weights, save_model
-from harness.models.loading import load_model
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 

@@ -13,7 +13,7 @@ import torch
 
 from harness.commands.compare import compare
 from harness.contract import Method
-from harness.data.split import joined, load_stages
+from harness.data.stages import joined, load_stages
 from harness.errors import PlanError
 from harness.models.base_model import read_weights, weights_hash
 from harness.plan.load import make_plan, resolve_places

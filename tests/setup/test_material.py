@@ -102,7 +102,7 @@ def test_a_model_that_is_not_there(files, tiny_path):
 
 def test_dev_decisions_never_touch_a_test_item(files, tiny_path, tmp_path):
     """A suite that asks what most of the pool asks: the dev items that it asks too are gone."""
-    from harness.evaluation.evaluator import headline
+    from harness.evaluation.item_rows import headline
 
     suite = [{"id": str(i), "question": f"Echo the WORD w{i}", "answer": f"w{i}"} for i in range(70)]
     (tmp_path / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))

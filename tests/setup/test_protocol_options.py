@@ -15,7 +15,7 @@ from harness.runs.laws import Workshop
 from harness.setup.material import gather
 from harness.setup.specs import run_specs
 from harness.tokens.chat_template import ChatTemplate
-from harness.tokens.template_text import plain_form
+from harness.tokens.plain_form import plain_form
 from harness.training.ledger import Ledger
 from harness.training.run import TrainingRun
 

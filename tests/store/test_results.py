@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from harness.commands.export import export
 from harness.errors import PlanError
 from harness.gate.evidence import read_evidence
 from harness.models.base_model import read_weights, save_weights
-from harness.store.files import place, write_atomic, write_json
+from harness.store import lease
+from harness.store.files import place, read_json, write_atomic, write_json
 from harness.store.results import open_results, results_of
 from tests.report.fake_store import build
 from tests.support.gate_evidence import evidence
@@ -29,6 +31,22 @@ def test_a_comparison_that_is_not_there_is_said_with_those_that_are(out):
         export("finanse", "there", out=out)
     results, name = results_of(f"{out}/finance")
     assert results.record(name)["name"] == "finance"
+
+
+def test_a_record_is_held_from_the_look_to_the_write(out, monkeypatch):
+    """Eight commands that add a row to what they read: none of the eight rows is lost."""
+    monkeypatch.setattr(lease, "LOOK", 0.01)
+    record = place(out) / "finance" / "comparison.json"
+
+    def add(row: int) -> None:
+        with open_results(out).recording():
+            rows = (read_json(record) or {"rows": []})["rows"]
+            write_json(record, {"rows": [*rows, row]})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert sorted(read_json(record)["rows"]) == list(range(8))
+    assert open_results(out).names() == ["finance"]
 
 
 def test_forms_are_written_from_wherever_the_results_are(out, tmp_path):

@@ -10,8 +10,9 @@ import pytest
 
 from harness.bundled import find_suites
 from harness.errors import PlanError
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.lm_eval_collection import Collection
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.suites import load_suite
 
 PASSAGE = {"flores_passage": "Rot ist eine Farbe.", "question": "Was ist rot?", "correct_answer_num": "3"}
 ANSWERS = {f"mc_answer{n}": text for n, text in enumerate(("Ein Ton", "Ein Tier", "Eine Farbe", "Ein Ort"), 1)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from harness.alike.clusters import first_alike
 from harness.bundled import embedded
 from harness.contract import Example
 from harness.files.records import read_records
-from harness.text.near_duplicates import first_alike
 from harness.tokens.chat_template import ChatTemplate
 from tests.support.training import make_run
 

@@ -36,10 +36,16 @@ def allowed_pair(pair: tuple[str, str]) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def workshop(base, tmp_path_factory) -> Workshop:
+    """One for all methods and laws: a run that several laws compare with is made once."""
+    return Workshop(base, tmp_path_factory.mktemp("workshop"))
+
+
 @pytest.mark.parametrize("law", [law for law in LAWS if law is not goes_with_every_method], ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_keeps_the_laws(name, law, base, tmp_path):
-    law(name, Workshop(base, tmp_path))
+def test_every_method_keeps_the_laws(name, law, workshop):
+    law(name, workshop)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,10 +9,9 @@ from harness.bundled import embedded
 from harness.decoding.difficulty import token_scores
 from harness.decoding.open_model import open_base
 from harness.decoding.sampling import Speaker
-from harness.models.flops import executed
+from harness.models.flops import executed, full_price
 from harness.recipes.recipe import parse_recipe
 from harness.training.loop import train
-from harness.training.run_state import full_price
 from tests.support.training import make_run, trained
 from tests.trainers.test_data_methods import drawn, prepared, shares
 from tests.training.test_train import Killed, killed_at

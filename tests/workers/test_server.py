@@ -17,8 +17,9 @@ from harness.models.base_model import copied, plain_weights, weights_hash
 from harness.models.batches import collate
 from harness.plan.load import make_plan
 from harness.runs.execute import execute
-from harness.setup.evaluations import EvaluationPlan, load_tasks
+from harness.setup.evaluations import EvaluationPlan
 from harness.setup.specs import run_specs
+from harness.setup.suite_tasks import load_tasks
 from harness.store.runs import RunStore
 from tests.support.training import small_files
 

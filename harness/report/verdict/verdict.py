@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.report.summary.advice_text import describe, out_sentence, sureness, track_advice
 from harness.report.summary.format import duration, points, rough, visible
-from harness.report.summary.recommend import (
-    Advice,
-    advise,
-    describe,
-    limits_of,
-    out_sentence,
-    separated,
-    sureness,
-    track_advice,
-)
+from harness.report.summary.recommend import Advice, advise, limits_of, separated
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.cautions import Caution

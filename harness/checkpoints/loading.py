@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.weight_files import some
 from harness.errors import PlanError, raise_faults
-from harness.models.checkpoint_files import loading, one_line, some
 
 
 def load_tokenizer(path: str) -> Any:
@@ -28,6 +29,8 @@ def load_tokenizer(path: str) -> Any:
     except Exception as error:  # whatever a broken file makes of it
         cure = "save the original tokenizer into the folder again"
         raise PlanError(f"model '{path}': its tokenizer cannot be loaded ({one_line(error)}); {cure}") from error
+
+    # A tokenizer may load from half of its files, and turn every text into nothing.
     if not tokens or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise PlanError(f"model '{path}': its tokenizer has no vocabulary; save the original tokenizer into the folder again")
     if tokenizer.eos_token_id is None:
@@ -164,6 +167,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "ma
 
 def context_length(config: Any, tokenizer: Any) -> int:
     """Return tokens that the model can attend to; 2,048, or what its tokenizer says, where the configuration names no limit."""
+    # Configurations of architectures name the limit differently; some (ALiBi) name none.
     text = config.get_text_config()
     limit = next((value for name in LENGTHS if isinstance(value := getattr(text, name, None), int) and value > 0), None)
     return int(limit or min(tokenizer.model_max_length, 2048))

@@ -1,0 +1,1 @@
+"""Which texts are alike: exactly, nearly, or as parts of one cluster."""

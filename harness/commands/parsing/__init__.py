@@ -1,0 +1,1 @@
+"""The options of every `lethe` command, parsed."""
