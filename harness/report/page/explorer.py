@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from harness.report.summary.format import visible
 from harness.report.summary.summary import Summary
 from harness.report.tables.forgetting_kinds import kind_table
+from harness.visible import visible
 
 Key = tuple[str, str, str]
 KEYS = ["task", "metric", "item"]

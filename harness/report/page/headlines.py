@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.summary.format import interval, points, share, signed, visible
+from harness.report.summary.format import interval, points, share, signed
 from harness.report.summary.recommend import advise, limits_of
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.verdict import Verdict
 from harness.stats.estimate import Estimate
+from harness.visible import visible
 
 EXPLAINED = ("gain", "change", "retention")
 """Quantities of the main table that are explained row by row."""
