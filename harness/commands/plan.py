@@ -46,7 +46,7 @@ def print_cost(plan: Plan) -> None:
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
     _print_suites(console, evaluation.summary)
-    costs, timed = _costs(material, evaluation, specs)
+    costs, timed = costs_of(material, evaluation, specs)
     seconds = "training, s" if timed else "training, device-seconds, rough"
     table = Table(
         "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
@@ -76,7 +76,7 @@ def print_cost(plan: Plan) -> None:
         console.print(f"note: {text}")
 
 
-def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
+def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
     """Return the price of each run, and whether training and evaluation were timed: where runs compute on this machine."""
     plan = material.plan
     costs = Costs(material)
