@@ -107,6 +107,6 @@ class Few:
 
 def test_a_few_examples_are_enough_for_the_steps_that_are_timed():
     whole: Any = Few(timing.TrainingData(tuple(range(100)), tuple(range(5))), SimpleNamespace(batch_size=3))  # type: ignore[arg-type]
-    few = timing.few_examples(whole).training_data
+    few: Any = timing.few_examples(whole).training_data
     assert len(few.domain) == len(set(few.domain)) == 3 * (timing.STEPS + 1)
     assert few.general == tuple(range(5)) and max(few.domain) > 3 * (timing.STEPS + 1)
