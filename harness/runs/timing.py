@@ -144,32 +144,60 @@ class Scored:
         return total + len(SIXTHS) * self.curve + len(ALPHAS) * self.path
 
 
+@dataclass(frozen=True)
+class Line:
+    """Seconds of scoring items of one part: some for the call, and some for each item."""
+
+    call: float
+    item: float
+
+    @classmethod
+    def through(cls, few: tuple[int, float], many: tuple[int, float]) -> Line:
+        """Return the line through two timings, (items, seconds) each."""
+        (fewer, short), (more, long) = few, many
+        item = (long - short) / (more - fewer) if more > fewer else 0.0
+        call = short - item * fewer
+
+        # Timings are noisy: no part of the line is negative.
+        if item <= 0 or call < 0:
+            return cls(0.0, long / more if more else 0.0)
+        return cls(call, item)
+
+    def seconds(self, items: int) -> float:
+        """Return the seconds of so many items."""
+        return self.call + self.item * items if items else 0.0
+
+
 def scored(evaluation: Evaluation) -> Scored:
-    """Time the base on a sample of each part of the evaluation, and scale it to all items."""
+    """Time the base on two samples of each part of the evaluation, and go on to all items."""
     final = evaluation.evaluator(EvalKind.FINAL)
     path = evaluation.evaluator(EvalKind.PATH)
     plan = evaluation.material.plan
     model = placed(evaluation.load(), plan.device)
     clock = clock_of(plan)
-    rates: dict[str, float] = {}
-    for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
-        # One part at a time, so that each has its own pace.
-        sizes = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
-        sample = final.sample(**sizes)
-        items = sum(_sizes(sample).values())
+
+    def timed(sizes: dict[str, int]) -> tuple[int, float]:
+        sample = final.sample(**(dict.fromkeys(CURVE, 0) | sizes))
         sample.remember_base()  # as the runs on this machine do
         begin = clock()
         sample.score(model)
-        rates[part] = (clock() - begin) / items if items else 0.0
+        return sum(_sizes(sample).values()), clock() - begin
+
+    # What a process does once (trying what the model can do, importing scorers) is done before.
+    lines: dict[str, Line] = {}
+    timed(dict.fromkeys(CURVE, 1))
+    for part in counted(tuple(CURVE), "timing the evaluation of a few items"):
+        # One part at a time, so that each has its own pace.
+        lines[part] = Line.through(timed({part: CURVE[part] // 4}), timed({part: CURVE[part]}))
 
     # Every prompt is answered greedily, half of them sampled too, and each rewording once.
     prompts = evaluation.evaluator(EvalKind.QUALITY).prompts
     answers = sum(1 + len(prompt.reworded) for prompt in prompts) + len(prompts) // 2
     return Scored(
-        final=_cost(_sizes(final), rates),
-        quality=FREE * rates["domain"] * answers,
-        curve=_cost(_sizes(final.sample(**CURVE)), rates),
-        path=_cost(_sizes(path), rates),
+        final=_cost(_sizes(final), lines),
+        quality=FREE * lines["domain"].item * answers,
+        curve=_cost(_sizes(final.sample(**CURVE)), lines),
+        path=_cost(_sizes(path), lines),
     )
 
 
@@ -181,5 +209,5 @@ def _sizes(evaluator: Any) -> dict[str, int]:
     return sizes
 
 
-def _cost(sizes: dict[str, int], rates: dict[str, float]) -> float:
-    return sum(rates[part] * number for part, number in sizes.items())
+def _cost(sizes: dict[str, int], lines: dict[str, Line]) -> float:
+    return sum(lines[part].seconds(number) for part, number in sizes.items())

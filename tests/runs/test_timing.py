@@ -110,3 +110,45 @@ def test_a_few_examples_are_enough_for_the_steps_that_are_timed():
     few: Any = timing.few_examples(whole).training_data
     assert len(few.domain) == len(set(few.domain)) == 3 * (timing.STEPS + 1)
     assert few.general == tuple(range(5)) and max(few.domain) > 3 * (timing.STEPS + 1)
+
+
+def test_a_line_goes_through_its_timings_and_has_no_negative_part():
+    assert timing.Line.through((10, 2.0), (40, 5.0)) == timing.Line(1.0, 0.1)
+    assert timing.Line(1.0, 0.1).seconds(100) == pytest.approx(11) and timing.Line(1.0, 0.1).seconds(0) == 0
+    assert timing.Line.through((10, 5.0), (40, 4.0)) == timing.Line(0.0, 0.1)
+    assert timing.Line.through((10, 0.1), (40, 4.0)) == timing.Line(0.0, 0.1)
+    assert timing.Line.through((0, 1.0), (0, 1.0)) == timing.Line(0.0, 0.0)
+
+
+class Sampled:
+    """Items to score: a call takes a second, an item a tenth of one, and the first call five more."""
+
+    calls = 0
+
+    def __init__(self, now: list[float], sizes: dict[str, int]) -> None:
+        self.now = now
+        self.prompts: list[Any] = []
+        self.tasks = [SimpleNamespace(spec=SimpleNamespace(group=part), docs=range(size)) for part, size in sizes.items()]
+        self._drift: dict[str, Any] = {}
+
+    def sample(self, domain: int, general: int, drift: int) -> Sampled:
+        return Sampled(self.now, {"domain": domain, "general": general})
+
+    def remember_base(self) -> None:
+        self.now[0] += 100.0  # what the runs inherit is not their time
+
+    def score(self, model: Any) -> None:
+        items = sum(len(task.docs) for task in self.tasks)
+        self.now[0] += 1 + 0.1 * items + (0 if Sampled.calls else 5)
+        Sampled.calls += 1
+
+
+def test_an_evaluation_takes_as_long_as_its_items_and_its_calls(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timing, "clock_of", lambda plan: lambda: now[0])
+    evaluation: Any = SimpleNamespace(
+        material=MATERIAL, load=lambda: None, evaluator=lambda kind: Sampled(now, {"domain": 500, "general": 3000})
+    )
+    found = timing.scored(evaluation)
+    assert found.final == pytest.approx(1 + 50 + 1 + 300)
+    assert found.curve == pytest.approx(1 + 10 + 1 + 20)
