@@ -21,6 +21,7 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs
 from harness.stats.analysis import DISCORDANT, detectable
+from harness.visible import visible
 from harness.workers.ray_cluster import describe
 
 PACE = 4e-15
@@ -35,12 +36,12 @@ def print_cost(plan: Plan) -> None:
     trials = trial_specs(material, tried)
     points = planned_points(material, allowed, [trial.row for trial in tried])
     specs = [*trials[1:], *run_specs(material, allowed), *points]
-    console = Console()
+    console = Console(markup=False)  # names of files may look like markup
     settings = material.plan
     preparing = clock_of(settings)() if settings.device == "cpu" else 0.0  # a comparison loads and checks the same
     dataset = material.dataset
     pool = len(material.training_data.general)
-    console.print(f"[bold]{settings.name}[/]: {settings.model}, {material.base.parameters:,} parameters")
+    console.print(visible(f"{settings.name}: {settings.model}, {material.base.parameters:,} parameters"), style="bold")
     console.print(f"trained in {settings.precision} and scored in {settings.scoring} on {settings.device}")
     console.print(_spread(settings))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
@@ -73,7 +74,7 @@ def print_cost(plan: Plan) -> None:
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
     for text in (*([note] if note else []), *material.notes, *evaluation.notes):
-        console.print(f"note: {text}")
+        console.print(visible(f"note: {text}", None))
 
 
 def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:

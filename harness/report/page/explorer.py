@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.report.summary.format import visible
 from harness.report.summary.summary import Summary
+from harness.visible import visible
 
 Key = tuple[str, str, str]
 KEYS = ["task", "metric", "item"]

@@ -295,14 +295,12 @@ def areas_of(record: dict[str, Any]) -> dict[str, Area]:
 
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
-    """Gather rows and statistics; only runs that ended well give numbers."""
+    """Gather rows and statistics."""
     rows = rows_of(comparison.runs)
-    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == Status.DONE}
     base = base_of(rows)
-    everything = _done(comparison.scores, done)
-    final = _without_calibration(everything)
-    curve = _without_calibration(_done(comparison.curve, done))
-    path = _without_calibration(_done(comparison.path, done))
+    final = _without_calibration(comparison.scores)
+    curve = _without_calibration(comparison.curve)
+    path = _without_calibration(comparison.path)
 
     # Every number is one against the base: where it has no score, there is nothing to analyse.
     scored = final.loc[final["row"] == base, "score"].notna().any()
@@ -328,12 +326,12 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
         rows=rows,
         analysis=analysis,
         curves=curves,
-        scores=everything,
+        scores=comparison.scores,
         store=comparison.store,
         trials=trials,
-        stages=read_stages(comparison.record, of_models, _done(comparison.stages, done), base, fewer),
-        answers=_done(comparison.quality, done),
-        probed=_done(comparison.probe, done),
+        stages=read_stages(comparison.record, of_models, comparison.stages, base, fewer),
+        answers=comparison.quality,
+        probed=comparison.probe,
         people=comparison.people or {},
         ways=ways,
         points=settings,
@@ -373,10 +371,6 @@ def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
     lost = int((pair[row] < pair[reference]).sum())
     won = int((pair[row] > pair[reference]).sum())
     return {"lost": lost, "won": won}
-
-
-def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
-    return among(table, ("row", "seed"), done).reset_index(drop=True)
 
 
 def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:
