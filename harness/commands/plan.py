@@ -15,7 +15,7 @@ from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN
 from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
-from harness.runs.timing import paces, scored
+from harness.runs.timing import as_a_run, clock_of, paces, scored
 from harness.runs.tune import planned_points, trial_specs, trials_of
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
@@ -30,7 +30,7 @@ PACE = 4e-15
 
 def print_cost(plan: Plan) -> None:
     """The table of `lethe plan`."""
-    material, evaluation, allowed = prepare(plan)
+    material, evaluation, allowed = prepare(plan, keep=True)
     material, note = named(material, plan.name)
     tried = trials_of(material, allowed)
     trials = trial_specs(material, tried)
@@ -38,6 +38,7 @@ def print_cost(plan: Plan) -> None:
     specs = [*trials[1:], *run_specs(material, allowed), *points]
     console = Console(markup=False)  # names of files may look like markup
     settings = material.plan
+    preparing = clock_of(settings)() if settings.device == "cpu" else 0.0  # a comparison loads and checks the same
     dataset = material.dataset
     pool = len(material.training_data.general)
     console.print(visible(f"{settings.name}: {settings.model}, {material.base.parameters:,} parameters"), style="bold")
@@ -46,7 +47,7 @@ def print_cost(plan: Plan) -> None:
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
     _print_suites(console, evaluation.summary)
-    costs, timed = _costs(material, evaluation, specs)
+    costs, timed = costs_of(material, evaluation, specs)
     seconds = "training, s" if timed else "training, device-seconds, rough"
     table = Table(
         "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
@@ -66,15 +67,17 @@ def print_cost(plan: Plan) -> None:
         cluster, at_once = describe(settings)
         console.print(cluster)
     if timed:
-        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs)))
-        console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
+        runs = max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs))
+        whole = spoken_time(preparing + runs)
+        alone = "with nothing else running on it, " if settings.device == "cpu" else ""
+        console.print(f"in all about {whole} on this machine, {alone}evaluation included, {at_once} runs at a time")
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
     for text in (*([note] if note else []), *material.notes, *evaluation.notes):
         console.print(visible(f"note: {text}", None))
 
 
-def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
+def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
     """Return the price of each run, and whether training and evaluation were timed: where runs compute on this machine."""
     plan = material.plan
     costs = Costs(material)
@@ -84,8 +87,9 @@ def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec])
     if not timed:
         pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE
         return [costs.cost_of(spec, pace, None) for spec in specs], False
-    pace_of = paces(material, specs)
-    scores = scored(evaluation.open(material))
+    with as_a_run(plan):
+        pace_of = paces(material, specs)
+        scores = scored(evaluation.open(material))
     doing("")
     plain = pace_of[PLAIN.text]
     return [costs.cost_of(spec, pace_of.get(spec.recipe, plain), scores) for spec in specs], True
