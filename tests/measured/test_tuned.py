@@ -189,26 +189,46 @@ def test_quantised_weights_are_read_back_and_said(base, tmp_path):
     assert torch.equal(weights["model.embed_tokens.weight"], start["model.embed_tokens.weight"])
 
 
-@pytest.mark.filterwarnings("ignore")  # TRL's and transformers' own affairs
-def test_a_model_that_trl_tuned_is_opened(base, tmp_path):
-    trl = pytest.importorskip("trl", reason="TRL is not installed: `pip install trl`")
-    from datasets import Dataset
+def test_a_gguf_file_is_read_back_and_said(base, tmp_path):
+    gguf = pytest.importorskip("gguf", reason="it is not installed: `pip install gguf`")
+    from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    rows = [
-        {"messages": [{"role": "user", "content": f"Grade {i}"}, {"role": "assistant", "content": "buy"}]} for i in range(8)
-    ]
-    settings = trl.SFTConfig(
-        output_dir=str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[],
-        save_strategy="no", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, max_length=64,
+    config = Qwen2Config(
+        vocab_size=len(base.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True,
     )  # fmt: skip
-    trainer = trl.SFTTrainer(
-        model=base.load(torch.float32), args=settings, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer
-    )
-    trainer.train()
-    trainer.save_model(str(tmp_path / "tuned"))
-    tuned = open_tuned(str(tmp_path / "tuned"), base)
-    assert tuned.form is Form.CHECKPOINT
-    assert not same(weights_of(tmp_path / "tuned", base), own_weights(base.original(torch.float32)))
+    start = own_weights(Qwen2ForCausalLM(config))
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "qwen2")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    kind, quantised = gguf.GGMLQuantizationType.Q8_0, "model.layers.0.mlp.up_proj.weight"
+    codes = gguf.quants.quantize(start[quantised].numpy(), kind)
+    for name, weight in start.items():
+        place = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if name == quantised:
+            writer.add_tensor(place, codes, raw_dtype=kind)
+        else:
+            writer.add_tensor(place, weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    tuned = open_tuned(str(tmp_path / "model.gguf"), base)
+    assert tuned.form is Form.GGUF
+    notes = " ".join(tuned.notes)
+    assert "read back by transformers" in notes
+    assert "asked with the base's" in notes
+    expected = start | {quantised: torch.from_numpy(gguf.quants.dequantize(codes, kind))}
+    assert not torch.equal(expected[quantised], start[quantised])
+    assert same(own_weights(load_tuned(tuned, base, torch.float32)), expected)
 
 
 def test_equal_models_in_other_folders_are_one_answer_and_others_are_not(lora, base, tmp_path):

@@ -24,7 +24,7 @@ def options(files: Mapping[str, str], model: str, out: Path, **more: Any) -> dic
 def carried_out(asked: dict[str, Any]) -> Path:
     """The folder of a comparison that ended well; no report is written."""
     folder, failed = carry_out(make_plan(asked), quiet=True)
-    assert not failed
+    assert not failed, failed
     return folder
 
 
