@@ -16,7 +16,8 @@ from harness.contract import Weights
 from harness.errors import PlanError
 from harness.models.base_model import read_weights, save_model, weights_hash
 from harness.recipes.recipe import parse_recipe
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import full_table
 from harness.report.verdict.cautions import cautions
 from harness.report.verdict.model_card import card

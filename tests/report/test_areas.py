@@ -7,7 +7,8 @@ import pytest
 from fake_store import build
 from test_report_answers import answers, table
 
-from harness.report.summary.summary import areas_of, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import areas_of
 from harness.report.write import write_report
 from harness.store.comparisons import read_comparison
 from harness.store.files import read_json, write_json

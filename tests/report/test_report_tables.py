@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
-from harness.report.summary.summary import summarise
+from harness.report.summary.summarise import summarise
 from harness.report.tables.main_table import _holm, latex, markdown
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fake_store import FAILED, ROWS, build
 
+from harness.report.summary.contrasts import contrasts
 from harness.report.tables.main_table import reading_table
 from harness.report.verdict.cautions import warnings
 from harness.report.verdict.terminal import shown
@@ -36,7 +37,7 @@ def test_one_seed_compares_no_recipes_and_says_what_more_would_cost(report):
     assert verdict.sentence.startswith("One seed: recipes are not compared, and none is chosen. ") and not verdict.separated
     assert "SEEDS=3 would add 16 runs, about 11 min of training." in verdict.details[0]
     assert report.table.filter(regex="^(holm )?p vs|first probability|rank").isna().all(axis=None)
-    assert all(change.known for change in report.summary.contrasts["change"]), "differences stand, over items only"
+    assert all(change.known for change in report.summary.computed(contrasts)["change"]), "differences stand, over items only"
 
 
 def test_the_sentence_leads_with_points(summary_of):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.report.summary.format import visible
+from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 
 Key = tuple[str, str, str]
@@ -54,7 +55,7 @@ class Flips:
 
 def read_flips(summary: Summary) -> Flips:
     """Return all forgotten items counted; those of the worst families in full until the page is full."""
-    wide = summary.binary
+    wide = summary.computed(right_or_wrong)
     rows = [row.name for row in summary.tuned if row.done and row.name in wide]
     if not rows or summary.base not in wide:
         return Flips([], 0, rows)

@@ -10,6 +10,7 @@ from harness.plan.tuning_rule import parse_tuning_rule
 from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
+from harness.report.summary.contrasts import contrasts, hypervolume, standings_of
 from harness.report.summary.recommend import advise, choices, limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.rule import rule_sentence
@@ -75,11 +76,16 @@ def _recommendation(summary: Summary) -> Values | None:
 
 
 def _comparisons(summary: Summary) -> Values | None:
-    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
+    if summary.analysis is None:
         return None
-    volumes = [(track, summary.hypervolume(track)) for track in Track if track.is_ranked]
+    standings = summary.computed(standings_of)
+    against_references = summary.computed(contrasts)
+    if not (standings or len(against_references)):
+        return None
+    volumes = [(track, hypervolume(summary, track)) for track in Track if track.is_ranked]
     return {
-        "contrasts": summary.contrasts.to_dict("records"),
+        "standings": standings,
+        "contrasts": against_references.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],
         "floor": Plane(summary.analysis, []).floor,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.report.summary.contrasts import contrast, standings_of
 from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.summary.recommend import advise
 from harness.report.summary.rows import Row
@@ -83,15 +84,15 @@ def _spread(name: str, estimate: Estimate) -> dict[str, float]:
 def _claims(summary: Summary, row: str) -> dict[str, object]:
     line: dict[str, object] = {}
     for reference in summary.references:
-        contrast = summary.contrast(row, reference)
-        change = contrast["change"] if contrast is not None else Estimate()
+        difference = contrast(summary, row, reference)
+        change = difference["change"] if difference is not None else Estimate()
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
         for name in ("p", "holm p"):
-            line[f"{name} vs {reference}"] = contrast[name.removesuffix(" p")] if contrast is not None else math.nan
+            line[f"{name} vs {reference}"] = difference[name.removesuffix(" p")] if difference is not None else math.nan
         line[f"least p vs {reference}"] = change.least_p
     shares = summary.computed(advise).shares
     line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
-    return line | _standing(summary.standings.get(row)) | _matched(summary, row)
+    return line | _standing(summary.computed(standings_of).get(row)) | _matched(summary, row)
 
 
 def _standing(standing: Standing | None) -> dict[str, float]:
@@ -210,8 +211,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     worst_change = summary.estimate(f"change:family:{worst}", row.name)
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
     for reference in summary.references:
-        contrast = summary.contrast(row.name, reference)
-        line[f"Holm p, ΔR vs {reference}"] = _holm(contrast)
+        difference = contrast(summary, row.name, reference)
+        line[f"Holm p, ΔR vs {reference}"] = _holm(difference)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
     if len(summary.computed(compliance_table)):
         kept = compliance(summary, row.name)
@@ -227,8 +228,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
 
 
-def _holm(contrast: pd.Series | None) -> str:
-    return MISSING if contrast is None else holm_value(contrast["holm"], contrast["change"], contrast["pairs"])
+def _holm(difference: pd.Series | None) -> str:
+    return MISSING if difference is None else holm_value(difference["holm"], difference["change"], difference["pairs"])
 
 
 def memory(row: Row) -> str:
