@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +29,7 @@ PACE = 4e-15
 
 
 def print_cost(plan: Plan) -> None:
-    """The table of `lethe plan`."""
+    """Print the table of `lethe plan`: what would run, and what it would cost."""
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
     tried = trials_of(material, allowed)
@@ -36,6 +37,18 @@ def print_cost(plan: Plan) -> None:
     points = planned_points(material, allowed, [trial.row for trial in tried])
     specs = [*trials[1:], *run_specs(material, allowed), *points]
     console = Console()
+    _print_inputs(console, material)
+    _print_suites(console, evaluation.summary)
+    costs, timed = _costs(material, evaluation, specs)
+    console.print(_cost_table(specs, costs, timed))
+    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
+    _print_total(console, material.plan, costs, timed)
+    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
+        console.print(f"note: {text}")
+
+
+def _print_inputs(console: Console, material: Material) -> None:
+    """Print which model is trained, how, and on how many records."""
     settings = material.plan
     dataset = material.dataset
     pool = len(material.training_data.general)
@@ -44,8 +57,10 @@ def print_cost(plan: Plan) -> None:
     console.print(_spread(settings))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
-    _print_suites(console, evaluation.summary)
-    costs, timed = _costs(material, evaluation, specs)
+
+
+def _cost_table(specs: Sequence[RunSpec], costs: Sequence[Cost], timed: bool) -> Table:
+    """Return a line for each run: its budget, and what it costs."""
     seconds = "training, s" if timed else "training, device-seconds, rough"
     table = Table(
         "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
@@ -55,10 +70,11 @@ def print_cost(plan: Plan) -> None:
         scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
         price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}", f"{cost.worst / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
-    console.print(table)
+    return table
 
-    # Wall time: all work over the runs at once, but no less than the longest run.
-    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
+
+def _print_total(console: Console, settings: Settings, costs: Sequence[Cost], timed: bool) -> None:
+    """Print how long all runs take: all work over the runs at once, but no less than the longest run."""
     total = sum(cost.all_seconds for cost in costs)
     at_once = settings.workers
     if settings.ray:
@@ -69,8 +85,6 @@ def print_cost(plan: Plan) -> None:
         console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
-    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
-        console.print(f"note: {text}")
 
 
 def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:

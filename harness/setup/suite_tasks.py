@@ -11,9 +11,10 @@ from harness.data.held_out import Family, check_families
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
 from harness.setup.material import Material
-from harness.tasks.domain import stage_tasks
+from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import without
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.suites import load_suite
 from harness.training.protocol import TrainingData
 
 
@@ -113,3 +114,21 @@ def _question(record: Record) -> str:
 def _words(text: Any) -> str:
     """Return a prompt with case and spacing set aside."""
     return " ".join(str(text).casefold().split())
+
+
+def dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
+    """Return dev records of the domain, measured as its test records are, and of general ability where there is a pool.
+
+    At most so many of each.
+    """
+    template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    # The same records for each model: the first ones, whose order is fixed by the split.
+    dev = {record.id for record in material.dataset.dev[:most]}
+    for stage in material.stages:
+        # Dev items are measured as the test items of their kind are.
+        kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
+        records = [record for record in stage.dev if record.id in dev]
+        name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
+        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
+    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
+    return tasks + [replace(task, group="general", seen=True) for task in general]

@@ -92,6 +92,32 @@ class Place:
         return Zero(self.rank, self.size, self.meeting, device_of_rank, config)
 
 
+def _listen(
+    running: dict[Connection, int], processes: Sequence[BaseProcess], receive: Send, kills: MemoryKills
+) -> Fault | None:
+    """Receive what the ranks send until rank 0 has ended, or one fails; return its fault, None if all is well."""
+    fault: Fault | None = None
+    while running and fault is None:
+        ready = [connection for connection in wait(list(running)) if isinstance(connection, Connection)]
+        # Read failing ranks before rank 0, which often ends because of them.
+        for connection in sorted(ready, key=lambda connection: -running[connection]):
+            rank = running[connection]
+            try:
+                event = connection.recv()
+            except EOFError:
+                processes[rank].join()
+                del running[connection]
+                fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
+                if rank == 0 and fault is None:
+                    return None
+                continue
+            if isinstance(event, Fault):
+                fault = fault or event
+            elif rank == 0:
+                receive(event)
+    return fault
+
+
 def launch(
     work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1, slot: str | None = None
 ) -> Fault | None:
@@ -108,7 +134,6 @@ def launch(
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore
     processes: list[BaseProcess] = []
     running: dict[Connection, int] = {}
-    fault: Fault | None = None
     slot = slot or os.environ.get(VISIBLE)
     try:
         for rank in range(size):
@@ -119,27 +144,12 @@ def launch(
             theirs.close()
             processes.append(process)
             running[ours] = rank
-        while running and fault is None:
-            ready = [connection for connection in wait(list(running)) if isinstance(connection, Connection)]
-            # Read failing ranks before rank 0, which often ends because of them.
-            for connection in sorted(ready, key=lambda connection: -running[connection]):
-                rank = running[connection]
-                try:
-                    event = connection.recv()
-                except EOFError:
-                    processes[rank].join()
-                    del running[connection]
-                    fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
-                    if rank == 0 and fault is None:
-                        return None
-                    continue
-                if isinstance(event, Fault):
-                    fault = fault or event
-                elif rank == 0:
-                    receive(event)
+        fault = _listen(running, processes, receive, kills)
+        if fault is None:
+            return None
 
         # A rank may have reported only that a killed one no longer answers. Memory that ran out is a cause of its own.
-        if fault is not None and fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
+        if fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
             return fault
         return _killed(processes, kills) or fault
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     return points_of
 
 
+def _draw_change(axes: Any, height: float, name: str, estimate: Estimate, look: Mapping[str, Any]) -> str:
+    """Draw a row's change with its interval, or that it gains less; return what was drawn in words."""
+    if not estimate.known:
+        axes.text(0.02, height, "gains less", fontsize=8.5, va="center", transform=axes.get_yaxis_transform())
+        return f"{name} gains less"
+    arms = _arms(estimate)
+    color = look["color"]
+    axes.errorbar(estimate.value, height, xerr=arms, fmt=look["marker"], color=color, ms=6.5, elinewidth=1.1, mec=PAPER)
+    return f"{name} {points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]"
+
+
 def matched(summary: Summary) -> Plot | None:
     """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
@@ -58,25 +70,7 @@ def matched(summary: Summary) -> Plot | None:
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    sentences = []
-    for height, name in enumerate(rows):
-        estimate = way.change(name)
-        if estimate.known:
-            look = looks[name]
-            bottom.errorbar(
-                estimate.value,
-                height,
-                xerr=_arms(estimate),
-                fmt=look["marker"],
-                color=look["color"],
-                ms=6.5,
-                elinewidth=1.1,
-                mec=PAPER,
-            )
-            sentences.append(f"{name} {points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]")
-        else:
-            bottom.text(0.02, height, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
-            sentences.append(f"{name} gains less")
+    sentences = [_draw_change(bottom, height, name, way.change(name), looks[name]) for height, name in enumerate(rows)]
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")

@@ -115,7 +115,20 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
         alone = advice_of(analysis, compared, costs, limits)
         return replace(alone, out=alone.out | reasons)
 
-    # The choice of the table, and the same choice in every draw. A negative index is no choice.
+    return _choice(analysis, names, point, margins, costs, limits, out)
+
+
+def _choice(
+    analysis: Analysis,
+    names: list[str],
+    point: rule.Scores,
+    margins: rule.Margins,
+    costs: rule.Costs,
+    limits: Limits,
+    out: dict[str, tuple[str, ...]],
+) -> Advice:
+    """Return the choice of the table, how often draws choose the same, and what the chosen row is separated from."""
+    # A negative index is no choice.
     index = int(rule.chosen(point, margins, costs, limits)[0])
     row = names[index] if index >= 0 else None
     again = rule.chosen(_draws(analysis, names), margins, costs, limits)

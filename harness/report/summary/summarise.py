@@ -7,12 +7,12 @@ import pandas as pd
 from harness.plan.values import STANDARD
 from harness.report.summary.curves import read_curves
 from harness.report.summary.fronts import read_ways
-from harness.report.summary.rows import base_of, constant_of, references_of, rows_of
+from harness.report.summary.rows import Row, base_of, constant_of, references_of, rows_of
 from harness.report.summary.rule import limits_in
 from harness.report.summary.stages import read_stages
 from harness.report.summary.summary import Summary, areas_of
 from harness.report.summary.trials import is_point, read_trials
-from harness.stats.analysis import analyse
+from harness.stats.analysis import Analysis, analyse
 from harness.stats.tradeoffs import Terms
 from harness.store.comparisons import Comparison, among
 from harness.vocabulary import Status
@@ -28,13 +28,7 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     curve = _without_calibration(_done(comparison.curve, done))
     path = _without_calibration(_done(comparison.path, done))
 
-    # Every number is one against the base: where it has no score, there is nothing to analyse.
-    scored = final.loc[final["row"] == base, "score"].notna().any()
-    scores = final
-    if len(comparison.points):
-        scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
-    areas = areas_of(comparison.record)
-    analysis = analyse(scores, base, reps=reps, constant=constant_of(rows), areas=areas) if scored else None
+    analysis = _analysis_of(comparison, rows, final, reps)
     fewer = min(reps, 2000)
 
     # Every way of reading methods at the same gain.
@@ -62,6 +56,19 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
         ways=ways,
         points=settings,
     )
+
+
+def _analysis_of(comparison: Comparison, rows: list[Row], final: pd.DataFrame, reps: int) -> Analysis | None:
+    """Return the statistics of final scores, and of settings that were scored on test items beside the selected ones."""
+    # Every number is one against the base: where it has no score, there is nothing to analyse.
+    base = base_of(rows)
+    if not final.loc[final["row"] == base, "score"].notna().any():
+        return None
+    scores = final
+    if len(comparison.points):
+        scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
+    areas = areas_of(comparison.record)
+    return analyse(scores, base, reps=reps, constant=constant_of(rows), areas=areas)
 
 
 def _points(comparison: Comparison) -> pd.DataFrame:
