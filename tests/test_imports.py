@@ -19,6 +19,7 @@ FOLDERS = [
     "alike",
     "store",
     "stats",
+    "fields",
     "files",
     "data",
     "tokens",
@@ -50,7 +51,7 @@ FOLDERS = [
     "commands",
 ]
 """Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
-LIGHT = ("", "text", "alike", "store", "stats", "files", "plan", "report", "gate", "diff")
+LIGHT = ("", "text", "alike", "store", "stats", "fields", "files", "plan", "report", "gate", "diff")
 """Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
 LARGEST = 12

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.fields.table import CHOICES, LETTERS, RULES
 from harness.files.choices import COLUMNS, Options
-from harness.files.fields import CHOICES, LETTERS, RULES
 from harness.files.formats import NOT_DATA, READERS, read_rows
 from harness.files.item_file import ItemFile, read_item_file
 from harness.files.item_row import TYPES, Doc

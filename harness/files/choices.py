@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.files.fields import ANSWERS, CHOICES, LETTERS
+from harness.fields.table import ANSWERS, CHOICES, LETTERS
 from harness.files.row import Row, json_type, structured
 
 COLUMNS = tuple("ABCDE")
+OTHER_ANSWERS = (
+    *("gold", "label", "target", "correct", "correct_answer", "correct_option", "correct_choice", "correct_index"),
+    *("right_answer", "gold_answer", "gold_index", "ground_truth", "solution_index", "cop"),
+)
+"""What other tools call the right option."""
 LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\].:、]|$)\s*")
 """B, (B), B., B), [B], B: and their small and full-width forms."""
 NUMBERED = re.compile(r"[(\[]?\s*([A-Za-z]|\d{1,2})\s*[)\].:、](?!\s*\d)\s*\S")
@@ -110,7 +115,14 @@ def read_choice(row: Row, options: Options) -> int:
     names = [name for name in ANSWERS if row.has(name)]
     places = {name: _place(row, name, options) for name in names or ("answer",)}
     readable = {name: index for name, index in places.items() if index is not None}
-    if len(set(readable.values())) > 1:
+
+    # Other tools' names of the same are no answers here, but they must not disagree.
+    for name in OTHER_ANSWERS:
+        named = _places(row.values.get(name), options)
+        if len(named) == 1:
+            row.read.add(name)
+            readable[name] = named.pop()
+    if len({options.texts[index] for index in readable.values()}) > 1:
         fields = " and ".join(f"'{name}' {row.values[name]!r}" for name in readable)
         row.fault(f"{fields} name different options; mend one")
 
@@ -120,30 +132,37 @@ def read_choice(row: Row, options: Options) -> int:
 
 
 def _place(row: Row, name: str, options: Options) -> int | None:
-    """Return where the right option stands, from one field: its letter or key first, then its index or text."""
+    """Return where the right option stands, from one field; None, and a fault, where it is not told."""
     value = row.value(name)
-    letters = LETTERS[: len(options.texts)]
-    places: set[int]
-    if isinstance(value, int) and not isinstance(value, bool):
-        # "1. x" as 1 may be counted as the texts count, or from 0.
-        places = {options.keys.index(str(value))} if str(value) in options.keys else set()
-        if not places or _own_keys(options.texts):
-            places |= {value} & set(range(len(letters)))
-    elif not (text := row.text(name).strip()):
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number and not row.text(name).strip():
         return None
-    elif text in options.keys:
-        return options.keys.index(text)
-    else:
-        places = {i for i, option in enumerate(options.texts) if text == option.strip()}
-        if text.isdecimal() and not set(options.keys) & set("0123456789"):
-            places |= {int(text)} & set(range(len(letters)))
-        if not places:
-            places = lettered(text, options)
+    places = _places(value, options)
     if len(places) == 1:
         return places.pop()
+    letters = LETTERS[: len(options.texts)]
     what = "could be " + " or ".join(letters[i] for i in sorted(places)) if places else "is none of the choices"
     row.fault(f"'{name}' {value!r} {what}; give a letter from A to {letters[-1]}, an index from 0, or an option's text")
     return None
+
+
+def _places(value: Any, options: Options) -> set[int]:
+    """Return the options that a value may mean: by letter or key, else by text or index from 0, else as "(B)" or "B."."""
+    numbered = set(range(len(options.texts)))
+    by_key = {options.keys.index(str(value).strip())} if str(value).strip() in options.keys else set()
+    if isinstance(value, int) and not isinstance(value, bool):
+        # "1. x" as 1 may be counted as the texts count, or from 0.
+        return by_key if by_key and not _own_keys(options.texts) else by_key | ({value} & numbered)
+    if not isinstance(value, str):
+        return set()
+
+    if by_key:
+        return by_key
+    text = value.strip()
+    places = {place for place, option in enumerate(options.texts) if text == option.strip()}
+    if text.isdecimal() and not set(options.keys) & set("0123456789"):
+        places |= {int(text)} & numbered
+    return places or lettered(text, options)
 
 
 def lettered(text: str, options: Options) -> set[int]:

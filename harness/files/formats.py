@@ -14,7 +14,8 @@ from typing import Any
 
 from harness.doing import counted
 from harness.errors import PlanError
-from harness.files.fields import KNOWN
+from harness.fields.refusals import changes
+from harness.fields.table import KNOWN
 from harness.store.opening import PACKED, check_file, exists, opened, opened_text, suffix_of
 from harness.text.json_reader import TOO_DEEP, JsonText, Repeated, Unreadable, parse
 
@@ -225,12 +226,20 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 def _column(array: Any, name: str, wanted: Wanted) -> list[Any]:
     """Return a column's values; of one that nobody reads only whether there is a value."""
-    if wanted is not None and name not in wanted:
+    if wanted is not None and name not in wanted and not changes(name) and not _nested(array.type):
         return [True if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:
         return array.to_pylist()
     except Exception:  # a single value that Python cannot have: bytes that are no text, a far date
         return [_cell(value) for value in array]
+
+
+def _nested(kind: Any) -> bool:
+    """Return whether a column may hold conversations: lists of lists or of objects."""
+    from pyarrow import types
+
+    listed = types.is_list(kind) or types.is_large_list(kind)
+    return listed and types.is_nested(kind.value_type)
 
 
 def _cell(value: Any) -> Any:

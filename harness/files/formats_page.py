@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.files.fields import TABLE, Place
+from harness.fields.table import TABLE, Place
 from harness.files.formats import READERS
 from harness.files.turns import ROLES
 from harness.store.opening import PACKED
@@ -12,7 +12,7 @@ from harness.store.opening import PACKED
 PATH = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 HEAD = """# Data files
 
-Written by `make docs` from `harness/files/fields.py`, the table that reads them.
+Written by `make docs` from `harness/fields/table.py`, the table that reads them.
 
 `DATA`, `TEST`, `GENERAL` and `SUITES` take files that end in {endings}. Each may be compressed
 ({packed}), and is in UTF-8 or, with a byte-order mark, in any Unicode encoding. `DATA`, `TEST` and

@@ -1,7 +1,7 @@
 """Files of evaluation items, read and checked.
 
 A row: {"id"?, "question", "context"?, "choices"?, "answer", "type"?, "subject" | "phenomenon" | "cluster"?}, and what else
-harness/files/fields.py says of records and items.
+harness/fields/table.py says of records and items.
 `type` says how it is scored; without one, and without one in the sidecar (harness/files/sidecar.py), the fields tell it:
 
     choice        choices: the likelihood of each choice's text as the assistant's answer
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
+from harness.fields.table import KNOWN
 from harness.files import instructions
-from harness.files.fields import KNOWN
 from harness.files.formats import read_rows
 from harness.files.item_row import Doc, Item
 from harness.files.row import FAULTS_SHOWN, Row, shortened, unread_note

@@ -6,9 +6,10 @@ from collections import Counter
 from typing import Any
 
 from harness.errors import PlanError
+from harness.fields.refusals import refusals
+from harness.fields.table import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
 from harness.files import instructions
 from harness.files.choices import has_options, read_choice, read_options
-from harness.files.fields import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
 from harness.files.row import Row, json_type, listed
 from harness.files.sidecar import Scorer, Sidecar
 from harness.files.turns import read_history, read_system
@@ -22,8 +23,8 @@ TYPES = {
 }  # fmt: skip
 """Type -> kind of task; a constraint in IFEval's form is of the kind `instructions`."""
 NAMES = [
-    *("question", "context", "id", ACCEPTED, *ANSWERS, *CHOICES, SYSTEMS[0], HISTORIES[0]),
-    *(name for field in TABLE if field.place is Place.ITEM for name in field.names),
+    *("question", "context", "id", ACCEPTED, *ANSWERS, *CHOICES, *SYSTEMS, *HISTORIES),
+    *(name for field in TABLE if field.place is Place.ITEM and not field.refused for name in field.names),
 ]
 """What a row may have: other names that are nearly one of these are refused."""
 BESIDE_TEXT = {
@@ -64,7 +65,10 @@ class Item:
 
         # A scorer of the user's may read any field.
         if kind != "python":
-            row.check_fields(NAMES, unread)
+            for sentence in refusals(Place.ITEM, row.original):
+                row.fault(sentence)
+            said = "\n".join([str(doc.get("prompt", "")), *(turn.content for turn in earlier)])
+            row.check_fields(NAMES, unread, said.strip() or None)
         if len(row.faults) > before:
             return None
         cluster = clusters[0] if clusters else ""

@@ -1,7 +1,7 @@
 """Records: what the user's file holds, read from any known form into chat messages. No torch here.
 
 A record's form is told by the fields that it must have (`FORMS`), so one file may mix forms; a record that is whole in two
-forms is refused. harness/files/fields.py has every field's meaning; what is not read is counted and named once.
+forms is refused. harness/fields/table.py has every field's meaning; what is not read is counted and named once.
 
 Whatever is wrong is reported once, together: file, record, field, cure.
 """
@@ -19,8 +19,10 @@ from itertools import chain
 from typing import Any
 
 from harness.errors import PlanError
+from harness.fields.names import nearest
+from harness.fields.refusals import refusals
+from harness.fields.table import ANSWERS, CHATS, CHOICES, HISTORIES, KINDS, LETTERS, SYSTEMS, THOUGHTS, Place
 from harness.files.choices import Options, has_options, read_choice, read_options
-from harness.files.fields import ANSWERS, CHATS, CHOICES, HISTORIES, KINDS, LETTERS, SYSTEMS, nearest
 from harness.files.formats import read_rows
 from harness.files.row import Row, listed, shortened, unread_note
 from harness.files.turns import FIRST_WORDS, Turn, read_chat, read_history, read_system, with_thoughts
@@ -116,7 +118,8 @@ def read_record(where: str, value: Any, faults: list[str], unread: Counter[str],
     turns = form.read(reader)
     kinds = [text for name in KINDS if isinstance(text := row.values.get(name), str) and text.strip()]
     row.read.update(KINDS)
-    row.check_fields([*form.names, *SYSTEMS[:1], *HISTORIES[:1]], unread)
+    said = "\n".join(turn.content for turn in turns)
+    row.check_fields([*form.names, *SYSTEMS, *HISTORIES], unread, said if turns and form is not TEXT else None)
     if len(faults) == before and form is not TEXT and not any(turn.role == "assistant" and turn.trained for turn in turns):
         row.fault("trains no turn of the assistant; leave it out, or give one of its turns weight 1")
     if len(faults) > before:
@@ -136,13 +139,16 @@ class Reader:
 
     def single(self, prompt: str, answer: str) -> list[Turn]:
         """Return a question and its answer, behind the system prompt and earlier turns."""
-        thoughts = self.row.text("reasoning_content", optional=True) if self.row.has("reasoning_content") else ""
-        answered = Turn("assistant", with_thoughts(thoughts, answer))
+        answered = Turn("assistant", with_thoughts(self.row.any_text(THOUGHTS), answer))
         return [*read_system(self.row), *read_history(self.row), Turn("user", prompt), answered]
 
     def required(self, names: Sequence[str]) -> str:
-        """Return the text of the one of these fields that the row has; the first is named where it has none."""
-        return self.row.text(self.row.first(names) or names[0])
+        """Return the text of the one of these fields that the row has; the first is named where it has none.
+
+        Two that differ are a fault.
+        """
+        several = sum(self.row.has(name) for name in names) > 1
+        return self.row.any_text(names) if several else self.row.text(self.row.first(names) or names[0])
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,13 @@ def form_of(row: Row, accept: str) -> Form | None:
         return None
     if whole:
         return whole[0]
+
+    # Preference data often have no answer but their own.
+    refused = refusals(Place.RECORD, row.values)
+    if refused:
+        for sentence in refused:
+            row.fault(sentence)
+        return None
 
     # A record that lacks a field is told by the form that it has begun: by its question rather than by its answer.
     begun = [form for form in FORMS if form.missing(row) < len(form.needs)]

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.files.fields import ACCEPTED, APART, APART_CURE, Place, given, nearest, refusals
+from harness.fields.names import nearest
+from harness.fields.refusals import lost, refusals
+from harness.fields.table import ACCEPTED, Place
+from harness.fields.values import given
 from harness.text.json_reader import LongNumber, Repeated, Unreadable, parse
 
 NAMES_SHOWN = 8
@@ -113,8 +116,11 @@ class Row:
         else:
             self.values["answer"] = different if several and len(different) > 1 else different[0]
 
-    def check_fields(self, names: Iterable[str], unread: Counter[str]) -> None:
-        """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread."""
+    def check_fields(self, names: Iterable[str], unread: Counter[str], said: str | None = None) -> None:
+        """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread.
+
+        `said`: all that was read of the row; None where nothing is asked.
+        """
         names = list(names)
         for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}, names):
             self.fault(sentence)
@@ -127,8 +133,8 @@ class Row:
             near = None if name in names else nearest(name, absent)
             if near:
                 self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
-            elif APART.fullmatch(name) and "choices" in names:
-                self.fault(f"'{name}' {APART_CURE}")
+            elif fault := lost(name, structured(value), names, said):
+                self.fault(f"'{name}' {fault}")
             else:
                 unread[name] += 1
 

@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from harness.files.fields import CHATS, HISTORIES, SUPERVISED, SYSTEMS, TABLE, THOUGHTS, Place, given, number_of, refusals
+from harness.fields.refusals import refusals
+from harness.fields.table import CHATS, HISTORIES, SUPERVISED, SYSTEMS, TABLE, THOUGHTS, Place
+from harness.fields.values import given, number_of
 from harness.files.row import Row, json_type, structured
 from harness.text.json_reader import Repeated
 
@@ -84,6 +86,9 @@ def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
     if not isinstance(entries, list) or not entries:
         row.fault(f"'{field}' is {json_type(entries)}; write a list of messages, each with a role and its text")
         return []
+    other = next((name for name in CHATS if name != field and given(row.value(name))), None)
+    if other and _spoken(structured(row.values[other])) != _spoken(entries):
+        row.fault(f"has '{field}' and '{other}', which mean the same and differ; keep one")
     turns = [*read_system(row), *read_history(row)]
     for number, entry in enumerate(entries, 1):
         turn = read_message(row, f"'{field}' {number}", entry, unread)
@@ -91,6 +96,8 @@ def read_chat(row: Row, unread: Counter[str]) -> list[Turn]:
             continue
         if turn.role != "system":
             turns.append(turn)
+        elif number == 1 and len(turns) == 1 and turns[0] == turn:
+            continue  # the field says the same
         elif number > 1 or turns:
             where = "after the first message" if number > 1 else "beside the field 'system'"
             row.fault(f"'{field}' {number} is a system message {where}; keep one, as the first message")
@@ -115,6 +122,19 @@ def _from_first_question(turns: list[Turn], unread: Counter[str]) -> list[Turn]:
     if any(turn.role == "assistant" for turn in turns[:first]):
         unread[FIRST_WORDS] += 1
     return [turn for index, turn in enumerate(turns) if index >= first or turn.role == "system"]
+
+
+def _spoken(entries: Any) -> Any:
+    """Return who says what in the entries of a chat, whatever their fields are called."""
+    if not isinstance(entries, list):
+        return entries
+    return [(ROLES.get(str(role_of(entry)).lower()), _said(entry)) for entry in entries]
+
+
+def _said(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return next((entry[name] for name in CONTENT_NAMES if entry.get(name) is not None), None)
 
 
 def role_of(entry: Any) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import PlanError
-from harness.files.fields import KNOWN, LETTERS, TABLE, nearest
+from harness.fields.names import nearest
+from harness.fields.table import KNOWN, LETTERS, TABLE
 from harness.files.formats_page import PATH, formats_page
 from harness.files.item_file import read_item_file
 from harness.files.records import Record, read_record, read_records
@@ -264,6 +265,97 @@ def test_what_changes_a_record_is_refused_by_name_in_data_and_suites(field, tmp_
 def test_options_passages_and_judgements_under_other_names_are_refused(tmp_path, field, value, words):
     assert words in data_faults(ASK | {field: value})[0]
     assert words in suite_faults(tmp_path, ASK | {field: value})[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("isCorrect", False, "preference data"),
+        ("Label", "bad", "preference data"),
+        ("thumbs_up", False, "preference data"),
+        ("preference", "rejected", "preference data"),
+        ("worse_response", "x", "preference data"),
+        ("response_b", "x", "several answers"),
+        ("output_2", "x", "several answers"),
+        ("mask_history", True, "switch for what is trained"),
+        ("train_on_last", True, "switch for what is trained"),
+        ("skip", 1, "switch for what is trained"),
+        ("image_path", "a.png", "not text"),
+        ("videoUrls", ["a"], "not text"),
+        ("dialogue", [["a", "b"]], "is a conversation"),
+        ("previous_turns", [{"speaker": "user", "text": "a"}], "is a conversation"),
+        ("prompt", "Be brief.", "says what is asked in another form"),
+    ],
+)
+def test_names_of_the_same_kinds_are_refused_in_data_and_suites(tmp_path, field, value, words):
+    assert words in data_faults(ASK | {field: value})[0]
+    assert words in suite_faults(tmp_path, ASK | {field: value})[0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ASK | {"label": "easy", "mask_history": False, "score": 1, "rating": 5, "training_set": "v2"},
+        ASK | {"prompt": "Which?", "text": "Which ?", "tags": ["a", "b"], "scores": [[1, 2]]},
+        {"messages": CHAT, "text": "a rendered conversation of many more words than eight", "prompt": "q"},
+    ],
+)
+def test_what_changes_nothing_is_not_refused(row):
+    assert data_faults(row) == []
+
+
+@pytest.mark.parametrize("field", ["calculate_loss", "learn", "trainThis"])
+def test_switches_of_a_turn_under_other_names_are_refused(field):
+    for value in (False, 1):
+        (fault,) = data_faults({"messages": [CHAT[0], CHAT[1] | {field: value}]})
+        assert f"'{field}' looks like a switch" in fault
+    assert data_faults({"messages": [CHAT[0], CHAT[1] | {"masked": False, "loss_value": 1.7}]}) == []
+    assert "'masked'" in data_faults({"messages": [CHAT[0], CHAT[1] | {"masked": True}]})[0]
+
+
+@pytest.mark.parametrize("form", [ALPACA, {"prompt": "p", "completion": "c"}])
+def test_options_that_a_form_does_not_show_are_refused(form):
+    assert "beside `question` and `answer` only" in data_faults(form | {"options": ["x", "y"]})[0]
+    shown = form | {next(iter(form)): "Which, x or y?"}
+    assert data_faults(shown | {"options": ["x", "y"]}) == []
+    assert data_faults(shown | {"options": {"A": "x", "B": "z"}})
+
+
+@pytest.mark.parametrize("field", ["gold", "label", "correct_option", "correct"])
+def test_other_names_of_the_right_option_must_agree_with_the_answer(tmp_path, field):
+    row = {"question": "q", "choices": ["x", "y", "z"], "answer": "y"}
+    for value, agrees in ((1, True), ("B", True), (2, False), ("z", False)):
+        for faults in (data_faults(row | {field: value}), suite_faults(tmp_path, row | {field: value})):
+            assert ("name different options" in " ".join(faults)) is not agrees
+
+
+def test_two_chats_and_two_answers_must_agree():
+    other = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    assert data_faults({"messages": CHAT, "conversations": other}) == []
+    assert "which mean the same and differ" in data_faults({"messages": CHAT, "conversations": [other[0]]})[0]
+    assert "which mean the same and differ" in data_faults(ALPACA | {"response": "4"})[0]
+    assert data_faults(ALPACA | {"response": "3"}) == []
+
+
+def test_preference_data_without_an_answer_are_called_so():
+    for row in ({"prompt": "p", "chosen": "x", "rejected": "y"}, {"chosen": CHAT, "rejected": CHAT}):
+        (fault,) = data_faults(row)
+        assert "preference data" in fault
+
+
+def test_parquet_keeps_what_changes_a_record(tmp_path):
+    import pandas as pd
+
+    row = ASK | {"dialogue": [["a", "b"]], "isCorrect": False, "embedding": [0.5]}
+    pd.DataFrame([row]).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(PlanError) as error:
+        read_records(str(tmp_path / "d.parquet"))
+    assert "'isCorrect' says" in error.value.faults[0] and "'dialogue' is a conversation" in error.value.faults[1]
+
+
+@pytest.mark.parametrize("field", ["metric", "regex", "stop", "units"])
+def test_what_changes_how_an_item_is_scored_is_refused(tmp_path, field):
+    assert f"'{field}' changes how an item is asked or scored" in suite_faults(tmp_path, ASK | {field: "x"})[0]
 
 
 def test_a_chat_holds_its_passage_and_a_file_name_is_none():

@@ -1,16 +1,19 @@
 """The fields of data files: one table of names, what each means, and whether it is read or refused. No torch here.
 
 DATA, TEST and SUITES share it, and `make docs` writes docs/formats.md's list from it. A field that is not in the table is
-not read; each file's unread fields are counted and named once.
+not read; each file's unread fields are counted and named once (harness/files/row.py).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from harness.fields.names import plain
+from harness.fields.values import given, judges, lists, omits, says, switches, tells, weighs
 
 
 class Place(StrEnum):
@@ -19,56 +22,6 @@ class Place(StrEnum):
     RECORD = "record"
     TURN = "turn"
     ITEM = "item"
-
-
-def given(value: Any) -> bool:
-    """Return whether a value says anything: blank texts, empty lists, empty objects and null do not."""
-    # NaN, which differs from itself, is how csv and parquet leave a cell empty.
-    if value is None or value != value:
-        return False
-    if isinstance(value, str):
-        return value.strip() not in ("", "[]", "{}", "null")
-    return not (isinstance(value, (list, dict)) and not value)
-
-
-def judges(value: Any) -> bool:
-    """Return whether a label says that an answer is good or bad: true or false, 0 or 1."""
-    if isinstance(value, str):
-        return value.strip().lower() in ("true", "false", "0", "1", "desirable", "undesirable")
-    return isinstance(value, (bool, int, float)) and value in (0, 1)
-
-
-def weighs(value: Any) -> bool:
-    """Return whether a weight is another one than 1."""
-    return given(value) and number_of(value) != 1
-
-
-def lists(value: Any) -> bool:
-    """Return whether a value is several texts, also as the JSON in a cell of csv."""
-    if isinstance(value, str):
-        return value.strip()[:1] in ("[", "{") and given(value)
-    return isinstance(value, (list, dict)) and len(value) > 0
-
-
-def tells(value: Any) -> bool:
-    """Return whether a value is a passage to be read, not a file's name or a number: so many words (a guess), or
-    several texts.
-    """
-    return lists(value) or (isinstance(value, str) and len(value.split()) >= PASSAGE)
-
-
-def number_of(value: Any) -> float | None:
-    """Return a value as a number, also from a csv cell; None where it is none."""
-    if isinstance(value, str):
-        words = {"true": 1.0, "false": 0.0}
-        text = value.strip().lower()
-        if text in words:
-            return words[text]
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, (bool, int, float)) else None
 
 
 @dataclass(frozen=True)
@@ -83,32 +36,62 @@ class Field:
     """Which values are refused; None: the field is read."""
     instead: str = ""
     """The field that should have been used: refused only in forms that read that one."""
+    like: re.Pattern[str] | None = None
+    """More names of the same meaning, as `plain` spells them."""
+
+    def refuses(self, value: Any) -> bool:
+        """Return whether this value of the field is refused."""
+        return self.refused is not None and self.refused(value)
+
+    def is_called(self, name: str) -> bool:
+        """Return whether a refused field goes by this name, however it is spelt: `isCorrect` is `is_correct`."""
+        spelt = plain(name)
+        return spelt in map(plain, self.names) or bool(self.like and self.like.fullmatch(spelt))
 
 
 R, T, I = Place.RECORD, Place.TURN, Place.ITEM  # noqa: E741
 CHATS = ("messages", "conversations")
-SYSTEMS = ("system", "system_prompt", "system_message")
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt")
 HISTORIES = ("history", "conversation_history", "chat_history")
 CHOICES = ("choices", "options")
 ANSWERS = ("answer", "answer_idx", "answer_index", "answerKey", "answer_key")
 ACCEPTED = "answers"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+ASKED = ("instruction", "question", "prompt", "query", "input", "context")
+"""Fields that say what is asked, each in some forms."""
 SUPERVISED = ("weight", "train", "training", "trainable", "supervised", "loss", "loss_weight", "loss_mask")
 PREFERENCES = (
     *("chosen", "chosen_response", "chosen_answer", "chosen_output", "preferred", "preferred_output", "winner", "better"),
     *("rejected", "rejected_response", "rejected_responses", "rejected_answer", "rejected_output", "non_preferred_output"),
     *("loser", "worse", "kto_tag"),
 )
-JUDGEMENTS = ("label", "is_correct", "is_right", "correct", "desirable")
+JUDGEMENTS = (
+    *("label", "is_correct", "is_right", "correct", "correctness", "desirable", "incorrect", "is_incorrect"),
+    *("wrong", "is_wrong", "good", "is_good", "bad", "is_bad", "accepted", "is_accepted", "approved"),
+    *("is_preferred", "is_chosen", "is_rejected", "thumbs_up", "thumbs_down", "liked", "upvoted", "downvoted"),
+    *("helpful", "is_helpful", "preference", "feedback", "judgement", "judgment", "verdict", "vote"),
+)
 OTHER_CHOICES = (
     *("candidates", "alternatives", "endings", "answer_choices", "answer_options", "possible_answers", "multiple_choice"),
     *("distractors", "wrong_answers", "wrong_choices", "incorrect_options"),
 )
 PASSAGES = ("passage", "paragraph", "article", "story", "document", "documents", "contexts", "background")
+NOT_TEXT = re.compile(r"(image|img|photo|audio|video|pixel|speech)s?(_?(path|file|file_name|url|id|value|byte)s?)?")
+TRAINS = re.compile(r"(.*_)?(train|trained|trains|learn|learned|learnable|loss|supervised|gradient|grad|weight)(_.*)?")
+"""Names of switches for what is trained."""
+OMITS = re.compile(r"(.*_)?(mask|masked|ignore|ignored|skip|skipped|exclude|excluded)(_.*)?")
+"""Names of switches for what is left out of training."""
+SWITCH = "looks like a switch for what is trained, under a name that is not read; write `weight` 0 or 1 on turns, or drop it"
+PREFERS = re.compile(
+    r"(chosen|rejected|preferred|dispreferred|winning|losing|better|worse|best|worst|good|bad|negative|positive)_"
+    r"(response|answer|output|completion|reply|message|conversation)s?"
+)
+"""Names of answers that are preferred to others, or are not."""
+SEVERAL = re.compile(r"(response|answer|output|completion|reply|candidate|generation)_?([a-d]|\d)")
+"""Names of several answers to one question."""
 KINDS = ("kind", "type", "category", "subject")
 CLUSTERS = ("cluster", "subject", "phenomenon")
 RULES = ("required", "forbidden", "schema", "bounds")
-PASSAGE = 8
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 TABLE = (
@@ -139,7 +122,7 @@ TABLE = (
     ),
     Field(R, SYSTEMS, "the record's system prompt"),
     Field(R, HISTORIES, "earlier turns, [[question, answer], ...] or a list of messages; their answers are trained too"),
-    Field(R, ("reasoning_content",), "the thoughts before the answer: written as <think> in front of it"),
+    Field(R, THOUGHTS, "the thoughts before the answer: written as <think> in front of it"),
     Field(R, KINDS, "what the record's kind is called: test records of one kind are one task"),
     Field(R, ("id",), "a name of your own"),
     Field(
@@ -147,6 +130,14 @@ TABLE = (
         PREFERENCES,
         "is preference data, and only one right answer a record is trained here; write a file of the chosen answers alone",
         given,
+        like=PREFERS,
+    ),
+    Field(
+        R,
+        ("answer_1", "answer_2", "response_a", "response_b"),
+        "is one of several answers to one question, and one is trained; keep the right one, under the name that is read",
+        says,
+        like=SEVERAL,
     ),
     Field(
         R,
@@ -175,11 +166,14 @@ TABLE = (
         "weighs a whole record, and all records are trained alike here; drop the records of weight 0 and the field",
         weighs,
     ),
+    Field(R, ("train_on_inputs", "learnable"), SWITCH, switches, like=TRAINS),
+    Field(R, ("mask_history", "skip", "ignore"), SWITCH, omits, like=OMITS),
     Field(
         R,
         ("image", "images", "audio", "audios", "video", "videos"),
         "is not text, and models of text alone are trained here; leave such records out",
         given,
+        like=NOT_TEXT,
     ),
     Field(
         R,
@@ -197,11 +191,14 @@ TABLE = (
         "is used in opposite ways by different tools; write `weight` 0 on turns that are not to be trained",
         given,
     ),
+    Field(T, ("calculate_loss", "learn"), SWITCH, switches, like=TRAINS),
+    Field(T, ("masked", "ignore", "skip"), SWITCH, omits, like=OMITS),
     Field(
         T,
         ("image", "images", "audio", "audios", "video", "videos"),
         "is not text, and models of text alone are trained here; leave such records out",
         given,
+        like=NOT_TEXT,
     ),
     Field(
         T,
@@ -215,62 +212,20 @@ TABLE = (
     Field(I, ("fill",), "of long prompts: tokens of the sidecar's filler text before the question, and facts that stand in it"),
     Field(I, ("chance",), "the score of a guess, from 0 to below 1"),
     Field(I, ("solution",), "how the answer is found: given in few-shot examples"),
+    Field(
+        I,
+        (
+            *("metric", "metrics", "scoring", "scorer", "match", "match_type", "regex", "pattern", "units"),
+            *("stop", "until", "stop_sequences", "few_shot", "fewshot", "shots", "tests", "test_cases", "unit_tests"),
+        ),
+        "changes how an item is asked or scored, and is not read in a row; say it with `type` or in the sidecar, or drop it",
+        given,
+    ),
     Field(I, RULES, "rules that the output must keep"),
     Field(I, ("instruction_id_list", "kwargs"), "IFEval's instructions and their settings"),
     Field(I, CLUSTERS, "items of one cluster resample together"),
 )
 """Every field that is read or refused."""
 
-APART = re.compile(
-    r"(option|choice|opt|op|ans|ending)[_ ]?([a-f]|\d)|[a-j]|correct_answer|incorrect_answers?|distractor_?\d?", re.I
-)
-"""Names of single options, which would be dropped: write `choices` instead."""
-APART_CURE = "is one of several options a field; write them as `choices`, a list of texts"
-READ = frozenset(name for field in TABLE if not field.refused for name in field.names)
 KNOWN = frozenset(name for field in TABLE for name in field.names)
 """What a column must be called to be converted from parquet."""
-
-
-def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
-    """Return what stands in a record or turn that changes what it means and is not read, a sentence each.
-
-    `names`: the fields that the record's form reads.
-    """
-    faults = []
-    read = set(names)
-    for field in TABLE:
-        if field.place is place and field.refused and (not field.instead or field.instead in read):
-            bad = [f"'{name}'" for name in field.names if name in values and field.refused(values[name])]
-            if bad:
-                faults.append(f"{' and '.join(bad)} {field.meaning}")
-    return faults
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the known name that a field's name was meant to be: the same but for case, blanks and signs, or one letter off."""
-    plain = _plain(name)
-    for candidate in names:
-        if plain == _plain(candidate):
-            return candidate
-
-    # Short names are a letter away from words that mean something else: `text` and `test`.
-    long = [candidate for candidate in names if len(candidate) > 4]
-    return next((candidate for candidate in long if _one_letter_off(plain, _plain(candidate))), None)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
-
-
-def _one_letter_off(first: str, second: str) -> bool:
-    """Return whether a letter more, less, changed, or two exchanged, makes one the other."""
-    if abs(len(first) - len(second)) > 1 or first == second:
-        return False
-
-    # Up to here both are the same; what follows must be, too, but for one letter.
-    start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
-    if len(first) != len(second):
-        longer, shorter = (first, second) if len(first) > len(second) else (second, first)
-        return longer[start + 1 :] == shorter[start:]
-    exchanged = first[start : start + 2] == second[start : start + 2][::-1] and first[start + 2 :] == second[start + 2 :]
-    return exchanged or first[start + 1 :] == second[start + 1 :]
