@@ -82,7 +82,10 @@ def _states(roots: Iterable[str]) -> dict[str, list[int]]:
         # Folders may gain and lose files: all that lie below count.
         files = [root]
         if os.path.isdir(root):  # noqa: PTH112 (a Path for each of thousands of files takes ten times as long)
-            files = [f"{folder}/{name}" for folder, below, names in os.walk(root) if _entered(below) for name in sorted(names)]
+            files = []
+            for folder, below, names in os.walk(root):
+                if _entered(below):
+                    files += [f"{folder}/{name}" for name in sorted(names)]
         for file in files:
             try:
                 state = os.stat(file)  # noqa: PTH116

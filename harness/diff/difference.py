@@ -85,12 +85,11 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
         raise PlanError(f"the two runs share no document, so nothing can be paired: {lists}; give two runs of the same tasks")
     notes = [*before.notes, *after.notes, *(note for task in tasks for note in task.notes)]
     drawn = [(task, _drawn(task)) for task in tasks if task.metrics]
-    differences = [
-        _difference(task, pairs, draws)
-        for task, columns in drawn
-        for pairs, draws in zip(task.metrics, columns, strict=True)
-        if len(pairs.places)
-    ]
+    differences = []
+    for task, columns in drawn:
+        for pairs, draws in zip(task.metrics, columns, strict=True):
+            if len(pairs.places):
+                differences.append(_difference(task, pairs, draws))
     return Diff((before.name, after.name), tasks, tuple(differences), tuple(_means(drawn)), only, tuple(dict.fromkeys(notes)))
 
 

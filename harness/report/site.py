@@ -164,19 +164,16 @@ def _refuse_target(to: Path) -> None:
 
 def _refuse_folders(folders: Sequence[Path]) -> None:
     """Raise PlanError with all files that a comparison lacks, and those that are links: what they lead to is not published."""
-    faults = [
-        f"{folder} holds no {name}: `lethe report` writes it"
-        for folder in folders
-        for name in ("comparison.json", "table.csv")
-        if not (folder / name).is_file()
-    ]
-    faults += [
-        f"{folder / name} is a link: give the folder that holds the file itself"
-        for folder in folders
-        for name in ("comparison.json", "table.csv", "verdict.json", "people.json", "plots", "plots/tradeoff.svg")
-        if (folder / name).is_symlink()
-    ]
-    raise_faults(faults)
+    missing = []
+    links = []
+    for folder in folders:
+        for name in ("comparison.json", "table.csv"):
+            if not (folder / name).is_file():
+                missing.append(f"{folder} holds no {name}: `lethe report` writes it")
+        for name in ("comparison.json", "table.csv", "verdict.json", "people.json", "plots", "plots/tradeoff.svg"):
+            if (folder / name).is_symlink():
+                links.append(f"{folder / name} is a link: give the folder that holds the file itself")
+    raise_faults(missing + links)
 
 
 def _write_pages(boards: list[Board], folder: Path) -> None:

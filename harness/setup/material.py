@@ -173,7 +173,9 @@ def _notes_on_runs(settings: Settings, recipes: Sequence[Recipe], measured: Sequ
 def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> list[str]:
     """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
     rows = [model for model in models if model.role == Role.MEASURED]
-    notes = [f"{model.row}: {note}" for model in rows for note in model.tuned.notes]
+    notes: list[str] = []
+    for model in rows:
+        notes += [f"{model.row}: {note}" for note in model.tuned.notes]
     # The split was made from the same file those models may have been trained on.
     if rows and settings.sources and not settings.test:
         names = ", ".join(dict.fromkeys(model.row for model in rows))

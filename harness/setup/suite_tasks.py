@@ -77,7 +77,10 @@ def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
     """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    questions: set[str] = set()
+    for task in tasks:
+        if task.group == "general":
+            questions |= {_words(task.task.doc_to_text(doc)) for doc in task.task.eval_docs}
     questions.discard("")
 
     def found(records: Sequence[Record]) -> set[str]:

@@ -68,7 +68,11 @@ def _way(
     named = later.assign(row=[point_name(*pair) for pair in zip(later["row"], later[along], strict=True)])
     analysis = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)
     rows = dict.fromkeys(row for row, _ in points)
-    lines = [_line(analysis, row, at) for row in rows for at in [0.0, *sorted(a for r, a in points if r == row)]]
+    lines = []
+    for row in rows:
+        # Each curve begins at the base.
+        for at in [0.0, *sorted(at for name, at in points if name == row)]:
+            lines.append(_line(analysis, row, at))
     return pd.DataFrame(lines, columns=COLUMNS), analysis
 
 
@@ -79,7 +83,9 @@ def point_name(row: str, at: float) -> str:
 def _line(analysis: Analysis, row: str, at: float) -> list:
     name = point_name(row, at) if at else analysis.rows[0]
     gain, change, retention = (analysis.estimate(quantity, name) for quantity in READ)
-    numbers = [x for e in (gain, change, retention) for x in (e.value, e.low, e.high)]
+    numbers = []
+    for estimate in (gain, change, retention):
+        numbers += [estimate.value, estimate.low, estimate.high]
     return [row, at, *numbers, gain.n + change.n]
 
 

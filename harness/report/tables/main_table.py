@@ -56,11 +56,8 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= _claims(summary, row.name)
     line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
     line |= _spread("compliance", compliance(summary, row.name)) if len(summary.computed(compliance_table)) else {}
-    line |= {
-        name: value
-        for scale in summary.scales
-        for name, value in _spread(f"people {scale}", summary.rating(row.name, scale)).items()
-    }
+    for scale in summary.scales:
+        line |= _spread(f"people {scale}", summary.rating(row.name, scale))
     line |= costs(row)
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.report.summary.advice_text import describe
 from harness.report.summary.format import number, points, rough
 from harness.report.summary.recommend import Advice, conditions
 from harness.report.summary.summary import Summary
+from harness.report.verdict.advice_text import describe
 from harness.stats.estimate import DETECTABLE, Estimate
 
 RELEVANT = 5.0

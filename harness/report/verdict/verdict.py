@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.summary.advice_text import describe, out_sentence, sureness, track_advice
 from harness.report.summary.format import duration, points, rough, visible
 from harness.report.summary.recommend import Advice, advise, limits_of, separated
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
+from harness.report.verdict.advice_text import describe, out_sentence, sureness, track_advice
 from harness.report.verdict.cautions import Caution
 from harness.report.verdict.decision import Kind, decide, forgetting
 from harness.report.verdict.elsewhere import differing, measured_sentences
