@@ -21,6 +21,7 @@ from harness.gate.judge import MOST_FLOOR, had
 from harness.gate.verdict import THEN, Policy, analysis_of, base_of, baseline_faults, general_families, metrics_of
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.measures import quantities_of
+from harness.stats.quantity_name import Measured, QuantityName
 from harness.store.files import read_json, write_atomic
 from harness.store.schema import SCHEMA_VERSION
 from harness.vocabulary import Role, Status
@@ -220,9 +221,9 @@ def _first(seeds: dict[str, Any], n: int) -> dict[str, Any]:
     return {seed: seeds[seed] for seed in sorted(seeds, key=int)[:n]}
 
 
-def _scale(quantity: str) -> int:
+def _scale(quantity: QuantityName) -> int:
     """Return the factor that turns a quantity into points."""
-    return 100 if quantity.startswith("level:") else 1
+    return 100 if quantity.measured is Measured.LEVEL else 1
 
 
 def _levels(evidence: dict[str, Any]) -> dict[str, float]:

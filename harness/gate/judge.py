@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.measures import FEWEST
+from harness.stats.quantity_name import Measured, QuantityName
 
 TOLERANCE = 2.0
 """Points. A guess: twice what "does not forget" allows (`MARGIN`), for a gate sees fewer items than a comparison."""
@@ -95,18 +96,18 @@ def judge(change: Estimate, rule: Rule) -> str:
     return "changed" if rule.exact and moved else "pass"
 
 
-def had(analysis: Analysis, quantity: str, weights: np.ndarray, row: str) -> float:
+def had(analysis: Analysis, quantity: QuantityName, weights: np.ndarray, row: str) -> float:
     """Return the points that a row had: the base's level above nothing (above chance, for a change) plus what the row gained.
 
     NaN for levels, and for tasks where less is better: what there is to lose is not bounded there.
     """
     measures = analysis.measures
     use = weights > 0
-    if quantity.startswith("level:") or not measures["higher_better"].to_numpy(bool)[use].all():
+    if quantity.measured is Measured.LEVEL or not measures["higher_better"].to_numpy(bool)[use].all():
         return np.nan
     base = measures["base"].to_numpy(float)[use]
     chance = measures["chance"].to_numpy(float)[use]
-    level = (base - chance) / (1 - chance) if quantity.startswith("change") else base
+    level = (base - chance) / (1 - chance) if quantity.measured is Measured.CHANGE else base
     return float(100 * level @ weights[use] + analysis.estimate(quantity, row).value)
 
 

@@ -15,6 +15,7 @@ from harness.report.summary.recommend import limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate
+from harness.stats.quantity_name import Scope, change_of_family
 from harness.vocabulary import Role, Status
 
 WHOLE = 100.0
@@ -54,8 +55,8 @@ def _findings(summary: Summary, row: Row, limits: Limits) -> list[Finding]:
     if limits.retention is not None:
         limited["retention"] = _lost(summary.estimate("retention", row.name)), WHOLE - limits.retention
     if limits.family is not None:
-        for family in summary.names("change:family:"):
-            limited[f"general/{family}"] = summary.estimate(f"change:family:{family}", row.name), limits.family
+        for family in summary.parts(Scope.FAMILY):
+            limited[f"general/{family}"] = summary.estimate(change_of_family(family), row.name), limits.family
     return [_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in limited.items()]
 
 

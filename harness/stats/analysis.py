@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from harness.stats.above_chance import corrected
 from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seed_means, strata_of
 from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
 from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of, steps_of
+from harness.stats.quantity_name import QuantityName
 
 MARGIN = 1.0
 """Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
@@ -45,7 +47,7 @@ class Analysis:
     seeds: dict[str, int]
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
-    point: dict[str, np.ndarray]
+    point: dict[QuantityName, np.ndarray]
     by_seed: dict[str, np.ndarray] = field(repr=False)
     """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
@@ -185,8 +187,12 @@ def analyse(
 
 
 def _estimated(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, total: np.ndarray, available: np.ndarray, floor: int | None
-) -> dict[str, dict[str, np.ndarray]]:
+    quantities: dict[QuantityName, Quantity],
+    measures: pd.DataFrame,
+    total: np.ndarray,
+    available: np.ndarray,
+    floor: int | None,
+) -> dict[str, Any]:
     """Return the estimates, `point` (R,) and `by_seed` (S, R), from sums over all items."""
     moved, start = seed_means(total[:1], total[1:2], total[2:], available)
 
@@ -201,14 +207,14 @@ def _estimated(
 
 
 def _drawn(
-    quantities: dict[str, Quantity],
+    quantities: dict[QuantityName, Quantity],
     measures: pd.DataFrame,
     strata: list[Stratum],
     available: np.ndarray,
     floor: int | None,
     reps: int,
     seed: int,
-) -> dict[str, dict[str, np.ndarray]]:
+) -> dict[str, Any]:
     """Return the draws, `replicates` (B, R) and `item_draws` (S, B, R)."""
     # both bootstraps begin with the same seed, so a table has one answer
     means = resample(strata, available, reps, np.random.default_rng(seed))
@@ -219,7 +225,7 @@ def _drawn(
 
 
 def _by_seed(
-    quantities: dict[str, Quantity],
+    quantities: dict[QuantityName, Quantity],
     measures: pd.DataFrame,
     tuned: np.ndarray,
     start: np.ndarray,
@@ -249,7 +255,7 @@ def _by_seed(
     return values_by_seed
 
 
-def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
+def _counts(quantities: dict[QuantityName, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
     """Return (R,) paired items behind each quantity: the mean over a row's seeds, summed over the measures that enter."""
     # Means over seeds: items are the same for each, so summing them would count them twice.
     items = pairs.sum(1) / np.maximum(available.sum(1), 1)
@@ -260,7 +266,7 @@ def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.nd
 
 
 def _answered(
-    scores: pd.DataFrame, quantities: dict[str, Quantity], measures: pd.DataFrame, rows: list[str]
+    scores: pd.DataFrame, quantities: dict[QuantityName, Quantity], measures: pd.DataFrame, rows: list[str]
 ) -> dict[str, np.ndarray]:
     """Return (R,) share of the answers behind each level that have a score."""
     # Answers of one token have no repetition, so a level is over fewer answers than there are.
@@ -270,7 +276,7 @@ def _answered(
     every = groups.size().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
     shares = {}
     for name, quantity in quantities.items():
-        if name.startswith("level:"):
+        if quantity.kind == "level":
             use = quantity.weights > 0
             with np.errstate(invalid="ignore", divide="ignore"):
                 shares[name] = np.nansum(scored[use], 0) / np.nansum(every[use], 0)

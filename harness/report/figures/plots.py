@@ -18,6 +18,7 @@ from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
 from harness.stats.estimate import Estimate
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Role
 
 NAMED = 40
@@ -202,9 +203,10 @@ def heat_grid(summary: Summary) -> pd.DataFrame:
     """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
     rows = [row.name for row in summary.tuned if row.done]
     cells = {}
-    for kind in ("family", "channel"):
-        for name in summary.names(f"change:{kind}:"):
-            cells[kind, name] = [summary.estimate(f"change:{kind}:{name}", row).value for row in rows]
+    for kind in (Scope.FAMILY, Scope.CHANNEL):
+        for part in summary.parts(kind):
+            name = name_of(Measured.CHANGE, kind, part)
+            cells[kind.value, part] = [summary.estimate(name, row).value for row in rows]
     grid = pd.DataFrame.from_dict(cells, orient="index", columns=rows)
     if grid.empty:
         return grid

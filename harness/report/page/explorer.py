@@ -9,6 +9,7 @@ import pandas as pd
 from harness.report.summary.format import visible
 from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
+from harness.stats.quantity_name import change_of_family
 
 Key = tuple[str, str, str]
 KEYS = ["task", "metric", "item"]
@@ -85,7 +86,7 @@ def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     # Families that lost most come first, and in them the items that most recipes lost.
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
     names = [row.name for row in summary.tuned if row.done]
-    harm = {f: sum(summary.estimate(f"change:family:{f}", r).value for r in names) for f in set(family)}
+    harm = {f: sum(summary.estimate(change_of_family(f), r).value for r in names) for f in set(family)}
     how_many = lost.sum(axis=1)
     return sorted(lost.index, key=lambda k: (_or_zero(harm.get(family[k[0]])), family[k[0]], -how_many[k], *k))
 

@@ -25,6 +25,7 @@ from harness.report.verdict.meters import NAMES, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import MARGIN, Estimate
 from harness.stats.frontier import Plane
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Track
 
 Values = dict[str, Any]
@@ -59,7 +60,7 @@ def _table(summary: Summary) -> Values:
         "tuning": {row.name: tuning(summary, row) for row in summary.rows},
         "costs": {row.name: costs(row) for row in summary.rows},
         "chosen": summary.computed(advise).shares,
-        "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
+        "split": bool(summary.analysis and name_of(Measured.GAIN, Scope.KNOWLEDGE) in summary.analysis.point),
         "domains": summary.stages.domains if summary.stages else [],
         "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
         "none_known": Estimate(),
@@ -153,7 +154,10 @@ def _heat(summary: Summary) -> Values:
     lines = []
     for (kind, name), line in grid.T.items():  # type: ignore[misc]
         shades = (70 * line.abs() / top).fillna(0).round().astype(int)
-        cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
+        cells = [
+            {"estimate": summary.estimate(name_of(Measured.CHANGE, Scope(kind), name), row), "shade": shades[row]}
+            for row in line.index
+        ]
         area = next((area for area, families in summary.areas.items() if kind == "family" and name in families), None)
         lines.append({"kind": kind, "name": name, "cells": cells, "area": area})
     # families of a column group stand together, in the order they had; channels last

@@ -14,6 +14,7 @@ from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.measures import FEWEST
+from harness.stats.quantity_name import Measured, Scope
 from harness.vocabulary import Track
 
 NOBODY = "no recipe"
@@ -262,7 +263,7 @@ def _worst_end(analysis: Analysis, row: str) -> float:
     ends = []
     for name in analysis.point:
         change = analysis.estimate(name, row)
-        if name.startswith("change:family:") and change.known:
+        if name.measured is Measured.CHANGE and name.scope is Scope.FAMILY and change.known:
             ends.append(change.value - _below(change))
     return min(ends, default=np.nan)
 

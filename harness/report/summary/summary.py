@@ -20,6 +20,7 @@ from harness.report.summary.fronts import Way, leading
 from harness.report.summary.rows import Row, base_of, constant_of, dig, references_of
 from harness.report.summary.stages import Stages
 from harness.stats.analysis import Analysis, Estimate
+from harness.stats.quantity_name import Measured, Scope, change_of_family
 from harness.store.comparisons import read_texts
 from harness.store.runs import RunStore
 from harness.vocabulary import Area, EvalKind, Role, Track
@@ -179,16 +180,16 @@ class Summary:
             return "no family stands above chance, so there is no share of the base's ability"
         return f"points only: the base is {points(ability)} points above chance, of which a share says little"
 
-    def names(self, prefix: str) -> list[str]:
-        """Return the last parts of the quantities that start so: `change:family:` gives the families."""
-        quantities = self.analysis.point if self.analysis else {}
-        return sorted(quantity.removeprefix(prefix) for quantity in quantities if quantity.startswith(prefix))
+    def parts(self, scope: Scope) -> list[str]:
+        """Return the families, channels, ... over which a general change is known."""
+        names = self.analysis.point if self.analysis else {}
+        return sorted(name.part for name in names if name.measured is Measured.CHANGE and name.scope is scope)
 
     @cached_property
     def areas(self) -> dict[Area, list[str]]:
         """Column group -> its families that enter the general change; empty if there is one group only."""
         areas = areas_of(self.record)
-        inside = [family for family in self.names("change:family:") if family in areas]
+        inside = [family for family in self.parts(Scope.FAMILY) if family in areas]
         return {area: families for area in Area if (families := [family for family in inside if areas[family] == area])}
 
     @property
@@ -202,8 +203,8 @@ class Summary:
     def worst_family(self, row: str) -> str | None:
         """Return the family that lost most, in points of the chance-corrected score."""
         changes = {}
-        for family in self.names("change:family:"):
-            change = self.estimate(f"change:family:{family}", row).value
+        for family in self.parts(Scope.FAMILY):
+            change = self.estimate(change_of_family(family), row).value
             if np.isfinite(change):
                 changes[family] = change
         return min(changes, key=lambda family: changes[family]) if changes else None

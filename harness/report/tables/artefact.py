@@ -19,10 +19,11 @@ from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate, estimate_of
 from harness.stats.bootstrap import counted_twice
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Track
 
-SEEN = "change:seen"
-HELD_OUT = "change:held_out"
+SEEN = name_of(Measured.CHANGE, Scope.SEEN)
+HELD_OUT = name_of(Measured.CHANGE, Scope.HELD_OUT)
 
 
 @dataclass(frozen=True)

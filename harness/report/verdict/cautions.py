@@ -15,6 +15,7 @@ import numpy as np
 from harness.report.summary.format import number, points, rough, share
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
+from harness.stats.quantity_name import level_of
 from harness.vocabulary import Role
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
@@ -103,8 +104,8 @@ def _risen(summary: Summary, metric: str, what: str, most: float, more: float, s
     """Warn of rows whose level of a metric is at least `most`, and at least `more` above the base's."""
     raised = []
     for group in ("general", "domain"):
-        start = summary.estimate(f"level:{metric}:{group}", summary.base)
-        levels = {row.name: summary.estimate(f"level:{metric}:{group}", row.name).value for row in _finished(summary)}
+        start = summary.estimate(level_of(metric, group), summary.base)
+        levels = {row.name: summary.estimate(level_of(metric, group), row.name).value for row in _finished(summary)}
         raised += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, show)
     return raised
 

@@ -16,6 +16,7 @@ from harness.report.verdict.cautions import warnings
 from harness.report.verdict.meters import budget_line, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import Estimate
+from harness.stats.quantity_name import change_of_family
 from harness.vocabulary import Role, Status
 
 KEPT = 120
@@ -80,7 +81,7 @@ def _table(summary: Summary, width: int) -> Table:
 def _cells(summary: Summary, row: Row) -> dict[str, Text]:
     recipe = row.role == Role.RECIPE
     worst = summary.worst_family(row.name) if row.done and row.role.is_tuned else None
-    lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
+    lost, cost = summary.estimate(change_of_family(worst or ""), row.name), costs(row)
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     texts = {
         "row": visible(row.name),
