@@ -137,7 +137,7 @@ def without(task: Any, places: Collection[int]) -> Any:
 @cache
 def compile_templates_once() -> None:
     """Let lm-eval compile a task's template once instead of once a document (a seventh of the time of scoring small models)."""
-    utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)
+    utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def remember(task: Any) -> None:

@@ -38,7 +38,7 @@ def test_change_of_a_column_group_is_the_mean_of_its_families(tmp_path):
     assert will == pytest.approx(by_family[-1])
     for name in ("change", "retention"):  # the headline stays what it is
         assert summary.estimate(name, row).value == plain.estimate(name, row).value
-    write_report(folder, store)
+    write_report(folder, store, reps=50)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert summary.areas_sentence in page
     assert '<th scope="col">CAN</th><th scope="col">WILL</th>' in page
