@@ -80,9 +80,12 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
         tuple(task for task in after.samples if task not in before.samples),
     )
     tasks = tuple(task_pairs(task, before, after) for task in shared)
+    # Tasks of one name need not have one document in common: another version has others.
     if not any(task.documents for task in tasks):
         lists = f"A has {', '.join(before.samples)}; B has {', '.join(after.samples)}"
         raise PlanError(f"the two runs share no document, so nothing can be paired: {lists}; give two runs of the same tasks")
+
+    # One set of draws of each task's documents, so that its metrics can be read side by side.
     notes = [*before.notes, *after.notes, *(note for task in tasks for note in task.notes)]
     drawn = [(task, _drawn(task)) for task in tasks if task.metrics]
     differences = []
@@ -113,10 +116,13 @@ def _drawn(task: TaskPairs) -> list[Draws]:
 
 def _difference(task: TaskPairs, pairs: MetricPairs, draws: Draws) -> Difference:
     total = pairs.weight.sum()
+    # Sums over documents, as lm-eval computes its own numbers.
     scores = [float(pairs.aggregate.of(values.sum() / total)) for values in (pairs.before, pairs.after)]
     scale = _scale(pairs)
     lost = won = None
     p = math.nan
+
+    # Right or wrong: then the flips say more than the interval, and can be tested exactly.
     if pairs.binary:
         right = 1 if pairs.rising else 0
         kept = pairs.before == right, pairs.after == right
@@ -148,6 +154,7 @@ def _means(drawn: Sequence[tuple[TaskPairs, list[Draws]]]) -> list[Difference]:
                 grouped.setdefault((pairs.metric, pairs.filter), []).append((pairs, draws))
     means = []
     for (metric, chosen), parts in grouped.items():
+        # A mean over different units, or over opposite directions, has no meaning.
         scales = {_scale(pairs) for pairs, _ in parts}
         directions = {pairs.rising for pairs, _ in parts}
         if len(parts) == 1 or len(scales) > 1 or len(directions) > 1:
@@ -184,6 +191,7 @@ def _scale(pairs: MetricPairs) -> float:
     """Return 100 where every document scores from 0 to 1."""
     if pairs.aggregate is not Aggregate.MEAN:
         return 1.0
+    # Shares are shown in points; anything else in its own unit.
     means = np.concatenate([pairs.before, pairs.after]) / np.concatenate([pairs.weight, pairs.weight])
     return 100.0 if ((means >= 0) & (means <= 1)).all() else 1.0
 
@@ -196,5 +204,6 @@ def mcnemar(lost: int, won: int) -> float:
     """Return the exact two-sided p of McNemar's test: `lost` and `won` of all flips, each side as likely (McNemar 1947)."""
     from scipy.special import bdtr
 
+    # Only documents that changed say anything; their sides are as likely if nothing differs.
     flips = lost + won
     return min(1.0, 2 * float(bdtr(min(lost, won), flips, 0.5))) if flips else 1.0

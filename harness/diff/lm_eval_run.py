@@ -66,6 +66,7 @@ class LmEvalRun:
 
 
 def read_both(before: str, after: str) -> tuple[LmEvalRun, LmEvalRun]:
+    # Both are read before either is refused.
     """Read two runs. Raises one PlanError with the faults of both."""
     runs: list[LmEvalRun] = []
     faults: list[str] = []
@@ -87,12 +88,15 @@ def read_run(given: str) -> LmEvalRun:
     path = Path(given).expanduser()
     if not exists(path):
         raise PlanError(f"'{given}' does not exist; give a folder that lm-eval wrote with --output_path and --log_samples")
+    # A single file of samples has no results beside it.
     if path.is_file() and path.suffix == ".jsonl":
         return _read([_sample_file(path)], [], path.stem, [])
     folder = path if path.is_dir() else path.parent
     folder = _folder_of_model(folder)
     files = [_sample_file(file) for file in sorted(folder.iterdir()) if SAMPLES.match(file.name)]
     results = sorted(file for file in folder.iterdir() if DATED.match(file.name))
+
+    # One results file chooses its own date among several runs in a folder.
     if path.is_file():
         date = (DATED.match(path.name) or {"date": ""})["date"]
         files = [entry for entry in files if entry[1] == date]
@@ -108,6 +112,7 @@ def _folder_of_model(folder: Path) -> Path:
     """Return the folder with the samples: this one, or the only one below it. Raises PlanError where there are several."""
     if any(SAMPLES.match(file.name) for file in folder.iterdir()):
         return folder
+    # lm-eval makes a folder for each model below its output path.
     below = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     below = [child for child in below if any(SAMPLES.match(file.name) for file in child.iterdir())]
     if len(below) > 1:
@@ -128,6 +133,7 @@ def _sample_file(path: Path) -> SampleFile:
 def _newest(files: list[SampleFile]) -> tuple[list[SampleFile], list[str]]:
     """Return each task's newest file, and a note on those that are passed over."""
     newest: dict[str, SampleFile] = {}
+    # In rising order of date, so that the newest overwrites the others.
     for entry in sorted(files, key=lambda entry: entry[1]):
         newest[entry[0]] = entry
     notes = []
@@ -146,6 +152,8 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
             samples[task] = tuple(_samples(file))
         except PlanError as error:
             faults += error.faults
+
+    # Results tell the direction of each metric; without them it is guessed by name.
     records: dict[str, dict[str, Any]] = {}
     for file in results:
         try:
@@ -206,6 +214,7 @@ def _sample(line: str, where: str) -> Sample:
         raise PlanError(f"{where} is not JSON ({error}); the file is damaged or cut off: copy it again") from None
     if not isinstance(entry, dict) or "doc" not in entry or "doc_id" not in entry:
         raise PlanError(f"{where} has no `doc` and `doc_id`: it is no sample of lm-eval 0.4")
+    # Older files do not list their metrics: what is no other entry is one.
     names = entry.get("metrics") or [name for name in entry if name not in BESIDE]
     values = {str(name): entry[name] for name in names if name in entry}
     content = entry.get("doc_hash") or _hash(entry["doc"])
@@ -227,6 +236,7 @@ def _hash(document: Any) -> str:
 def _words(document: Any) -> str:
     """Return how a document begins: its first text."""
     values = document.values() if isinstance(document, dict) else [document]
+    # Any text of the document will do: it only has to be recognised.
     text = next((value for value in values if isinstance(value, str) and value.strip()), "")
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else text[:LONGEST] + " ..."

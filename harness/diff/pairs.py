@@ -89,6 +89,7 @@ class TaskPairs:
 
 def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     """Pair a task's documents by content; where one stands twice, by the order of `doc_id`."""
+    # By content, since two versions of a task may number the same documents differently.
     numbered = [_numbered(run.samples[task]) for run in (before, after)]
     common = [key for key in numbered[0] if key in numbered[1]]
     shared = list(dict.fromkeys(_document_of(key) for key in common))
@@ -99,11 +100,14 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     metrics: list[MetricPairs] = []
     unpaired: dict[str, tuple[float, float]] = {}
     notes = _notes(task, before, after, [(numbered[0][key], numbered[1][key]) for key in common])
+    # In the order in which A has them, so that the table reads as lm-eval's.
     for name, chosen in _metrics(numbered[0].values()):
         if (name, chosen) not in set(_metrics(numbered[1].values())):
             notes.append(f"{task}: {_title(name, chosen)} is in A alone.")
             continue
         metric_pairs = _metric_pairs(task, (name, chosen), (before, after), numbered, numbers)
+
+        # What lm-eval printed is shown where no sum over documents gives it.
         printed = tuple(run.scores.get(task, {}).get(f"{name},{chosen}", math.nan) for run in (before, after))
         if metric_pairs is not None:
             metrics.append(metric_pairs)
@@ -123,6 +127,7 @@ Key = tuple[str, str, int]
 def _numbered(samples: Sequence[Sample]) -> dict[Key, Sample]:
     """Return the samples by filter, content, and how many equal documents come before."""
     before: Counter[tuple[str, str]] = Counter()
+    # Equal documents are told apart by their order, the same in both runs.
     by_key: dict[Key, Sample] = {}
     for sample in sorted(samples, key=lambda sample: sample.doc_id):
         pair = (sample.filter, sample.content)
@@ -158,6 +163,8 @@ def _metric_pairs(
     numbers: dict[tuple[str, int], int],
 ) -> MetricPairs | None:
     """Return a metric's values by document; None where lm-eval's score is no ratio of sums over documents."""
+
+    # lm-eval takes the exponential of means of log-likelihoods; differences are taken before that.
     metric, chosen = named
     aggregate = Aggregate.MEAN
     if "perplexity" in metric:
@@ -169,16 +176,22 @@ def _metric_pairs(
     for run, samples in zip(runs, numbered, strict=True):
         values = {key: _sums(sample.values.get(metric), metric) for key, sample in samples.items() if key[0] == chosen}
         present = {key: value for key, value in values.items() if value is not None}
+        # A value that cannot be summed: then no document of the metric can be paired.
         missing = any(samples[key].values.get(metric) is not None for key, value in values.items() if value is None)
         total = np.sum(list(present.values()), axis=0) if present else np.zeros(2)
         if missing or not total[1]:
             return None
         score = float(aggregate.of(total[0] / total[1]))
+
+        # Where our sum is not the printed score, the metric is computed in another way, and has no
+        # interval here.
         printed = run.scores.get(task, {}).get(f"{metric},{chosen}")
         if printed is not None and abs(score - printed) > SAME * (1 + abs(printed)):
             return None
         sums.append(present)
         alone.append(score)
+
+    # Pairs of equal weight only: another text would be another document.
     keys = [key for key in sums[0] if key in sums[1] and _document_of(key) in numbers and sums[0][key][1] == sums[1][key][1]]
     table = np.array([[*sums[0][key], sums[1][key][0]] for key in keys], dtype=float).reshape(-1, 3)
     places = np.array([numbers[_document_of(key)] for key in keys], dtype=int)
@@ -212,6 +225,7 @@ def _brier(value: Any) -> tuple[float, float] | None:
 
 
 def _rising(task: str, metric: str, runs: Iterable[LmEvalRun]) -> bool:
+    # The results know; the name is a guess.
     """Return whether higher is better: as the results say, else by the metric's name."""
     for run in runs:
         direction = run.rising.get(task, {}).get(metric)
@@ -223,6 +237,7 @@ def _rising(task: str, metric: str, runs: Iterable[LmEvalRun]) -> bool:
 def _notes(task: str, before: LmEvalRun, after: LmEvalRun, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
     """Return what differs in how the two runs asked."""
     notes = []
+    # Another prompt for the same document means that the runs did not ask alike.
     prompted = [(a, b) for a, b in pairs if a.prompt and b.prompt]
     other = sum(a.prompt != b.prompt for a, b in prompted)
     if other:

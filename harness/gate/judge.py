@@ -73,6 +73,7 @@ def judge(change: Estimate, rule: Rule) -> str:
     tolerance. It is inconclusive if the estimate lies beyond the tolerance and a part of its interval does not, or if it is
     better than can be believed. Any other difference is `changed` where an unchanged tree reads exactly 0.
     """
+    # What had a value and has none is worse than any value.
     if not change.known:
         return "regression"
     moved = abs(change.value) > CHANGED
@@ -101,6 +102,7 @@ def had(analysis: Analysis, quantity: QuantityName, weights: np.ndarray, row: st
 
     NaN for levels, and for tasks where less is better: what there is to lose is not bounded there.
     """
+    # Where less is better, or a level has no bound, half of what there was has no meaning.
     measures = analysis.measures
     use = weights > 0
     if quantity.measured is Measured.LEVEL or not measures["higher_better"].to_numpy(bool)[use].all():
