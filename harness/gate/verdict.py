@@ -76,7 +76,6 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
 
     Raises PlanError where the two cannot be compared at all.
     """
-    # Scores of two protocols are not on one scale.
     _refuse_incomparable(evidence, policy)
     baseline = policy.baseline
     rows = []
@@ -135,7 +134,6 @@ def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -
 
 def _tolerance(policy: Policy, floor: float, recipe: bool, exact: bool) -> float:
     """Return how many points for the worse pass; 0 for an untrained row, and no noise floor, where the bits must agree."""
-    # On the same machine an untrained row must be exact, and noise does not excuse a trained one.
     if exact:
         return policy.tolerance if recipe else 0.0
     return max(policy.tolerance, min(floor, MOST_FLOOR))
@@ -143,7 +141,6 @@ def _tolerance(policy: Policy, floor: float, recipe: bool, exact: bool) -> float
 
 def _vanished(analysis: Analysis, metric: str, quantity: str, row: str) -> bool:
     """Return whether a measure that no training brings to 0 is exactly 0 now and was not."""
-    # A distance of exactly 0 is no success: the tuned model was not what was scored.
     if metric.partition("/")[0] not in NEVER_ZERO:
         return False
     now = analysis.estimate(quantity, NOW + row).value
@@ -168,7 +165,6 @@ def analysis_of(baseline: dict[str, Any], evidence: dict[str, Any], rows: list[s
 
 def _at_seeds_of(baseline: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     """Return the evidence minus the rows and seeds that the baseline lacks: what is left is paired seed by seed."""
-    # Seeds are paired one by one, so a seed more in the evidence is left out.
     rows = {}
     for name, row in evidence["rows"].items():
         paired = baseline["rows"].get(name, {"seeds": {}})["seeds"]
@@ -220,7 +216,6 @@ def _lacks(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> lis
             outcome = "error" if crashed else "regression"
             sentence = f"seed {seed} {run['status'] or 'never ended'}: {run['reason']}"
             findings.append(Finding(name, "run", outcome, sentence))
-    # A missing seed could be the one that fell.
     absent = sorted(set(then["seeds"]) - set(now["seeds"]), key=int)
     if absent:
         findings.append(Finding(name, "run", "regression", f"seed {', '.join(absent)} is missing from the evidence"))
@@ -241,9 +236,7 @@ def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any
             current = dict(zip(items, now.get(measure, []), strict=False))
             wanted = [item for item, score in zip(description["items"], scores, strict=True) if score is not None]
             lost = [item for item in wanted if current.get(item) is None]
-
-            # Metrics of answers are undefined for some (no repetition in one word), which is no
-            # loss as long as others have scores.
+            # Repetition of one word is undefined, which is no loss as long as others have scores.
             scored = any(score is not None for score in current.values())
             undefined = description["channel"] == "degeneration" and scored
             if lost and not undefined:
