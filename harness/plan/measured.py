@@ -31,6 +31,7 @@ def read_measured(text: str) -> tuple[AskedModel, ...]:
 
     Without a name a row is called like its folder. Raises PlanError with all faults.
     """
+    # As a shell would, so that a place with a blank can be quoted.
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -53,6 +54,7 @@ def read_measured(text: str) -> tuple[AskedModel, ...]:
 
 def _asked(word: str) -> AskedModel:
     """Read `name=places` or a place alone; a folder that has `=` in its name is itself."""
+    # A folder with an equals sign in its name is itself.
     match = None if exists(Path(word).expanduser()) else NAMED.fullmatch(word)
     if match:
         return AskedModel(match["name"].strip(), _places(match["places"]))

@@ -20,6 +20,7 @@ def contrasts(summary: Summary) -> pd.DataFrame:
     With Holm's p (of recipes with several seeds), and the items that only one of the two models answered right.
     """
     lines = []
+    # Recipes that failed have no difference, and none differs from itself.
     for row in summary.recipes:
         for reference in summary.references:
             if row.done and row.name != reference:
@@ -46,6 +47,7 @@ def standings_of(summary: Summary) -> dict[str, Standing]:
     """Row -> where it stands among the rows of its track that are compared, as probabilities."""
     if summary.analysis is None:
         return {}
+    # One seed says nothing about another training, so it has no rank.
     compared = {row.name for row in summary.compared}.intersection(summary.analysis.rows)
     places: dict[str, Standing] = {}
     for track in (track for track in Track if track.is_ranked):

@@ -40,6 +40,7 @@ def read_curves(
 ) -> Curves:
     """Score every point of both ways as a row of its own, paired with the base on the same sub-sample."""
     empty = pd.DataFrame(columns=COLUMNS)
+    # Without a base no point has anything to be paired with.
     if analysis is None:
         return Curves(empty, empty, Matched(), Matched())
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
@@ -55,6 +56,9 @@ def _way(
     scores = scores.assign(**{along: scores[along].astype(float).round(2)})  # seeds stop at slightly different points
     if scores.empty:
         return pd.DataFrame(columns=COLUMNS), None
+
+    # The path has the base at alpha 0; the curve takes it from the final scores, on the items of
+    # the sub-sample.
     items = pd.MultiIndex.from_frame(scores[["task", "metric", "item"]])
     start = scores[scores[along] == 0]
     if start.empty:
@@ -64,6 +68,8 @@ def _way(
     later = scores[scores[along] > 0]
     if start.empty or later.empty:
         return pd.DataFrame(columns=COLUMNS), None
+
+    # Each point of each curve becomes a row of the analysis, so that all are drawn together.
     points = list(dict.fromkeys(zip(later["row"], later[along], strict=True)))
     named = later.assign(row=[point_name(*pair) for pair in zip(later["row"], later[along], strict=True)])
     analysis = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)

@@ -39,6 +39,7 @@ def _forgets(summary: Summary, row: Row) -> str:
     change = summary.estimate("change", row.name)
     if not change.known:
         return ""
+    # The interval lies below zero as a whole.
     if does_not_forget(change):
         return f" It does not forget: less than {MARGIN:g} point of the general score is lost at worst."
     if change.high < 0:

@@ -66,6 +66,8 @@ def _table(summary: Summary, width: int) -> Table:
     shown = [name for name, least in WIDTHS.items() if width >= least]
     table = Table(box=None, pad_edge=False, header_style="bold")
     head = matched_head(summary)
+
+    # The matched column is there only where curves reach one gain.
     shown = [name for name in shown if name != "matched" or head]
     for name in shown:
         text = name in TEXTS
@@ -82,6 +84,8 @@ def _cells(summary: Summary, row: Row) -> dict[str, Text]:
     recipe = row.role == Role.RECIPE
     worst = summary.worst_family(row.name) if row.done and row.role.is_tuned else None
     lost, cost = summary.estimate(change_of_family(worst or ""), row.name), costs(row)
+
+    # A share of very little is not shown; points say as much.
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     texts = {
         "row": visible(row.name),
