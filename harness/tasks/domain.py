@@ -42,6 +42,7 @@ class Kinds:
         """Return the kinds of these records, at least 20 each where there are as many; rarer ones go by the form of
         their answer, then together. The metric is picked from the answers, unless `asked` names one.
         """
+        # A record whose answer follows nothing has no prompt to be asked by.
         records = [record for record in records if record.answer > 0]
         counts = Counter(record.kind for record in records if record.kind)
 
@@ -50,6 +51,8 @@ class Kinds:
         named = named if len(named) <= MOST_KINDS else frozenset()
         labels = [_label(record, named) for record in records]
         task_of = _joined(Counter(labels))
+
+        # Each task has one metric, picked by what its answers look like, unless the user named one.
         metrics = {}
         for kind in set(task_of.values()):
             part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
@@ -59,6 +62,8 @@ class Kinds:
 
     def split(self, records: Sequence[Record]) -> dict[str, list[Record]]:
         """Answered records by kind; those of a kind that was not there when kinds were decided are left out."""
+        # A kind that only dev items have was never decided upon: measuring it would need a metric
+        # of its own.
         groups: dict[str, list[Record]] = {}
         for record in records:
             kind = self.task_of.get(_label(record, self.named)) if record.answer > 0 else None
@@ -98,6 +103,7 @@ def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[Eva
     Files of items are asked and scored as they are under SUITES, but multiple choice by generated letters where `metric` names
     one for all records.
     """
+    # A metric is checked against all kinds of the file, whichever part they are in.
     asked = read_asked(metric, [record.kind for record in dataset.test])
     if not dataset.tests:
         return domain_tasks(dataset.test, template, dataset.cluster_of, dataset.name, asked)
@@ -137,6 +143,9 @@ def domain_tasks(
     if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
         title = f"{name}_bits_per_byte"
         tasks.append(replace(as_eval_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
+
+    # Kinds are decided on these records only where nobody decided before: dev items follow the test
+    # items.
     faults: list[str] = []
     decided = kinds or Kinds.of(records, asked)
     for kind, part in decided.split(records).items():
@@ -164,6 +173,7 @@ def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, 
     by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
     unknown = [kind for kind in by_kind if kind and kind not in of_records]
+    # Without records no kind is known, and any may come.
     if unknown and kinds:
         names = ", ".join(sorted(of_records)[:MOST_KINDS]) or "none"
         raise PlanError(f"domain_metric names the kind '{unknown[0]}', but the data's kinds are {names}")
@@ -181,6 +191,8 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
         what = "name no choice"
     else:
         return []
+
+    # A tenth may be odd; more means that the metric is not of these answers.
     too_many = bad > UNREADABLE * len(targets)
     return [f"domain_metric '{metric}' does not fit {kind}: {bad:,} of {len(targets):,} answers {what}"] if too_many else []
 
