@@ -74,10 +74,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     from harness.workers.dispatch import run_all
 
     material, evaluation, allowed = prepare(plan)
-    said = print if not quiet else _silent
     material, note = named(material, plan.name)
-    if note:
-        said(f"lethe: {note}", file=sys.stderr)
+    _say([note], quiet)
     plan = material.plan
 
     # Runs are shared by all comparisons under one `out`: what the store has is not made again.
@@ -96,8 +94,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
 
-    # One run may serve two rows (a recipe at its defaults, and a point of its curve), so each key
-    # is made once.
+    # One run may serve two rows (a recipe at its defaults, and a point of its curve): each key once.
     points = point_specs(material, allowed, tuning.points)
     run(list({spec.key: spec for spec in [*(spec for _, spec in points), *specs]}.values()))
     tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
@@ -110,13 +107,15 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
         earlier = read_record(folder) or {}
         kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
         write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
-    for sentence in filter(None, [note, *kept.notes]):
-        said(f"lethe: {sentence}", file=sys.stderr)
+    _say([note, *kept.notes], quiet)
     return folder, _failures(specs, store, evaluation)
 
 
-def _silent(*_: Any, **__: Any) -> None:
-    """Print nothing."""
+def _say(notes: Sequence[str | None], quiet: bool) -> None:
+    """Print the notes that there are, on the error stream."""
+    for note in notes:
+        if note and not quiet:
+            print(f"lethe: {note}", file=sys.stderr)
 
 
 def named(material: Material, given: str | None) -> tuple[Material, str | None]:

@@ -81,18 +81,7 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     from harness.report.write import write_report
 
     sources = [_source(folder) for folder in folders]
-    if len(sources) < 2:
-        raise PlanError("merge joins two comparisons or more; one is named")
-
-    # A merged comparison is written once: its runs are copied beside it.
-    if to.exists() and (to / "comparison.json").exists():
-        raise PlanError(f"{to} holds a comparison: give --to a new folder")
-    faults = []
-    for source in sources[1:]:
-        faults += _unlike(sources[0], source)
-    chosen, notes, clashes = _chosen(sources)
-    raise_faults(faults + clashes + _incomparable(chosen))
-
+    chosen, notes = _joinable(sources, to)
     notes += _bases(sources)
 
     # Runs first, then the record that names them: an interrupted merge leaves no record.
@@ -117,6 +106,22 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
         *notes,
         f"report: {report.folder / 'report.html'}",
     ]
+
+
+def _joinable(sources: Sequence[Source], to: Path) -> tuple[list[Entry], list[str]]:
+    """Return the joint rows and notes on them. Raises PlanError with everything that does not fit together."""
+    if len(sources) < 2:
+        raise PlanError("merge joins two comparisons or more; one is named")
+
+    # A merged comparison is written once: its runs are copied beside it.
+    if to.exists() and (to / "comparison.json").exists():
+        raise PlanError(f"{to} holds a comparison: give --to a new folder")
+    faults = []
+    for source in sources[1:]:
+        faults += _unlike(sources[0], source)
+    chosen, notes, clashes = _chosen(sources)
+    raise_faults(faults + clashes + _incomparable(chosen))
+    return chosen, notes
 
 
 def _source(folder: Path) -> Source:

@@ -68,11 +68,8 @@ def load_dataset(
     if test:
         records = without_test(records, held_out, groups, tested_in(test), notes)
 
-    # Whole clusters are dealt to the three parts.
     cluster_of = groups.clusters()
-
-    # So many of each part that a small data set can still be measured, and a large one is not
-    # mostly test.
+    # Enough of each part to measure a small data set, and not most of a large one.
     wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
     wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
     sides = split({cluster_of[r.id] for r in records}, wanted_dev, wanted_test)
@@ -81,7 +78,6 @@ def load_dataset(
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
 
-    # What repeats is kept, and said: leaving it out would be another data set than the user's.
     repeated = duplicates([*records, *held_out], cluster_of)
     return Dataset(
         name=_name_of(source),

@@ -28,6 +28,14 @@ class Aggregate(StrEnum):
     PERPLEXITY = "exp of minus the mean"
     BITS = "minus the mean, in bits"
 
+    @classmethod
+    def of_metric(cls, metric: str) -> Aggregate:
+        """Return how lm-eval makes this metric's score."""
+        # lm-eval takes the exponential of means of log-likelihoods; differences are taken before that.
+        if "perplexity" in metric:
+            return cls.PERPLEXITY
+        return cls.BITS if metric == "bits_per_byte" else cls.MEAN
+
     def of(self, ratio: Any) -> Any:
         """Return the score of a ratio of sums, or of an array of them."""
         if self is Aggregate.PERPLEXITY:
@@ -163,14 +171,8 @@ def _metric_pairs(
     numbers: dict[tuple[str, int], int],
 ) -> MetricPairs | None:
     """Return a metric's values by document; None where lm-eval's score is no ratio of sums over documents."""
-
-    # lm-eval takes the exponential of means of log-likelihoods; differences are taken before that.
     metric, chosen = named
-    aggregate = Aggregate.MEAN
-    if "perplexity" in metric:
-        aggregate = Aggregate.PERPLEXITY
-    elif metric == "bits_per_byte":
-        aggregate = Aggregate.BITS
+    aggregate = Aggregate.of_metric(metric)
     sums = []
     alone = []
     for run, samples in zip(runs, numbered, strict=True):

@@ -38,16 +38,11 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     """Return the evidence of a finished comparison."""
     record = comparison.record
 
-    # The scores that are judged, by measure: a metric of a task.
-    scores = comparison.scores
-    headline = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS)
-    scores = scores[headline | scores["metric"].isin(SECONDARY)].astype(dict.fromkeys(NAMES, "str"))
-    scores = scores.assign(name=scores["task"] + "/" + scores["metric"])
+    scores = _judged_scores(comparison)
     measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
 
-    rows: dict[str, Any] = {}
-
     # A row without a model behind it (a constant answer) can neither fail nor regress.
+    rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
         if not Role(run["role"]).has_model:
@@ -78,6 +73,14 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
         "measures": measures,
         "rows": rows,
     }
+
+
+def _judged_scores(comparison: Comparison) -> pd.DataFrame:
+    """Return the scores that are judged, with the name of their measure: a metric of a task."""
+    scores = comparison.scores
+    headline = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS)
+    scores = scores[headline | scores["metric"].isin(SECONDARY)].astype(dict.fromkeys(NAMES, "str"))
+    return scores.assign(name=scores["task"] + "/" + scores["metric"])
 
 
 def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:

@@ -84,16 +84,7 @@ def faults_of_plan(plan: Plan) -> list[str]:
     if not inside:
         faults.append(f"checkpoints are fractions of the budget above 0 and up to 1, as 0.5,1, not '{plan.checkpoints}'")
 
-    # Texts that are parsed later are parsed once here, so that their faults come with the others.
-    for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
-        try:
-            parse(text)
-        except ValueError as error:
-            faults.append(str(error))
-    try:
-        read_metrics(plan.domain_metric or "")
-    except ValueError as error:
-        faults.append(f"domain_metric: {error}")
+    faults += text_faults(plan)
     faults += device_faults(plan)
     faults += faults_of(read_measured, plan.measured or "")
     if plan.recipe_texts and not plan.sources:
@@ -106,6 +97,21 @@ def faults_of_plan(plan: Plan) -> list[str]:
     # Two rows of one name would be one line of the table.
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
+    return faults
+
+
+def text_faults(plan: Plan) -> list[str]:
+    """Return what is wrong with texts that are parsed later, so that their faults come with the others."""
+    faults = []
+    for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
+        try:
+            parse(text)
+        except ValueError as error:
+            faults.append(str(error))
+    try:
+        read_metrics(plan.domain_metric or "")
+    except ValueError as error:
+        faults.append(f"domain_metric: {error}")
     return faults
 
 

@@ -118,7 +118,6 @@ def quantities_of(
     """Return name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
 
     `areas`: family -> column group; change of each group is `change:area:<group>`, if there are several.
-
     `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1. Where no
     family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
     by which gain has its parts of form and knowledge.
@@ -132,8 +131,7 @@ def quantities_of(
         for part in (Scope.FORM, Scope.KNOWLEDGE):
             quantities[name_of(Measured.GAIN, part)] = Quantity(part.value, quantities[GAIN].weights)
 
-    # Where no family is above chance there is no retention; a change over all of them is still
-    # known.
+    # Where no family is above chance there is no retention; a change over all of them is still known.
     general = measures["headline"] & (measures["group"] == "general")
     changed = kept if kept.any() else general
     scopes = {(Scope.WHOLE, ""): changed, (Scope.SEEN, ""): changed & seen, (Scope.HELD_OUT, ""): changed & ~seen}

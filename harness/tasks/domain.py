@@ -144,22 +144,20 @@ def domain_tasks(
         title = f"{name}_bits_per_byte"
         tasks.append(replace(as_eval_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
 
-    # Kinds are decided on these records only where nobody decided before: dev items follow the test
-    # items.
+    # Decided on these records only where nobody decided before: dev items follow the test items.
     faults: list[str] = []
     decided = kinds or Kinds.of(records, asked)
     for kind, part in decided.split(records).items():
         targets = [target_of(record) for record in part]
         wanted = decided.metrics[kind]
         metric = wanted.metric
-
         # Dev items are measured as the test items were found to fit.
         faults += _unfit(metric, kind or name, targets, part) if kinds is None else []
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
-        limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
-        limit += THOUGHTS if template.thinking else 0
+        needed = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
+        limit = needed + THOUGHTS if template.thinking else needed
         title = decided.title(name, kind)
-        why = "as domain_metric asks" if asked and (kind in asked or "" in asked) else "picked from the data"
+        why = "as domain_metric asks" if asked and {kind, ""} & asked.keys() else "picked from the data"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
         note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}{how}, {why}."
         task = ItemTask(title, metric, docs, rendered=True, limit=limit)

@@ -95,7 +95,6 @@ class Collection:
         left_out: list[str] = []
         with contextlib.ExitStack() as stack:
             for entry in self.entries:
-                # Such entries have no task of lm-eval, so they need a local file.
                 if "scorer" in entry and self.folder is None:
                     continue
                 file = self._file(entry)
@@ -136,7 +135,6 @@ class Collection:
         return f"{self.folder} lacks {len(missing)} of the {total} tasks of {self.suite.name}, not evaluated: {names}. {how}."
 
     def _file(self, entry: Row) -> Path | None:
-        # From the hub, lm-eval itself finds the rows.
         if self.folder is None:
             return None
         paths = [self.folder / f"{name}.jsonl" for name in (*entry.get("files", ()), entry["name"])]
@@ -231,7 +229,6 @@ class Collection:
         return load_yaml(path, resolve_func=False) if path else {}
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
-        # Rows are adapted once: whoever made the file kept the data set's own columns.
         """Return the rows of a local file, in the task's own columns, less those of which the form makes nothing."""
         form: Callable[[Row], Row | None] = self._forms[entry["form"]]
         rows = []

@@ -66,10 +66,13 @@ def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan,
     import torch
     from tqdm import tqdm
 
+    # One thread each: a forked process would keep only the one that forked.
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # else it starts a thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    # Loaded once, before any fork, so that all runs share these pages.
     running = _Running((material, evaluation.open(material).prepare(), store), requests)
     gc.freeze()  # what all runs share is never copied for the collector's marks, nor searched
     try:
@@ -105,6 +108,7 @@ class _Running:
 
     def hear(self, connection: Connection) -> tuple[int, Event]:
         """Return what a run says; that it has ended where it can say nothing more."""
+        # A run reports by its pipe, whose end is the end of its process.
         number, process = self.all[connection]
         try:
             return number, connection.recv()
@@ -130,6 +134,7 @@ def _run(
     not_its: Sequence[Connection],
 ) -> None:
     """In the run's own process."""
+    # The server's own handling of signals is not the run's.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in not_its:
         other.close()

@@ -28,6 +28,8 @@ class Progress:
     def __init__(self, specs: Sequence[RunSpec], plan: Settings, quiet: bool = False, result: Result = lambda _: None):
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.total, self.result = plan, len(specs), result
+
+        # Only runs that train are timed by the share of the budget that they have spent.
         self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs})
         self.now: dict[str, str] = {}
         """What each run that is under way is doing."""
@@ -71,6 +73,8 @@ class Progress:
         self.pacing.note(spec.key, event)
         self.now[spec.key] = f"{name}: {what.strip()}"
         self.bars.update(self.tasks[spec.key], completed=self.pacing.runs[spec.key].spent, what=what)
+
+        # The share of the whole is of runs, since their lengths are not known.
         self.bars.update(self.whole, completed=self.ended, what=self.left())
         if isinstance(event, Ended):
             self.bars.remove_task(self.tasks.pop(spec.key))
@@ -84,6 +88,7 @@ class Progress:
     def _scores(self, spec: RunSpec) -> str:
         """Return a finished run's mean scores in points, and how its training ended."""
         scores, trained = self.result(spec), self.last.get(spec.key, "not trained").strip()
+        # A run that failed has no scores: what it said last stands for them.
         if scores is None:
             return trained
         return f"domain {100 * scores['domain']:5.1f}  general {100 * scores['retention']:5.1f}  ({trained})"

@@ -46,6 +46,7 @@ class FaultKind(StrEnum):
         from harness.store.lease import Lost
         from harness.training.step import Cramped
 
+        # By class, never by the words of a message.
         if isinstance(error, Lost):
             return cls.LOST
         if isinstance(error, Cramped):
@@ -83,6 +84,8 @@ class Place:
         device_of_rank = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
         if device_of_rank.type == "cuda":
             torch.cuda.set_device(device_of_rank)
+
+        # DeepSpeed shards where its configuration is given; else each rank holds the whole model.
         if config is None:
             from harness.training.data_parallel import Together
 
@@ -136,6 +139,7 @@ def launch(
     running: dict[Connection, int] = {}
     slot = slot or os.environ.get(VISIBLE)
     try:
+        # The parent's copy of the child's end is closed, or the child's end would never be noticed.
         for rank in range(size):
             ours, theirs = context.Pipe()
             place = Place(rank, size, threads, rank, ("127.0.0.1", store.port))
@@ -160,6 +164,7 @@ def launch(
 
 def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | None:
     """Return the fault of the first process that a signal ended, None if there is none within `GRACE`."""
+    # A kill may be noticed a little later than what it caused in other ranks.
     deadline = time.monotonic() + GRACE
     for rank, process in enumerate(processes):
         process.join(max(0.0, deadline - time.monotonic()))
@@ -170,6 +175,7 @@ def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | Non
 
 def _exit_fault(rank: int, exitcode: int | None, kills: MemoryKills) -> Fault | None:
     """Return what a rank's exit code means, None if it ended well."""
+    # Nothing, or 0: it ended well.
     if not exitcode:
         return None
     if exitcode > 0:
