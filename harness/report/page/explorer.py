@@ -86,6 +86,8 @@ def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     # Families that lost most come first, and in them the items that most recipes lost.
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
     names = [row.name for row in summary.tuned if row.done]
+
+    # Families without a change have nothing to be sorted by.
     harm = {f: sum(summary.estimate(change_of_family(f), r).value for r in names) for f in set(family)}
     how_many = lost.sum(axis=1)
     return sorted(lost.index, key=lambda k: (_or_zero(harm.get(family[k[0]])), family[k[0]], -how_many[k], *k))
@@ -100,6 +102,7 @@ def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, d
     wanted = pd.MultiIndex.from_tuples(order, names=KEYS)
     said: dict[Key, dict[str, tuple]] = {}
     for row in rows:
+        # One seed of each row: the page shows examples, and the tables count all.
         table = summary.texts(row, 1).drop_duplicates(KEYS).set_index(KEYS)
         table = table.loc[table.index.isin(wanted), ["family", "score", "prompt", "output", "target"]]
         for key, *rest in table.itertuples(name=None):

@@ -47,6 +47,8 @@ def items(summary: Summary) -> Values | None:
     lines = summary.computed(flip_table).query("scope == 'all'").to_dict("records")
     if not lines:
         return None
+
+    # The items that every recipe lost, a few of each family; the files hold all.
     most = most_forgotten(summary)
     shown = most[most.groupby("family").cumcount() < MOST_SHOWN] if len(most) else most
     return {

@@ -81,6 +81,7 @@ def _comparisons(summary: Summary) -> Values | None:
         return None
     standings = summary.computed(standings_of)
     against_references = summary.computed(contrasts)
+    # One recipe alone has nobody to be compared with.
     if not (standings or len(against_references)):
         return None
     volumes = [(track, hypervolume(summary, track)) for track in Track if track.is_ranked]
@@ -105,6 +106,8 @@ def _trials(summary: Summary) -> Values | None:
     if summary.trials.empty:
         return None
     rule = parse_tuning_rule((summary.record.get("plan") or {}).get("tune_rule"))
+
+    # What tuning cost beside the runs that are reported.
     spent = summary.trials[["flops", "seconds"]].sum()
     reported = [row.cost("ledger", "flops") * len(row.seeds) for row in summary.recipes if row.done]
     return {
@@ -150,6 +153,8 @@ def _heat(summary: Summary) -> Values:
     grid = heat_grid(summary)
     if grid.empty:
         return {"heat": {"columns": [], "lines": []}}
+
+    # At least five points for the deepest shade, so that noise does not look like a loss.
     top = max(5.0, float(grid.abs().max().max()))
     lines = []
     for (kind, name), line in grid.T.items():  # type: ignore[misc]
