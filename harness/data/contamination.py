@@ -27,7 +27,7 @@ Gram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Found:
+class ContaminatedTask:
     """The items of one task whose wording occurs in training texts."""
 
     task: str
@@ -122,7 +122,7 @@ def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
     return indices
 
 
-def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclude: bool = True) -> list[Found]:
+def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclude: bool = True) -> list[ContaminatedTask]:
     """Return what the general tasks (EvalTask) have in common with each source of training records; one entry per such task.
 
     With `exclude`, items that occur in the domain's data are excluded, and so are items of held-out families that occur in the
@@ -150,7 +150,7 @@ def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclud
         strict = [places[name] for name in places if name != "general" or not task.seen]
         excluded = sorted(set().union(*strict)) if exclude else []
         examples = [" ".join(questions[number].split())[:160] for number in everywhere[:3]]
-        findings.append(Found(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
+        findings.append(ContaminatedTask(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
     return findings
 
 

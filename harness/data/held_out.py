@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.alike.grams import words
-from harness.data.contamination import Found, question
+from harness.data.contamination import ContaminatedTask, question
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import key_of
@@ -78,7 +78,9 @@ class Family:
         return asdict(self) | {"seen": self.seen}
 
 
-def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: Sequence[Found], source: str) -> list[Family]:
+def check_families(
+    tasks: Sequence[Any], pool: Sequence[Record], contaminated: Sequence[ContaminatedTask], source: str
+) -> list[Family]:
     """Return what each general family of these tasks (EvalTask) shares with the pool; `source`: where the pool is from."""
     # A sample by hash: frames are looked for in each turn, and a pool may have a million.
     sampled = sorted(pool, key=lambda record: key_of(["templates", record.id]))[:MOST_RECORDS]

@@ -21,7 +21,7 @@ from harness.contract import Example
 from harness.doing import counted
 from harness.errors import PlanError
 from harness.evaluation.backends import answering
-from harness.evaluation.beside import Told
+from harness.evaluation.beside import AnswerFacts
 from harness.evaluation.codec import Codec
 from harness.evaluation.drift import DRIFT_GROUPS, Base, Drift, drift_task
 from harness.evaluation.drift import METRICS as DRIFT_METRICS
@@ -106,7 +106,7 @@ class Evaluator:
         for task in self.tasks:
             judge = self.base if task.spec.fluency else None
             if task.spec.thinking or judge is not None:
-                task.beside = Told(self.codec, judge, max_length)
+                task.beside = AnswerFacts(self.codec, judge, max_length)
 
     @property
     def key(self) -> str:

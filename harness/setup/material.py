@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.bundled import embedded
 from harness.contract import Example, Need
-from harness.data.contamination import Found
+from harness.data.contamination import ContaminatedTask
 from harness.data.held_out import Family
 from harness.data.split import Dataset
 from harness.data.stages import joined
@@ -58,7 +58,7 @@ class Material:
     recipes: tuple[Recipe, ...]
     budget: Budget
     notes: tuple[str, ...]
-    contaminated: tuple[Found, ...] = ()
+    contaminated: tuple[ContaminatedTask, ...] = ()
     """Suite items whose wording occurs in the training data; what they exclude is not evaluated."""
     families: tuple[Family, ...] = ()
     """What the general families share with the general pool."""

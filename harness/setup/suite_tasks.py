@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.data.contamination import Found, search
+from harness.data.contamination import ContaminatedTask, search
 from harness.data.held_out import Family, check_families
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
@@ -39,7 +39,7 @@ def load_tasks(material: Material) -> list[EvalTask]:
     return _seen(_clean(tasks, material.contaminated), material.families)
 
 
-def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
+def _clean(tasks: list[EvalTask], contaminated: Sequence[ContaminatedTask]) -> list[EvalTask]:
     """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
 
     # Excluded items are left out for every model alike, so that all rows are over the same items.

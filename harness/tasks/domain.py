@@ -14,7 +14,7 @@ from harness.tasks.eval_task import EvalTask, Reader
 from harness.tasks.item_suites import as_eval_task, item_tasks
 from harness.tasks.item_task import ItemTask, token_limit
 from harness.text import answer_metrics
-from harness.text.answer_metrics import Asked
+from harness.text.answer_metrics import RequestedMetric
 from harness.text.numbers import numbers
 from harness.text.thoughts import split_thoughts
 
@@ -34,11 +34,11 @@ class Kinds:
     """The kinds that have a task of their own; other records go by the form of their answer."""
     task_of: Mapping[str, str]
     """Kind or form -> the kind whose task it is in; "" is a task of what is rare."""
-    metrics: Mapping[str, Asked]
+    metrics: Mapping[str, RequestedMetric]
     """Kind -> what its answers are measured by."""
 
     @classmethod
-    def of(cls, records: Sequence[Record], asked: Mapping[str, Asked] | None = None) -> Kinds:
+    def of(cls, records: Sequence[Record], asked: Mapping[str, RequestedMetric] | None = None) -> Kinds:
         """Return the kinds of these records, at least 20 each where there are as many; rarer ones go by the form of
         their answer, then together. The metric is picked from the answers, unless `asked` names one.
         """
@@ -57,7 +57,7 @@ class Kinds:
         for kind in set(task_of.values()):
             part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
             picked = answer_metrics.pick_metric([target_of(r) for r in part], [r.choices for r in part])
-            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", Asked(picked)))
+            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", RequestedMetric(picked)))
         return cls(named, task_of, metrics)
 
     def split(self, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -129,7 +129,7 @@ def domain_tasks(
     template: Any,
     cluster_of: Mapping[str, str],
     name: str = "domain",
-    asked: Mapping[str, Asked] | None = None,
+    asked: Mapping[str, RequestedMetric] | None = None,
     kinds: Kinds | None = None,
 ) -> list[EvalTask]:
     """Return the test records as generation tasks: the last answer is the target, all before it the prompt.
@@ -166,7 +166,7 @@ def domain_tasks(
     return tasks
 
 
-def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, Asked]:
+def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, RequestedMetric]:
     """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
     by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}

@@ -92,7 +92,7 @@ class _Running:
     """The runs that the server has forked and that have not ended."""
 
     def __init__(self, inherited: tuple[Material, Evaluation, RunStore], requests: Connection):
-        self.inherited, self.asked = inherited, requests
+        self.inherited, self.requests = inherited, requests
         self.all: dict[Connection, tuple[int, BaseProcess]] = {}
 
     def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
@@ -100,7 +100,7 @@ class _Running:
         ours, theirs = fork.Pipe(duplex=False)
 
         # A run must not hold the ends of others' pipes: their end would not be noticed.
-        not_its = (self.asked, ours, *self.all)
+        not_its = (self.requests, ours, *self.all)
         process = fork.Process(target=_run, args=(spec, *self.inherited, theirs, slot, not_its))
         process.start()
         theirs.close()
