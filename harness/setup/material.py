@@ -103,7 +103,7 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
     if chats:
         examples += template.encode_all(chats, source, max_length=settings.max_length)
 
-        # With prompt loss everything the domain says is learned, its questions too.
+        # Then everything the domain says is learned, its questions too.
         if settings.prompt_loss and source == "domain":
             examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
     pieces: list[Example] = []

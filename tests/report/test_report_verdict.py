@@ -83,7 +83,7 @@ def test_where_the_base_is_weak_points_lead_and_no_share_is_shown(summary_of):
     """ "75 % [-10, 127]" was read on a model of 8M parameters."""
     summary = summary_of(rows=some("sft", "mix+lora"), seeds=SEVERAL[:2])
     assert summary.in_per_cent and "(keeps " in verdict_of(summary).sentence
-    weak = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, measures=weakened(summary)), made={})
+    weak = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, measures=weakened(summary)))
     assert weak.analysis.ability == pytest.approx(12) and not weak.in_per_cent
     told = verdict_of(weak).sentence
     assert "(points only: the base is 12.0 points above chance, of which a share says little)" in told and "keeps" not in told

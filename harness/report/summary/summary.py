@@ -56,10 +56,10 @@ class Summary:
     """General item scores of finished runs after the recovery probe."""
     people: dict[str, Any] = field(default_factory=dict, repr=False)
     """Means of people's ratings."""
-    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
+    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, init=False, repr=False)
     """Estimates computed so far: large tables need the same one many times."""
-    made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
-    """Results of `computed`, by function."""
+    made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, init=False, repr=False)
+    """Results of `computed`, by function. A changed copy (`dataclasses.replace`) begins with none."""
     ways: tuple[Way, ...] = ()
     """Every way of reading methods at the same gain, the one to lead with first."""
     points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
