@@ -14,9 +14,16 @@ def main() -> int:
         print("\n".join(f"lethe: {sentence}" for sentence in clashes), file=sys.stderr)
         return 2
     take_own_harness()
-    from harness.commands.cli import main as run
+    from harness.interruption import INTERRUPTED, end_soon_after_interrupts, leave, tell
 
-    return run()
+    end_soon_after_interrupts()
+    try:
+        from harness.commands.cli import main as run
+
+        return leave(run())
+    except KeyboardInterrupt:  # while modules were imported
+        tell()
+        return leave(INTERRUPTED)
 
 
 if __name__ == "__main__":

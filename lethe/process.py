@@ -111,6 +111,9 @@ def inside(folder: str) -> int:
     asked = json.loads((place / "asked.json").read_text(encoding="utf-8"))
     sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
     take_own_harness()
+    from harness.interruption import end_soon_after_interrupts, leave
+
+    end_soon_after_interrupts()
     from harness.commands.faults import handled
 
     def work() -> int:
@@ -131,7 +134,7 @@ def inside(folder: str) -> int:
     def tell(code: int, faults: list[str]) -> None:
         (place / "faults.json").write_text(json.dumps({"code": code, "faults": faults}), encoding="utf-8")
 
-    return handled(work, tell)
+    return leave(handled(work, tell))
 
 
 def _end_with_the_caller() -> None:

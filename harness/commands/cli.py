@@ -16,6 +16,8 @@ from typing import Any
 
 from harness.commands.faults import handled
 from harness.commands.parsing.parser import make_parser
+from harness.interruption import end_soon_after_interrupts, leave
+from harness.visible import visible
 
 LOADING = "loading torch, transformers and lm-eval"
 
@@ -72,7 +74,7 @@ def _compare(options: dict[str, Any]) -> int:
     if not outcome.failed:
         remember(plan, outcome.folder, shown(outcome.report.summary), begun)
     for failure in outcome.failed:
-        print(f"lethe: {failure}", file=sys.stderr)
+        print(f"lethe: {visible(failure, None)}", file=sys.stderr)
     print(f"report: {outcome.folder / 'report.html'}")
     return 1 if outcome.failed else 0
 
@@ -233,4 +235,5 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_soon_after_interrupts()
+    sys.exit(leave(main()))

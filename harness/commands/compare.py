@@ -26,7 +26,7 @@ from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs
 from harness.setup.suite_tasks import load_tasks, without_contamination, without_retention_items
-from harness.store.files import place, read_json, read_record, write_json, write_record
+from harness.store.files import place, read_json, read_record, sweep, write_json, write_record
 from harness.store.provenance import where
 from harness.store.question import free_name, given_name
 from harness.store.results import open_results
@@ -81,6 +81,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     # Runs are shared by all comparisons under one `out`: what the store has is not made again.
     results = open_results(plan.out)
     store = results.store
+    sweep(results.root)
+    sweep(store.root)
 
     def run(specs: list[RunSpec]) -> None:
         # In turn, and only what the store lacks: runs of other comparisons count too.

@@ -28,6 +28,7 @@ from harness.models.batches import collate, micro_batches
 from harness.models.forward import nll
 from harness.tokens.chat_template import ChatTemplate
 from harness.toolbox import by_difficulty
+from harness.visible import visible
 
 LONGEST = 2048
 """Tokens of a record that are read, at most: what training reads by default."""
@@ -132,7 +133,7 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     """Print lengths, token losses under the base, copies, contradictions, and records that look wrong."""
     console = Console()
     file = DataFile(source, model or embedded().model)
-    console.print(f"[bold]{escape(source)}[/]: {len(file.records):,} records, read by {escape(file.model)}")
+    console.print(f"[bold]{escape(visible(source))}[/]: {len(file.records):,} records, read by {escape(visible(file.model))}")
     console.print(lengths(file.examples))
     console.print(zones(file.reading))
 
@@ -158,7 +159,7 @@ def inspect(source: str, model: str | None, limit: int) -> None:
     listed(console, [f"{scores[i]:.1f}  {file.records[i].origin}: {shown(file.records[i])}" for i in order if wrong[i]], limit)
     console.print(f"{sum(hard):,} records hold what the base does not know, and knows it does not")
     for note in file.template.notes:
-        console.print(f"note: {escape(note)}")
+        console.print(f"note: {escape(visible(note, None))}")
 
 
 def dedup(source: str, target: str, model: str | None, threshold: float) -> None:
@@ -173,8 +174,8 @@ def dedup(source: str, target: str, model: str | None, threshold: float) -> None
     kept = [index for index in range(len(file.records)) if index not in repeats]
     rewrite(source, target, kept)
     for index, first in repeats.items():
-        print(f"{file.records[index].origin} is left out: it repeats {file.records[first].origin}")
-    print(f"{target}: {len(kept):,} of {len(file.records):,} records; {len(repeats):,} left out")
+        print(visible(f"{file.records[index].origin} is left out: it repeats {file.records[first].origin}"))
+    print(f"{visible(target)}: {len(kept):,} of {len(file.records):,} records; {len(repeats):,} left out")
 
 
 def sort(source: str, target: str, model: str | None, order: str, by: str, seed: int) -> None:
@@ -185,7 +186,7 @@ def sort(source: str, target: str, model: str | None, order: str, by: str, seed:
     ranked = difficulty.argsort(stable=True).tolist()
     places = by_difficulty(ranked, order, torch.Generator().manual_seed(seed))
     rewrite(source, target, places)
-    print(f"{target}: all {len(places):,} records, {order} order by {by}")
+    print(f"{visible(target)}: all {len(places):,} records, {order} order by {by}")
 
 
 def score(source: str, target: str, model: str | None) -> None:
@@ -199,7 +200,7 @@ def score(source: str, target: str, model: str | None) -> None:
     flags = ["wrong" if w else "hard" if h else "" for w, h in zip(reading.wrong, reading.hard, strict=True)]
     more = [{name: column[i] for name, column in numbers.items()} | {"lethe_flag": flags[i]} for i in range(len(flags))]
     rewrite(source, target, range(len(flags)), more)
-    print(f"{target}: all {len(flags):,} records with {', '.join(more[0])}; {Counter(flags)['wrong']:,} look wrong")
+    print(f"{visible(target)}: all {len(flags):,} records with {', '.join(more[0])}; {Counter(flags)['wrong']:,} look wrong")
 
 
 # --- what is shown -------------------------------------------------------------------------------------------------------
@@ -234,6 +235,6 @@ def shown(record: Record) -> str:
 
 def listed(console: Console, lines: Sequence[str], limit: int) -> None:
     for line in lines[:limit]:
-        console.print(f"  {escape(line)}")
+        console.print(f"  {escape(visible(line))}")
     if len(lines) > limit:
         console.print(f"  and {len(lines) - limit:,} more; --limit shows them")

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from harness.errors import PlanError
+from harness.interruption import INTERRUPTED
+from harness.interruption import tell as tell_of_interrupt
+from harness.visible import visible
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def keep_traceback(error: BaseException) -> str | None:
 def say(code: int, sentences: list[str]) -> None:
     """Print the sentences of a fault for the user."""
     for sentence in sentences:
-        print(f"lethe: {sentence}", file=sys.stderr)
+        print(f"lethe: {visible(sentence, None)}", file=sys.stderr)
 
 
 def handled(work: Callable[[], int], tell: Callable[[int, list[str]], None] = say, misused: int = 2) -> int:
@@ -187,8 +190,8 @@ def handled(work: Callable[[], int], tell: Callable[[int, list[str]], None] = sa
     try:
         return work()
     except KeyboardInterrupt:
-        print("lethe: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+        tell_of_interrupt()
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone (`lethe plan | head`). Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,7 @@ from harness.gate.verdict import Verdict
 from harness.plan.load import make_plan
 from harness.plan.measured import plan_options
 from harness.store.files import place, write_atomic
+from harness.visible import visible
 
 
 def measure(
@@ -50,7 +51,7 @@ def measure(
 
     # What failed is named on the error stream, so that JSON stays JSON.
     for failure in outcome.failed:
-        print(f"lethe: {failure}", file=sys.stderr)
+        print(f"lethe: {visible(failure, None)}", file=sys.stderr)
     if verdict is None:
         return 1 if outcome.failed else 0
     _announce(verdict, junit, quiet=json)

@@ -22,6 +22,7 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs
 from harness.stats.analysis import DISCORDANT, detectable
+from harness.visible import visible
 from harness.workers.ray_cluster import describe
 
 PACE = 4e-15
@@ -36,7 +37,7 @@ def print_cost(plan: Plan) -> None:
     trials = trial_specs(material, tried)
     points = planned_points(material, allowed, [trial.row for trial in tried])
     specs = [*trials[1:], *run_specs(material, allowed), *points]
-    console = Console()
+    console = Console(markup=False)  # names of files may look like markup
     _print_inputs(console, material)
     _print_suites(console, evaluation.summary)
     costs, timed = _costs(material, evaluation, specs)
@@ -44,7 +45,7 @@ def print_cost(plan: Plan) -> None:
     console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
     _print_total(console, material.plan, costs, timed)
     for text in (*([note] if note else []), *material.notes, *evaluation.notes):
-        console.print(f"note: {text}")
+        console.print(visible(f"note: {text}", None))
 
 
 def _print_inputs(console: Console, material: Material) -> None:
@@ -52,7 +53,7 @@ def _print_inputs(console: Console, material: Material) -> None:
     settings = material.plan
     dataset = material.dataset
     pool = len(material.training_data.general)
-    console.print(f"[bold]{settings.name}[/]: {settings.model}, {material.base.parameters:,} parameters")
+    console.print(visible(f"{settings.name}: {settings.model}, {material.base.parameters:,} parameters"), style="bold")
     console.print(f"trained in {settings.precision} and scored in {settings.scoring} on {settings.device}")
     console.print(_spread(settings))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")

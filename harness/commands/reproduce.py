@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from rich.text import Text
 from harness.commands.recorded import plan_of, refuse_another_question
 from harness.errors import PlanError
 from harness.plan.plan import split_recipes
-from harness.report.summary.format import MISSING, number, visible
+from harness.report.summary.format import MISSING, number
 from harness.report.summary.rows import dig
 from harness.store.comparisons import read_comparison
 from harness.store.files import read_bytes, read_json
 from harness.store.question import differing_fields
 from harness.store.results import open_results, results_of
 from harness.store.runs import RunStore
+from harness.visible import read_csv_text, visible
 
 COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
 """Columns that differ between any two runs: reported apart, not counted."""
@@ -93,7 +94,7 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
 def published_table(folder: Path) -> pd.DataFrame:
     """Return table.csv, by row."""
     try:
-        return pd.read_csv(BytesIO(read_bytes(folder / "table.csv"))).set_index("row")
+        return read_csv_text(read_bytes(folder / "table.csv")).set_index("row")
     except FileNotFoundError:
         raise PlanError(f"{folder} holds no table.csv to hold against; `lethe report` writes it") from None
 

@@ -15,9 +15,10 @@ from rich.text import Text
 
 from harness.diff.difference import Diff, Difference
 from harness.diff.pairs import Document
-from harness.report.summary.format import MISSING, number, p_value, points, visible
+from harness.report.summary.format import MISSING, number, p_value, points
 from harness.stats.measures import FEWEST
 from harness.store.files import write_atomic
+from harness.visible import markdown_text, visible
 
 NAMED = 5
 """Documents that are named where a list is long; the JSON has all of them."""
@@ -133,21 +134,12 @@ def _named(documents: tuple[Document, ...]) -> str:
 def markdown(diff: Diff) -> str:
     """Return the table and its remarks as Markdown."""
     rule = "|".join("---" if name in TEXTS else "---:" for name in COLUMNS)
-    lines = [f"# {_escaped(sentence(diff))}", "", f"| {' | '.join(COLUMNS)} |", f"|{rule}|"]
+    lines = [f"# {markdown_text(sentence(diff))}", "", f"| {' | '.join(COLUMNS)} |", f"|{rule}|"]
     for difference in _ordered(diff):
         line = cells(difference)
-        lines.append("| " + " | ".join(_escaped(line[name]) for name in COLUMNS) + " |")
-    lines += ["", LEGEND, "", *(f"- {_escaped(remark)}" for remark in remarks(diff))]
+        lines.append("| " + " | ".join(markdown_text(line[name]) for name in COLUMNS) + " |")
+    lines += ["", LEGEND, "", *(f"- {markdown_text(remark)}" for remark in remarks(diff))]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Return text that Markdown leaves as it is."""
-    # Model names may hold anything that Markdown reads.
-    plain = visible(text).replace("\n", " ")
-    for letter in "\\`*_[]|":
-        plain = plain.replace(letter, "\\" + letter)
-    return plain.replace("<", "&lt;")
 
 
 def as_json(diff: Diff) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.gate.baseline import Acceptance
 from harness.gate.judge import Finding
 from harness.gate.verdict import ORDER, Verdict
-from harness.report.summary.format import visible
+from harness.visible import visible
 
 HEADLINES = ("general", "domain", "kl_to_base/general")
 """Shown for every row, whatever became of them."""

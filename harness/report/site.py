@@ -22,9 +22,10 @@ from markupsafe import Markup
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card, shown_line
-from harness.store.files import read_json, read_record, replacing, write_json, write_record
+from harness.store.files import read_json, read_record, replacing, write_atomic, write_json, write_record
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
+from harness.visible import csv_text, read_csv_text, visible
 from harness.vocabulary import Role, Status
 
 HERE = Path(__file__).parent / "site_pages"
@@ -149,7 +150,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
         for comparison in published:
             _files(comparison, fresh / "files" / comparison.place)
         _write_pages(boards, fresh)
-        _leaderboard(boards).to_csv(fresh / "leaderboard.csv", index=False)
+        write_atomic(fresh / "leaderboard.csv", csv_text(_leaderboard(boards)))
         (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
     return to / "index.html"
 
@@ -179,7 +180,8 @@ def _refuse_folders(folders: Sequence[Path]) -> None:
 def _write_pages(boards: list[Board], folder: Path) -> None:
     """Write a page for each board, and the first page, which lists them."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si", "visible")}
+    environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si")}
+    environment.filters["visible"] = visible
     fixed = {
         "style": Markup(STYLE.read_text(encoding="utf-8")),
         "columns": COLUMNS,
@@ -227,7 +229,7 @@ def _plot(folder: Path) -> str:
 
 def _read(folder: Path) -> Published:
     record = read_record(folder) or {}  # that it is there was looked at before
-    lines = pd.read_csv(folder / "table.csv").astype(object)
+    lines = read_csv_text((folder / "table.csv").read_bytes()).astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     folder_name = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
     rows = [{str(k): v for k, v in line.items()} for line in lines]
@@ -238,7 +240,7 @@ def _files(comparison: Published, target: Path) -> None:
     """What can be downloaded of a comparison, a card for each recipe with it."""
     (target / "cards").mkdir(parents=True)
     write_json(target / "comparison.json", comparison.record)
-    pd.DataFrame(comparison.lines).to_csv(target / "table.csv", index=False)
+    write_atomic(target / "table.csv", csv_text(pd.DataFrame(comparison.lines)))
     if comparison.verdict:
         write_json(target / "verdict.json", comparison.verdict)
     if comparison.has_page:

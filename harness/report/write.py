@@ -27,8 +27,9 @@ from harness.report.verdict.model_card import section
 from harness.report.verdict.terminal import show, shown
 from harness.report.verdict.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
 from harness.store.comparisons import read_comparison
-from harness.store.files import write_atomic
+from harness.store.files import sweep, write_atomic
 from harness.store.runs import RunStore
+from harness.visible import csv_text
 
 __all__ = ["Report", "Summary", "show", "shown", "summarise", "write_report"]
 
@@ -72,12 +73,13 @@ class Report:
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: threads would wait longer than they compute
 def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     """Rebuild report.html, table.* and plots/ of a comparison from its stored runs; same store, same bytes."""
+    sweep(folder, deep=True)
     summary = summarise(read_comparison(folder, store), reps)
     table, reading, plots = full_table(summary), reading_table(summary), draw(summary)
     verdict, warned = verdict_of(summary), cautions(summary)
     staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
     files: dict[str, str | bytes] = {
-        "table.csv": table.to_csv(index=False),
+        "table.csv": csv_text(table),
         "table.json": records(table),
         "table.md": markdown(reading) + staged + verdict_markdown(verdict, warned),
         "table.tex": latex(reading),
@@ -91,11 +93,11 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     if references := bibtex(summary):
         files["references.bib"] = references
     if summary.stages:
-        files["stages.csv"] = stage_numbers(summary.stages).to_csv(index=False)
+        files["stages.csv"] = csv_text(stage_numbers(summary.stages))
     if len(summary.trials):
-        files["trials.csv"] = summary.trials.to_csv(index=False)
+        files["trials.csv"] = csv_text(summary.trials)
     extra = {name: summary.computed(make) for name, make in EXTRA.items()}
-    files |= {f"{name}.csv": extra_table.to_csv(index=False) for name, extra_table in extra.items() if len(extra_table)}
+    files |= {f"{name}.csv": csv_text(extra_table) for name, extra_table in extra.items() if len(extra_table)}
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     for name, content in files.items():

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from statistics import median, pvariance
 from typing import Any
@@ -161,15 +162,13 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     # Saved before they are scored: a crash of an evaluation must not cost a training.
     folder.weights_folder.mkdir(exist_ok=True)
     save_weights(weights, folder.weights)
-    notes = list(progress.notes)
-    for method in run.methods:
-        notes += ask(method, "notes")
+    trained_hash = weights_hash(weights)
     happened = _happened(folder, spec, progress, begin, started) | {
         "peak_memory_bytes": peak,
-        "weights_hash": weights_hash(weights),
+        "weights_hash": trained_hash,
         "evaluation_seconds": scoring.seconds,
-        "models": list(spec.models),
-        "notes": notes,
+        "models": _models(folder, scoring, trained_hash),
+        "notes": [*progress.notes, *chain.from_iterable(ask(method, "notes") for method in run.methods)],
     }
     _write_records(spec, material, folder, happened, run.ledger)
     monitor.close()
@@ -212,6 +211,19 @@ def _trained(
         return run.start, Progress()
     run.engine.broadcast(folder.path)
     return train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
+
+
+def _models(folder: RunFolder, scoring: Scoring, trained_hash: str) -> list[float]:
+    """Return the fractions of the budget at which the store has models of this training.
+
+    What an earlier training came to is removed, unless it ended in the same weights.
+    """
+    fractions = scoring.spec.models
+    earlier = (folder.read("run") or {}).get("happened", {})
+    if earlier.get("weights_hash") == trained_hash:
+        return sorted({*fractions, *earlier.get("models", [])})
+    folder.forget_end(scoring.evaluation.keys[EvalKind.CURVE], fractions)
+    return sorted(fractions)
 
 
 def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happened: dict[str, Any], ledger: Ledger) -> None:

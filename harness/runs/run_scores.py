@@ -56,9 +56,14 @@ class Scoring:
         return all(self.folder.has_scores(kind, keys[kind]) for kind in self.spec.kinds)
 
     def forget(self) -> None:
-        """Drop the scores of finished models: another training may end elsewhere (on a GPU)."""
+        """Drop what an earlier training left: another one may end elsewhere (on a GPU).
+
+        A training that goes on from its checkpoint keeps its scores on the way.
+        """
         for kind in self.spec.kinds:
             self.folder.drop_scores(kind, self.evaluation.keys[kind])
+        if not self.folder.checkpoint.exists():
+            self.folder.forget_way(self.evaluation.keys[EvalKind.CURVE])
 
     @property
     def has_room(self) -> bool:

@@ -81,7 +81,7 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         stages=read_scores(rows, store, EvalKind.STAGES),
         quality=read_texts(rows, store, EvalKind.QUALITY),
         probe=read_scores(rows, store, EvalKind.PROBE),
-        points=read_scores([trial for trial in trials if trial["status"] == Status.DONE], store, EvalKind.FINAL, "trial"),
+        points=read_scores(trials, store, EvalKind.FINAL, "trial"),
         people=read_json(folder / "people.json"),
     )
 
@@ -105,9 +105,9 @@ def _with_run(entry: dict[str, Any], store: RunStore, faults: list[str]) -> dict
 
 
 def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, name: str = "row") -> pd.DataFrame:
-    """Return the scores of one kind of all entries, with `row` (the entry's `name`) and `seed` in front, without texts.
+    """Return the scores of one kind of all entries that ended well, without texts.
 
-    Names are categorical.
+    `row` (the entry's `name`) and `seed` stand in front; names are categorical.
     """
     columns = [column for column in (*ITEM_COLUMNS, "stage") if column not in TEXTS]
 
@@ -152,8 +152,12 @@ def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKin
 def _tables(
     entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-    """Yield each entry that has scores of this kind, with its table."""
-    evaluated = [entry for entry in entries if entry.get("evals", {}).get(kind) is not None]
+    """Yield each entry that has scores of this kind, with its table.
+
+    Runs that did not end well give no numbers, whatever they had scored before.
+    """
+    finished = [entry for entry in entries if entry["status"] == Status.DONE]
+    evaluated = [entry for entry in finished if entry.get("evals", {}).get(kind) is not None]
     with ThreadPoolExecutor() as pool:
 
         def start_reading(begin: int) -> Iterator[pa.Table | None]:

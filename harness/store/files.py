@@ -5,17 +5,21 @@ Whole files or nothing: a local file takes its name by rename, an object appears
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
+
 from harness.errors import PlanError
+from harness.store.provenance import host
 from harness.store.schema import SCHEMA_VERSION, key_of
 
 RECORD_HASH = "hash"
@@ -72,8 +76,41 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Return a hidden name beside a path that nobody has. What is made there has the rights that the umask gives."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    """Return a hidden name beside a path that nobody has. What is made there has the rights that the umask gives.
+
+    It names the process that writes there, so that `sweep` knows what a killed one has left.
+    """
+    return path.with_name(f".{path.name}.{_host_mark()}-{os.getpid()}-{secrets.token_hex(3)}")
+
+
+UNDER_WAY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{6}")
+"""A name that `beside` gave: host and process."""
+
+
+def _host_mark() -> str:
+    return hashlib.sha256(host().encode()).hexdigest()[:8]
+
+
+def remove(path: Path) -> None:
+    """Remove a local file or folder, as far as this user may."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, deep: bool = False) -> None:
+    """Remove what killed processes of this host were writing in a local folder; `deep`: and in those below it."""
+    if not is_local(folder):
+        return  # objects appear whole
+    for name in names(folder):
+        path = folder / name
+        match = UNDER_WAY.fullmatch(name)
+        if match and match[1] == _host_mark() and not psutil.pid_exists(int(match[2])):
+            remove(path)
+        elif deep and path.is_dir() and not path.is_symlink():
+            sweep(path, deep)
 
 
 def create(path: Path, data: str) -> bool:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.store.files import create, names, read_json, write_json
+from harness.store.provenance import host
 from harness.store.runs import LEASES
 
 LEASE = 60.0
@@ -35,16 +34,6 @@ LOOK = 1.0
 
 class Lost(Exception):
     """This process was silent for so long that another one may have taken the run over: it must write nothing more."""
-
-
-@cache
-def host() -> str:
-    """Return what process numbers are unique in: this host since it was started, and on Linux the container."""
-    # Process numbers begin again with every start of a machine, and in every container.
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
-    return " ".join(parts)
 
 
 class Watch:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +15,16 @@ from typing import Any
 from harness.bundled import ROOT
 
 PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
+
+
+@cache
+def host() -> str:
+    """Return what process numbers are unique in: this host since it was started, and on Linux the container."""
+    # Process numbers begin again with every start of a machine, and in every container.
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
+    return " ".join(parts)
 
 
 @cache

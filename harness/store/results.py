@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.store.files import is_local, names, place, read_record
+from harness.store.files import beside, is_local, names, place, read_record
 from harness.store.lease import leased
 from harness.store.question import RESERVED
 from harness.store.runs import RunStore
@@ -68,9 +69,12 @@ class Results:
             self.root.mkdir(parents=True, exist_ok=True)
 
         # Weights are large: the disk of the results has room where /tmp may not.
-        beside = self.root if is_local(self.root) else None
-        with tempfile.TemporaryDirectory(dir=beside, prefix=f".{purpose}.") as folder:
-            yield Path(folder)
+        folder = beside(self.root / purpose) if is_local(self.root) else Path(tempfile.mkdtemp())
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def names(self) -> list[str]:
         """Return the comparisons that are here."""

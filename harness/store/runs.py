@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,32 @@ class RunFolder:
         """Forget those hashes: the training is made anew."""
         hashes = self.hashes.known()
         self.hashes.drop(*(name for name in hashes if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
+
+    def forget_way(self, curve: str) -> None:
+        """Remove what an earlier training left on its way: its scores under this key, and its weights between stages.
+
+        Local folders only.
+        """
+        self.drop_scores(EvalKind.CURVE, curve)
+        for path in self.weights_folder.glob("stage-*.safetensors"):
+            path.unlink()
+
+    def forget_end(self, curve: str, fractions: Sequence[float]) -> None:
+        """Remove what an earlier training came to, where the present one ended in other weights.
+
+        Only the present training's scores on its way (under the key `curve`) and its models at these fractions stay. Local
+        folders only.
+        """
+        kept_scores = self._scores_path(EvalKind.CURVE, curve)
+        for name in names(self.evaluations):
+            path = self.evaluations / name
+            if path.suffix == ".parquet" and path != kept_scores:
+                self._remove(path)
+        self.remove("probe")
+        kept_models = [self.model(fraction) for fraction in fractions]
+        for name in names(self.path / MODELS):
+            if self.path / MODELS / name not in kept_models:
+                shutil.rmtree(self.path / MODELS / name)
 
     def damages(self, weights: bool = True) -> list[Damaged]:
         """Return what is damaged, weights and models aside where they are not asked for."""

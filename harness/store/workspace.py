@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.store.files import is_local
+from harness.store.files import is_local, sweep
 from harness.store.hashes import HASHES
 from harness.store.runs import CHECKPOINT, LEASES, STATUS, RunFolder
 
@@ -115,6 +115,7 @@ def workspace(folder: RunFolder) -> Iterator[Copy | InPlace]:
     """A local folder to make the run in; what it holds in the end is in the store when the block ends well."""
     if is_local(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
+        sweep(folder.path, deep=True)
         yield InPlace(folder.path)
         return
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:

@@ -12,11 +12,11 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from harness.interruption import end_processes_below
 from harness.runs.events import Ended, Event
 from harness.setup.evaluations import Evaluation, EvaluationPlan
 from harness.setup.material import Material
@@ -25,6 +25,9 @@ from harness.store.runs import RunStore
 from harness.workers.environment import VISIBLE
 from harness.workers.perform import work
 from harness.workers.process import forkserver
+
+PATIENCE = 1.0
+"""Seconds in which the server ends by itself, unless it is in the middle of a computation."""
 
 
 class Server:
@@ -55,9 +58,13 @@ class Server:
             raise EOFError from error
 
     def end(self) -> None:
-        """End the server and whatever runs."""
+        """End the server and whatever runs, by force where it does not end soon."""
         self.process.terminate()
-        self.process.join()
+        self.process.join(PATIENCE)
+        if self.process.pid and self.process.exitcode is None:
+            end_processes_below(self.process.pid)
+            self.process.kill()
+            self.process.join()
         self._connection.close()
 
 
@@ -70,10 +77,11 @@ def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan,
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # else it starts a thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing runs yet; what is raised here a library might swallow
 
     # Loaded once, before any fork, so that all runs share these pages.
     running = _Running((material, evaluation.open(material).prepare(), store), requests)
+    signal.signal(signal.SIGTERM, lambda *_: running.end_all())
     gc.freeze()  # what all runs share is never copied for the collector's marks, nor searched
     try:
         while True:
@@ -119,9 +127,16 @@ class _Running:
             return number, Ended(exitcode=process.exitcode)
 
     def end(self) -> None:
+        """End all runs."""
         for _, process in self.all.values():
             process.terminate()
+        for _, process in self.all.values():
             process.join()
+
+    def end_all(self) -> None:
+        """End all runs, and the server with them."""
+        self.end()
+        os._exit(0)
 
 
 def _run(

@@ -171,7 +171,7 @@ def test_the_command_prints_a_table_and_writes_its_files(runs, tmp_path, capsys)
     assert "4 documents are in A alone" in text
     kept = json.loads((tmp_path / "diff.json").read_text())
     assert [entry["doc_id"] for entry in kept["tasks"][0]["only_a"]] == [36, 37, 38, 39]
-    assert "| letters\\_choice | acc |" in (tmp_path / "diff.md").read_text()
+    assert "| letters_choice | acc |" in (tmp_path / "diff.md").read_text()
     assert "<script" not in (tmp_path / "diff.html").read_text()
 
 

@@ -18,10 +18,10 @@ from harness.report.page.explorer import read_flips
 from harness.report.page.page import _data_block
 from harness.report.page.page import page as page_of
 from harness.report.page.sections import SECTIONS
-from harness.report.summary.format import visible
 from harness.report.summary.summarise import summarise
 from harness.report.write import Report
 from harness.store.comparisons import read_comparison
+from harness.visible import visible
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "path", "use"}
 ABSENT = {"stages", "tuning"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.store.comparisons import read_scores, read_texts
-from harness.store.files import read_json, replacing, write_atomic, write_json
+from harness.store.files import beside, read_json, replacing, sweep, write_atomic, write_json
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, TEXTS, key_of
 
@@ -58,6 +60,26 @@ def test_scores_keep_layout_and_missing_values(tmp_path):
     assert run.scores("final", "other") is None
 
 
+def test_what_killed_writes_left_is_removed_and_nothing_else(tmp_path):
+    """A process is killed in the middle of a file and of a folder; another one is still writing."""
+    code = (
+        "import os, sys; from pathlib import Path; from harness.store.files import beside\n"
+        "place = Path(sys.argv[1]); (place / 'evals').mkdir()\n"
+        "beside(place / 'run.json').write_text('{'); beside(place / 'evals' / 'x.parquet').write_text('P')\n"
+        "folder = beside(place / 'checkpoint'); folder.mkdir(); (folder / 'state').write_text('s')\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    ours = beside(tmp_path / "run.json")
+    ours.write_text("{")
+    kept = [ours, tmp_path / ".hidden", tmp_path / ".run.json.0123456789ab", tmp_path / "run.json"]
+    for path in kept[1:]:
+        path.write_text("kept")
+    assert len(list(tmp_path.rglob(".*"))) == 6
+    sweep(tmp_path, deep=True)
+    assert sorted(path for path in tmp_path.rglob("*") if path.name != "evals") == sorted(kept)
+
+
 def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path):
     run = RunStore(tmp_path).run("0" * 16)
     run.path.mkdir()
@@ -76,7 +98,8 @@ def test_many_runs_are_read_as_each_was_stored(tmp_path, monkeypatch):
         table.loc[0, "score"] = np.nan
         key = key_of(number)
         store.run(key).write_scores("final", "k", table.reindex(columns=list(ITEM_COLUMNS)))
-        entries.append({"row": f"r{number % 3}", "seed": number, "key": key, "evals": {"final": "k"} if number != 4 else {}})
+        entry = {"row": f"r{number % 3}", "seed": number, "key": key, "status": "done"}
+        entries.append(entry | {"evals": {"final": "k"} if number != 4 else {}})
         stored.append(store.run(key).scores("final", "k").assign(row=f"r{number % 3}", seed=number))
     wanted = pd.concat([one for number, one in enumerate(stored) if number != 4], ignore_index=True)
     scores, texts = read_scores(entries, store, "final"), read_texts(entries, store, "final")

@@ -17,11 +17,11 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
-from harness.report.summary.format import visible
 from harness.store.comparisons import Comparison, read_comparison, read_texts
 from harness.store.files import write_atomic, write_json
 from harness.store.results import open_results
 from harness.store.schema import key_of
+from harness.visible import visible
 from harness.vocabulary import EvalKind, Role, Status
 
 SCALES = {

@@ -13,12 +13,13 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
 from harness.report.figures.token_plots import weights, zones
-from harness.report.summary.format import points, signed, visible
+from harness.report.summary.format import points, signed
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
 from harness.stats.estimate import Estimate
 from harness.stats.quantity_name import Measured, Scope, name_of
+from harness.visible import visible
 from harness.vocabulary import Role
 
 NAMED = 40

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from harness.report.figures.fonts import LACKING, OWN, fallbacks, lacking
-from harness.report.summary.format import visible
+from harness.visible import visible
 
 COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 """Okabe and Ito's colour-blind safe palette, without the two that vanish on white or on black."""

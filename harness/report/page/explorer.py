@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.report.summary.format import visible
 from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 from harness.stats.quantity_name import change_of_family
+from harness.visible import visible
 
 Key = tuple[str, str, str]
 KEYS = ["task", "metric", "item"]

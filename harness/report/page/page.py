@@ -17,6 +17,7 @@ from harness.report.summary import format as shown
 from harness.report.summary.rows import TRACKS
 from harness.report.summary.summary import Summary
 from harness.report.verdict.meters import budget_line
+from harness.visible import visible
 
 HERE = Path(__file__).parent
 GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
@@ -38,9 +39,9 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         "with_interval",
         "p_value",
         "holm_value",
-        "visible",
     )
-    environment.filters |= {name: getattr(shown, name) for name in names} | {"pretty": _pretty, "data_block": _data_block}
+    environment.filters |= {name: getattr(shown, name) for name in names}
+    environment.filters |= {"visible": visible, "pretty": _pretty, "data_block": _data_block}
 
     # A section without values has nothing to show, and leaves no heading behind.
     common = _common(summary, plots)

@@ -1,17 +1,12 @@
-"""Numbers and texts as people read them: three significant digits, intervals, nothing invisible."""
+"""Numbers as people read them: three significant digits, intervals."""
 
 from __future__ import annotations
 
 import math
-import re
 
 from harness.stats.analysis import Estimate
 
 MISSING = "—"
-LONGEST = 2_000
-"""Characters of one model answer shown in the report; the rest stays in the store."""
-_HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control characters but tab and line end, halves of surrogate pairs, and what has no width or turns the writing direction."""
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -102,11 +97,3 @@ def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
     if difference.p_is_bound and math.isfinite(holm):
         return f"< {difference.least_p:.1g} × {pairs}"
     return p_value(holm)
-
-
-def visible(value: object, longest: int | None = LONGEST) -> str:
-    """Return a model's text with every character that could hide or reorder others spelled out, cut at `longest`."""
-    text = "" if value is None or value != value else str(value)
-    cut = len(text) - longest if longest and len(text) > longest else 0
-    text = _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text[:longest] if cut else text)
-    return f"{text} … ({cut:,} more characters in the store)" if cut else text

@@ -14,19 +14,17 @@ from harness.report.summary.summary import Summary, areas_of
 from harness.report.summary.trials import is_point, read_trials
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.tradeoffs import Terms
-from harness.store.comparisons import Comparison, among
+from harness.store.comparisons import Comparison
 from harness.vocabulary import Status
 
 
 def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
-    """Gather rows and statistics; only runs that ended well give numbers."""
+    """Gather rows and statistics."""
     rows = rows_of(comparison.runs)
-    done = {(run["row"], run["seed"]) for run in comparison.runs if run["status"] == Status.DONE}
     base = base_of(rows)
-    everything = _done(comparison.scores, done)
-    final = _without_calibration(everything)
-    curve = _without_calibration(_done(comparison.curve, done))
-    path = _without_calibration(_done(comparison.path, done))
+    final = _without_calibration(comparison.scores)
+    curve = _without_calibration(comparison.curve)
+    path = _without_calibration(comparison.path)
 
     analysis = _analysis_of(comparison, rows, final, reps)
     fewer = min(reps, 2000)
@@ -46,12 +44,12 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
         rows=rows,
         analysis=analysis,
         curves=curves,
-        scores=everything,
+        scores=comparison.scores,
         store=comparison.store,
         trials=trials,
-        stages=read_stages(comparison.record, of_models, _done(comparison.stages, done), base, fewer),
-        answers=_done(comparison.quality, done),
-        probed=_done(comparison.probe, done),
+        stages=read_stages(comparison.record, of_models, comparison.stages, base, fewer),
+        answers=comparison.quality,
+        probed=comparison.probe,
         people=comparison.people or {},
         ways=ways,
         points=settings,
@@ -78,10 +76,6 @@ def _points(comparison: Comparison) -> pd.DataFrame:
         if is_point(entry) and entry["status"] == Status.DONE:
             lines.append({"row": entry["row"], "recipe": entry["recipe"], "name": entry["trial"]})
     return pd.DataFrame(lines, columns=["row", "recipe", "name"]).drop_duplicates(ignore_index=True)
-
-
-def _done(table: pd.DataFrame, done: set[tuple[str, int]]) -> pd.DataFrame:
-    return among(table, ("row", "seed"), done).reset_index(drop=True)
 
 
 def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from harness.report.summary.format import MISSING
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import latex_text, markdown
+from harness.visible import markdown_block, markdown_text
 
 COLUMNS = ["row", "method", "setting", "value"]
 ALL = "all rows"
@@ -73,9 +74,10 @@ def bibtex(summary: Summary) -> str:
 
 def appendix_markdown(summary: Summary) -> str:
     """appendix.md."""
-    parts = [f"# Settings and sources of {summary.record.get('name')}", markdown(settings(summary)).rstrip(), "## Sources"]
-    parts += [f"- **{name}**: {paper['source']}" for name, paper in _papers(summary).items()]
-    parts += ["## BibTeX", f"```bibtex\n{bibtex(summary).rstrip()}\n```"] if bibtex(summary) else []
+    title = f"# Settings and sources of {markdown_text(summary.record.get('name'))}"
+    parts = [title, markdown(settings(summary)).rstrip(), "## Sources"]
+    parts += [f"- **{markdown_text(name)}**: {markdown_text(paper['source'])}" for name, paper in _papers(summary).items()]
+    parts += ["## BibTeX", markdown_block(bibtex(summary).rstrip(), "bibtex")] if bibtex(summary) else []
     text = "\n\n".join(parts) + "\n"
     return re.sub(r"\n\n(?=- \*\*)", "\n", text).replace("## Sources\n", "## Sources\n\n")
 

@@ -18,6 +18,7 @@ from harness.stats.analysis import Estimate
 from harness.stats.frontier import Rank, Standing
 from harness.stats.quantity_name import Measured, Scope, change_of_area, change_of_family, level_of, name_of
 from harness.stats.tradeoffs import Tradeoff
+from harness.visible import markdown_text
 from harness.vocabulary import Role
 
 QUALITY = ("rep3_word", "rep3_char", "rep3", "kl_to_base", "no_stop")
@@ -254,7 +255,7 @@ def markdown(table: pd.DataFrame) -> str:
     """Return a pipe table."""
 
     def line(cells: list[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
     lines = [line(list(table.columns)), line(["---"] * len(table.columns))]
     return "\n".join([*lines, *(line(list(row)) for row in table.itertuples(index=False))]) + "\n"

@@ -9,8 +9,9 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from huggingface_hub.repocard_data import EvalResult
 
-from harness.report.summary.format import number, points, si, visible
+from harness.report.summary.format import number, points, si
 from harness.report.summary.summary import READABLE
+from harness.visible import markdown_code, markdown_text, visible
 
 RESULTS = {  # column of table.csv: (data, what it is)
     "gain": ("domain", "domain score minus the base's, points"),
@@ -94,10 +95,11 @@ def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warn
     plan, data = record["plan"], record["data"]
     seeds = int(_number(line.get("seeds")) or 1)
     lines = [
-        f"# {visible(record['name'])}: {visible(line['row'])}",
+        f"# {markdown_text(record['name'])}: {markdown_text(line['row'])}",
         "",
-        f"`{visible(record['model']['name'])}` fine-tuned on `{visible(data['name'])}` ({data['train']:,} records) with the"
-        f" recipe `{visible(line['row'])}` under a budget of {visible(plan['budget'])} ({visible(plan['meter'])}), by Lethe.",
+        f"{markdown_code(record['model']['name'])} fine-tuned on {markdown_code(data['name'])} ({data['train']:,} records)"
+        f" with the recipe {markdown_code(line['row'])} under a budget of {markdown_text(plan['budget'])}"
+        f" ({markdown_text(plan['meter'])}), by Lethe.",
         "",
         f"It gained {_shown(line, 'gain')} points in the domain. Its general score changed by {_shown(line, 'change')} points:"
         f" it kept {_kept(line)} (95 % intervals).",
@@ -106,12 +108,12 @@ def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warn
         f" protocol {record['protocol']}; one seed's interval covers the choice of items, not a repetition of the training.",
         f"- It spent {si(_number(line.get('flops')))} FLOPs in {number(_number(line.get('device seconds')))} device-seconds,"
         f" {number(_number(line.get('epochs')))} epochs of the data.",
-        f"- Base weights {record['model']['hash']}, data {data['fingerprint']}, runs {visible(line.get('keys'))}.",
+        f"- Base weights {record['model']['hash']}, data {data['fingerprint']}, runs {markdown_text(line.get('keys'))}.",
     ]
 
     # Warnings stand in the card too: who reads it may never see the report.
-    lines += [f"- {checked}"] if checked else []
-    lines += ["", "Before believing it:", "", *(f"- {visible(warning, None)}" for warning in warnings)] if warnings else []
+    lines += [f"- {markdown_text(checked)}"] if checked else []
+    lines += ["", "Before believing it:", "", *(f"- {markdown_text(warning)}" for warning in warnings)] if warnings else []
     return "\n".join(lines) + "\n"
 
 
@@ -145,10 +147,10 @@ def section(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], warni
         suites = ", ".join(suite["name"] for suite in record.get("suites") or [])
         items = sum(int(suite["items"]) for suite in record.get("suites") or [])
         parts += [
-            f"## What tuning changed: {visible(line['row'])}",
+            f"## What tuning changed: {markdown_text(line['row'])}",
             "",
-            f"Measured by Lethe against `{visible(record['model']['name'])}` on {items:,} items ({visible(suites)}), paired"
-            " item by item.",
+            f"Measured by Lethe against {markdown_code(record['model']['name'])} on {items:,} items"
+            f" ({markdown_text(suites)}), paired item by item.",
             "",
             "| measure | value [95 % interval] |",
             "|---|---|",
@@ -156,8 +158,8 @@ def section(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], warni
             "",
             f"- Models of this row: {int(_number(line.get('seeds')) or 1)}. With one, the intervals cover the choice of items,"
             " not another training.",
-            f"- Protocol {record['protocol']}; base weights {record['model']['hash']}, runs {visible(line.get('keys'))}.",
-            *(f"- {visible(warning, None)}" for warning in warnings),
+            f"- Protocol {record['protocol']}; base weights {record['model']['hash']}, runs {markdown_text(line.get('keys'))}.",
+            *(f"- {markdown_text(warning)}" for warning in warnings),
             "",
         ]
     return "\n".join(parts)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.summary.format import number, points, rough, si, visible
+from harness.report.summary.format import number, points, rough, si
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import GAINS_LESS, POINTS_ONLY, costs, matched_head
@@ -17,6 +17,7 @@ from harness.report.verdict.meters import budget_line, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import Estimate
 from harness.stats.quantity_name import change_of_family
+from harness.visible import visible
 from harness.vocabulary import Role, Status
 
 KEPT = 120

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.summary.format import duration, points, rough, visible
+from harness.report.summary.format import duration, points, rough
 from harness.report.summary.recommend import Advice, advise, limits_of, separated
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
@@ -19,6 +19,7 @@ from harness.report.verdict.elsewhere import differing, measured_sentences
 from harness.report.verdict.meters import other_meter
 from harness.stats.analysis import MARGIN
 from harness.stats.quantity_name import change_of_family
+from harness.visible import markdown_text, visible
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,6 @@ def verdict_record(verdict: Verdict, cautions: Sequence[Caution]) -> str:
 def verdict_markdown(verdict: Verdict, cautions: Sequence[Caution]) -> str:
     """Return the same as Markdown, for the end of table.md."""
     lines = [verdict.sentence, verdict.sureness, verdict.rule, "Before believing it:"]
-    paragraphs = "\n\n".join(visible(line, None) for line in lines if line)
-    warnings = "".join(f"- {visible(caution.text, None)}\n" for caution in cautions)
+    paragraphs = "\n\n".join(markdown_text(line) for line in lines if line)
+    warnings = "".join(f"- {markdown_text(caution.text)}\n" for caution in cautions)
     return f"\n{paragraphs}\n\n{warnings}"
