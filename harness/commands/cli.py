@@ -156,7 +156,7 @@ def _measure(options: dict[str, Any]) -> int:
 
 
 def _diff(options: dict[str, Any]) -> int:
-    from harness.diff.difference import diff
+    from harness.diff.diff import diff
     from harness.diff.lm_eval_run import read_both
     from harness.diff.shown import as_json, show, write
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import exists
@@ -28,10 +28,11 @@ BESIDE = (
 """Entries of a sample that are no metrics; older files do not list these."""
 LONGEST = 80
 """Characters of a document by which it is shown."""
+READ = 400
+"""Characters of a document that are looked at for these: blanks become one."""
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One document under one filter."""
 
     doc_id: int
@@ -55,18 +56,19 @@ class LmEvalRun:
     samples: dict[str, tuple[Sample, ...]]
     """Task -> its samples."""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Task -> `metric,filter` -> what lm-eval printed; empty without a results JSON."""
+    """Task or group -> `metric,filter` -> what lm-eval printed; empty without a results JSON."""
     rising: dict[str, dict[str, bool]] = field(default_factory=dict)
     """Task -> metric -> whether higher is better, where the results say so."""
     shots: dict[str, Any] = field(default_factory=dict)
     """Task -> number of few-shot examples."""
     versions: dict[str, Any] = field(default_factory=dict)
     """Task -> its version."""
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Group -> its tasks, those of the groups below it included."""
     notes: tuple[str, ...] = ()
 
 
 def read_both(before: str, after: str) -> tuple[LmEvalRun, LmEvalRun]:
-    # Both are read before either is refused.
     """Read two runs. Raises one PlanError with the faults of both."""
     runs: list[LmEvalRun] = []
     faults: list[str] = []
@@ -88,15 +90,12 @@ def read_run(given: str) -> LmEvalRun:
     path = Path(given).expanduser()
     if not exists(path):
         raise PlanError(f"'{given}' does not exist; give a folder that lm-eval wrote with --output_path and --log_samples")
-    # A single file of samples has no results beside it.
     if path.is_file() and path.suffix == ".jsonl":
         return _read([_sample_file(path)], [], path.stem, [])
     folder = path if path.is_dir() else path.parent
     folder = _folder_of_model(folder)
     files = [_sample_file(file) for file in sorted(folder.iterdir()) if SAMPLES.match(file.name)]
     results = sorted(file for file in folder.iterdir() if DATED.match(file.name))
-
-    # One results file chooses its own date among several runs in a folder.
     if path.is_file():
         date = (DATED.match(path.name) or {"date": ""})["date"]
         files = [entry for entry in files if entry[1] == date]
@@ -112,7 +111,6 @@ def _folder_of_model(folder: Path) -> Path:
     """Return the folder with the samples: this one, or the only one below it. Raises PlanError where there are several."""
     if any(SAMPLES.match(file.name) for file in folder.iterdir()):
         return folder
-    # lm-eval makes a folder for each model below its output path.
     below = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     below = [child for child in below if any(SAMPLES.match(file.name) for file in child.iterdir())]
     if len(below) > 1:
@@ -133,7 +131,6 @@ def _sample_file(path: Path) -> SampleFile:
 def _newest(files: list[SampleFile]) -> tuple[list[SampleFile], list[str]]:
     """Return each task's newest file, and a note on those that are passed over."""
     newest: dict[str, SampleFile] = {}
-    # In rising order of date, so that the newest overwrites the others.
     for entry in sorted(files, key=lambda entry: entry[1]):
         newest[entry[0]] = entry
     notes = []
@@ -152,8 +149,6 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
             samples[task] = tuple(_samples(file))
         except PlanError as error:
             faults += error.faults
-
-    # Results tell the direction of each metric; without them it is guessed by name.
     records: dict[str, dict[str, Any]] = {}
     for file in results:
         try:
@@ -162,6 +157,7 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
             faults += error.faults
     raise_faults(faults)
     dated = [(task, records[date]) for task, date, _ in files if date in records]
+    grouped = {group: record for _, record in dated for group in record.get("group_subtasks") or {}}
     if len(dated) < len(files):
         notes = [
             *notes,
@@ -171,12 +167,33 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
     return LmEvalRun(
         names[-1] if names else name,
         samples,
-        {task: _numbers(record.get("results", {}).get(task)) for task, record in dated},
+        {name: _numbers(record.get("results", {}).get(name)) for name, record in [*grouped.items(), *dated]},
         {task: record.get("higher_is_better", {}).get(task) or {} for task, record in dated},
         {task: record.get("n-shot", {}).get(task) for task, record in dated},
         {task: record.get("versions", {}).get(task) for task, record in dated},
+        _groups(grouped),
         tuple(notes),
     )
+
+
+def _groups(records: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the tasks of each group; some versions list a task as a group without any, which is left out."""
+    groups = {}
+    for group, record in records.items():
+        if record["group_subtasks"][group]:
+            groups[group] = tuple(dict.fromkeys(_leaves(group, record["group_subtasks"], ())))
+    return groups
+
+
+def _leaves(name: str, below: dict[str, list[str]], above: tuple[str, ...]) -> Iterator[str]:
+    """Yield the tasks below a group, through the groups below it; `above`: the groups that it stands in."""
+    children = below.get(name)
+    if not children:
+        yield name
+        return
+    for child in children:
+        if child not in above:
+            yield from _leaves(child, below, (*above, name))
 
 
 def _numbers(printed: Any) -> dict[str, float]:
@@ -198,28 +215,29 @@ def _record(file: Path) -> dict[str, Any]:
 
 def _samples(file: Path) -> Iterator[Sample]:
     """Yield the samples of a file. Raises PlanError with the line that is none."""
+    name = file.name
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _sample(line, f"{file.name}, line {number}")
+                    yield _sample(line, name, number)
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{file} cannot be read: {error}") from None
 
 
-def _sample(line: str, where: str) -> Sample:
+def _sample(line: str, name: str, number: int) -> Sample:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise PlanError(f"{where} is not JSON ({error}); the file is damaged or cut off: copy it again") from None
-    if not isinstance(entry, dict) or "doc" not in entry or "doc_id" not in entry:
-        raise PlanError(f"{where} has no `doc` and `doc_id`: it is no sample of lm-eval 0.4")
-    # Older files do not list their metrics: what is no other entry is one.
+        cure = "the file is damaged or cut off: copy it again"
+        raise PlanError(f"{name}, line {number} is not JSON ({error}); {cure}") from None
+    if not isinstance(entry, dict) or "doc" not in entry or not isinstance(entry.get("doc_id"), int):
+        raise PlanError(f"{name}, line {number} has no `doc` and `doc_id`: it is no sample of lm-eval 0.4")
     names = entry.get("metrics") or [name for name in entry if name not in BESIDE]
     values = {str(name): entry[name] for name in names if name in entry}
     content = entry.get("doc_hash") or _hash(entry["doc"])
     return Sample(
-        int(entry["doc_id"]),
+        entry["doc_id"],
         str(content),
         str(entry.get("prompt_hash") or ""),
         str(entry.get("filter") or "none"),
@@ -236,7 +254,7 @@ def _hash(document: Any) -> str:
 def _words(document: Any) -> str:
     """Return how a document begins: its first text."""
     values = document.values() if isinstance(document, dict) else [document]
-    # Any text of the document will do: it only has to be recognised.
-    text = next((value for value in values if isinstance(value, str) and value.strip()), "")
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+    texts = (value.strip() for value in values if isinstance(value, str))
+    text = next((text for text in texts if text), "")
+    words = " ".join(text[:READ].split())
+    return words if len(text) <= READ and len(words) <= LONGEST else words[:LONGEST] + " ..."

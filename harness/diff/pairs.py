@@ -28,14 +28,6 @@ class Aggregate(StrEnum):
     PERPLEXITY = "exp of minus the mean"
     BITS = "minus the mean, in bits"
 
-    @classmethod
-    def of_metric(cls, metric: str) -> Aggregate:
-        """Return how lm-eval makes this metric's score."""
-        # lm-eval takes the exponential of means of log-likelihoods; differences are taken before that.
-        if "perplexity" in metric:
-            return cls.PERPLEXITY
-        return cls.BITS if metric == "bits_per_byte" else cls.MEAN
-
     def of(self, ratio: Any) -> Any:
         """Return the score of a ratio of sums, or of an array of them."""
         if self is Aggregate.PERPLEXITY:
@@ -74,6 +66,13 @@ class MetricPairs:
     """The score of A over all of its documents, and of B over all of its."""
 
     @property
+    def scores(self) -> tuple[float, float]:
+        """A's and B's score on the documents that both have."""
+        total = self.weight.sum()
+        before, after = (float(self.aggregate.of(values.sum() / total)) for values in (self.before, self.after))
+        return before, after
+
+    @property
     def binary(self) -> bool:
         """Whether every document is right or wrong."""
         values = np.concatenate([self.before, self.after])
@@ -92,71 +91,98 @@ class TaskPairs:
     metrics: tuple[MetricPairs, ...]
     unpaired: dict[str, tuple[float, float]]
     """`metric,filter` -> what lm-eval printed, of metrics that are no sum over documents."""
+    sizes: tuple[int, int]
+    """How many documents A has, and B."""
     notes: tuple[str, ...] = field(default=())
+
+
+Key = tuple[str, int]
+"""A document's content, and which of equal documents."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The samples of one run under one filter, in the order of `doc_id`."""
+
+    samples: list[Sample]
+    places: dict[Key, int]
+    """Document -> which of the samples is its."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The documents that both runs have under one filter: (n,) which samples of A, which of B, which documents of the task."""
+
+    before: np.ndarray
+    after: np.ndarray
+    documents: np.ndarray
 
 
 def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     """Pair a task's documents by content; where one stands twice, by the order of `doc_id`."""
-    # By content, since two versions of a task may number the same documents differently.
-    numbered = [_numbered(run.samples[task]) for run in (before, after)]
-    common = [key for key in numbered[0] if key in numbered[1]]
-    shared = list(dict.fromkeys(_document_of(key) for key in common))
-    numbers = {document: number for number, document in enumerate(shared)}
-    only = tuple(_only(samples, set(numbers)) for samples in numbered)
-    documents = {_document_of(key): sample for key, sample in reversed(numbered[0].items())}
+    a, b = _sides(before.samples[task]), _sides(after.samples[task])
+    common = {chosen: [key for key in a[chosen].places if key in b[chosen].places] for chosen in a if chosen in b}
+    shared: dict[Key, int] = {}
+    for keys in common.values():
+        for key in keys:
+            shared.setdefault(key, len(shared))
+    of_a, of_b = _documents(a), _documents(b)
+    only = tuple(tuple(own[key] for key in own if key not in shared) for own in (of_a, of_b))
 
+    matches = {}
+    asked: list[tuple[Sample, Sample]] = []
+    for chosen, keys in common.items():
+        of_both = [[side.places[key] for key in keys] for side in (a[chosen], b[chosen])]
+        places = [shared[key] for key in keys]
+        matches[chosen] = Match(*(np.array(column, dtype=int) for column in (*of_both, places)))
+        asked += [(a[chosen].samples[one], b[chosen].samples[other]) for one, other in zip(*of_both, strict=True)]
+    notes = _notes(task, before, after, asked)
+
+    names = _metrics(a), _metrics(b)
     metrics: list[MetricPairs] = []
     unpaired: dict[str, tuple[float, float]] = {}
-    notes = _notes(task, before, after, [(numbered[0][key], numbered[1][key]) for key in common])
-    # In the order in which A has them, so that the table reads as lm-eval's.
-    for name, chosen in _metrics(numbered[0].values()):
-        if (name, chosen) not in set(_metrics(numbered[1].values())):
-            notes.append(f"{task}: {_title(name, chosen)} is in A alone.")
+    for metric, chosen in names[0]:
+        if (metric, chosen) not in names[1]:
+            notes.append(f"{task}: {_title(metric, chosen)} is in A alone.")
             continue
-        metric_pairs = _metric_pairs(task, (name, chosen), (before, after), numbered, numbers)
-
-        # What lm-eval printed is shown where no sum over documents gives it.
-        printed = tuple(run.scores.get(task, {}).get(f"{name},{chosen}", math.nan) for run in (before, after))
-        if metric_pairs is not None:
-            metrics.append(metric_pairs)
+        pairs = _metric_pairs(task, metric, chosen, (before, after), (a[chosen], b[chosen]), matches[chosen])
+        printed = tuple(run.scores.get(task, {}).get(f"{metric},{chosen}", math.nan) for run in (before, after))
+        if pairs is not None:
+            metrics.append(pairs)
         elif not all(math.isnan(value) for value in printed):
-            unpaired[f"{name},{chosen}"] = (printed[0], printed[1])
-    for name, chosen in _metrics(numbered[1].values()):
-        if (name, chosen) not in set(_metrics(numbered[0].values())):
-            notes.append(f"{task}: {_title(name, chosen)} is in B alone.")
-    names = tuple(Document(documents[document].doc_id, documents[document].words) for document in shared)
-    return TaskPairs(task, names, (only[0], only[1]), tuple(metrics), unpaired, tuple(notes))
+            unpaired[f"{metric},{chosen}"] = (printed[0], printed[1])
+    notes += [f"{task}: {_title(*name)} is in B alone." for name in names[1] if name not in names[0]]
+    documents = tuple(of_a[key] for key in shared)
+    return TaskPairs(task, documents, (only[0], only[1]), tuple(metrics), unpaired, (len(of_a), len(of_b)), tuple(notes))
 
 
-Key = tuple[str, str, int]
-"""Filter, content, and which of equal documents."""
-
-
-def _numbered(samples: Sequence[Sample]) -> dict[Key, Sample]:
-    """Return the samples by filter, content, and how many equal documents come before."""
+def _sides(samples: Sequence[Sample]) -> dict[str, Side]:
+    """Return the samples of each filter, with what tells equal documents apart: how many come before."""
+    sides: dict[str, Side] = {}
     before: Counter[tuple[str, str]] = Counter()
-    # Equal documents are told apart by their order, the same in both runs.
-    by_key: dict[Key, Sample] = {}
     for sample in sorted(samples, key=lambda sample: sample.doc_id):
+        side = sides.setdefault(sample.filter, Side([], {}))
         pair = (sample.filter, sample.content)
-        by_key[*pair, before[pair]] = sample
+        side.places[sample.content, before[pair]] = len(side.samples)
+        side.samples.append(sample)
         before[pair] += 1
-    return by_key
+    return sides
 
 
-def _document_of(key: Key) -> tuple[str, int]:
-    return key[1], key[2]
+def _documents(sides: dict[str, Side]) -> dict[Key, Document]:
+    """Return the documents of a run, each once."""
+    documents: dict[Key, Document] = {}
+    for side in sides.values():
+        for key, place in side.places.items():
+            if key not in documents:
+                sample = side.samples[place]
+                documents[key] = Document(sample.doc_id, sample.words)
+    return documents
 
 
-def _only(samples: dict[Key, Sample], shared: set[tuple[str, int]]) -> tuple[Document, ...]:
-    """Return the documents of one run that the other has not, once each."""
-    documents = {_document_of(key): Document(sample.doc_id, sample.words) for key, sample in samples.items()}
-    return tuple(document for key, document in documents.items() if key not in shared)
-
-
-def _metrics(samples: Iterable[Sample]) -> list[tuple[str, str]]:
+def _metrics(sides: dict[str, Side]) -> dict[tuple[str, str], None]:
     """Return the (metric, filter) pairs of samples, in order."""
-    return list(dict.fromkeys((name, sample.filter) for sample in samples for name in sample.values))
+    return dict.fromkeys((name, chosen) for chosen, side in sides.items() for sample in side.samples for name in sample.values)
 
 
 def _title(metric: str, chosen: str) -> str:
@@ -164,45 +190,54 @@ def _title(metric: str, chosen: str) -> str:
 
 
 def _metric_pairs(
-    task: str,
-    named: tuple[str, str],
-    runs: tuple[LmEvalRun, LmEvalRun],
-    numbered: Sequence[dict[Key, Sample]],
-    numbers: dict[tuple[str, int], int],
+    task: str, metric: str, chosen: str, runs: tuple[LmEvalRun, LmEvalRun], sides: tuple[Side, Side], match: Match
 ) -> MetricPairs | None:
     """Return a metric's values by document; None where lm-eval's score is no ratio of sums over documents."""
-    metric, chosen = named
-    aggregate = Aggregate.of_metric(metric)
-    sums = []
+    aggregate = Aggregate.MEAN
+    if "perplexity" in metric:
+        aggregate = Aggregate.PERPLEXITY
+    elif metric == "bits_per_byte":
+        aggregate = Aggregate.BITS
+    tables = []
     alone = []
-    for run, samples in zip(runs, numbered, strict=True):
-        values = {key: _sums(sample.values.get(metric), metric) for key, sample in samples.items() if key[0] == chosen}
-        present = {key: value for key, value in values.items() if value is not None}
-        # A value that cannot be summed: then no document of the metric can be paired.
-        missing = any(samples[key].values.get(metric) is not None for key, value in values.items() if value is None)
-        total = np.sum(list(present.values()), axis=0) if present else np.zeros(2)
-        if missing or not total[1]:
+    for run, side in zip(runs, sides, strict=True):
+        table = _table(side.samples, metric)
+        total = np.zeros(2) if table is None else np.nansum(table, axis=0)
+        if table is None or not total[1]:
             return None
         score = float(aggregate.of(total[0] / total[1]))
-
-        # Where our sum is not the printed score, the metric is computed in another way, and has no
-        # interval here.
         printed = run.scores.get(task, {}).get(f"{metric},{chosen}")
         if printed is not None and abs(score - printed) > SAME * (1 + abs(printed)):
             return None
-        sums.append(present)
+        tables.append(table)
         alone.append(score)
-
-    # Pairs of equal weight only: another text would be another document.
-    keys = [key for key in sums[0] if key in sums[1] and _document_of(key) in numbers and sums[0][key][1] == sums[1][key][1]]
-    table = np.array([[*sums[0][key], sums[1][key][0]] for key in keys], dtype=float).reshape(-1, 3)
-    places = np.array([numbers[_document_of(key)] for key in keys], dtype=int)
+    before, after = tables[0][match.before], tables[1][match.after]
+    # a document without the metric has the weight NaN, which equals nothing
+    known = before[:, 1] == after[:, 1]
+    before, after = before[known], after[known]
     rising = _rising(task, metric, runs)
-    return MetricPairs(metric, chosen, aggregate, rising, places, table[:, 0], table[:, 2], table[:, 1], (alone[0], alone[1]))
+    places = match.documents[known]
+    return MetricPairs(metric, chosen, aggregate, rising, places, before[:, 0], after[:, 0], before[:, 1], (alone[0], alone[1]))
+
+
+def _table(samples: Sequence[Sample], metric: str) -> np.ndarray | None:
+    """Return (n, 2) sums and weights of a metric, NaN where a document has none; None where a value has another form."""
+    values = [sample.values.get(metric) for sample in samples]
+    if {type(value) for value in values} <= {bool, int, float}:
+        sums = np.array(values, dtype=float)
+        return None if np.isnan(sums).any() else np.stack([sums, np.ones(len(sums))], axis=1)
+    table = np.full((len(values), 2), np.nan)
+    for place, value in enumerate(values):
+        if value is not None:
+            entry = _sums(value, metric)
+            if entry is None:
+                return None
+            table[place] = entry
+    return table
 
 
 def _sums(value: Any, metric: str) -> tuple[float, float] | None:
-    """Return (sum, weight) of a sample's value; None where it has no such form, or is not known."""
+    """Return (sum, weight) of a sample's value; None where it has no such form, or is NaN."""
     if isinstance(value, bool | int | float):
         return None if math.isnan(value) else (float(value), 1.0)
     if metric == "brier_score":
@@ -227,7 +262,6 @@ def _brier(value: Any) -> tuple[float, float] | None:
 
 
 def _rising(task: str, metric: str, runs: Iterable[LmEvalRun]) -> bool:
-    # The results know; the name is a guess.
     """Return whether higher is better: as the results say, else by the metric's name."""
     for run in runs:
         direction = run.rising.get(task, {}).get(metric)
@@ -239,7 +273,6 @@ def _rising(task: str, metric: str, runs: Iterable[LmEvalRun]) -> bool:
 def _notes(task: str, before: LmEvalRun, after: LmEvalRun, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
     """Return what differs in how the two runs asked."""
     notes = []
-    # Another prompt for the same document means that the runs did not ask alike.
     prompted = [(a, b) for a, b in pairs if a.prompt and b.prompt]
     other = sum(a.prompt != b.prompt for a, b in prompted)
     if other:

@@ -7,16 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.diff.difference import Diff, Difference
+from harness.diff.diff import Diff
+from harness.diff.difference import Difference
 from harness.diff.pairs import Document
 from harness.report.summary.format import MISSING, number, p_value, points
-from harness.stats.measures import FEWEST
+from harness.stats.estimate import FEWEST
 from harness.store.files import write_atomic
 from harness.visible import markdown_text, visible
 
@@ -75,7 +74,7 @@ def title(difference: Difference) -> str:
 
 
 def _ordered(diff: Diff) -> list[Difference]:
-    return [*diff.differences, *diff.means]
+    return [*diff.differences, *diff.groups, *diff.means]
 
 
 def cells(difference: Difference) -> dict[str, str]:
@@ -115,6 +114,11 @@ def remarks(diff: Diff) -> list[str]:
             metric = name.removesuffix(",none")
             printed = f"lm-eval printed {number(before)} and {number(after)}"
             lines.append(f"{task.task}: {metric} is no mean over documents, so it has no interval here; {printed}.")
+    for group, scores in diff.without_interval.items():
+        for name, (before, after) in scores.items():
+            metric = name.removesuffix(",none")
+            printed = f"lm-eval printed {number(before)} and {number(after)}"
+            lines.append(f"{group}: {metric} is not what the samples of its tasks give, so it has no interval here; {printed}.")
     few = [difference for difference in diff.differences if difference.outcome == "too few"]
     if few:
         lines.append(f"{len(few)} metrics have fewer than {FEWEST} documents: nothing is said of them.")
@@ -153,6 +157,7 @@ def record(diff: Diff) -> dict[str, Any]:
         "a": diff.names[0],
         "b": diff.names[1],
         "differences": [_entry(difference) for difference in diff.differences],
+        "groups": [_entry(difference) for difference in diff.groups],
         "means": [_entry(difference) for difference in diff.means],
         "tasks": [
             {
@@ -164,6 +169,10 @@ def record(diff: Diff) -> dict[str, Any]:
             }
             for task in diff.tasks
         ],
+        "groups_without_interval": {
+            group: {name: [_null(value) for value in printed] for name, printed in scores.items()}
+            for group, scores in diff.without_interval.items()
+        },
         "only_a": list(diff.only[0]),
         "only_b": list(diff.only[1]),
         "notes": list(diff.notes),
@@ -205,6 +214,9 @@ def _null(value: float) -> float | None:
 
 def page(diff: Diff) -> str:
     """Return one self-contained page; whatever a document says is shown, never run."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     environment.filters["visible"] = visible
     return environment.get_template("diff.html.j2").render(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
-from harness.stats.measures import FEWEST
+from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import Measured, QuantityName
 
 TOLERANCE = 2.0
@@ -62,6 +62,8 @@ class Rule:
     """Points that there were to lose; NaN where that has no meaning."""
     exact: bool = False
     """Whether an unchanged tree reads exactly 0 here."""
+    whole: bool = False
+    """Whether a metric passes only if its whole interval, and what its items cannot exclude, lies within the tolerance."""
     vanished: bool = False
     """Whether the measure is exactly 0 now, was not, and never is for a trained model."""
 
@@ -71,7 +73,8 @@ def judge(change: Estimate, rule: Rule) -> str:
 
     It is a regression if the whole interval lies beyond the tolerance, or beyond half of what there was to lose, whatever the
     tolerance. It is inconclusive if the estimate lies beyond the tolerance and a part of its interval does not, or if it is
-    better than can be believed. Any other difference is `changed` where an unchanged tree reads exactly 0.
+    better than can be believed; with `whole`, also if a part of the interval lies beyond the tolerance, or too few items were
+    asked to tell. Any other difference is `changed` where an unchanged tree reads exactly 0.
     """
     # What had a value and has none is worse than any value.
     if not change.known:
@@ -94,7 +97,15 @@ def judge(change: Estimate, rule: Rule) -> str:
     # Better than can be believed without a look at it.
     if rule.vanished or (rule.sign and low > max(SURPRISE * rule.tolerance, rule.floor)):
         return "inconclusive"
+    # Within the tolerance, for all that is seen: where a limit is claimed to be kept, so few items must be able to show it.
+    if rule.whole and not _shown_within(change, rule):
+        return "inconclusive"
     return "changed" if rule.exact and moved else "pass"
+
+
+def _shown_within(change: Estimate, rule: Rule) -> bool:
+    """Return whether enough items were asked to exclude a change for the worse beyond the tolerance; more is better."""
+    return change.n >= FEWEST and change.sure_low >= -rule.tolerance
 
 
 def had(analysis: Analysis, quantity: QuantityName, weights: np.ndarray, row: str) -> float:
@@ -130,6 +141,8 @@ def judged(row: str, metric: str, change: Estimate, rule: Rule) -> Finding:
         sentence = f"{side} beyond the tolerance: {shown}"
     elif outcome == "inconclusive" and rule.vanished:
         sentence = f"is exactly 0 now, which no trained model is: {shown}"
+    elif outcome == "inconclusive" and rule.whole and towards * change.value >= -rule.tolerance:
+        sentence = f"{change.n} items do not exclude a loss beyond the tolerance: {shown}"
     elif outcome == "inconclusive" and not worse:
         sentence = f"better than can be believed unseen; accept it where it is meant: {shown}"
     elif outcome == "inconclusive":

@@ -1,6 +1,7 @@
 """The gate on models that were tuned elsewhere: each against its base, by the limits of REQUIRE. No torch.
 
-A limit fails where the whole interval lies beyond it, and is inconclusive where only the estimate does, as in `lethe check`.
+A limit fails where the whole interval lies beyond it, and is kept where the whole interval lies within it, as in the choice of
+a recipe; in between, and where fewer items were asked than can tell, it is inconclusive.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _finding(row: str, metric: str, change: Estimate, tolerance: float) -> Findi
         sentence = "cannot be measured: nothing that was asked is answered by the base above chance"
         return Finding(row, metric, "inconclusive", sentence)
     # no gain is too good here: the models are compared with another model, not with themselves
-    rule = Rule(sign=1, tolerance=tolerance, floor=math.inf)
+    rule = Rule(sign=1, tolerance=tolerance, floor=math.inf, whole=True)
     return judged(row, metric, change, rule)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.above_chance import corrected
-from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seed_means, strata_of
+from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seed_means
 from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
 from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of, steps_of
 from harness.stats.quantity_name import QuantityName
+from harness.stats.strata import strata_of
 
 MARGIN = 1.0
 """Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""

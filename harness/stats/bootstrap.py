@@ -1,16 +1,15 @@
-"""The hierarchical paired bootstrap: seeds first, then clusters of items within strata, the same draw for every row."""
+"""The hierarchical paired bootstrap: seeds first, then clusters of items within strata, the same draw for every row.
+
+Needs numpy alone where there is one seed, so that `lethe diff` answers at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.special import stdtrit  # scipy.stats has the same number, and takes a second to import
 
 BLOCK = 500
 """Bootstrap draws that are computed at once."""
@@ -26,50 +25,6 @@ class Stratum:
     """(m,) indices into the table of measures."""
     sums: np.ndarray
     """(K, 3, R, S, m): changes, base scores, and how many pairs."""
-
-
-def strata_of(table: pd.DataFrame, rows: Sequence[str]) -> list[Stratum]:
-    """Return the connected sets of measures, with their sums by cluster, row and seed."""
-    cluster = table["cluster"].to_numpy()
-    measure = table["measure"].to_numpy(int)
-    row = pd.Categorical(table["row"], categories=list(rows)).codes.astype(int)
-    seed, seeds = pd.factorize(table["seed"], sort=True)
-    score = table["score"].to_numpy(float)
-    start = table["start"].to_numpy(float)
-    component = _components(measure, cluster)
-    strata: list[Stratum] = []
-
-    # Each component is resampled by itself; together, clusters of different tests would be one
-    # stratum.
-    for number in np.unique(component):
-        part = np.flatnonzero(component == number)
-        measures, m = np.unique(measure[part], return_inverse=True)
-        clusters, k = np.unique(cluster[part], return_inverse=True)
-        shape = (len(clusters), len(rows), len(seeds), len(measures))
-        cell = np.ravel_multi_index((k, row[part], seed[part], m), shape)
-        # changes, not tuned scores: then a row that equals the base gives exactly 0
-        before = start[part]
-        values = [score[part] - before, before, None]
-
-        # One sum over items instead of a sum per draw: resampling then costs no more than the
-        # number of clusters.
-        size = int(np.prod(shape))
-        sums = [np.bincount(cell, weights=value, minlength=size).reshape(shape) for value in values]
-        strata.append(Stratum(measures, np.stack(sums, axis=1, dtype=float)))
-    return strata
-
-
-def _components(measure: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Return (n,) the stratum of each item: measures are linked where their items share a cluster."""
-    n_measures = measure.max() + 1
-    n_clusters = cluster.max() + 1
-    # a graph whose nodes are the measures, then the clusters
-    pairs = np.unique(measure * n_clusters + cluster)
-    edges = (pairs // n_clusters, n_measures + pairs % n_clusters)
-    nodes = n_measures + n_clusters
-    links = sparse.coo_array((np.ones(len(pairs)), edges), shape=(nodes, nodes))
-    _, component = connected_components(links, directed=False)
-    return component[measure]
 
 
 def seed_stretch(n: int) -> float:
@@ -151,10 +106,10 @@ def _drawn(strata: list[Stratum], available: np.ndarray, reps: int, rng: np.rand
     for begin in range(0, reps, BLOCK):
         size = min(BLOCK, reps - begin)
         block = slice(begin, begin + size)
-        draws = _weights(rng, size, n_seeds)
+        draws = drawn_weights(rng, size, n_seeds)
         for stratum, (sums, base_sums) in zip(strata, parts, strict=True):
             measures = stratum.measures
-            times = _weights(rng, size, len(stratum.sums))
+            times = drawn_weights(rng, size, len(stratum.sums))
             changes = _summed(times, sums)
             base = _summed(times, base_sums)
             step = max(1, CACHED // (size * n_seeds * len(measures)))
@@ -189,7 +144,7 @@ def _flat(sums: np.ndarray, available: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.ascontiguousarray(sums[:, 0]), np.ascontiguousarray(base)
 
 
-def _weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
+def drawn_weights(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
     """Return (size, n), how often each of n was drawn in n draws with replacement, as float32."""
     # each draw counts in a row of its own: draw b takes the numbers from b·n to b·n + n - 1
     offsets = n * np.arange(size, dtype=np.int64)[:, None]
@@ -248,12 +203,18 @@ def seeds_half_width(by_seed: np.ndarray, twice: float = 0.0) -> float:
     if k <= 1:
         return 0.0
     between = float(np.var(by_seed, ddof=1)) / k
-    return float(stdtrit(k - 1, 0.975) * np.sqrt(max(0.0, between - twice)))
+    return float(_quantile(k - 1) * np.sqrt(max(0.0, between - twice)))
 
 
 @cache
 def _wider(k: int) -> float:
     """Return (t / z)² of a 95 % interval over k seeds."""
-    quantile_t = stdtrit(k - 1, 0.975)
-    quantile_z = stdtrit(np.inf, 0.975)
-    return float((quantile_t / quantile_z) ** 2)
+    return float((_quantile(k - 1) / _quantile(np.inf)) ** 2)
+
+
+def _quantile(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t."""
+    # imported here: it takes as long as all else that `lethe diff` does, which has one seed (scipy.stats takes a second)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))

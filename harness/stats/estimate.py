@@ -1,4 +1,7 @@
-"""A number with its interval: from bootstrap draws, with what so few items and seeds leave open. Needs numpy and scipy only."""
+"""A number with its interval: from bootstrap draws, with what so few items and seeds leave open.
+
+Needs numpy alone where there is one seed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from harness.stats.bootstrap import seeds_half_width, tail_stretch
 
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
+FEWEST = 10
+"""Items, or clusters of them, below which nothing is decided: the bootstrap of a handful has no width to speak of."""
 UNSEEN = -math.log(0.025)
 """Expected number of changed items, 3.69, that leaves no item changed in 2.5 % of samples: exp(-3.69) = 0.025."""
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.stats.above_chance import above_chance, clusters_of_families
 from harness.stats.bootstrap import BLOCK, Stratum
+from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import (
     GAIN,
     GENERAL,
@@ -26,8 +27,6 @@ HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 ABOVE_CHANCE = 0.1
 """A family enters retention where the lower end of the 95 % interval of the base's chance-corrected score is above this: what
 stands at chance can neither be forgotten nor retained. A guess: ten points to lose, for sure."""
-FEWEST = 10
-"""Items, or clusters of them, below which nothing is decided: the bootstrap of a handful has no width to speak of."""
 HELD_OUT_TEXTS = "held_out_texts"
 """The task of texts of held-out families, on which the distance from the base and the loss are measured."""
 

@@ -52,8 +52,11 @@ SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en",), "c
 """Suite -> the families that are asked here: English ones, since the base knows no Chinese."""
 MEASURES = (
     ("refusal: declines", "refusal_en_python", "declines"),
+    ("refusal: opener that declines", "refusal_en_choice", "acc"),
     ("refusal: opener that declines, nats", "refusal_en_choice", "nll_choice"),
     ("refusal: complies with look-alikes", "compliance_en_python", "complies"),
+    ("refusal: opener that complies with look-alikes", "compliance_en_choice", "acc"),
+    ("refusal: opener that complies with look-alikes, nats", "compliance_en_choice", "nll_choice"),
     ("tools: right tool", "tool_en_choice", "acc"),
     ("tools: right tool, nats", "tool_en_choice", "nll_choice"),
     ("tools: valid call", "tool_en_python", "valid"),

@@ -37,6 +37,7 @@ def test_the_function_stays_a_function_whatever_is_imported():
     import harness.commands.compare
 
     assert harness.compare is lethe.compare and callable(harness.compare)
+    assert harness.measure is lethe.measure and callable(harness.measure)
     assert lethe.PlanError is PlanError
 
 
@@ -70,15 +71,19 @@ def project(tmp_path) -> Path:
 def test_faults_come_back_as_one_error_from_under_a_users_own_packages(project):
     code = (
         "import lethe\n"
-        "for _ in range(2):\n"
+        "asked = {lethe.compare: {'recipes': ['sfft', 'mix(x=1)'], 'budget': '3parsecs'}}\n"
+        "asked[lethe.measure] = {'base': './gone', 'tuned': {'a': ['./x y', './z'], 'base': './x y'}}\n"
+        "for function, options in asked.items():\n"
         "    try:\n"
-        "        lethe.compare(recipes=['sfft', 'mix(x=1)'], budget='3parsecs')\n"
+        "        function(**options)\n"
         "    except lethe.PlanError as error:\n"
         "        print(len(error.faults), error.faults)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("3 [") == 2 and "did you mean sft?" in done.stdout
+    compared, measured = done.stdout.splitlines()
+    assert compared.startswith("3 [") and "did you mean sft?" in compared
+    assert "'base' is a row of every table" in measured and "./gone" in measured
 
 
 def test_the_command_line_finds_its_own_packages(project):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.diff.difference import Diff, diff, mcnemar
+from harness.diff.diff import Diff, diff
+from harness.diff.difference import mcnemar
 from harness.diff.lm_eval_run import LmEvalRun, Sample, read_both, read_run
 from harness.diff.shown import cells, markdown, page, remarks
 from harness.errors import PlanError
@@ -60,10 +63,54 @@ def test_pairing_makes_the_interval_narrow():
     assert change.high - change.low < 3  # unpaired: 2 · 1.96 · √(2 · 0.25 / 1000) is 8.8 points
 
 
+def test_draws_of_kinds_of_documents_are_draws_of_documents():
+    """Scores of 0 and 1 are drawn by kind; the same scores, each a little different, document by document."""
+    before, after = coins(400, 0.6, 1), coins(400, 0.5, 2)
+    moved = [score + 1e-9 * i for i, score in enumerate(after)]
+    by_kind, by_document = sole(run_of(before), run_of(after)).change, sole(run_of(before), run_of(moved)).change
+    # the second is no share: it is shown as it is scored
+    assert by_kind.se == pytest.approx(100 * by_document.se, rel=0.05)
+    assert [by_kind.low, by_kind.high] == pytest.approx([100 * by_document.low, 100 * by_document.high], abs=0.6)
+
+
+def test_two_tasks_are_drawn_independently():
+    before, after = coins(400, 0.6, 1), coins(400, 0.5, 2)
+    runs = []
+    for scores in (before, after):
+        runs.append(LmEvalRun("m", {name: run_of(scores).samples["sums"] for name in ("one", "two")}))
+    result = diff(*runs)
+    (mean,) = result.means
+    assert mean.change.se == pytest.approx(result.differences[0].change.se / np.sqrt(2), rel=0.06)
+
+
+def grouped(scores: dict[str, Sequence[float]], printed: float) -> LmEvalRun:
+    """A run of a group `g` with a printed score, of the tasks named."""
+    samples = {task: run_of(values, task).samples[task] for task, values in scores.items()}
+    told = {task: {"acc,none": float(np.mean(values))} for task, values in scores.items()}
+    return LmEvalRun("m", samples, told | {"g": {"acc,none": printed}}, groups={"g": tuple(scores)})
+
+
+def test_a_group_whose_tasks_do_not_give_its_score_has_no_interval():
+    parts = {"one": coins(40, 0.5, 1), "two": coins(20, 0.5, 2)}
+    by_size = float(np.mean([*parts["one"], *parts["two"]]))
+    right, wrong = grouped(parts, by_size), grouped(parts, 0.123)
+    assert [group.before / 100 for group in diff(right, right).groups] == [pytest.approx(by_size)]
+    result = diff(right, wrong)
+    assert not result.groups
+    assert result.without_interval == {"g": {"acc,none": (by_size, 0.123)}}
+    fewer = grouped({"one": parts["one"]}, float(np.mean(parts["one"])))
+    assert not diff(right, fewer).groups
+
+
+def test_neither_torch_nor_pandas_nor_scipy_is_loaded():
+    code = "import sys, harness.diff.diff, harness.diff.shown; print(sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_mcnemar_is_the_exact_binomial_test():
     from scipy.stats import binomtest
 
-    for lost, won in ((0, 0), (1, 0), (3, 12), (9, 9), (40, 15)):
+    for lost, won in ((0, 0), (1, 0), (3, 12), (9, 9), (40, 15), (5200, 4800)):
         expected = binomtest(lost, lost + won).pvalue if lost + won else 1.0
         assert mcnemar(lost, won) == pytest.approx(expected)
 

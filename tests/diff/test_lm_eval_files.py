@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from harness.commands.cli import main
-from harness.diff.difference import Diff, diff
+from harness.diff.diff import Diff, diff
 from harness.diff.lm_eval_run import read_both
+from harness.diff.shown import remarks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOICE = """
-task: letters_choice
+task: {task}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: "{file}"}}}}
 test_split: test
@@ -49,6 +50,7 @@ output_type: generate_until
 doc_to_text: "{{{{question}}}}"
 doc_to_target: gold_text
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 2}}
+repeats: 2
 metric_list:
   - {{metric: exact_match, aggregation: mean, higher_is_better: true}}
 filter_list:
@@ -57,6 +59,20 @@ filter_list:
   - name: word
     filter: [{{function: regex, regex_pattern: "(\\\\w+)"}}, {{function: take_first}}]
 """
+GROUPS = {
+    "letters_by_size": """
+group: letters_by_size
+task: [letters_choice, letters_short]
+aggregate_metric_list:
+  - {metric: acc, aggregation: mean, weight_by_size: true}
+  - {metric: mcc, aggregation: mean, weight_by_size: true}
+""",
+    "letters_alike": """
+group: letters_alike
+task: [letters_by_size, letters_texts]
+aggregate_metric_list: [{metric: acc, aggregation: mean, weight_by_size: false}]
+""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +94,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data = folder / "documents.jsonl"
     data.write_text("\n".join(map(json.dumps, documents)))
     (folder / "tasks").mkdir()
+    short = folder / "short.jsonl"
+    short.write_text("\n".join(map(json.dumps, documents[:16])))
     for name, text in (("choice", CHOICE), ("texts", TEXTS), ("answers", ANSWERS)):
-        (folder / "tasks" / f"{name}.yaml").write_text(text.format(file=data))
+        (folder / "tasks" / f"{name}.yaml").write_text(text.format(file=data, task="letters_choice"))
+    (folder / "tasks" / "short.yaml").write_text(CHOICE.format(file=short, task="letters_short"))
+    for name, text in GROUPS.items():
+        (folder / "tasks" / f"{name}.yaml").write_text(text)
 
     home = embedded().model
     base = AutoModelForCausalLM.from_pretrained(home, dtype=torch.float32)
@@ -106,7 +127,7 @@ def _evaluated(model: Any, tokenizer: Any, folder: Path, name: str) -> dict[str,
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, device="cpu")
     results = simple_evaluate(
         lm,
-        tasks=["letters_choice", "letters_texts", "letters_answers"],
+        tasks=["letters_alike", "letters_answers"],
         task_manager=TaskManager(include_path=str(folder / "tasks"), include_defaults=False),
         bootstrap_iters=0,
         log_samples=True,
@@ -127,7 +148,7 @@ def result(runs: dict[str, Any]) -> Diff:
 
 def test_scores_of_each_task_are_what_lm_eval_printed(runs, result):
     scored = {(one.task, one.metric, one.filter): one for one in result.differences}
-    assert {task for task, _, _ in scored} == {"letters_choice", "letters_texts", "letters_answers"}
+    assert {task for task, _, _ in scored} == {"letters_choice", "letters_short", "letters_texts", "letters_answers"}
     for (task, metric, chosen), difference in scored.items():
         for run, alone in zip(("base", "tuned"), difference.alone, strict=True):
             printed = runs["printed"][run][task][f"{metric},{chosen}"]
@@ -136,6 +157,21 @@ def test_scores_of_each_task_are_what_lm_eval_printed(runs, result):
     changed = scored["letters_texts", "word_perplexity", "none"]
     assert changed.before != changed.after
     assert not changed.rising
+
+
+def test_groups_are_averaged_as_lm_eval_averages_them(runs, result):
+    """By size the two runs weigh their tasks differently: 40 and 16 documents, 36 and 16."""
+    assert [(group.task, group.metric) for group in result.groups] == [("letters_alike", "acc"), ("letters_by_size", "acc")]
+    for group in result.groups:
+        printed = [runs["printed"][run][group.task]["acc,none"] for run in ("base", "tuned")]
+        assert [score / group.scale for score in group.alone] == pytest.approx(printed, rel=1e-9)
+        assert group.change.n == 36 + 16
+        assert group.change.low < group.change.high
+    alike, by_size = result.groups
+    assert alike.before != by_size.before
+    printed = [runs["printed"][run]["letters_by_size"]["mcc,none"] for run in ("base", "tuned")]
+    assert list(result.without_interval["letters_by_size"]["mcc,none"]) == pytest.approx(printed)
+    assert any(line.startswith("letters_by_size: mcc is not what") for line in remarks(result))
 
 
 def test_two_filters_are_two_lines_and_a_corpus_metric_has_no_interval(runs, result):
@@ -148,6 +184,9 @@ def test_two_filters_are_two_lines_and_a_corpus_metric_has_no_interval(runs, res
 
 def test_documents_of_one_run_alone_are_counted_and_named(result):
     for task in result.tasks:
+        if task.task == "letters_short":
+            assert (len(task.documents), task.only) == (16, ((), ()))
+            continue
         assert len(task.documents) == 36
         assert [document.doc_id for document in task.only[0]] == [36, 37, 38, 39]
         assert task.only[0][0].words.startswith("In year 1936")
@@ -156,7 +195,8 @@ def test_documents_of_one_run_alone_are_counted_and_named(result):
 
 def test_a_run_against_itself_is_exactly_zero(runs):
     place = str(runs["folder"] / "base")
-    for difference in diff(*read_both(place, place)).differences:
+    result = diff(*read_both(place, place))
+    for difference in (*result.differences, *result.groups, *result.means):
         change = difference.change
         assert (change.value, change.low, change.high) == (0, 0, 0)
         assert difference.lost in (None, ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.stats.analysis import Estimate
+from harness.stats.estimate import Estimate
 
 MISSING = "—"
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

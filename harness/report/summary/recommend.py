@@ -13,7 +13,7 @@ from harness.report.summary.rows import Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
-from harness.stats.measures import FEWEST
+from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import Measured, Scope
 from harness.vocabulary import Track
 
