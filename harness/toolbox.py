@@ -30,9 +30,24 @@ def low_rank(model: nn.Module, targets: str, **settings: Any) -> nn.Module:
 
 
 def wrapped_by_peft(model: nn.Module, targets: str, config: Callable[..., Any], **settings: Any) -> nn.Module:
-    """Return the model as one of peft's methods wraps it; `config` is that method's class of settings."""
-    named = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
-    return peft_model(model, config(target_modules=named, **settings))
+    """Return the model as one of peft's methods wraps it; `config` is that method's class of settings.
+
+    Of all linear layers those are left out that return more than one tensor: routers of experts are such layers in some models.
+    """
+    if targets != "all-linear":
+        return peft_model(model, config(target_modules=[name.strip() for name in targets.split(",")], **settings))
+    routers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and not returns_one(layer)]
+    left_out = {"exclude_modules": routers} if routers else {}
+    return peft_model(model, config(target_modules=targets, **left_out, **settings))
+
+
+def returns_one(layer: nn.Linear) -> bool:
+    """Return whether a linear layer returns one tensor, as what is put around it expects; one with its own forward is tried."""
+    if type(layer).forward is nn.Linear.forward or hasattr(layer.weight, "quant_state"):
+        return True
+    with torch.no_grad():
+        output = layer(torch.zeros(1, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device))
+    return isinstance(output, Tensor)
 
 
 def virtual_tokens(model: nn.Module, config: type, **settings: Any) -> nn.Module:

@@ -239,6 +239,11 @@ class Subject:
 
     def trains(self, recipe: str) -> str:
         """Two steps; what is stored of the model must give the trained one's logits."""
+        from harness.errors import raise_faults
+        from harness.recipes.recipe import parse_recipe
+        from harness.setup.recipe_trial import recipe_faults
+
+        raise_faults(recipe_faults(self.base, [parse_recipe(recipe)]))
         from harness.models.batches import collate
         from harness.models.forward import logits_at
         from tests.support.training import examples, make_run, trained
@@ -287,6 +292,9 @@ def checked(name: str) -> dict[str, str]:
         except Exception as error:  # the installed transformers does not make it so small
             return dict.fromkeys(CHECKS, f"not checked here: {' '.join(str(error).split())[:150]}")
         for check, (_, attempt) in CHECKS.items():
+            if found.get("forward", "yes") != "yes":
+                found[check] = found["forward"]  # it is refused as soon as it is opened
+                continue
             try:
                 found[check] = attempt(subject)
             except PlanError as error:

@@ -132,10 +132,10 @@ def named(material: Material, given: str | None) -> tuple[Material, str | None]:
     return dataclasses.replace(material, plan=plan), name.note
 
 
-def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
+def prepare(plan: Plan, keep: bool = False) -> tuple[Material, EvaluationPlan, float]:
     """Load, check and price everything that `plan` asks. Returns (material, evaluations, the budget's amount).
 
-    Nothing runs but a calibration where seconds bind.
+    Nothing runs but a calibration where seconds bind. `keep`: the evaluators stay in this process.
     """
     # Refused first, by their own messages: reading a model takes longer.
     if plan.answer_format:
@@ -150,7 +150,7 @@ def prepare(plan: Plan) -> tuple[Material, EvaluationPlan, float]:
     tasks = load_tasks(material)
     doing("looking for suite items that stand in the training data")
     material, tasks = without_contamination(without_retention_items(material, tasks), tasks)
-    return material, EvaluationPlan.make(material, tasks), _allowed(material)
+    return material, EvaluationPlan.make(material, tasks, keep), _allowed(material)
 
 
 def _allowed(material: Material) -> float:

@@ -16,7 +16,7 @@ from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN
 from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
-from harness.runs.timing import paces, scored
+from harness.runs.timing import as_a_run, clock_of, paces, scored
 from harness.runs.tune import planned_points, trial_specs, trials_of
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
@@ -31,19 +31,20 @@ PACE = 4e-15
 
 def print_cost(plan: Plan) -> None:
     """Print the table of `lethe plan`: what would run, and what it would cost."""
-    material, evaluation, allowed = prepare(plan)
+    material, evaluation, allowed = prepare(plan, keep=True)
     material, note = named(material, plan.name)
     tried = trials_of(material, allowed)
     trials = trial_specs(material, tried)
     points = planned_points(material, allowed, [trial.row for trial in tried])
     specs = [*trials[1:], *run_specs(material, allowed), *points]
     console = Console(markup=False)  # names of files may look like markup
+    preparing = clock_of(material.plan)() if material.plan.device == "cpu" else 0.0  # a comparison loads and checks the same
     _print_inputs(console, material)
     _print_suites(console, evaluation.summary)
-    costs, timed = _costs(material, evaluation, specs)
+    costs, timed = costs_of(material, evaluation, specs)
     console.print(_cost_table(specs, costs, timed))
     console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
-    _print_total(console, material.plan, costs, timed)
+    _print_total(console, material.plan, costs, preparing if timed else None)
     for text in (*([note] if note else []), *material.notes, *evaluation.notes):
         console.print(visible(f"note: {text}", None))
 
@@ -74,21 +75,26 @@ def _cost_table(specs: Sequence[RunSpec], costs: Sequence[Cost], timed: bool) ->
     return table
 
 
-def _print_total(console: Console, settings: Settings, costs: Sequence[Cost], timed: bool) -> None:
-    """Print how long all runs take: all work over the runs at once, but no less than the longest run."""
+def _print_total(console: Console, settings: Settings, costs: Sequence[Cost], preparing: float | None) -> None:
+    """Print how long all runs take: all work over the runs at once, but no less than the longest run.
+
+    `preparing`: seconds that go before the first run; None where runs were not timed.
+    """
     total = sum(cost.all_seconds for cost in costs)
     at_once = settings.workers
     if settings.ray:
         cluster, at_once = describe(settings)
         console.print(cluster)
-    if timed:
-        whole = spoken_time(max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs)))
-        console.print(f"in all about {whole} on this machine as it is now, evaluation included, {at_once} runs at a time")
+    if preparing is not None:
+        runs = max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs))
+        whole = spoken_time(preparing + runs)
+        alone = "with nothing else running on it, " if settings.device == "cpu" else ""
+        console.print(f"in all about {whole} on this machine, {alone}evaluation included, {at_once} runs at a time")
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
 
 
-def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
+def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
     """Return the price of each run, and whether training and evaluation were timed: where runs compute on this machine."""
     plan = material.plan
     costs = Costs(material)
@@ -98,8 +104,9 @@ def _costs(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec])
     if not timed:
         pace = 1 / (MFU * find_gpu(plan.gpu).flops) if plan.gpu else PACE
         return [costs.cost_of(spec, pace, None) for spec in specs], False
-    pace_of = paces(material, specs)
-    scores = scored(evaluation.open(material))
+    with as_a_run(plan):
+        pace_of = paces(material, specs)
+        scores = scored(evaluation.open(material))
     doing("")
     plain = pace_of[PLAIN.text]
     return [costs.cost_of(spec, pace_of.get(spec.recipe, plain), scores) for spec in specs], True

@@ -106,6 +106,7 @@ class Sizer:
         base = empty_model(path)
         self.parameters = sum(p.numel() for p in base.parameters())
         self.blocks = len(blocks_of(base))
+        self.products = len({p.shape for p in base.parameters() if p.dim() == 2})
         self.hidden = base.config.get_text_config().hidden_size
         self.vocabulary = base.get_output_embeddings().weight.shape[0]
         self.run = _run_without_data(path, recipe, precision, self.parameters, length)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +92,13 @@ def held_memory(device: torch.device) -> int:
 
         return torch.cuda.memory_allocated(device)
     return _resident("VmRSS") or 0
+
+
+def give_back_freed() -> None:
+    """Give memory that this process freed and keeps for itself back to the system, where its C library can (glibc)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(what: str) -> int | None:

@@ -2,7 +2,7 @@
 
 Memory is given twice: what the micro-batches of this data need, and the worst case, micro-batches of the longest sequences,
 supervised throughout. On a CPU both have beside them what a process holds anyhow (libraries, records, tokenizer), measured on
-this process, and the base's fp32 weights, which a GPU leaves to the host.
+this process, the base's fp32 weights, which a GPU leaves to the host, and the matrix products that are kept compiled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from harness.contract import Example, Need
 from harness.estimates.memory import Size, Sizer
 from harness.estimates.ways import planned_way
-from harness.models.device_memory import held_memory
+from harness.models.device_memory import give_back_freed, held_memory
 from harness.models.flops import Shape
 from harness.models.short_documents import SHORT
 from harness.recipes.recipe import parse_recipe
@@ -24,8 +24,11 @@ from harness.setup.material import Material
 from harness.setup.specs import RunSpec, training_run
 from harness.training.data_parallel import split_step
 from harness.training.run import TrainingRun
-from harness.vocabulary import Role
 
+KERNELS = 1024
+"""Matrix products that a CPU's library (oneDNN) keeps compiled, for each shape that it met."""
+KERNEL_BYTES = {"bfloat16": 1.1e6, "float32": 0.1e6}
+"""Bytes of one by precision: measured, docs/log.md."""
 STEPS = 200
 """Optimizer steps of an epoch whose micro-batches are looked at, at most."""
 
@@ -67,7 +70,7 @@ class Costs:
         parameters = self.material.base.parameters
         # A model that nobody trains here is only loaded and scored: its fp32 weights beside the
         # process.
-        if spec.role == Role.BASE or spec.tuned:
+        if not spec.allowed or spec.tuned:
             memory = self.process + 4.0 * parameters
             return Cost(0.0, 0.0, scoring, memory, memory)
         run = training_run(self.material, spec)
@@ -76,8 +79,15 @@ class Costs:
 
         # On a CPU models live in the process's own memory, which is counted with it; on a GPU the
         # host holds little.
-        host = self.process + (0.0 if self.cuda else 4.0 * parameters)
+        host = 0.0 if self.cuda else self.process + 4.0 * parameters + self._kernel_bytes(run, spec)
         return Cost(flops, flops * pace, scoring, host + needed.bytes, host + worst.bytes)
+
+    def _kernel_bytes(self, run: TrainingRun, spec: RunSpec) -> float:
+        """Return what compiled matrix products take: one for each width of a micro-batch, weight shape and direction."""
+        sizer = self._sizers[spec.recipe, spec.training.pack_length]
+        price, _ = run.step_price(next(run.steps()))
+        widths = _flops_of(run, spec, 0.0) / price if spec.meter != "seconds" else KERNELS
+        return min(KERNELS, 3 * sizer.products * widths) * KERNEL_BYTES[spec.training.precision]
 
     def _sizes(self, run: TrainingRun, spec: RunSpec) -> tuple[Size, Size]:
         """Return the sizes of a run for this data and in the worst case."""
@@ -140,5 +150,6 @@ def _shapes_of_step(run: TrainingRun, step: Sequence[Example], ranks: int) -> li
 def process_bytes(material: Material) -> float:
     """Return what this process holds beside models: libraries, records, tokenizer."""
     # The base is held in memory only here; in a run it is counted with the run.
+    give_back_freed()
     held = sum(p.nbytes for model in material.base.held for p in model.parameters())
     return max(0.0, held_memory(torch.device("cpu")) - held)

@@ -6,19 +6,29 @@ GPU's peak.
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from harness.contract import Need
 from harness.doing import counted, doing
-from harness.recipes.recipe import PLAIN, parse_recipe
+from harness.errors import PlanError
+from harness.models.placement import placed
+from harness.plan.settings import Settings
+from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
 from harness.runs.run_scores import ALPHAS
 from harness.setup.evaluations import CURVE, Evaluation
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, seconds_a_flop
-from harness.training.loop import SIXTHS
+from harness.setup.specs import RunSpec, spec_of, training_run
+from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
+from harness.training.protocol import TrainingData
 from harness.vocabulary import EvalKind, Role
 
 STEPS, FEWER = 4, 2
@@ -32,26 +42,81 @@ FREE = 2.0
 def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     """Return the seconds per FLOP of each recipe of these runs, by its text."""
     # Each recipe is timed while there is patience; the others are taken to be as fast as plain.
-    begin = time.monotonic()
+    clock = clock_of(material.plan)
+    begin = clock()
     doing("timing plain fine-tuning")
-    plain = seconds_a_flop(material, steps=STEPS)
-    by_recipe = {PLAIN.text: plain}
+    few = few_examples(material)
+    plain = pace_of(few, PLAIN, STEPS)
+    found = {PLAIN.text: plain}
     texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE and spec.recipe != PLAIN.text)
     for text in counted(list(texts), "timing a few steps of each recipe"):
-        by_recipe[text] = plain
-        if time.monotonic() - begin < ENOUGH:
-            by_recipe[text] = _pace_of(material, text, plain)
-    return by_recipe
+        found[text] = plain
+        recipe = parse_recipe(text)
+
+        # A recipe that asks for dev scores cannot train outside of a comparison.
+        if clock() - begin < ENOUGH and Need.DEV_SCORES not in recipe.needs:
+            found[text] = pace_of(few, recipe, FEWER) or plain
+    return found
 
 
-def _pace_of(material: Material, text: str, plain: float) -> float:
-    """Return a recipe's own pace.
+def few_examples(material: Material) -> Material:
+    """Return the material with so few examples that what a recipe prepares of them takes no longer than its steps."""
+    data = material.training_data
+    size = (STEPS + 1) * material.plan.batch_size
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for examples in (data.domain, data.general):
+        chosen = torch.randperm(len(examples), generator=generator).tolist()[:size]
+        parts.append(tuple(examples[place] for place in sorted(chosen)))
+    return dataclasses.replace(material, training_data=TrainingData(*parts))
 
-    Plain fine-tuning's for one that cannot train outside of a comparison (it asks for dev scores).
+
+def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
+    """Return the seconds per FLOP of a recipe's optimizer steps, the first left out: it is slower than all others.
+
+    0 where the recipe cannot train on so little.
     """
-    recipe = parse_recipe(text)
-    # Such a recipe asks for dev scores in training, which only a comparison has.
-    return plain if Need.DEV_SCORES in recipe.needs else seconds_a_flop(material, recipe=recipe, steps=FEWER)
+    spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps + 1))
+    run = training_run(material, dataclasses.replace(spec, meter="steps"))
+    clock = clock_of(material.plan)
+    marks: list[tuple[float, float]] = []
+
+    def mark(entry: dict[str, Any]) -> None:
+        marks.append((clock(), run.ledger.record()["flops"]))
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(run, Path(folder), lambda *_: None, mark, looks=())
+        except (Diverged, Overdrawn, PlanError):
+            return 0.0
+    if len(marks) < 2:
+        return 0.0
+    (began, before), (ended, after) = marks[0], marks[-1]
+    return (ended - began) / (after - before)
+
+
+def clock_of(plan: Settings) -> Callable[[], float]:
+    """Return a clock of what a run would take here: where it computes on CPUs, of the work that they do for this process.
+
+    So other work on this machine, which slows the clock on the wall, does not count.
+    """
+    if plan.device != "cpu":
+        return time.monotonic
+    threads = plan.threads
+    return lambda: time.process_time() / threads
+
+
+@contextmanager
+def as_a_run(plan: Settings) -> Iterator[None]:
+    """Compute as a run's own process does: with its threads, in the same way every time."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(plan.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
 
 
 @dataclass(frozen=True)
@@ -79,34 +144,61 @@ class Scored:
         return total + len(SIXTHS) * self.curve + len(ALPHAS) * self.path
 
 
+@dataclass(frozen=True)
+class Line:
+    """Seconds of scoring items of one part: some for the call, and some for each item."""
+
+    call: float
+    item: float
+
+    @classmethod
+    def through(cls, few: tuple[int, float], many: tuple[int, float]) -> Line:
+        """Return the line through two timings, (items, seconds) each."""
+        (fewer, short), (more, long) = few, many
+        item = (long - short) / (more - fewer) if more > fewer else 0.0
+        call = short - item * fewer
+
+        # Timings are noisy: no part of the line is negative.
+        if item <= 0 or call < 0:
+            return cls(0.0, long / more if more else 0.0)
+        return cls(call, item)
+
+    def seconds(self, items: int) -> float:
+        """Return the seconds of so many items."""
+        return self.call + self.item * items if items else 0.0
+
+
 def scored(evaluation: Evaluation) -> Scored:
-    """Time the base on a sample of each part of the evaluation, and scale it to all items."""
+    """Time the base on two samples of each part of the evaluation, and go on to all items."""
     final = evaluation.evaluator(EvalKind.FINAL)
     path = evaluation.evaluator(EvalKind.PATH)
-    model = evaluation.load()
-    rates: dict[str, float] = {}
-    for part in counted(("domain", "general", "drift"), "timing the evaluation of a few items"):
+    plan = evaluation.material.plan
+    model = placed(evaluation.load(), plan.device)
+    clock = clock_of(plan)
+
+    def timed(sizes: dict[str, int]) -> tuple[int, float]:
+        sample = final.sample(**(dict.fromkeys(CURVE, 0) | sizes))
+        sample.remember_base()  # as the runs on this machine do
+        begin = clock()
+        sample.score(model)
+        return sum(_sizes(sample).values()), clock() - begin
+
+    # What a process does once (trying what the model can do, importing scorers) is done before.
+    lines: dict[str, Line] = {}
+    timed(dict.fromkeys(CURVE, 1))
+    for part in counted(tuple(CURVE), "timing the evaluation of a few items"):
         # One part at a time, so that each has its own pace.
-        sizes = {"domain": 0, "general": 0, "drift": 0} | {part: CURVE[part]}
-        sample = final.sample(**sizes)
-        items = sum(_sizes(sample).values())
-        rates[part] = _timed(sample, model) / items if items else 0.0
+        lines[part] = Line.through(timed({part: CURVE[part] // 4}), timed({part: CURVE[part]}))
 
     # Every prompt is answered greedily, half of them sampled too, and each rewording once.
     prompts = evaluation.evaluator(EvalKind.QUALITY).prompts
     answers = sum(1 + len(prompt.reworded) for prompt in prompts) + len(prompts) // 2
     return Scored(
-        final=_cost(_sizes(final), rates),
-        quality=FREE * rates["domain"] * answers,
-        curve=_cost(_sizes(final.sample(**CURVE)), rates),
-        path=_cost(_sizes(path), rates),
+        final=_cost(_sizes(final), lines),
+        quality=FREE * lines["domain"].item * answers,
+        curve=_cost(_sizes(final.sample(**CURVE)), lines),
+        path=_cost(_sizes(path), lines),
     )
-
-
-def _timed(evaluator: Any, model: Any) -> float:
-    begin = time.monotonic()
-    evaluator.score(model)
-    return time.monotonic() - begin
 
 
 def _sizes(evaluator: Any) -> dict[str, int]:
@@ -117,5 +209,5 @@ def _sizes(evaluator: Any) -> dict[str, int]:
     return sizes
 
 
-def _cost(sizes: dict[str, int], rates: dict[str, float]) -> float:
-    return sum(rates[part] * number for part, number in sizes.items())
+def _cost(sizes: dict[str, int], lines: dict[str, Line]) -> float:
+    return sum(lines[part].seconds(number) for part, number in sizes.items())

@@ -57,14 +57,19 @@ class EvaluationPlan:
     """Whether full weights stay in the store."""
     apart: dict[str, dict[EvalKind, str]] = field(default_factory=dict)
     """Hash of a model tuned elsewhere -> the keys of its own evaluations, where it is asked otherwise than the base."""
+    made: dict[EvalKind, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The evaluators themselves, where they are wanted in this process."""
 
     def keys_of(self, spec: RunSpec) -> dict[EvalKind, str]:
         """Return the keys of a run's evaluations."""
         return self.apart.get(spec.tuned.hash, self.keys) if spec.tuned else self.keys
 
     @classmethod
-    def make(cls, material: Material, tasks: list[EvalTask]) -> EvaluationPlan:
-        """Build every evaluation now, so that what is missing or too long is said before anything trains."""
+    def make(cls, material: Material, tasks: list[EvalTask], keep: bool = False) -> EvaluationPlan:
+        """Build every evaluation now, so that what is missing or too long is said before anything trains.
+
+        `keep`: they stay, with the base that they have loaded, for an evaluation that is opened in this process.
+        """
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
 
@@ -99,7 +104,8 @@ class EvaluationPlan:
         if material.plan.probe:
             keys[EvalKind.PROBE] = _probe_key(material, final)
         apart = {model.tuned.hash: _keys_apart(material, model.tuned) for model in material.measured if model.tuned.own}
-        return cls(keys, final.summary, tuple(notes), gigabytes <= material.plan.keep, apart)
+        made = evaluators if keep else {}
+        return cls(keys, final.summary, tuple(notes), gigabytes <= material.plan.keep, apart, made)
 
     def open(self, material: Material) -> Evaluation:
         """In a run's own process: the evaluators, and a model to put weights in."""
@@ -126,7 +132,7 @@ class Evaluation:
         """`tuned`: a model tuned elsewhere that is asked otherwise than the base."""
         self.plan, self.material, self.tuned = plan, material, tuned
         self.keys, self.keep = plan.apart[tuned.hash] if tuned else plan.keys, plan.keep
-        self._evaluators: dict[EvalKind, Any] = {}
+        self._evaluators: dict[EvalKind, Any] = {} if tuned else dict(plan.made)
 
     def of(self, tuned: Tuned) -> Evaluation:
         """Return what asks a model tuned elsewhere: this, or evaluators of its own where its tokens or template differ."""

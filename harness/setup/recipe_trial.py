@@ -19,6 +19,7 @@ from harness.models.base_model import BaseModel, empty_model
 from harness.models.batches import collate
 from harness.models.forward import logits_at, same_logits
 from harness.recipes.recipe import Recipe
+from harness.toolbox import returns_one
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
 from harness.training.run import TrainingRun
@@ -74,6 +75,10 @@ def _convolutions() -> tuple[type[nn.Module], ...]:
 
 def _fold_fault(wrapped: Wrapped, originals: dict[str, nn.Parameter], layers: str) -> str | None:
     """Return what cannot be put into the base's own weights."""
+    for name, layer in wrapped.model.named_modules():
+        inner = layer.get_base_layer() if hasattr(layer, "get_base_layer") else None
+        if isinstance(inner, nn.Linear) and not returns_one(inner):
+            return f"{name} returns more than one tensor (a router), and cannot be wrapped; leave it out{layers}"
     for name, fold in wrapped.folds.items():
         if name not in originals:
             return f"{name} is another layer's weight too (tied), and what is added cannot fold into both; leave it out{layers}"

@@ -84,6 +84,8 @@ _CHOSEN = re.compile(rf"(?<![不非别])(?:选项(?=[\s:]*[是为])|选择的?|�
 _RIGHT = re.compile(r"(?<![A-Za-z])([A-Z])\s*(?:选项|项)?\s*(?:是|为)?(?:正确|对)(?:的|$|[^\w])")
 _NOT_WRONG = r"(?!\s*(?:是|为)?(?:错|不正确|不对|不符|(?i:is wrong|is incorrect)))"
 _OPTION = re.compile(rf"(?:(?i:option|choice)|选项){_OPEN}{_LETTER}{_NOT_WRONG}")
+_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\text\w*\s*\{)?\s*[(]?\s*([A-Z])\s*[)]?\s*\}")
+"""An answer in a box, as models that were trained to reason write it."""
 _LEADING = re.compile(rf"[\s*【「\[]*[(]?([A-Z])\s*(?:[)\].:、,。;】」\n*]|选?项{_NOT_WRONG}|$)")
 
 
@@ -96,7 +98,7 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
     plain = unicodedata.normalize("NFKC", text)
 
     # The first way that matches decides: a leading letter before one inside a sentence.
-    ways = (_LEADING.match, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
+    ways = (_LEADING.match, _BOXED.search, _ANSWER.search, _CHOSEN.search, _RIGHT.search, _OPTION.search)
     match = next((match_of_way for way in ways if (match_of_way := way(plain))), None)
     if match is None:
         return None

@@ -31,6 +31,7 @@ REFUSED = {
     ("mamba", "lora"): "out_proj.*its layers are named dt_proj, in_proj, out_proj, x_proj",
     ("mamba", "expand"): "MambaBlock has no two branches",
     ("olmoe", "dora"): "use_dora",
+    ("llama4_text", "lora(targets='router')"): "feed_forward.router returns more than one tensor",
 }
 
 
@@ -69,9 +70,9 @@ def test_added_blocks_that_change_the_start_are_refused(subject, monkeypatch):
     assert "does not begin as the base (logits differ by up to" in fault
 
 
-@pytest.mark.parametrize("name", ["olmoe", "gpt_oss"])
+@pytest.mark.parametrize("name", ["olmoe", "gpt_oss", "llama4_text", "phimoe"])
 def test_adapters_on_experts_fold(name, subject):
-    """Experts stand as (E, out, in) in the first, as (E, in, out) in the second."""
+    """Experts stand as (E, out, in) in the first, as (E, in, out) in the second; routers of the last two stay as they are."""
     assert subject(name).lora() == "yes"
 
 
