@@ -180,10 +180,10 @@ class Summary:
             return "no family stands above chance, so there is no share of the base's ability"
         return f"points only: the base is {points(ability)} points above chance, of which a share says little"
 
-    def parts(self, scope: Scope) -> list[str]:
-        """Return the families, channels, ... over which a general change is known."""
+    def parts(self, scope: Scope, measured: Measured = Measured.CHANGE) -> list[str]:
+        """Return the families, channels, ... over which a general change is known; or the tasks over which a gain is."""
         names = self.analysis.point if self.analysis else {}
-        return sorted(name.part for name in names if name.measured is Measured.CHANGE and name.scope is scope)
+        return sorted(name.part for name in names if name.measured is measured and name.scope is scope)
 
     @cached_property
     def areas(self) -> dict[Area, list[str]]:
