@@ -83,7 +83,7 @@ calibrate: $(VENV)/ready  ## measure whether the instrument reads true on the ph
 	$(BIN)/python -m suites.phantom.calibrate
 
 REAL := examples/finance-smollm2
-real: $(VENV)/ready  ## the comparison on a real model, SmolLM2-135M-Instruct: about two hours on one core, and it goes on where it was
+real: $(VENV)/ready  ## the comparison on a real model, SmolLM2-135M-Instruct: an hour and a half on one core, and it goes on where it was
 ifeq ($(MODEL),)
 	$(BIN)/pip install -q -c constraints.txt gguf
 	$(BIN)/python $(REAL)/model.py build/smollm2-135m

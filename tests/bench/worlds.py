@@ -133,8 +133,9 @@ def published(folder: Path) -> tuple[World, str]:
     budget = plan["budget"]
     world = World(folder.name, (float(budget.removesuffix("epochs")), 0.0), summary, None, None, stands_for)
     data, model = Path(plan["data"]), Path(plan["model"])
-    most = max(len(row.seeds) for row in rows)
-    seeds = f"one to {most} seeds a recipe" if most > 1 else "one seed (intervals over items only)"
+    counts = {len(row.seeds) for row in rows}
+    span = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(max(counts))
+    seeds = f"{span} seeds a recipe" if max(counts) > 1 else "one seed (intervals over items only)"
     return world, f"{data.parent.parent.name}/{data.name}, model {model.name}, {seeds}, protocol {record.record['protocol']}"
 
 
