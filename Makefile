@@ -105,7 +105,7 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-all: $(VENV)/ready-dev
-	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster notebook
+	@$(SHELL) install.sh '$(PYTHON)' '$(VENV)' dev cluster notebook browser
 	@touch $@
 
 $(VENV)/ready-docs: $(VENV)/ready

@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh PYTHON VENV [GROUP ...]: install Lethe, and groups of packages for its developers (dev, cluster, notebook, docs; pyproject.toml),
+# install.sh PYTHON VENV [GROUP ...]: install Lethe, and groups of packages for its developers (dev, cluster, notebook, browser, docs; pyproject.toml),
 # into a virtual environment; called by make.
 # Says in a few lines what it does; everything that pip says is kept in VENV/install.log.
 set -eu

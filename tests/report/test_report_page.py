@@ -15,10 +15,13 @@ from fake_store import FAILED, ROWS, build
 
 from harness.report.page import explorer
 from harness.report.page.explorer import read_flips
+from harness.report.page.headlines import EXPLAINED, headlines
 from harness.report.page.page import _data_block
 from harness.report.page.page import page as page_of
 from harness.report.page.sections import SECTIONS
+from harness.report.summary.format import interval, signed
 from harness.report.summary.summary import summarise
+from harness.report.verdict.verdict import verdict_of
 from harness.report.write import Report
 from harness.store.comparisons import read_comparison
 from harness.visible import visible
@@ -159,6 +162,46 @@ def test_drawings_say_what_they_show(page: Page):
     assert len(drawn) == 6
     titles = {attrs.get("id") for attrs in page.named("title") + page.named("desc")}
     assert all(set(str(attrs["aria-labelledby"]).split()) <= titles for attrs in drawn)
+
+
+def test_the_three_questions_stand_first(html: str, report: Report):
+    """One seed chooses nothing: the numbers are ranges, and the family that fell lowest is named."""
+    start = html.index('<section id="verdict"')
+    places = [html.index(question, start) for question in ("What do I gain?", "What do I lose?", "Which recipe?")]
+    assert places == sorted(places) and places[-1] < html.index('<section id="matched"')
+    gained, lost, which = headlines(report.summary, report.verdict)
+    gains = {row.name: report.summary.estimate("gain", row.name).value for row in report.summary.tuned if row.done}
+    least, most = min(gains, key=gains.__getitem__), max(gains, key=gains.__getitem__)
+    assert gained.figure == f"{signed(gains[least])} to {signed(gains[most])}" and f"to {most}, " in gained.sentence
+    assert "The lowest family is " in lost.sentence and which.figure == "None is chosen"
+
+
+def test_a_chosen_recipe_has_its_own_numbers(tmp_path: Path):
+    rows = {"base": ROWS["base"], "sft": ROWS["sft"], "kept": ("recipe", "general", 0.45, 0.0)}
+    folder, store = build(tmp_path, seeds=(0, 1, 2), rows=rows, curves=False)
+    summary = summarise(read_comparison(folder, store), reps=500)
+    verdict = verdict_of(summary)
+    gained, lost, which = headlines(summary, verdict)
+    assert verdict.row and which.figure == verdict.row
+    assert gained.figure == signed(summary.estimate("gain", verdict.row).value)
+    assert any(line.startswith("Tasks: ") for line in gained.explained)
+    assert any("3 seeds" in line for line in lost.explained)
+    change = summary.estimate("change", verdict.row)
+    assert any(interval(change) in line and f"{change.n:,} paired items" in line for line in lost.explained)
+
+
+def test_every_headline_number_of_the_table_is_explained(page: Page, html: str):
+    explained = block(html, "explained")
+    cells = [attrs for attrs in page.named("td") if attrs.get("data-why")]
+    assert {str(attrs["data-why"]) for attrs in cells} == set(EXPLAINED)
+    assert len(cells) == len(EXPLAINED) * len(explained)
+    assert all(lines for of_row in explained.values() for lines in of_row.values())
+
+
+def test_marks_of_plots_belong_to_the_rows_beside_them(page: Page):
+    marked = {attrs["data-row"] for attrs in page.named("g") if attrs.get("data-row")}
+    listed = {attrs["data-row"] for attrs in page.named("li") if attrs.get("data-row")}
+    assert marked and marked <= listed
 
 
 def test_failed_row_is_there_with_its_reason(html: str, report: Report):

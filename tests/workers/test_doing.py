@@ -83,7 +83,8 @@ def test_progress_shows_a_finished_row_and_says_what_runs_where_there_is_no_term
         progress.event(rows[1], Stepped(spent=0.5, loss=1.25, speed=1000.0))
         time.sleep(0.7)
     assert "1 of 2  base seed 0" in text.getvalue() and "domain  25.0  general  50.0" in text.getvalue()
-    assert "1 of 2 runs ended; sft seed 0: 50% of budget, loss 1.250" in capsys.readouterr().err
+    lines = capsys.readouterr().err
+    assert "1 of 2 runs ended; " in lines and "  sft seed 0: 50% of budget, loss 1.250, 1,000 tokens/s" in lines
 
 
 # --- time left ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, marks, place_labels, style
+from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, mark_as, marks, place_labels, style
 from harness.report.figures.token_plots import weights, zones
-from harness.report.summary.format import points, signed
+from harness.report.summary.format import interval, points, signed
 from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
@@ -51,22 +51,22 @@ def matched(summary: Summary) -> Plot | None:
     looks = marks([row.name for row in summary.recipes])
     heights = [3.2, 0.5 + 0.26 * len(rows)]
     drawn, (top, bottom) = figure(4.3, sum(heights) + 0.6, rows=2, gridspec_kw={"height_ratios": heights})
-    for name in rows:
+    for place, name in enumerate(rows):
         curve = way.curves.get(way.curve_of.get(name, name))
         if curve is not None:
-            top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name])
+            mark_as(top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name]), place)
     top.axvline(way.matched.target, color=INK, lw=0.9, ls=":")
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    sentences = []
-    for height, name in enumerate(rows):
+    texts = {}
+    for place, name in enumerate(rows):
         estimate = way.change(name)
         if estimate.known:
             look = looks[name]
-            bottom.errorbar(
+            bar = bottom.errorbar(
                 estimate.value,
-                height,
+                place,
                 xerr=_arms(estimate),
                 fmt=look["marker"],
                 color=look["color"],
@@ -74,15 +74,21 @@ def matched(summary: Summary) -> Plot | None:
                 elinewidth=1.1,
                 mec=PAPER,
             )
-            sentences.append(f"{name} {points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]")
+            mark_as(bar, place)
+            texts[name] = f"{signed(estimate.value)} points {interval(estimate)}"
         else:
-            bottom.text(0.02, height, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
-            sentences.append(f"{name} gains less")
+            bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
+            texts[name] = "gains less"
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
-    return Plot("matched", "What is kept at the same gain", f"General change {where}: {'; '.join(sentences)}", drawn)
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {_sentence(texts)}", drawn, texts)
+
+
+def _sentence(texts: dict[str, str]) -> str:
+    """Return what is said of every row, in one sentence, for readers who cannot see the plot."""
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _arms(estimate: Estimate) -> list[list[float]]:
@@ -103,14 +109,20 @@ def tradeoff(summary: Summary) -> Plot | None:
     drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.tuned])
     _ways(axes, summary, looks)
-    for name, (x, y) in positions.items():
+    texts = {}
+    for place, (name, (x, y)) in enumerate(positions.items()):
         look = looks.get(name, {"color": INK, "marker": "*"})
         size = 6.5 if name in looks else 11
         gain, change = summary.estimate("gain", name), summary.estimate("change", name)
-        axes.errorbar(
+        bar = axes.errorbar(
             x, y, xerr=_arms(gain), yerr=_arms(change),
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
+        mark_as(bar, place)
+        texts[name] = (
+            f"gain {signed(x)} {summary.gain_unit} {interval(gain)}, general change {signed(y)} points {interval(change)}, "
+            f"kept {_kept(summary, name)}"
+        )
 
     # Recipes with and without general data have fronts of their own: they are not to be compared.
     fronts: list[tuple[float, float]] = []
@@ -127,11 +139,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
     place_labels(axes, named, positions.values())
-    description = "; ".join(
-        f"{n}: gain {points(x)} {summary.gain_unit}, general change {points(y)} points, kept {_kept(summary, n)}"
-        for n, (x, y) in positions.items()
-    )
-    return Plot("tradeoff", "Change of the general score against domain gain", description, drawn)
+    return Plot("tradeoff", "Change of the general score against domain gain", _sentence(texts), drawn, texts)
 
 
 def _kept(summary: Summary, row: str) -> str:
@@ -161,8 +169,14 @@ def tuning(summary: Summary) -> Plot | None:
         return None
     drawn, (axes,) = figure(4.3, 3.9)
     looks = marks([row.name for row in summary.tuned])
+    texts: dict[str, str] = {}
     for name, part in table.groupby("row", sort=False):
-        axes.plot(part["gain"], part["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        for number, trial in enumerate(part.to_dict("records")):
+            label = "_nolegend_" if number else str(name)
+            look = looks[str(name)]
+            dot = axes.plot(trial["gain"], trial["change"], ls="", ms=5, alpha=0.7, mec=PAPER, mew=0.4, label=label, **look)
+            mark_as(dot, len(texts))
+            texts[f"{trial['recipe']} (trial {len(texts) + 1})"] = f"{signed(trial['gain'])}, {signed(trial['change'])}"
         chosen = part[part["selected"]]
         axes.plot(
             chosen["gain"], chosen["change"], ls="", marker="o", ms=11, mfc="none", mec=looks[str(name)]["color"], mew=1.2
@@ -172,8 +186,9 @@ def tuning(summary: Summary) -> Plot | None:
     axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
     axes.set_ylabel("general change on dev items, points")
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    description = "; ".join(f"{t['recipe']}: {points(t['gain'])}, {points(t['change'])}" for t in table.to_dict("records"))
-    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", description, drawn)
+    return Plot(
+        "tuning", "Every setting tried: general change against domain gain on dev items", _sentence(texts), drawn, texts
+    )
 
 
 def curves(summary: Summary) -> Plot | None:
@@ -184,9 +199,10 @@ def curves(summary: Summary) -> Plot | None:
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
     looks = marks([row.name for row in summary.tuned])
     for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
-        for name, part in table.groupby("row", sort=False):
+        for place, (name, part) in enumerate(table.groupby("row", sort=False)):
             look = looks.get(str(name), {"color": INK, "marker": "*"})
-            axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
+            curve = axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
+            mark_as(curve, place)
             axes.fill_between(
                 part["at"].astype(float), part[f"{quantity}_low"].astype(float), part[f"{quantity}_high"].astype(float),
                 color=look["color"], alpha=0.06, lw=0,
@@ -197,12 +213,12 @@ def curves(summary: Summary) -> Plot | None:
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.6)
 
     # A reader who cannot see the plot is told where each curve ends.
-    last = table[table["at"] == table.groupby("row")["at"].transform("max")]
-    description = "; ".join(
-        f"{p['row']} ends at gain {points(p['gain'])} {summary.gain_unit}, general change {points(p['change'])} points"
-        for p in last.to_dict("records")
-    )
-    return Plot("curves", "Learning and forgetting over the spent budget", description, drawn)
+    texts = {}
+    for name, part in table.groupby("row", sort=False):
+        last = part.sort_values("at", kind="stable").to_dict("records")[-1]
+        gain, change = signed(last["gain"]), signed(last["change"])
+        texts[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
+    return Plot("curves", "Learning and forgetting over the spent budget", _sentence(texts), drawn, texts)
 
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
@@ -255,18 +271,25 @@ def cost(summary: Summary) -> Plot | None:
     if not accounts:
         return None
     names, left = [row.name for row in rows], np.zeros(len(rows))
+    parts: dict[str, list[str]] = {name: [] for name in names}
     drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
     for k, account in enumerate(accounts):
         spent = np.array([_share(row, account) for row in rows])
-        axes.barh(names, spent, left=left, color=COLOURS[(k + 5) % 6], edgecolor=PAPER, lw=0.6, label=account, height=0.72)
+        look = {"color": COLOURS[(k + 5) % 6], "edgecolor": PAPER, "lw": 0.6, "label": account, "height": 0.72}
+        for place, bar in enumerate(axes.barh(names, spent, left=left, **look)):
+            mark_as([bar], place)
+            if spent[place]:
+                parts[names[place]].append(f"{account} {points(spent[place])} %")
         left = left + spent
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.spines["left"].set_color(RULE)
     axes.set_xlabel("% of the budget")
     drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
-    description = "; ".join(f"{name}: {points(total)} %" for name, total in zip(names, left, strict=True))
-    return Plot("cost", "What the budget went to", description, drawn)
+    texts = {
+        name: f"{points(total)} % of the budget ({', '.join(parts[name])})" for name, total in zip(names, left, strict=True)
+    }
+    return Plot("cost", "What the budget went to", _sentence(texts), drawn, texts)
 
 
 def _share(row: Row, account: str) -> float:

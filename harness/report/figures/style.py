@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -37,6 +38,10 @@ _STYLE: dict[str, Any] = {
     "path.simplify": False, "text.parse_math": False,
 }  # fmt: skip
 
+_ROW_ID = re.compile(r'id="row-(\d+)"')
+"""How matplotlib writes what `mark_as` said. Several marks may belong to one row, and ids must be unique."""
+_ROW_DATA = r'data-row="\1"'
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -46,6 +51,8 @@ class Plot:
     title: str
     description: str
     figure: Figure
+    rows: dict[str, str] = field(default_factory=dict)
+    """Row -> what is said of its marks when they are pointed at, in the order that `mark_as` numbers them by."""
 
     def file(self, kind: str) -> bytes:
         """Return the figure as an `svg` or `png` file."""
@@ -57,7 +64,7 @@ class Plot:
             self.figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
             if note is not None:
                 note.remove()
-        return buffer.getvalue()
+        return _ROW_ID.sub(_ROW_DATA, buffer.getvalue().decode()).encode() if kind == "svg" else buffer.getvalue()
 
     def inline(self) -> str:
         """Return the figure as an accessible `<svg>` element in the page's colours."""
@@ -65,7 +72,7 @@ class Plot:
         with style({"svg.fonttype": "none"}):
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
         text = buffer.getvalue()
-        text = text[text.index("<svg") :]
+        text = _ROW_ID.sub(_ROW_DATA, text[text.index("<svg") :])
 
         # Ids and styles of several figures share one page: each gets its own prefix, and no style
         # of its own.
@@ -98,6 +105,15 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
     FigureCanvasAgg(made)
     axes = made.subplots(rows, columns, squeeze=False, **options)
     return made, list(axes.ravel())
+
+
+def mark_as(artists: Iterable[Artist | Iterable[Artist] | None], number: int) -> None:
+    """Say which row the artists belong to, by its place in `Plot.rows`; the page says whose marks are pointed at."""
+    for artist in artists:
+        if isinstance(artist, Artist):
+            artist.set_gid(f"row-{number}")
+        elif artist is not None:
+            mark_as(artist, number)
 
 
 def marks(names: list[str]) -> dict[str, dict[str, Any]]:

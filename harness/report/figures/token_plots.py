@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from harness.report.figures.style import PAPER, Plot, figure, marks
+from harness.report.figures.style import PAPER, Plot, figure, mark_as, marks
 from harness.report.summary.format import points
 from harness.report.summary.summary import Summary
 from harness.report.tables.tokens import token_tables, zone_name
@@ -23,7 +24,9 @@ def zones(summary: Summary) -> Plot | None:
         left = np.zeros(len(names))
         for k, zone in enumerate(dict.fromkeys(table["zone"])):
             part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
-            axes.barh(names, part, left=left, color=ZONE_COLOURS[k % 5], edgecolor=PAPER, lw=0.6, label=zone, height=0.72)
+            look = {"color": ZONE_COLOURS[k % 5], "edgecolor": PAPER, "lw": 0.6, "label": zone, "height": 0.72}
+            for place, bar in enumerate(axes.barh(names, part, left=left, **look)):
+                mark_as([bar], place)
             left = left + part
         axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
         axes.grid(False, axis="y")
@@ -40,11 +43,17 @@ def zones(summary: Summary) -> Plot | None:
         title_fontsize=8.5,
         columnspacing=1.2,
     )
-    description = "; ".join(
-        f"{z['row']}, {z['zone']} nats: {points(100 * z['tokens'])} % of tokens, {points(100 * z['gradient'])} % of gradient"
-        for z in table.to_dict("records")
-    )
-    return Plot("zones", "Share of tokens and of gradient by token loss", description, drawn)
+    texts: dict[str, list[str]] = {name: [] for name in names}
+    for zone in table.to_dict("records"):
+        shares = f"{points(100 * zone['tokens'])} % of tokens, {points(100 * zone['gradient'])} % of gradient"
+        texts[zone["row"]].append(f"{zone['zone']} nats: {shares}")
+    return _plot("zones", "Share of tokens and of gradient by token loss", drawn, texts)
+
+
+def _plot(name: str, title: str, drawn: Figure, texts: dict[str, list[str]]) -> Plot:
+    """Return a plot of which several things are said of each row."""
+    rows = {row: "; ".join(parts) for row, parts in texts.items()}
+    return Plot(name, title, ". ".join(f"{row}, {text}" for row, text in rows.items()), drawn, rows)
 
 
 def weights(summary: Summary) -> Plot | None:
@@ -55,11 +64,12 @@ def weights(summary: Summary) -> Plot | None:
     drawn, (top, bottom) = figure(4.3, 4.2, rows=2, sharex=True, height_ratios=(2, 1))
     looks = marks([row.name for row in summary.recipes])
     last = 1.3 * float(table["low"].max())
-    for name, part in table.groupby("row", sort=False):
+    for place, (name, part) in enumerate(table.groupby("row", sort=False)):
         edges, colour = [*part["low"], last], looks[str(name)]["color"]
         top.stairs(part["weight"], edges, color=colour, lw=1.5, baseline=None)
         middle = (np.array(edges[:-1]) + np.array(edges[1:])) / 2
-        top.plot(middle, part["weight"], ls="", ms=5, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        dots = top.plot(middle, part["weight"], ls="", ms=5, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
+        mark_as(dots, place)
         bottom.stairs(100 * part["tokens"], edges, color=colour, lw=1.2, baseline=None)
     top.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     top.set_xlim(0, last)
@@ -70,8 +80,8 @@ def weights(summary: Summary) -> Plot | None:
     bottom.set_xlabel("token loss, nats")
     handles, labels = top.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    description = "; ".join(
-        f"{w['row']}, {zone_name(w)} nats: weight {w['weight']:.2f}, {points(100 * w['tokens'])} % of tokens"
-        for w in table.dropna().to_dict("records")
-    )
-    return Plot("weights", "Weight given to tokens by their loss", description, drawn)
+    texts: dict[str, list[str]] = {str(name): [] for name in table["row"].unique()}
+    for bin_ in table.dropna().to_dict("records"):
+        share = points(100 * bin_["tokens"])
+        texts[bin_["row"]].append(f"{zone_name(bin_)} nats: weight {bin_['weight']:.2f}, {share} % of tokens")
+    return _plot("weights", "Weight given to tokens by their loss", drawn, texts)

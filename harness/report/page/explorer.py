@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from harness.report.summary.summary import Summary
+from harness.report.tables.forgetting_kinds import kind_table
 from harness.visible import visible
 
 Key = tuple[str, str, str]
@@ -33,6 +34,8 @@ class Item:
     task: str
     family: str
     item: str
+    channel: str
+    """How it is answered: by generation, by choice, by likelihood."""
     prompt: str
     target: str
     base: str
@@ -50,6 +53,13 @@ class Flips:
     """Items at least one method forgot."""
     rows: list[str]
     """The recipes that were looked at."""
+    kinds: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Family -> recipe -> kind of forgetting, where a probe told."""
+
+    @property
+    def kind_names(self) -> list[str]:
+        """The kinds of forgetting that there are."""
+        return sorted({kind for of_rows in self.kinds.values() for kind in of_rows.values()})
 
 
 def read_flips(summary: Summary) -> Flips:
@@ -65,16 +75,29 @@ def read_flips(summary: Summary) -> Flips:
     order = _order(summary, lost)[:MOST]
     forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.loc[order].to_dict("index").items()}
     said = _answers(summary, [summary.base, *rows], order)
+    assert summary.analysis is not None
+    channels = summary.analysis.measures.drop_duplicates("task").set_index("task")["channel"].to_dict()
 
     # Whole items until the page is full: half an item would explain nothing.
     chosen, used = [], 0
     for key in order:
-        item = _item(key, said[key], summary.base, rows, forgot[key])
+        item = _item(key, str(channels[key[0]]), said[key], summary.base, rows, forgot[key])
         used += sum(len(text.encode()) for text in (item.prompt, item.target, item.base, *(a.text for a in item.answers)))
         if used > TEXT_BUDGET:
             break
         chosen.append(item)
-    return Flips(chosen, len(lost), rows)
+    return Flips(chosen, len(lost), rows, _kinds(summary))
+
+
+def _kinds(summary: Summary) -> dict[str, dict[str, str]]:
+    """Family -> recipe -> kind of forgetting."""
+    table = summary.computed(kind_table)
+    if table.empty:
+        return {}
+    kinds: dict[str, dict[str, str]] = {}
+    for line in table.to_dict("records"):
+        kinds.setdefault(str(line["family"]), {})[str(line["row"])] = str(line["kind"])
+    return kinds
 
 
 def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
@@ -105,7 +128,7 @@ def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, d
     return said
 
 
-def _item(key: Key, said: dict[str, tuple], base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
+def _item(key: Key, channel: str, said: dict[str, tuple], base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
     grouped: dict[tuple[bool, str], list[str]] = {}
     for row in rows:
         if row in said:
@@ -116,7 +139,7 @@ def _item(key: Key, said: dict[str, tuple], base: str, rows: list[str], forgot: 
     ]
     family, _, *texts = said[base]
     prompt, output, target = (visible(_text(text)) for text in texts)
-    return Item(key[0], str(family), key[2], prompt, target, output, forgot, tuple(answers))
+    return Item(key[0], str(family), key[2], channel, prompt, target, output, forgot, tuple(answers))
 
 
 def _text(value: object) -> str:
@@ -126,7 +149,9 @@ def _text(value: object) -> str:
 def explorer(flips: Flips) -> dict[str, object]:
     """Return the sample for page.js: rows and texts once each, items by their numbers.
 
-    `items`: [family, task, item, prompt, target, base's answer, [rows that forgot it], [[right, answer, [rows]], ...]].
+    `items`: [family, task, item, prompt, target, base's answer, [rows that forgot it], [[right, answer, [rows]], ...],
+    channel].
+    `kinds`: family -> [kind of forgetting of each row].
     """
     # Each text once: prompts and answers repeat over items and rows.
     texts: dict[str, int] = {}
@@ -140,7 +165,9 @@ def explorer(flips: Flips) -> dict[str, object]:
             *map(text, (visible(item.family), visible(item.task), visible(item.item), item.prompt, item.target, item.base)),
             [rows[row] for row in item.forgot],
             [[int(a.right), text(a.text), [rows[row] for row in a.rows]] for a in item.answers],
+            text(item.channel),
         ]
         for item in flips.items
     ]
-    return {"rows": [visible(row) for row in rows], "texts": list(texts), "items": items}
+    kinds = {visible(family): [of_rows.get(row) for row in rows] for family, of_rows in flips.kinds.items()}
+    return {"rows": [visible(row) for row in rows], "texts": list(texts), "items": items, "kinds": kinds}

@@ -1,6 +1,7 @@
 "use strict";
-// Sorting and filtering tables, the recommendation under limits, and the forgotten items. Without this script the page
-// still has every table and sentence; only the items need it.
+// Sorting and filtering tables, plots that say what is pointed at, explanations of numbers, the recommendation under limits, the
+// forgotten items, and links that hold what is shown. Without this script the page still has every table and sentence; only the
+// items need it.
 const at = (id) => document.getElementById(id);
 const data = (id) => JSON.parse(at(id).textContent);
 const make = (tag, parts = [], properties = {}) => {
@@ -31,6 +32,91 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// Numbers of the main table that can be asked how they came about.
+if (at("explained")) {
+  const explained = data("explained");
+  const title = make("h2"), text = make("div"), close = make("button", ["Close"], { type: "button" });
+  const dialog = make("dialog", [title, text, close]);
+  title.id = "why-title";
+  dialog.setAttribute("aria-labelledby", title.id);
+  document.body.append(dialog);
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  const names = { gain: "Gain", change: "ΔR", retention: "Kept" };
+  for (const cell of document.querySelectorAll("[data-why]")) {
+    const row = cell.closest("tr").dataset.row, quantity = cell.dataset.why;
+    const lines = explained[row]?.[quantity];
+    if (!lines?.length) continue;
+    const button = make("button", [cell.firstChild], { type: "button", className: "why" });
+    button.setAttribute("aria-label", `${button.textContent}: explain this number, ${names[quantity]} of ${row}`);
+    cell.prepend(button);
+    button.addEventListener("click", () => {
+      title.textContent = `${names[quantity]} of ${row}: ${button.textContent}`;
+      text.replaceChildren(...lines.map((line) => make("p", [line])));
+      dialog.showModal();
+    });
+  }
+}
+
+// Plots: the row whose mark is nearest to the pointer is said, in the list beside the plot and at the pointer.
+const tip = make("div", [], { className: "tip", hidden: true });
+document.body.append(tip);
+for (const plot of document.querySelectorAll(".plot")) {
+  const svg = plot.querySelector("svg"), entries = [...plot.querySelectorAll(".key li")];
+  if (!entries.length) continue;
+  const groups = [...svg.querySelectorAll("[data-row]")];
+  const leaves = groups.flatMap((group) => {
+    const points = [...group.querySelectorAll("use")];
+    return (points.length ? points : [...group.querySelectorAll("path")]).map((leaf) => [group.dataset.row, leaf]);
+  });
+  const show = (row) => {
+    svg.classList.toggle("pointed", row !== null);
+    for (const part of [...groups, ...entries]) part.classList.toggle("on", part.dataset.row === row);
+  };
+  const nearest = (x, y) => {
+    let best = null, least = 30;
+    for (const [row, leaf] of leaves) {
+      const box = leaf.getBoundingClientRect();
+      const away = Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
+      if (away < least) [best, least] = [row, away];
+    }
+    return best;
+  };
+  const point = (event) => {
+    const row = nearest(event.clientX, event.clientY);
+    show(row);
+    tip.hidden = row === null;
+    if (row === null) return;
+    tip.textContent = entries[Number(row)].innerText.replace(/\s+/g, " ").trim();
+    tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8))}px`;
+    tip.style.top = `${Math.max(8, Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8))}px`;
+  };
+  const leave = () => { tip.hidden = true; show(null); };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
+  svg.addEventListener("pointerleave", leave);
+  for (const entry of entries) {
+    entry.addEventListener("pointerenter", () => show(entry.dataset.row));
+    entry.addEventListener("pointerleave", leave);
+  }
+  // By keyboard: arrows go through the list, Escape ends.
+  const key = plot.querySelector(".key");
+  key.addEventListener("keydown", (event) => {
+    const now = entries.findIndex((entry) => entry.classList.contains("on"));
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") show(null);
+    if (!step) return;
+    event.preventDefault();
+    const next = now < 0 ? (step > 0 ? 0 : entries.length - 1) : Math.min(Math.max(now + step, 0), entries.length - 1);
+    show(entries[next].dataset.row);
+    entries[next].scrollIntoView({ block: "nearest" });
+  });
+  key.addEventListener("blur", () => show(null));
+}
+
+// What is printed is open.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => (details.open = true)));
 
 if (at("main-table")) {
   const rows = [...at("main-table").tBodies[0].rows];
@@ -68,7 +154,7 @@ if (at("limits")) {
 }
 
 if (at("explorer")) {
-  const { rows, texts, items } = data("explorer");
+  const { rows, texts, items, kinds } = data("explorer");
   const PAGE = 40;
   let fitting = items, shown = 0, haystacks = null;
   const names = (numbers) => numbers.map((number) => rows[number]).join(", ");
@@ -111,11 +197,14 @@ if (at("explorer")) {
     if (words.length && !haystacks)
       haystacks = items.map((item) =>
         [...item.slice(0, 6), ...item[7].map((a) => a[1])].map((number) => texts[number]).join("\n").toLowerCase());
-    const [family, method] = [at("family").value, at("method").value];
+    const [family, method, channel, kind] = ["family", "method", "channel", "kind"].map((id) => at(id)?.value ?? "");
+    const lost = (item) => item[6].some((number) =>
+      (!method || rows[number] === method) && (!kind || kinds[texts[item[0]]]?.[number] === kind));
     fitting = items.filter((item, i) =>
       words.every((word) => haystacks[i].includes(word)) &&
       (!family || texts[item[0]] === family) &&
-      (!method || item[6].some((number) => rows[number] === method)));
+      (!channel || texts[item[8]] === channel) &&
+      lost(item));
     at("item-list").replaceChildren();
     shown = 0;
     more();
@@ -126,6 +215,30 @@ if (at("explorer")) {
     more();
     at("item-list").children[next]?.querySelector("summary").focus();
   });
-  ["search", "family", "method"].forEach((id) => at(id).addEventListener("input", update));
+  ["search", "family", "method", "channel", "kind"].forEach((id) => at(id)?.addEventListener("input", update));
   update();
 }
+
+// Links hold what is shown: `#forgotten?family=arithmetic&method=sft`. Every filter of a section is in its section's link.
+const fields = [...document.querySelectorAll("section .controls :is(input, select)")];
+const begun = new Map(fields.map((field) => [field, field.value]));
+const follow = () => {
+  const [section, asked] = location.hash.slice(1).split("?");
+  if (!asked) return;
+  for (const [id, value] of new URLSearchParams(asked)) {
+    const field = at(id);
+    if (!fields.includes(field) || field.value === value) continue;
+    field.value = value;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  at(section)?.scrollIntoView();
+};
+for (const field of fields)
+  field.addEventListener("input", () => {
+    const section = field.closest("section");
+    const changed = fields.filter((one) => section.contains(one) && one.value !== begun.get(one)).map((one) => [one.id, one.value]);
+    const asked = new URLSearchParams(changed).toString();
+    history.replaceState(null, "", `#${section.id}${asked && `?${asked}`}`);
+  });
+addEventListener("hashchange", follow);
+follow();

@@ -10,6 +10,7 @@ from harness.plan.tuning_rule import parse_tuning_rule
 from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
+from harness.report.page.headlines import explanations, headlines
 from harness.report.summary.recommend import advise, choices, limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.rule import rule_sentence
@@ -41,7 +42,13 @@ class Section:
 
 
 def _verdict(summary: Summary) -> Values:
-    return {"verdict": verdict_of(summary), "warnings": warnings(summary), "notes": _notes(summary)}
+    verdict = verdict_of(summary)
+    return {
+        "verdict": verdict,
+        "headlines": headlines(summary, verdict),
+        "warnings": warnings(summary),
+        "notes": _notes(summary),
+    }
 
 
 def _matched(summary: Summary) -> Values | None:
@@ -62,6 +69,7 @@ def _table(summary: Summary) -> Values:
         "domains": summary.stages.domains if summary.stages else [],
         "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
         "none_known": Estimate(),
+        "explained": explanations(summary),
     }
 
 

@@ -1,0 +1,52 @@
+"""docs/faq.md: every command there is one that Lethe takes as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.commands.parsing.parser import make_parser
+from harness.plan.load import make_plan
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"^(?:    |\$ )(lethe .+)$", PAGE, re.MULTILINE)))
+FILES = ("mydata.json", "orders.json", "general.json", "chat.json", "corpus.txt", "finance.json", "law.json", "medicine.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that has the files which the commands name."""
+    for name in FILES:
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_question_has_a_command():
+    questions = PAGE.split("\n### ")[1:]
+    assert len(questions) == 17
+    without = [question.splitlines()[0] for question in questions if "lethe " not in question.split("))", 1)[-1]]
+    assert not without
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_taken_as_it_stands(command: str, folder: Path):
+    options = vars(make_parser().parse_args(shlex.split(command)[1:]))
+    if options["command"] == "compare":
+        given = {key: value for key, value in options.items() if key not in ("plan", "command", "print_completion")}
+        plan = make_plan(given, options["plan"])
+        assert plan.recipe_texts
+
+
+def test_outputs_are_of_the_commands_above_them():
+    blocks = re.findall(r"```console\n\$ (lethe [^\n]+)\n(.*?)```", PAGE, re.DOTALL)
+    for command, output in blocks:
+        recipes = re.search(r'--recipes "([^"]+)"', command)
+        assert output.strip(), f"no output of {command}"
+        for recipe in recipes[1].split() if recipes else ():
+            assert recipe in output.replace("\n", ""), f"{recipe} is not in the output of {command}"
