@@ -42,7 +42,12 @@ class Verified:
 
 
 def verify(results: Results) -> Verified:
-    """Read every comparison and every run of a store, weights and models included."""
+    """Read every comparison and every run of a store, weights and models included.
+
+    Raises PlanError where there is no store: nothing would be damaged there either.
+    """
+    if not (results.names() or results.store.keys()):
+        raise PlanError(f"{results.root} holds no comparison and no run; give --out the folder that `lethe compare` wrote to")
     verified = Verified()
     named: set[str] = set()
     for name in results.names():

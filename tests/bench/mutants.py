@@ -141,6 +141,8 @@ def tested(module: str, tree: ast.Module | None, limit: float) -> Ended:
             os.wait4(child, 0)
             return Ended("too slow", limit, "")
         time.sleep(0.05)
+    if os.waitstatus_to_exitcode(code) in (4, 5):
+        raise SystemExit(f"pytest could not run the tests of {module}: see {output}")
     failures = [line.split()[1] for line in output.read_text().splitlines() if line.startswith(("FAILED ", "ERROR "))]
     outcome = "noticed" if code else "not noticed"
     return Ended(outcome, used.ru_utime + used.ru_stime, failures[0] if failures else "")
@@ -164,7 +166,8 @@ def _test(module: str, tree: ast.Module | None, output: Path) -> None:
     os.dup2(written, 2)
     if tree is not None:
         sys.meta_path.insert(0, Planted(module, tree))
-    code = pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", *TESTS[module]])
+    imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins are, before pytest begins
+    code = pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", imported, *TESTS[module]])
     sys.stdout.flush()
     os._exit(int(code))
 

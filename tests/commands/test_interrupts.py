@@ -20,16 +20,27 @@ from harness.store.files import UNDER_WAY
 from tests.support.comparisons import lethe, options
 
 LIMIT = 5.0
-Reached = Callable[[str, Path], bool]
-"""Whether a comparison has come to a phase, by what it has said and by its results."""
+Reached = Callable[[str, Path, float], bool]
+"""Whether a comparison has come to a phase, by what it has said and by the files that it wrote since it began."""
 
 
 def said(words: str) -> Reached:
-    return lambda text, _: words in text
+    return lambda text, *_: words in text
 
 
-def there(pattern: str, number: int = 1) -> Reached:
-    return lambda _, out: len(list(out.glob(pattern))) >= number
+def _changed(path: Path) -> float:
+    """When a file was written last; 0 where it has gone by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def written(pattern: str, number: int = 1) -> Reached:
+    def reached(_: str, out: Path, since: float) -> bool:
+        return sum(_changed(path) > since for path in out.glob(pattern)) >= number
+
+    return reached
 
 
 PHASES: dict[str, Reached] = {
@@ -39,22 +50,23 @@ PHASES: dict[str, Reached] = {
     "planning": said("looking for suite items"),
     "hashing what is asked": said("hashing what is asked"),
     "making the base ready": said("results go to"),
-    "scoring the base": there("runs/*/evals/*.journal"),
-    "training": there("runs/*/log.jsonl"),
-    "two runs at once": there("runs/*/log.jsonl", 2),
-    "evaluating": there("runs/*/evals/path-*.journal"),
+    "scoring the base": written("runs/*/evals/*.journal"),
+    "training": written("runs/*/log.jsonl"),
+    "two runs at once": written("runs/*/log.jsonl", 2),
+    "evaluating": written("runs/*/evals/path-*.journal"),
     "the report": said("writing the report"),
 }
 
 
 def interrupted(asked: dict, out: Path, reached: Reached) -> tuple[float, str]:
     """(seconds from the signal to the end of all processes, what was said) of a comparison that is interrupted in a phase."""
+    since = time.time()
     process = lethe(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines: list[str] = []
     assert process.stderr
     reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
     reader.start()
-    while not reached("".join(lines), out) and process.poll() is None:
+    while not reached("".join(lines), out, since) and process.poll() is None:
         time.sleep(0.01)
     assert process.poll() is None, "".join(lines)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -64,6 +76,7 @@ def interrupted(asked: dict, out: Path, reached: Reached) -> tuple[float, str]:
     psutil.wait_procs(below, timeout=30)
     seconds = time.monotonic() - begin
     reader.join()
+    process.stderr.close()
     text = "".join(lines)
     assert code == 130 and "interrupted; the same command goes on" in text and "Traceback" not in text, text
     return seconds, text

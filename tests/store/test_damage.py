@@ -15,7 +15,7 @@ from harness.store.comparisons import read_comparison
 from harness.store.files import read_record, write_record
 from harness.store.hashes import HASHES, Damaged, Hashes
 from harness.store.journal import Journal
-from harness.store.results import results_of
+from harness.store.results import Results, results_of
 from harness.store.runs import RunFolder, RunStore
 from tests.report.fake_store import build
 
@@ -121,6 +121,12 @@ def test_a_whole_store_is_found_whole(folder):
     found = verify(results_of(folder)[0])
     assert found.faults == [] and found.files > 4 * found.runs > 0 and found.unhashed == []
     assert read_comparison(folder, RunStore(folder.parent / "runs")).scores["score"].notna().any()
+
+
+def test_where_there_is_no_store_nothing_is_called_whole(tmp_path):
+    for root in (tmp_path, tmp_path / "mistyped"):
+        with pytest.raises(PlanError, match="holds no comparison and no run"):
+            verify(Results(root))
 
 
 def test_damaged_hashes_make_a_run_anew(folder):

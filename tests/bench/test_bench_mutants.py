@@ -1,0 +1,71 @@
+"""Mutants are small changes of what runs, the same ones each time, and are imported in the place of their module."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+
+import pytest
+
+from tests.bench.mutants import ROOT, TESTS, Planted, all_mutants, drawn
+from tests.bench.mutations import mutated, mutations
+
+TEXT = '''
+"""A module: 1 < 2."""
+from typing import Any
+
+LIMIT: int = 3
+
+def least(values: list[int] | None, low: Any = 0) -> int | None:
+    """Return 1."""
+    if not values and low <= LIMIT:
+        raise ValueError(f"none of {1 + 1}")
+    log(values)
+    return min(values, key=abs)
+'''
+
+
+def test_every_part_that_runs_is_changed_and_nothing_else():
+    changes = {change for _, change, _, _ in mutations(TEXT)}
+    assert changes == {
+        "3  ->  4",
+        "0  ->  1",
+        "if not values and low <= LIMIT:  ->  if not (not values and low <= LIMIT):",
+        "not values and low <= LIMIT  ->  not values or low <= LIMIT",
+        "not values  ->  not not values",
+        "low <= LIMIT  ->  low < LIMIT",
+        "log(values)  ->  None",
+        "return min(values, key=abs)  ->  return None",
+        "min(values, key=abs)  ->  min(values)",
+        "min(values, key=abs)  ->  max(values, key=abs)",
+    }
+
+
+def test_each_mutant_compiles_and_differs():
+    texts = [ast.unparse(mutated(TEXT, place, kind)) for _, _, place, kind in mutations(TEXT)]
+    assert len(set(texts)) == len(texts) == 10 and ast.unparse(ast.parse(TEXT)) not in texts
+
+
+def test_two_hundred_are_drawn_the_same_each_time_of_every_module():
+    modules = ["harness/training/ledger.py", "harness/report/summary/rows.py"]
+    mutants = drawn(modules, 40, seed=1)
+    assert mutants == drawn(modules, 40, seed=1) != drawn(modules, 40, seed=2)
+    assert abs(len(mutants) - 40) <= 2 and {mutant.module for mutant in mutants} == set(modules)
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
+
+
+@pytest.mark.parametrize("module", TESTS)
+def test_what_is_mutated_and_its_tests_are_there(module):
+    assert (ROOT / module).is_file() and all((ROOT / test).exists() for test in TESTS[module])
+
+
+def test_a_mutant_is_imported_in_the_place_of_its_module(monkeypatch):
+    module = "harness/text/bounds.py"
+    mutant = next(mutant for mutant in all_mutants(module) if "return" in mutant.change and "None" in mutant.change)
+    finder = Planted(module, mutated((ROOT / module).read_text(), mutant.place, mutant.kind))
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "harness.text.bounds", raising=False)
+    importlib.import_module("harness.text.bounds")
+    assert isinstance(sys.modules["harness.text.bounds"].__loader__, Planted)
+    monkeypatch.delitem(sys.modules, "harness.text.bounds")
