@@ -165,9 +165,6 @@ BROKEN = {
         lambda f: config(f, model_type="llama", num_attention_heads=3),
         "config.json cannot be used: .*multiple of",
     ),
-        lambda f: config(f, model_type="llama", num_attention_heads=3),
-        "config.json cannot be used: .*multiple of",
-    ),
 }
 
 
