@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.doing import doing
 from harness.plan.gpus import MFU, find_gpu
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
-from harness.recipes.recipe import PLAIN
+from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
 from harness.runs.timing import as_a_run, clock_of, paces, scored
@@ -68,7 +69,7 @@ def _cost_table(specs: Sequence[RunSpec], costs: Sequence[Cost], timed: bool) ->
         "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
     )
     for spec, cost in zip(specs, costs, strict=True):
-        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
+        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{peak_rate(spec):.3g}"
         scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
         price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}", f"{cost.worst / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
@@ -110,6 +111,13 @@ def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec
     doing("")
     plain = pace_of[PLAIN.text]
     return [costs.cost_of(spec, pace_of.get(spec.recipe, plain), scores) for spec in specs], True
+
+
+def peak_rate(spec: RunSpec) -> float:
+    """Return the highest learning rate that a run reaches: its recipe's, times what its methods make of it (RATE)."""
+    methods = parse_recipe(spec.recipe).methods
+    factors = [math.prod(method.rate(step / 20) for method in methods) for step in range(21)]
+    return spec.training.learning_rate * max(factors)
 
 
 def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
