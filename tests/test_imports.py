@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT / "harness"
 FOLDERS = [
+    "interface",
     "",
     "text",
     "alike",

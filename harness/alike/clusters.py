@@ -44,6 +44,7 @@ def _apart(forest: Forest, pivot: int, others: Ints) -> Ints:
 def near_to(sets: GramSets, chosen: Collection[int], similar: float = SIMILAR) -> set[int]:
     """Return the sets that are near-duplicates of one of the chosen ones, and these."""
     near = set(chosen)
+    # Against the chosen sets only: what is alike among the others is not asked.
     for group in buckets(sets):
         others = np.array([index for index in group if index not in near], np.int64)
         for pivot in group:
@@ -70,6 +71,8 @@ class Forest:
 
     def join(self, member: int, other: int) -> None:
         """Make the components of two members one."""
+        # The smaller number is the root, so that a component's name does not depend on the order of
+        # joining.
         low, high = sorted((self.root(member), self.root(other)))
         self.parent[high] = low
 
@@ -85,6 +88,7 @@ def components(names: Iterable[str], links: Iterable[Sequence[str]]) -> dict[str
     """Return name -> the smallest name that it is connected to. A link is a list of names that belong together."""
     names = list(names)
     ordered = sorted(names)
+    # Numbers in the order of names, so that a root is its component's smallest name.
     number = {name: index for index, name in enumerate(ordered)}
     forest = Forest(len(ordered))
     for linked in links:
@@ -95,6 +99,7 @@ def components(names: Iterable[str], links: Iterable[Sequence[str]]) -> dict[str
 
 def near_clusters(texts: Mapping[str, str], similar: float = SIMILAR) -> dict[str, str]:
     """Return name -> the smallest name in its cluster of near-duplicates. Texts of the same words are always one cluster."""
+    # Texts of the same words are one without any comparison.
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, text in texts.items():
         same[tuple(words(text)) or (name,)].append(name)

@@ -38,6 +38,7 @@ class _Hashes(dict[str, int]):
     MOST = 1 << 20
 
     def __missing__(self, word: str) -> int:
+        # Dropped when full: the words that come next are mostly those of now.
         if len(self) >= self.MOST:
             self.clear()
         value = self[word] = zlib.crc32(word.encode())
@@ -117,6 +118,7 @@ def gram_sets(texts: Iterable[tuple[str, str]]) -> GramSets:
     parts: list[Ints] = []
     counts: list[Ints] = []
     hashes = _Hashes()
+    # In batches, so that the words of all texts are never held at once.
     for batch in _batched(counted(texts, "cutting texts into groups of words")):
         names += [name for name, _ in batch]
         grams, sizes = _grams([text for _, text in batch], hashes)
@@ -151,6 +153,7 @@ def _without_boilerplate(grams: Ints, sizes: Ints, limit: int) -> tuple[Ints, In
     del ordered
     if not len(frequent):
         return grams, sizes
+    # Found by bisection among the frequent ones: their number is small.
     positions = np.minimum(np.searchsorted(frequent, grams), len(frequent) - 1)
     kept = frequent[positions] != grams
     totals = np.concatenate([[0], np.cumsum(kept)])
@@ -166,6 +169,8 @@ def _different(names: Sequence[str], grams: Ints, sizes: Ints) -> GramSets:
     for index, name in enumerate(names):
         if not sizes[index]:
             continue
+
+        # Long keys are shortened: a set of a long text would take as much memory as the text.
         key = grams[ends[index] - sizes[index] : ends[index]].tobytes()
         if len(key) > 16:
             key = _digest(key)
@@ -197,6 +202,8 @@ def buckets(sets: GramSets) -> Iterator[Ints]:
             key = _mixed(key + signatures[band * ROWS + row])
         order = np.argsort(key, kind="stable")
         edges = np.flatnonzero(np.diff(key[order])) + 1
+
+        # No two sets agree in this band.
         if len(edges) == len(order) - 1:
             continue  # all keys differ
         for group in np.split(order, edges):
@@ -209,6 +216,7 @@ def _signatures(sets: GramSets) -> Ints:
 
     A permutation of 32-bit values is a multiplication by an odd number, a sum, and a mix of upper into lower bits.
     """
+    # Permutations by multiplying and adding, with fixed numbers: the same candidates in every run.
     generator = np.random.Generator(np.random.PCG64(1))
     factors = generator.integers(0, 1 << 31, BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     shifts = generator.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32)

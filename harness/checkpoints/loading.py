@@ -78,7 +78,9 @@ def config_of(path: str) -> Any:
             custom_code = ", only in code of its own (auto_map), which is not run" if raw.get("auto_map") else ""
             raise PlanError(f"model '{path}': transformers {__version__} does not have the architecture '{kind}'{custom_code}")
         config = AutoConfig.from_pretrained(path, **loading(path))
-    except (TypeError, ValueError, OSError, AttributeError, KeyError) as error:
+    except PlanError:
+        raise
+    except Exception as error:  # of as many kinds as there are broken files
         raise PlanError(f"model '{path}': config.json cannot be used: {one_line(error)}; take the original one") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         cure = "give a model that transformers loads as AutoModelForCausalLM"

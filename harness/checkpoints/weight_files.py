@@ -20,6 +20,9 @@ OTHER_FORMS = {
     "flax_model.msgpack": "Flax weights",
     "*.onnx": "an ONNX export",
     "*.mlpackage": "a Core ML export",
+    "zero_to_fp32.py": "DeepSpeed's parts of a checkpoint (its zero_to_fp32.py joins them)",
+    "pytorch_model_fsdp*": "FSDP's parts of a checkpoint (`accelerate merge-weights` joins them)",
+    "*.pt": "a .pt file of some tool's own form",
 }
 """Weights that are not read, by file name."""
 

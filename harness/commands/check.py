@@ -57,6 +57,7 @@ def check(
         print(f"accepted: {gate.baseline} and {gate.items.name}; commit both")
         return 0
 
+    # The exit code is what CI reads; the table and the files are for people.
     verdict = decide(measured, policy)
     show(verdict)
     if junit:

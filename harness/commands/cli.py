@@ -107,6 +107,7 @@ def _report(options: dict[str, Any]) -> int:
     from harness.store.results import open_results
 
     results, name = open_results(options["out"]), options["name"]
+    # A name that is not there is refused at once, before seconds of imports.
     results.record(name)  # refused before the report's libraries are imported
 
     from harness.report.verdict.terminal import show
@@ -164,6 +165,8 @@ def _diff(options: dict[str, Any]) -> int:
         print(as_json(result), end="")
     else:
         show(result)
+
+    # With --json the standard output is the JSON alone, so that a script can read it.
     for file in write(result, options["to"]) if options["to"] else []:
         print(file, file=sys.stderr if options["json"] else sys.stdout)
     return 0

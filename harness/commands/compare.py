@@ -59,6 +59,8 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
     """Do the same for a plan that is made already."""
     from harness.report.write import write_report
 
+    # The report is written under a lease of the results: two comparisons that end at once must not
+    # overwrite each other.
     with spoken(quiet):
         folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")
@@ -72,10 +74,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     from harness.workers.dispatch import run_all
 
     material, evaluation, allowed = prepare(plan)
-    said = print if not quiet else _silent
     material, note = named(material, plan.name)
-    if note:
-        said(f"lethe: {note}", file=sys.stderr)
+    _say([note], quiet)
     plan = material.plan
 
     # Runs are shared by all comparisons under one `out`: what the store has is not made again.
@@ -85,6 +85,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     sweep(store.root)
 
     def run(specs: list[RunSpec]) -> None:
+        # In turn, and only what the store lacks: runs of other comparisons count too.
         missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
         with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
             run_all(missing, material, evaluation, store, progress.event)
@@ -94,6 +95,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     run(trial_specs(material, trials))
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
+
+    # One run may serve two rows (a recipe at its defaults, and a point of its curve): each key once.
     points = point_specs(material, allowed, tuning.points)
     run(list({spec.key: spec for spec in [*(spec for _, spec in points), *specs]}.values()))
     tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
@@ -106,13 +109,15 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
         earlier = read_record(folder) or {}
         kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
         write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
-    for sentence in filter(None, [note, *kept.notes]):
-        said(f"lethe: {sentence}", file=sys.stderr)
+    _say([note, *kept.notes], quiet)
     return folder, _failures(specs, store, evaluation)
 
 
-def _silent(*_: Any, **__: Any) -> None:
-    """Print nothing."""
+def _say(notes: Sequence[str | None], quiet: bool) -> None:
+    """Print the notes that there are, on the error stream."""
+    for note in notes:
+        if note and not quiet:
+            print(f"lethe: {note}", file=sys.stderr)
 
 
 def named(material: Material, given: str | None) -> tuple[Material, str | None]:
@@ -132,6 +137,7 @@ def prepare(plan: Plan, keep: bool = False) -> tuple[Material, EvaluationPlan, f
 
     Nothing runs but a calibration where seconds bind. `keep`: the evaluators stay in this process.
     """
+    # Refused first, by their own messages: reading a model takes longer.
     if plan.answer_format:
         read_format(plan.answer_format)
     if plan.rules:
@@ -152,12 +158,15 @@ def _allowed(material: Material) -> float:
 
     Where epochs are priced in seconds, the pace is measured once and kept, so that runs stay found.
     """
+    # Nothing is trained where only finished models are measured.
     plan = material.plan
     if not material.recipes:
         return 0.0
     doing("pricing the budget")
     if plan.meter != "seconds" or material.budget.unit != "epochs":
         return allowed_amount(material)
+
+    # Seconds of epochs need this machine's pace.
     question = {
         "model": material.base.hash,
         "device": plan.device,
@@ -186,6 +195,7 @@ def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[str, float] | None:
     """Return the mean scores of a finished run, to be shown; None where it has none."""
+    # Trials have dev scores alone; every other run has final ones.
     kind = next((kind for kind in (EvalKind.FINAL, EvalKind.DEV) if kind in spec.kinds), None)
     scores = store.run(spec.key).scores(kind, evaluation.keys_of(spec)[kind]) if kind else None
     return None if scores is None else headline(scores)
@@ -201,6 +211,8 @@ def _record(
     constant: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """comparison.json, as docs/storage.md has it."""
+    # What stays of an earlier comparison is part of the plan, so that `lethe reproduce` makes all
+    # rows.
     plan = portable(kept.added_to(material.plan))
     specs = [*specs, *kept.specs]
     return {
@@ -231,6 +243,7 @@ def _failures(specs: list[RunSpec], store: RunStore, evaluation: EvaluationPlan)
     """Return a sentence on every run that did not end well."""
     failures = []
     for spec in specs:
+        # A run without a status was never begun, or its process was killed.
         record = store.run(spec.key).read("status") or {"status": "missing", "reason": None}
         if record["status"] != Status.DONE:
             failures.append(f"{spec.row} (seed {spec.seed}) {record['status']}: {record['reason']}")

@@ -50,6 +50,7 @@ class DataFile:
     @cached_property
     def unique(self) -> dict[str, Record]:
         """Id -> the first record of that content."""
+        # Reversed, so that the first of equal records is the one that stays.
         return {record.id: record for record in reversed(self.records)}
 
     @cached_property
@@ -95,6 +96,9 @@ class DataFile:
         first_place: dict[str, int] = {}
         for index, record in enumerate(self.records):
             first_place.setdefault(record.id, index)
+
+        # What is alike is found among contents, and then said of records, which may stand several
+        # times.
         leaders = first_alike(self.examples, self.base.tokenizer, similar)
         leader = {e.id: self.examples[first].id for e, first in zip(self.examples, leaders, strict=True)}
         firsts = [first_place[leader[record.id]] for record in self.records]
@@ -160,8 +164,10 @@ def inspect(source: str, model: str | None, limit: int) -> None:
 
 def dedup(source: str, target: str, model: str | None, threshold: float) -> None:
     """Write the file without records that repeat an earlier one, and list these."""
+    # Below this, candidates are not found reliably (harness/alike/clusters.py).
     if threshold < 0.85:
         raise PlanError(f"threshold is a similarity from 0.85 on (candidates are found from there), not {threshold:g}")
+    # Refused before the base is read, which takes longer.
     check_target(source, target)
     file = DataFile(source, model or embedded().model)
     repeats = file.repeats(threshold)
@@ -189,6 +195,8 @@ def score(source: str, target: str, model: str | None) -> None:
     reading = DataFile(source, model or embedded().model).reading
     columns = {"lethe_loss": reading.loss, "lethe_similarity": reading.similarity, "lethe_suspicion": reading.suspicion}
     numbers = {name: [round(value, 6) for value in column.tolist()] for name, column in columns.items()}
+
+    # A flag says which way the base disagrees: it is sure of something else, or it does not know.
     flags = ["wrong" if w else "hard" if h else "" for w, h in zip(reading.wrong, reading.hard, strict=True)]
     more = [{name: column[i] for name, column in numbers.items()} | {"lethe_flag": flags[i]} for i in range(len(flags))]
     rewrite(source, target, range(len(flags)), more)

@@ -16,7 +16,8 @@ from harness.contract import Weights
 from harness.errors import PlanError
 from harness.models.base_model import read_weights, save_model, weights_hash
 from harness.recipes.recipe import parse_recipe
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import full_table
 from harness.report.verdict.cautions import cautions
 from harness.report.verdict.model_card import card
@@ -51,6 +52,7 @@ def export(
     record = results.record(name)
     store = results.store
     target = Path(to)
+    # An existing checkpoint is never overwritten: it may be in use.
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PlanError(f"'{to}' is there already: give --to a new folder")
 
@@ -82,6 +84,7 @@ def winner(summary: Summary) -> str:
     Raises PlanError where it chooses none, or one that stands apart from no other.
     """
     verdict = verdict_of(summary)
+    # A choice that stands apart from no other is not exported by itself: the user must name it.
     refusal = verdict.advice.refusal if verdict.advice else verdict.sentence.rstrip(".")
     if verdict.row and not refusal:
         return verdict.row
@@ -97,6 +100,7 @@ def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict
         names = ", ".join(dict.fromkeys(entry["row"] for entry in recipes))
         raise PlanError(f"there is no recipe '{row}' with seed {seed}; the comparison has {names}, seeds from 0")
     status = store.run(entry["key"]).status
+    # A run that ended otherwise has no model to hand over.
     if status != "done":
         raise PlanError(
             f"{row} (seed {seed}) {status or 'is not in the run store'}: there is no model; run `{record['command']}` again"
@@ -146,6 +150,8 @@ def _trained_again(
             f"{entry['row']} cannot be trained again: its question was {entry['key']}, here it is {spec.key}; the method's"
             " source, torch or the data differ from when it ran (`run.json` has all of them)"
         )
+
+    # Only the training is repeated: the scores are in the store.
     run_all([spec], material, dataclasses.replace(evaluation, keep=True), store, lambda *_: None)
     status = store.run(spec.key).read("status") or {}
     if status.get("status") != "done":

@@ -103,6 +103,8 @@ def explain(error: BaseException) -> Fault:
             return Fault([str(_foreseen(raised))], users=True)
         if sentence := _foreseen(raised):
             return Fault([f"{sentence} (the whole error is in {keep_traceback(error)})"], users=True)
+
+    # Nothing foresaw it: then it is Lethe's own, and the user is asked to report it.
     kept = keep_traceback(error)
     said = _said(error)
     where = f"the traceback is in {kept}" if kept else "its traceback could not be kept"
@@ -111,6 +113,7 @@ def explain(error: BaseException) -> Fault:
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception and what it was raised from."""
+    # A chain may close on itself, where an exception is raised from its own handler.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -145,6 +148,8 @@ def _missing_package(error: ImportError) -> str | None:
     name = (error.name or "").partition(".")[0]
     if name in ("harness", "lethe"):
         return None
+
+    # No name: a shared library or a version does not fit.
     if not name:
         return f"{_said(error)}; the installed packages do not fit together: run `make clean` and `make` again"
     wanted = f"'lethe[{EXTRAS[name]}]'" if name in EXTRAS else name
@@ -160,6 +165,7 @@ def _said(error: BaseException) -> str:
 
 def keep_traceback(error: BaseException) -> str | None:
     """Write the traceback to a file of its own; gives its path, or None where no file can be written."""
+    # In a file of its own: a traceback on the screen hides the sentence.
     try:
         handle, path = tempfile.mkstemp(prefix="lethe-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:

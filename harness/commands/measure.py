@@ -48,6 +48,8 @@ def measure(
     else:
         show(summary)
         print(f"report: {outcome.folder / 'report.html'}\nfor a model card: {outcome.folder / 'card.md'}")
+
+    # What failed is named on the error stream, so that JSON stays JSON.
     for failure in outcome.failed:
         print(f"lethe: {visible(failure, None)}", file=sys.stderr)
     if verdict is None:

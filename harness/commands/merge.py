@@ -62,6 +62,8 @@ class Entry:
     @property
     def question(self) -> Question | None:
         """What the run must share with others of its row; None where it did not run."""
+        # A run that never ran has no question; whatever the others asked, it does not contradict
+        # them.
         record = self.run.read("run")
         if not record:
             return None
@@ -79,18 +81,10 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     from harness.report.write import write_report
 
     sources = [_source(folder) for folder in folders]
-    if len(sources) < 2:
-        raise PlanError("merge joins two comparisons or more; one is named")
-    if to.exists() and (to / "comparison.json").exists():
-        raise PlanError(f"{to} holds a comparison: give --to a new folder")
-    faults = []
-    for source in sources[1:]:
-        faults += _unlike(sources[0], source)
-    chosen, notes, clashes = _chosen(sources)
-    raise_faults(faults + clashes + _incomparable(chosen))
-
+    chosen, notes = _joinable(sources, to)
     notes += _bases(sources)
 
+    # Runs first, then the record that names them: an interrupted merge leaves no record.
     for entry in chosen:
         _copy(entry.run, to.parent / "runs" / entry.run.key)
     earlier_notes: list[str] = []
@@ -104,12 +98,30 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     }
     write_record(to, record)
     report = write_report(to, RunStore(to.parent / "runs"))
+
+    # The report is written anew over all runs, so that its intervals are over all seeds.
     rows = len({entry.row for entry in chosen})
     return [
         f"{len(chosen)} runs of {rows} rows from {len(sources)} comparisons",
         *notes,
         f"report: {report.folder / 'report.html'}",
     ]
+
+
+def _joinable(sources: Sequence[Source], to: Path) -> tuple[list[Entry], list[str]]:
+    """Return the joint rows and notes on them. Raises PlanError with everything that does not fit together."""
+    if len(sources) < 2:
+        raise PlanError("merge joins two comparisons or more; one is named")
+
+    # A merged comparison is written once: its runs are copied beside it.
+    if to.exists() and (to / "comparison.json").exists():
+        raise PlanError(f"{to} holds a comparison: give --to a new folder")
+    faults = []
+    for source in sources[1:]:
+        faults += _unlike(sources[0], source)
+    chosen, notes, clashes = _chosen(sources)
+    raise_faults(faults + clashes + _incomparable(chosen))
+    return chosen, notes
 
 
 def _source(folder: Path) -> Source:
@@ -142,6 +154,7 @@ def _whole(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _evaluations(source: Source, other: Source) -> dict[str, Any]:
     """Return the keys of a comparison's evaluations, of the kinds that another one has too."""
+    # Of the kinds that both have: one machine may have tuned, which needs an evaluation more.
     keys = source.record["rows"][0].get("evals") or {}
     shared = other.record["rows"][0].get("evals") or {}
     return {f"evaluation '{kind}' (suites, prompts, limit)": key for kind, key in keys.items() if kind in shared}
@@ -174,6 +187,7 @@ def _chosen(sources: Sequence[Source]) -> tuple[list[Entry], list[str], list[str
 
 def _incomparable(entries: Sequence[Entry]) -> list[str]:
     """Return a fault for each field in which seeds of one recipe differ: their mean would mix two questions."""
+    # The first of each row is what the others are held against.
     firsts: dict[str, Entry] = {}
     faults = []
     for entry in entries:
@@ -190,6 +204,7 @@ def _differing(first: Entry, other: Entry) -> list[str]:
     """Return in which fields two runs of a row differ; in none where one of them did not run."""
     then = first.question
     now = other.question
+    # A run that failed early has no record; it joins as a failure of its row.
     if then is None or now is None:
         return []
     return [f"{field.name} differs: {field.then!r} and {field.now!r}" for field in then.differences(now)]

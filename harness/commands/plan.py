@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +14,7 @@ from harness.doing import doing
 from harness.plan.gpus import MFU, find_gpu
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
-from harness.recipes.recipe import PLAIN
+from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
 from harness.runs.timing import as_a_run, clock_of, paces, scored
@@ -29,7 +31,7 @@ PACE = 4e-15
 
 
 def print_cost(plan: Plan) -> None:
-    """The table of `lethe plan`."""
+    """Print the table of `lethe plan`: what would run, and what it would cost."""
     material, evaluation, allowed = prepare(plan, keep=True)
     material, note = named(material, plan.name)
     tried = trials_of(material, allowed)
@@ -37,8 +39,20 @@ def print_cost(plan: Plan) -> None:
     points = planned_points(material, allowed, [trial.row for trial in tried])
     specs = [*trials[1:], *run_specs(material, allowed), *points]
     console = Console(markup=False)  # names of files may look like markup
+    preparing = clock_of(material.plan)() if material.plan.device == "cpu" else 0.0  # a comparison loads and checks the same
+    _print_inputs(console, material)
+    _print_suites(console, evaluation.summary)
+    costs, timed = costs_of(material, evaluation, specs)
+    console.print(_cost_table(specs, costs, timed))
+    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
+    _print_total(console, material.plan, costs, preparing if timed else None)
+    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
+        console.print(visible(f"note: {text}", None))
+
+
+def _print_inputs(console: Console, material: Material) -> None:
+    """Print which model is trained, how, and on how many records."""
     settings = material.plan
-    preparing = clock_of(settings)() if settings.device == "cpu" else 0.0  # a comparison loads and checks the same
     dataset = material.dataset
     pool = len(material.training_data.general)
     console.print(visible(f"{settings.name}: {settings.model}, {material.base.parameters:,} parameters"), style="bold")
@@ -46,35 +60,39 @@ def print_cost(plan: Plan) -> None:
     console.print(_spread(settings))
     console.print(f"records: {len(dataset.train):,} train, {len(dataset.dev):,} dev, {len(dataset.test):,} test")
     console.print(f"general examples: {pool:,}")
-    _print_suites(console, evaluation.summary)
-    costs, timed = costs_of(material, evaluation, specs)
+
+
+def _cost_table(specs: Sequence[RunSpec], costs: Sequence[Cost], timed: bool) -> Table:
+    """Return a line for each run: its budget, and what it costs."""
     seconds = "training, s" if timed else "training, device-seconds, rough"
     table = Table(
         "run", "track", "seed", "learning rate", "budget", "FLOPs", seconds, "evaluation, s", "GB a device", "at most"
     )
     for spec, cost in zip(specs, costs, strict=True):
-        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{spec.training.learning_rate:.3g}"
+        budget, rate = f"{spec.allowed:.4g} {spec.meter}", f"{peak_rate(spec):.3g}"
         scoring = "not timed" if cost.scoring is None else f"{cost.scoring:.0f}"
         price = (f"{cost.flops:.3g}", f"{cost.seconds:.0f}", scoring, f"{cost.memory / 1e9:.2f}", f"{cost.worst / 1e9:.2f}")
         table.add_row(spec.row, spec.track, str(spec.seed), rate, budget, *price)
-    console.print(table)
+    return table
 
-    # Wall time: all work over the runs at once, but no less than the longest run.
-    console.print("GB a device: what this data's micro-batches need; at most: if all were as long as can be and all supervised")
+
+def _print_total(console: Console, settings: Settings, costs: Sequence[Cost], preparing: float | None) -> None:
+    """Print how long all runs take: all work over the runs at once, but no less than the longest run.
+
+    `preparing`: seconds that go before the first run; None where runs were not timed.
+    """
     total = sum(cost.all_seconds for cost in costs)
     at_once = settings.workers
     if settings.ray:
         cluster, at_once = describe(settings)
         console.print(cluster)
-    if timed:
+    if preparing is not None:
         runs = max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs))
         whole = spoken_time(preparing + runs)
         alone = "with nothing else running on it, " if settings.device == "cpu" else ""
         console.print(f"in all about {whole} on this machine, {alone}evaluation included, {at_once} runs at a time")
     else:
         console.print(f"training in all: about {total:,.0f} device-seconds, {at_once} runs at a time; evaluation comes on top")
-    for text in (*([note] if note else []), *material.notes, *evaluation.notes):
-        console.print(visible(f"note: {text}", None))
 
 
 def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec]) -> tuple[list[Cost], bool]:
@@ -93,6 +111,13 @@ def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec
     doing("")
     plain = pace_of[PLAIN.text]
     return [costs.cost_of(spec, pace_of.get(spec.recipe, plain), scores) for spec in specs], True
+
+
+def peak_rate(spec: RunSpec) -> float:
+    """Return the highest learning rate that a run reaches: its recipe's, times what its methods make of it (RATE)."""
+    methods = parse_recipe(spec.recipe).methods
+    factors = [math.prod(method.rate(step / 20) for method in methods) for step in range(21)]
+    return spec.training.learning_rate * max(factors)
 
 
 def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:

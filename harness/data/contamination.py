@@ -27,7 +27,7 @@ Gram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Found:
+class ContaminatedTask:
     """The items of one task whose wording occurs in training texts."""
 
     task: str
@@ -61,6 +61,8 @@ def question(task: Any, doc: Any) -> str:
 
     Items without a prompt (pairs of sentences, texts) are taken as they are.
     """
+    # Some tasks ask nothing in the prompt: their choices or their target are then what training
+    # could have shown.
     prompt = task.doc_to_text(doc)
     if isinstance(prompt, str) and prompt.strip():
         return prompt
@@ -74,6 +76,7 @@ class Index:
 
     def __init__(self, questions: Iterable[str]) -> None:
         self.wanted: set[Gram] = set()
+        # Only what items hold is looked for, so a large pool of records costs time and no memory.
         for text in questions:
             self.wanted.update(grams(words(text)))
 
@@ -103,12 +106,14 @@ def grams(text_words: Sequence[str]) -> list[Gram]:
 
 def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
     """Return the indices of the questions of which at least 70 % of the grams are present, boilerplate aside."""
+    # A gram that many questions share is the task's wording, not this question's.
     grams_of = [set(grams(words(text))) for text in questions]
     counts = Counter[Gram]()
     for question_grams in grams_of:
         counts.update(gram for gram in question_grams if len(gram) == GRAM)
     limit = max(LEAST_BOILERPLATE, BOILERPLATE * len(questions))
 
+    # An item all of whose grams are boilerplate says nothing, and is kept.
     indices = []
     for index, question_grams in enumerate(grams_of):
         rare = [gram for gram in question_grams if counts[gram] <= limit]
@@ -117,7 +122,7 @@ def contaminated(questions: Sequence[str], present: set[Gram]) -> list[int]:
     return indices
 
 
-def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclude: bool = True) -> list[Found]:
+def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclude: bool = True) -> list[ContaminatedTask]:
     """Return what the general tasks (EvalTask) have in common with each source of training records; one entry per such task.
 
     With `exclude`, items that occur in the domain's data are excluded, and so are items of held-out families that occur in the
@@ -127,6 +132,8 @@ def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclud
     for task in tasks:
         if task.group == "general":
             questions_of[task.name] = [question(task.task, doc) for doc in task.task.eval_docs]
+
+    # The training texts are read once, for all tasks together.
     index = Index(chain.from_iterable(questions_of.values()))
     present = {name: index.in_texts(_texts(records)) for name, records in sources.items()}
 
@@ -137,16 +144,20 @@ def search(tasks: Sequence[Any], sources: Mapping[str, Sequence[Record]], exclud
         everywhere = sorted(set().union(*places.values()))
         if not everywhere:
             continue
+
+        # In a seen family the general pool may hold the wording: that is what seen means, so only
+        # the domain's data excludes.
         strict = [places[name] for name in places if name != "general" or not task.seen]
         excluded = sorted(set().union(*strict)) if exclude else []
         examples = [" ".join(questions[number].split())[:160] for number in everywhere[:3]]
-        findings.append(Found(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
+        findings.append(ContaminatedTask(task.name, task.suite, len(questions), places, tuple(excluded), tuple(examples)))
     return findings
 
 
 def _texts(records: Iterable[Record]) -> Iterator[str]:
     """Yield each turn of these records, and all turns of a record in a row: a question may span two."""
     for record in records:
+        # A question may span two turns, so the record is read as a whole too.
         turns = [turn.content for turn in record.messages if turn.role != "system"]
         yield from turns
         if len(turns) > 1:

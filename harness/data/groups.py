@@ -20,6 +20,8 @@ def turn_keys(record: Record) -> tuple[list[bytes], list[bytes]]:
     digest = hashlib.sha256()
     answered: list[bytes] = []
     questions: list[bytes] = []
+    # Each beginning of a conversation up to an answer: two that share one have asked and answered
+    # the same.
     last = record.answer
     for index, turn in enumerate(record.messages):
         if index == last:
@@ -35,6 +37,7 @@ class Groups:
     """Which records are alike. Records of equal id count once."""
 
     def __init__(self, records: Sequence[Record]):
+        # One of equal records stands for all.
         self.records = list({record.id: record for record in records}.values())
         texts = ((record.id, "\n".join(turn.content for turn in record.messages)) for record in self.records)
         self.sets = gram_sets(texts)

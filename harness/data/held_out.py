@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.alike.grams import words
-from harness.data.contamination import Found, question
+from harness.data.contamination import ContaminatedTask, question
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.store.schema import key_of
@@ -78,12 +78,17 @@ class Family:
         return asdict(self) | {"seen": self.seen}
 
 
-def check_families(tasks: Sequence[Any], pool: Sequence[Record], contaminated: Sequence[Found], source: str) -> list[Family]:
+def check_families(
+    tasks: Sequence[Any], pool: Sequence[Record], contaminated: Sequence[ContaminatedTask], source: str
+) -> list[Family]:
     """Return what each general family of these tasks (EvalTask) shares with the pool; `source`: where the pool is from."""
+    # A sample by hash: frames are looked for in each turn, and a pool may have a million.
     sampled = sorted(pool, key=lambda record: key_of(["templates", record.id]))[:MOST_RECORDS]
     pool_words = []
     for record in sampled:
         pool_words += [words(turn.content) for turn in record.messages if turn.role in ("user", "text")]
+
+    # Items are taken by task, families by name: a family may have several tasks.
     in_pool: Mapping[str, int] = {entry.task: len(entry.places.get("general", ())) for entry in contaminated}
     families: dict[str, list[Any]] = {}
     for task in tasks:
@@ -99,6 +104,7 @@ def _family(
     questions = []
     for task in tasks:
         questions += [words(question(task.task, doc)) for doc in task.task.eval_docs]
+    # A family is seen if every task of it is.
     declared = all(task.seen for task in tasks)
     contaminated = sum(in_pool.get(task.name, 0) for task in tasks)
     return Family(
@@ -116,6 +122,8 @@ def shared_frames(questions: Sequence[Sequence[str]], pool: Sequence[Sequence[st
     counts = Counter[str]()
     for question_words in questions:
         counts.update(set(question_words))
+
+    # A word that stands in many questions and fills no gap belongs to the template.
     least = max(2, FREQUENT * len(questions))
     frequent = {word for word, count in counts.items() if count >= least and not _filled_in(word)}
 
@@ -124,6 +132,8 @@ def shared_frames(questions: Sequence[Sequence[str]], pool: Sequence[Sequence[st
     specific = {frame for frame in frames if sum(word != "" for word in frame) >= LEAST_WORDS}
     if not specific:
         return 0.0
+
+    # The pool's texts are cut into frames by the same words, so that like frames are equal.
     shared = specific & {_frame(text_words, frequent) for text_words in pool}
     return sum(frame in shared for frame in frames) / max(1, len(frames))
 
@@ -138,6 +148,7 @@ def _frame(text_words: Sequence[str], frequent: set[str]) -> tuple[str, ...]:
     frame: list[str] = []
     for word in text_words:
         kept = word if word in frequent else ""
+        # Gaps in a row are one, so that a longer name makes the same frame.
         if kept or not frame or frame[-1]:
             frame.append(kept)
     return tuple(frame)
@@ -145,6 +156,7 @@ def _frame(text_words: Sequence[str], frequent: set[str]) -> tuple[str, ...]:
 
 def _same_source(task: Any, source: str) -> bool:
     """Return whether a task's items come from the file or data set that the pool is from."""
+    # lm-eval's own tasks name their data set, which may be what the pool was made from.
     data_set = getattr(getattr(task.task, "config", None), "dataset_path", None)
     origins = [str(name) for name in (task.suite, data_set) if name]
     if Path(source).is_file():
@@ -164,6 +176,8 @@ def held_out_texts(tasks: Sequence[Any]) -> list[Record]:
         conversations = []
         for doc in task.task.eval_docs:
             record = _conversation(task.task, doc)
+
+            # The same items for every model, and as many of each task.
             if record is not None:
                 conversations.append(record)
         conversations.sort(key=lambda record: record.id)  # ids are hashes of the content
@@ -179,6 +193,7 @@ def _conversation(task: Any, doc: Any) -> Record | None:
     if task.OUTPUT_TYPE == "multiple_choice" and isinstance(answer, int):
         choices = task.doc_to_choice(doc)
         answer = choices[answer] if 0 <= answer < len(choices) else ""
+    # Some tasks accept several answers: the first is the reference.
     if isinstance(answer, (list, tuple)):
         answer = answer[0] if answer else ""
     if not isinstance(prompt, str) or not prompt.strip() or not str(answer).strip():

@@ -68,8 +68,8 @@ def load_dataset(
     if test:
         records = without_test(records, held_out, groups, tested_in(test), notes)
 
-    # Whole clusters are dealt to the three parts.
     cluster_of = groups.clusters()
+    # Enough of each part to measure a small data set, and not most of a large one.
     wanted_test = 0.0 if test else share(len(records), test_share, 100, 2000, 1 / 3)
     wanted_dev = share(len(records), dev_share, 50, 500, 1 / 6)
     sides = split({cluster_of[r.id] for r in records}, wanted_dev, wanted_test)
@@ -77,6 +77,7 @@ def load_dataset(
     for record in records:
         parts[sides[cluster_of[record.id]]].append(record)
     check_sizes(source, test, parts)
+
     repeated = duplicates([*records, *held_out], cluster_of)
     return Dataset(
         name=_name_of(source),
@@ -92,6 +93,7 @@ def load_dataset(
 
 
 def _name_of(source: str) -> str:
+    # Neither folder nor ending, which say nothing of the data.
     """Return the stem of a file, or the last name of a hub data set."""
     if Path(source).suffix:
         return stem_of(Path(source))
@@ -105,6 +107,7 @@ def read_all(source: str, test: str | None, accept: str, notes: list[str]) -> tu
     """
     records: list[Record] = []
     tests: list[HeldOut] = []
+    # Both are read before either is refused, so that all faults are told at once.
     faults: list[str] = []
     try:
         records = read_records(source, accept, notes)
@@ -142,6 +145,7 @@ def share(n: int, wanted: float, least: int, most: int, ceiling: float) -> float
 
     It is the same for all n between two powers of two, so that a few records more or less move no others.
     """
+    # A power of two, so that the shares stay while a data set grows a little.
     floor = 2 ** (max(n, 1).bit_length() - 1)
     return min(max(wanted, least / floor), most / (2 * floor), ceiling)
 
@@ -151,6 +155,7 @@ def split(clusters: Iterable[str], dev: float, test: float) -> dict[str, str]:
 
     Where there are three clusters or more, each wanted part gets at least one.
     """
+    # By a hash of the name: a record that is added moves no other one to another side.
     position = {}
     for cluster in clusters:
         digest = hashlib.sha256(f"split {cluster}".encode()).hexdigest()
@@ -166,6 +171,8 @@ def split(clusters: Iterable[str], dev: float, test: float) -> dict[str, str]:
             sides[cluster] = "dev"
         else:
             sides[cluster] = "train"
+
+    # Every part has something, however few clusters there are.
     if len(ordered) >= 3:
         if test:
             sides[ordered[0]] = "test"
@@ -175,6 +182,7 @@ def split(clusters: Iterable[str], dev: float, test: float) -> dict[str, str]:
 
 def check_sizes(source: str, test: str | None, parts: dict[str, list[Record]]) -> None:
     """Raise PlanError where the parts cannot be trained on or measured."""
+    # Nearly everything is alike: one cluster cannot be on two sides.
     n = {side: len(part) for side, part in parts.items()}
     left = f"{n['train']:,} to train, {n['dev']:,} dev, {n['test']:,} test"
     if not all(n.values()) and n["train"] + n["dev"]:
@@ -191,6 +199,8 @@ def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> lis
     sizes = f"{len(parts['train']):,} records to train, {len(parts['dev']):,} dev; {tested:,} test"
     where = f"all of {tested_in(test)}" if test else "split by a hash of their content"
     notes = [f"{Path(source).name}: {sizes}, {where}."]
+
+    # Fewer records show only large differences; the reader must know before the numbers.
     if tested < FEW_TEST:
         notes.append(f"Only {tested:,} test records: the smallest gain that can be told from chance will be large.")
     return notes
@@ -198,6 +208,7 @@ def counts(source: str, test: str | None, parts: dict[str, list[Record]]) -> lis
 
 def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[str]:
     """Return notes on records that repeat others. Everything is kept."""
+    # An id is a hash of the content, so equal ids are copies.
     ids = {record.id for record in records}
     copies = len(records) - len(ids)
     sizes = Counter(cluster_of[record_id] for record_id in ids)
@@ -210,6 +221,8 @@ def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[st
         notes.append(
             f"{sum(alike.values()):,} records ask the same or are near-duplicates, in {len(alike):,} clusters: {kept}."
         )
+
+    # One large cluster goes to one side whole, and may unbalance the parts.
     if max(sizes.values()) > 0.1 * len(ids):
         part = f"{max(sizes.values()):,} of {len(ids):,} different records"
         notes.append(f"The largest cluster of like records holds {part}: the parts' sizes may be far from their shares.")
@@ -218,6 +231,8 @@ def duplicates(records: Sequence[Record], cluster_of: dict[str, str]) -> list[st
 
 def without_test(records: list[Record], held_out: list[Record], groups: Groups, test: str, notes: list[str]) -> list[Record]:
     """Return the records that repeat nothing in the test file, and add a note that counts the others to `notes`."""
+    # A training record that repeats a test question with another answer is no copy of it, so it
+    # stays.
     ids = {record.id for record in held_out}
     answered: set[bytes] = set()
     for record in held_out:

@@ -26,11 +26,14 @@ def load_stages(sources: Sequence[str], tests: Sequence[str | None], *, accept: 
             datasets.append(load_dataset(source, test=test, accept=accept))
         except PlanError as error:
             faults += error.faults
+
+    # Rows of the report are named by the file, so two of one name could not be told apart.
     for name, files in sorted(Counter(dataset.name for dataset in datasets).items()):
         if files > 1:
             faults.append(f"two data files are named {name}; rename one")
     raise_faults(faults)
 
+    # Every stage is tested at the end, so none may train on what another tests.
     stages = []
     for dataset in datasets:
         others = [other for other in datasets if other is not dataset]
@@ -51,17 +54,22 @@ def _without_tests_of(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
             kept[part] = tuple(without_test(records, tested, groups, f"{other.name}'s test", part_notes))
             notes += [f"{dataset.name}, {part}: {note}" for note in part_notes]
         dataset = replace(dataset, **kept, fingerprint=fingerprint(kept["train"], kept["dev"], dataset.test))
+
+    # A stage may have lost too much to train on.
     check_sizes(dataset.path, None, {part: list(getattr(dataset, part)) for part in ("train", "dev", "test")})
     return replace(dataset, notes=tuple(notes))
 
 
 def joined(stages: Sequence[Dataset]) -> Dataset:
     """Return all files as one: training records in turn, dev and test records alternately. A single file is itself."""
+    # One file is no sequence of stages.
     if len(stages) == 1:
         return stages[0]
     clusters: dict[str, str] = {}
     for stage in stages:
         clusters |= stage.cluster_of
+
+    # Order is part of the fingerprint: trained in another order it is another comparison.
     fingerprints = " ".join(stage.fingerprint for stage in stages)
     return Dataset(
         name="+".join(stage.name for stage in stages),

@@ -37,6 +37,7 @@ def read_held_out(text: str, accept: str, notes: list[str]) -> list[HeldOut]:
     """Return every test file of a domain; the faults of all together. What the report must say of them is added to `notes`."""
     files = test_files(text)
     names = Counter(_name(file) for file in files)
+    # Tasks are named by the file, so two of one name could not be told apart.
     faults = [f"test names two files called {name}; rename one" for name, number in names.items() if number > 1 or not name]
     held_out = []
     for file in files:
@@ -54,8 +55,11 @@ def _name(file: str) -> str:
 
 def _read(file: str, accept: str, notes: list[str]) -> HeldOut:
     path = Path(file).expanduser()
+    # Hub data sets and plain records are read as training data is.
     if not path.is_file() or not has_items(path):
         return HeldOut(_name(file), tuple(read_records(file, accept, notes)))
+
+    # Items become conversations too: nothing like them may be trained, and their loss is measured.
     items = read_item_file(path)
     records = []
     for kind, docs in items.kinds.items():
@@ -68,6 +72,7 @@ def _read(file: str, accept: str, notes: list[str]) -> HeldOut:
 
 def has_items(path: Path) -> bool:
     """Return whether a file has what only items have: options, a type of item, rules, several right answers; or a sidecar."""
+    # Endings that hold no rows are not opened.
     if path.suffix.lower() in NOT_DATA or not any(ending in path.suffixes for ending in READERS):
         return False
     sidecar = read_sidecar(path)
@@ -77,6 +82,7 @@ def has_items(path: Path) -> bool:
 
 
 def _is_item(row: dict[str, Any]) -> bool:
+    # What training records never have.
     if row.get("text") and row.get("type") == "text":
         return True
     if "question" not in row:
@@ -95,6 +101,7 @@ def as_record(kind: str, doc: Doc, origin: str) -> Record:
     plain text.
     """
     prompt, target = doc["prompt"], doc["targets"][0] if doc["targets"] else ""
+    # Sentences and continuations are texts; everything else is a question.
     if not prompt or kind == "continuation":
         turns = [Turn("text", f"{prompt} {target}".strip())]
         return Record(record_id(tuple(turns)), tuple(turns), origin)
@@ -105,6 +112,8 @@ def as_record(kind: str, doc: Doc, origin: str) -> Record:
         prompt = choice_prompt(prompt, Options(choices, tuple(LETTERS[: len(choices)])))
         target = LETTERS[doc["answer"]]
     turns.append(Turn("user", prompt))
+
+    # A rule has no reference answer: nothing of it could be trained.
     if kind not in SCORED_ALONE:
         turns.append(Turn("assistant", target))
     return Record(record_id(tuple(turns)), tuple(turns), origin, choices)

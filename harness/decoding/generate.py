@@ -232,5 +232,7 @@ def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budge
         prefix, logits = prefill(model, group, copies)
         entered.parts.append(prefix)
         entered.logits.append(logits)
-        entered.rows += [number for row in group for text in row.places for number in asking[text]]
+        for row in group:
+            for text in row.places:
+                entered.rows += asking[text]
     return entered

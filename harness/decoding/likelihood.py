@@ -31,9 +31,9 @@ class Continuation:
         return self.prompt + self.tokens[:-1]
 
 
-Asked = Mapping[Ids, Sequence[tuple[int, Ids]]]
+Wanted = Mapping[Ids, Sequence[tuple[int, Ids]]]
 """What is read -> (number, tokens) of each continuation whose tokens it predicts."""
-Found = list[tuple[int, float, bool]]
+Scored = list[tuple[int, float, bool]]
 """(number, nats, whether greedy decoding would give it) of continuations."""
 
 
@@ -74,7 +74,7 @@ def _scored(
     return [results[number] for number in range(len(requests))]
 
 
-def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Asked) -> Found:
+def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Wanted) -> Scored:
     """Return every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
 
@@ -98,7 +98,7 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Asked) -> Found:
     return [(n, float(values[part].sum()), bool(same[part].all())) for n, part in zip(numbers, parts, strict=True)]
 
 
-def _wanted(row: Row, wanted: Asked) -> np.ndarray:
+def _wanted(row: Row, wanted: Wanted) -> np.ndarray:
     """Return the row's places, in order, that predict a token somebody asked about."""
     last = [places[len(places) - max(len(t) for _, t in wanted[text]) :] for text, places in row.places.items()]
     return np.unique(np.concatenate(last))

@@ -38,6 +38,7 @@ def show(diff: Diff, console: Console | None = None) -> None:
     """Print the table, what could not be paired, and what else differs."""
     console = console or Console()
     console.print(Text(sentence(diff), style="bold"))
+    # Less important columns go first where the terminal is narrow.
     columns = [name for name in COLUMNS if console.width >= WIDTHS.get(name, 0)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
@@ -121,6 +122,8 @@ def remarks(diff: Diff) -> list[str]:
     few = [difference for difference in diff.differences if difference.outcome == "too few"]
     if few:
         lines.append(f"{len(few)} metrics have fewer than {FEWEST} documents: nothing is said of them.")
+
+    # Twenty intervals at 95 % hold one that is wrong by chance: who reads many must know.
     total = len(diff.differences)
     if total >= 20:
         lines.append(f"Of {total} intervals about {number(round(total / 20))} exclude 0 by chance where nothing differs.")

@@ -85,6 +85,8 @@ class Size:
 
     @property
     def bytes(self) -> float:
+        # The head's pieces are gone when the blocks' gradients come, so only the larger of the two
+        # counts.
         head_or_gradients = max(self.head + self.head_gradients, self.gradients)
         return max(self.whole, self.weights + self.states + self.blocks + head_or_gradients)
 
@@ -121,6 +123,7 @@ class Sizer:
         self.places_at_once = max(1, LOGITS_AT_ONCE[device] // self.vocabulary)
 
     def longest(self, way: Way) -> Shape:
+        # A row longer than the room stands alone.
         """Return the largest micro-batch there can be: of the longest sequences, supervised throughout."""
         rows = max(1, way.micro_tokens // self.length)
         return Shape(rows, self.length, rows * self.length)
@@ -130,6 +133,8 @@ class Sizer:
 
         `squares`: attention is not fused, and keeps its weights.
         """
+
+        # Stage 2 cuts what the optimizer holds, stage 3 the weights too.
         parts = way.gpus if way.stage >= 2 else 1
         pieces = way.gpus if way.stage == 3 else 1
         weights = self.width * self.parameters * (1 / pieces + self.copied)
@@ -165,6 +170,7 @@ class Sizer:
 
     def head_gradient_bytes(self, places: int) -> float:
         """Return the bytes of the head's own gradients: of one piece and, where there are several, their sum in fp32."""
+        # One piece needs no sum; several are summed in fp32 and rounded once.
         several = self._at_once(places) < places
         return (4 + self.width if several else self.width) * self.head_trained
 
@@ -175,6 +181,7 @@ class Sizer:
     @cached_property
     def reach(self) -> Reach:
         """What the recipe's methods look at to decide on one place."""
+        # Tried on the CPU with a small vocabulary: what a hook looks at does not depend on either.
         cpu = torch.device("cpu")
         reaches = [Reach.PLACE]
         for method in self.recipe.methods:

@@ -29,7 +29,7 @@ def base_bits_per_byte(base: Base, codec: Codec, prompts: Sequence[Ids], answers
     return bits
 
 
-class Told:
+class AnswerFacts:
     """Tells a task's scorer of each answer `raw` (the answer with its thoughts) and, if asked, `base_bits_per_byte`."""
 
     def __init__(self, codec: Codec, base: Base | None, max_length: int | None) -> None:

@@ -42,10 +42,10 @@ class Codec:
         """Token ids of prompts and plain texts. `whole`: a plain text begins a sequence."""
         # Rendered prompts know their conversation, and are never parsed again from their
         # characters.
-        self.learn([text for text in texts if isinstance(text, Rendered)], self.template.prompt_tokens, _asked)
+        self.learn([text for text in texts if isinstance(text, Rendered)], self.template.prompt_tokens, _conversation_of)
         self.learn([text for text in texts if not isinstance(text, Rendered)], self._plain, str)
         start = self.start if whole else ()
-        return [self.known[_asked(t)] if isinstance(t, Rendered) else start + self.known[t] for t in texts]
+        return [self.known[_conversation_of(t)] if isinstance(t, Rendered) else start + self.known[t] for t in texts]
 
     def learn(self, texts: Sequence[Any], encode: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> None:
         """Keep the tokens of what was not asked before."""
@@ -133,7 +133,7 @@ def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[I
     return [codec.known[_answered(pair)] if isinstance(pair[0], Rendered) else next(next_plain) for pair in pairs]
 
 
-def _asked(prompt: Any) -> Any:
+def _conversation_of(prompt: Any) -> Any:
     return prompt.asked
 
 

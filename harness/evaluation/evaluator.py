@@ -21,13 +21,13 @@ from harness.contract import Example
 from harness.doing import counted
 from harness.errors import PlanError
 from harness.evaluation.backends import answering
-from harness.evaluation.beside import Told
+from harness.evaluation.beside import AnswerFacts
 from harness.evaluation.codec import Codec
 from harness.evaluation.drift import DRIFT_GROUPS, Base, Drift, drift_task
 from harness.evaluation.drift import METRICS as DRIFT_METRICS
 from harness.evaluation.item_rows import frame_of, task_rows
 from harness.evaluation.lm_eval_model import EvaluatedModel
-from harness.evaluation.prepared_task import Prepared
+from harness.evaluation.prepared_task import Prepared, question_of, sampling_notes
 from harness.evaluation.undisturbed import undisturbed
 from harness.store.journal import Journal
 from harness.store.schema import PROTOCOL, key_of
@@ -63,13 +63,20 @@ class Evaluator:
         `backend`: hf or vllm (harness/evaluation/backends.py).
         `scoring`: the precision in which models are scored.
         """
-        # Rows are told apart by the task's name, so one name may stand for one task only.
-        occurrences = Counter(task.name for task in tasks)
-        repeated = [name for name, count in occurrences.items() if count > 1]
-        if repeated:
-            raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))
+        _refuse_repeated(tasks)
         self.codec = Codec(tokenizer, template)
 
+        self._prepare(tasks, template, limit)
+        self.cluster_of = cluster_of or {}
+        self.backend = backend
+        self.scoring = scoring
+        self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
+        self.base = base
+        self._tell_scorers(max_length)
+        self._drift = self._drift_of(drift_examples or {}, token_budget)
+
+    def _prepare(self, tasks: Sequence[EvalTask], template: Any, limit: int | None) -> None:
+        """Make the tasks ready, but those that the template cannot ask; `limit`: so many items of each at most."""
         # A model that knows no thoughts would be asked for what it cannot say.
         self._thoughtless = [task.name for task in tasks if task.thinking and not template.knows_thoughts]
         tasks = [task for task in tasks if task.name not in self._thoughtless]
@@ -78,30 +85,28 @@ class Evaluator:
         self.tasks = [Prepared(task, self.codec) for task in tasks_in_turn]
         self._sampling_notes: list[str] = []
 
-        # Sampled by a hash of the content, so that every model and every run is asked the same
-        # items.
+        # Sampled by a hash, so that every model and every run is asked the same items.
         if limit:
-            self._sampling_notes = _sampling_notes(self.tasks, limit)
+            self._sampling_notes = sampling_notes(self.tasks, limit)
             self.tasks = [task.only(task.hash_sample(limit, 0)) for task in self.tasks]
-        self.cluster_of = cluster_of or {}
-        self.backend = backend
-        self.scoring = scoring
-        self._options: dict[str, Any] = {"token_budget": token_budget, "max_length": max_length}
-        self.base = base
-        self._tell_scorers(max_length)
-        self._drift: dict[str, Drift] = {}
-        # drift has no meaning without a base, and a group without examples has no drift
-        if base is not None and drift_examples:
-            for group, examples in drift_examples.items():
-                if examples:
-                    self._drift[group] = Drift(base, examples, self.codec.decode, token_budget)
+
+    def _drift_of(self, drift_examples: Mapping[str, Sequence[Example]], token_budget: int | None) -> dict[str, Drift]:
+        """Return what measures drift, by group of texts."""
+        # Drift has no meaning without a base, and a group without examples has no drift.
+        drift: dict[str, Drift] = {}
+        if self.base is None:
+            return drift
+        for group, examples in drift_examples.items():
+            if examples:
+                drift[group] = Drift(self.base, examples, self.codec.decode, token_budget)
+        return drift
 
     def _tell_scorers(self, max_length: int | None) -> None:
         """Let scorers know what they are told beside the answers. Without a base nothing is said of fluency."""
         for task in self.tasks:
             judge = self.base if task.spec.fluency else None
             if task.spec.thinking or judge is not None:
-                task.beside = Told(self.codec, judge, max_length)
+                task.beside = AnswerFacts(self.codec, judge, max_length)
 
     @property
     def key(self) -> str:
@@ -113,7 +118,7 @@ class Evaluator:
         question: dict[str, Any] = {
             "protocol": PROTOCOL,
             "decoding": "greedy",
-            "tasks": [_question_of(task) for task in self.tasks],
+            "tasks": [question_of(task) for task in self.tasks],
             "drift": drift,
             "calibration": list(choice_calibration.METRICS),
         }
@@ -277,21 +282,9 @@ class Evaluator:
         return rows
 
 
-def _question_of(task: Prepared) -> list[Any]:
-    """Return what the evaluation's key holds of a task."""
-    spec = task.spec
-    description = [spec.name, spec.family, spec.group, spec.seen, spec.channel, spec.metric, spec.chance]
-    if spec.fluency:  # left out elsewhere, so that scores stored before it existed are still found
-        description.append("fluency")
-    items = [task.ids[index] for index in task.docs]
-    requests = [[instance.request_type, instance.arguments] for instance in task.instances]
-    return [*description, items, requests]
-
-
-def _sampling_notes(tasks: Sequence[Prepared], limit: int) -> list[str]:
-    """Return a sentence for each task that has more items than are asked."""
-    notes = []
-    for task in tasks:
-        if len(task.docs) > limit:
-            notes.append(f"{task.spec.name}: {limit:,} of {len(task.docs):,} items, drawn by content.")
-    return notes
+def _refuse_repeated(tasks: Sequence[EvalTask]) -> None:
+    """Raise PlanError where a name stands for two tasks: rows of scores are told apart by it."""
+    occurrences = Counter(task.name for task in tasks)
+    repeated = [name for name, count in occurrences.items() if count > 1]
+    if repeated:
+        raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))

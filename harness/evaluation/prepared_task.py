@@ -150,3 +150,23 @@ def _item_ids(task: str, docs: Mapping[int, Any]) -> dict[int, str]:
         copies[name] += 1
         ids[index] = name if copies[name] == 1 else f"{name}-{copies[name]}"
     return ids
+
+
+def question_of(task: Prepared) -> list[Any]:
+    """Return what the evaluation's key holds of a task."""
+    spec = task.spec
+    description = [spec.name, spec.family, spec.group, spec.seen, spec.channel, spec.metric, spec.chance]
+    if spec.fluency:  # left out elsewhere, so that scores stored before it existed are still found
+        description.append("fluency")
+    items = [task.ids[index] for index in task.docs]
+    requests = [[instance.request_type, instance.arguments] for instance in task.instances]
+    return [*description, items, requests]
+
+
+def sampling_notes(tasks: Sequence[Prepared], limit: int) -> list[str]:
+    """Return a sentence for each task that has more items than are asked."""
+    notes = []
+    for task in tasks:
+        if len(task.docs) > limit:
+            notes.append(f"{task.spec.name}: {limit:,} of {len(task.docs):,} items, drawn by content.")
+    return notes

@@ -42,6 +42,7 @@ def read_options(row: Row) -> Options | None:
     names = [name for name in CHOICES if row.has(name)]
     if not names:
         columns = [name for name in COLUMNS if row.has(name)]
+        # Options in columns of their own, A to E.
         return _options(row, "A", {name: row.value(name) for name in columns})
     read = [_options(row, name, structured(row.value(name))) for name in names]
     if len(read) == 2 and all(read) and read[0] != read[1]:
@@ -55,6 +56,8 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
         size = f"a list of {len(pairs)}" if pairs else json_type(value)
         row.fault(f"'{name}' is {size}; write a list of 2 to {len(LETTERS)} texts")
         return None
+
+    # Faults of single options are counted, since one of them makes the whole row useless.
     before = len(row.faults)
     texts = tuple(row.checked(f"'{name}' {number}", text) for number, (_, text) in enumerate(pairs, 1))
     if len(row.faults) > before:
@@ -64,6 +67,7 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
 
 def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     """(key, text) of each option; letters in order where the file gives no keys. Keys that are letters are put in order."""
+    # Hugging Face's own layout: two lists side by side.
     if isinstance(value, dict) and {"text", "label"} <= value.keys():
         texts = value["text"]
         labels = value["label"]
@@ -75,6 +79,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
         pairs = [(str(_named(entry, KEY_NAMES)), _named(entry, TEXT_NAMES)) for entry in value]
     elif isinstance(value, list):
+        # More options than letters: refused by whoever asks, with their number.
         if len(value) > len(LETTERS):
             return [("", text) for text in value]
         return list(zip(_own_keys(value) or LETTERS, value, strict=False))
@@ -92,6 +97,7 @@ def _own_keys(texts: Sequence[Any]) -> list[str] | None:
     """Return the letters or numbers that a list's options begin with, if they count up: ["1. x", "2. y"]; else None."""
     matches = [NUMBERED.match(unicodedata.normalize("NFKC", text)) if isinstance(text, str) else None for text in texts]
     keys = [match[1].upper() for match in matches if match]
+    # A list in which some options have no key has none at all.
     if len(keys) < len(texts):
         return None
 
@@ -135,6 +141,7 @@ def _place(row: Row, name: str, options: Options) -> int | None:
     """Return where the right option stands, from one field; None, and a fault, where it is not told."""
     value = row.value(name)
     is_number = isinstance(value, int) and not isinstance(value, bool)
+    # A blank answer was said already, as a missing field.
     if not is_number and not row.text(name).strip():
         return None
     places = _places(value, options)
@@ -151,6 +158,7 @@ def _places(value: Any, options: Options) -> set[int]:
     numbered = set(range(len(options.texts)))
     by_key = {options.keys.index(str(value).strip())} if str(value).strip() in options.keys else set()
     if isinstance(value, int) and not isinstance(value, bool):
+        # Both readings stay, and the row is refused if they disagree.
         # "1. x" as 1 may be counted as the texts count, or from 0.
         return by_key if by_key and not _own_keys(options.texts) else by_key | ({value} & numbered)
     if not isinstance(value, str):

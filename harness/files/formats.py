@@ -42,12 +42,15 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
     if names_hub_data(source):
         yield from read_hub(source)
         return
+    # In this order: is it there, is its form known, does it hold anything.
     check_file(path, source)
     if suffix not in READERS:
         packed = f", also packed ({', '.join(PACKED)})"
         raise PlanError(f"{source} ends in '{suffix}'; known endings are {', '.join(READERS)}{packed}: convert it or rename it")
     if path.stat().st_size == 0:
         raise PlanError(f"{path.name} is empty; give it at least one record")
+
+    # A line of progress only where reading takes a while.
     rows = READERS[suffix](path, faults, wanted)
     large = path.stat().st_size > LARGE
     yield from counted(rows, f"reading {path.name}, records") if large else rows
@@ -55,6 +58,7 @@ def read_rows(source: str, faults: list[str], wanted: Wanted = KNOWN) -> Rows:
 
 def names_hub_data(source: str) -> bool:
     """Return whether a source is to be looked for on the hub: it is no file, and neither written nor ending like one."""
+    # A typing error in a file's name must not be looked for on the hub.
     path = Path(source).expanduser()
     suffix = suffix_of(path)
     like_a_file = suffix in READERS or suffix in NOT_DATA
@@ -94,6 +98,8 @@ def _json_values(path: Path, text: JsonText) -> Iterator[Any]:
             record = _joined(record, key, value)
     if is_object_list:
         return
+
+    # One object that is no record: the user's mistake is named by the fields that it has.
     if not text.peek():
         names = ", ".join(list(record)[:NAMES_SHOWN]) or "nothing"
         raise PlanError(f"{path.name} holds an object with {names}; write a list of records, or an object whose 'data' is one")
@@ -118,6 +124,8 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
+
+            # Records are counted, not lines, so that numbers agree with the report's.
             record += 1
             # The first line of a pretty-printed list; each further line would be a fault of its own.
             if record == 1 and line.strip() == "[":
@@ -130,6 +138,8 @@ def read_jsonl(path: Path, faults: list[str], wanted: Wanted) -> Rows:
                 column = f" at column {position.split()[2]}" if position else ""
                 cure = "" if what == TOO_DEEP else "; write one JSON object a line"
                 faults.append(f"{where}: {what}{column}{cure}")
+
+    # A file of blank lines alone.
     if not record:
         raise PlanError(f"{path.name} is empty; give it at least one record")
 
@@ -175,6 +185,7 @@ def read_csv(path: Path, faults: list[str], wanted: Wanted) -> Rows:
                     continue
                 record += 1
                 where = f"{path.name} record {record}"
+                # More cells than names: a comma in a cell that is not quoted.
                 if len(cells) > len(header):
                     faults.append(f"{where} (line {reader.line_num}): has more cells than the header; quote cells with commas")
                     continue
@@ -191,6 +202,7 @@ def delimiter_of(header: str, path: Path) -> str:
 
     def names(delimiter: str) -> tuple[int, int, bool]:
         cells = next(csv.reader(io.StringIO(header), delimiter=delimiter), [])
+        # The comma wins a draw.
         return sum(cell.strip().casefold() in KNOWN for cell in cells), len(cells), delimiter == ","
 
     return max(",;\t", key=names)
@@ -226,6 +238,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
 
 def _column(array: Any, name: str, wanted: Wanted) -> list[Any]:
     """Return a column's values; of one that nobody reads only whether there is a value."""
+    # Columns that nobody reads are not converted: they may be the larger part of a file.
     if wanted is not None and name not in wanted and not changes(name) and not _nested(array.type):
         return [True if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:

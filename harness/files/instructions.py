@@ -41,6 +41,7 @@ def _checkers() -> Any:
 @contextlib.contextmanager
 def _brief() -> Iterator[None]:
     """No connection is waited for longer than `PATIENCE`."""
+    # nltk looks for its data in the network, and would wait for minutes.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
@@ -67,6 +68,7 @@ def scores(doc: Mapping[str, Any], output: str) -> dict[str, float]:
 
     `loose` forgives first and last lines and asterisks.
     """
+    # As lm-eval's own task hands items over, so that its scores are reproduced.
     item = {"key": 0, "prompt": doc["prompt"], "instruction_id_list": doc["instructions"], "kwargs": doc["settings"]}
     results = _checkers().process_results(item, [output])
     shares = {kind: results[f"inst_level_{kind}_acc"] for kind in ("strict", "loose")}
@@ -85,6 +87,7 @@ def ifeval_item(doc: Mapping[str, Any]) -> dict[str, Any]:
 
 def unrunnable(doc: Mapping[str, Any]) -> str:
     """Return why an item cannot be scored here; "" where it can. Raises ValueError for settings its checkers do not take."""
+    # Checkers draw from the global generator; whether one did shows in its state.
     before = random.getstate()
     try:
         scores(doc, "One sentence HERE. Another one.\n\nAnd a third: it is the last.")

@@ -54,6 +54,7 @@ def sentence(verdict: Verdict) -> str:
 def show_acceptance(acceptance: Acceptance, console: Console | None = None) -> None:
     """Print the noise floors of a baseline and its faults."""
     console = console or Console()
+    # The largest floors first: these decide whether a check on another machine can tell anything.
     floors = sorted(acceptance.floors.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{visible(metric)} {floor:.1f}" for metric, floor in floors)
     console.print(Text(f"noise floors in points, for checks on other machines: {listed}"))
@@ -68,6 +69,7 @@ def shown(verdict: Verdict) -> list[Finding]:
 
     Of metrics that only changed, the largest changes.
     """
+    # The headlines are shown whatever became of them, so that a pass shows its numbers too.
     listed = []
     changed = []
     for finding in verdict.findings:
@@ -90,6 +92,8 @@ def counted(verdict: Verdict) -> str:
     """Return how many metrics had each outcome, and for how many passes a loss beyond the tolerance is not excluded."""
     parts = [f"{verdict.count(outcome)} {outcome}" for outcome in ORDER if verdict.count(outcome)]
     sentence = f"{len(verdict.findings)} metrics: {', '.join(parts)}."
+
+    # A pass is no proof: the reader must see for how many metrics a loss stays possible.
     wide = 0
     for finding in verdict.findings:
         wide += finding.outcome in ("pass", "changed") and finding.reach > finding.tolerance
@@ -109,6 +113,7 @@ def junit(verdict: Verdict) -> str:
 
     Inconclusive and changed cases are `skipped`, which readers show apart from passes and failures.
     """
+    # JUnit knows no open outcome: what is undecided counts as skipped, so that CI shows it.
     counts = {"failures": ("regression",), "errors": ("error",), "skipped": ("inconclusive", "changed")}
     attributes = {name: str(sum(map(verdict.count, outcomes))) for name, outcomes in counts.items()}
     suite = ElementTree.Element("testsuite", {"name": verdict.command, "tests": str(len(verdict.findings)), **attributes})

@@ -21,6 +21,7 @@ from harness.gate.judge import MOST_FLOOR, had
 from harness.gate.verdict import THEN, Policy, analysis_of, base_of, baseline_faults, general_families, metrics_of
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.measures import quantities_of
+from harness.stats.quantity_name import Measured, QuantityName
 from harness.store.files import read_json, write_atomic
 from harness.store.schema import SCHEMA_VERSION
 from harness.vocabulary import Role, Status
@@ -75,6 +76,8 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
         raise PlanError(
             f"{gate.items} is not the one that {gate.baseline.name} was accepted with: restore both from one commit"
         )
+
+    # Floors are judged by row and metric, as they were measured.
     floors: dict[str, dict[str, float]] = {}
     for row, metrics in record["metrics"].items():
         floors[row] = {name: metric["floor"] for name, metric in metrics.items()}
@@ -88,6 +91,7 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
 
     Returns what is wrong with it. Raises PlanError where a run did not end well, or there is one seed only.
     """
+    # A baseline of failed runs would pass everything.
     raise_faults(_unfinished(evidence))
     floors = floors_of(evidence, gate.seeds)
     if not floors:
@@ -136,6 +140,7 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
     the sum of their degrees of freedom. Three seeds of one recipe alone show so little of their variance that t is 4.3. That
     all recipes have the same noise is a guess.
     """
+    # Two draws: only the seeds' own values are read here.
     analysis = analyse(table_of(evidence), base_of(evidence), reps=2)
     recipes = []
     for name, row in evidence["rows"].items():
@@ -161,6 +166,7 @@ def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
 
 def _errors(floors: dict[str, float]) -> list[str]:
     """Return what is wrong with the noise floors."""
+    # An allowance this wide would let a real loss pass.
     descending = sorted(floors.items(), key=lambda pair: -pair[1])
     high = [f"{metric} {floor:.1f}" for metric, floor in descending if floor > MOST_FLOOR]
     if not high:
@@ -193,6 +199,7 @@ def _equal_seeds(row: str, seeds: dict[str, Any]) -> list[str]:
     """Return the pairs of a row's seeds that ended in the same weights, as `0 and 2`."""
     pairs = []
     for seed, run in seeds.items():
+        # Written in both runs: counted once, from the lower seed.
         for name in run["exact"]["same weights as"]:
             other = name.rpartition(" ")[2]
             if name.startswith(f"{row}, seed ") and int(other) > int(seed):
@@ -220,13 +227,14 @@ def _first(seeds: dict[str, Any], n: int) -> dict[str, Any]:
     return {seed: seeds[seed] for seed in sorted(seeds, key=int)[:n]}
 
 
-def _scale(quantity: str) -> int:
+def _scale(quantity: QuantityName) -> int:
     """Return the factor that turns a quantity into points."""
-    return 100 if quantity.startswith("level:") else 1
+    return 100 if quantity.measured is Measured.LEVEL else 1
 
 
 def _levels(evidence: dict[str, Any]) -> dict[str, float]:
     """Return the base's mean score on each measure, as measured."""
+    # The base is not trained, so one seed of it is all there is.
     base = evidence["rows"][base_of(evidence)]["seeds"]["0"]["scores"]
     levels = {}
     for name, item_scores in base.items():

@@ -38,13 +38,10 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     """Return the evidence of a finished comparison."""
     record = comparison.record
 
-    # The scores that are judged, by measure: a metric of a task.
-    scores = comparison.scores
-    headline = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS)
-    scores = scores[headline | scores["metric"].isin(SECONDARY)].astype(dict.fromkeys(NAMES, "str"))
-    scores = scores.assign(name=scores["task"] + "/" + scores["metric"])
+    scores = _judged_scores(comparison)
     measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
 
+    # A row without a model behind it (a constant answer) can neither fail nor regress.
     rows: dict[str, Any] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
@@ -63,6 +60,8 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
             "exact": figures_of(run, _task_hashes(comparison, run)),
             "scores": by_measure,
         }
+
+    # Which runs equal which others is part of the evidence: a seed that changes nothing must show.
     add_relations(rows)
     return {
         "layout": LAYOUT,
@@ -74,6 +73,14 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
         "measures": measures,
         "rows": rows,
     }
+
+
+def _judged_scores(comparison: Comparison) -> pd.DataFrame:
+    """Return the scores that are judged, with the name of their measure: a metric of a task."""
+    scores = comparison.scores
+    headline = scores["primary"].astype(bool) & scores["channel"].isin(HEADLINE_CHANNELS)
+    scores = scores[headline | scores["metric"].isin(SECONDARY)].astype(dict.fromkeys(NAMES, "str"))
+    return scores.assign(name=scores["task"] + "/" + scores["metric"])
 
 
 def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
@@ -88,6 +95,7 @@ def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
 
 def _measure(part: pd.DataFrame) -> dict[str, Any]:
     """Return the description of a task's metric, and its items in the order of their names."""
+    # By name, so that evidence does not depend on the order in which items were scored.
     first = part.iloc[0]
     items = part.drop_duplicates("item").sort_values("item")
     fixed: dict[str, Any] = {}
@@ -102,6 +110,7 @@ def _measure(part: pd.DataFrame) -> dict[str, Any]:
 
 def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
     """Return the scores in the order of `items`, rounded; null where an item has none."""
+    # Four digits: scores of items are 0, 1, or shares of few parts.
     by_item = part.drop_duplicates("item").set_index("item")["score"].astype(float)
     scores: list[float | int | None] = []
     for item in items:
@@ -115,6 +124,7 @@ def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
 
 def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
     """Return item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
+    # As the statistics read a comparison: one line an item, whatever file it came from.
     parts = []
     for row, entry in evidence["rows"].items():
         for seed, run in sorted(entry["seeds"].items(), key=lambda pair: int(pair[0]))[:seeds]:
@@ -140,6 +150,7 @@ def read_evidence(path: Path) -> dict[str, Any]:
     missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in evidence]
     if missing:
         raise PlanError(f"evidence '{path}' lacks {', '.join(missing)}: it is not what `lethe check` writes")
+    # Older layouts lack the exact figures, and would pass what they cannot show.
     layout = evidence.get("layout", 1)
     if layout != LAYOUT or evidence["schema_version"] != SCHEMA_VERSION:
         readable = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"

@@ -49,9 +49,12 @@ def figures_of(entry: dict[str, Any], prompt_hashes: dict[str, str]) -> dict[str
     `entry` is as `read_comparison` gives it, `prompt_hashes` is task -> hash of what it asked. A figure's group is its name
     up to the first `/`.
     """
+    # A run that failed has no records, so it has few figures; the missing ones count as different.
     run = entry.get("run") or {}
     ledger = entry.get("ledger") or {}
     question = run.get("asked", {})
+
+    # What the run is: with which seed, on which model, and to which bits.
     figures = {"seed": question.get("seed"), "model": question.get("model", {}).get("hash")}
     figures["weights"] = run.get("happened", {}).get("weights_hash")
     figures |= {f"asked/{task}": digest for task, digest in prompt_hashes.items()}
@@ -87,6 +90,7 @@ def add_relations(rows: dict[str, Any]) -> None:
     for row_name, row in rows.items():
         for seed, run in row["seeds"].items():
             runs[f"{row_name}, seed {seed}"] = run
+    # By bits: two runs that are equal by chance to the last digit do not exist.
     weights = {name: run["exact"].get("weights") for name, run in runs.items()}
     scores = {name: _digest(run["scores"]) if run["scores"] else None for name, run in runs.items()}
     for relation, values in (("same weights as", weights), ("same scores as", scores)):
@@ -123,6 +127,8 @@ def same_question(then: dict[str, Any], now: dict[str, Any]) -> bool:
 
 def differences(row: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[Difference]:
     """Yield each group of figures of a row's runs in which two pieces of evidence differ and may not."""
+    # Bits agree only on one machine, with one version of torch; elsewhere only questions and prices
+    # are compared.
     bits = same_bits(then, now)
     old_runs = then["rows"][row]["seeds"]
     new_runs = now["rows"][row]["seeds"]
@@ -184,6 +190,7 @@ def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: 
 
     A check of some rows only has no others to be equal to.
     """
+    # Rows that are not in both checks cannot be held against each other.
     rows = {name: name.rpartition(", seed ")[0] for name in (*then, *now)}
     gained = [name for name in now if name not in then and rows[name] in present]
     if gained:
@@ -197,6 +204,7 @@ def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, li
     changed = 0
     total = 0
     for name, scores in old.items():
+        # An item that has no score now counts as changed.
         measure = now["measures"].get(name, {"items": []})
         current = dict(zip(measure["items"], new.get(name, []), strict=False))
         total += len(scores)

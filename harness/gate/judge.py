@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.estimate import FEWEST
+from harness.stats.quantity_name import Measured, QuantityName
 
 TOLERANCE = 2.0
 """Points. A guess: twice what "does not forget" allows (`MARGIN`), for a gate sees fewer items than a comparison."""
@@ -75,6 +76,7 @@ def judge(change: Estimate, rule: Rule) -> str:
     better than can be believed; with `whole`, also if a part of the interval lies beyond the tolerance, or too few items were
     asked to tell. Any other difference is `changed` where an unchanged tree reads exactly 0.
     """
+    # What had a value and has none is worse than any value.
     if not change.known:
         return "regression"
     moved = abs(change.value) > CHANGED
@@ -106,18 +108,19 @@ def _shown_within(change: Estimate, rule: Rule) -> bool:
     return change.n >= FEWEST and change.sure_low >= -rule.tolerance
 
 
-def had(analysis: Analysis, quantity: str, weights: np.ndarray, row: str) -> float:
+def had(analysis: Analysis, quantity: QuantityName, weights: np.ndarray, row: str) -> float:
     """Return the points that a row had: the base's level above nothing (above chance, for a change) plus what the row gained.
 
     NaN for levels, and for tasks where less is better: what there is to lose is not bounded there.
     """
+    # Where less is better, or a level has no bound, half of what there was has no meaning.
     measures = analysis.measures
     use = weights > 0
-    if quantity.startswith("level:") or not measures["higher_better"].to_numpy(bool)[use].all():
+    if quantity.measured is Measured.LEVEL or not measures["higher_better"].to_numpy(bool)[use].all():
         return np.nan
     base = measures["base"].to_numpy(float)[use]
     chance = measures["chance"].to_numpy(float)[use]
-    level = (base - chance) / (1 - chance) if quantity.startswith("change") else base
+    level = (base - chance) / (1 - chance) if quantity.measured is Measured.CHANGE else base
     return float(100 * level @ weights[use] + analysis.estimate(quantity, row).value)
 
 

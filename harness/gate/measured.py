@@ -16,6 +16,7 @@ from harness.report.summary.recommend import limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate
+from harness.stats.quantity_name import Scope, change_of_family
 from harness.vocabulary import Role, Status
 
 WHOLE = 100.0
@@ -29,6 +30,7 @@ def judge_measured(summary: Summary) -> Verdict:
     for row in summary.measured:
         findings += _run_findings(row)
         findings += _findings(summary, row, limits) if row.done else []
+    # The base itself, measured as if it were tuned: what it shows is the measuring.
     control = [row for row in summary.rows if row.role == Role.CONTROL]
     findings += [finding for row in control for finding in _control(summary, row)]
     notes = [f"limits: {_said(limits)}"]
@@ -40,6 +42,7 @@ def judge_measured(summary: Summary) -> Verdict:
 def _run_findings(row: Row) -> list[Finding]:
     """Return a finding for each model of a row that could not be scored."""
     findings = []
+    # A run that crashed may be tried again; one that diverged is what it is.
     bad = [run["status"] for run in row.runs if run["status"] != Status.DONE]
     for status, reason in zip(bad, row.reasons, strict=True):
         crashed = status is None or not Status(status).is_answer
@@ -55,8 +58,8 @@ def _findings(summary: Summary, row: Row, limits: Limits) -> list[Finding]:
     if limits.retention is not None:
         limited["retention"] = _lost(summary.estimate("retention", row.name)), WHOLE - limits.retention
     if limits.family is not None:
-        for family in summary.names("change:family:"):
-            limited[f"general/{family}"] = summary.estimate(f"change:family:{family}", row.name), limits.family
+        for family in summary.parts(Scope.FAMILY):
+            limited[f"general/{family}"] = summary.estimate(change_of_family(family), row.name), limits.family
     return [_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in limited.items()]
 
 
@@ -77,6 +80,7 @@ def _lost(kept: Estimate) -> Estimate:
 def _control(summary: Summary, row: Row) -> list[Finding]:
     """Return whether the base, measured as the others are, reads exactly 0: else the measuring is at fault."""
     changes = {"general": summary.estimate("change", row.name), "domain": summary.estimate("gain", row.name)}
+    # Any difference at all: the model is the same.
     rule = Rule(sign=0, tolerance=0.0, exact=True)
     moved = [name for name, change in changes.items() if change.known and judge(change, rule) != "pass"]
     sentence = f"differs from the base ({', '.join(moved)}): the measuring itself is at fault" if moved else "is the base"

@@ -20,6 +20,7 @@ from harness.gate.exact import differences, same_bits
 from harness.gate.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.measures import quantities_of
+from harness.stats.quantity_name import CHANGE, GAIN, Measured, QuantityName, Scope
 from harness.store.question import question_in
 from harness.store.schema import PROTOCOL
 from harness.vocabulary import Role, Status
@@ -176,17 +177,16 @@ def base_of(evidence: dict[str, Any]) -> str:
     return next(name for name, row in evidence["rows"].items() if row["role"] == Role.BASE)
 
 
-def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[str, int]]:
+def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[QuantityName, int]]:
     """Return metric -> (quantity of the statistics, sign of what is better; 0 for each where `same` is wanted)."""
-    metrics = {"general": ("change", 1), "domain": ("gain", 1)}
+    metrics = {"general": (CHANGE, 1), "domain": (GAIN, 1)}
     for quantity in sorted(analysis.point):
-        kind, _, rest = quantity.partition(":")
-        if quantity.startswith("change:family:"):
-            metrics[f"general/{rest.removeprefix('family:')}"] = (quantity, 1)
-        elif quantity.startswith("gain:task:"):
-            metrics[f"domain/{rest.removeprefix('task:')}"] = (quantity, 1)
-        elif kind == "level" and rest.rpartition(":")[0] in SECONDARY:
-            metrics[rest.replace(":", "/")] = (quantity, -1)
+        if quantity.measured is Measured.CHANGE and quantity.scope is Scope.FAMILY:
+            metrics[f"general/{quantity.part}"] = (quantity, 1)
+        elif quantity.scope is Scope.TASK:
+            metrics[f"domain/{quantity.part}"] = (quantity, 1)
+        elif quantity.measured is Measured.LEVEL and quantity.part in SECONDARY:
+            metrics[f"{quantity.part}/{quantity.group}"] = (quantity, -1)
     judged_metrics = {}
     for name, (quantity, sign) in metrics.items():
         if quantity in analysis.point:
@@ -194,10 +194,10 @@ def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[str, i
     return judged_metrics
 
 
-def _points(analysis: Analysis, quantity: str, row: str) -> Estimate:
+def _points(analysis: Analysis, quantity: QuantityName, row: str) -> Estimate:
     """Return current minus baseline, in points."""
     change = analysis.difference(quantity, NOW + row, THEN + row)
-    if not quantity.startswith("level:"):
+    if quantity.measured is not Measured.LEVEL:
         return change
     return Estimate(100 * change.value, 100 * change.low, 100 * change.high, 100 * change.se, change.n, change.p)
 
@@ -236,6 +236,7 @@ def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any
             current = dict(zip(items, now.get(measure, []), strict=False))
             wanted = [item for item, score in zip(description["items"], scores, strict=True) if score is not None]
             lost = [item for item in wanted if current.get(item) is None]
+            # Repetition of one word is undefined, which is no loss as long as others have scores.
             scored = any(score is not None for score in current.values())
             undefined = description["channel"] == "degeneration" and scored
             if lost and not undefined:

@@ -54,7 +54,7 @@ class WeightedLoss:
         for method, parts in zip(self.weighters, self._given, strict=True):
             # Methods that need all losses are asked later, when these are known.
             if self.run.reach(method) is Reach.PLACE:
-                parts.append(self._asked(method, nll, logits, self.batch.piece(begin, end)))
+                parts.append(self._given_weights(method, nll, logits, self.batch.piece(begin, end)))
 
     def loss(self, begin: int, end: int, logits: Tensor) -> Tensor:
         """Return the weighted loss of these places, summed over them, penalties included."""
@@ -84,7 +84,7 @@ class WeightedLoss:
     def _nll(self, begin: int, end: int, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, self.batch.labels[begin:end], reduction="none")
 
-    def _asked(self, method: Method, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+    def _given_weights(self, method: Method, nll: Tensor, logits: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
             return ask(method, "token_weights", nll.detach(), logits.detach(), batch).float()
 
@@ -92,7 +92,7 @@ class WeightedLoss:
         """Return the product of what methods weigh these places by."""
         weights = torch.ones_like(nll.detach())
         for method in self.weighters:
-            weights = weights * self._asked(method, nll, logits, self.batch.piece(begin, end))
+            weights = weights * self._given_weights(method, nll, logits, self.batch.piece(begin, end))
         return weights
 
     def _settle_all(self) -> Tensor:
@@ -103,7 +103,9 @@ class WeightedLoss:
             # Those that were asked piece by piece have their weights; the others are asked now,
             # from the losses alone.
             for method, parts in zip(self.weighters, self._given, strict=True):
-                given = torch.cat(parts) if parts else self._asked(method, nll, nll.new_empty((len(nll), 0)), self.batch)
+                given = (
+                    torch.cat(parts) if parts else self._given_weights(method, nll, nll.new_empty((len(nll), 0)), self.batch)
+                )
                 weights = weights * given
             self._settled = self._settle(0, len(nll), nll, weights)
         return self._settled

@@ -24,6 +24,7 @@ def load_adapted(path: str, base: BaseModel, dtype: torch.dtype, notes: list[str
     config = wrapped.peft_config[wrapped.active_adapter]
     kind = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     model = None
+    # Virtual tokens stand in front of a text, so nothing of them folds into weights.
     if not config.is_prompt_learning:
         try:
             model = wrapped.merge_and_unload(safe_merge=True)
@@ -42,6 +43,8 @@ def _wrapped(path: str, base: BaseModel, notes: list[str]) -> Any:
     from peft.utils.save_and_load import load_peft_weights
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+    # What peft warns of is checked here by name, weight for weight.
     local = {"local_files_only": loading(path)["local_files_only"]}
     try:
         config = PeftConfig.from_pretrained(path, **local)
@@ -64,6 +67,8 @@ def _wrapped(path: str, base: BaseModel, notes: list[str]) -> Any:
         parts = [f"lacks {some(missing)}"] if missing else []
         parts += [f"has no place for {some(unexpected)}"] if unexpected else []
         raise PlanError(f"adapter '{path}' {' and '.join(parts)} on '{base.path}'; give the base that it was trained on")
+
+    # An adapter of another base of the same shapes loads without a word.
     named = config.base_model_name_or_path
     if named and Path(str(named)).name != Path(base.path).name:
         notes.append(f"its adapter_config.json names {named} as its base; here it stands on {base.path}.")
@@ -74,6 +79,7 @@ def _make_room(model: Any, saved: dict[str, Any], notes: list[str]) -> None:
     """Give the embedding the rows that the adapter brings with added tokens."""
     rows = model.get_input_embeddings().weight.shape[0]
     brought = [tensor.shape[0] for name, tensor in saved.items() if name.endswith(("embed_tokens.weight", "wte.weight"))]
+    # The rows of added tokens come with the adapter, so their start does not matter.
     if brought and brought[0] != rows:
         model.resize_token_embeddings(brought[0], mean_resizing=False)
         notes.append(f"brings an embedding of {brought[0]:,} rows, where the base has {rows:,}.")

@@ -24,6 +24,7 @@ class Form(StrEnum):
 def form_of(path: str) -> Form:
     """Return what stands at `path`. Raises PlanError where it is nothing that can be scored, with the cure."""
     location = Path(path).expanduser()
+    # A run's folder holds more than weights, so it is recognised first.
     if (location / "run.json").is_file():
         if not RunFolder(location).weights.is_file():
             cure = "train it again with a larger keep=, or give the checkpoint that `lethe export` writes"
@@ -34,6 +35,8 @@ def form_of(path: str) -> Form:
     folder = folder_of(path)
     if (folder / "adapter_config.json").is_file():
         return Form.ADAPTER
+
+    # A folder of GGUF files has no configuration of transformers' kind.
     if not (folder / "config.json").exists() and len(list(folder.glob("*.gguf"))) == 1:
         return Form.GGUF
     if quantised_by(folder):

@@ -36,6 +36,8 @@ class Kinship:
     @property
     def asked_alike(self) -> bool:
         """Whether the base's own requests can be put to it."""
+        # The base's requests are tokens: they mean the same only with the same tokens, template and
+        # room.
         return not (self.tokens or self.template or self.context or self.width)
 
     @property
@@ -66,6 +68,7 @@ def kinship(base: BaseModel, config: Any, model: Any, tokenizer: Any, length: in
 def _architecture(base: BaseModel, config: Any, model: Any) -> str:
     theirs, ours = config.get_text_config(), model.config.get_text_config()
     shapes = [[getattr(config_of_model, name, None) for name in SHAPE] for config_of_model in (theirs, ours)]
+    # Dropout and the like may differ; what is computed with does not.
     if config.model_type == model.config.model_type and shapes[0] == shapes[1]:
         return ""
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -81,6 +84,8 @@ def _width(config: Any, model: Any) -> str:
 def _tokens(theirs: Any, tuned: Any) -> str:
     """Return how two tokenizers differ; empty where they give the same tokens."""
     before, after = theirs.get_vocab(), tuned.get_vocab()
+
+    # Vocabularies first: with another one nothing else can be compared.
     added = sorted(token for token in after if token not in before)
     removed = sorted(token for token in before if token not in after)
     moved = [token for token, number in after.items() if before.get(token, number) != number]
@@ -93,6 +98,8 @@ def _tokens(theirs: Any, tuned: Any) -> str:
     if ends:
         changes = ", ".join(f"{name} is {getattr(tuned, name)}, not {getattr(theirs, name)}" for name in ends)
         return f"other special tokens: {changes}."
+
+    # Merges and normalisation decide cuts, and stand in no list that could be compared.
     if _probed(theirs) != _probed(tuned):
         return "the same vocabulary, but its tokenizer cuts texts otherwise."
     return ""

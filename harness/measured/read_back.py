@@ -19,6 +19,7 @@ def load_quantised(path: str, dtype: torch.dtype, notes: list[str]) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    # Values, not kernels: what a quantised kernel rounds differently is not forgetting.
     method = quantised_by(folder_of(path))
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **loading(path))

@@ -54,6 +54,7 @@ class Tuned:
     def record(self) -> dict[str, Any]:
         """Return what a run's record keeps of it."""
         facts = {"path": self.path, "form": str(self.form), "hash": self.hash, "parameters": self.parameters}
+        # Only what differs: an empty sentence says that it is the same.
         differs = {name: text for name, text in asdict(self.kinship).items() if text}
         return facts | {"differs": differs, "notes": list(self.notes)}
 
@@ -65,6 +66,8 @@ def open_tuned(path: str, base: BaseModel) -> Tuned:
     model = _load(path, form, base, torch.float32, notes)
     faults = [*value_faults(model), *vocabulary_faults(model, tokenizer)] or list(forward_faults(model))
     raise_faults([f"model '{path}': {fault}" for fault in faults])
+
+    # Asked as the base is, unless its tokens, its template or its context differ.
     length = context_length(model.config, tokenizer)
     kin = kinship(base, config_of(base.path), model, tokenizer, length)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -102,6 +105,8 @@ def _load_run(path: Path, base: BaseModel, dtype: torch.dtype) -> Any:
     if question["model"]["hash"] != base.hash:
         theirs = f"'{question['model']['name']}' ({question['model']['hash']})"
         raise PlanError(f"run '{path}' was trained on {theirs}, not on '{base.path}' ({base.hash}); give that base")
+
+    # By name into the base's own parameters: what a run adds and does not fold has no place there.
     weights = read_weights(folder.weights)
     model = base.load(dtype)
     parameters = dict(model.named_parameters())
@@ -116,6 +121,7 @@ def _load_run(path: Path, base: BaseModel, dtype: torch.dtype) -> Any:
 
 def _tokenizer_of(path: str, form: Form, base: BaseModel, notes: list[str]) -> Any:
     """Return the tokenizer of a tuned model; the base's, and its template, where the model's folder has none."""
+    # A run was trained with the base's tokenizer.
     if form is Form.RUN:
         return base.tokenizer
     if form is Form.GGUF:
@@ -142,6 +148,7 @@ def _gguf_tokenizer(path: str, base: BaseModel, notes: list[str]) -> Any:
 
 def _with_template(tokenizer: Any, base: BaseModel, notes: list[str]) -> Any:
     """Return the tokenizer with the base's chat template where it has none."""
+    # A tuned model without a template was tuned in its base's, as a rule.
     if tokenizer.chat_template is None and base.tokenizer.chat_template is not None:
         tokenizer.chat_template = base.tokenizer.chat_template
         notes.append("it has no chat template: it is asked in the base's.")
@@ -154,6 +161,7 @@ def _settings(model: Any) -> list[Any]:
     stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     adapters = {name: adapter.to_dict() for name, adapter in (getattr(model, "peft_config", None) or {}).items()}
     for adapter in adapters.values():
+        # Where the adapter's base lay on somebody's disk decides no answer.
         adapter.pop("base_model_name_or_path", None)
     text = str([sorted(map(repr, config.items())), stops, sorted(map(repr, adapters.items()))])
     return [text]

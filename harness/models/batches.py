@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 
@@ -67,8 +68,8 @@ def packs(examples: Sequence[Example], room: int) -> list[list[Example]]:
 
 def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
     """Return one packed batch. The first token of an example is nobody's target."""
-    tokens = torch.tensor([token for example in examples for token in example.tokens])
-    supervised = torch.tensor([s for example in examples for s in (False, *example.supervised[1:])])
+    tokens = torch.tensor(list(chain.from_iterable(example.tokens for example in examples)))
+    supervised = torch.tensor(list(chain.from_iterable((False, *example.supervised[1:]) for example in examples)))
     targets = supervised.nonzero().squeeze(1)
     row, places, labels = (part.to(device) for part in (tokens[None], targets - 1, tokens[targets]))
     return Batch(row, torch.ones_like(row), places, labels, tuple(examples), tuple(map(len, examples)))

@@ -59,6 +59,7 @@ def template_faults(plan: Plan) -> list[str]:
     faults = []
     if plan.template is not None and plan.template.count("{question}") != 1:
         faults.append(f"template is {plan.template!r}; write {{question}} in it once, as 'Question: {{question}}\\nAnswer:'")
+    # Plain texts have no question to write a form for.
     if plan.mode == "cpt":
         given = [name for name in ("template", "prompt_loss") if getattr(plan, name)]
         faults += [f"{name} is about questions and answers, and mode cpt trains on plain texts; leave it out" for name in given]
@@ -72,6 +73,8 @@ def faults_of_plan(plan: Plan) -> list[str]:
         faults += name_faults(plan.name)
     faults += template_faults(plan)
     faults += out_faults(plan.out)
+
+    # In memory nothing outlives a process, and runs have their own.
     if plan.out.startswith("memory:"):
         faults.append(f"out '{plan.out}' lives in one process, and runs have processes of their own; give a folder or s3://")
     try:
@@ -80,15 +83,8 @@ def faults_of_plan(plan: Plan) -> list[str]:
         inside = False
     if not inside:
         faults.append(f"checkpoints are fractions of the budget above 0 and up to 1, as 0.5,1, not '{plan.checkpoints}'")
-    for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
-        try:
-            parse(text)
-        except ValueError as error:
-            faults.append(str(error))
-    try:
-        read_metrics(plan.domain_metric or "")
-    except ValueError as error:
-        faults.append(f"domain_metric: {error}")
+
+    faults += text_faults(plan)
     faults += device_faults(plan)
     faults += faults_of(read_measured, plan.measured or "")
     if plan.recipe_texts and not plan.sources:
@@ -101,6 +97,21 @@ def faults_of_plan(plan: Plan) -> list[str]:
     # Two rows of one name would be one line of the table.
     repeated = sorted({r for r in plan.recipe_texts if plan.recipe_texts.count(r) > 1})
     faults += [f"recipe '{recipe}' is named twice; keep one" for recipe in repeated]
+    return faults
+
+
+def text_faults(plan: Plan) -> list[str]:
+    """Return what is wrong with texts that are parsed later, so that their faults come with the others."""
+    faults = []
+    for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
+        try:
+            parse(text)
+        except ValueError as error:
+            faults.append(str(error))
+    try:
+        read_metrics(plan.domain_metric or "")
+    except ValueError as error:
+        faults.append(f"domain_metric: {error}")
     return faults
 
 
@@ -119,6 +130,7 @@ def out_faults(out: str) -> list[str]:
     """Return what is wrong with the folder of results, as far as its name and what stands there tell."""
     if not out.strip():
         return ["out is empty; give a folder, or s3://bucket/folder"]
+    # Only the object store itself can say whether a place is there.
     if "://" in out:
         return []
     for folder in (Path(out), *Path(out).parents):
@@ -133,6 +145,7 @@ def device_faults(plan: Plan) -> list[str]:
     if not math.isfinite(plan.gpus_per_run):
         return []  # said already, and nothing else can be told
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
+    # What has a fault by itself is not held against other options.
     by_option = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
     faults = [fault for faults in by_option.values() for fault in faults]
     if plan.device is not None and not DEVICE.fullmatch(plan.device):

@@ -49,6 +49,8 @@ def zero_of(text: str) -> dict[str, Any]:
     ]
     if zero.get("stage") not in (2, 3):
         faults.append(f"deepspeed file '{text}': zero_optimization.stage is 2 or 3, not {zero.get('stage')}")
+
+    # Offloading to disk is not tried here.
     for part in ("offload_optimizer", "offload_param"):
         if zero.get(part, {}).get("device", "none") not in ("cpu", "none"):
             faults.append(f"deepspeed file '{text}': {part}.device is cpu or none, not {zero[part]['device']}")
@@ -66,6 +68,8 @@ def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW, wherever its moments are
         "steps_per_print": 10**9,
     }
+
+    # Gradients are summed in fp32, as the other engines sum them.
     if precision == "bfloat16":
         ours |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return ours | zero_of(text)

@@ -43,6 +43,8 @@ def early_faults(plan: Plan) -> list[str]:
     for source in [*plan.test_paths, plan.general]:
         if source is not None:
             faults += unnameable(source) or absent(source)
+
+    # A model may be a folder, or a name that only the hub can judge.
     if plan.model is not None:
         faults += unnameable(plan.model) or _model_faults(plan.model)
     places = [] if faults_of(read_measured, plan.measured or "") else [p for row in plan.measured_models for p in row.places]
@@ -58,6 +60,7 @@ def early_faults(plan: Plan) -> list[str]:
 
 
 def _budget_faults(plan: Plan) -> list[str]:
+    # A budget in its own unit binds that meter.
     try:
         budget = parse_budget(plan.budget)
     except PlanError as error:
@@ -98,6 +101,7 @@ def _shortened(text: str) -> str:
 
 def absent(source: str) -> list[str]:
     """Return why a source is no file that can be read; nothing of what may be a data set of the hub."""
+    # A name that could be the hub's is not looked for here: that needs the network.
     return [] if names_hub_data(source) else faults_of(check_file, Path(source).expanduser(), source)
 
 
@@ -122,6 +126,8 @@ def _suite_faults(name: str) -> list[str]:
     suite, _, folder = name.partition(":")
     if suite in suites:
         return [f"suite '{name}': there is no folder {folder}; check the path"] if folder and not Path(folder).is_dir() else []
+
+    # Any folder or file of items may be a suite of the user's own.
     path = Path(name)
     if path.is_dir() or (path.is_file() and path.suffix == ".jsonl"):
         return []
@@ -131,6 +137,8 @@ def _suite_faults(name: str) -> list[str]:
         return [f"suite '{name}' is no folder and no .jsonl file; {accepted}"]
     if _in_lm_eval(name):
         return []
+
+    # Nobody knows it, so the nearest name is offered.
     near = difflib.get_close_matches(name, suites, 1)
     return [f"suite '{name}' is not known here nor to lm-eval; " + (f"did you mean {near[0]}?" if near else accepted)]
 

@@ -63,6 +63,8 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
         elif kind is str and (character := UNWRITABLE.search(given[key])):
             faults.append(f"{key} has the character U+{ord(character[0]):04X} at place {character.start() + 1}; leave it out")
             given[key] = fields[key].default
+
+    # Faults of types and of values are told together: a user mends the file once.
     plan = Plan(**given)
     raise_faults(faults + faults_of_plan(plan) + early_faults(plan))
     return plan
@@ -73,6 +75,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def _read_toml(file: str) -> dict[str, Any]:
+    # A preset wins over a file of the same name only where no ending is given.
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
     path = presets.get(file, Path(file))
     if faults := unnameable(file):
@@ -106,6 +109,7 @@ def _bundled(folder: Path, source: str, test: str | None) -> tuple[str, str | No
 def _default_name(plan: Plan) -> str:
     """Return the stem of the data, with the model's name where one is given: letters, digits and -+._ only."""
     stem = "+".join(Path(source).stem for source in plan.sources) or "measured"
+    # A folder is named by what it is called, wherever it was started from.
     if plan.model is not None:
         model = Path(plan.model).resolve().name if Path(plan.model).is_dir() else Path(plan.model).name
         stem = f"{stem}-{model}"
@@ -119,6 +123,7 @@ def _cut(name: str) -> str:
 
 def resolve_places(plan: Plan) -> Plan:
     """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
+    # Decided here and nowhere else, so that no default is written twice.
     home = embedded()
     changes: dict[str, Any] = {}
     pairs = zip(plan.sources, plan.tests, strict=True) if plan.sources else ()  # test files alone are as given
@@ -131,6 +136,8 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
+
+    # Suites of the embedded world ask about facts that only its own base knows.
     if plan.suites is None:
         changes["suites"] = home.name if plan.model is None else " ".join(for_own_models())
     if plan.name is None:
@@ -149,6 +156,7 @@ MEASURING = (
 def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     """Give a parser a flag for each of these options; one that is not given is absent from what it returns."""
     for field in dataclasses.fields(Plan):
+        # A command shows only the options that mean something to it.
         if field.name not in names:
             continue
         truth = kind_of(field.name) is bool

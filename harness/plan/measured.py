@@ -18,7 +18,7 @@ TAKEN = ("base", "zero budget", "constant answer", "random choice")
 
 
 @dataclass(frozen=True)
-class AskedModel:
+class MeasuredRow:
     """A row of models tuned elsewhere."""
 
     row: str
@@ -26,16 +26,17 @@ class AskedModel:
     """Folders or hub ids, one for each seed of the same recipe."""
 
 
-def read_measured(text: str) -> tuple[AskedModel, ...]:
+def read_measured(text: str) -> tuple[MeasuredRow, ...]:
     """Return the rows that an option `measured` names, separated by spaces; quotes keep a place with a space together.
 
     Without a name a row is called like its folder. Raises PlanError with all faults.
     """
+    # As a shell would, so that a place with a blank can be quoted.
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise PlanError(f"measured {text!r} cannot be read ({error}); close the quotes") from None
-    rows = [_asked(word) for word in words]
+    rows = [_row_of(word) for word in words]
     faults = []
     for row in rows:
         if not all(row.places):
@@ -51,13 +52,14 @@ def read_measured(text: str) -> tuple[AskedModel, ...]:
     return tuple(rows)
 
 
-def _asked(word: str) -> AskedModel:
+def _row_of(word: str) -> MeasuredRow:
     """Read `name=places` or a place alone; a folder that has `=` in its name is itself."""
+    # A folder with an equals sign in its name is itself.
     match = None if exists(Path(word).expanduser()) else NAMED.fullmatch(word)
     if match:
-        return AskedModel(match["name"].strip(), _places(match["places"]))
+        return MeasuredRow(match["name"].strip(), _places(match["places"]))
     places = _places(word)
-    return AskedModel(Path(places[0].rstrip("/")).name or places[0], places)
+    return MeasuredRow(Path(places[0].rstrip("/")).name or places[0], places)
 
 
 def _places(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from harness.plan.measured import AskedModel, read_measured
+from harness.plan.measured import MeasuredRow, read_measured
 from harness.store.opening import exists, test_files
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
@@ -126,7 +126,7 @@ class TrainingOptions:
     )
 
     @property
-    def measured_models(self) -> tuple[AskedModel, ...]:
+    def measured_models(self) -> tuple[MeasuredRow, ...]:
         """The models tuned elsewhere. Raises PlanError where they cannot be read."""
         return read_measured(self.measured) if self.measured else ()
 

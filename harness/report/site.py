@@ -137,30 +137,48 @@ class Board:
 
 
 def publish(folders: Sequence[Path], to: Path) -> Path:
-    """Write the site; gives its first page. Raises PlanError naming every folder that is no published comparison."""
-    if to.is_file():
-        raise PlanError(f"'{to}' is a file: give --to a new folder")
-    if to.exists() and any(to.iterdir()) and not (to / MARKER).exists():
-        raise PlanError(f"'{to}' holds other things than a site of Lethe's: give --to a new folder")
-    faults = [
-        f"{folder} holds no {name}: `lethe report` writes it"
-        for folder in folders
-        for name in ("comparison.json", "table.csv")
-        if not (folder / name).is_file()
-    ]
-    faults += [
-        f"{folder / name} is a link: give the folder that holds the file itself"
-        for folder in folders
-        for name in ("comparison.json", "table.csv", "verdict.json", "people.json", "plots", "plots/tradeoff.svg")
-        if (folder / name).is_symlink()
-    ]
-    raise_faults(faults)
+    """Write the site; return its first page. Raises PlanError naming every folder that is no published comparison."""
+    _refuse_target(to)
+    _refuse_folders(folders)
     try:
         published = [_read(folder) for folder in dict.fromkeys(folders)]
         boards = boards_of(published)
     except (KeyError, TypeError, AttributeError) as error:  # a record or table of another make
         named = ", ".join(map(str, folders))
         raise PlanError(f"what is published in {named} lacks a field ({error}): let `lethe report` write it anew") from None
+    with replacing(to) as fresh:
+        for comparison in published:
+            _files(comparison, fresh / "files" / comparison.place)
+        _write_pages(boards, fresh)
+        write_atomic(fresh / "leaderboard.csv", csv_text(_leaderboard(boards)))
+        (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
+    return to / "index.html"
+
+
+def _refuse_target(to: Path) -> None:
+    """Raise PlanError where the site would replace something that is none."""
+    if to.is_file():
+        raise PlanError(f"'{to}' is a file: give --to a new folder")
+    if to.exists() and any(to.iterdir()) and not (to / MARKER).exists():
+        raise PlanError(f"'{to}' holds other things than a site of Lethe's: give --to a new folder")
+
+
+def _refuse_folders(folders: Sequence[Path]) -> None:
+    """Raise PlanError with all files that a comparison lacks, and those that are links: what they lead to is not published."""
+    missing = []
+    links = []
+    for folder in folders:
+        for name in ("comparison.json", "table.csv"):
+            if not (folder / name).is_file():
+                missing.append(f"{folder} holds no {name}: `lethe report` writes it")
+        for name in ("comparison.json", "table.csv", "verdict.json", "people.json", "plots", "plots/tradeoff.svg"):
+            if (folder / name).is_symlink():
+                links.append(f"{folder / name} is a link: give the folder that holds the file itself")
+    raise_faults(missing + links)
+
+
+def _write_pages(boards: list[Board], folder: Path) -> None:
+    """Write a page for each board, and the first page, which lists them."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(shown, name) for name in ("number", "points", "si")}
     environment.filters["visible"] = visible
@@ -170,17 +188,11 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
         "plain": PLAIN,
         "page": PAGE,
     }
-    with replacing(to) as fresh:
-        for comparison in published:
-            _files(comparison, fresh / "files" / comparison.place)
-        for board in boards:
-            text = environment.get_template("board.html.j2").render(board=board, value=_value, **fixed)
-            (fresh / board.page).write_text(text, encoding="utf-8")
-        text = environment.get_template("boards.html.j2").render(boards=boards, value=_value, **fixed)
-        (fresh / "index.html").write_text(text, encoding="utf-8")
-        write_atomic(fresh / "leaderboard.csv", csv_text(_leaderboard(boards)))
-        (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
-    return to / "index.html"
+    for board in boards:
+        text = environment.get_template("board.html.j2").render(board=board, value=_value, **fixed)
+        (folder / board.page).write_text(text, encoding="utf-8")
+    text = environment.get_template("boards.html.j2").render(boards=boards, value=_value, **fixed)
+    (folder / "index.html").write_text(text, encoding="utf-8")
 
 
 def boards_of(published: Iterable[Published]) -> list[Board]:

@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 from harness.report.figures.plots import draw
 from harness.report.page.page import page
 from harness.report.summary.stages import STAGES, stage_numbers, stage_table
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.tables.answer_quality import quality_of
 from harness.report.tables.appendix import appendix_latex, appendix_markdown, bibtex
 from harness.report.tables.calibration import calibration_of

@@ -35,6 +35,7 @@ from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
+from harness.training.run import TrainingRun
 from harness.training.step import Cramped
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -150,7 +151,40 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     engine = Alone() if spec.role == Role.BASE else join()
     run = training_run(material, spec, engine, scoring.evaluation.open_dev)
     monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
+    memory = PeakMemory(run.device)
+    weights, progress = _trained(spec, material, folder, scoring, events, run, (monitor, memory))
 
+    # The largest of all ranks: the one that decides whether the run fits.
+    peak = max(engine.all_gather(memory.bytes))
+    if 1.0 in spec.models:
+        save_model(material.base, weights, folder.model(1.0))
+
+    # Saved before they are scored: a crash of an evaluation must not cost a training.
+    folder.weights_folder.mkdir(exist_ok=True)
+    save_weights(weights, folder.weights)
+    trained_hash = weights_hash(weights)
+    happened = _happened(folder, spec, progress, begin, started) | {
+        "peak_memory_bytes": peak,
+        "weights_hash": trained_hash,
+        "evaluation_seconds": scoring.seconds,
+        "models": _models(folder, scoring, trained_hash),
+        "notes": [*progress.notes, *chain.from_iterable(ask(method, "notes") for method in run.methods)],
+    }
+    _write_records(spec, material, folder, happened, run.ledger)
+    monitor.close()
+
+
+def _trained(
+    spec: RunSpec,
+    material: Material,
+    folder: RunFolder,
+    scoring: Scoring,
+    events: Events,
+    run: TrainingRun,
+    watchers: tuple[Monitor, PeakMemory],
+) -> tuple[Weights, Progress]:
+    """Return the trained weights and how far the training came; report steps and evaluate on the way."""
+    monitor, memory = watchers
     tokens = 0
     seconds = 0.0
 
@@ -173,32 +207,10 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
                 monitor.scores(fraction, scoring.look(fraction, weights()))
 
     # Nothing to train: the base's row goes through the same path as every other one.
-    memory = PeakMemory(run.device)
     if spec.role == Role.BASE:
-        weights = run.start
-        progress = Progress()
-    else:
-        engine.broadcast(folder.path)
-        weights, progress = train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
-
-    # The largest of all ranks: the one that decides whether the run fits.
-    peak = max(engine.all_gather(memory.bytes))
-    if 1.0 in spec.models:
-        save_model(material.base, weights, folder.model(1.0))
-
-    # Saved before they are scored: a crash of an evaluation must not cost a training.
-    folder.weights_folder.mkdir(exist_ok=True)
-    save_weights(weights, folder.weights)
-    trained_hash = weights_hash(weights)
-    happened = _happened(folder, spec, progress, begin, started) | {
-        "peak_memory_bytes": peak,
-        "weights_hash": trained_hash,
-        "evaluation_seconds": scoring.seconds,
-        "models": _models(folder, scoring, trained_hash),
-        "notes": [*progress.notes, *chain.from_iterable(ask(method, "notes") for method in run.methods)],
-    }
-    _write_records(spec, material, folder, happened, run.ledger)
-    monitor.close()
+        return run.start, Progress()
+    run.engine.broadcast(folder.path)
+    return train(run, folder.path, observe, report, _looks(spec), material.plan.checkpoint_every)
 
 
 def _models(folder: RunFolder, scoring: Scoring, trained_hash: str) -> list[float]:

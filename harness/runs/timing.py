@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 
-from harness.contract import Need
+from harness.contract import Example, Need
 from harness.doing import counted, doing
-from harness.errors import PlanError
 from harness.models.placement import placed
 from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
@@ -27,7 +26,7 @@ from harness.runs.run_scores import ALPHAS
 from harness.setup.evaluations import CURVE, Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, spec_of, training_run
-from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
+from harness.training.loop import SIXTHS, Diverged, train
 from harness.training.protocol import TrainingData
 from harness.vocabulary import EvalKind, Role
 
@@ -41,6 +40,11 @@ FREE = 2.0
 
 def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     """Return the seconds per FLOP of each recipe of these runs, by its text."""
+    # Where nothing trains there is nothing to time.
+    texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE)
+    if not texts:
+        return {PLAIN.text: 0.0}
+
     # Each recipe is timed while there is patience; the others are taken to be as fast as plain.
     clock = clock_of(material.plan)
     begin = clock()
@@ -48,8 +52,7 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     few = few_examples(material)
     plain = pace_of(few, PLAIN, STEPS)
     found = {PLAIN.text: plain}
-    texts = dict.fromkeys(spec.recipe for spec in specs if spec.role == Role.RECIPE and spec.recipe != PLAIN.text)
-    for text in counted(list(texts), "timing a few steps of each recipe"):
+    for text in counted([text for text in texts if text != PLAIN.text], "timing a few steps of each recipe"):
         found[text] = plain
         recipe = parse_recipe(text)
 
@@ -60,21 +63,29 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
 
 
 def few_examples(material: Material) -> Material:
-    """Return the material with so few examples that what a recipe prepares of them takes no longer than its steps."""
+    """Return the material with so few examples that what a recipe prepares of them takes no longer than its steps.
+
+    Some of each stage: each goes with its own steps.
+    """
     data = material.training_data
     size = (STEPS + 1) * material.plan.batch_size
     generator = torch.Generator().manual_seed(0)
-    parts = []
-    for examples in (data.domain, data.general):
+
+    def few(examples: Sequence[Example]) -> tuple[Example, ...]:
         chosen = torch.randperm(len(examples), generator=generator).tolist()[:size]
-        parts.append(tuple(examples[place] for place in sorted(chosen)))
-    return dataclasses.replace(material, training_data=TrainingData(*parts))
+        return tuple(examples[place] for place in sorted(chosen))
+
+    stages: dict[int, list[Example]] = {}
+    for example in data.domain:
+        stages.setdefault(example.stage, []).append(example)
+    domain = [example for _, examples in sorted(stages.items()) for example in few(examples)]
+    return dataclasses.replace(material, training_data=TrainingData(tuple(domain), few(data.general)))
 
 
 def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
     """Return the seconds per FLOP of a recipe's optimizer steps, the first left out: it is slower than all others.
 
-    0 where the recipe cannot train on so little.
+    0 where it diverges on so little.
     """
     spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps + 1))
     run = training_run(material, dataclasses.replace(spec, meter="steps"))
@@ -87,7 +98,7 @@ def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         try:
             train(run, Path(folder), lambda *_: None, mark, looks=())
-        except (Diverged, Overdrawn, PlanError):
+        except Diverged:
             return 0.0
     if len(marks) < 2:
         return 0.0

@@ -221,8 +221,9 @@ def scores_of(keys: dict[str, str], store: RunStore, dev_key: str) -> pd.DataFra
 
 def is_plain(trial: Trial) -> bool:
     """Return whether a trial is of plain fine-tuning: no method of it fills any axis, whatever the learning rate."""
+    axes = axis_names()
     methods = parse_recipe(trial.spec.recipe).methods
-    return not any(overrides(method, hook) for method in methods for hook in axis_names())
+    return all(not any(overrides(method, hook) for hook in axes) for method in methods)
 
 
 def choose(gain: Sequence[float], change: Sequence[float], reference: Reference) -> int | None:

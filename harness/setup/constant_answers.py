@@ -23,7 +23,7 @@ from harness.store.runs import RunStore
 from harness.store.schema import PROTOCOL, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of
 from harness.text import answer_metrics
-from harness.text.answer_metrics import Asked
+from harness.text.answer_metrics import RequestedMetric
 from harness.vocabulary import EvalKind, Role, Status, Track
 
 ROWS = {Role.CONSTANT: "constant answer", Role.GUESS: "random choice"}
@@ -81,7 +81,7 @@ def training_answers(material: Material) -> dict[str, str]:
     return constants
 
 
-def best_constant(records: Sequence[Record], metric: Asked) -> str:
+def best_constant(records: Sequence[Record], metric: RequestedMetric) -> str:
     """Return the answer of these records that scores best on all of them; of equals the commoner, then the first by text."""
     answers = [target_of(record) for record in records]
     choices = [record.choices or () for record in records]

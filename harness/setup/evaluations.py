@@ -26,10 +26,9 @@ from harness.models.placement import placed, release
 from harness.setup.material import Material
 from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
 from harness.setup.specs import RunSpec, fingerprint
-from harness.setup.suite_tasks import load_tasks
+from harness.setup.suite_tasks import dev_tasks, load_tasks
 from harness.store.journal import Journal
 from harness.store.schema import key_of
-from harness.tasks.domain import Kinds, domain_tasks, read_asked
 from harness.tasks.eval_task import EvalTask
 from harness.tokens.chat_template import ChatTemplate
 from harness.vocabulary import EvalKind
@@ -74,15 +73,9 @@ class EvaluationPlan:
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
         base = cache(lambda: material.base.load(torch.float32))
 
-        # What a comparison does not ask is not built either: evaluators take memory and time.
-        kinds = [EvalKind.FINAL]
-        if material.recipes:
-            kinds.append(EvalKind.PATH)
-        if material.plan.tune:
-            kinds.append(EvalKind.DEV)
-        if len(material.stages) > 1:
-            kinds.append(EvalKind.STAGES)
-        evaluators: dict[EvalKind, Any] = {kind: _evaluator(kind, material, base, tasks) for kind in kinds}
+        evaluators: dict[EvalKind, Any] = {}
+        for kind in _kinds_of(material):
+            evaluators[kind] = _evaluator(kind, material, base, tasks)
         final: Evaluator = evaluators[EvalKind.FINAL]
 
         # One pass of the base, which a wrong shift of labels would fail; better here than in every
@@ -117,6 +110,19 @@ class EvaluationPlan:
     def open(self, material: Material) -> Evaluation:
         """In a run's own process: the evaluators, and a model to put weights in."""
         return Evaluation(self, material)
+
+
+def _kinds_of(material: Material) -> list[EvalKind]:
+    """Return the evaluations that have evaluators of their own."""
+    # What a comparison does not ask is not built either: evaluators take memory and time.
+    kinds = [EvalKind.FINAL]
+    if material.recipes:
+        kinds.append(EvalKind.PATH)
+    if material.plan.tune:
+        kinds.append(EvalKind.DEV)
+    if len(material.stages) > 1:
+        kinds.append(EvalKind.STAGES)
+    return kinds
 
 
 class Evaluation:
@@ -260,7 +266,7 @@ def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: lis
     # Dev items only: nothing here may depend on a test item.
     if kind != EvalKind.FINAL:
         most = {EvalKind.DEV: None, EvalKind.RETENTION: DECIDED, EvalKind.PATH: PATH}
-        dev = _dev_tasks(material, most[kind])
+        dev = dev_tasks(material, most[kind])
         if kind == EvalKind.RETENTION:
             dev = [task for task in dev if task.group == "general"]
         return Evaluator(dev, template, material.base.tokenizer, **options)
@@ -290,21 +296,3 @@ def _probe_key(material: Material, final: Evaluator) -> str:
         raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
     settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
     return key_of([final.general_only().key, fingerprint(examples), settings])
-
-
-def _dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
-    """Return dev records of the domain, measured as its test records are, and of general ability where there is a pool.
-
-    At most so many of each.
-    """
-    template, clusters, tasks = material.template, material.dataset.cluster_of, []
-    # The same records for each model: the first ones, whose order is fixed by the split.
-    dev = {record.id for record in material.dataset.dev[:most]}
-    for stage in material.stages:
-        # Dev items are measured as the test items of their kind are.
-        kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
-        records = [record for record in stage.dev if record.id in dev]
-        name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
-        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
-    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
-    return tasks + [replace(task, group="general", seen=True) for task in general]

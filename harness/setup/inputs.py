@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,42 +69,47 @@ def read_inputs(plan: Plan) -> Inputs:
     budget = attempt(parse_budget, plan.budget)
     recipes = []
     for text in plan.recipe_texts:
-        recipe = attempt(parse_recipe, text)
-        if recipe is not None:
-            recipes.append(recipe)
+        recipes += filter(None, [attempt(parse_recipe, text)])
     doing(f"reading and hashing the model {plan.model}")
 
     # A plain form of the user's own stands for the model's template.
     base = attempt(open_base, plan.model)
     if base and plan.template:
         base.tokenizer.chat_template = plain_form(plan.template)
-    trains_on_texts = plan.mode == "cpt"
     stages = attempt(_read_stages, plan)
-    general: list[Record] = []
 
     # General data is read with the domain's form: replay of texts for training on texts.
+    general: list[Record] = []
     unread: list[str] = []
     if plan.general:
-        general = attempt(read_records, plan.general, "both" if trains_on_texts else "chat", unread)
+        accept = "both" if plan.mode == "cpt" else "chat"
+        general = attempt(read_records, plan.general, accept, unread)
 
-    # What is refused although each part can be read.
-    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
-        # Seconds cannot be compared where runs share a GPU, so such a budget would be unfair.
-        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
-        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
     kernels = ""
     if base:
         kernels = attempt(kernels_of, plan.kernels, plan.device, architecture_of(base.path))
-    if plan.deepspeed:
-        for recipe in recipes:
-            fault = unsharded(recipe, len(plan.sources) > 1)
-            if fault:
-                faults.append(fault)
+    faults += _unfit(plan, budget, recipes)
 
     # Recipes are tried on the model, and models held against it, only where everything else can be read.
     measured = [] if faults else _open_measured(plan, base, faults)
     raise_faults(faults or recipe_faults(base, recipes))
     return Inputs(budget, recipes, base, stages, general, unread, kernels, measured)
+
+
+def _unfit(plan: Plan, budget: Budget | None, recipes: Sequence[Recipe]) -> list[str]:
+    """Return what is refused although each part can be read."""
+    faults = []
+
+    # Seconds cannot be compared where runs share a GPU, so such a budget would be unfair.
+    if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
+        cure = "bind another meter, as --meter flops, or give a run a whole GPU"
+        faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
+    if plan.deepspeed:
+        for recipe in recipes:
+            fault = unsharded(recipe, len(plan.sources) > 1)
+            if fault:
+                faults.append(fault)
+    return faults
 
 
 def _read_stages(plan: Plan) -> list[Dataset]:

@@ -67,13 +67,11 @@ def kept_rows(
     """Return the rows of the earlier record, `{}` where there is none, that stay beside `specs`."""
     # Rows that are asked for this time are made anew; the others stay if they still answer the same.
     made = {(spec.row, spec.seed) for spec in specs}
-    entries = [entry for entry in earlier.get("rows") or [] if (entry["row"], entry["seed"]) not in made]
-    entries = [entry for entry in entries if Role(entry["role"]).has_model]  # the others are made anew
     kept: list[RunSpec] = []
     left_out: list[str] = []
     unasked: list[str] = []
     damaged: list[str] = []
-    for entry in entries:
+    for entry in _earlier_models(earlier, made):
         # A folder may hold another model by now, so it must be named again.
         if entry["role"] == Role.MEASURED:
             unasked.append(entry["row"])
@@ -81,7 +79,6 @@ def kept_rows(
         if store.run(entry["key"]).damages(weights=False):
             damaged.append(entry["row"])
             continue
-        # The row stays if the run that would be made now is the one that was made.
         spec = _spec_now(entry, material, allowed)
         if spec is not None and spec.key == entry["key"] and answered(spec, store, evaluation):
             kept.append(spec)
@@ -99,6 +96,15 @@ def kept_rows(
             *_notes_on_measured(unasked),
         ),
     )
+
+
+def _earlier_models(earlier: dict[str, Any], made: set[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Return the earlier rows that are not `made` now and that a model is behind: the others are made anew."""
+    entries = []
+    for entry in earlier.get("rows") or []:
+        if (entry["row"], entry["seed"]) not in made and Role(entry["role"]).has_model:
+            entries.append(entry)
+    return entries
 
 
 def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunSpec | None:

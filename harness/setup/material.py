@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.bundled import embedded
 from harness.contract import Example, Need
-from harness.data.contamination import Found
+from harness.data.contamination import ContaminatedTask
 from harness.data.held_out import Family
 from harness.data.split import Dataset
 from harness.data.stages import joined
@@ -58,7 +58,7 @@ class Material:
     recipes: tuple[Recipe, ...]
     budget: Budget
     notes: tuple[str, ...]
-    contaminated: tuple[Found, ...] = ()
+    contaminated: tuple[ContaminatedTask, ...] = ()
     """Suite items whose wording occurs in the training data; what they exclude is not evaluated."""
     families: tuple[Family, ...] = ()
     """What the general families share with the general pool."""
@@ -103,7 +103,7 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
     if chats:
         examples += template.encode_all(chats, source, max_length=settings.max_length)
 
-        # With prompt loss everything the domain says is learned, its questions too.
+        # Then everything the domain says is learned, its questions too.
         if settings.prompt_loss and source == "domain":
             examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
     pieces: list[Example] = []
@@ -121,16 +121,12 @@ def gather(plan: Plan) -> Material:
     base = inputs.base
     settings = resolve(plan, base, inputs.recipes, inputs.budget, inputs.kernels)
 
-    # The domain's examples carry the number of their stage; general ones belong to all.
     pool, general_dev = _split_general(settings, inputs.general)
     dataset = joined(inputs.stages)
 
     # The template is asked for thoughts only where the training data has them.
     template = ChatTemplate(base.tokenizer, thinking=_thinks(dataset.train))
-    domain: list[Example] = []
-    for number, stage in enumerate(inputs.stages, 1):
-        for example in encode(settings, template, stage.train, "domain"):
-            domain.append(dataclasses.replace(example, stage=number) if number > 1 else example)
+    domain = _domain_examples(settings, template, inputs.stages)
     pool_examples = encode(settings, template, pool, "general")
 
     # Recipes that need what this plan lacks are left out with a note.
@@ -140,18 +136,7 @@ def gather(plan: Plan) -> Material:
         Need.STAGES: len(inputs.stages) > 1,
     }
     recipes, left_out = _usable(inputs.recipes, has, texts=settings.mode == "cpt")
-    notes = [
-        *base.notes,
-        *dataset.notes,
-        *inputs.unread,
-        *template.notes,
-        *left_out,
-        *_not_the_base(recipes),
-        *_not_saved(settings, recipes),
-        *_notes_on_measured(settings, inputs.measured),
-    ]
-    if settings.gpus_per_run < 1:
-        notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
+    of_inputs = [*base.notes, *dataset.notes, *inputs.unread, *template.notes, *left_out]
     return Material(
         plan=settings,
         base=base,
@@ -160,18 +145,37 @@ def gather(plan: Plan) -> Material:
         stages=tuple(inputs.stages),
         pool=tuple(pool),
         general_dev=tuple(general_dev),
-        training_data=TrainingData(tuple(domain), tuple(pool_examples)),
+        training_data=TrainingData(domain, tuple(pool_examples)),
         recipes=recipes,
         budget=inputs.budget,
-        notes=tuple(notes),
+        notes=(*of_inputs, *_notes_on_runs(settings, recipes, inputs.measured)),
         measured=tuple(inputs.measured),
     )
+
+
+def _domain_examples(settings: Settings, template: ChatTemplate, stages: Sequence[Dataset]) -> tuple[Example, ...]:
+    """Return the training examples of all stages, each with the number of its stage."""
+    examples: list[Example] = []
+    for number, stage in enumerate(stages, 1):
+        for example in encode(settings, template, stage.train, "domain"):
+            examples.append(dataclasses.replace(example, stage=number) if number > 1 else example)
+    return tuple(examples)
+
+
+def _notes_on_runs(settings: Settings, recipes: Sequence[Recipe], measured: Sequence[MeasuredModel]) -> list[str]:
+    """Return notes on what runs, and on what is not saved or compared of it."""
+    notes = [*_not_the_base(recipes), *_not_saved(settings, recipes), *_notes_on_measured(settings, measured)]
+    if settings.gpus_per_run < 1:
+        notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
+    return notes
 
 
 def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> list[str]:
     """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
     rows = [model for model in models if model.role == Role.MEASURED]
-    notes = [f"{model.row}: {note}" for model in rows for note in model.tuned.notes]
+    notes: list[str] = []
+    for model in rows:
+        notes += [f"{model.row}: {note}" for note in model.tuned.notes]
     # The split was made from the same file those models may have been trained on.
     if rows and settings.sources and not settings.test:
         names = ", ".join(dict.fromkeys(model.row for model in rows))

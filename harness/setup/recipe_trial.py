@@ -60,8 +60,10 @@ def _layers(model: Any) -> list[str]:
     """Return what the linear layers of the model's blocks are called."""
     # GPT-2 writes its linear layers as convolutions.
     kinds = (nn.Linear, *_convolutions())
-    named = (name for block in blocks_of(model) for name, part in block.named_modules() if isinstance(part, kinds))
-    return sorted({name.rpartition(".")[2] for name in named})
+    names: set[str] = set()
+    for block in blocks_of(model):
+        names |= {name.rpartition(".")[2] for name, part in block.named_modules() if isinstance(part, kinds)}
+    return sorted(names)
 
 
 def _convolutions() -> tuple[type[nn.Module], ...]:

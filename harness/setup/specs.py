@@ -139,29 +139,37 @@ def spec_of(
     if plan.probe and reported and recipe.folds and role in (Role.BASE, Role.RECIPE):
         kinds = (*kinds, EvalKind.PROBE)
 
-    # The base answers the same question whatever is trained; everything else that changes a trained run names it.
+    # The base answers the same question whatever is trained.
     if role != Role.BASE:
-        fields |= {
-            "methods": recipe.question,
-            "training": training.question,
-            "data": fingerprint(data.domain),
-            "general": fingerprint(data.general) if Need.GENERAL_DATA in recipe.needs else None,
-            "budget": {"meter": plan.meter, "allowed": allowed},
-            "seed": seed,
-            "threads": plan.threads,
-            "device": plan.device,
-            "torch": torch.__version__,
-        }
-
-        # Only where a run has several processes: the names of older runs do not mention them.
-        fields |= ranks_of(plan)
-        if Need.DEV_SCORES in recipe.needs:
-            fields["general_dev"] = [record.id for record in material.general_dev]
+        fields |= _trained_fields(material, recipe, training, seed, allowed)
 
     # What does not fold into the base's own weights cannot be saved as a model.
     saves_models = role == Role.RECIPE and reported and recipe.folds
     models = plan.checkpoint_fractions if saves_models else ()
     return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, Question(fields), kinds, models)
+
+
+def _trained_fields(material: Material, recipe: Recipe, training: Training, seed: int, allowed: float) -> dict[str, Any]:
+    """Return everything that changes a trained run, for its question."""
+    plan = material.plan
+    data = material.training_data
+    fields: dict[str, Any] = {
+        "methods": recipe.question,
+        "training": training.question,
+        "data": fingerprint(data.domain),
+        "general": fingerprint(data.general) if Need.GENERAL_DATA in recipe.needs else None,
+        "budget": {"meter": plan.meter, "allowed": allowed},
+        "seed": seed,
+        "threads": plan.threads,
+        "device": plan.device,
+        "torch": torch.__version__,
+    }
+
+    # Only where a run has several processes: the names of older runs do not mention them.
+    fields |= ranks_of(plan)
+    if Need.DEV_SCORES in recipe.needs:
+        fields["general_dev"] = [record.id for record in material.general_dev]
+    return fields
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

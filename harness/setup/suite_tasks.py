@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.data.contamination import Found, search
+from harness.data.contamination import ContaminatedTask, search
 from harness.data.held_out import Family, check_families
 from harness.errors import PlanError, raise_faults
 from harness.files.records import Record
 from harness.setup.material import Material
-from harness.tasks.domain import stage_tasks
+from harness.tasks.domain import Kinds, domain_tasks, read_asked, stage_tasks
+from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import without
-from harness.tasks.suites import EvalTask, load_suite
+from harness.tasks.suites import load_suite
 from harness.training.protocol import TrainingData
 
 
@@ -38,7 +39,7 @@ def load_tasks(material: Material) -> list[EvalTask]:
     return _seen(_clean(tasks, material.contaminated), material.families)
 
 
-def _clean(tasks: list[EvalTask], contaminated: Sequence[Found]) -> list[EvalTask]:
+def _clean(tasks: list[EvalTask], contaminated: Sequence[ContaminatedTask]) -> list[EvalTask]:
     """Return the tasks less the items that are excluded; a task of which nothing is left is left out."""
 
     # Excluded items are left out for every model alike, so that all rows are over the same items.
@@ -76,7 +77,10 @@ def _seen(tasks: list[EvalTask], families: Sequence[Family]) -> list[EvalTask]:
 
 def without_retention_items(material: Material, tasks: list[EvalTask]) -> Material:
     """Return the same material, less every record to train or calibrate on that asks what a general suite asks; noted."""
-    questions = {_words(task.task.doc_to_text(doc)) for task in tasks if task.group == "general" for doc in task.task.eval_docs}
+    questions: set[str] = set()
+    for task in tasks:
+        if task.group == "general":
+            questions |= {_words(task.task.doc_to_text(doc)) for doc in task.task.eval_docs}
     questions.discard("")
 
     def found(records: Sequence[Record]) -> set[str]:
@@ -113,3 +117,21 @@ def _question(record: Record) -> str:
 def _words(text: Any) -> str:
     """Return a prompt with case and spacing set aside."""
     return " ".join(str(text).casefold().split())
+
+
+def dev_tasks(material: Material, most: int | None) -> list[EvalTask]:
+    """Return dev records of the domain, measured as its test records are, and of general ability where there is a pool.
+
+    At most so many of each.
+    """
+    template, clusters, tasks = material.template, material.dataset.cluster_of, []
+    # The same records for each model: the first ones, whose order is fixed by the split.
+    dev = {record.id for record in material.dataset.dev[:most]}
+    for stage in material.stages:
+        # Dev items are measured as the test items of their kind are.
+        kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
+        records = [record for record in stage.dev if record.id in dev]
+        name = "dev" if len(material.stages) == 1 else f"dev_{stage.name}"
+        tasks += domain_tasks(records, template, clusters, name, kinds=kinds)
+    general = domain_tasks(material.general_dev[:most], template.skipping, clusters, name="general_dev")
+    return tasks + [replace(task, group="general", seen=True) for task in general]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.stats.above_chance import corrected
-from harness.stats.bootstrap import counted_twice, over_seeds, resample, resample_items, seed_means
+from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seed_means
 from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
 from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of, steps_of
+from harness.stats.quantity_name import QuantityName
 from harness.stats.strata import strata_of
 
 MARGIN = 1.0
@@ -46,7 +48,7 @@ class Analysis:
     seeds: dict[str, int]
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
-    point: dict[str, np.ndarray]
+    point: dict[QuantityName, np.ndarray]
     by_seed: dict[str, np.ndarray] = field(repr=False)
     """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
@@ -163,47 +165,68 @@ def analyse(
     table = aligned(scores, base, measures)
     rows = [base, *(row for row in scores["row"].unique() if row != base)]
     strata = strata_of(table, rows)
-    n_seeds = table["seed"].nunique()
 
     # sums over all items, (3, R, S, M): changes, base scores, pairs
-    total = np.full((3, len(rows), n_seeds, len(measures)), 0.0)
+    total = np.full((3, len(rows), table["seed"].nunique(), len(measures)), 0.0)
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
     pairs = total[2]
     available = pairs > 0
-
     floor = rows.index(constant) if constant in rows else None
     quantities = quantities_of(measures, floor is not None, areas)
-    moved, start = seed_means(total[:1], total[1:2], total[2:], available)
-
-    # the estimate gives each seed the same weight
-    means = over_seeds(moved, start, available, np.ones((1, n_seeds)))
-    point = evaluated(quantities, measures, *means, floor)
-    by_seed = _by_seed(quantities, measures, start + moved, start, available, floor)
-
-    # both bootstraps begin with the same seed, so a table has one answer
-    means = resample(strata, available, reps, np.random.default_rng(seed))
-    replicates = evaluated(quantities, measures, *means, floor)
-    means = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
-    item_draws = _by_seed(quantities, measures, *means, available, floor)
-
     return Analysis(
         rows=rows,
         measures=measures,
         seeds={row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)},
         missing=_missing(measures, pairs, available, rows),
-        point={name: values[0] for name, values in point.items()},
-        by_seed={name: values[:, 0] for name, values in by_seed.items()},
-        replicates=replicates,
-        item_draws=item_draws,
+        **_estimated(quantities, measures, total, available, floor),
+        **_drawn(quantities, measures, strata, available, floor, reps, seed),
         counts=_counts(quantities, pairs, available),
         answered=_answered(scores, quantities, measures, rows),
         steps=steps_of(quantities, measures, strata, total[2].shape),
     )
 
 
+def _estimated(
+    quantities: dict[QuantityName, Quantity],
+    measures: pd.DataFrame,
+    total: np.ndarray,
+    available: np.ndarray,
+    floor: int | None,
+) -> dict[str, Any]:
+    """Return the estimates, `point` (R,) and `by_seed` (S, R), from sums over all items."""
+    moved, start = seed_means(total[:1], total[1:2], total[2:], available)
+
+    # the estimate gives each seed the same weight
+    means = over_seeds(moved, start, available, np.ones((1, available.shape[1])))
+    point = evaluated(quantities, measures, *means, floor)
+    by_seed = _by_seed(quantities, measures, start + moved, start, available, floor)
+    return {
+        "point": {name: values[0] for name, values in point.items()},
+        "by_seed": {name: values[:, 0] for name, values in by_seed.items()},
+    }
+
+
+def _drawn(
+    quantities: dict[QuantityName, Quantity],
+    measures: pd.DataFrame,
+    strata: list[Stratum],
+    available: np.ndarray,
+    floor: int | None,
+    reps: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the draws, `replicates` (B, R) and `item_draws` (S, B, R)."""
+    # both bootstraps begin with the same seed, so a table has one answer
+    means = resample(strata, available, reps, np.random.default_rng(seed))
+    replicates = evaluated(quantities, measures, *means, floor)
+    means = resample_items(strata, available, ITEM_DRAWS, np.random.default_rng(seed))
+    item_draws = _by_seed(quantities, measures, *means, available, floor)
+    return {"replicates": replicates, "item_draws": item_draws}
+
+
 def _by_seed(
-    quantities: dict[str, Quantity],
+    quantities: dict[QuantityName, Quantity],
     measures: pd.DataFrame,
     tuned: np.ndarray,
     start: np.ndarray,
@@ -233,7 +256,7 @@ def _by_seed(
     return values_by_seed
 
 
-def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
+def _counts(quantities: dict[QuantityName, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
     """Return (R,) paired items behind each quantity: the mean over a row's seeds, summed over the measures that enter."""
     # Means over seeds: items are the same for each, so summing them would count them twice.
     items = pairs.sum(1) / np.maximum(available.sum(1), 1)
@@ -244,7 +267,7 @@ def _counts(quantities: dict[str, Quantity], pairs: np.ndarray, available: np.nd
 
 
 def _answered(
-    scores: pd.DataFrame, quantities: dict[str, Quantity], measures: pd.DataFrame, rows: list[str]
+    scores: pd.DataFrame, quantities: dict[QuantityName, Quantity], measures: pd.DataFrame, rows: list[str]
 ) -> dict[str, np.ndarray]:
     """Return (R,) share of the answers behind each level that have a score."""
     # Answers of one token have no repetition, so a level is over fewer answers than there are.
@@ -254,7 +277,7 @@ def _answered(
     every = groups.size().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
     shares = {}
     for name, quantity in quantities.items():
-        if name.startswith("level:"):
+        if quantity.kind == "level":
             use = quantity.weights > 0
             with np.errstate(invalid="ignore", divide="ignore"):
                 shares[name] = np.nansum(scored[use], 0) / np.nansum(every[use], 0)

@@ -11,6 +11,17 @@ import pandas as pd
 from harness.stats.above_chance import above_chance, clusters_of_families
 from harness.stats.bootstrap import BLOCK, Stratum
 from harness.stats.estimate import FEWEST
+from harness.stats.quantity_name import (
+    GAIN,
+    GENERAL,
+    Measured,
+    QuantityName,
+    Scope,
+    change_of_area,
+    gain_of_task,
+    level_of,
+    name_of,
+)
 
 HEADLINE_CHANNELS = ("likelihood", "choice", "generation")
 ABOVE_CHANCE = 0.1
@@ -100,11 +111,12 @@ def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.nd
     return weights
 
 
-def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[str, str] | None = None) -> dict[str, Quantity]:
-    """Name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
+def quantities_of(
+    measures: pd.DataFrame, floor: bool = False, areas: Mapping[str, str] | None = None
+) -> dict[QuantityName, Quantity]:
+    """Return name -> quantity: gain, retention and change (all, seen, held out, each family and channel), levels.
 
     `areas`: family -> column group; change of each group is `change:area:<group>`, if there are several.
-
     `general` is the mean raw score over the families that enter retention, where more is better: a share from 0 to 1. Where no
     family enters, change is over all of them, and there is no retention. `floor`: whether a constant answer is among the rows,
     by which gain has its parts of form and knowledge.
@@ -112,42 +124,43 @@ def quantities_of(measures: pd.DataFrame, floor: bool = False, areas: Mapping[st
     # A seen family is one of the general training pool; held out is everything else.
     kept, seen = measures["kept"], measures["seen"].astype("boolean").fillna(False).astype(bool)
     domain = measures["headline"] & (measures["group"] == "domain")
-    quantities = {"gain": Quantity("points", _macro(measures, domain, by="task"))}
+    quantities = {GAIN: Quantity("points", _macro(measures, domain, by="task"))}
     parts = domain & measures["higher_better"]
     if floor and (parts == domain).all():
-        quantities |= {f"gain:{part}": Quantity(part, quantities["gain"].weights) for part in ("form", "knowledge")}
+        for part in (Scope.FORM, Scope.KNOWLEDGE):
+            quantities[name_of(Measured.GAIN, part)] = Quantity(part.value, quantities[GAIN].weights)
 
-    # Where no family is above chance there is no retention; a change over all of them is still
-    # known.
+    # Where no family is above chance there is no retention; a change over all of them is still known.
     general = measures["headline"] & (measures["group"] == "general")
     changed = kept if kept.any() else general
-    scopes = {"": changed, ":seen": changed & seen, ":held_out": changed & ~seen}
-    for column in ("family", "channel"):
-        scopes |= {f":{column}:{name}": changed & (measures[column] == name) for name in measures.loc[changed, column].unique()}
+    scopes = {(Scope.WHOLE, ""): changed, (Scope.SEEN, ""): changed & seen, (Scope.HELD_OUT, ""): changed & ~seen}
+    for scope in (Scope.FAMILY, Scope.CHANNEL):
+        for part in measures.loc[changed, scope.value].unique():
+            scopes[scope, part] = changed & (measures[scope.value] == part)
     area = measures["family"].astype(object).map(dict(areas or {}))
     for name in area[changed].dropna().unique():
-        quantities[f"change:area:{name}"] = Quantity("change", _macro(measures, changed & (area == name)))
-    for scope, mask in scopes.items():
-        quantities[f"change{scope}"] = Quantity("change", _macro(measures, mask))
+        quantities[change_of_area(name)] = Quantity("change", _macro(measures, changed & (area == name)))
+    for (scope, part), mask in scopes.items():
+        quantities[name_of(Measured.CHANGE, scope, part)] = Quantity("change", _macro(measures, mask))
         if kept.any():
-            quantities[f"retention{scope}"] = Quantity("retention", _macro(measures, mask))
-    quantities["general"] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
+            quantities[name_of(Measured.RETENTION, scope, part)] = Quantity("retention", _macro(measures, mask))
+    quantities[GENERAL] = Quantity("score", _macro(measures, kept & measures["higher_better"]))
     for task in measures.loc[domain, "task"]:
-        quantities[f"gain:task:{task}"] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
+        quantities[gain_of_task(task)] = Quantity("points", _macro(measures, domain & (measures["task"] == task), by="task"))
 
     # Levels are no change: they are read as they are, row by row.
     quantities |= _levels(measures)
     return {name: quantity for name, quantity in quantities.items() if quantity.weights.any()}
 
 
-def _levels(measures: pd.DataFrame) -> dict[str, Quantity]:
-    """`level:<metric>:<group>`, the mean over a group's tasks; texts of held-out families are a group of their own,
+def _levels(measures: pd.DataFrame) -> dict[QuantityName, Quantity]:
+    """Return `level:<metric>:<group>`, the mean over a group's tasks; texts of held-out families are a group of their own,
     `level:<metric>:held_out`, since those of `general` are the pool's, which methods may draw on."""
     group = measures["group"].astype(object).mask(measures["task"] == HELD_OUT_TEXTS, "held_out")
     levels = {}
     for metric, name in sorted(set(zip(measures["metric"], group, strict=True))):
         inside = (measures["metric"] == metric) & (group == name)
-        levels[f"level:{metric}:{name}"] = Quantity("level", _macro(measures, inside, by="task"))
+        levels[level_of(metric, name)] = Quantity("level", _macro(measures, inside, by="task"))
     return levels
 
 
@@ -185,8 +198,8 @@ class _Scale:
 
 
 def steps_of(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, strata: list[Stratum], shape: tuple[int, ...]
-) -> dict[str, np.ndarray]:
+    quantities: dict[QuantityName, Quantity], measures: pd.DataFrame, strata: list[Stratum], shape: tuple[int, ...]
+) -> dict[QuantityName, np.ndarray]:
     """Return (R,) for each quantity in points how far a cluster of items moves it, on average over what clusters are worth.
 
     With a_i the worth of cluster i, Σ a_i² / Σ a_i: of what is lost evenly over all abilities, what one cluster's part is.
@@ -213,8 +226,12 @@ def steps_of(
 
 
 def evaluated(
-    quantities: dict[str, Quantity], measures: pd.DataFrame, tuned: np.ndarray, start: np.ndarray, floor: int | None = None
-) -> dict[str, np.ndarray]:
+    quantities: dict[QuantityName, Quantity],
+    measures: pd.DataFrame,
+    tuned: np.ndarray,
+    start: np.ndarray,
+    floor: int | None = None,
+) -> dict[QuantityName, np.ndarray]:
     """Return each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
 
     Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it

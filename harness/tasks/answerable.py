@@ -21,6 +21,7 @@ def unanswerable(task: Drawn) -> list[str]:
 
 def _fault(leaf: Any, doc: Any) -> str:
     if leaf.OUTPUT_TYPE == "multiple_choice":
+        # lm-eval gives the index of the right choice, its text, or several of them.
         choices = leaf.doc_to_choice(doc)
         gold = leaf.doc_to_text(doc) if leaf.multiple_input else leaf.doc_to_target(doc)
         right = gold if isinstance(gold, list) else [gold]
@@ -30,6 +31,7 @@ def _fault(leaf: Any, doc: Any) -> str:
         return f"has the label {gold!r} and {len(choices)} choices; give each its right choice, from 0 to {len(choices) - 1}"
     target = leaf.doc_to_target(doc)
     answers = target if isinstance(target, list) else [target]
+    # An empty reference would make every empty answer right.
     return "" if answers and all(str(answer).strip() for answer in answers) else "has no answer; give each item its own"
 
 

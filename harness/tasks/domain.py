@@ -14,7 +14,7 @@ from harness.tasks.eval_task import EvalTask, Reader
 from harness.tasks.item_suites import as_eval_task, item_tasks
 from harness.tasks.item_task import ItemTask, token_limit
 from harness.text import answer_metrics
-from harness.text.answer_metrics import Asked
+from harness.text.answer_metrics import RequestedMetric
 from harness.text.numbers import numbers
 from harness.text.thoughts import split_thoughts
 
@@ -34,14 +34,15 @@ class Kinds:
     """The kinds that have a task of their own; other records go by the form of their answer."""
     task_of: Mapping[str, str]
     """Kind or form -> the kind whose task it is in; "" is a task of what is rare."""
-    metrics: Mapping[str, Asked]
+    metrics: Mapping[str, RequestedMetric]
     """Kind -> what its answers are measured by."""
 
     @classmethod
-    def of(cls, records: Sequence[Record], asked: Mapping[str, Asked] | None = None) -> Kinds:
+    def of(cls, records: Sequence[Record], asked: Mapping[str, RequestedMetric] | None = None) -> Kinds:
         """Return the kinds of these records, at least 20 each where there are as many; rarer ones go by the form of
         their answer, then together. The metric is picked from the answers, unless `asked` names one.
         """
+        # A record whose answer follows nothing has no prompt to be asked by.
         records = [record for record in records if record.answer > 0]
         counts = Counter(record.kind for record in records if record.kind)
 
@@ -50,15 +51,19 @@ class Kinds:
         named = named if len(named) <= MOST_KINDS else frozenset()
         labels = [_label(record, named) for record in records]
         task_of = _joined(Counter(labels))
+
+        # Each task has one metric, picked by what its answers look like, unless the user named one.
         metrics = {}
         for kind in set(task_of.values()):
             part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
             picked = answer_metrics.pick_metric([target_of(r) for r in part], [r.choices for r in part])
-            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", Asked(picked)))
+            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", RequestedMetric(picked)))
         return cls(named, task_of, metrics)
 
     def split(self, records: Sequence[Record]) -> dict[str, list[Record]]:
         """Answered records by kind; those of a kind that was not there when kinds were decided are left out."""
+        # A kind that only dev items have was never decided upon: measuring it would need a metric
+        # of its own.
         groups: dict[str, list[Record]] = {}
         for record in records:
             kind = self.task_of.get(_label(record, self.named)) if record.answer > 0 else None
@@ -98,6 +103,7 @@ def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[Eva
     Files of items are asked and scored as they are under SUITES, but multiple choice by generated letters where `metric` names
     one for all records.
     """
+    # A metric is checked against all kinds of the file, whichever part they are in.
     asked = read_asked(metric, [record.kind for record in dataset.test])
     if not dataset.tests:
         return domain_tasks(dataset.test, template, dataset.cluster_of, dataset.name, asked)
@@ -123,7 +129,7 @@ def domain_tasks(
     template: Any,
     cluster_of: Mapping[str, str],
     name: str = "domain",
-    asked: Mapping[str, Asked] | None = None,
+    asked: Mapping[str, RequestedMetric] | None = None,
     kinds: Kinds | None = None,
 ) -> list[EvalTask]:
     """Return the test records as generation tasks: the last answer is the target, all before it the prompt.
@@ -137,20 +143,21 @@ def domain_tasks(
     if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
         title = f"{name}_bits_per_byte"
         tasks.append(replace(as_eval_task(ItemTask(title, "text", texts), title, "domain", ""), suite=name))
+
+    # Decided on these records only where nobody decided before: dev items follow the test items.
     faults: list[str] = []
     decided = kinds or Kinds.of(records, asked)
     for kind, part in decided.split(records).items():
         targets = [target_of(record) for record in part]
         wanted = decided.metrics[kind]
         metric = wanted.metric
-
         # Dev items are measured as the test items were found to fit.
         faults += _unfit(metric, kind or name, targets, part) if kinds is None else []
         docs = [_doc(record, template, cluster_of) | wanted.measure for record in part]
-        limit = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
-        limit += THOUGHTS if template.thinking else 0
+        needed = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
+        limit = needed + THOUGHTS if template.thinking else needed
         title = decided.title(name, kind)
-        why = "as domain_metric asks" if asked and (kind in asked or "" in asked) else "picked from the data"
+        why = "as domain_metric asks" if asked and {kind, ""} & asked.keys() else "picked from the data"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
         note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}{how}, {why}."
         task = ItemTask(title, metric, docs, rendered=True, limit=limit)
@@ -159,11 +166,12 @@ def domain_tasks(
     return tasks
 
 
-def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, Asked]:
+def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, RequestedMetric]:
     """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
     by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
     unknown = [kind for kind in by_kind if kind and kind not in of_records]
+    # Without records no kind is known, and any may come.
     if unknown and kinds:
         names = ", ".join(sorted(of_records)[:MOST_KINDS]) or "none"
         raise PlanError(f"domain_metric names the kind '{unknown[0]}', but the data's kinds are {names}")
@@ -181,6 +189,8 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
         what = "name no choice"
     else:
         return []
+
+    # A tenth may be odd; more means that the metric is not of these answers.
     too_many = bad > UNREADABLE * len(targets)
     return [f"domain_metric '{metric}' does not fit {kind}: {bad:,} of {len(targets):,} answers {what}"] if too_many else []
 

@@ -23,6 +23,8 @@ class Filler:
 
     def __init__(self, text: str, count: Callable[[str], int] | None) -> None:
         self.paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+        # Without a tokenizer the length is a guess, and stands in for it where nothing is asked of
+        # a model.
         self.count = count or (lambda part: len(part) // CHARACTERS + 1)
         sizes = [self.count(paragraph + "\n\n") for paragraph in self.paragraphs]
         # twice, so that a part may begin anywhere and go on at the text's beginning
@@ -37,6 +39,7 @@ class Filler:
         """Return an item's prompt: its part of the text, each fact between two paragraphs, and the question."""
         facts = doc["fill"]["facts"]
         wanted = doc["fill"]["tokens"] - ROOM - sum(self.count(text) for _, text in facts)
+        # By a hash of the item, so that its part of the text is the same in every run.
         first = int(key_of([doc["prompt"], facts]), 16) % len(self.paragraphs)
         last = max(bisect_right(self.ends, self.ends[first] + wanted) - 1, first + 1)
         part = [self.paragraphs[index % len(self.paragraphs)] for index in range(first, last)]
@@ -54,6 +57,8 @@ def fill(
     `context`: tokens that the model reads; None: not known, so all stay.
     """
     filler = Filler(text, count)
+
+    # A shorter filler would make items easier than they say.
     longest = max((doc["fill"]["tokens"] for doc in docs if "fill" in doc), default=0)
     if longest > filler.size:
         raise PlanError(f"{name}: an item asks for {longest:,} tokens of text, but the filler has {filler.size:,}; lengthen it")
@@ -61,6 +66,7 @@ def fill(
     left_out: Counter[int] = Counter()
     for doc in docs:
         tokens = doc["fill"]["tokens"] if "fill" in doc else 0
+        # An item that does not fit would lose the facts that it asks about.
         if context is not None and tokens > context:
             left_out[tokens] += 1
         elif tokens:

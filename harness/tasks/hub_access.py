@@ -9,6 +9,7 @@ from collections.abc import Iterator
 def unreachable(error: BaseException | None) -> bool:
     """Return whether the hub could not be reached."""
     while error is not None:
+        # Clients raise classes of their own; their names have the word in them.
         if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in type(error).__name__:
             return True
         error = error.__cause__ or error.__context__

@@ -33,11 +33,15 @@ def item_tasks(file: ItemFile, stem: str, group: str, reader: Reader = ANY_MODEL
     notes = [*file.notes]
     for kind, docs in file.kinds.items():
         name = stem if len(file.kinds) == 1 else f"{stem}_{kind}"
+        # Long prompts are made for this tokenizer and context; what does not fit is left out and
+        # said.
         if file.filler:
             docs, left_out = fill(name, docs, file.filler, reader.count, reader.context)
             notes += left_out
         if not docs:
             continue
+
+        # No more room than the answers need: decoding costs by token.
         limit = _room(kind, docs, file, reader.count)
         options: dict[str, Any] = {
             "limit": limit,
@@ -70,6 +74,7 @@ def _room(kind: str, docs: Sequence[Doc], file: ItemFile, count: Callable[[str],
         return 0
     if file.sidecar.max_tokens:
         return file.sidecar.max_tokens
+    # Constraints and programs have no reference answer, and reasons may be long.
     if kind in ("instructions", "rules", "python") or any(doc.get("reasoned") for doc in docs):
         return ROOM.get(kind, 256)
     return token_limit(list(chain.from_iterable(doc["targets"] for doc in docs)), count)
@@ -81,6 +86,7 @@ def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
     sentences = []
     if limit:
         sentences.append(f"{task.config.task}: answers are generated and scored {by}, at most {limit} tokens each.")
+    # Examples change what is measured, so the report says how many there were.
     if file.sidecar.shots:
         sentences.append(f"{task.config.task}: {file.sidecar.shots} examples stand before each item.")
     return sentences
@@ -89,6 +95,7 @@ def _how(task: ItemTask, limit: int, file: ItemFile) -> list[str]:
 def as_eval_task(task: ItemTask, family: str, group: str, note: str) -> EvalTask:
     """Return a task over items with what its kind says about it."""
     choice = task.OUTPUT_TYPE == "multiple_choice"
+    # A generated letter can be guessed; other generated answers cannot.
     options = [1 / len(doc["choices"]) for doc in task.docs if doc.get("choices")]
     guessed = mean(options) if options and task.metric == "letter" else 0.0
     return EvalTask(

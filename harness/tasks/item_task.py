@@ -97,6 +97,7 @@ class ItemTask(Task):
 
     def fewshot_context(self, doc: Doc, num_fewshot: int = 0, *_: Any, **options: Any) -> str:
         """Return examples and prompt: turns of a chat where the template is asked for, else texts between empty lines."""
+        # Rendered prompts hold their examples already.
         shots = self.shots(doc) if self.shots else ()
         examples = [(shot["prompt"], shot.get("solution") or shot["targets"][0]) for shot in shots]
         if self.rendered:
@@ -115,6 +116,7 @@ class ItemTask(Task):
         return options["chat_template"]([*first, *turns, *history, {"role": "user", "content": doc["prompt"]}])
 
     def construct_requests(self, doc: Doc, ctx: str, **options: Any) -> list[Instance]:
+        # A text by itself is read from its first token; everything else behind a prompt.
         if self.kind == "text":
             arguments: list[tuple[Any, ...]] = [(doc["targets"][0],)]
         elif self.OUTPUT_TYPE == "generate_until":
@@ -151,6 +153,8 @@ class ItemTask(Task):
             return {self.metric: float(not broken(parse_rules(doc["rules"]), output, doc["prompt"]))}
         if self.scorer:
             return self.scorer.scores(output, doc["row"] | doc.get("told", {}))
+
+        # A number's tolerance and unit stand in the item.
         measure = {name: doc[name] for name in ("tolerance", "unit") if name in doc}
         return {
             name: answer_metrics.best(name, output, doc["targets"], doc.get("choices") or (), measure) for name in self.metrics
@@ -178,6 +182,7 @@ def _bits_per_byte(nats: float, text: str) -> float:
 
 def _gap(before: str, after: str) -> str:
     """Return what stands between a text and what goes on with it: a blank, but none in scripts that have none."""
+    # A blank would be a mistake in Chinese, and its absence one in English.
     joined = not before or before[-1].isspace() or answer_metrics.is_cjk(before[-1]) or answer_metrics.is_cjk(after[0])
     return "" if joined else " "
 
@@ -192,5 +197,6 @@ def token_limit(targets: Sequence[str], count: Callable[[str], int] | None = Non
 
     Without a tokenizer a character counts as one.
     """
+    # The longest in tokens is among the longest in characters, so only these are counted.
     longest = max((count or len)(target) for target in sorted(targets, key=len)[-20:])
     return max(least, min(256, math.ceil(1.25 * longest) + 4))

@@ -45,8 +45,6 @@ from harness.tasks.item_task import ItemTask
 from harness.tasks.subset import Drawn, drawn, gathered
 
 Row = dict[str, Any]
-
-
 ALLOWED = "HF_ALLOW_CODE_EVAL"
 """The variable by which Hugging Face's `code_eval` is allowed to run code."""
 RUNS = (

@@ -90,6 +90,8 @@ def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
 
     Many tasks are clusters, since their items have a subject in common.
     """
+    # Subjects of one benchmark have texts and authors in common; with few tasks each document
+    # stands for itself.
     many = len(leaves) >= LEAST_CLUSTERS
     docs = []
     for number, leaf in enumerate(leaves):
@@ -104,6 +106,7 @@ def _own_cluster(doc: Any) -> str:
 
 def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> list[dict[str, Any]]:
     """`size` documents in their order, drawn by content and seed: the same in every run, whatever the files' order."""
+    # Nothing to draw: then the order stays too.
     if size >= len(docs):
         return list(docs)
 

@@ -42,6 +42,7 @@ def load_suite(
 
 def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suite]) -> list[EvalTask]:
     bundled, _, folder = name.partition(":")
+    # A suite of lm-eval's tasks may be given a folder of local files for their data.
     if bundled in suites and "task" in suites[bundled].settings:
         return load_collection(suites[bundled], Path(folder) if folder else None, group)
     if name in suites:
@@ -51,6 +52,8 @@ def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suit
         return load_jsonl(path, group, reader)
     if path.is_dir():
         return _load_folder(path, group, reader)
+
+    # Anything with an ending or a slash was meant as a path.
     if path.exists() or path.suffix or "/" in name:
         raise PlanError(f"suite '{name}' is no folder and no file that is read ({', '.join(READERS)}); {_accepted(suites)}")
     return load_named(name, group, suites)
@@ -58,6 +61,7 @@ def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suit
 
 def _load_folder(path: Path, group: str, reader: Reader) -> list[EvalTask]:
     """lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
+    # YAML decides: its tasks name their JSONL files themselves.
     if any(path.rglob("*.yaml")):
         return load_yaml(path, group)
     if files := sorted(file for file in path.iterdir() if suffix_of(file) in LINES):
@@ -121,6 +125,8 @@ def _built(manager: Any, names: list[str], suite: str) -> tuple[dict[str, Any], 
     """Return the loaded tasks and groups; data that is not there stops the plan before any training."""
     try:
         loaded = manager.load(names)
+    # Whatever lm-eval raises, the user must know which suite it was and where its data can come
+    # from.
     except Exception as error:  # whatever a task's YAML, code or data set raises: the user must know which suite it was
         reason = (str(error).splitlines() or [""])[0]
         cure = "download it once while online (HF_HUB_OFFLINE=0), or give a folder with the same items as .jsonl files"
@@ -133,6 +139,8 @@ def wrap(task: Any, group: str = "general", family: str | None = None, facts: Ma
     docs/architecture.md.
     """
     facts = facts or ((task.config.metadata or {}) if isinstance(task.config.metadata, dict) else {}).get("lethe", {})
+
+    # lm-eval's own examples, so that scores can be held against published ones.
     task.set_fewshot_seed(FEWSHOT_SEED)
     name = task.config.task
     better = task.higher_is_better()

@@ -116,7 +116,7 @@ def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedMetric:
     """A metric that a plan names, with a number's tolerance and unit."""
 
     metric: str
@@ -133,7 +133,7 @@ NAMES = {"exact": "exact_match", "numeric": "numeric", "f1": "token_f1", "rougeL
 _ASKED = re.compile(r"(?:(?P<kind>[^\s=()]+)=)?(?P<name>\w+)(?:\((?P<tolerance>[^,()]*)(?:,\s*(?P<unit>[^()]*))?\))?")
 
 
-def read_metrics(text: str) -> dict[str, Asked]:
+def read_metrics(text: str) -> dict[str, RequestedMetric]:
     """`exact`, `numeric(1%, USD)`, or for one kind of record `amount=numeric(0.5)`, separated by blanks: {kind or "": metric}.
 
     Raises ValueError.
@@ -146,7 +146,7 @@ def read_metrics(text: str) -> dict[str, Asked]:
         given = (match["tolerance"] or "").strip()
         tolerance = given if given.endswith("%") else float(given or 0)
         read_tolerance(tolerance)
-        by_kind[match["kind"] or ""] = Asked(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
+        by_kind[match["kind"] or ""] = RequestedMetric(NAMES[match["name"]], tolerance, (match["unit"] or "").strip())
     return by_kind
 
 

@@ -59,15 +59,7 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     # All texts at once: tokenizers are fast in batches.
     joined = template.tokens.join([sequence.texts for sequence in sequences])
 
-    # Answers that do not come back from their tokens would be trained as something else.
-    answers: list[str] = []
-    answer_tokens: list[Sequence[int]] = []
-    for sequence, ids in zip(sequences, joined, strict=True):
-        trained = [number for number in sequence.answers if sequence.supervised[number]]
-        answers += [sequence.texts[number] for number in trained]
-        answer_tokens += [ids[number] for number in trained]
-    check_return(template, answers, answer_tokens, source)
-
+    _check_answers(template, sequences, joined, source)
     examples = []
     unknown = unknown_of(template.tokenizer)
     for sequence, ids in zip(sequences, joined, strict=True):
@@ -81,6 +73,17 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     for text in _counted(seen, len(records), len(examples), source, room, template):
         template.note(text)
     return examples
+
+
+def _check_answers(template: Any, sequences: Sequence[Pieces], joined: Sequence[Any], source: str) -> None:
+    """Raise PlanError where trained answers do not come back from their tokens: they would be trained as something else."""
+    answers: list[str] = []
+    answer_tokens: list[Sequence[int]] = []
+    for sequence, ids in zip(sequences, joined, strict=True):
+        trained = [number for number in sequence.answers if sequence.supervised[number]]
+        answers += [sequence.texts[number] for number in trained]
+        answer_tokens += [ids[number] for number in trained]
+    check_return(template, answers, answer_tokens, source)
 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:

@@ -182,8 +182,7 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     """Prepare on the untouched base, choose what trains, build masters and optimizer; or restore it from a checkpoint."""
     engine = run.engine
     stored = RunFolder(folder)
-    # Every rank must see the same files before it decides whether it resumes: a shared file system
-    # may lag behind.
+    # Every rank must see the same files before it decides whether it resumes.
     _, record, cramped = engine.wait_until_equal(
         lambda: (folder.is_dir(), read_progress(stored.checkpoint), stored.read("room"))
     )
@@ -210,12 +209,13 @@ def _set_up(run: TrainingRun, folder: Path) -> Progress:
     if run.training.compile:
         compile_blocks(run.model, run.longest, run.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)
-    if record is None:
-        return progress
+    return progress if record is None else _resume(run, stored, record, cramped)
 
-    # Where this run was killed: the stage, masters and moments, and what was spent until then.
+
+def _resume(run: TrainingRun, stored: RunFolder, record: dict[str, Any], cramped: dict[str, Any] | None) -> Progress:
+    """Take up where the run was killed: stage, masters and moments, and what was spent until then."""
     run.enter(record["stage"])
-    engine.restore(stored.checkpoint)
+    run.engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
@@ -254,8 +254,6 @@ def _stopper(run: TrainingRun) -> str:
 
 
 def _next_stage(run: TrainingRun, folder: Path) -> None:
-    # A preparation that is as large as the budget leaves nothing to train with; such a run says so
-    # instead of scoring the base.
     """Keep the weights as `weights/stage-<n>.safetensors`, and begin the next stage with fresh moments.
 
     A killed run comes here again from its last checkpoint, and writes the same.

@@ -101,7 +101,7 @@ def token_classes(examples: Sequence[Example], account: str = "train") -> Counte
     """Real tokens by class: their source when trained on, else the account that processed them."""
     counts: Counter[str] = Counter()
     for example in examples:
-        # Only what is trained on is told apart by source (domain, general): the share of replay is
-        # read from here.
+        # Only what is trained on is told apart by source (domain, general): the share of general
+        # data is read from here.
         counts[example.source if account == "train" else account] += len(example)
     return counts

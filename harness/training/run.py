@@ -121,7 +121,7 @@ class TrainingRun(RunState):
         return self.ledger.affords_again(account)
 
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
-        # Where the answer begins: what stands before it is the prompt.
+        # Where the answer begins: all before it is what was asked.
         end = last_answer(example)
         return self._words.prompt_with(example.tokens[:end], example.tokens[end:], words)
 

@@ -95,8 +95,7 @@ class RunState(Run):
 
     def derive_seed(self, name: str) -> int:
         """Return the seed of a named random stream; each stage has its own."""
-        # The first stage keeps the names it had before there were stages, so that stored runs stay
-        # found.
+        # The first stage has no number in its names, so that runs from before there were stages are found.
         if self.stage > 1:
             name = f"stage {self.stage}/{name}"
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
@@ -169,7 +168,6 @@ class RunState(Run):
 
     def reach(self, method: Method) -> Reach:
         """Return what a method's token weights and penalty need at once."""
-        # Asked once a method: the answer needs trial batches and does not change.
         if method not in self._reach:
             needs = [Reach.PLACE]
             if overrides(method, "token_weights"):
@@ -184,11 +182,8 @@ class RunState(Run):
         assert self.wrapped is not None
         methods = self.filled("rests")
 
-        # Most recipes have nothing that rests, and should not pay for a walk over all parameters at
-        # each step.
         if not methods:
             return
-        # What rests at the moment has no gradient, but is trained all the same.
         trained = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad or name in self._resting:
@@ -207,7 +202,6 @@ class RunState(Run):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Keep what trains in host memory inside the context, so that its device has room for other models."""
-        # The teacher's weights are the first to make room: they can be loaded again.
         self._teacher.forget()
         with self.engine.aside():
             yield
@@ -216,7 +210,6 @@ class RunState(Run):
 
     def steps(self) -> Iterator[Step]:
         """Yield the examples of each optimizer step of the stage, endlessly: epochs, shuffled or ordered, then DATA hooks."""
-        # Later stages see their own records; replay of earlier ones is a method's business.
         examples = list(self.domain)
         for method in self.filled("records"):
             examples = ask(method, "records", examples, self)
@@ -229,8 +222,7 @@ class RunState(Run):
 
     def _epochs(self, examples: list[Example]) -> Iterator[Step]:
         generator = self.generator("order")
-        # One method at most orders (recipes with two are refused), and `Method` leaves the order to
-        # the generator.
+        # One method at most orders; `Method` itself leaves the order to the generator.
         ordering = next(iter(self.filled("order")), Method())
         while examples:
             ordered = ask(ordering, "order", examples, self, generator)
@@ -257,8 +249,7 @@ class RunState(Run):
 
     def halve(self, step: Step) -> bool:
         """Make micro-batches at most half as large; return False if all of this step's hold one example already."""
-        # One share with several examples in a micro-batch is enough: then smaller ones are
-        # possible.
+        # One micro-batch of several examples is enough: then smaller ones are possible.
         for share in self.engine.split_step(step):
             if any(len(group) != 1 for group in self.groups(share)):
                 self.room //= 2
@@ -272,15 +263,12 @@ class RunState(Run):
 
         The teacher's forwards are included.
         """
-        # Two methods that ask for the base's logits of one source share them, so they are charged
-        # once.
+        # Methods that ask for the base's logits of one source share them: charged once.
         sources = {method.base_source for method in self.methods if Need.BASE_LOGITS in method.needs}
         flops = 0.0
         tokens = sum(map(len, step))
         for group in chain.from_iterable(map(self.groups, self.engine.split_step(step))):
             flops += self.price("train", True).of(self.shape(group))
-
-            # A teacher reads only the examples of its source, so it is priced on those rows.
             for source in sources:
                 rows = [example.as_taught for example in group if example.source == source]
                 if rows:
@@ -290,18 +278,15 @@ class RunState(Run):
 
     def price(self, model: str, backward: bool) -> Price:
         """Return the price of the `full` base with everything trained, or of the model as the recipe now `train`s it."""
-        # A base that trains whole has the same price in every run of the process.
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
         key = (model, backward, self._resting)
         if key not in self._prices:
-            # Weights that rest make the backward pass cheaper, so the key holds which.
             self._prices[key] = price_of(self.empty(), backward=backward)
         return self._prices[key]
 
     def empty(self) -> nn.Module:
         """Return the model as the recipe now trains it, without weights."""
-        # Priced on the meta device: no memory, and nothing is run.
         empty = self._checkpointed(empty_model(self.base.path))
         with torch.device("meta"):
             empty = wrap(empty, self.filled("trainable"), self, {}).model

@@ -36,6 +36,8 @@ def memory_kills() -> int | None:
             continue
         if match:
             counts.append(int(match[1]))
+
+    # Either file may be missing: of the machine in a container, of the container outside one.
     return sum(counts) if counts else None
 
 

@@ -73,10 +73,13 @@ def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan,
     import torch
     from tqdm import tqdm
 
+    # One thread each: a forked process would keep only the one that forked.
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # else it starts a thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing runs yet; what is raised here a library might swallow
+
+    # Loaded once, before any fork, so that all runs share these pages.
     running = _Running((material, evaluation.open(material).prepare(), store), requests)
     signal.signal(signal.SIGTERM, lambda *_: running.end_all())
     gc.freeze()  # what all runs share is never copied for the collector's marks, nor searched
@@ -97,7 +100,7 @@ class _Running:
     """The runs that the server has forked and that have not ended."""
 
     def __init__(self, inherited: tuple[Material, Evaluation, RunStore], requests: Connection):
-        self.inherited, self.asked = inherited, requests
+        self.inherited, self.requests = inherited, requests
         self.all: dict[Connection, tuple[int, BaseProcess]] = {}
 
     def start(self, number: int, spec: RunSpec, slot: str | None) -> None:
@@ -105,7 +108,7 @@ class _Running:
         ours, theirs = fork.Pipe(duplex=False)
 
         # A run must not hold the ends of others' pipes: their end would not be noticed.
-        not_its = (self.asked, ours, *self.all)
+        not_its = (self.requests, ours, *self.all)
         process = fork.Process(target=_run, args=(spec, *self.inherited, theirs, slot, not_its))
         process.start()
         theirs.close()
@@ -113,6 +116,7 @@ class _Running:
 
     def hear(self, connection: Connection) -> tuple[int, Event]:
         """Return what a run says; that it has ended where it can say nothing more."""
+        # A run reports by its pipe, whose end is the end of its process.
         number, process = self.all[connection]
         try:
             return number, connection.recv()
@@ -145,6 +149,7 @@ def _run(
     not_its: Sequence[Connection],
 ) -> None:
     """In the run's own process."""
+    # The server's own handling of signals is not the run's.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in not_its:
         other.close()

@@ -23,6 +23,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
     waiting = list(specs)
     workers = material.plan.workers or 1
     watch = Watch()
+    # GPUs are given out by slot, so that two runs never share one.
     slots = device_slots(material.plan, workers)
     numbers = count()
     running: dict[int, tuple[RunSpec, str | None, MemoryKills]] = {}
@@ -61,9 +62,11 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 def _settle(spec: RunSpec, store: RunStore, exitcode: int | None, kills: MemoryKills) -> None:
     """Store a status for a process that ended without leaving one: it was killed."""
+    # It ended well, and left a status of its own.
     if exitcode == 0 and store.run(spec.key).status is not None:
         return
     killed = -exitcode if exitcode is not None and exitcode < 0 else None
+    # Signal 9 alone says nothing: the system's counters tell whether memory ran out.
     reason = f"its process was ended by signal {killed}" if killed else f"its process ended with exit code {exitcode}"
     if killed == signal.SIGKILL:
         reason += f": {kills.why}"

@@ -9,7 +9,7 @@ from harness.setup.material import Material
 from harness.setup.specs import seconds_a_flop, sharding_of
 from harness.workers.process import device_slots
 from harness.workers.ranks import Place, Send, launch
-from harness.workers.ray_cluster import Asked, connect, nodes_of, places
+from harness.workers.ray_cluster import Resources, connect, nodes_of, places
 from harness.workers.ray_gang import Gang, driver_environment, enter_environment
 
 
@@ -47,7 +47,7 @@ def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
 def _pace_on_cluster(material: Material) -> float:
     ray = connect(str(material.plan.ray))
     try:
-        bundle = Asked.of(material.plan)
+        bundle = Resources.of(material.plan)
         places(bundle, nodes_of(ray))
         return ray.get(Gang(ray, bundle, _calibrate_on_node, material, driver_environment()).parts)[0]
     except ray.exceptions.RayError as error:

@@ -25,6 +25,7 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
     from harness.runs.execute import execute
 
     plan = material.plan
+    # Nothing to train together: one process does it all.
     if not trains_together(spec, plan):
         execute(spec, material, store, evaluation, send)
         return
@@ -61,6 +62,7 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
         else:
             follow(spec, material, join)
     except Cramped as error:
+        # The room is written before all ranks end, since they begin again from the store.
         store.run(spec.key).write("room", {"room": error.room, "notes": error.notes})
         raise
 

@@ -26,6 +26,7 @@ PRELOAD = ["harness.runs.execute", "transformers", "lm_eval.evaluator", "torch.u
 
 def forkserver() -> Any:
     """Return a multiprocessing context whose processes start fast: they fork from one that has imported the libraries."""
+    # Set before the server forks: later it would be too late for its children.
     set_environment()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded())
@@ -60,6 +61,7 @@ def steady(threads: int) -> None:
 def settle(spec: RunSpec, store: RunStore, status: Status, reason: str) -> None:
     """Store how a run ended whose process was lost, unless it is done."""
     folder = store.run(spec.key)
+    # A process may die after its run is done, and its status must stay.
     if folder.status != Status.DONE:
         folder.end(status, reason)
 
@@ -70,6 +72,7 @@ Events = Callable[[RunSpec, Event], None]
 
 def next_free(waiting: list[RunSpec], store: RunStore, watch: Watch) -> RunSpec:
     """Take the first run that no other process is making out of the queue; the first of all if others make each of them."""
+    # Where others make all of them, one is waited for: whoever ends first frees the worker.
     spec = next((spec for spec in waiting if watch.free(store.run(spec.key).path)), waiting[0])
     waiting.remove(spec)
     return spec
@@ -84,6 +87,7 @@ def device_slots(plan: Settings, workers: int) -> list[str | None]:
     visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
     numbers = devices_of(plan.devices) if plan.devices else range(torch.cuda.device_count())
     names = [visible[number] if visible else str(number) for number in numbers]
+    # No GPU: the worker is a slot by itself.
     if not names:
         return [None] * workers
     width = plan.ranks

@@ -46,6 +46,7 @@ class FaultKind(StrEnum):
         from harness.store.lease import Lost
         from harness.training.step import Cramped
 
+        # By class, never by the words of a message.
         if isinstance(error, Lost):
             return cls.LOST
         if isinstance(error, Cramped):
@@ -83,6 +84,8 @@ class Place:
         device_of_rank = torch.device("cuda", self.gpu) if device.startswith("cuda") else torch.device("cpu")
         if device_of_rank.type == "cuda":
             torch.cuda.set_device(device_of_rank)
+
+        # DeepSpeed shards where its configuration is given; else each rank holds the whole model.
         if config is None:
             from harness.training.data_parallel import Together
 
@@ -90,6 +93,32 @@ class Place:
         from harness.training.zero import Zero
 
         return Zero(self.rank, self.size, self.meeting, device_of_rank, config)
+
+
+def _listen(
+    running: dict[Connection, int], processes: Sequence[BaseProcess], receive: Send, kills: MemoryKills
+) -> Fault | None:
+    """Receive what the ranks send until rank 0 has ended, or one fails; return its fault, None if all is well."""
+    fault: Fault | None = None
+    while running and fault is None:
+        ready = [connection for connection in wait(list(running)) if isinstance(connection, Connection)]
+        # Read failing ranks before rank 0, which often ends because of them.
+        for connection in sorted(ready, key=lambda connection: -running[connection]):
+            rank = running[connection]
+            try:
+                event = connection.recv()
+            except EOFError:
+                processes[rank].join()
+                del running[connection]
+                fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
+                if rank == 0 and fault is None:
+                    return None
+                continue
+            if isinstance(event, Fault):
+                fault = fault or event
+            elif rank == 0:
+                receive(event)
+    return fault
 
 
 def launch(
@@ -108,9 +137,9 @@ def launch(
     store: Any = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore
     processes: list[BaseProcess] = []
     running: dict[Connection, int] = {}
-    fault: Fault | None = None
     slot = slot or os.environ.get(VISIBLE)
     try:
+        # The parent's copy of the child's end is closed, or the child's end would never be noticed.
         for rank in range(size):
             ours, theirs = context.Pipe()
             place = Place(rank, size, threads, rank, ("127.0.0.1", store.port))
@@ -119,27 +148,12 @@ def launch(
             theirs.close()
             processes.append(process)
             running[ours] = rank
-        while running and fault is None:
-            ready = [connection for connection in wait(list(running)) if isinstance(connection, Connection)]
-            # Read failing ranks before rank 0, which often ends because of them.
-            for connection in sorted(ready, key=lambda connection: -running[connection]):
-                rank = running[connection]
-                try:
-                    event = connection.recv()
-                except EOFError:
-                    processes[rank].join()
-                    del running[connection]
-                    fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
-                    if rank == 0 and fault is None:
-                        return None
-                    continue
-                if isinstance(event, Fault):
-                    fault = fault or event
-                elif rank == 0:
-                    receive(event)
+        fault = _listen(running, processes, receive, kills)
+        if fault is None:
+            return None
 
         # A rank may have reported only that a killed one no longer answers. Memory that ran out is a cause of its own.
-        if fault is not None and fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
+        if fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
             return fault
         return _killed(processes, kills) or fault
     finally:
@@ -150,6 +164,7 @@ def launch(
 
 def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | None:
     """Return the fault of the first process that a signal ended, None if there is none within `GRACE`."""
+    # A kill may be noticed a little later than what it caused in other ranks.
     deadline = time.monotonic() + GRACE
     for rank, process in enumerate(processes):
         process.join(max(0.0, deadline - time.monotonic()))
@@ -160,6 +175,7 @@ def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | Non
 
 def _exit_fault(rank: int, exitcode: int | None, kills: MemoryKills) -> Fault | None:
     """Return what a rank's exit code means, None if it ended well."""
+    # Nothing, or 0: it ended well.
     if not exitcode:
         return None
     if exitcode > 0:

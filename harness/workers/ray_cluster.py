@@ -19,7 +19,7 @@ OBJECT_STORE = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class Resources:
     """What a run asks for: so many ranks, each with its cores and its GPU, or a part of one."""
 
     ranks: int
@@ -30,7 +30,7 @@ class Asked:
     """Whether ranks must share a node: they do not where all nodes see the run's folder."""
 
     @classmethod
-    def of(cls, plan: Settings) -> Asked:
+    def of(cls, plan: Settings) -> Resources:
         gpus = min(1.0, plan.gpus_per_run) if plan.device.startswith("cuda") else 0.0
         return cls(plan.ranks, plan.threads, gpus, not is_local(place(plan.out)))
 
@@ -67,7 +67,7 @@ def nodes_of(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def places(request: Asked, nodes: list[dict[str, float]]) -> list[int]:
+def places(request: Resources, nodes: list[dict[str, float]]) -> list[int]:
     """Return how many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
     # As many ranks as the scarcest resource of a node allows.
     room = [min(_times(node.get(kind, 0.0), each) for kind, each in request.bundle.items()) for node in nodes]
@@ -87,7 +87,7 @@ def _times(available: float, each: float) -> int:
 
 def describe(plan: Settings) -> tuple[str, int]:
     """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
-    request, ray = Asked.of(plan), connect(str(plan.ray))
+    request, ray = Resources.of(plan), connect(str(plan.ray))
     try:
         nodes = nodes_of(ray)
     finally:

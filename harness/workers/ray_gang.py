@@ -22,7 +22,7 @@ from harness.store.schema import PROTOCOL
 from harness.training.step import Cramped
 from harness.workers.process import steady
 from harness.workers.ranks import Place
-from harness.workers.ray_cluster import Asked
+from harness.workers.ray_cluster import Resources
 
 GRACE = 30.0
 """Seconds that ranks have to end after the first of them did: Ray notices within this time that a node is gone (a guess)."""
@@ -78,7 +78,7 @@ class Gang:
     `work` gives True in the first rank where nothing that others say could matter any more.
     """
 
-    def __init__(self, ray: Any, request: Asked, work: Callable[..., Any], *arguments: Any):
+    def __init__(self, ray: Any, request: Resources, work: Callable[..., Any], *arguments: Any):
         """Starts `work(place, *arguments)` in each as soon as there is room for all."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside

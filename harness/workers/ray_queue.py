@@ -25,7 +25,7 @@ from harness.vocabulary import Status
 from harness.workers.perform import take_part, trains_together, work
 from harness.workers.process import Events, settle
 from harness.workers.ranks import Place
-from harness.workers.ray_cluster import Asked, connect, nodes_of, places
+from harness.workers.ray_cluster import Resources, connect, nodes_of, places
 from harness.workers.ray_gang import Gang, driver_environment, enter_environment
 
 RETRIES = 3
@@ -98,8 +98,8 @@ class _Queue:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.ray, self.plan, self.store, self.events = ray, material.plan, store, events
-        self.asked = Asked.of(self.plan)
-        places(self.asked, nodes_of(ray))
+        self.resources = Resources.of(self.plan)
+        places(self.resources, nodes_of(ray))
         on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.waiting, self.lost = list(specs), dict.fromkeys((spec.key for spec in specs), 0)
         self.most = self.plan.workers or len(specs)
@@ -138,7 +138,7 @@ class _Queue:
         """Return a run's processes: made anew for each, and tried again here, where the number of times is bounded and
         shown.
         """
-        request = self.asked if trains_together(spec, self.plan) else replace(self.asked, ranks=1)
+        request = self.resources if trains_together(spec, self.plan) else replace(self.resources, ranks=1)
         return Gang(self.ray, request, _work, spec, *self.shared, self.mailbox, driver_environment())
 
     def tell(self) -> None:

@@ -19,7 +19,8 @@ from scipy.stats import rankdata
 
 from harness.commands.compare import compare
 from harness.report.summary.rows import dig
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore

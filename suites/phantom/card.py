@@ -69,13 +69,16 @@ def evaluate(folder: Path) -> list[tuple[str, dict[str, Any], float]]:
     return rows
 
 
+def score_line(task: str, facts: dict[str, Any], score: float) -> str:
+    """Return a task's line in the card's table."""
+    scope = "seen" if facts["seen"] else "held out"
+    return f"| `{task}` | {facts['family']} | {scope} | {facts['channel']} | {facts['chance']} | {score:.3f} |"
+
+
 def write(folder: Path) -> None:
     """Score the base in `folder` and write its card there."""
     rows = evaluate(folder)
-    scores = [
-        f"| `{t}` | {m['family']} | {'seen' if m['seen'] else 'held out'} | {m['channel']} | {m['chance']} | {s:.3f} |"
-        for t, m, s in rows
-    ]
+    scores = [score_line(task, facts, score) for task, facts, score in rows]
     generated = [s for _, m, s in rows if m["channel"] == "generation"]
     config = json.loads((folder / "config.json").read_text())
     weights = (folder / "model.safetensors").read_bytes()

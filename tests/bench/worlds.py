@@ -12,7 +12,8 @@ from harness.bundled import embedded
 from harness.commands.compare import compare
 from harness.recipes.recipe_text import read_terms
 from harness.report.summary.format import rough
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import costs
 from harness.stats.analysis import Estimate, estimate_of
 from harness.store.comparisons import read_comparison

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.alike.grams import words
-from harness.data.contamination import Found
+from harness.data.contamination import ContaminatedTask
 from harness.data.held_out import TEXTS, check_families, held_out_texts, shared_frames
 from harness.files.records import Record
 from harness.files.turns import Turn
@@ -53,7 +53,7 @@ def test_a_phrase_that_anybody_says_is_no_template():
 
 @pytest.mark.parametrize(("items", "seen"), [(2, False), (3, True)])
 def test_wording_counts_by_its_share_of_the_items(items, seen):
-    found = Found("sums", "mine.jsonl", 30, {"domain": (), "general": tuple(range(items))}, (), ())
+    found = ContaminatedTask("sums", "mine.jsonl", 30, {"domain": (), "general": tuple(range(items))}, (), ())
     family = checked([task("sums", SUMS)], pool("Good day"), [found])["sums"]
     assert family.seen == seen and family.wording == pytest.approx(items / 30)
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.gate.announce import junit, sentence
 from harness.gate.measured import _finding, judge_measured
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.verdict.verdict import verdict_of
 from harness.report.write import write_report
 from harness.stats.estimate import Estimate

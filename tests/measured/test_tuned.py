@@ -14,7 +14,7 @@ from harness.errors import PlanError
 from harness.measured.forms import Form
 from harness.measured.tuned import load_tuned, open_tuned
 from harness.models.base_model import BaseModel, own_weights, save_model, save_weights
-from harness.plan.measured import AskedModel, read_measured
+from harness.plan.measured import MeasuredRow, read_measured
 from tests.support.training import make_run, trained
 
 
@@ -245,10 +245,10 @@ def test_rows_and_seeds_are_read_from_one_option(tmp_path):
     (tmp_path / "a=b").mkdir()
     text = f"one=x/a,x/b x/c/ '{tmp_path / 'a=b'}' me/model"
     assert read_measured(text) == (
-        AskedModel("one", ("x/a", "x/b")),
-        AskedModel("c", ("x/c/",)),
-        AskedModel("a=b", (str(tmp_path / "a=b"),)),
-        AskedModel("model", ("me/model",)),
+        MeasuredRow("one", ("x/a", "x/b")),
+        MeasuredRow("c", ("x/c/",)),
+        MeasuredRow("a=b", (str(tmp_path / "a=b"),)),
+        MeasuredRow("model", ("me/model",)),
     )
 
 

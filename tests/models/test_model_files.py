@@ -79,6 +79,10 @@ def only_gguf(folder):
     (folder / "model.safetensors").rename(folder / "model-q4.gguf")
 
 
+def in_parts(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+
+
 class Harmful:
     """Makes a file where it is unpickled."""
 
@@ -155,6 +159,12 @@ BROKEN = {
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text('{"model": 3}'), "tokenizer cannot be loaded"),
     "a parent": (nest, "no config.json here, but folders that have one: checkpoint-20"),
     "GGUF": (only_gguf, "only GGUF files"),
+    "DeepSpeed's parts": (lambda f: in_parts(f, "zero_to_fp32.py"), "no weights: .*only DeepSpeed's parts of a checkpoint"),
+    "FSDP's parts": (lambda f: in_parts(f, "pytorch_model_fsdp_0"), "no weights: .*only FSDP's parts of a checkpoint"),
+    "sizes that do not fit": (
+        lambda f: config(f, model_type="llama", num_attention_heads=3),
+        "config.json cannot be used: .*multiple of",
+    ),
 }
 
 

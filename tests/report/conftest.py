@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fake_store import build
 
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.write import Report, write_report
 from harness.store.comparisons import read_comparison
 

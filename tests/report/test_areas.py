@@ -7,8 +7,10 @@ import pytest
 from fake_store import build
 from test_report_answers import answers, table
 
-from harness.report.summary.summary import areas_of, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import areas_of
 from harness.report.write import write_report
+from harness.stats.quantity_name import Scope
 from harness.store.comparisons import read_comparison
 from harness.store.files import read_json, write_json
 from harness.text.text_quality import formatting
@@ -20,7 +22,7 @@ def test_change_of_a_column_group_is_the_mean_of_its_families(tmp_path):
     folder, store = build(tmp_path)
     plain = summarise(read_comparison(folder, store), reps=50)
     assert plain.areas == {} and plain.areas_sentence == ""
-    families = plain.names("change:family:")
+    families = plain.parts(Scope.FAMILY)
     assert len(families) >= 2
     record = read_json(folder / "comparison.json")
     areas = dict.fromkeys(families, "can") | {families[-1]: "will"}

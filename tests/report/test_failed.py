@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fake_store import ROWS, build
 
-from harness.report.summary.summary import summarise
+from harness.report.summary.summarise import summarise
 from harness.report.tables.main_table import full_table
 from harness.store.comparisons import read_comparison
 from harness.store.files import read_json, write_json

@@ -9,7 +9,8 @@ from fake_store import ROWS, add_tuning, build
 from harness.report.figures.plots import draw
 from harness.report.page.page import page
 from harness.report.summary.fronts import front_of, method_of
-from harness.report.summary.summary import Summary, summarise
+from harness.report.summary.summarise import summarise
+from harness.report.summary.summary import Summary
 from harness.report.tables.dev_and_test import promised
 from harness.report.tables.main_table import full_table, reading_table
 from harness.report.verdict.terminal import shown

@@ -12,10 +12,10 @@ from harness.commands.export import winner
 from harness.errors import PlanError
 from harness.plan.load import make_plan
 from harness.plan.values import Limits, parse_limits
-from harness.report.summary.advice_text import sureness, track_advice
 from harness.report.summary.recommend import NOBODY, advise, choices, limits_of
 from harness.report.summary.rule import rule_sentence
 from harness.report.tables.main_table import full_table
+from harness.report.verdict.advice_text import sureness, track_advice
 from harness.report.verdict.terminal import shown
 from harness.report.verdict.verdict import verdict_of, verdict_record
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.report.summary.item_tables import right_or_wrong
 from harness.report.tables.item_flips import flip_table, item_flips, item_table, most_forgotten
 from harness.report.write import Report
 from harness.stats.analysis import analyse
@@ -60,7 +61,9 @@ def test_a_task_where_lower_is_better_has_no_right_answers(summary_of):
     scores = summary.scores.assign(higher_better=summary.scores["higher_better"] & (summary.scores["task"] != "chat"))
     turned = replace(summary, scores=scores, analysis=analyse(scores, "base", reps=2))
     assert turned.analysis.measures.query("task == 'chat' and primary")["kept"].all()
-    assert "chat" in summary.binary.index.unique("task") and "chat" not in turned.binary.index.unique("task")
+    assert "chat" in summary.computed(right_or_wrong).index.unique("task") and "chat" not in turned.computed(
+        right_or_wrong
+    ).index.unique("task")
 
 
 def test_counts_add_up_over_families(report: Report):
@@ -70,11 +73,14 @@ def test_counts_add_up_over_families(report: Report):
     pd.testing.assert_frame_equal(whole[parts.columns], parts.loc[whole.index])
     assert (whole[["n11", "n10", "n01", "n00"]].sum(axis=1) == whole["n"]).all()
     assert (whole["forgotten low"] <= whole["forgotten"]).all() and (whole["forgotten"] <= whole["forgotten high"]).all()
-    assert whole.loc["sft", "n10"] == (report.summary.binary["base"] > report.summary.binary["sft"]).sum()
+    assert (
+        whole.loc["sft", "n10"]
+        == (report.summary.computed(right_or_wrong)["base"] > report.summary.computed(right_or_wrong)["sft"]).sum()
+    )
 
 
 def test_the_files_and_the_page_have_them(report: Report, html: str):
     names = {path.name for path in report.files}
     assert {"items.csv", "flips.csv"} <= names
     assert 'id="items"' in html and "Lost by every recipe" in html
-    assert len(pd.read_csv(report.folder / "items.csv")) == len(report.summary.binary)
+    assert len(pd.read_csv(report.folder / "items.csv")) == len(report.summary.computed(right_or_wrong))

@@ -20,7 +20,7 @@ from harness.report.page.page import _data_block
 from harness.report.page.page import page as page_of
 from harness.report.page.sections import SECTIONS
 from harness.report.summary.format import interval, signed
-from harness.report.summary.summary import summarise
+from harness.report.summary.summarise import summarise
 from harness.report.verdict.verdict import verdict_of
 from harness.report.write import Report
 from harness.store.comparisons import read_comparison

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fake_store import build
 
-from harness.report.summary.summary import summarise
+from harness.report.summary.summarise import summarise
 from harness.report.tables.classes import class_table, macro_f1
 from harness.report.tables.compliance import broken_table, compliance, compliance_table
 from harness.report.write import write_report

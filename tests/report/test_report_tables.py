@@ -14,7 +14,8 @@ from rich.console import Console
 
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
-from harness.report.summary.summary import summarise
+from harness.report.summary.contrasts import contrast
+from harness.report.summary.summarise import summarise
 from harness.report.tables.main_table import _holm, latex, markdown
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report
@@ -159,8 +160,8 @@ def test_two_seeds_are_told(tmp_path: Path):
     summary = summarise(read_comparison(folder, store), reps=200)
     assert summary.analysis and summary.analysis.covers().startswith("2 seeds")
     assert summary.analysis.seeds == {"base": 1, "sft": 2, "lora": 2}
-    contrast = summary.contrast("lora", "sft")
-    assert contrast is not None and math.isnan(contrast["lost"]) and 0 < contrast["p"] <= 1  # counted of one seed only
+    difference = contrast(summary, "lora", "sft")
+    assert difference is not None and math.isnan(difference["lost"]) and 0 < difference["p"] <= 1  # counted of one seed only
 
 
 def test_a_seed_that_failed_is_told_and_the_other_counts(tmp_path: Path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fake_store import FAILED, ROWS, build
 
+from harness.report.summary.contrasts import contrasts
 from harness.report.tables.main_table import reading_table
 from harness.report.verdict.cautions import warnings
 from harness.report.verdict.terminal import shown
@@ -36,7 +37,7 @@ def test_one_seed_compares_no_recipes_and_says_what_more_would_cost(report):
     assert verdict.sentence.startswith("One seed: recipes are not compared, and none is chosen. ") and not verdict.separated
     assert "SEEDS=3 would add 16 runs, about 11 min of training." in verdict.details[0]
     assert report.table.filter(regex="^(holm )?p vs|first probability|rank").isna().all(axis=None)
-    assert all(change.known for change in report.summary.contrasts["change"]), "differences stand, over items only"
+    assert all(change.known for change in report.summary.computed(contrasts)["change"]), "differences stand, over items only"
 
 
 def test_the_sentence_leads_with_points(summary_of):
@@ -82,7 +83,7 @@ def test_where_the_base_is_weak_points_lead_and_no_share_is_shown(summary_of):
     """ "75 % [-10, 127]" was read on a model of 8M parameters."""
     summary = summary_of(rows=some("sft", "mix+lora"), seeds=SEVERAL[:2])
     assert summary.in_per_cent and "(keeps " in verdict_of(summary).sentence
-    weak = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, measures=weakened(summary)), made={})
+    weak = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, measures=weakened(summary)))
     assert weak.analysis.ability == pytest.approx(12) and not weak.in_per_cent
     told = verdict_of(weak).sentence
     assert "(points only: the base is 12.0 points above chance, of which a share says little)" in told and "keeps" not in told

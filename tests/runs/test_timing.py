@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.contract import Example
 from harness.runs import timing
 from harness.runs.run_scores import ALPHAS
 from harness.runs.timing import Scored, paces
@@ -105,11 +107,25 @@ class Few:
     plan: Any
 
 
+def example(number: int, stage: int = 1) -> Example:
+    return Example(f"x{number}", (1, 2), (False, True), stage=stage)
+
+
 def test_a_few_examples_are_enough_for_the_steps_that_are_timed():
-    whole: Any = Few(timing.TrainingData(tuple(range(100)), tuple(range(5))), SimpleNamespace(batch_size=3))  # type: ignore[arg-type]
-    few: Any = timing.few_examples(whole).training_data
-    assert len(few.domain) == len(set(few.domain)) == 3 * (timing.STEPS + 1)
-    assert few.general == tuple(range(5)) and max(few.domain) > 3 * (timing.STEPS + 1)
+    """Of each stage some, however few its file has; a stage without examples would never end."""
+    size = 3 * (timing.STEPS + 1)
+    stages = [example(number, stage=1 if number < 100 else 2) for number in range(102)]
+    general = tuple(example(number) for number in range(5))
+    whole: Any = Few(timing.TrainingData(tuple(stages), general), SimpleNamespace(batch_size=3))
+    few = timing.few_examples(whole).training_data
+    assert Counter(one.stage for one in few.domain) == {1: size, 2: 2} and set(few.domain) <= set(stages)
+    assert list(few.domain) == sorted(few.domain, key=lambda one: int(one.id[1:])) and few.general == general
+    assert few.domain[size - 1] != stages[size - 1]  # drawn, not the first
+
+
+def test_where_nothing_trains_there_is_nothing_to_time(monkeypatch):
+    monkeypatch.setattr(timing, "pace_of", None)
+    assert paces(MATERIAL, [run("", "base"), run("", "control")]) == {"": 0.0}
 
 
 def test_a_line_goes_through_its_timings_and_has_no_negative_part():

@@ -9,7 +9,7 @@ from harness.files.records import Record
 from harness.files.turns import Turn
 from harness.setup.constant_answers import Answers, best_constant
 from harness.tasks.domain import Kinds
-from harness.text.answer_metrics import Asked
+from harness.text.answer_metrics import RequestedMetric
 
 
 def record(question: str, answer: str, **told) -> Record:
@@ -28,7 +28,7 @@ def record(question: str, answer: str, **told) -> Record:
 )
 def test_the_constant_answer_is_what_scores_best_on_training_answers(metric, answers, best):
     records = [record(f"q{place}", answer) for place, answer in enumerate(answers)]
-    assert best_constant(records, Asked(metric)) == best
+    assert best_constant(records, RequestedMetric(metric)) == best
 
 
 class Plain:

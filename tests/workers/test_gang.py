@@ -21,7 +21,7 @@ from harness.training.data_parallel import Together
 from harness.training.step import Cramped
 from harness.workers.dispatch import run_all
 from harness.workers.pace import pace
-from harness.workers.ray_cluster import Asked, connect, describe, places
+from harness.workers.ray_cluster import Resources, connect, describe, places
 from harness.workers.ray_gang import Gang, interface
 from tests.support.cluster import two_nodes
 from tests.support.ranks import whereabouts
@@ -59,17 +59,17 @@ NODES = [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}]
 
 
 def test_ranks_have_their_place_where_cores_and_gpus_are_together():
-    assert places(Asked(8, 2, 1.0), NODES) == [4, 4, 0]
-    assert places(Asked(1, 1, 0.1), NODES[:1]) == [8]  # by its cores: no more than 8
-    assert places(Asked(3, 6), NODES) == [1, 1, 1]
+    assert places(Resources(8, 2, 1.0), NODES) == [4, 4, 0]
+    assert places(Resources(1, 1, 0.1), NODES[:1]) == [8]  # by its cores: no more than 8
+    assert places(Resources(3, 6), NODES) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (Asked(9, 1, 1.0), "asks for 9 times 1 cores and 1 GPUs"),
-        (Asked(1, 9), "8 cores, 4 GPUs; 8 cores, 4 GPUs; 8 cores, 0 GPUs"),
-        (Asked(5, 1, 1.0, one_node=True), "out is an object store"),
+        (Resources(9, 1, 1.0), "asks for 9 times 1 cores and 1 GPUs"),
+        (Resources(1, 9), "8 cores, 4 GPUs; 8 cores, 4 GPUs; 8 cores, 0 GPUs"),
+        (Resources(5, 1, 1.0, one_node=True), "out is an object store"),
     ],
 )
 def test_what_has_no_place_is_refused_with_the_reason(asked, told):
@@ -78,9 +78,9 @@ def test_what_has_no_place_is_refused_with_the_reason(asked, told):
 
 
 def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):
-    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Asked(2, 3, 1.0)
-    assert Asked.of(settings(out="memory://x", gpus_per_run=2)) == Asked(2, 1, 0.0, one_node=True)
-    assert Asked.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
+    assert Resources.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=2, threads=3)) == Resources(2, 3, 1.0)
+    assert Resources.of(settings(out="memory://x", gpus_per_run=2)) == Resources(2, 1, 0.0, one_node=True)
+    assert Resources.of(settings(out=str(tmp_path), device="cuda", gpus_per_run=0.25)).bundle == {"CPU": 1, "GPU": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def asked(tiny_path, tmp_path_factory) -> dict[str, Any]:
 def test_each_rank_sees_its_own_gpu_and_the_store_of_the_first(cluster):
     ray = connect(cluster.address)
     try:
-        gang = Gang(ray, Asked(2, 1, 0.5), whereabouts)
+        gang = Gang(ray, Resources(2, 1, 0.5), whereabouts)
         found = ray.get(gang.parts)
         assert len({node for node, *_ in found}) == 2
         assert {(visible, gpu) for _, visible, gpu, _ in found} == {("0", 0)}

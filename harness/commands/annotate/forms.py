@@ -59,31 +59,38 @@ def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, ou
     return files
 
 
-def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
-    """At least so many outputs, as far as there are: whole prompts, answered by the base and every recipe that ended well.
-
-    Domain and general prompts take turns, drawn by content.
-    """
+def _answered_by_all(comparison: Comparison) -> pd.DataFrame:
+    """Return the answers to prompts that the base and every recipe that ended well have answered, of the first seed."""
     table = _answers(comparison)
     rows = {run["row"] for run in comparison.runs if run["role"] in (Role.BASE, Role.RECIPE) and run["status"] == Status.DONE}
     table = table[table["row"].isin(rows)]
     table = table[table["seed"] == table.groupby("row")["seed"].transform("min")]
     answered = table.groupby(["task", "item"])["row"].transform("nunique")
-    table = table[answered == table["row"].nunique()]
-    bare = _without_template(sorted(set(table["prompt"])))
+    return table[answered == table["row"].nunique()]
 
-    # Prompts are hash-sampled; those of the groups take turns.
+
+def _in_turn(table: pd.DataFrame) -> list[Any]:
+    """Return the prompts, hash-sampled; those of the groups take turns."""
     prompts = table[["group", "task", "item"]].drop_duplicates().to_dict("records")
     prompts.sort(key=lambda prompt: key_of([SEED, *prompt.values()]))
     by_group: dict[str, list[Any]] = {}
     for prompt in prompts:
         by_group.setdefault(prompt["group"], []).append(prompt)
     turns = zip_longest(*(by_group[group] for group in sorted(by_group)))
-    in_turn = [prompt for prompt in chain.from_iterable(turns) if prompt]
+    return [prompt for prompt in chain.from_iterable(turns) if prompt]
+
+
+def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
+    """At least so many outputs, as far as there are: whole prompts, answered by the base and every recipe that ended well.
+
+    Domain and general prompts take turns, drawn by content.
+    """
+    table = _answered_by_all(comparison)
+    bare = _without_template(sorted(set(table["prompt"])))
 
     # An output that several rows gave is judged once, for all of them.
     outputs: list[dict[str, Any]] = []
-    for prompt in in_turn:
+    for prompt in _in_turn(table):
         if len(outputs) >= items:
             break
         task = prompt["task"]

@@ -125,7 +125,16 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_published(commands: Any) -> None:
-    """What is done with finished comparisons."""
+    """Add the commands for finished comparisons and models, in the order in which --help lists them."""
+    _add_repair(commands)
+    _add_export(commands)
+    _add_reproduce(commands)
+    _add_publish(commands)
+    _add_annotate(commands)
+    _add_merge(commands)
+
+
+def _add_repair(commands: Any) -> None:
     repair = commands.add_parser("repair", help="mend a model that was tuned elsewhere, without training")
     repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
     repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
@@ -134,6 +143,9 @@ def _add_published(commands: Any) -> None:
     )
     repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
     repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
+
+
+def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="a run's model as a checkpoint for transformers, with its card")
     export.add_argument("name", help="name of the comparison: results/<name>")
     export.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
@@ -142,16 +154,25 @@ def _add_published(commands: Any) -> None:
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
     export.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     export.add_argument("--out", default="results", help="folder of results and of the run store")
+
+
+def _add_reproduce(commands: Any) -> None:
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
     reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
     reproduce.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
+
+
+def _add_publish(commands: Any) -> None:
     publish = commands.add_parser("publish", help="a static leaderboard site from any number of comparisons")
     publish.add_argument("folders", nargs="+", type=Path, help="results/<name> ...")
     publish.add_argument(
         "--to", required=True, metavar="DIR", help="folder of the site, or hub:OWNER/NAME: a static Space on the hub"
     )
+
+
+def _add_annotate(commands: Any) -> None:
     annotate = commands.add_parser("annotate", help="let people judge outputs, blind: write forms, read them back")
     actions = annotate.add_subparsers(dest="action", required=True, metavar="ACTION")
     forms = actions.add_parser("export", help="write an offline HTML form for each annotator")
@@ -164,6 +185,9 @@ def _add_published(commands: Any) -> None:
     filled.add_argument("files", nargs="+", metavar="FILE", help="what the forms' Save button wrote")
     for action in (forms, filled):
         action.add_argument("--out", default="results", help="folder of results and of the run store")
+
+
+def _add_merge(commands: Any) -> None:
     merge = commands.add_parser("merge", help="join comparisons from several machines into one")
     merge.add_argument("folders", nargs="+", type=Path, help="A/<name> B/<name> ..., each beside its runs/")
     merge.add_argument("--to", required=True, type=Path, metavar="DIR", help="new comparison: C/<name>; its runs go to C/runs")

@@ -37,9 +37,8 @@ def fallbacks() -> tuple[str, ...]:
 
 def lacking(texts: Iterable[str]) -> set[str]:
     """Return the letters of which no font in use has a glyph."""
-    wanted = {
-        letter for text in texts for letter in text if letter.isprintable() and not letter.isspace() and ord(letter) > 127
-    }
+    letters = set[str]().union(*texts)
+    wanted = {letter for letter in letters if letter.isprintable() and not letter.isspace() and ord(letter) > 127}
     for family in (OWN, *fallbacks()):
         if not wanted:
             break

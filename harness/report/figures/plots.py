@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.report.summary.rows import TRACKS, Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
 from harness.stats.estimate import Estimate
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.visible import visible
 from harness.vocabulary import Role
 
@@ -42,6 +44,18 @@ def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     return points_of
 
 
+def _draw_change(axes: Any, place: int, estimate: Estimate, look: Mapping[str, Any]) -> str:
+    """Draw a row's change with its interval, or that it gains less; return what was drawn in words."""
+    if not estimate.known:
+        axes.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=axes.get_yaxis_transform())
+        return "gains less"
+    arms = _arms(estimate)
+    color = look["color"]
+    bar = axes.errorbar(estimate.value, place, xerr=arms, fmt=look["marker"], color=color, ms=6.5, elinewidth=1.1, mec=PAPER)
+    mark_as(bar, place)
+    return f"{signed(estimate.value)} points {interval(estimate)}"
+
+
 def matched(summary: Summary) -> Plot | None:
     """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
@@ -59,26 +73,7 @@ def matched(summary: Summary) -> Plot | None:
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    texts = {}
-    for place, name in enumerate(rows):
-        estimate = way.change(name)
-        if estimate.known:
-            look = looks[name]
-            bar = bottom.errorbar(
-                estimate.value,
-                place,
-                xerr=_arms(estimate),
-                fmt=look["marker"],
-                color=look["color"],
-                ms=6.5,
-                elinewidth=1.1,
-                mec=PAPER,
-            )
-            mark_as(bar, place)
-            texts[name] = f"{signed(estimate.value)} points {interval(estimate)}"
-        else:
-            bottom.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=bottom.get_yaxis_transform())
-            texts[name] = "gains less"
+    texts = {name: _draw_change(bottom, place, way.change(name), looks[name]) for place, name in enumerate(rows)}
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
@@ -225,9 +220,10 @@ def heat_grid(summary: Summary) -> pd.DataFrame:
     """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
     rows = [row.name for row in summary.tuned if row.done]
     cells = {}
-    for kind in ("family", "channel"):
-        for name in summary.names(f"change:{kind}:"):
-            cells[kind, name] = [summary.estimate(f"change:{kind}:{name}", row).value for row in rows]
+    for kind in (Scope.FAMILY, Scope.CHANNEL):
+        for part in summary.parts(kind):
+            name = name_of(Measured.CHANGE, kind, part)
+            cells[kind.value, part] = [summary.estimate(name, row).value for row in rows]
     grid = pd.DataFrame.from_dict(cells, orient="index", columns=rows)
     if grid.empty:
         return grid

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 from harness.report.tables.forgetting_kinds import kind_table
+from harness.stats.quantity_name import change_of_family
 from harness.visible import visible
 
 Key = tuple[str, str, str]
@@ -64,7 +66,7 @@ class Flips:
 
 def read_flips(summary: Summary) -> Flips:
     """Return all forgotten items counted; those of the worst families in full until the page is full."""
-    wide = summary.binary
+    wide = summary.computed(right_or_wrong)
     rows = [row.name for row in summary.tuned if row.done and row.name in wide]
     if not rows or summary.base not in wide:
         return Flips([], 0, rows)
@@ -107,7 +109,9 @@ def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
     # Families that lost most come first, and in them the items that most recipes lost.
     family = summary.analysis.measures.drop_duplicates("task").set_index("task")["family"]
     names = [row.name for row in summary.tuned if row.done]
-    harm = {f: sum(summary.estimate(f"change:family:{f}", r).value for r in names) for f in set(family)}
+
+    # Families without a change have nothing to be sorted by.
+    harm = {f: sum(summary.estimate(change_of_family(f), r).value for r in names) for f in set(family)}
     how_many = lost.sum(axis=1)
     return sorted(lost.index, key=lambda k: (_or_zero(harm.get(family[k[0]])), family[k[0]], -how_many[k], *k))
 
@@ -121,6 +125,7 @@ def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, d
     wanted = pd.MultiIndex.from_tuples(order, names=KEYS)
     said: dict[Key, dict[str, tuple]] = {}
     for row in rows:
+        # One seed of each row: the page shows examples, and the tables count all.
         table = summary.texts(row, 1).drop_duplicates(KEYS).set_index(KEYS)
         table = table.loc[table.index.isin(wanted), ["family", "score", "prompt", "output", "target"]]
         for key, *rest in table.itertuples(name=None):

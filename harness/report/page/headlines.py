@@ -10,6 +10,7 @@ from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.verdict import Verdict
 from harness.stats.estimate import Estimate
+from harness.stats.quantity_name import Measured, Scope, change_of_family, name_of
 from harness.visible import visible
 
 EXPLAINED = ("gain", "change", "retention")
@@ -110,7 +111,7 @@ def _lowest_family(summary: Summary, rows: list[str]) -> str:
     falls = []
     for row in rows:
         if worst := summary.worst_family(row):
-            falls.append((summary.estimate(f"change:family:{worst}", row).value, worst, row))
+            falls.append((summary.estimate(change_of_family(worst), row).value, worst, row))
     if not falls or min(falls)[0] >= 0:
         return ""
     value, family, row = min(falls)
@@ -124,7 +125,7 @@ def _kept(summary: Summary, quantity: str, row: str) -> str:
     kept, worst = summary.estimate("retention", row), summary.worst_family(row)
     parts = [f"{points(kept.value)} % is kept"] if summary.in_per_cent and kept.known else []
     if worst:
-        parts.append(f"the worst family is {worst}, {signed(summary.estimate(f'change:family:{worst}', row).value)}")
+        parts.append(f"the worst family is {worst}, {signed(summary.estimate(change_of_family(worst), row).value)}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -151,10 +152,14 @@ def _choice(summary: Summary) -> tuple[str, ...]:
 
 def _parts(summary: Summary, quantity: str, row: str) -> tuple[str, ...]:
     """Name what the mean is over, each part with its own number; the lowest first."""
-    prefix, noun = {"gain": ("gain:task:", "Tasks"), "change": ("change:family:", "Families")}.get(quantity, ("", ""))
-    if not prefix:
+    if quantity == "gain":
+        noun, measured, scope = "Tasks", Measured.GAIN, Scope.TASK
+    elif quantity == "change":
+        noun, measured, scope = "Families", Measured.CHANGE, Scope.FAMILY
+    else:
         return ()
-    parts = [(name, summary.estimate(f"{prefix}{name}", row)) for name in summary.names(prefix)]
+    names = summary.parts(scope, measured)
+    parts = [(name, summary.estimate(name_of(measured, scope, name), row)) for name in names]
     parts = sorted((part for part in parts if part[1].known), key=lambda part: part[1].value)
     shown = [f"{name} {signed(part.value)} {interval(part)}" for name, part in parts[:MOST_PARTS]]
     more = f"; and {len(parts) - MOST_PARTS} more" if len(parts) > MOST_PARTS else ""

@@ -15,6 +15,7 @@ MOST_SHOWN = 10
 def rules(summary: Summary) -> dict[str, Any] | None:
     table = summary.computed(compliance_table)
     broken = summary.computed(broken_table)
+    # No rule was given, so there is no such section.
     if table.empty:
         return None
     cells = {row: part.set_index("rule").to_dict("index") for row, part in table.groupby("row")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 from harness.report.tables.answer_quality import MEASURES, SETS, phrases_of, quality_of
 from harness.report.tables.calibration import TITLES, calibration_of
@@ -46,13 +47,15 @@ def items(summary: Summary) -> Values | None:
     lines = summary.computed(flip_table).query("scope == 'all'").to_dict("records")
     if not lines:
         return None
+
+    # The items that every recipe lost, a few of each family; the files hold all.
     most = most_forgotten(summary)
     shown = most[most.groupby("family").cumcount() < MOST_SHOWN] if len(most) else most
     return {
         "lines": lines,
         "most": shown.to_dict("records"),
         "most_n": len(most),
-        "right": int(summary.binary[summary.base].sum()),
+        "right": int(summary.computed(right_or_wrong)[summary.base].sum()),
         "families": most["family"].value_counts().to_dict() if len(most) else {},
     }
 

@@ -42,6 +42,8 @@ def page(summary: Summary, plots: list[Plot]) -> str:
     )
     environment.filters |= {name: getattr(shown, name) for name in names}
     environment.filters |= {"visible": visible, "pretty": _pretty, "data_block": _data_block}
+
+    # A section without values has nothing to show, and leaves no heading behind.
     common = _common(summary, plots)
     parts = []
     for section in SECTIONS:

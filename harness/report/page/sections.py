@@ -11,6 +11,7 @@ from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
 from harness.report.page.headlines import explanations, headlines
+from harness.report.summary.contrasts import contrasts, hypervolume, standings_of
 from harness.report.summary.recommend import advise, choices, limits_of
 from harness.report.summary.rows import Row
 from harness.report.summary.rule import rule_sentence
@@ -25,6 +26,7 @@ from harness.report.verdict.meters import NAMES, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import MARGIN, Estimate
 from harness.stats.frontier import Plane
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Track
 
 Values = dict[str, Any]
@@ -65,7 +67,7 @@ def _table(summary: Summary) -> Values:
         "tuning": {row.name: tuning(summary, row) for row in summary.rows},
         "costs": {row.name: costs(row) for row in summary.rows},
         "chosen": summary.computed(advise).shares,
-        "split": bool(summary.analysis and "gain:knowledge" in summary.analysis.point),
+        "split": bool(summary.analysis and name_of(Measured.GAIN, Scope.KNOWLEDGE) in summary.analysis.point),
         "domains": summary.stages.domains if summary.stages else [],
         "domain_gains": {row.name: domain_gains(summary, row) for row in summary.rows},
         "none_known": Estimate(),
@@ -83,11 +85,17 @@ def _recommendation(summary: Summary) -> Values | None:
 
 
 def _comparisons(summary: Summary) -> Values | None:
-    if summary.analysis is None or not (summary.standings or len(summary.contrasts)):
+    if summary.analysis is None:
         return None
-    volumes = [(track, summary.hypervolume(track)) for track in Track if track.is_ranked]
+    standings = summary.computed(standings_of)
+    against_references = summary.computed(contrasts)
+    # One recipe alone has nobody to be compared with.
+    if not (standings or len(against_references)):
+        return None
+    volumes = [(track, hypervolume(summary, track)) for track in Track if track.is_ranked]
     return {
-        "contrasts": summary.contrasts.to_dict("records"),
+        "standings": standings,
+        "contrasts": against_references.to_dict("records"),
         "volumes": [(track, volume) for track, volume in volumes if volume.known],
         "floor": Plane(summary.analysis, []).floor,
     }
@@ -106,6 +114,8 @@ def _trials(summary: Summary) -> Values | None:
     if summary.trials.empty:
         return None
     rule = parse_tuning_rule((summary.record.get("plan") or {}).get("tune_rule"))
+
+    # What tuning cost beside the runs that are reported.
     spent = summary.trials[["flops", "seconds"]].sum()
     reported = [row.cost("ledger", "flops") * len(row.seeds) for row in summary.recipes if row.done]
     return {
@@ -151,11 +161,16 @@ def _heat(summary: Summary) -> Values:
     grid = heat_grid(summary)
     if grid.empty:
         return {"heat": {"columns": [], "lines": []}}
+
+    # At least five points for the deepest shade, so that noise does not look like a loss.
     top = max(5.0, float(grid.abs().max().max()))
     lines = []
     for (kind, name), line in grid.T.items():  # type: ignore[misc]
         shades = (70 * line.abs() / top).fillna(0).round().astype(int)
-        cells = [{"estimate": summary.estimate(f"change:{kind}:{name}", row), "shade": shades[row]} for row in line.index]
+        cells = [
+            {"estimate": summary.estimate(name_of(Measured.CHANGE, Scope(kind), name), row), "shade": shades[row]}
+            for row in line.index
+        ]
         area = next((area for area, families in summary.areas.items() if kind == "family" and name in families), None)
         lines.append({"kind": kind, "name": name, "cells": cells, "area": area})
     # families of a column group stand together, in the order they had; channels last

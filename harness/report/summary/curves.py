@@ -40,6 +40,7 @@ def read_curves(
 ) -> Curves:
     """Score every point of both ways as a row of its own, paired with the base on the same sub-sample."""
     empty = pd.DataFrame(columns=COLUMNS)
+    # Without a base no point has anything to be paired with.
     if analysis is None:
         return Curves(empty, empty, Matched(), Matched())
     kept = set(analysis.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
@@ -55,6 +56,9 @@ def _way(
     scores = scores.assign(**{along: scores[along].astype(float).round(2)})  # seeds stop at slightly different points
     if scores.empty:
         return pd.DataFrame(columns=COLUMNS), None
+
+    # The path has the base at alpha 0; the curve takes it from the final scores, on the items of
+    # the sub-sample.
     items = pd.MultiIndex.from_frame(scores[["task", "metric", "item"]])
     start = scores[scores[along] == 0]
     if start.empty:
@@ -64,11 +68,17 @@ def _way(
     later = scores[scores[along] > 0]
     if start.empty or later.empty:
         return pd.DataFrame(columns=COLUMNS), None
+
+    # Each point of each curve becomes a row of the analysis, so that all are drawn together.
     points = list(dict.fromkeys(zip(later["row"], later[along], strict=True)))
     named = later.assign(row=[point_name(*pair) for pair in zip(later["row"], later[along], strict=True)])
     analysis = analyse(pd.concat([start.assign(row=base), named]), base, reps=reps, kept=kept)
     rows = dict.fromkeys(row for row, _ in points)
-    lines = [_line(analysis, row, at) for row in rows for at in [0.0, *sorted(a for r, a in points if r == row)]]
+    lines = []
+    for row in rows:
+        # Each curve begins at the base.
+        for at in [0.0, *sorted(at for name, at in points if name == row)]:
+            lines.append(_line(analysis, row, at))
     return pd.DataFrame(lines, columns=COLUMNS), analysis
 
 
@@ -79,7 +89,9 @@ def point_name(row: str, at: float) -> str:
 def _line(analysis: Analysis, row: str, at: float) -> list:
     name = point_name(row, at) if at else analysis.rows[0]
     gain, change, retention = (analysis.estimate(quantity, name) for quantity in READ)
-    numbers = [x for e in (gain, change, retention) for x in (e.value, e.low, e.high)]
+    numbers = []
+    for estimate in (gain, change, retention):
+        numbers += [estimate.value, estimate.low, estimate.high]
     return [row, at, *numbers, gain.n + change.n]
 
 

@@ -14,6 +14,7 @@ from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
 from harness.stats.estimate import FEWEST
+from harness.stats.quantity_name import Measured, Scope
 from harness.vocabulary import Track
 
 NOBODY = "no recipe"
@@ -115,7 +116,20 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
         alone = advice_of(analysis, compared, costs, limits)
         return replace(alone, out=alone.out | reasons)
 
-    # The choice of the table, and the same choice in every draw. A negative index is no choice.
+    return _choice(analysis, names, point, margins, costs, limits, out)
+
+
+def _choice(
+    analysis: Analysis,
+    names: list[str],
+    point: rule.Scores,
+    margins: rule.Margins,
+    costs: rule.Costs,
+    limits: Limits,
+    out: dict[str, tuple[str, ...]],
+) -> Advice:
+    """Return the choice of the table, how often draws choose the same, and what the chosen row is separated from."""
+    # A negative index is no choice.
     index = int(rule.chosen(point, margins, costs, limits)[0])
     row = names[index] if index >= 0 else None
     again = rule.chosen(_draws(analysis, names), margins, costs, limits)
@@ -249,7 +263,7 @@ def _worst_end(analysis: Analysis, row: str) -> float:
     ends = []
     for name in analysis.point:
         change = analysis.estimate(name, row)
-        if name.startswith("change:family:") and change.known:
+        if name.measured is Measured.CHANGE and name.scope is Scope.FAMILY and change.known:
             ends.append(change.value - _below(change))
     return min(ends, default=np.nan)
 

@@ -113,3 +113,13 @@ def _row(name: str, runs: list[dict[str, Any]]) -> Row:
         keys=tuple(run["key"] for run in runs),
         runs=tuple(runs),
     )
+
+
+REFERENCES = ("sft", "low_lr")
+"""The two that superiority is claimed over, with Holm's correction over all such comparisons of the table."""
+
+
+def references_of(rows: list[Row]) -> list[str]:
+    """Return the names of the finished rows that others are compared with."""
+    plain = {row.name.split("(")[0]: row.name for row in rows if row.role == Role.RECIPE and row.done}
+    return [plain[name] for name in REFERENCES if name in plain]

@@ -142,11 +142,9 @@ def stage_numbers(stages: Stages) -> pd.DataFrame:
     """Return the same as plain numbers, one line a row, stage and domain: stages.csv."""
     lines = []
     for row in stages.rows:
-        rest = {
-            f"{name}{end}": getattr(estimate, field)
-            for name, estimate in (("backward transfer", row.backward), ("forgetting", row.forgetting))
-            for end, field in (("", "value"), (" low", "low"), (" high", "high"))
-        }
+        rest: dict[str, float] = {}
+        for name, estimate in (("backward transfer", row.backward), ("forgetting", row.forgetting)):
+            rest |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
         none = [Estimate(0.0, 0.0, 0.0, n=score.n) for score in stages.base]
         for number, (scores, gains) in enumerate(zip([stages.base, *row.scores], [none, *row.gains], strict=True)):
             for domain, score, gain in zip(stages.domains, scores, gains, strict=True):

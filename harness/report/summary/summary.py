@@ -1,4 +1,8 @@
-"""A stored comparison, ready to show: one row per recipe with its numbers, costs and fate, and what may be said of it."""
+"""A stored comparison, ready to show: one row per recipe with its numbers, costs and fate, and what may be said of it.
+
+Derived tables are functions of a summary (harness/report/summary/item_tables.py, contrasts.py, harness/report/tables/), made
+once by `computed`.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,18 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from harness.plan.values import STANDARD
-from harness.report.summary.curves import Curves, read_curves
+from harness.report.summary.curves import Curves
 from harness.report.summary.format import points
-from harness.report.summary.fronts import Way, leading, read_ways
-from harness.report.summary.rows import Row, base_of, constant_of, dig, rows_of
-from harness.report.summary.rule import limits_in
-from harness.report.summary.stages import Stages, read_stages
-from harness.report.summary.trials import is_point, read_trials
-from harness.stats import claims
-from harness.stats.analysis import Analysis, Estimate, analyse
-from harness.stats.frontier import Plane, Standing, standings
-from harness.stats.tradeoffs import Terms
-from harness.store.comparisons import Comparison, among, read_texts
+from harness.report.summary.fronts import Way, leading
+from harness.report.summary.rows import Row, base_of, constant_of, dig, references_of
+from harness.report.summary.stages import Stages
+from harness.stats.analysis import Analysis, Estimate
+from harness.stats.quantity_name import Measured, Scope, change_of_family
+from harness.store.comparisons import read_texts
 from harness.store.runs import RunStore
-from harness.vocabulary import Area, EvalKind, Role, Status, Track
+from harness.vocabulary import Area, EvalKind, Role, Track
 
 T = TypeVar("T")
-REFERENCES = ("sft", "low_lr")
-"""The two that superiority is claimed over, with Holm's correction over all such comparisons of the table."""
 
 
 READABLE = 20.0
@@ -59,10 +56,10 @@ class Summary:
     """General item scores of finished runs after the recovery probe."""
     people: dict[str, Any] = field(default_factory=dict, repr=False)
     """Means of people's ratings."""
-    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, repr=False)
+    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, init=False, repr=False)
     """Estimates computed so far: large tables need the same one many times."""
-    made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, repr=False)
-    """Results of `computed`, by function."""
+    made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, init=False, repr=False)
+    """Results of `computed`, by function. A changed copy (`dataclasses.replace`) begins with none."""
     ways: tuple[Way, ...] = ()
     """Every way of reading methods at the same gain, the one to lead with first."""
     points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
@@ -183,16 +180,16 @@ class Summary:
             return "no family stands above chance, so there is no share of the base's ability"
         return f"points only: the base is {points(ability)} points above chance, of which a share says little"
 
-    def names(self, prefix: str) -> list[str]:
-        """Return the last parts of the quantities that start so: `change:family:` gives the families."""
-        quantities = self.analysis.point if self.analysis else {}
-        return sorted(quantity.removeprefix(prefix) for quantity in quantities if quantity.startswith(prefix))
+    def parts(self, scope: Scope, measured: Measured = Measured.CHANGE) -> list[str]:
+        """Return the families, channels, ... over which a general change is known; or the tasks over which a gain is."""
+        names = self.analysis.point if self.analysis else {}
+        return sorted(name.part for name in names if name.measured is measured and name.scope is scope)
 
     @cached_property
     def areas(self) -> dict[Area, list[str]]:
         """Column group -> its families that enter the general change; empty if there is one group only."""
         areas = areas_of(self.record)
-        inside = [family for family in self.names("change:family:") if family in areas]
+        inside = [family for family in self.parts(Scope.FAMILY) if family in areas]
         return {area: families for area in Area if (families := [family for family in inside if areas[family] == area])}
 
     @property
@@ -206,84 +203,16 @@ class Summary:
     def worst_family(self, row: str) -> str | None:
         """Return the family that lost most, in points of the chance-corrected score."""
         changes = {}
-        for family in self.names("change:family:"):
-            change = self.estimate(f"change:family:{family}", row).value
+        for family in self.parts(Scope.FAMILY):
+            change = self.estimate(change_of_family(family), row).value
             if np.isfinite(change):
                 changes[family] = change
         return min(changes, key=lambda family: changes[family]) if changes else None
 
-    @cached_property
+    @property
     def references(self) -> list[str]:
         """The rows of `REFERENCES` that finished, whatever their settings."""
-        return _references(self.rows)
-
-    @cached_property
-    def contrasts(self) -> pd.DataFrame:
-        """Each finished recipe minus each reference, in points.
-
-        With Holm's p (of recipes with several seeds), and the items that only one of the two models answered right.
-        """
-        lines = []
-        for row in self.recipes:
-            for reference in self.references:
-                if row.done and row.name != reference:
-                    lines.append(self._contrast(row.name, reference))
-        table = pd.DataFrame(lines, columns=["row", "reference", "change", "gain", "p", "lost", "won"])
-        return table.assign(holm=claims.holm(table["p"].to_list()), pairs=int(table["p"].notna().sum()))
-
-    def _contrast(self, row: str, reference: str) -> dict[str, Any]:
-        change = self.difference("change", row, reference)
-        gain = self.difference("gain", row, reference)
-        line = {"row": row, "reference": reference, "change": change, "gain": gain, "p": change.p}
-        return line | flips(self, row, reference)
-
-    def contrast(self, row: str, reference: str) -> pd.Series | None:
-        """Return the line of `contrasts` for a recipe and a reference, or None where there is none."""
-        lines = self.contrasts
-        lines = lines[(lines["row"] == row) & (lines["reference"] == reference)]
-        return lines.iloc[0] if len(lines) else None
-
-    @cached_property
-    def kept(self) -> pd.DataFrame:
-        """row, task, metric, item and score of the tasks and metrics that enter retention."""
-        measures = self.analysis.measures if self.analysis else pd.DataFrame(columns=["task", "metric", "kept"])
-        pairs = set(measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
-        return among(self.scores[["row", "task", "metric", "item", "score"]], ("task", "metric"), pairs)
-
-    @cached_property
-    def binary(self) -> pd.DataFrame:
-        """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed.
-
-        Where lower is better 1 is no right answer: such tasks stay out.
-        """
-        if self.analysis is None:
-            return pd.DataFrame()
-        rising = self.analysis.measures.query("kept and higher_better")[["task", "metric"]]
-        table = among(self.kept, ("task", "metric"), set(rising.itertuples(index=False, name=None)))
-
-        # One score between 0 and 1 takes its whole task out: half right is neither right nor wrong.
-        allowed = table["score"].isin([0, 1]) | table["score"].isna()
-        table = table[allowed.groupby([table["task"], table["metric"]]).transform("all")]
-        return table.pivot_table(index=["task", "metric", "item"], columns="row", values="score", aggfunc="first")
-
-    @cached_property
-    def standings(self) -> dict[str, Standing]:
-        """Row -> where it stands among the rows of its track that are compared, as probabilities."""
-        if self.analysis is None:
-            return {}
-        compared = {row.name for row in self.compared}.intersection(self.analysis.rows)
-        places: dict[str, Standing] = {}
-        for track in (track for track in Track if track.is_ranked):
-            names = [row.name for row in self.track(track) if row.name in compared]
-            places |= standings(self.analysis, self.base, names)
-        return places
-
-    def hypervolume(self, track: Track) -> Estimate:
-        """Return what a track's recipes dominate together, against the base's domain score and chance."""
-        if self.analysis is None:
-            return Estimate()
-        names = [row.name for row in self.track(track) if row.done and row.name in self.analysis.rows]
-        return Plane(self.analysis, names).total()
+        return references_of(self.rows)
 
 
 def areas_of(record: dict[str, Any]) -> dict[str, Area]:
@@ -292,88 +221,3 @@ def areas_of(record: dict[str, Any]) -> dict[str, Area]:
     for suite in record.get("suites") or []:
         by_family |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}
     return by_family if len(set(by_family.values())) > 1 else {}
-
-
-def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
-    """Gather rows and statistics."""
-    rows = rows_of(comparison.runs)
-    base = base_of(rows)
-    final = _without_calibration(comparison.scores)
-    curve = _without_calibration(comparison.curve)
-    path = _without_calibration(comparison.path)
-
-    # Every number is one against the base: where it has no score, there is nothing to analyse.
-    scored = final.loc[final["row"] == base, "score"].notna().any()
-    scores = final
-    if len(comparison.points):
-        scores = pd.concat([final, _without_calibration(comparison.points)], ignore_index=True)
-    areas = areas_of(comparison.record)
-    analysis = analyse(scores, base, reps=reps, constant=constant_of(rows), areas=areas) if scored else None
-    fewer = min(reps, 2000)
-
-    # Every way of reading methods at the same gain.
-    terms = Terms(limits_in(comparison.record).loss or STANDARD.loss or 0.0, tuple(_references(rows)))
-    curves = read_curves(final, curve, path, analysis, base, fewer, terms)
-    trials, tried = read_trials(comparison.trials, comparison.dev, base, fewer)
-    settings = _points(comparison)
-    ways = read_ways(rows, analysis, settings, (trials, tried), curves, terms)
-
-    # Rows that no model is behind have no stages.
-    trained = [row.name for row in rows if row.role.has_model]
-    of_models = final[final["row"].isin(trained)]
-    return Summary(
-        record=comparison.record,
-        rows=rows,
-        analysis=analysis,
-        curves=curves,
-        scores=comparison.scores,
-        store=comparison.store,
-        trials=trials,
-        stages=read_stages(comparison.record, of_models, comparison.stages, base, fewer),
-        answers=comparison.quality,
-        probed=comparison.probe,
-        people=comparison.people or {},
-        ways=ways,
-        points=settings,
-    )
-
-
-def _references(rows: list[Row]) -> list[str]:
-    """Return the names of the finished rows that others are compared with."""
-    plain = {row.name.split("(")[0]: row.name for row in rows if row.role == Role.RECIPE and row.done}
-    return [plain[name] for name in REFERENCES if name in plain]
-
-
-def _points(comparison: Comparison) -> pd.DataFrame:
-    """Return the settings of tuned recipes that were scored on test items: row, recipe, name."""
-    lines = []
-    for entry in comparison.trials:
-        if is_point(entry) and entry["status"] == Status.DONE:
-            lines.append({"row": entry["row"], "recipe": entry["recipe"], "name": entry["trial"]})
-    return pd.DataFrame(lines, columns=["row", "recipe", "name"]).drop_duplicates(ignore_index=True)
-
-
-def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
-    """Count the items that only the reference (`lost`) or only the row (`won`) answered right.
-
-    Of one seed each, where scores are 0 or 1; NaN elsewhere.
-    """
-    empty = {"lost": np.nan, "won": np.nan}
-    if summary.analysis is None:
-        return empty
-    seeds = max(summary.analysis.seeds.get(name, 0) for name in (row, reference))
-    if seeds != 1:
-        return empty
-    wide = summary.binary
-    if row not in wide or reference not in wide:
-        return empty
-    pair = wide[[row, reference]].dropna()
-    lost = int((pair[row] < pair[reference]).sum())
-    won = int((pair[row] > pair[reference]).sum())
-    return {"lost": lost, "won": won}
-
-
-def _without_calibration(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores that have a mean over items."""
-    keep = (table["channel"] != "calibration").to_numpy(bool)
-    return table if keep.all() else table[keep].reset_index(drop=True)

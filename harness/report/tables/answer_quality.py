@@ -102,9 +102,12 @@ def phrases_of(summary: Summary) -> set[tuple[str, ...]]:
 
 def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:
     """Return one line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
+    # A comparison that asked no free answers has no such table.
     if answers.empty:
         return pd.DataFrame(columns=COLUMNS)
     texts = _texts(answers, phrases, record.get("answer_format"))
+
+    # In the order of `SETS`, whichever of them were asked.
     present = set(answers["task"])
     lines = []
     for name in SETS:
@@ -118,6 +121,7 @@ def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: st
 def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
     """Return the domain's template : 3-grams common in the training answers, less what general references and any answer
     of the base to a general prompt hold."""
+    # What training taught as a form, and would be out of place elsewhere.
     phrases = {tuple(gram) for gram in record.get("template") or []}
 
     # A phrase that the base says too is no sign of the domain.
@@ -171,6 +175,8 @@ class _Set:
         self.base = base
         self._corpora: dict[tuple[str, str], np.ndarray] = {}
         self.rows = list(dict.fromkeys(answers["row"]))
+
+        # Answers to one question and its rewordings resample together.
         clusters = texts.drop_duplicates("item").set_index("item")["cluster"].sort_index()
         self.items = clusters.index
         self.counts = draws(clusters.to_list())
@@ -197,6 +203,7 @@ class _Set:
         """Return a measure of a row, and its change against the base: on prompts where both have it, or corpus against
         corpus.
         """
+        # Measures of a whole corpus have no value of one text, and resample by leaving prompts out.
         if name in _CORPUS:
             return self._corpus(name, row)
         if name in _RATIOS:
@@ -204,6 +211,7 @@ class _Set:
             value, mine = estimated(self._of(over, row), self._of(under, row), self.counts)
             start, its = estimated(self._of(over, self.base), self._of(under, self.base), self.counts)
             return value, _difference(value, start, mine - its)
+        # A ratio to the base, so the base itself is 1.
         if name == "length_ratio":
             value, draws_of_it = estimated(self._of("words", row), self._of("words", self.base), self.counts)
             return value, _difference(value, Estimate(1.0, n=value.n), draws_of_it - 1)
@@ -227,6 +235,7 @@ class _Set:
     def _corpus(self, name: str, row: str) -> tuple[Estimate, Estimate]:
         """Return a measure of all texts of a row together, and its change: spreads from leaving each prompt out."""
         level = self._left_out(name, row)
+        # The base's corpus without the same prompt: then the difference is paired.
         reference = self._left_out(name, self.base)
         value = jackknifed(level[0], level[1:], (0.0, 1.0 if name == "distinct2" else np.inf))
         change = jackknifed(level[0] - reference[0], level[1:] - reference[1:])
@@ -261,4 +270,5 @@ def _without_each(function: Callable[[Sequence[str], int], float], part: pd.Data
 
 
 def _difference(value: Estimate, start: Estimate, replicates: np.ndarray) -> Estimate:
+    # As few as the side with fewer: the interval rests on both.
     return estimate_of(value.value - start.value, np.array([]), replicates, min(value.n, start.n))

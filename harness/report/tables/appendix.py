@@ -39,6 +39,7 @@ def settings(summary: Summary) -> pd.DataFrame:
 
 def _question(row: Row) -> dict[str, Any]:
     """Return what a row's runs were asked; seeds aside it is the same of all of them."""
+    # Any run of the row will do: seeds aside their questions are equal.
     return next((dig(run, "run", "asked") for run in row.runs if dig(run, "run", "asked")), {})
 
 
@@ -66,6 +67,7 @@ def _papers(summary: Summary) -> dict[str, dict[str, Any]]:
 
 def bibtex(summary: Summary) -> str:
     """references.bib: each entry once."""
+    # A method may stand in several recipes; its paper is cited once.
     entries = dict.fromkeys(chain.from_iterable(paper["bibtex"] for paper in _papers(summary).values()))
     return "\n\n".join(entries) + "\n" if entries else ""
 

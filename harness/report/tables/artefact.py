@@ -19,10 +19,11 @@ from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate, estimate_of
 from harness.stats.bootstrap import counted_twice
+from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Track
 
-SEEN = "change:seen"
-HELD_OUT = "change:held_out"
+SEEN = name_of(Measured.CHANGE, Scope.SEEN)
+HELD_OUT = name_of(Measured.CHANGE, Scope.HELD_OUT)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Artefact:
 
 def reference_of(summary: Summary) -> str | None:
     """Return plain fine-tuning, else the first finished recipe without general data."""
+    # The reference must not have had general data either, or the artefact would be on both sides.
     free = [row.name for row in summary.recipes if row.done and row.track == Track.FREE]
     plain = [name for name in summary.references if name in free]
     return next(iter(plain + free), None)
@@ -54,6 +56,9 @@ def artefacts(summary: Summary) -> list[Artefact]:
     reference = reference_of(summary)
     if analysis is None or reference is None or not {SEEN, HELD_OUT} <= set(analysis.point):
         return []
+
+    # Held-out families show what general data keeps by itself; what seen ones show more is the
+    # artefact.
     rows = [row for row in summary.recipes if row.done and row.track == Track.GENERAL and row.name in analysis.rows]
     return [
         Artefact(
@@ -75,6 +80,7 @@ def _difference_of_differences(analysis: Analysis, row: str, reference: str) -> 
         apart = source[SEEN] - source[HELD_OUT]
         return apart[..., a] - apart[..., b]
 
+    # As few as there are in either family: the difference rests on both.
     n = sum(int(min(analysis.counts[name][a], analysis.counts[name][b])) for name in (SEEN, HELD_OUT))
     return estimate_of(
         float(of(analysis.point)),

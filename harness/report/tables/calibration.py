@@ -28,6 +28,7 @@ def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.n
 
     Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599. `counts` (B, n): how often each item counts.
     """
+    # Bins of equal width, as the measure is usually read; a bin without answers has no gap.
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.zeros((len(confidence), BINS), counts.dtype)
     gaps[np.arange(len(confidence)), bins] = correct - confidence
@@ -50,6 +51,7 @@ def auroc(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np
 
 
 def _mean(values: np.ndarray, _: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    # The same draws for all measures, so that they can be read side by side.
     return (counts @ values) / counts.sum(1)
 
 
@@ -79,6 +81,7 @@ def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
             index=["row", "task", "item", "cluster", "seed"], columns="metric", values="score"
         ).reset_index()
         for row in dict.fromkeys(part["row"]):
+            # Only items that the base was asked too: the change must be of the same questions.
             both = _paired(wide, row, base)
             if len(both):
                 n = len(both[["task", "item"]].drop_duplicates())
@@ -89,11 +92,13 @@ def calibration_table(scores: pd.DataFrame, base: str) -> pd.DataFrame:
 def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
     """Return a row's items beside the base's numbers for the same ones (columns with `_base`)."""
     keys = ["task", "item"]
+    # Of the base one run counts: it is not trained, so its seeds would be equal.
     start = wide[wide["row"] == base].drop_duplicates(keys).drop(columns=["row", "cluster", "seed"])
     return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))
 
 
 def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
+    # Items of one passage fall together, seeds of one item too.
     counts = draws((both["task"] + "\0" + both["cluster"].fillna(both["item"])).to_list(), reps=1000)
     once = np.ones((1, len(both)), np.float32)
     lines = []

@@ -46,6 +46,7 @@ def class_table(summary: Summary) -> pd.DataFrame:
 
 def _candidates(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the scores that may be of a classification."""
+    # Right or wrong, with a text as its target: a classification at first sight.
     right = scores["metric"].str.partition(",")[0].isin(ACCURACIES)
     return scores[scores["primary"].fillna(False).astype(bool) & right & scores["target"].notna()]
 
@@ -70,6 +71,9 @@ class _Task:
         labels = {label: index for index, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
             return None
+
+        # The first line counts each item once, so that one product gives the estimate and all
+        # draws.
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
         return cls(base, labels, counts, _row(items, base, labels, counts))
 

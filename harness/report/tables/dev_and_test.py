@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.report.summary.summary import Summary
 from harness.stats.estimate import Estimate
+from harness.stats.quantity_name import CHANGE, GAIN, Measured, Scope, name_of
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,5 @@ def promised(summary: Summary) -> list[Promise]:
 
 def _promise(summary: Summary, trial: pd.Series, name: str) -> Promise:
     dev = [Estimate(trial[part], trial[f"{part} low"], trial[f"{part} high"]) for part in ("gain", "change")]
-    test = [summary.estimate(part, name) for part in ("gain", "change:seen", "change")]
+    test = [summary.estimate(part, name) for part in (GAIN, name_of(Measured.CHANGE, Scope.SEEN), CHANGE)]
     return Promise(str(trial["row"]), str(trial["recipe"]), bool(trial["selected"]), *dev, *test)

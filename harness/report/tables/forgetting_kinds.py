@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.summary.item_tables import kept_scores
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate, estimate_of
 from harness.stats.resample import draws, ratio
@@ -41,7 +42,7 @@ def kind_table(summary: Summary) -> pd.DataFrame:
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
-    tuned = _means(summary.kept)
+    tuned = _means(summary.computed(kept_scores))
     probed = _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
     base = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)["cluster"]
     cluster = base.astype(object).reindex(tuned.index).fillna("")

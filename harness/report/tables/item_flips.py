@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import estimate_of
 from harness.stats.resample import draws, ratio
@@ -34,7 +35,7 @@ def item_table(summary: Summary) -> pd.DataFrame:
 
     `lost_by`: recipes that lose what the base has right.
     """
-    wide = summary.binary
+    wide = summary.computed(right_or_wrong)
     recipes = _recipes(summary)
     if summary.base not in wide or not recipes:
         return pd.DataFrame()
@@ -58,7 +59,7 @@ def most_forgotten(summary: Summary) -> pd.DataFrame:
 
 def flip_table(summary: Summary) -> pd.DataFrame:
     """Return one line a recipe and scope (`all`, `channel:<name>`, `family:<name>`), shares in %: flips.csv."""
-    wide = summary.binary
+    wide = summary.computed(right_or_wrong)
     recipes = _recipes(summary)
     if summary.base not in wide or not recipes:
         return pd.DataFrame(columns=COLUMNS)
@@ -123,11 +124,13 @@ def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
 
 
 def _recipes(summary: Summary) -> list[str]:
-    return [row.name for row in summary.tuned if row.done and row.name in summary.binary]
+    return [row.name for row in summary.tuned if row.done and row.name in summary.computed(right_or_wrong)]
 
 
 def _items(summary: Summary) -> pd.DataFrame:
-    """Return what is known of each item of `summary.binary`, texts as the base was asked them."""
+    """Return what is known of each item of `right_or_wrong`, texts as the base was asked them."""
     table = summary.texts(summary.base).drop_duplicates(KEYS).set_index(KEYS)
-    table = table.loc[table.index.isin(summary.binary.index), ["family", "channel", "cluster", "chance", "prompt", "target"]]
+    table = table.loc[
+        table.index.isin(summary.computed(right_or_wrong).index), ["family", "channel", "cluster", "chance", "prompt", "target"]
+    ]
     return table.assign(chance=table["chance"].fillna(0.0), cluster=table["cluster"].fillna("")).astype({"chance": float})

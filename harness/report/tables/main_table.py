@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.report.summary.contrasts import contrast, standings_of
 from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.summary.recommend import advise
 from harness.report.summary.rows import Row
@@ -15,6 +16,7 @@ from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
 from harness.stats.frontier import Rank, Standing
+from harness.stats.quantity_name import Measured, Scope, change_of_area, change_of_family, level_of, name_of
 from harness.stats.tradeoffs import Tradeoff
 from harness.visible import markdown_text
 from harness.vocabulary import Role
@@ -28,7 +30,7 @@ POINTS_ONLY = "points only"
 """Stands where the base is too weak for a share of its ability to say anything."""
 GAINS_LESS = "gains less"
 """Stands where a curve never reaches the matched gain."""
-SCOPES = {"": "", " seen": ":seen", " held out": ":held_out"}
+SCOPES = {"": Scope.WHOLE, " seen": Scope.SEEN, " held out": Scope.HELD_OUT}
 
 
 def full_table(summary: Summary) -> pd.DataFrame:
@@ -38,29 +40,26 @@ def full_table(summary: Summary) -> pd.DataFrame:
 
 def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
-    for part in ("gain", "gain:form", "gain:knowledge"):
-        line |= _spread(part.replace(":", " "), summary.estimate(part, row.name))
+    for part in (Scope.WHOLE, Scope.FORM, Scope.KNOWLEDGE):
+        line |= _spread(f"gain {part}".rstrip(), summary.estimate(name_of(Measured.GAIN, part), row.name))
     for domain, gain in domain_gains(summary, row).items():
         line |= _spread(f"gain {domain}", gain)
-    for kind in ("change", "retention"):
+    for kind in (Measured.CHANGE, Measured.RETENTION):
         for name, scope in SCOPES.items():
-            line |= _spread(f"{kind}{name}", summary.estimate(f"{kind}{scope}", row.name))
+            line |= _spread(f"{kind}{name}", summary.estimate(name_of(kind, scope), row.name))
     for area in summary.areas:
-        line |= _spread(f"change {area}", summary.estimate(f"change:area:{area}", row.name))
+        line |= _spread(f"change {area}", summary.estimate(change_of_area(area), row.name))
     line["base above chance"] = summary.analysis.ability if summary.analysis else math.nan
     change = summary.estimate("change", row.name)
     line["mde"] = change.detectable
     worst = summary.worst_family(row.name) if row.done else None
     line["worst family"] = worst
-    line |= _spread("worst family change", summary.estimate(f"change:family:{worst}", row.name))
+    line |= _spread("worst family change", summary.estimate(change_of_family(worst or ""), row.name))
     line |= _claims(summary, row.name)
     line |= {name: estimate.value for name, estimate in quality(summary, row.name).items()}
     line |= _spread("compliance", compliance(summary, row.name)) if len(summary.computed(compliance_table)) else {}
-    line |= {
-        name: value
-        for scale in summary.scales
-        for name, value in _spread(f"people {scale}", summary.rating(row.name, scale)).items()
-    }
+    for scale in summary.scales:
+        line |= _spread(f"people {scale}", summary.rating(row.name, scale))
     line |= costs(row)
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
@@ -84,15 +83,15 @@ def _spread(name: str, estimate: Estimate) -> dict[str, float]:
 def _claims(summary: Summary, row: str) -> dict[str, object]:
     line: dict[str, object] = {}
     for reference in summary.references:
-        contrast = summary.contrast(row, reference)
-        change = contrast["change"] if contrast is not None else Estimate()
+        difference = contrast(summary, row, reference)
+        change = difference["change"] if difference is not None else Estimate()
         line |= _spread(f"change vs {reference}", change) | {f"mde vs {reference}": change.detectable}
         for name in ("p", "holm p"):
-            line[f"{name} vs {reference}"] = contrast[name.removesuffix(" p")] if contrast is not None else math.nan
+            line[f"{name} vs {reference}"] = difference[name.removesuffix(" p")] if difference is not None else math.nan
         line[f"least p vs {reference}"] = change.least_p
     shares = summary.computed(advise).shares
     line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
-    return line | _standing(summary.standings.get(row)) | _matched(summary, row)
+    return line | _standing(summary.computed(standings_of).get(row)) | _matched(summary, row)
 
 
 def _standing(standing: Standing | None) -> dict[str, float]:
@@ -145,7 +144,7 @@ def quality(summary: Summary, row: str) -> dict[str, Estimate]:
     levels = {}
     for metric in QUALITY:
         for group, called in GROUPS.items():
-            name = f"level:{metric}:{group}"
+            name = level_of(metric, group)
             if summary.analysis and name in summary.analysis.point:
                 levels[f"{metric} {called}"] = summary.estimate(name, row)
                 if metric in PARTIAL:
@@ -200,19 +199,21 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     if head := matched_head(summary):
         line[head] = matched_cell(summary, row)
     if summary.constant:
-        line["gain above a constant answer"] = with_interval(summary.estimate("gain:knowledge", row.name))
+        knowledge = summary.estimate(name_of(Measured.GAIN, Scope.KNOWLEDGE), row.name)
+        line["gain above a constant answer"] = with_interval(knowledge)
     line |= {f"gain, {domain} (points)": with_interval(gain) for domain, gain in domain_gains(summary, row).items()}
     line["MDE"] = points(change.detectable)
     for area in summary.areas:
-        line[f"{area.upper()} (points)"] = with_interval(summary.estimate(f"change:area:{area}", row.name))
-    for scope in ("seen", "held out"):
-        kept = summary.estimate(f"retention:{scope.replace(' ', '_')}", row.name)
-        line[f"retention {scope} (%)"] = with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
-    worst_change = summary.estimate(f"change:family:{worst}", row.name)
+        line[f"{area.upper()} (points)"] = with_interval(summary.estimate(change_of_area(area), row.name))
+    for scope in (Scope.SEEN, Scope.HELD_OUT):
+        kept = summary.estimate(name_of(Measured.RETENTION, scope), row.name)
+        title = f"retention {scope.value.replace('_', ' ')} (%)"
+        line[title] = with_interval(kept) if summary.in_per_cent or not change.known else POINTS_ONLY
+    worst_change = summary.estimate(change_of_family(worst or ""), row.name)
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
     for reference in summary.references:
-        contrast = summary.contrast(row.name, reference)
-        line[f"Holm p, ΔR vs {reference}"] = _holm(contrast)
+        difference = contrast(summary, row.name, reference)
+        line[f"Holm p, ΔR vs {reference}"] = _holm(difference)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
     if len(summary.computed(compliance_table)):
         kept = compliance(summary, row.name)
@@ -228,8 +229,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
 
 
-def _holm(contrast: pd.Series | None) -> str:
-    return MISSING if contrast is None else holm_value(contrast["holm"], contrast["change"], contrast["pairs"])
+def _holm(difference: pd.Series | None) -> str:
+    return MISSING if difference is None else holm_value(difference["holm"], difference["change"], difference["pairs"])
 
 
 def memory(row: Row) -> str:

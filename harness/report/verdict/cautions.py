@@ -15,6 +15,7 @@ import numpy as np
 from harness.report.summary.format import number, points, rough, share
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
+from harness.stats.quantity_name import level_of
 from harness.vocabulary import Role
 
 FEW = {"gain": ("domain", 200), "change": ("general", 100)}
@@ -61,6 +62,7 @@ def warnings(summary: Summary) -> list[str]:
 
 def cautions(summary: Summary) -> list[Caution]:
     """Return every warning that the comparison gives reason for, the worst first."""
+    # Every number is one against the base.
     if summary.analysis is None:
         return [Caution("The base model has no scores, so nothing can be said about gain or retention.")]
     all_cautions: list[Caution] = []
@@ -78,6 +80,7 @@ def _control(summary: Summary) -> list[Caution]:
     for row in summary.rows:
         if row.role != Role.CONTROL:
             continue
+        # Nothing trained the control, so any difference is the measuring's own.
         estimates = [summary.estimate("gain", row.name), summary.estimate("change", row.name)]
         if any(e.known and (e.value != 0 or e.low != 0 or e.high != 0) for e in estimates):
             fault = "the measuring itself is at fault, believe nothing below"
@@ -103,8 +106,9 @@ def _risen(summary: Summary, metric: str, what: str, most: float, more: float, s
     """Warn of rows whose level of a metric is at least `most`, and at least `more` above the base's."""
     raised = []
     for group in ("general", "domain"):
-        start = summary.estimate(f"level:{metric}:{group}", summary.base)
-        levels = {row.name: summary.estimate(f"level:{metric}:{group}", row.name).value for row in _finished(summary)}
+        # The rise counts too: some bases repeat themselves before any tuning.
+        start = summary.estimate(level_of(metric, group), summary.base)
+        levels = {row.name: summary.estimate(level_of(metric, group), row.name).value for row in _finished(summary)}
         raised += _collapsed(f"answers to {group} prompts {what}", levels, start.value, most, more, show)
     return raised
 
@@ -143,6 +147,8 @@ def _disagreeing(summary: Summary) -> list[Caution]:
     for row in _finished(summary):
         kept = summary.estimate("retention", row.name)
         change = summary.estimate("change", row.name)
+        # Retention is a ratio and the change a difference: where a family is close to chance the
+        # two may disagree.
         hides_loss = kept.known and kept.value >= KEPT_ALL and change.high < 0
         hides_rise = kept.known and kept.high < 100 and change.low > 0
         if hides_loss or hides_rise:
@@ -160,6 +166,7 @@ def _cut(summary: Summary) -> list[Caution]:
     notes = [str(note) for note in [*(summary.record.get("notes") or []), *(data.get("notes") or [])]]
     raised = []
     for note in dict.fromkeys(notes):
+        # Notes are sentences; those that count something say how many of how many.
         limit = next((limit for phrase, limit in COUNTED.items() if phrase in note), None)
         count = re.search(r"([\d,]+) of ([\d,]+) ", note)
         if limit is None or count is None:
@@ -201,6 +208,7 @@ def _counts(summary: Summary) -> list[Caution]:
     """Few items."""
     raised = []
     for quantity, (group, few) in FEW.items():
+        # A comparison of finished models may have no domain at all.
         if quantity == "gain" and not summary.record["plan"].get("data", True) and not summary.record["plan"].get("test"):
             continue  # the domain was not asked for
         n = max((summary.estimate(quantity, row.name).n for row in summary.rows), default=0)
@@ -233,6 +241,7 @@ def _missing(summary: Summary) -> list[Caution]:
     """Warn of items without a score."""
     assert summary.analysis is not None
     with_model = {row.name for row in summary.rows if row.role.has_model}
+    # Rows that no model is behind (a constant answer) lack items by nature.
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in with_model}
     if not lost:
         return []
@@ -248,6 +257,7 @@ def _seeds(summary: Summary) -> list[Caution]:
 
 
 def _untuned(summary: Summary) -> list[Caution]:
+    # Tuning is the rule, and a recipe at its defaults may be judged by a poor setting.
     if not summary.trials.empty or not summary.recipes:
         return []
     return [Caution("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.report.summary.advice_text import describe
 from harness.report.summary.format import number, points, rough
 from harness.report.summary.recommend import Advice, conditions
 from harness.report.summary.summary import Summary
+from harness.report.verdict.advice_text import describe
 from harness.stats.estimate import DETECTABLE, Estimate
 
 RELEVANT = 5.0
@@ -53,6 +53,8 @@ def decide(summary: Summary, advice: Advice) -> Decision:
     if advice.row is None:
         return _none(summary, advice)
     description = f"{advice.row}: it {describe(summary, advice.row)}"
+
+    # Recipes of one seed are not compared with any other.
     judged = [name for name in (*advice.others, *advice.out) if "one seed" not in advice.out.get(name, ())]
     # what the choice must be told from: recipes that keep the limits, or all if it is separated from no other
     rivals = advice.others if advice.apart or not judged else judged
@@ -81,6 +83,8 @@ def _none(summary: Summary, advice: Advice) -> Decision:
     if all("no gain for sure" in why for why in advice.out.values()):
         sentence = "No recipe gained measurably in the domain, so there is no price to compare"
     near = _nearest(summary, advice)
+
+    # Nothing is close: no amount of data would change it.
     if near is None:
         return Decision(Kind.NONE, f"{sentence}.")
     row, quantity, estimate, half = near
@@ -120,6 +124,8 @@ def _equals(summary: Summary, row: str, equals: Sequence[str], description: str)
             difference = summary.difference(quantity, row, name)
             if math.isfinite(difference.detectable) and (widest is None or difference.detectable > widest[1].detectable):
                 widest = (quantity, difference)
+
+    # Without an interval of any difference nothing says how much data is needed.
     names = _list([row, *equals])
     if widest is None:
         return Decision(Kind.TOO_LITTLE, f"Too little data to tell {names} apart. Of these the rule names {description}.")
@@ -136,6 +142,7 @@ def _equals(summary: Summary, row: str, equals: Sequence[str], description: str)
 
 def _needed(estimate: Estimate, quantity: str, half: float, purpose: str) -> str:
     """Say how many items are needed for an interval of this half width."""
+    # Two figures are enough of a forecast.
     items = estimate.items_for(half)
     if math.isfinite(items):
         sentence = f"About {float(f'{items:.2g}'):,.0f} {GROUPS[quantity]} items would be needed {purpose}, not {estimate.n:,}"
@@ -145,6 +152,7 @@ def _needed(estimate: Estimate, quantity: str, half: float, purpose: str) -> str
 
 def forgetting(row: str, change: Estimate, margin: float) -> str:
     """Say whether a recipe forgets, and where that is open what would decide it."""
+    # A loss that the interval excludes: the strongest of the three sentences.
     if change.sure_low > -margin:
         return f"{row} does not forget: less than {margin:g} point of the general score is lost at worst."
     if change.sure_high < 0:

@@ -7,6 +7,7 @@ from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
 from harness.stats.claims import does_not_forget
+from harness.stats.quantity_name import change_of_family
 
 
 def measured_sentences(summary: Summary) -> list[str]:
@@ -24,7 +25,7 @@ def _sentence(summary: Summary, row: Row) -> str:
         parts.append(f"changes the general score by {rough(change, 'points')}")
     worst = summary.worst_family(row.name)
     if worst is not None:
-        lost = summary.estimate(f"change:family:{worst}", row.name)
+        lost = summary.estimate(change_of_family(worst), row.name)
         parts.append(f"does worst in {worst} ({rough(lost, 'points')})")
     if gain.known:
         parts.append(f"gains {rough(gain, summary.gain_unit)} in the domain")
@@ -38,6 +39,7 @@ def _forgets(summary: Summary, row: Row) -> str:
     change = summary.estimate("change", row.name)
     if not change.known:
         return ""
+    # The interval lies below zero as a whole.
     if does_not_forget(change):
         return f" It does not forget: less than {MARGIN:g} point of the general score is lost at worst."
     if change.high < 0:

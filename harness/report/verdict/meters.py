@@ -52,6 +52,7 @@ class OtherMeter:
 def meter_of(summary: Summary) -> str:
     """Return the binding meter: of the plan, else of the runs."""
     plan = (summary.record.get("plan") or {}).get("meter")
+    # Older records do not name the meter of the plan; their runs do.
     if plan:
         return str(plan)
     for row in summary.recipes:
@@ -82,6 +83,7 @@ def budget_line(summary: Summary) -> str:
 
 
 def _range(values: list[float], unit: str, show: Callable[[float], str] = lambda value: number(value, 2)) -> str:
+    # Rows that failed have no costs.
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
         return ""
@@ -140,6 +142,7 @@ def _sentence(chosen: str, then: Advice, now: Advice, amount: str, early: Analys
 
 def _points(curve: Analysis, row: str) -> list[float]:
     """Fractions of the budget at which a row was scored."""
+    # The name of a point holds the fraction, as `point_name` writes it.
     begin = point_name(row, 0.0).rpartition("@")[0]
     return sorted(float(name.rpartition("@")[2]) for name in curve.rows if name.startswith(f"{begin}@"))
 
@@ -165,6 +168,7 @@ def _read(curve: Analysis, fractions: dict[str, float]) -> Analysis:
     def between(values: np.ndarray) -> np.ndarray:
         return (1 - part) * values[..., before] + part * values[..., after]
 
+    # An analysis like the table's, so that the same rule can be asked of it.
     names = [curve.rows[0], *fractions]
     quantities = [name for name in QUANTITIES if name in curve.point]
     return replace(

@@ -46,6 +46,7 @@ def card(record: Mapping[str, Any], line: Mapping[str, Any], checked: str = "", 
 
 def shown_line(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of table.csv without shares of the base's ability where that is too small for them to say anything."""
+    # A share of very little would look like a collapse or a miracle.
     ability = line.get("base above chance")
     if ability is None or _number(ability) >= READABLE:
         return dict(line)
@@ -54,6 +55,7 @@ def shown_line(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _result(record: Mapping[str, Any], line: Mapping[str, Any], column: str) -> EvalResult | None:
     value = _number(line.get(column))
+    # A number that was not measured is no result of the card.
     if not math.isfinite(value):
         return None
     group, what = RESULTS[column]
@@ -85,6 +87,7 @@ def _number(value: Any) -> float:
 
 def _hub(name: str) -> str | None:
     """Return a hub id; a folder of somebody's machine is none."""
+    # A path of one machine means nothing on the hub.
     return name if name.count("/") == 1 and not name.startswith((".", "/")) else None
 
 
@@ -107,6 +110,8 @@ def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warn
         f" {number(_number(line.get('epochs')))} epochs of the data.",
         f"- Base weights {record['model']['hash']}, data {data['fingerprint']}, runs {markdown_text(line.get('keys'))}.",
     ]
+
+    # Warnings stand in the card too: who reads it may never see the report.
     lines += [f"- {markdown_text(checked)}"] if checked else []
     lines += ["", "Before believing it:", "", *(f"- {markdown_text(warning)}" for warning in warnings)] if warnings else []
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from harness.report.verdict.cautions import warnings
 from harness.report.verdict.meters import budget_line, other_meter
 from harness.report.verdict.verdict import verdict_of
 from harness.stats.analysis import Estimate
+from harness.stats.quantity_name import change_of_family
 from harness.visible import visible
 from harness.vocabulary import Role, Status
 
@@ -66,6 +67,8 @@ def _table(summary: Summary, width: int) -> Table:
     shown = [name for name, least in WIDTHS.items() if width >= least]
     table = Table(box=None, pad_edge=False, header_style="bold")
     head = matched_head(summary)
+
+    # The matched column is there only where curves reach one gain.
     shown = [name for name in shown if name != "matched" or head]
     for name in shown:
         text = name in TEXTS
@@ -81,7 +84,9 @@ def _table(summary: Summary, width: int) -> Table:
 def _cells(summary: Summary, row: Row) -> dict[str, Text]:
     recipe = row.role == Role.RECIPE
     worst = summary.worst_family(row.name) if row.done and row.role.is_tuned else None
-    lost, cost = summary.estimate(f"change:family:{worst}", row.name), costs(row)
+    lost, cost = summary.estimate(change_of_family(worst or ""), row.name), costs(row)
+
+    # A share of very little is not shown; points say as much.
     kept, change = summary.estimate("retention", row.name), summary.estimate("change", row.name)
     texts = {
         "row": visible(row.name),

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.summary.advice_text import describe, out_sentence, sureness, track_advice
 from harness.report.summary.format import duration, points, rough
 from harness.report.summary.recommend import Advice, advise, limits_of, separated
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
+from harness.report.verdict.advice_text import describe, out_sentence, sureness, track_advice
 from harness.report.verdict.cautions import Caution
 from harness.report.verdict.decision import Kind, decide, forgetting
 from harness.report.verdict.elsewhere import differing, measured_sentences
 from harness.report.verdict.meters import other_meter
 from harness.stats.analysis import MARGIN
+from harness.stats.quantity_name import change_of_family
 from harness.visible import markdown_text, visible
 
 
@@ -77,6 +78,7 @@ def one_seed(summary: Summary, wanted: int = 3) -> str:
     done = [row for row in summary.recipes if row.done]
     runs = 0
     seconds = 0.0
+    # Counted to the number that was wished for: rows may have different numbers of seeds.
     for row in done:
         lacking = max(0, wanted - len(row.seeds))
         runs += lacking
@@ -116,6 +118,8 @@ def matched_sentence(summary: Summary) -> str:
         if change.known:
             able[row.name] = change
     if len(able) < 2:
+        # Equal to the best are those whose difference from it does not exclude zero; two names of
+        # one curve are one.
         return ""
     best = max(able, key=lambda row: able[row].value)
     equals = []
@@ -135,7 +139,7 @@ def _worst(summary: Summary, row: str) -> str:
     family = summary.worst_family(row)
     if not family:
         return ""
-    return f"Its worst family is {family}: {rough(summary.estimate(f'change:family:{family}', row), 'points')}."
+    return f"Its worst family is {family}: {rough(summary.estimate(change_of_family(family), row), 'points')}."
 
 
 def _domains(summary: Summary, row: str) -> list[str]:
@@ -146,6 +150,7 @@ def _domains(summary: Summary, row: str) -> list[str]:
 
 
 def _against_plain(summary: Summary, row: str) -> str:
+    # Plain fine-tuning, whatever settings its text has.
     """Return the numbers of plain fine-tuning: what the choice costs in gain and saves in forgetting."""
     plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
     if plain is None:

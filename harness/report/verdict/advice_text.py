@@ -18,6 +18,7 @@ def describe(summary: Summary, row: str) -> str:
     gain = summary.estimate("gain", row)
     change = summary.estimate("change", row)
     kept = summary.estimate("retention", row)
+    # Gain first, then what it cost: the order in which the rule looks.
     parts = [f"gains {rough(gain, summary.gain_unit)}"]
     if change.known:
         aside = f"keeps {rough(kept, '%')}" if summary.in_per_cent else summary.why_points
@@ -30,6 +31,7 @@ def sureness(advice: Advice) -> str:
     if not advice.shares or not np.isfinite(advice.again):
         return ""
     choice = advice.row or NOBODY
+    # Shares below half a per cent would fill the sentence.
     others = []
     for name, part in advice.shares.items():
         if name != choice and part >= LEAST_SHARE:
@@ -47,6 +49,7 @@ def out_sentence(advice: Advice) -> str:
 
 def track_advice(summary: Summary, advice: Advice) -> str:
     """Return what the same rule takes among recipes without general data, where its choice needs general data."""
+    # Where the choice needs general data, a reader who has none must know what the rule takes then.
     tracks = {row.name: row.track for row in summary.recipes}
     if advice.row is None or tracks[advice.row] == Track.FREE or not candidates(summary, Track.FREE):
         return ""
