@@ -180,7 +180,7 @@ def base_of(evidence: dict[str, Any]) -> str:
 def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[QuantityName, int]]:
     """Return metric -> (quantity of the statistics, sign of what is better; 0 for each where `same` is wanted)."""
     metrics = {"general": (CHANGE, 1), "domain": (GAIN, 1)}
-    for quantity in sorted(analysis.point):
+    for quantity in sorted(analysis.names):
         if quantity.measured is Measured.CHANGE and quantity.scope is Scope.FAMILY:
             metrics[f"general/{quantity.part}"] = (quantity, 1)
         elif quantity.scope is Scope.TASK:

@@ -48,7 +48,7 @@ class Analysis:
     seeds: dict[str, int]
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
-    point: dict[QuantityName, np.ndarray]
+    point: dict[str, np.ndarray]
     by_seed: dict[str, np.ndarray] = field(repr=False)
     """quantity -> (S, R): each seed's own value; NaN where a row lacks the seed."""
     replicates: dict[str, np.ndarray] = field(repr=False)
@@ -112,6 +112,11 @@ class Analysis:
             twice = counted_twice(self.item_draws[name][..., column])
             columns.append(stretched(self.point[name][column], by_seed, draws, twice))
         return np.stack(columns, axis=1)
+
+    @property
+    def names(self) -> list[QuantityName]:
+        """Return the names of all quantities, with their parts."""
+        return [name for name in self.point if isinstance(name, QuantityName)]
 
     @property
     def ability(self) -> float:

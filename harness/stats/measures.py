@@ -199,7 +199,7 @@ class _Scale:
 
 def steps_of(
     quantities: dict[QuantityName, Quantity], measures: pd.DataFrame, strata: list[Stratum], shape: tuple[int, ...]
-) -> dict[QuantityName, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Return (R,) for each quantity in points how far a cluster of items moves it, on average over what clusters are worth.
 
     With a_i the worth of cluster i, Σ a_i² / Σ a_i: of what is lost evenly over all abilities, what one cluster's part is.
@@ -219,7 +219,7 @@ def steps_of(
             if worth.any():
                 of_clusters = 100 * (shares @ worth)
                 worths[name] += np.stack([(of_clusters**2).sum(0), of_clusters.sum(0)])
-    steps = {}
+    steps: dict[str, np.ndarray] = {}
     for name, (squares, whole) in worths.items():
         steps[name] = np.divide(squares, whole, out=np.zeros_like(whole), where=whole > 0).max(-1)
     return steps
@@ -231,7 +231,7 @@ def evaluated(
     tuned: np.ndarray,
     start: np.ndarray,
     floor: int | None = None,
-) -> dict[QuantityName, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Return each quantity, (B, R), from mean scores (B, R, M); a row's own lie together in memory.
 
     Retention is a ratio of means: 100 + 100 · Σ w (tuned - base) / Σ w (base - chance), both chance-corrected, so that it
@@ -239,7 +239,7 @@ def evaluated(
     `floor`: which row is the constant answer. Of a row's gain its `form` is what it has in common with that.
     """
     scale = _Scale.of(measures)
-    values = {name: np.empty(tuned.shape[1::-1]).T for name in quantities}
+    values: dict[str, np.ndarray] = {name: np.empty(tuned.shape[1::-1]).T for name in quantities}
     for begin in range(0, len(tuned), BLOCK):
         block = slice(begin, begin + BLOCK)
         after, before = tuned[block], start[block]

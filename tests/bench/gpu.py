@@ -98,6 +98,9 @@ class Case:
 class RandomBase(BaseModel):
     """A base of which there is a configuration only."""
 
+    def original(self, dtype: torch.dtype) -> Any:
+        return self.load(dtype)
+
     def load(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
         from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -261,7 +261,7 @@ def _margins_between(analysis: Analysis, quantity: str, names: Sequence[str]) ->
 def _worst_end(analysis: Analysis, row: str) -> float:
     """Return the lowest lower end of any family's change; NaN where none has enough items to tell."""
     ends = []
-    for name in analysis.point:
+    for name in analysis.names:
         change = analysis.estimate(name, row)
         if name.measured is Measured.CHANGE and name.scope is Scope.FAMILY and change.known:
             ends.append(change.value - _below(change))

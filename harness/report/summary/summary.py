@@ -182,7 +182,7 @@ class Summary:
 
     def parts(self, scope: Scope, measured: Measured = Measured.CHANGE) -> list[str]:
         """Return the families, channels, ... over which a general change is known; or the tasks over which a gain is."""
-        names = self.analysis.point if self.analysis else {}
+        names = self.analysis.names if self.analysis else []
         return sorted(name.part for name in names if name.measured is measured and name.scope is scope)
 
     @cached_property
