@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -96,9 +97,9 @@ import os, subprocess, sys, time
 from harness.interruption import end_soon_after_interrupts
 end_soon_after_interrupts()
 child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(2, signal.SIG_IGN); time.sleep(60)"])
-print(child.pid, flush=True)
 while True:
     try:
+        print(child.pid, flush=True)  # inside: the signal may come at once
         time.sleep(60)
     except KeyboardInterrupt:
         pass  # as a library's callback does
@@ -116,7 +117,12 @@ def test_a_command_that_swallows_interrupts_is_ended_with_its_processes(times):
     for _ in range(times):
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        for stuck in (process, child):
+            with suppress(psutil.Error, ProcessLookupError):
+                stuck.kill()
     assert process.returncode == interruption.INTERRUPTED and errors == interruption.SENTENCE
     assert time.monotonic() - begin < (interruption.PATIENCE if times == 2 else LIMIT)
     psutil.wait_procs([child], timeout=10)
