@@ -119,10 +119,11 @@ def test_a_command_that_swallows_interrupts_is_ended_with_its_processes(times):
         time.sleep(0.2)
     try:
         _, errors = process.communicate(timeout=30)
-    finally:
+    except subprocess.TimeoutExpired:
         for stuck in (process, child):
             with suppress(psutil.Error, ProcessLookupError):
                 stuck.kill()
+        raise
     assert process.returncode == interruption.INTERRUPTED and errors == interruption.SENTENCE
     assert time.monotonic() - begin < (interruption.PATIENCE if times == 2 else LIMIT)
     psutil.wait_procs([child], timeout=10)
