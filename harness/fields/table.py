@@ -76,6 +76,8 @@ OTHER_CHOICES = (
     *("distractors", "wrong_answers", "wrong_choices", "incorrect_options"),
 )
 PASSAGES = ("passage", "paragraph", "article", "story", "document", "documents", "contexts", "background")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+MEDIA_REFUSED = "is not text, and models of text alone are trained here; leave such records out"
 NOT_TEXT = re.compile(r"(image|img|photo|audio|video|pixel|speech)s?(_?(path|file|file_name|url|id|value|byte)s?)?")
 TRAINS = re.compile(r"(.*_)?(train|trained|trains|learn|learned|learnable|loss|supervised|gradient|grad|weight)(_.*)?")
 """Names of switches for what is trained."""
@@ -170,8 +172,8 @@ TABLE = (
     Field(R, ("mask_history", "skip", "ignore"), SWITCH, omits, like=OMITS),
     Field(
         R,
-        ("image", "images", "audio", "audios", "video", "videos"),
-        "is not text, and models of text alone are trained here; leave such records out",
+        MEDIA,
+        MEDIA_REFUSED,
         given,
         like=NOT_TEXT,
     ),
@@ -195,8 +197,8 @@ TABLE = (
     Field(T, ("masked", "ignore", "skip"), SWITCH, omits, like=OMITS),
     Field(
         T,
-        ("image", "images", "audio", "audios", "video", "videos"),
-        "is not text, and models of text alone are trained here; leave such records out",
+        MEDIA,
+        MEDIA_REFUSED,
         given,
         like=NOT_TEXT,
     ),
