@@ -5,7 +5,7 @@ from typing import Any
 
 from lethe.errors import PlanError
 
-__all__ = ["PlanError", "faults_of", "raise_faults"]
+__all__ = ["PlanError", "faults_of", "one_line", "raise_faults"]
 
 
 def faults_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
@@ -21,3 +21,8 @@ def raise_faults(faults: list[str]) -> None:
     """Raise one `PlanError` with every fault, or return where there is none."""
     if faults:
         raise PlanError(*faults)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's whole message in one line, its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

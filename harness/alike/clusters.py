@@ -1,11 +1,7 @@
 """Near-duplicates: texts whose word 5-grams have a Jaccard similarity of at least 0.85, for splits, methods and tools.
 
-Candidates come from MinHash LSH (126 permutations, 21 bands of 6), which misses about 1 pair in 20,000 at 0.85 and fewer
-above; each is then verified exactly. A 5-gram that more than 1 % of the texts contain is the task's boilerplate (a long
-instruction repeated in every record), so it is left out. No torch here.
-
-Grams are 32-bit hashes in one array for all texts, 4 bytes per word. Texts that are already known to belong together are not
-compared again, so a large cluster costs as many comparisons as it has texts.
+Candidates (harness/alike/grams.py) are verified exactly. Texts that are already known to belong together are not compared
+again, so a large cluster costs as many comparisons as it has texts. No torch here.
 """
 
 from __future__ import annotations

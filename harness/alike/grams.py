@@ -1,4 +1,9 @@
-"""Texts as sets of hashed n-grams, by which near duplicates are found."""
+"""Texts as sets of hashed n-grams, by which near duplicates are found.
+
+Candidates come from MinHash LSH (126 permutations, 21 bands of 6), which misses about 1 pair in 20,000 at 0.85 and fewer
+above. A 5-gram that more than 1 % of the texts contain is the task's boilerplate (a long instruction repeated in every
+record), so it is left out. Grams are 32-bit hashes in one array for all texts, 4 bytes per word.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a checkpoint must be made of, read from its files before anything of it is loaded.
 
 Whatever is wrong is said in one sentence that names the file and the cure. What only loading shows (keys, values, the
-vocabulary) is for `harness/models/base_model.py`.
+vocabulary) is for `harness/checkpoints/loading.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.checkpoints.hub import folder_of
-from harness.checkpoints.weight_files import OTHER_FORMS, broken, read_object, weight_faults
+from harness.checkpoints.weight_files import broken, other_forms, read_object, weight_faults
 from harness.errors import raise_faults
 
 VOCABULARIES = (
@@ -48,12 +48,6 @@ def check_files(path: str, tokenizer: bool = True) -> None:
     raise_faults([f"{name}: {fault}" for fault in faults])
 
 
-# --- where it is ------------------------------------------------------------------------------------------------------
-
-
-# --- what form it has -------------------------------------------------------------------------------------------------
-
-
 def _form_faults(folder: Path) -> Iterator[str]:
     """Folders that hold something else than a checkpoint."""
     config = folder / "config.json"
@@ -68,7 +62,7 @@ def _form_faults(folder: Path) -> Iterator[str]:
 
     # What else lies there tells what the user may have meant.
     inside = sorted(child.name for child in folder.iterdir() if (child / "config.json").exists())
-    forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
+    forms = other_forms(folder)
     if config.is_symlink():
         yield "config.json is a link to a file that is not there; download the checkpoint again"
     elif inside:
@@ -77,7 +71,7 @@ def _form_faults(folder: Path) -> Iterator[str]:
     elif (folder / "model_index.json").exists():
         yield "model_index.json says that it is a pipeline of diffusers; give a language model"
     elif forms:
-        yield f"no config.json, only {' and '.join(forms)}; give the original checkpoint in Hugging Face's form, or convert it"
+        yield f"no config.json, only {forms}; give the original checkpoint in Hugging Face's form, or convert it"
     else:
         yield f"no config.json, so it is no Hugging Face checkpoint ({_listing(folder)}); give the folder that has it"
 
@@ -134,6 +128,3 @@ def _tokenizer_faults(folder: Path) -> Iterator[str]:
     if not has_tokenizer(folder):
         cure = "save the tokenizer into the folder (AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER))"
         yield f"no tokenizer: the folder has none of {', '.join(VOCABULARIES)}; {cure}"
-
-
-# --- weights ----------------------------------------------------------------------------------------------------------

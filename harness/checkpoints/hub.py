@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.errors import PlanError
+from harness.errors import PlanError, one_line
 
 SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 """Files of a hub model that say what it is."""
@@ -74,8 +74,3 @@ def _online(name: str) -> bool:
     except Exception:  # no network, in one of many ways: what is in the cache may do
         return False
     return True
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's whole message in one line, its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

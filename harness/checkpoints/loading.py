@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.hub import loading
 from harness.checkpoints.weight_files import some
-from harness.errors import PlanError, raise_faults
+from harness.errors import PlanError, one_line, raise_faults
 
 
 def load_tokenizer(path: str) -> Any:

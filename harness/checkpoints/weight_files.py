@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints.hub import one_line
+from harness.errors import one_line
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may stand, in the order in which transformers looks."""
@@ -56,6 +56,11 @@ def broken(file: Path) -> str | None:
     return None
 
 
+def other_forms(folder: Path) -> str:
+    """Return what a folder holds in place of weights that are read; empty where there is none."""
+    return " and ".join(what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern)))
+
+
 def weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     """Yield weights that are absent, cut off or quantised.
 
@@ -65,8 +70,8 @@ def weight_faults(folder: Path, whole: bool) -> Iterator[str]:
     # A hub model's weights come later: their absence here says nothing.
     if weights is None:
         if whole:
-            forms = [what for pattern, what in OTHER_FORMS.items() if any(folder.glob(pattern))]
-            other = f", only {' and '.join(forms)}" if forms else ""
+            forms = other_forms(folder)
+            other = f", only {forms}" if forms else ""
             yield f"no weights: the folder has none of {', '.join(WEIGHTS)}{other}; download or save them too"
         return
     if fault := broken(weights):

@@ -1,7 +1,7 @@
 """Contamination: suite items whose wording occurs in what is trained on. No torch here.
 
 An item is contaminated if at least 70 % of the 8-grams of its question occur in training texts (PaLM's rule: Chowdhery et al.
-2022, arXiv:2204.02311, section 8). Words are those of harness/alike/clusters.py: without case and punctuation, and each
+2022, arXiv:2204.02311, section 8). Words are those of harness/alike/grams.py: without case and punctuation, and each
 Chinese character is one. A question of fewer than 8 words is contaminated if it is a whole turn of a training text: as a part
 of one it may be anybody's phrase. Grams that more than 1 % of a task's items contain (at least 20) are its boilerplate, and do
 not count.

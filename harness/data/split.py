@@ -93,8 +93,8 @@ def load_dataset(
 
 
 def _name_of(source: str) -> str:
-    # Neither folder nor ending, which say nothing of the data.
     """Return the stem of a file, or the last name of a hub data set."""
+    # Neither folder nor ending, which say nothing of the data.
     if Path(source).suffix:
         return stem_of(Path(source))
     return re.split("[/:]", source.rstrip("/"))[-1]

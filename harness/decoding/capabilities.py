@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoints.hub import one_line
 from harness.decoding import generate
 from harness.decoding.generate import Choose, Prompt, most_likely
 from harness.decoding.kv_cache import Prefix, extend, prefill
 from harness.decoding.plain_decoding import plain_continuations
 from harness.decoding.prefix_tree import Ids, longest_shared, read, rows_of
-from harness.errors import PlanError
+from harness.errors import PlanError, one_line
 from harness.models.flops import uncounted
 from harness.models.forward import device_of, head_dtype, innermost, same_logits, vocabulary
 

@@ -123,8 +123,8 @@ class Sizer:
         self.places_at_once = max(1, LOGITS_AT_ONCE[device] // self.vocabulary)
 
     def longest(self, way: Way) -> Shape:
-        # A row longer than the room stands alone.
         """Return the largest micro-batch there can be: of the longest sequences, supervised throughout."""
+        # A row longer than the room stands alone.
         rows = max(1, way.micro_tokens // self.length)
         return Shape(rows, self.length, rows * self.length)
 

@@ -125,8 +125,8 @@ def _options(task: Prepared, sample: dict[str, Any]) -> tuple[list[float], int |
 
 
 def _cluster(task: Prepared, index: int) -> str:
-    # Items that share a source are resampled together.
     """Return the cluster that an item declares; its own id where it declares none."""
+    # Items that share a source are resampled together.
     doc = task.docs[index]
     declared = doc.get("cluster") if isinstance(doc, Mapping) else None
     return str(declared or task.ids[index])

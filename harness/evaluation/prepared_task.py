@@ -34,8 +34,7 @@ class Prepared:
         self.docs = dict(enumerate(spec.task.eval_docs))
         self.beside: Beside | None = None
         """What the scorer is told of an answer beside its text; None: nothing."""
-        # The task's functions of a document are called once each: random few-shot examples must not
-        # change between models.
+        # Targets and choices are worked out once a document.
         remember(spec.task)
         template = codec.template.thoughtful if spec.thinking else codec.template.skipping
         render_chat = partial(render, template) if spec.chat else None
@@ -61,8 +60,8 @@ class Prepared:
         return self.task._filters
 
     def build_all_requests(self, **_: Any) -> None:
-        # Requests are made once and shared by all models, so only the answers go.
         """Forget the last model's answers."""
+        # Requests are made once and shared by all models, so only the answers go.
         for instance in self._instances:
             instance.resps = []
             instance.filtered_resps = {}

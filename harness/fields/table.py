@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.fields.names import plain
-from harness.fields.values import given, judges, lists, omits, says, switches, tells, weighs
+from harness.fields.values import CONTENT_NAMES, ROLE_NAMES, given, judges, lists, omits, says, switches, tells, weighs
 
 
 class Place(StrEnum):
@@ -183,8 +183,8 @@ TABLE = (
         "are tools, which are not rendered here: a record would be trained without what it calls; leave such records out",
         given,
     ),
-    Field(T, ("role", "from"), "who speaks: system, user or assistant, under any of their usual names"),
-    Field(T, ("content", "value"), "what is said: a text, or a list of parts of type text"),
+    Field(T, ROLE_NAMES, "who speaks: system, user or assistant, under any of their usual names"),
+    Field(T, CONTENT_NAMES, "what is said: a text, or a list of parts of type text"),
     Field(T, THOUGHTS, "an assistant's thoughts: written as <think> in front of its answer"),
     Field(T, SUPERVISED, "0 or false: the assistant's turn is read but not trained; 1 or true: trained, as by default"),
     Field(

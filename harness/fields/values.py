@@ -6,8 +6,11 @@ from typing import Any
 
 PASSAGE = 8
 """Words of a text from which on it is a passage to be read (a guess)."""
-SPEAKERS = ("role", "from", "speaker")
-SAYINGS = ("content", "value", "text")
+ROLE_NAMES = ("role", "from")
+CONTENT_NAMES = ("content", "value")
+"""Fields of a message that are read; the next two are those by which one is recognised."""
+SPEAKERS = (*ROLE_NAMES, "speaker")
+SAYINGS = (*CONTENT_NAMES, "text")
 
 
 def given(value: Any) -> bool:

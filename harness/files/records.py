@@ -147,8 +147,16 @@ class Reader:
 
         Two that differ are a fault.
         """
-        several = sum(self.row.has(name) for name in names) > 1
-        return self.row.any_text(names) if several else self.row.text(self.row.first(names) or names[0])
+        row = self.row
+        present = [name for name in names if row.has(name)] or [names[0]]
+        if len(present) == 1 or all(_blank(row.values.get(name)) for name in present):
+            return row.text(present[0])
+        return row.any_text(present)
+
+
+def _blank(value: Any) -> bool:
+    """Return whether a value is a text that says nothing."""
+    return isinstance(value, str) and not value.strip()
 
 
 @dataclass(frozen=True)
@@ -238,9 +246,9 @@ def form_of(row: Row, accept: str) -> Form | None:
 
     # Preference data often have no answer but their own.
     refused = refusals(Place.RECORD, row.values)
+    for sentence in refused:
+        row.fault(sentence)
     if refused:
-        for sentence in refused:
-            row.fault(sentence)
         return None
 
     # A record that lacks a field is told by the form that it has begun: by its question rather than by its answer.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.fields.refusals import refusals
 from harness.fields.table import CHATS, HISTORIES, SUPERVISED, SYSTEMS, TABLE, THOUGHTS, Place
-from harness.fields.values import given, number_of
+from harness.fields.values import CONTENT_NAMES, ROLE_NAMES, given, number_of
 from harness.files.row import Row, json_type, structured
 from harness.text.json_reader import Repeated
 
@@ -19,8 +20,6 @@ ROLES = {
 }
 """What files call who speaks."""
 TOOL_ROLES = ("tool", "tools", "function", "functions", "ipython", "observation", "function_call", "tool_call", "tool_response")
-ROLE_NAMES = ("role", "from")
-CONTENT_NAMES = ("content", "value")
 TURN_NAMES = frozenset(name for field in TABLE if field.place is Place.TURN and not field.refused for name in field.names)
 
 
@@ -132,15 +131,16 @@ def _spoken(entries: Any) -> Any:
 
 
 def _said(entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    return next((entry[name] for name in CONTENT_NAMES if entry.get(name) is not None), None)
+    return _first_value(entry, CONTENT_NAMES) if isinstance(entry, dict) else entry
 
 
 def role_of(entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return None
-    return next((entry[name] for name in ROLE_NAMES if entry.get(name) is not None), None)
+    return _first_value(entry, ROLE_NAMES) if isinstance(entry, dict) else None
+
+
+def _first_value(entry: dict[str, Any], names: Sequence[str]) -> Any:
+    """Return the first of these fields' values that is not null."""
+    return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
 def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from harness.checkpoints.hub import loading, one_line
+from harness.checkpoints.hub import loading
 from harness.checkpoints.weight_files import some
-from harness.errors import PlanError
+from harness.errors import PlanError, one_line
 from harness.models.base_model import BaseModel
 
 

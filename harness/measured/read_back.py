@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from harness.checkpoints.files import quantised_by
-from harness.checkpoints.hub import folder_of, loading, one_line
-from harness.errors import PlanError
+from harness.checkpoints.hub import folder_of, loading
+from harness.errors import PlanError, one_line
 
 
 def load_quantised(path: str, dtype: torch.dtype, notes: list[str]) -> Any:

@@ -114,8 +114,8 @@ def plain_weights(model: nn.Module) -> Weights:
 
 
 def weights_hash(weights: Weights) -> str:
-    # In fp32 and sorted by name, so that the hash depends on neither precision nor order of a file.
     """16 hex digits over names and fp32 bytes: equal weights and only they have equal hashes."""
+    # In fp32 and sorted by name, so that the hash depends on neither precision nor order of a file.
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().to("cpu", torch.float32).contiguous()

@@ -124,13 +124,13 @@ def has_virtual_tokens(model: Any) -> bool:
 
 
 def same_logits(computed: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    # Two orders of summing differ by rounding, which in 16 bits reaches single logits: there the
-    # mean over a place decides.
     """Return whether two ways to compute (..., V) logits agree to the rounding of this precision (thresholds are guesses).
 
     In float32 no logit may differ. In lower precision single logits of a large vocabulary differ by much, since the largest of
     many roundings grows with their number: there the root mean square over the vocabulary decides, at the worst place.
     """
+    # Two orders of summing differ by rounding, which in 16 bits reaches single logits: there the
+    # mean over a place decides.
     difference = computed - expected
     if dtype == torch.float32:
         return bool(difference.abs().max() <= 1e-4 * expected.std())

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.checkpoints.hub import one_line
 from harness.checkpoints.weight_files import some
 from harness.contract import blocks_of
+from harness.errors import one_line
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.batches import collate

@@ -10,7 +10,7 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from lm_eval import utils
@@ -18,6 +18,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask, Task
 
 from harness.store.schema import key_of
+
+# lm-eval compiles a task's template once a document: a seventh of the time of scoring small models.
+utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)  # pyright: ignore[reportAttributeAccessIssue]
 
 LEAST_CLUSTERS = 10
 
@@ -137,15 +140,8 @@ def without(task: Any, places: Collection[int]) -> Any:
     return Drawn(str(task.config.task), [task], wrapped)
 
 
-@cache
-def compile_templates_once() -> None:
-    """Let lm-eval compile a task's template once instead of once a document (a seventh of the time of scoring small models)."""
-    utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def remember(task: Any) -> None:
     """Work out targets and choices once a document: each call renders a template, and scoring asks five times."""
-    compile_templates_once()
     if isinstance(task, ConfigurableTask) and not hasattr(task, "remembers"):
         task.remembers = True  # pyright: ignore
         for name in ("doc_to_target", "doc_to_choice"):

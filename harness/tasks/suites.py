@@ -167,7 +167,4 @@ def wrap(task: Any, group: str = "general", family: str | None = None, facts: Ma
     )
 
 
-# --- plain files -----------------------------------------------------------------------------------------------------
-
-
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # its warnings speak of options that are ours to choose

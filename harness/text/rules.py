@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.text import rule_schemas
 from harness.text.numbers import numbers
-from harness.text.rule_schemas import PATIENCE, compiled, fits_schema, schema_faults, search, storable_fault, validator_of
+from harness.text.rule_schemas import compiled, fits_schema, schema_faults, search, storable_fault, validator_of
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
@@ -51,7 +52,7 @@ class Rule:
         try:
             return Judgement(self._keeps(output, prompt), self.name)
         except TimeoutError:
-            return Judgement(False, f"{self.name} (not judged within {PATIENCE:g} s a pattern)")
+            return Judgement(False, f"{self.name} (not judged within {rule_schemas.PATIENCE:g} s a pattern)")
         except RecursionError:
             return Judgement(False, f"{self.name} (nested too deeply to be judged)")
 
@@ -85,7 +86,7 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
     # Without `find`, every number of the output is bounded.
     texts = [output]
     if "find" in bounds:
-        matches = compiled(bounds["find"]).finditer(output, timeout=PATIENCE)
+        matches = compiled(bounds["find"]).finditer(output, timeout=rule_schemas.PATIENCE)
         texts = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
     values = [number.value for text in texts for number in numbers(text)]
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
@@ -210,7 +211,7 @@ def fits(form: dict[str, Any], output: str) -> bool:
     """Return whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
         if "regex" in form:
-            return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=PATIENCE) is not None
+            return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=rule_schemas.PATIENCE) is not None
         return bool(validator_of(form["schema"]).is_valid(json.loads(output)))
     except (ValueError, TimeoutError, RecursionError):
         return False
