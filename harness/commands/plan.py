@@ -14,6 +14,7 @@ from harness.doing import doing
 from harness.plan.gpus import MFU, find_gpu
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
+from harness.recipes.hooks import ask
 from harness.recipes.recipe import PLAIN, parse_recipe
 from harness.runs.cost import Cost, Costs
 from harness.runs.pacing import spoken_time
@@ -116,7 +117,7 @@ def costs_of(material: Material, evaluation: EvaluationPlan, specs: list[RunSpec
 def peak_rate(spec: RunSpec) -> float:
     """Return the highest learning rate that a run reaches: its recipe's, times what its methods make of it (RATE)."""
     methods = parse_recipe(spec.recipe).methods
-    factors = [math.prod(method.rate(step / 20) for method in methods) for step in range(21)]
+    factors = [math.prod(ask(method, "rate", step / 20) for method in methods) for step in range(21)]
     return spec.training.learning_rate * max(factors)
 
 

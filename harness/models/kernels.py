@@ -101,3 +101,13 @@ def _while_training(block: Any) -> Callable[..., Any]:
         return (compiled if block.training else plain)(*inputs, **named)
 
     return forward
+
+
+def compute_repeatably(threads: int) -> None:
+    """Let this process compute with so many threads, and the same bits for the same question."""
+    torch.set_num_threads(threads)
+
+    # Where an operation has no such form, it warns.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory: Any = torch.utils.deterministic
+    memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth

@@ -79,14 +79,17 @@ class Costs:
 
         # On a CPU models live in the process's own memory, which is counted with it; on a GPU the
         # host holds little.
-        host = 0.0 if self.cuda else self.process + 4.0 * parameters + self._kernel_bytes(run, spec)
+        host = 0.0 if self.cuda else self.process + 4.0 * parameters + self._kernel_bytes(run, spec, flops)
         return Cost(flops, flops * pace, scoring, host + needed.bytes, host + worst.bytes)
 
-    def _kernel_bytes(self, run: TrainingRun, spec: RunSpec) -> float:
+    def _kernel_bytes(self, run: TrainingRun, spec: RunSpec, flops: float) -> float:
         """Return what compiled matrix products take: one for each width of a micro-batch, weight shape and direction."""
         sizer = self._sizers[spec.recipe, spec.training.pack_length]
-        price, _ = run.step_price(next(run.steps()))
-        widths = _flops_of(run, spec, 0.0) / price if spec.meter != "seconds" else KERNELS
+        widths = float(KERNELS)
+        if spec.meter != "seconds":
+            # Of examples as they are: what methods make of them may cost a pass, or need a model.
+            price, _ = run.step_price(list(run.data.domain[: run.batch_size]))
+            widths = flops / price
         return min(KERNELS, 3 * sizer.products * widths) * KERNEL_BYTES[spec.training.precision]
 
     def _sizes(self, run: TrainingRun, spec: RunSpec) -> tuple[Size, Size]:

@@ -118,8 +118,8 @@ class Scoring:
         """
         # Where the model does not begin as the base, no line leads there.
         if any(method.unlike_base for method in self.run.methods):
-            # The base and the controls are ends of the line: one point each.
             return pd.DataFrame(columns=list(ITEM_COLUMNS))
+        # The base and the controls are ends of the line: one point each.
         if self.spec.role != Role.RECIPE:
             alpha = 0.0 if self.spec.role == Role.BASE else 1.0
             return self._score(EvalKind.PATH, weights, alpha=alpha)

@@ -19,6 +19,7 @@ import torch
 
 from harness.contract import Example, Need
 from harness.doing import counted, doing
+from harness.models.kernels import compute_repeatably
 from harness.models.placement import placed
 from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
@@ -121,13 +122,15 @@ def clock_of(plan: Settings) -> Callable[[], float]:
 def as_a_run(plan: Settings) -> Iterator[None]:
     """Compute as a run's own process does: with its threads, in the same way every time."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(plan.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    compute_repeatably(plan.threads)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
+        memory.fill_uninitialized_memory = filled
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,8 @@ def scored(evaluation: Evaluation) -> Scored:
 
     def timed(sizes: dict[str, int]) -> tuple[int, float]:
         sample = final.sample(**(dict.fromkeys(CURVE, 0) | sizes))
-        sample.remember_base()  # as the runs on this machine do
+        if evaluation.remembers_base:
+            sample.remember_base()
         begin = clock()
         sample.score(model)
         return sum(_sizes(sample).values()), clock() - begin

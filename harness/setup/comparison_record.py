@@ -74,7 +74,7 @@ def row_record(spec: RunSpec, evaluation: EvaluationPlan) -> dict[str, Any]:
     return record
 
 
-def constant_answers(material: Material) -> list[str]:
+def answers_of(material: Material) -> list[str]:
     """Return the answers that the domain's training examples give."""
     answers = []
     for record in material.dataset.train:

@@ -146,11 +146,16 @@ class Evaluation:
         self.material.base.hold(*trained, self.dtype)
         for kind in self.keys:
             self.evaluator(kind)
-        # Only where it is exact: a run with more threads rounds differently.
-        if self.device == "cpu" and self.material.plan.threads == 1:  # a run with more threads rounds otherwise
+        if self.remembers_base:
             for kind in (EvalKind.FINAL, EvalKind.CURVE):
                 self.evaluator(kind).remember_base()
         return self
+
+    @property
+    def remembers_base(self) -> bool:
+        """Whether the base's part of the drift is computed once for all runs: only where it is exact."""
+        # A run with more threads rounds differently.
+        return self.device == "cpu" and self.material.plan.threads == 1
 
     @property
     def device(self) -> str:
@@ -245,8 +250,8 @@ def _read_by(tuned: Tuned, material: Material) -> Material:
 
 
 def _keys_apart(material: Material, tuned: Tuned) -> dict[EvalKind, str]:
-    # An evaluation for this model alone: only its keys are wanted.
     """Return the keys of a model's own evaluations; what it cannot be asked is said now."""
+    # An evaluation for this model alone: only its keys are wanted.
     plan = EvaluationPlan({}, [], (), False, {tuned.hash: {}})
     evaluation = Evaluation(plan, material, tuned)
     return {kind: evaluation.evaluator(kind).key for kind in (EvalKind.FINAL, EvalKind.QUALITY)}

@@ -212,8 +212,8 @@ def training_run(
 
 
 def allowed_amount(material: Material) -> float:
-    # A budget in its own unit is taken as it stands; only epochs have to be priced.
     """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
+    # A budget in its own unit is taken as it stands; only epochs have to be priced.
     budget = material.budget
     meter = material.plan.meter
     if budget.unit != "epochs":
@@ -240,12 +240,16 @@ def allowed_amount(material: Material) -> float:
     return flops * seconds_a_flop(material)
 
 
-def seconds_a_flop(material: Material, engine: Alone | None = None, recipe: Recipe = PLAIN, steps: int = 8) -> float:
-    """Return the seconds per FLOP of a recipe on this device, measured over what it prepares and a few optimizer steps."""
+PACE_STEPS = 8
+"""Optimizer steps over which the pace of plain fine-tuning is measured."""
+
+
+def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
+    """Return the seconds per FLOP of plain fine-tuning on this device, measured over a few optimizer steps."""
     from harness.training.loop import train
 
     # In steps, so that the budget does not depend on the pace that is being measured.
-    spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps))
+    spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, float(PACE_STEPS))
     run = training_run(material, dataclasses.replace(spec, meter="steps"), engine)
     with tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, lambda _: None)

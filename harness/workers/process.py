@@ -46,16 +46,11 @@ def preloaded() -> list[str]:
 
 def steady(threads: int) -> None:
     """Make this process one that computes for a run: with so many threads, ended by its parent alone."""
-    import torch
+    from harness.models.kernels import compute_repeatably
 
     set_environment()  # on a cluster nobody else did
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    torch.set_num_threads(threads)
-
-    # The same question must give the same bits; where an operation has no such form, it warns.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    memory: Any = torch.utils.deterministic
-    memory.fill_uninitialized_memory = not torch.cuda.is_available()  # with NaN: on a GPU that takes bandwidth
+    compute_repeatably(threads)
 
 
 def settle(spec: RunSpec, store: RunStore, status: Status, reason: str) -> None:

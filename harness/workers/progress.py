@@ -46,7 +46,6 @@ class _Run:
     host: str = ""
     scores: dict[str, float] | None = None
     waits: bool = True
-    ended: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +86,7 @@ class Progress:
 
     def event(self, spec: RunSpec, event: Event) -> None:
         """Show an event of a run."""
-        run = self.runs.setdefault(spec.key, _Run(spec.row, spec.seed))
+        run = self.runs[spec.key]
         run.waits = False
         run.host = event.host or run.host
         self.pacing.note(spec.key, event)
@@ -105,7 +104,7 @@ class Progress:
                 run.state = "starting"
                 self._print(f"{run.name}: {event.reason}; ", "it is set aside and made anew")
             case Ended():
-                run.ended, run.state, run.scores = True, "done" if run.loss is None else "trained", self.result(spec)
+                run.state, run.scores = "done" if run.loss is None else "trained", self.result(spec)
                 if self.live is None:
                     self._print(f"{self.ended:3d} of {self.total}  {run.name:24}", f"  {_said_scores(run)}; {self.left()}")
 
@@ -142,7 +141,7 @@ class Progress:
         """Return what a run is doing: a bar and its loss while it trains."""
         run = self.runs[key]
         loss = "" if run.loss is None else f"loss {_loss(run.loss)}"
-        if run.ended:
+        if self._has_ended(key):
             return f"{run.state}, {loss}" if loss else run.state
         extra = f" {run.speed:,.0f} tokens/s" if wide and run.speed is not None and not run.state else ""
         extra += f" on {run.host}" if wide and run.host else ""
@@ -161,8 +160,8 @@ class Progress:
         everything = list(self.runs)
         finished = self.live is None or self.live.vertical_overflow == "visible"
         room = len(everything) if finished else max(3, self.console.height - 4)
-        under_way = [key for key in everything if not self.runs[key].waits and not self.runs[key].ended]
-        ended = [key for key in everything if self.runs[key].ended]
+        under_way = [key for key in everything if not self.runs[key].waits and not self._has_ended(key)]
+        ended = [key for key in everything if self._has_ended(key)]
         waiting = [key for key in everything if self.runs[key].waits]
         kept = set([*under_way, *reversed(ended), *waiting][:room])
         return [key for key in everything if key in kept], len(everything) - len(kept)
@@ -171,7 +170,7 @@ class Progress:
         """Return all that is under way: a line for the whole, and one for each run."""
         lines = [f"{self.ended} of {self.total} runs ended; {self.left()}"]
         for key, run in self.runs.items():
-            if run.ended or run.waits:
+            if self._has_ended(key) or run.waits:
                 continue
             what = (
                 run.state or f"{self.pacing.runs[key].spent:.0%} of budget, loss {_loss(run.loss)}, {run.speed:,.0f} tokens/s"
@@ -194,7 +193,10 @@ class Progress:
     @property
     def ended(self) -> int:
         """Runs that have ended."""
-        return sum(run.ended for run in self.runs.values())
+        return sum(map(self._has_ended, self.runs))
+
+    def _has_ended(self, key: str) -> bool:
+        return self.pacing.runs[key].ended is not None
 
     def _print(self, head: str, tail: str = "") -> None:
         text = _joined(head, tail)

@@ -39,3 +39,11 @@ def test_each_run_has_its_rate_its_seconds_and_its_memory(files, tiny_path, tmp_
         r"in all about \d+ (s|min) on this machine, with nothing else running on it, evaluation\s+included", printed
     )
     assert not (Path(asked["out"]) / "runs").exists()
+
+
+def test_a_method_whose_examples_need_a_model_is_priced_without_one(files, tiny_path, tmp_path, capsys, monkeypatch):
+    """`sdft` writes its examples with the model being trained, and none is loaded to price memory."""
+    monkeypatch.setenv("COLUMNS", "250")
+    asked = {"data": files["domain"], "suites": files["echo"], "model": tiny_path, "recipes": "sdft", "budget": "1epochs"}
+    print_cost(make_plan(asked | {"max_length": 64, "limit": 4, "precision": "float32", "out": str(tmp_path / "out")}))
+    assert "sdft" in capsys.readouterr().out

@@ -160,10 +160,14 @@ class Sampled:
 
 
 def test_an_evaluation_takes_as_long_as_its_items_and_its_calls(monkeypatch):
+    monkeypatch.setattr(Sampled, "calls", 0)
     now = [0.0]
     monkeypatch.setattr(timing, "clock_of", lambda plan: lambda: now[0])
     evaluation: Any = SimpleNamespace(
-        material=MATERIAL, load=lambda: None, evaluator=lambda kind: Sampled(now, {"domain": 500, "general": 3000})
+        remembers_base=True,
+        material=MATERIAL,
+        load=lambda: None,
+        evaluator=lambda kind: Sampled(now, {"domain": 500, "general": 3000}),
     )
     found = timing.scored(evaluation)
     assert found.final == pytest.approx(1 + 50 + 1 + 300)
