@@ -90,12 +90,12 @@ def read_csv_text(data: bytes) -> pd.DataFrame:
 def _texts_changed(table: pd.DataFrame, cell: Callable[[object], object]) -> pd.DataFrame:
     """Return the table with this function of every name and of every cell that may hold text."""
     import pandas as pd
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+    from pandas.api.types import is_numeric_dtype
 
     columns = {}
     for name in table:
         column = table[name]
-        if not (is_numeric_dtype(column) or is_bool_dtype(column)):
+        if not (is_numeric_dtype(column)):
             column = column.astype(object).map(cell)
         columns[cell(name)] = column
     return pd.DataFrame(columns, index=table.index)

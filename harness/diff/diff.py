@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.diff.difference import Difference, difference_of, drawn_scores
-from harness.diff.joined import Printed, groups, means, parts_of
+from harness.diff.joined import Part, Printed, by_metric, groups, means
 from harness.diff.lm_eval_run import LmEvalRun
 from harness.diff.pairs import TaskPairs, task_pairs
 from harness.errors import PlanError
@@ -42,20 +42,22 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
         raise PlanError(f"the two runs share no document, so nothing can be paired: {lists}; give two runs of the same tasks")
     notes = [*before.notes, *after.notes, *(note for task in tasks for note in task.notes)]
 
-    drawn = [(task, drawn_scores(task)) for task in tasks if task.documents]
-    differences = []
-    for task, columns in drawn:
-        for pairs, draws in zip(task.metrics, columns, strict=True):
+    parts = []
+    for task in tasks:
+        if not task.documents:
+            continue
+        for pairs, draws in zip(task.metrics, drawn_scores(task), strict=True):
             if len(pairs.places):
-                differences.append(difference_of(task, pairs, draws))
-    parts = parts_of(drawn)
-    grouped, without = groups(parts, before, after)
+                parts.append(Part(task, pairs, draws))
+    differences = [difference_of(part.task, part.pairs, part.draws) for part in parts]
+    joinable = by_metric(parts)
+    grouped, without = groups(joinable, before, after)
     return Diff(
         names=(before.name, after.name),
         tasks=tasks,
         differences=tuple(differences),
         groups=tuple(grouped),
-        means=tuple(means(parts)),
+        means=tuple(means(joinable)),
         only=only,
         without_interval=without,
         notes=tuple(dict.fromkeys(notes)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.diff.pairs import Aggregate, Document, MetricPairs, TaskPairs
 from harness.stats.bootstrap import BLOCK, drawn_weights
-from harness.stats.estimate import FEWEST, Estimate, estimate_of
+from harness.stats.estimate import Estimate, estimate_of
 
 REPS = 2000
 """Bootstrap draws, a multiple of BLOCK."""
@@ -49,7 +49,7 @@ class Difference:
     @property
     def outcome(self) -> str:
         """`better`, `worse`, `no difference seen`, or `too few` documents to tell."""
-        if self.change.n < FEWEST:
+        if not self.change.enough:
             return "too few"
         if not (self.change.low > 0 or self.change.high < 0):
             return "no difference seen"

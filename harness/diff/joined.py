@@ -22,14 +22,12 @@ class Part:
     draws: Draws
 
 
-def parts_of(drawn: Sequence[tuple[TaskPairs, Sequence[Draws]]]) -> dict[str, list[Part]]:
-    """Return what each metric, `metric,filter`, may be joined from: the tasks with a shared document."""
-    parts: dict[str, list[Part]] = {}
-    for task, columns in drawn:
-        for pairs, draws in zip(task.metrics, columns, strict=True):
-            if len(pairs.places):
-                parts.setdefault(f"{pairs.metric},{pairs.filter}", []).append(Part(task, pairs, draws))
-    return parts
+def by_metric(parts: Sequence[Part]) -> dict[str, list[Part]]:
+    """Return what each metric, `metric,filter`, may be joined from."""
+    grouped: dict[str, list[Part]] = {}
+    for part in parts:
+        grouped.setdefault(f"{part.pairs.metric},{part.pairs.filter}", []).append(part)
+    return grouped
 
 
 def means(parts: dict[str, list[Part]]) -> list[Difference]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,9 @@ def remarks(diff: Diff) -> list[str]:
         for side, documents in zip("AB", task.only, strict=True):
             if documents:
                 lines.append(f"{task.task}: {len(documents):,} documents are in {side} alone: {_named(documents)}.")
-        for name, (before, after) in task.unpaired.items():
-            metric = name.removesuffix(",none")
-            printed = f"lm-eval printed {number(before)} and {number(after)}"
-            lines.append(f"{task.task}: {metric} is no mean over documents, so it has no interval here; {printed}.")
+        lines += _without_interval(task.task, task.unpaired, "is no mean over documents")
     for group, scores in diff.without_interval.items():
-        for name, (before, after) in scores.items():
-            metric = name.removesuffix(",none")
-            printed = f"lm-eval printed {number(before)} and {number(after)}"
-            lines.append(f"{group}: {metric} is not what the samples of its tasks give, so it has no interval here; {printed}.")
+        lines += _without_interval(group, scores, "is not what the samples of its tasks give")
     few = [difference for difference in diff.differences if difference.outcome == "too few"]
     if few:
         lines.append(f"{len(few)} metrics have fewer than {FEWEST} documents: nothing is said of them.")
@@ -241,3 +236,12 @@ def write(diff: Diff, folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_atomic(folder / name, text)
     return [folder / name for name in texts]
+
+
+def _without_interval(name: str, scores: Mapping[str, tuple[float, float]], reason: str) -> list[str]:
+    """Return a sentence on each metric of a task or group that is shown as lm-eval printed it."""
+    lines = []
+    for metric, (before, after) in scores.items():
+        printed = f"lm-eval printed {number(before)} and {number(after)}"
+        lines.append(f"{name}: {metric.removesuffix(',none')} {reason}, so it has no interval here; {printed}.")
+    return lines

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.analysis import Analysis, Estimate
-from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import Measured, QuantityName
 
 TOLERANCE = 2.0
@@ -92,7 +91,7 @@ def judge(change: Estimate, rule: Rule) -> str:
     # Worse: a handful of items decides nothing.
     if value < -rule.tolerance or lost_half:
         sure = high < -rule.tolerance or lost_half
-        return "regression" if sure and change.n >= FEWEST else "inconclusive"
+        return "regression" if sure and change.enough else "inconclusive"
 
     # Better than can be believed without a look at it.
     if rule.vanished or (rule.sign and low > max(SURPRISE * rule.tolerance, rule.floor)):
@@ -105,7 +104,7 @@ def judge(change: Estimate, rule: Rule) -> str:
 
 def _shown_within(change: Estimate, rule: Rule) -> bool:
     """Return whether enough items were asked to exclude a change for the worse beyond the tolerance; more is better."""
-    return change.n >= FEWEST and change.sure_low >= -rule.tolerance
+    return change.enough and change.sure_low >= -rule.tolerance
 
 
 def had(analysis: Analysis, quantity: QuantityName, weights: np.ndarray, row: str) -> float:

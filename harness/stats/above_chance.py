@@ -34,7 +34,7 @@ def above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> 
         scaled = part[~no_chance]
         if len(scaled):
             levels = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
-            items = own[["task", "metric", "item", "cluster", "score"]].merge(levels.assign(tasks=len(scaled)))
+            items = own[["task", "metric", "item", "cluster", "score"]].merge(levels)
             level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
             value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
             lower_ends[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))

@@ -63,6 +63,11 @@ class Estimate:
         return UNSEEN * self.step
 
     @property
+    def enough(self) -> bool:
+        """Whether so many items can decide anything."""
+        return self.n >= FEWEST
+
+    @property
     def sure_low(self) -> float:
         """Lower end that counts for claims: an interval of items that did not change has no width, and excludes little."""
         return min(self.low, self.value - self.unseen)

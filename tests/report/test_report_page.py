@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from fake_store import FAILED, ROWS, build
 
@@ -25,6 +26,7 @@ from harness.report.verdict.verdict import verdict_of
 from harness.report.write import Report
 from harness.store.comparisons import read_comparison
 from harness.visible import visible
+from harness.vocabulary import EvalKind
 
 VOID = {"meta", "br", "img", "input", "link", "hr", "path", "use"}
 ABSENT = {"stages", "tuning"}
@@ -242,3 +244,18 @@ def test_every_file_is_written(report: Report):
 def test_report_never_imports_torch():
     code = "import sys, harness.report.write; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_item_is_answered_as_its_scored_answers_are_whatever_else_is_measured_of_them(tmp_path):
+    """A secondary measure whose name sorts before the score's own is of the channel "degeneration"."""
+    folder, store = build(tmp_path, curves=False)
+    for entry in read_comparison(folder, store).runs:
+        run, key = store.run(entry["key"]), entry["evals"].get(EvalKind.FINAL)
+        scores = run.scores(EvalKind.FINAL, key) if key else None
+        if scores is None:
+            continue
+        more = scores[scores["metric"] == "rep3_word"].assign(metric="compression")
+        run.write_scores(EvalKind.FINAL, key, pd.concat([scores, more], ignore_index=True))
+    items = read_flips(summarise(read_comparison(folder, store), reps=50)).items
+    assert "chat" in {item.task for item in items}
+    assert {item.channel for item in items} <= {"generation", "choice", "likelihood"}

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, mark_as, marks, place_labels, style
+from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, mark_as, marks, place_labels, stacked, style
 from harness.report.figures.token_plots import weights, zones
 from harness.report.summary.format import interval, points, signed
 from harness.report.summary.rows import TRACKS, Row
@@ -271,11 +271,10 @@ def cost(summary: Summary) -> Plot | None:
     drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
     for k, account in enumerate(accounts):
         spent = np.array([_share(row, account) for row in rows])
-        look = {"color": COLOURS[(k + 5) % 6], "edgecolor": PAPER, "lw": 0.6, "label": account, "height": 0.72}
-        for place, bar in enumerate(axes.barh(names, spent, left=left, **look)):
-            mark_as([bar], place)
-            if spent[place]:
-                parts[names[place]].append(f"{account} {points(spent[place])} %")
+        stacked(axes, names, spent, left, COLOURS[(k + 5) % 6], account)
+        for name, share in zip(names, spent, strict=True):
+            if share:
+                parts[name].append(f"{account} {points(share)} %")
         left = left + spent
     axes.invert_yaxis()
     axes.grid(False, axis="y")

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -105,6 +106,13 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
     FigureCanvasAgg(made)
     axes = made.subplots(rows, columns, squeeze=False, **options)
     return made, list(axes.ravel())
+
+
+def stacked(axes: Axes, names: list[str], part: np.ndarray, left: np.ndarray, color: str, label: str) -> None:
+    """Draw one part of a stacked bar for each row."""
+    bars = axes.barh(names, part, left=left, color=color, edgecolor=PAPER, lw=0.6, label=label, height=0.72)
+    for place, bar in enumerate(bars):
+        mark_as([bar], place)
 
 
 def mark_as(artists: Iterable[Artist | Iterable[Artist] | None], number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.report.figures.style import PAPER, Plot, figure, mark_as, marks
+from harness.report.figures.style import PAPER, Plot, figure, mark_as, marks, stacked
 from harness.report.summary.format import points
 from harness.report.summary.summary import Summary
 from harness.report.tables.tokens import token_tables, zone_name
@@ -24,9 +24,7 @@ def zones(summary: Summary) -> Plot | None:
         left = np.zeros(len(names))
         for k, zone in enumerate(dict.fromkeys(table["zone"])):
             part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
-            look = {"color": ZONE_COLOURS[k % 5], "edgecolor": PAPER, "lw": 0.6, "label": zone, "height": 0.72}
-            for place, bar in enumerate(axes.barh(names, part, left=left, **look)):
-                mark_as([bar], place)
+            stacked(axes, names, part, left, ZONE_COLOURS[k % 5], zone)
             left = left + part
         axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
         axes.grid(False, axis="y")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.summary.format import interval, points, share, signed
+from harness.report.summary.format import capital, interval, points, share, signed
 from harness.report.summary.recommend import advise, limits_of
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
@@ -99,10 +99,10 @@ def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> st
         return f"{signed(estimate.value)} {interval(estimate)}"
 
     if len(known) == 1:
-        return f"{unit[:1].upper()}{unit[1:]}: {known[0]}, {number(known[0])}. {_kept(summary, quantity, known[0])}".strip()
+        return f"{capital(unit)}: {known[0]}, {number(known[0])}. {_kept(summary, quantity, known[0])}".strip()
     known.sort(key=lambda row: summary.estimate(quantity, row).value)
     least, most = known[0], known[-1]
-    spread = f"{unit[:1].upper()}{unit[1:]}, over {len(known)} rows: from {least}, {number(least)}, to {most}, {number(most)}."
+    spread = f"{capital(unit)}, over {len(known)} rows: from {least}, {number(least)}, to {most}, {number(most)}."
     return f"{spread} {_lowest_family(summary, known)}".strip() if quantity == "change" else spread
 
 
@@ -127,7 +127,7 @@ def _kept(summary: Summary, quantity: str, row: str) -> str:
     if worst:
         parts.append(f"the worst family is {worst}, {signed(summary.estimate(change_of_family(worst), row).value)}")
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{capital(text)}." if text else ""
 
 
 def _explained(summary: Summary, quantity: str, rows: list[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from harness.report.summary import format as shown
 from harness.report.summary.rows import TRACKS
 from harness.report.summary.summary import Summary
 from harness.report.verdict.meters import budget_line
+from harness.stats.quantity_name import Measured, Scope, change_of_area, change_of_family, name_of
 from harness.visible import visible
 
 HERE = Path(__file__).parent
@@ -39,6 +40,7 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         "with_interval",
         "p_value",
         "holm_value",
+        "capital",
     )
     environment.filters |= {name: getattr(shown, name) for name in names}
     environment.filters |= {"visible": visible, "pretty": _pretty, "data_block": _data_block}
@@ -77,6 +79,11 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
         "looks": marks([row.name for row in summary.tuned]),
         "glyphs": GLYPHS,
         "missing": shown.MISSING,
+        "Measured": Measured,
+        "Scope": Scope,
+        "name_of": name_of,
+        "change_of_area": change_of_area,
+        "change_of_family": change_of_family,
     }
 
 

@@ -10,6 +10,11 @@ MISSING = "—"
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def capital(text: str) -> str:
+    """Return a sentence with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """`1,230`, `−0.0123`, `97.3`; whole numbers in full; a dash where there is no number."""
     if value is None or not math.isfinite(value):

@@ -13,7 +13,6 @@ from harness.report.summary.rows import Row
 from harness.report.summary.rule import conditions
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Analysis, Estimate
-from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import Measured, Scope
 from harness.vocabulary import Track
 
@@ -198,7 +197,7 @@ def _measured(value: float) -> float | None:
 def separated(analysis: Analysis, row: str, other: str) -> bool:
     """Return whether two recipes differ in gain or in general change by the whole interval of the difference."""
     differences = (analysis.difference(name, row, other) for name in ("gain", "change"))
-    return any(difference.n >= FEWEST and (difference.sure_low > 0 or difference.sure_high < 0) for difference in differences)
+    return any(difference.enough and (difference.sure_low > 0 or difference.sure_high < 0) for difference in differences)
 
 
 def _out(
@@ -270,7 +269,4 @@ def _worst_end(analysis: Analysis, row: str) -> float:
 
 def _below(estimate: Estimate) -> float:
     """Return how far an interval reaches below its number, and what so few items cannot exclude; without end for a handful."""
-    return estimate.value - estimate.sure_low if estimate.n >= FEWEST else np.inf
-
-
-# --- in words ---------------------------------------------------------------------------------------------------------
+    return estimate.value - estimate.sure_low if estimate.enough else np.inf

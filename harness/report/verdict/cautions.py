@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from harness.report.summary.format import number, points, rough, share
+from harness.report.summary.format import capital, number, points, rough, share
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
 from harness.stats.quantity_name import level_of
@@ -253,7 +253,7 @@ def _seeds(summary: Summary) -> list[Caution]:
     """Say what the intervals are about."""
     assert summary.analysis is not None
     covers = summary.analysis.covers()
-    return [Caution(f"{covers[0].upper()}{covers[1:]}.")]
+    return [Caution(f"{capital(covers)}.")]
 
 
 def _untuned(summary: Summary) -> list[Caution]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.summary.format import number, points, rough, si
+from harness.report.summary.format import capital, number, points, rough, si
 from harness.report.summary.rows import Row
 from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import GAINS_LESS, POINTS_ONLY, costs, matched_head
@@ -48,7 +48,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
         if line:
             console.print(Text(visible(line), style="dim"))
     if budget := budget_line(summary):
-        console.print(Text(f"{budget[0].upper()}{budget[1:]}."))
+        console.print(Text(f"{capital(budget)}."))
     if head := matched_head(summary):
         console.print(Text(f"{head}: where each has gained so much, {summary.matched.said}.", style="dim"))
     console.print(_table(summary, console.width))

@@ -150,8 +150,8 @@ def _domains(summary: Summary, row: str) -> list[str]:
 
 
 def _against_plain(summary: Summary, row: str) -> str:
-    # Plain fine-tuning, whatever settings its text has.
     """Return the numbers of plain fine-tuning: what the choice costs in gain and saves in forgetting."""
+    # Plain fine-tuning, whatever settings its text has.
     plain = next((name for name in summary.references if name.split("(")[0] == "sft" and name != row), None)
     if plain is None:
         return ""
