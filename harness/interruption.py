@@ -61,14 +61,16 @@ def leave(code: int) -> int:
 
 def _end(ours: socket.socket, _systems: socket.socket) -> None:
     """Wait for an interrupt, and then for the command to end by itself; else end it."""
-    while signal.SIGINT not in ours.recv(64):
-        pass
+    signals = b""
+    while signal.SIGINT not in signals:
+        signals = ours.recv(64)
+
+    # A second one may have come with the first.
     deadline = time.monotonic() + PATIENCE
-    again = b""
-    while time.monotonic() < deadline and signal.SIGINT not in again:
+    while time.monotonic() < deadline and signals.count(signal.SIGINT) < 2:
         ours.settimeout(max(0.01, deadline - time.monotonic()))
         with suppress(TimeoutError):
-            again = ours.recv(64)
+            signals += ours.recv(64)
     if not _told.is_set():
         with suppress(OSError):
             os.write(2, SENTENCE.encode())  # the main thread may hold the lock of sys.stderr

@@ -114,7 +114,7 @@ def inside(folder: str) -> int:
     from harness.interruption import end_soon_after_interrupts, leave
 
     end_soon_after_interrupts()
-    from harness.commands.faults import handled
+    from harness.commands.faults import handled, say
 
     def work() -> int:
         from harness.plan.load import make_plan
@@ -126,8 +126,7 @@ def inside(folder: str) -> int:
         from harness.commands.compare import run
 
         outcome = run(plan, quiet)
-        for failure in outcome.failed:
-            print(f"lethe: {failure}", file=sys.stderr)
+        say(1, outcome.failed)
         (place / "table.pickle").write_bytes(pickle.dumps(outcome.report.table))
         return 0
 

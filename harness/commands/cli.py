@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.commands.faults import handled
+from harness.commands.faults import handled, say
 from harness.commands.parsing.parser import make_parser
 from harness.interruption import end_soon_after_interrupts, leave
-from harness.visible import visible
 
 LOADING = "loading torch, transformers and lm-eval"
 
@@ -73,8 +72,7 @@ def _compare(options: dict[str, Any]) -> int:
     show(outcome.report.summary)
     if not outcome.failed:
         remember(plan, outcome.folder, shown(outcome.report.summary), begun)
-    for failure in outcome.failed:
-        print(f"lethe: {visible(failure, None)}", file=sys.stderr)
+    say(1, outcome.failed)
     print(f"report: {outcome.folder / 'report.html'}")
     return 1 if outcome.failed else 0
 
@@ -107,7 +105,6 @@ def _report(options: dict[str, Any]) -> int:
     from harness.store.results import open_results
 
     results, name = open_results(options["out"]), options["name"]
-    # A name that is not there is refused at once, before seconds of imports.
     results.record(name)  # refused before the report's libraries are imported
 
     from harness.report.verdict.terminal import show

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.commands.faults import say
 from harness.data.contamination import RULE
 from harness.doing import doing, spoken
 from harness.evaluation.backends import check_backend
@@ -19,7 +20,7 @@ from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
 from harness.recipes.catalogue import papers
 from harness.runs.tune import Tuning, point_entry, point_specs, select, trial_specs, trials_of
-from harness.setup.comparison_record import constant_answers, data_record, question_of, row_record
+from harness.setup.comparison_record import answers_of, data_record, question_of, row_record
 from harness.setup.constant_answers import constant_rows
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.kept import Kept, answered, kept_rows
@@ -75,7 +76,7 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
 
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
-    _say([note], quiet)
+    _tell([note], quiet)
     plan = material.plan
 
     # Runs are shared by all comparisons under one `out`: what the store has is not made again.
@@ -109,15 +110,14 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
         earlier = read_record(folder) or {}
         kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
         write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
-    _say([note, *kept.notes], quiet)
+    _tell([note, *kept.notes], quiet)
     return folder, _failures(specs, store, evaluation)
 
 
-def _say(notes: Sequence[str | None], quiet: bool) -> None:
+def _tell(notes: Sequence[str | None], quiet: bool) -> None:
     """Print the notes that there are, on the error stream."""
-    for note in notes:
-        if note and not quiet:
-            print(f"lethe: {note}", file=sys.stderr)
+    if not quiet:
+        say(0, [note for note in notes if note])
 
 
 def named(material: Material, given: str | None) -> tuple[Material, str | None]:
@@ -226,7 +226,7 @@ def _record(
         "model": {"name": plan.model, "hash": material.base.hash, "parameters": material.base.parameters},
         "data": data_record(plan, material),
         "suites": evaluation.summary,
-        "template": template(constant_answers(material)),
+        "template": template(answers_of(material)),
         "answer_format": read_format(plan.answer_format) if plan.answer_format else None,
         "rules": read_rules(plan.rules) if plan.rules else [],
         "contamination": {"rule": RULE, "found": [item.record() for item in material.contaminated]},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.commands.faults import say
 from harness.doing import doing, spoken
 from harness.errors import PlanError
 from harness.gate.announce import junit as junit_report
@@ -18,7 +18,6 @@ from harness.gate.verdict import Verdict
 from harness.plan.load import make_plan
 from harness.plan.measured import plan_options
 from harness.store.files import place, write_atomic
-from harness.visible import visible
 
 
 def measure(
@@ -50,8 +49,7 @@ def measure(
         print(f"report: {outcome.folder / 'report.html'}\nfor a model card: {outcome.folder / 'card.md'}")
 
     # What failed is named on the error stream, so that JSON stays JSON.
-    for failure in outcome.failed:
-        print(f"lethe: {visible(failure, None)}", file=sys.stderr)
+    say(1, outcome.failed)
     if verdict is None:
         return 1 if outcome.failed else 0
     _announce(verdict, junit, quiet=json)

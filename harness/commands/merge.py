@@ -13,6 +13,7 @@ import pandas as pd
 from harness.errors import PlanError, raise_faults
 from harness.store.files import read_record, replacing, write_record
 from harness.store.question import Question, question_in
+from harness.store.results import Results
 from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -81,23 +82,24 @@ def merge(folders: Sequence[Path], to: Path) -> list[str]:
     from harness.report.write import write_report
 
     sources = [_source(folder) for folder in folders]
-    chosen, notes = _joinable(sources, to)
-    notes += _bases(sources)
+    with Results(to.parent).recording():
+        chosen, notes = _joinable(sources, to)
+        notes += _bases(sources)
 
-    # Runs first, then the record that names them: an interrupted merge leaves no record.
-    for entry in chosen:
-        _copy(entry.run, to.parent / "runs" / entry.run.key)
-    earlier_notes: list[str] = []
-    for source in sources:
-        earlier_notes += source.record.get("notes") or []
-    record = sources[0].record | {
-        "name": to.name,
-        "rows": [entry.entry for entry in chosen],
-        "trials": _trials(sources, to),
-        "notes": list(dict.fromkeys([*earlier_notes, *notes])),
-    }
-    write_record(to, record)
-    report = write_report(to, RunStore(to.parent / "runs"))
+        # Runs first, then the record that names them: an interrupted merge leaves no record.
+        for entry in chosen:
+            _copy(entry.run, to.parent / "runs" / entry.run.key)
+        earlier_notes: list[str] = []
+        for source in sources:
+            earlier_notes += source.record.get("notes") or []
+        record = sources[0].record | {
+            "name": to.name,
+            "rows": [entry.entry for entry in chosen],
+            "trials": _trials(sources, to),
+            "notes": list(dict.fromkeys([*earlier_notes, *notes])),
+        }
+        write_record(to, record)
+        report = write_report(to, RunStore(to.parent / "runs"))
 
     # The report is written anew over all runs, so that its intervals are over all seeds.
     rows = len({entry.row for entry in chosen})

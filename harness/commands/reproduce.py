@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from harness.store.files import read_bytes, read_json
 from harness.store.question import differing_fields
 from harness.store.results import open_results, results_of
 from harness.store.runs import RunStore
-from harness.visible import read_csv_text, visible
+from harness.visible import csv_text, read_csv_text, visible
 
 COSTS = ("device seconds", "tuning device seconds", "peak memory bytes")
 """Columns that differ between any two runs: reported apart, not counted."""
@@ -79,7 +78,9 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
     plan = plan_of(record, code, out=out, tensorboard=None, report_to=None, **changes)
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
-    table = write_report(again, open_results(out).store).table.set_index("row")
+    stored = open_results(out)
+    with stored.recording():
+        table = write_report(again, stored.store).table.set_index("row")
 
     # Rows that were not asked for are not held against anything.
     versions = differing_versions(where_of(record, source), where_of(read_json(again / "comparison.json"), again))
@@ -123,7 +124,7 @@ def differences(published: pd.DataFrame, now: pd.DataFrame) -> list[Difference]:
 
 def _as_written(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as its own table.csv would read."""
-    return pd.read_csv(StringIO(table.to_csv())).set_index("row")
+    return read_csv_text(csv_text(table.reset_index()).encode()).set_index("row")
 
 
 def where_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def device_faults(plan: Plan) -> list[str]:
     """Return what is wrong with how runs are computed and spread over devices."""
     # The bounds have said so; what follows computes with it.
     if not math.isfinite(plan.gpus_per_run):
-        return []  # said already, and nothing else can be told
+        return []
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
     # What has a fault by itself is not held against other options.
     by_option = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}

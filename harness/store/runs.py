@@ -45,6 +45,8 @@ CHECKPOINT = "checkpoint"
 WEIGHTS = "weights"
 MODELS = "models"
 LEASES = "leases"
+STAGE = "stage-{}.safetensors"
+"""File of the weights at the end of a stage."""
 LOG = "log.jsonl"
 
 
@@ -113,7 +115,7 @@ class RunFolder:
         Local folders only.
         """
         self.drop_scores(EvalKind.CURVE, curve)
-        for path in self.weights_folder.glob("stage-*.safetensors"):
+        for path in self.weights_folder.glob(STAGE.format("*")):
             path.unlink()
 
     def forget_end(self, curve: str, fractions: Sequence[float]) -> None:
@@ -182,7 +184,7 @@ class RunFolder:
 
     def stage_weights(self, stage: int) -> Path:
         """Return the file of the weights after a stage, counted from 1."""
-        return self.weights_folder / f"stage-{stage}.safetensors"
+        return self.weights_folder / STAGE.format(stage)
 
     @property
     def evaluations(self) -> Path:

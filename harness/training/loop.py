@@ -272,10 +272,10 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
                 parameter.copy_(weights[name])
         _prepare(run, "stage_begin", model)
         run.engine.broadcast_method_state(run.methods, folder, run.device)
+    # Last, so that an interruption before here leaves the stage's own moments in the checkpoint.
     run.engine.begin()
 
 
-# Last, so that an interruption before here leaves the stage's own moments in the checkpoint.
 def _affordable(run: TrainingRun, step: Step) -> Step:
     """Return the step, cut to the examples that the budget still pays for; empty where it pays for none."""
 

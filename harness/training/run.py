@@ -90,7 +90,6 @@ class TrainingRun(RunState):
             return speak()
         # Rank 0 alone has room for the cache; the others get its texts and are charged for their
         # wait.
-        # Rank 0 speaks for all.
         return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
 
     def _new_speaker(self, model: nn.Module | None, temperature: float) -> Speaker:
