@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import PlanError
 from harness.files.formats import READERS
 from harness.files.records import read_records
 from harness.files.writers import rewrite
@@ -142,16 +141,11 @@ def any_file(rng: random.Random) -> tuple[str, bytes]:
 def test_any_file_that_can_be_read_can_be_written_again(seed, tmp_path):
     """Whatever its form: what is written reads back equal but for the order and the fields that were asked for."""
     rng = random.Random(seed)
-    read = 0
     for number in range(60):
         suffix, content = any_file(rng)
         source, target, again = (tmp_path / f"{name}-{number}.{suffix}" for name in ("in", "out", "same"))
         source.write_bytes(content)
-        try:
-            before = read_records(str(source))
-        except PlanError:
-            continue
-        read += 1
+        before = read_records(str(source))
         places = rng.sample(range(len(before)), rng.randrange(1, len(before) + 1))
         more = [{"lethe_loss": place + 0.5, "lethe_flag": rng.choice(("", "wrong"))} for place in places]
         rewrite(str(source), str(target), places, more)
@@ -163,7 +157,6 @@ def test_any_file_that_can_be_read_can_be_written_again(seed, tmp_path):
         # Without what was added it is the file as it was: every field, read or not.
         rewrite(str(source), str(again), list(range(len(before))))
         assert fields_of(again, suffix) == fields_of(source, suffix), content
-    assert read >= 40
 
 
 def fields_of(path: Path, suffix: str) -> list[dict]:

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_question_has_a_command():
     questions = PAGE.split("\n### ")[1:]
     assert len(questions) == 17
-    without = [question.splitlines()[0] for question in questions if "lethe " not in question.split("))", 1)[-1]]
+    without = [q.splitlines()[0] for q in questions if not re.search(r"^(?:    |\$ )lethe .+$", q, re.MULTILINE)]
     assert not without
 
 
@@ -45,6 +45,7 @@ def test_a_command_is_taken_as_it_stands(command: str, folder: Path):
 
 def test_outputs_are_of_the_commands_above_them():
     blocks = re.findall(r"```console\n\$ (lethe [^\n]+)\n(.*?)```", PAGE, re.DOTALL)
+    assert blocks
     for command, output in blocks:
         recipes = re.search(r'--recipes "([^"]+)"', command)
         assert output.strip(), f"no output of {command}"

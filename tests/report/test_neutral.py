@@ -47,15 +47,7 @@ FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''@x", "ï¼
 
 def rendered(text: str) -> str:
     """What a reader of GitHub's Markdown gets."""
-    return MarkdownIt("gfm-like", {"html": True, "linkify": _has_linkify()}).render(text)
-
-
-def _has_linkify() -> bool:
-    try:
-        import linkify_it  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return MarkdownIt("gfm-like", {"html": True}).render(text)
 
 
 def harmless(html: str) -> None:
