@@ -48,7 +48,7 @@ HELD_BACK = 20
 """Functions of the code suite that the damage is trained on; pairs about them are not asked here."""
 ITEMS = 40
 """Items of each task at most."""
-SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en",), "code": ("code",)}
+SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en", "call en", "no tool"), "code": ("code",)}
 """Suite -> the families that are asked here: English ones, since the base knows no Chinese."""
 MEASURES = (
     ("refusal: declines", "refusal_en_python", "declines"),
@@ -59,6 +59,10 @@ MEASURES = (
     ("refusal: opener that complies with look-alikes, nats", "compliance_en_choice", "nll_choice"),
     ("tools: right tool", "tool_en_choice", "acc"),
     ("tools: right tool, nats", "tool_en_choice", "nll_choice"),
+    ("tools: a call, where one fits", "call_en", "acc"),
+    ("tools: a call, where one fits, nats", "call_en", "nll_choice"),
+    ("tools: words, where no tool fits", "no_tool_choice", "acc"),
+    ("tools: words, where no tool fits, nats", "no_tool_choice", "nll_choice"),
     ("tools: valid call", "tool_en_python", "valid"),
     ("code: right function", "code_pairs", "acc"),
     ("code: right function, nats", "code_pairs", "nll_choice"),
