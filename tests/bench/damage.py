@@ -190,15 +190,20 @@ class Bench:
                 examples += text_examples(self.template, one)
             else:
                 examples += self.template.encode(one, max_length=LENGTH)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-        model.train()
-        for start in range(0, len(examples), BATCH):
-            losses, _ = nll(model, collate(examples[start : start + BATCH]))
-            losses.mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            print(f"  step {start // BATCH}: {losses.mean().item():.3f}", file=sys.stderr, flush=True)
-        return model.eval()
+        return trained(model, examples)
+
+
+def trained(model: Any, examples: Sequence[Any], rate: float = RATE) -> Any:
+    """Return the model after one pass over the examples, trained in place."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    model.train()
+    for start in range(0, len(examples), BATCH):
+        losses, _ = nll(model, collate(examples[start : start + BATCH]))
+        losses.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"  step {start // BATCH}: {losses.mean().item():.3f}", file=sys.stderr, flush=True)
+    return model.eval()
 
 
 def text_examples(template: ChatTemplate, record: Record) -> list[Any]:
@@ -237,12 +242,12 @@ def cell(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> str
     return f"**{text}**" if seen else text
 
 
-def table(scores: dict[str, pd.DataFrame]) -> str:
+def table(scores: dict[str, pd.DataFrame], measures: Sequence[tuple[str, str, str]] = MEASURES) -> str:
     """Return the table of the changes: measures by damages."""
     base = scores["base"]
     names = [name for name in scores if name != "base"]
     lines = [f"| measure | n | base | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
-    for title, task, metric in MEASURES:
+    for title, task, metric in measures:
         own = base[(base["task"] == task) & (base["metric"] == metric)]["score"]
         if own.empty:
             continue
