@@ -15,6 +15,7 @@ HARNESS = ROOT / "harness"
 FOLDERS = [
     "interface",
     "",
+    "text.digits",
     "text",
     "alike",
     "store",
@@ -51,7 +52,7 @@ FOLDERS = [
     "commands",
 ]
 """Folders of harness/ from the ground up: each imports only from those before it, and from itself."""
-LIGHT = ("", "text", "alike", "store", "stats", "fields", "files", "plan", "report", "gate", "diff")
+LIGHT = ("", "text.digits", "text", "alike", "store", "stats", "fields", "files", "plan", "report", "gate", "diff")
 """Folders whose modules, when imported, bring none of `HEAVY`, so that `lethe report` and refusals start at once."""
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "datasets"}
 LARGEST = 12

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.decoding.prefix_tree import Ids
 from harness.files.turns import Turn
-from harness.text.thoughts import without_thoughts
+from harness.text.thoughts import in_known_marks, without_thoughts
 from harness.tokens.rendered import Rendered
 
 
@@ -62,7 +62,8 @@ class Codec:
         return [tuple(ids) for ids in self.tokens.encode(bare)]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self.tokens.decode(tokens)
+        """Return the text of an answer, its thoughts in marks that scorers know."""
+        return in_known_marks(self.tokens.decode(tokens), self.template.marks)
 
     def read(self, tokens: Sequence[int], prompt: str = "") -> str:
         """Return the text of an answer as a scorer reads it: what comes after its thoughts."""

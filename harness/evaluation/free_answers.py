@@ -31,7 +31,7 @@ from harness.models.placement import while_memory_runs_out
 from harness.store.journal import Journal
 from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
 from harness.text import answer_metrics, text_quality
-from harness.text.numbers import numbers
+from harness.text.numbers import last_number
 from harness.text.rewordings import rewrites
 
 PROMPTS = 48
@@ -192,11 +192,11 @@ METRICS: dict[str, bool | None] = text_quality.METRICS | {"base_bits_per_byte": 
 
 def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
     """Return what an answer says, as the scorer of its task reads it: a choice, the last number, or the text in normal form."""
-    if metric == "letter" and (index := answer_metrics.choice_letter(text, choices)) is not None:
+    if metric == "letter" and (index := answer_metrics.named_choice(text, choices)) is not None:
         return index
-    if metric == "numeric" and (values := numbers(text)):
-        return round(values[-1].value * (values[-1].factor or 1.0), 9)
-    return answer_metrics.normalise(text)
+    if metric == "numeric" and (number := last_number(text)):
+        return round(number.value * (number.factor or 1.0), 9)
+    return answer_metrics.normalise(answer_metrics.final(text))
 
 
 def _row(prompt: Open, decoding: str, metric: str, value: float) -> dict[str, Any]:

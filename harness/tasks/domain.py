@@ -184,7 +184,7 @@ def _unfit(metric: str, kind: str, targets: Sequence[str], records: Sequence[Rec
         bad = sum(not numbers(target) for target in targets)
         what = "hold no number"
     elif metric == "letter":
-        named = [answer_metrics.choice_letter(t, r.choices or ()) for t, r in zip(targets, records, strict=True)]
+        named = [answer_metrics.named_choice(t, r.choices or ()) for t, r in zip(targets, records, strict=True)]
         bad = named.count(None)
         what = "name no choice"
     else:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from harness.text.final_answer import final_answer
 from harness.text.numbers import is_number, numeric, read_tolerance
 
 CJK = r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -42,9 +43,15 @@ def normalise(text: str) -> str:
     return " ".join(kept) or text.strip()
 
 
+def final(text: str) -> str:
+    """Return the answer that a text marks as its final one; a text that marks none as it is."""
+    return final_answer(text) or text
+
+
 def exact_match(output: str, target: str) -> float:
-    """1 where both are equal in normal form."""
-    return float(normalise(output) == normalise(target))
+    """1 where both are equal in normal form. Where a text shows its working, its final answer is compared."""
+    wanted = {normalise(target), normalise(final(target))}
+    return float(normalise(output) in wanted or normalise(final(output)) in wanted)
 
 
 def token_f1(output: str, target: str) -> float:
@@ -108,8 +115,14 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
 
 def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
     """1 where output and target name the same choice."""
-    wanted = choice_letter(target, choices)
-    return float(wanted is not None and choice_letter(output, choices) == wanted)
+    wanted = named_choice(target, choices)
+    return float(wanted is not None and named_choice(output, choices) == wanted)
+
+
+def named_choice(text: str, choices: Sequence[str]) -> int | None:
+    """Return the choice that the final answer names, or where it names none, the whole text."""
+    named = choice_letter(final(text), choices)
+    return choice_letter(text, choices) if named is None else named
 
 
 # --- picking -----------------------------------------------------------------------------------------------------
@@ -165,7 +178,20 @@ def pick_metric(answers: Sequence[str], choices: Sequence[Sequence[str] | None] 
 
     Choices given, or bare letters: `letter`. Numbers (9 in 10): `numeric`. At most 5 words, or at most 12 that repeat like
     labels do: `exact_match`. At most 40 words: `token_f1`. Longer: `rouge_l`.
+
+    Answers that show their working and mark the final answer (9 in 10) are judged by that one, if it is a choice, a number or
+    a label.
     """
+    finals = [final_answer(answer) for answer in answers]
+    if len(finals) - finals.count(None) >= 0.9 * len(answers):
+        picked = _pick([final(answer) for answer in answers], choices)
+        if picked in ("letter", "numeric", "exact_match"):
+            return picked
+    return _pick(answers, choices)
+
+
+def _pick(answers: Sequence[str], choices: Sequence[Sequence[str] | None] | None) -> str:
+    """Return the metric that fits answers as they are."""
     given = choices or [None] * len(answers)
     if all(choice_letter(a, c or ()) is not None and (c or len(a.strip()) == 1) for a, c in zip(answers, given, strict=False)):
         return "letter"

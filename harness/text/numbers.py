@@ -1,26 +1,28 @@
 """Numbers in texts: found, read with their units, and compared.
 
-Signs, thousands separators, currencies, percent and million are understood, and Chinese numerals (harness/text/numerals.py).
+Signs, thousands separators, currencies, percent and million are understood, and what is written in other ways is put into
+digits first: Chinese numerals (harness/text/digits/numerals.py), fractions and powers of ten (harness/text/digits/forms.py).
 What a number counts in (kg, hours, euros) matters only where an item declares its unit.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from harness.text.numerals import in_digits
+from harness.text.digits.forms import has_decimal_comma, in_plain_digits, with_points
+from harness.text.final_answer import final_answer
 
 _FACTORS = {
     "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6,
-    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "百": 1e2, "千": 1e3, "万": 1e4, "萬": 1e4, "十万": 1e5, "百万": 1e6,
-    "千万": 1e7, "亿": 1e8, "億": 1e8, "十亿": 1e9, "百亿": 1e10, "千亿": 1e11, "万亿": 1e12, "‰": 1e-3, "‱": 1e-4,
+    "billion": 1e9, "bn": 1e9, "trillion": 1e12, "per cent": 0.01, "lakh": 1e5, "crore": 1e7,
+    "百": 1e2, "千": 1e3, "万": 1e4, "萬": 1e4, "十万": 1e5, "百万": 1e6, "千万": 1e7,
+    "亿": 1e8, "億": 1e8, "十亿": 1e9, "百亿": 1e10, "千亿": 1e11, "万亿": 1e12, "‰": 1e-3, "‱": 1e-4,
 }  # fmt: skip
 _NUMBER = re.compile(
     r"(?P<open>\(\s*)?(?P<sign>(?<![\w)%])[-+\u2212])?\s*[$€£¥]?\s*(?<![A-Za-z\d.])"
-    r"(?P<digits>(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)(?!\d|(?:st|nd|rd|th)\b)"
+    r"(?P<digits>(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)(?!\d|(?:st|nd|rd|th)\b)"
     rf"(?:\s*(?P<unit>{'|'.join(sorted(_FACTORS, key=len, reverse=True))})(?![a-z]))?(?P<close>\s*\))?",
     re.IGNORECASE,
 )
@@ -39,15 +41,10 @@ class Number:
     """Half of the last decimal written, 0 for whole numbers: 3.1 stands for 3.05 to 3.15."""
 
 
-def normal(text: str) -> str:
-    """Return the text with full-width forms as plain ones and Chinese numerals as digits."""
-    return in_digits(unicodedata.normalize("NFKC", text))
-
-
 def numbers(text: str) -> list[Number]:
     """Return all numbers of a text: signs, thousands separators, currency, percent and million understood, (5) is -5."""
     values = []
-    for match in _NUMBER.finditer(normal(text)):
+    for match in _NUMBER.finditer(in_plain_digits(text)):
         factor = _FACTORS[match["unit"].lower()] if match["unit"] else None
         value, width = _read(match)
         values.append(Number(value, factor, width))
@@ -66,8 +63,8 @@ def _read(match: re.Match[str]) -> tuple[float, float]:
 
 def is_number(text: str) -> bool:
     """Return whether the whole text is one number, with currency and unit at most."""
-    match = _NUMBER.fullmatch(normal(text).strip().rstrip(".。"))
-    return match is not None
+    plain = in_plain_digits(text).strip().rstrip(".。")
+    return _NUMBER.fullmatch(with_points(plain) if has_decimal_comma(plain) else plain) is not None
 
 
 def read_tolerance(given: Any) -> tuple[float, float]:
@@ -98,14 +95,36 @@ def agree(output: Number, target: Number, tolerance: Any = 0) -> bool:
 
 
 def numeric(output: str, target: str, tolerance: Any = 0, unit: str = "") -> float:
-    """Return 1 if the output's last number agrees with the target's last one, else 0. After reasoning, the answer is last."""
+    """Return 1 if the output's last number agrees with the target's last one, else 0.
+
+    After reasoning, the answer is last. Where a text marks its final answer and that has a number, only that part is read.
+    """
+    output = _final(output)
+    target = _final(target)
+
+    # An answer of 3,5 says that its data set writes decimals so; then 1.234,5 is one number too.
+    if has_decimal_comma(target):
+        output = with_points(output)
+        target = with_points(target)
     if unit:
         return _same_quantity(output, target, tolerance, unit)
-    given = numbers(output)
-    right = numbers(target)
-    if not given or not right:
+    given = last_number(output)
+    right = last_number(target)
+    if given is None or right is None:
         return 0.0
-    return float(agree(given[-1], right[-1], tolerance))
+    return float(agree(given, right, tolerance))
+
+
+def last_number(text: str) -> Number | None:
+    """Return the last number of a text, or of the final answer that it marks; None if there is none."""
+    values = numbers(_final(text))
+    return values[-1] if values else None
+
+
+def _final(text: str) -> str:
+    """Return the final answer that a text marks, if there is a number in it, else the text."""
+    answer = final_answer(text)
+    return answer if answer and numbers(answer) else text
 
 
 # --- units -------------------------------------------------------------------------------------------------------
@@ -163,7 +182,7 @@ def _suffix(unit: str) -> re.Pattern[str]:
 
 def _quantities(text: str, unit: str) -> list[tuple[float, float, tuple[str, float] | None]]:
     """Return (value with its scale, half of its last decimal, the unit that is named) of each number."""
-    text = normal(text)
+    text = in_plain_digits(text)
     suffix = _suffix(unit)
     quantities = []
     for match in _NUMBER.finditer(text):

@@ -24,6 +24,8 @@ class Marks:
     """Whether thoughts follow their mark at once, without line breaks."""
     answer: str = ""
     """What opens the answer itself, where the closing mark ends with it."""
+    words: bool = False
+    """Whether the marks are words that any text may have: they count only as a pair."""
 
     @property
     def skipped(self) -> str:
@@ -48,6 +50,9 @@ SHAPES = (
     ("◁{}▷", "◁/{}▷"),
 )
 NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reason")
+PROMPTED = ("scratchpad", "thought_process", "thinking_process", "reasoning_process", "chain_of_thought", "cot")
+PROMPTED += ("inner_monologue", "internal_monologue", "redacted_thinking", "longcat_think")
+"""Tags that prompts ask models for, and whose answers then stand in data."""
 THINK = Marks("<think>", "</think>")
 CHANNELS = Marks(
     "<|channel|>analysis<|message|>",
@@ -57,6 +62,17 @@ CHANNELS = Marks(
     answer="<|channel|>final<|message|>",
 )
 """Marks of gpt-oss, whose answers stand in a channel of their own."""
+GEMMA = Marks("<|channel>thought\n", "<channel|>", tight=True)
+"""Marks of Gemma 4."""
+OTHERS = (
+    GEMMA,
+    Marks("<unused94>thought\n", "<unused95>", tight=True),  # MedGemma 1.5
+    Marks("<|inner_prefix|>", "<|inner_suffix|>", tight=True),  # Apertus
+    Marks("[unused16]", "[unused17]", tight=True),  # openPangu
+    Marks("Here is my thought process:", "Here is my response:", bare=False, words=True),  # Granite 3.2
+    Marks("Here's my thought process:", "Here's my response:", bare=False, words=True),
+)
+"""Marks of no common shape."""
 
 
 def _pairs() -> tuple[Marks, ...]:
@@ -68,15 +84,20 @@ def _pairs() -> tuple[Marks, ...]:
             pair = Marks(opening.format(name), closing.format(name), bare=not tag, tight=not tag)
             if pair.open != THINK.open:
                 pairs.append(pair)
-    return tuple(pairs)
+    pairs += [Marks(f"<{name}>", f"</{name}>", bare=False) for name in PROMPTED]
+    return (*pairs, *OTHERS)
 
 
 PAIRS = _pairs()
-_BY_OPENING = {pair.open: pair for pair in PAIRS}
-_MARKS = frozenset(mark for pair in PAIRS for mark in (pair.open, pair.close))
+_BY_OPENING = {pair.open.strip().lower(): pair for pair in PAIRS}
+_TOKEN = re.compile(r"<[^<>]*>")
+_MARKS = frozenset(
+    name for pair in PAIRS for mark in (pair.open, pair.close) for name in (mark, *_TOKEN.findall(mark)) if not pair.words
+)
+"""Marks, and the tokens that they are made of."""
 _CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>"
 _OPENING = re.compile(
-    r"\s*(?:" + "|".join(re.escape(pair.open) for pair in PAIRS) + rf"|{_CHANNEL}(?:analysis|commentary)<\|message\|>)",
+    r"\s*(?:" + "|".join(re.escape(pair.open.strip()) for pair in PAIRS) + rf"|{_CHANNEL}(?:analysis|commentary)<\|message\|>)",
     re.IGNORECASE,
 )
 _BARE = re.compile("|".join(re.escape(pair.close) for pair in PAIRS if pair.bare), re.IGNORECASE)
@@ -135,7 +156,7 @@ def _first_block(text: str) -> tuple[str, str] | None:
 
 def _closing(opening: str) -> re.Pattern[str]:
     """Return what closes a thought that was opened so."""
-    pair = _BY_OPENING.get(opening.lower(), CHANNELS)
+    pair = _BY_OPENING.get(opening.strip().lower(), CHANNELS)
     return _CLOSINGS[pair]
 
 
@@ -149,7 +170,11 @@ def without_thoughts(output: str, inside: bool = False) -> str:
 
 def opens(text: str) -> bool:
     """Return whether a text begins with the opening mark of a thought."""
-    return _OPENING.match(text) is not None
+    opening = _OPENING.match(text)
+    if opening is None:
+        return False
+    pair = _BY_OPENING.get(opening[0].strip().lower())
+    return pair is None or not pair.words
 
 
 def unknown_mark(answer: str) -> str:
@@ -162,22 +187,33 @@ def marks_of(source: str) -> Marks | None:
     """Return the marks that a chat template writes or looks for; None where it names none."""
     if "<|channel|>analysis" in source:
         return CHANNELS
+    if GEMMA.close in source:
+        return GEMMA
     folded = source.lower()
 
     # A pair of which the template names both marks is surer than one of which it names one.
     for whole in (True, False):
         for pair in PAIRS:
-            present = (pair.open in folded, pair.close in folded)
+            present = (pair.open.lower() in folded, pair.close.lower() in folded)
             if all(present) if whole else any(present):
-                position = folded.index(pair.open if present[0] else pair.close)
+                position = folded.index((pair.open if present[0] else pair.close).lower())
                 return _spelled(pair, source, position)
     return None
+
+
+def in_known_marks(text: str, own: Marks) -> str:
+    """Return a text whose thoughts stand in marks that a template alone has, with them in <think>; another text as it is."""
+    if own in PAIRS or own == CHANNELS:
+        return text
+    if text.lstrip().startswith(own.open):
+        text = text.replace(own.open, THINK.open, 1)
+    return text.replace(own.close, THINK.close, 1)
 
 
 def _spelled(pair: Marks, source: str, position: int) -> Marks:
     """Return a pair as a template spells it: [THINK] is another token than [think]."""
     size = len(pair.open if source[position : position + len(pair.open)].lower() == pair.open else pair.close)
-    if source[position : position + size] in (pair.open, pair.close):
+    if pair.words or source[position : position + size] in (pair.open, pair.close):
         return pair
     return Marks(pair.open.upper(), pair.close.upper(), pair.bare, pair.tight)
 
@@ -189,16 +225,17 @@ def is_mark(name: str) -> bool:
 
 def ending_of(prompt: str, marks: Marks = THINK) -> str:
     """Return the thoughts, open or skipped, that a prompt ends with; "" for none."""
+    opening = marks.open.rstrip()
     bare = prompt.rstrip()
     if bare.endswith(marks.close):
         before = bare.removesuffix(marks.close).rstrip()
-        return prompt[len(before) - len(marks.open) :] if before.endswith(marks.open) else ""
-    return prompt[len(bare) - len(marks.open) :] if bare.endswith(marks.open) else ""
+        return prompt[len(before) - len(opening) :] if before.endswith(opening) else ""
+    return prompt[len(bare) - len(opening) :] if bare.endswith(opening) else ""
 
 
 def is_open(ending: str, marks: Marks = THINK) -> bool:
     """Return whether a prompt's ending leaves a thought open."""
-    return ending.rstrip().endswith(marks.open)
+    return ending.rstrip().endswith(marks.open.rstrip())
 
 
 def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks: Marks = THINK) -> str:
@@ -207,7 +244,7 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
     `answer` is what a template writes behind the prompt less the ending: it may have left out the record's `thoughts`, have
     put empty ones before them, or have left them in the marks of another model.
     """
-    own_thoughts, said = split_thoughts(answer)
+    own_thoughts, said = split_thoughts(in_known_marks(answer, marks))
     once = len(_OPENING.findall(answer)) <= 1
     if answer.startswith(ending) and once and (own_thoughts or not thoughts or not thinking):
         return answer[len(ending) :]
@@ -225,6 +262,6 @@ def marked(answer: str, marks: Marks) -> str:
     thoughts, said = split_thoughts(answer)
     if thoughts is None or answer.lstrip().startswith(readable.open):
         return answer
-    if not (opens(answer) or _ANSWER_MARK.match(answer)):
+    if not (_OPENING.match(answer) or _ANSWER_MARK.match(answer)):
         return answer
     return readable.around(thoughts) + said if thoughts else said

@@ -14,8 +14,9 @@ from jinja2 import TemplateError
 
 from harness.errors import PlanError
 from harness.files.turns import Turn
-from harness.text.thoughts import THINK, after_prompt, ending_of, is_open, marks_of, split_thoughts
+from harness.text.thoughts import THINK, after_prompt, ending_of, is_open, split_thoughts
 from harness.tokens.plain_form import PLAIN
+from harness.tokens.thought_marks import marks_of_template
 from harness.tokens.tokenizer import Tokens
 from harness.tokens.tools import PROBE, PROBED, ROLE, split_tools, tools_in_words
 from harness.tokens.written import NotLocal, Step, Written, turn_without_thoughts, with_marks
@@ -42,12 +43,15 @@ class TemplateText:
         self.eos_id, self.pad_id = self._ends()
         self.tokens = Tokens(tokenizer)
         self._source = self._template()
-        marks = marks_of(self._source)
-        self.marks = marks or THINK
+        thoughts = marks_of_template(tokenizer, self._source, self.tokens.names)
+        if thoughts.note:
+            self.note(thoughts.note)
+        self.marks = thoughts.marks or THINK
         """What the template writes around thoughts."""
-        self._knows_thoughts = marks is not None or "think" in self._source
+        self._knows_thoughts = thoughts.marks is not None or "think" in self._source
         try:
-            self.tokens = Tokens(tokenizer, self._render([QUESTION, ANSWER]) + self._render([QUESTION], generate=True))
+            written = self._render([QUESTION, ANSWER]) + self._render([QUESTION], generate=True)
+            self.tokens = Tokens(tokenizer, written, self.marks)
             self.stop_text, self._stop_rendered, self.stop_ids = self._stop()
             self._header = self._missing_header()
         except TemplateError as error:
@@ -204,7 +208,7 @@ class TemplateText:
         tools, turns = split_tools([replace(turn, content=self.tokens.spell(turn.content)) for turn in messages])
         spelled = [{"role": turn.role, "content": turn.content} for turn in turns]
         names: dict[str, Any] = {"start": self.tokens.start_text, "enable_thinking": self.thinking}
-        names |= {"add_generation_prompt": generate} | ({"tools": tools} if tools else {})
+        names |= {"thinking": self.thinking, "add_generation_prompt": generate} | ({"tools": tools} if tools else {})
         try:
             return self.tokenizer.apply_chat_template(spelled, chat_template=self._source, tokenize=False, **names)
         except (TypeError, ValueError, KeyError, AttributeError) as error:  # a template given texts it is not made for

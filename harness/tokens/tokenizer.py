@@ -17,7 +17,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from harness.errors import PlanError
-from harness.text.thoughts import CHANNELS, is_mark
+from harness.text.thoughts import CHANNELS, THINK, Marks, is_mark
 
 GUARD = "\ufdd0"
 """A code point that Unicode reserves: it stands in no text."""
@@ -26,10 +26,14 @@ GUARD = "\ufdd0"
 class Tokens:
     """A tokenizer's two directions."""
 
-    def __init__(self, tokenizer: Any, written: str = "") -> None:
-        """`written`: a conversation as the chat template writes it; the added tokens in it are control tokens too."""
+    def __init__(self, tokenizer: Any, written: str = "", thoughts: Marks = THINK) -> None:
+        """`written`: a conversation as the chat template writes it; the added tokens in it are control tokens too.
+
+        `thoughts`: the template's marks of thoughts.
+        """
         self.tokenizer = tokenizer
         self._written = written
+        self._thoughts = thoughts
 
         # Control tokens: special ones, and those that the template writes; marks of thoughts are text.
         added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
@@ -37,7 +41,7 @@ class Tokens:
         self.control = {
             name: number
             for name, number in added.items()
-            if not is_mark(name) and len(name) > 1 and (name in special or name in written)
+            if not self._is_mark(name) and len(name) > 1 and (name in special or name in written)
         }
         """Name -> id of the tokens that are no text."""
         self.names = re.compile("|".join(map(re.escape, sorted(self.control, key=len, reverse=True))) or "(?!)")
@@ -47,10 +51,14 @@ class Tokens:
 
         # Control tokens are silent when tokens become text, the marks of thoughts are not.
         silent = set(tokenizer.all_special_ids) | {added[name] for name in special}
-        marks = {added[name] for name in special if is_mark(name)}
+        marks = {added[name] for name in special if self._is_mark(name)}
         if CHANNELS.answer in written:  # thoughts and answer stand in channels, told apart by control tokens alone
             marks |= {added[name] for name in special if name in CHANNELS.open + CHANNELS.close}
         self._silent = silent - marks if marks else None
+
+    def _is_mark(self, name: str) -> bool:
+        """Return whether a token is a mark of thoughts, in any model or in this template."""
+        return is_mark(name) or name in (self._thoughts.open, self._thoughts.close)
 
     def _start(self) -> tuple[int, ...]:
         """Without what some tokenizers put behind a text: an end token there would end every prompt."""

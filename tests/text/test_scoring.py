@@ -18,6 +18,11 @@ from harness.text.numbers import numbers, numeric
         ("Ｙｅｓ", "yes", 1),
         ("是。", "是", 1),
         ("!", "?", 0),
+        ("It is red, so:\n#### Red", "red", 1),
+        (r"so \boxed{\text{card arrival}}", "card arrival", 1),
+        ("#### Colours\nred", "colours", 0),  # a heading
+        ("red", "It glows.\nAnswer: red", 1),
+        ("blue", "It glows.\nAnswer: red", 0),
     ],
 )
 def test_exact_match(output, target, score):
@@ -48,6 +53,24 @@ def test_exact_match(output, target, score):
         ("1.5e3", "1500", 1),
         ("5 million in the 2nd quarter", "5 million", 1),  # ordinals are no numbers
         ("$5 million in the 21st century", "5 million", 1),
+        ("0.75", "3/4", 1),
+        ("7/4", "3/4", 0),  # not their last digits
+        ("½ cup", "0.5", 1),
+        ("5½", "5.5", 1),
+        (r"2\frac{1}{2}", "2.5", 1),
+        ("on 12/05/2024", "2024", 1),  # a date is no fraction
+        ("2009/10", "10", 1),  # nor is a business year
+        ("3 × 10⁵", "300000", 1),
+        ("10⁵", "105", 0),
+        ("1\u202f234", "1234", 1),
+        ("1,00,000", "100000", 1),
+        ("7,5", "3,5", 0),  # a decimal comma
+        ("1.234,5 Euro", "1234,5", 1),
+        ("5 + 67 = 72\n#### 72\n\nQuestion: and 3 more?\n#### 75", "#### 72", 1),
+        ("72", "<<5+67=72>>\n#### 72\nThe answer is: 72", 1),
+        ("#### 71", "72 is not it\n#### 72", 0),
+        (r"$\boxed{72}$ of 100", "72", 1),
+        ("<answer>72</answer> (100 in all)", "72", 1),
     ],
 )
 def test_numeric(output, target, score):
@@ -122,6 +145,9 @@ def test_a_choice_s_text_comes_before_its_letter():
         (["one two three four five six seven", "seven six five four three two one"], "token_f1"),
         ([" ".join(["word"] * 50)], "rouge_l"),
         (["是", "否"], "exact_match"),
+        (["3 and 4 make seven\n#### 7", "all of them, which are twelve\n#### 12"], "numeric"),
+        (["The tide is high because of the moon.\nAnswer: B"] * 2, "letter"),
+        ([" ".join(["word"] * 50) + "\nAnswer: " + " ".join(["long"] * 20)], "rouge_l"),
     ],
 )
 def test_pick_metric(answers, metric):

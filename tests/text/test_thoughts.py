@@ -15,7 +15,8 @@ def test_every_known_pair_is_read():
     for pair in PAIRS:
         for opening, closing in ((pair.open, pair.close), (pair.open.upper(), pair.close.upper())):
             assert split_thoughts(f"{opening}\nso\n{closing}\n\nbuy") == ("so", "buy"), pair
-            assert without_thoughts(f"{opening} so buy") == "", pair
+            unended = f"{opening} so buy"
+            assert without_thoughts(unended) == (unended if pair.words else ""), pair
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,12 @@ def test_every_known_pair_is_read():
         ("<|START_THINKING|>so<|END_THINKING|><|START_RESPONSE|>buy<|END_RESPONSE|>", ("so", "buy")),
         ("buy </reasoning> now", (None, "buy </reasoning> now")),
         ("buy<|end|>", (None, "buy<|end|>")),
+        ("<|channel>thought\nso<channel|>buy", ("so", "buy")),
+        ("<|channel>thought\n<channel|>buy", ("", "buy")),
+        ("<unused94>thought\nso<unused95>buy", ("so", "buy")),
+        ("Here is my thought process: so\n\nHere is my response:\n\nbuy", ("so", "buy")),
+        ("Here is my response:\nbuy", (None, "Here is my response:\nbuy")),
+        ("<scratchpad>so</scratchpad>\nbuy", ("so", "buy")),
         ("<ponder>so</ponder>buy", (None, "<ponder>so</ponder>buy")),
     ],
 )

@@ -207,7 +207,9 @@ def test_thoughts_stand_once_and_answers_never_inside(family, thinking):
     assert any(many in note and ("left out" in note) == template.drops_thoughts for note in template.notes)
 
 
-OTHER_MARKS = ["[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|return|>"]
+OTHER_MARKS = ["[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|return|>", "<|channel>", "<channel|>", "<|cot|>"]
+FIELD = "<|user|>{{ messages[0]['content'] }}{% for m in messages[1:] %}<|assistant|>"
+FIELD += "{% if m['reasoning_content'] %}<|cot|>{{ m['reasoning_content'] }}<|answers|>{% endif %}{{ m['content'] }}</s>"
 OTHER_THINKERS = {
     "magistral": "{{ bos_token }}"
     + by_role("[INST]{{ m['content'] }}[/INST]", "{{ m['content'] }}{{ eos_token }}", "Think in [THINK]..[/THINK]. "),
@@ -220,6 +222,14 @@ OTHER_THINKERS = {
     + prompted("<|start|>assistant"),
     "qwen 3": FAMILIES["qwen 3"],
     "deepseek r1": FAMILIES["deepseek r1"],
+    "deepseek v3.1": by_role("<|user|>" + TEXT, "</think>{{ m['content'].split('</think>')[-1] }}{{ eos_token }}", TEXT)
+    + prompted("<|assistant|>{% if thinking %}<think>{% else %}</think>{% endif %}"),
+    "gemma 4": by_role("<|start|>user\n" + TEXT, "<|start|>model\n{{ m['content'].split('<channel|>')[-1] }}<|eot|>", TEXT)
+    + prompted("<|start|>model\n{% if not enable_thinking %}<|channel>thought\n<channel|>{% endif %}"),
+    "granite 3.2": "{% if thinking %}Think after 'Here is my thought process:', then 'Here is my response:'.{% endif %}"
+    + by_role("<|user|>" + TEXT, "<|assistant|>" + TEXT + "{{ eos_token }}", TEXT)
+    + prompted("<|assistant|>"),
+    "a field of their own": FIELD + "{% endfor %}" + prompted("<|assistant|>"),
 }
 WAYS_TO_THINK = [
     THOUGHT,
@@ -227,6 +237,8 @@ WAYS_TO_THINK = [
     "<thinking>so 5</thinking>\nbuy",
     "<|begin_of_thought|>so 5<|end_of_thought|>\n<|begin_of_solution|>buy<|end_of_solution|>",
     "<|channel|>analysis<|message|>so 5<|end|><|start|>assistant<|channel|>final<|message|>buy<|return|>",
+    "<|channel>thought\nso 5<channel|>buy",
+    "Here is my thought process:\nso 5\nHere is my response:\n\nbuy",
 ]
 
 
@@ -248,6 +260,16 @@ def test_thoughts_in_any_known_marks_are_written_in_the_templates_own(family, th
     (text,) = texts
     assert ("so 5" in text) == thinking and text.count("so 5") <= 1
     assert template.marks.close in tokenizer.decode(example.tokens) or not thinking
+
+
+def test_a_template_whose_thoughts_are_not_understood_says_so():
+    thoughts = "{% if m['reasoning'] %}<|start|><|cot|>{{ m['reasoning'] }}<|end|>{% endif %}"
+    for source, said in (
+        (EACH + thoughts + "<|start|>" + TEXT + "<|end|>" + END, "closes thoughts with <|end|>"),
+        (EACH + "<|start|>" + TEXT + "{{ m['reasoning'] }}<|end|>" + END, "in a way that is not understood"),
+    ):
+        template = ChatTemplate(tokenizer_of("byte level", source))
+        assert any(said in note for note in template.notes)
 
 
 def test_an_output_that_ends_in_a_thought_says_nothing():

@@ -17,7 +17,7 @@ import pandas as pd
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate, estimate_of
 from harness.stats.resample import draws
-from harness.text.answer_metrics import normalise
+from harness.text.answer_metrics import final, normalise
 
 COLUMNS = ["row", "task", "labels", "accuracy", "f1", "low", "high", "change", "change low", "change high", "n"]
 ACCURACIES = ("exact_match", "acc")
@@ -68,7 +68,7 @@ class _Task:
         base = items.drop_duplicates("item").set_index("item")
 
         # Fewer than two labels, or labels that hardly repeat, are no classes.
-        labels = {label: index for index, label in enumerate(sorted({normalise(text) for text in base["target"]}))}
+        labels = {label: index for index, label in enumerate(sorted({normalise(final(text)) for text in base["target"]}))}
         if not 2 <= len(labels) <= len(base) / LEAST_REPEATS or _letters(labels):
             return None
 
@@ -95,7 +95,7 @@ def _letters(labels: dict[str, int]) -> bool:
 
 def _places(texts: pd.Series, labels: dict[str, int]) -> np.ndarray:
     """(n,) each text's class; one more than there are where it is none of them."""
-    return np.array([labels.get(normalise(str(text)), len(labels)) for text in texts])
+    return np.array([labels.get(normalise(final(str(text))), len(labels)) for text in texts])
 
 
 def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts: np.ndarray) -> np.ndarray:

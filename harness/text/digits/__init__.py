@@ -1,0 +1,1 @@
+"""Numbers however they are written, put into digits. No torch, no files."""
