@@ -71,7 +71,7 @@ def interrupt(arguments: Sequence[str], out: Path, reached: Reached, env: Mappin
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.commands.cli", *arguments],
             cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"TMPDIR": scratch} | (env or {}),
+            env=os.environ | {"TMPDIR": scratch} | dict(env or {}),
         )  # fmt: skip
         lines: list[str] = []
         assert process.stderr
