@@ -26,7 +26,7 @@ def recipe_of(row: str) -> str:
 
 def table(summary: Summary) -> str:
     """Return one line a trial, the selected ones in bold."""
-    rows = [row for row in summary.recipes if RATE.search(row)]
+    rows = [row.name for row in summary.recipes if RATE.search(row.name)]
     gains = [summary.estimate("gain", row).value for row in rows]
     changes = [summary.estimate("change", row).value for row in rows]
 
