@@ -83,6 +83,8 @@ def read_tolerance(given: Any) -> tuple[float, float]:
 
 def _near(a: float, b: float, tolerance: float, relative: float = 0.0) -> bool:
     """Return whether a is b within an absolute or relative tolerance, or within rounding of its own digits."""
+    if math.isinf(b):
+        return a == b  # of so many digits that it is beyond all floats: everything else is within its width
     return abs(a - b) <= max(tolerance, relative * abs(b)) * (1 + 1e-9) + 1e-6 * abs(b)
 
 
