@@ -58,8 +58,8 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     if seen["changed"] > MOST_LOST * seen["answers"]:
         cure = "take a tokenizer whose template leaves answers alone, or remove chat_template to ask in the plain form"
         raise PlanError(
-            f"the chat template writes {seen['changed']:,} of {seen['answers']:,} answers in {source} records otherwise than they"
-            f" stand there; {cure}"
+            f"the chat template writes {seen['changed']:,} of {seen['answers']:,} answers in {source} records otherwise than"
+            f" they stand there; {cure}"
         )
 
     # All texts at once: tokenizers are fast in batches.
