@@ -9,6 +9,7 @@ where it was, as after a kill.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -53,6 +54,7 @@ def leave(code: int) -> int:
     if code != INTERRUPTED:
         return code
     end_processes_below(os.getpid())
+    _remove_sockets()
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -75,7 +77,16 @@ def _end(ours: socket.socket, _systems: socket.socket) -> None:
         with suppress(OSError):
             os.write(2, SENTENCE.encode())  # the main thread may hold the lock of sys.stderr
     end_processes_below(os.getpid())
+    _remove_sockets()
     os._exit(INTERRUPTED)
+
+
+def _remove_sockets() -> None:
+    """Remove the folder in which processes met; where Python ends by itself, it does so."""
+    if "multiprocessing.forkserver" in sys.modules:
+        from multiprocessing.util import get_temp_dir
+
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)
 
 
 def end_processes_below(process: int) -> None:

@@ -31,7 +31,7 @@ from harness.store.files import place, read_json, read_record, sweep, write_json
 from harness.store.provenance import where
 from harness.store.question import free_name, given_name
 from harness.store.results import open_results
-from harness.store.runs import RunStore
+from harness.store.runs import RunFolder, RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
 from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
@@ -88,7 +88,8 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     def run(specs: list[RunSpec]) -> None:
         # In turn, and only what the store lacks: runs of other comparisons count too.
         missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
-        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation)) as progress:
+        scored = [seconds for spec in specs if spec not in missing and (seconds := _scoring_seconds(store.run(spec.key)))]
+        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation), scored) as progress:
             run_all(missing, material, evaluation, store, progress.event)
 
     # Trials first: they choose the settings of the runs.
@@ -199,6 +200,12 @@ def _result(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> dict[
     kind = next((kind for kind in (EvalKind.FINAL, EvalKind.DEV) if kind in spec.kinds), None)
     scores = store.run(spec.key).scores(kind, evaluation.keys_of(spec)[kind]) if kind else None
     return None if scores is None else headline(scores)
+
+
+def _scoring_seconds(run: RunFolder) -> float | None:
+    """Return how long the evaluations of a stored run took; None where it has none."""
+    happened = (run.read("run") or {}).get("happened") or {}
+    return happened.get("evaluation_seconds")
 
 
 def _record(

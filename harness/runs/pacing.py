@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 
@@ -19,6 +19,8 @@ class Timed:
 
     trains: bool
     begun: float | None = None
+    first: tuple[float, float] | None = None
+    """When its first step here ended, and the share of the budget that was spent then: a run may go on from a checkpoint."""
     spent: float = 0.0
     """Share of the budget."""
     latest: float = 0.0
@@ -28,15 +30,21 @@ class Timed:
     ended: float | None = None
 
     @property
+    def starting_seconds(self) -> float | None:
+        """Seconds until its first step had ended; None where it has not."""
+        return None if self.first is None or self.begun is None else self.first[0] - self.begun
+
+    @property
     def training_seconds(self) -> float | None:
-        """Seconds that its whole training takes at its own pace; None where that is not known yet."""
-        if not self.trains or self.begun is None:
-            return None
-        # Training has ended, so its time is known; before that, it is read off the share that is
-        # spent.
-        if self.scoring is not None:
-            return self.scoring - self.begun
-        return (self.latest - self.begun) / self.spent if self.spent >= SOON else None
+        """Seconds that all of its budget takes at the pace it has trained at; None where that is not known yet."""
+        # Measured from the first step on: starting up takes no share of the budget.
+        if self.first is not None:
+            until, spent = (self.latest, self.spent) if self.scoring is None else (self.scoring, 1.0)
+            share = spent - self.first[1]
+            if share >= SOON:
+                return (until - self.first[0]) / share
+        # So few steps that one says nothing: all until the evaluation counts.
+        return self.scoring - self.begun if self.trains and self.begun is not None and self.scoring is not None else None
 
     @property
     def scoring_seconds(self) -> float | None:
@@ -50,6 +58,8 @@ class Pacing:
 
     workers: int
     runs: dict[str, Timed] = field(default_factory=dict)
+    scored: Sequence[float] = ()
+    """Seconds that evaluations of runs took which are stored already: what is expected until one ends here."""
 
     def note(self, key: str, event: Event, now: float | None = None) -> None:
         """Take down an event of a run; one that is queued again begins again."""
@@ -59,6 +69,7 @@ class Pacing:
             case Started() | Requeued():
                 self.runs[key] = Timed(run.trains, now)
             case Stepped():
+                run.first = run.first or (now, event.spent)
                 run.spent = event.spent
                 run.latest = now
             case Evaluating():
@@ -76,25 +87,36 @@ class Pacing:
 
         # Runs that train are scored more often: their mean is better where it is known.
         scoring = _mean(run.scoring_seconds for run in self.runs.values() if run.trains)
-        scoring = scoring or _mean(run.scoring_seconds for run in self.runs.values())
+        scoring = scoring or _mean(run.scoring_seconds for run in self.runs.values()) or _mean(self.scored)
         training = _mean(run.training_seconds for run in self.runs.values())
+        starting = _mean(run.starting_seconds for run in self.runs.values()) or 0.0
         left = []
         for run in self.runs.values():
             if run.ended is not None:
                 continue
 
-            # A run that has not shown its own pace is expected to take the others' mean.
+            # Nothing to estimate from yet: no number is better than a guess that jumps.
             pace = run.training_seconds or training
-            if scoring is None or (run.trains and pace is None):
-                # Nothing to estimate from yet: no number is better than a guess that jumps.
+            if scoring is None or (run.trains and run.scoring is None and pace is None):
                 return None
             if run.scoring is not None:
                 left.append(max(0.0, scoring - (now - run.scoring)))
+            elif not run.trains:
+                left.append(scoring)
             else:
-                left.append((pace or 0.0) * (1 - run.spent) * run.trains + scoring)
+                left.append(_training_left(run, starting, pace or 0.0, now) + scoring)
 
         # Neither sooner than all work shared among the workers, nor than the longest run.
         return max(sum(left) / max(1, self.workers), max(left, default=0.0))
+
+
+def _training_left(run: Timed, starting: float, pace: float, now: float) -> float:
+    """Return seconds until the training of a run ends, at `pace` seconds for all of the budget."""
+    if run.begun is None:
+        return starting + pace
+    if run.first is None:
+        return max(0.0, starting - (now - run.begun)) + pace
+    return max(0.0, pace * (1 - run.spent) - (now - run.latest))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -12,6 +12,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -76,6 +77,7 @@ def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan,
     # One thread each: a forked process would keep only the one that forked.
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # else it starts a thread
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a killed process leaves there
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the conductor, which ends us
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing runs yet; what is raised here a library might swallow
 

@@ -55,11 +55,19 @@ class _Run:
 class Progress:
     """Shows the events of runs: as a screen in a terminal, elsewhere as plain lines every few seconds (harness/doing.py)."""
 
-    def __init__(self, specs: Sequence[RunSpec], plan: Settings, quiet: bool = False, result: Result = lambda _: None):
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        plan: Settings,
+        quiet: bool = False,
+        result: Result = lambda _: None,
+        scored: Sequence[float] = (),
+    ):
+        """`scored`: seconds that the evaluations of stored runs took."""
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.result = plan, result
         self.runs = {spec.key: _Run(spec.row, spec.seed) for spec in specs}
-        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs})
+        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs}, scored)
         self.begun = time.monotonic()
         self.live: Live | None = None
 

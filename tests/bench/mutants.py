@@ -2,8 +2,11 @@
 
 A mutant is one module with one small change: another comparison, another operator, a condition turned round, a number off by
 one, a statement or an argument left out. The fast tests of that module must fail for it. Mutants are drawn by a seed, as many
-of a module as it has of all. Each runs in a process forked from one that has imported the libraries, so that a mutant costs
-the seconds of its tests; files are never touched, the changed module is put in the place of its import.
+of a module as it has of all. Each runs in a process forked from one that has imported the libraries; files are never touched,
+the changed module is put in the place of its import.
+
+The tests of a module run once as it is, to see which of them reach which lines (tests/bench/reached.py, kept in
+build/reached.json). A mutant is given to those that reach its statement alone, the quickest first, up to the first that fails.
 
 What became of each mutant is a line of build/mutants.jsonl. A killed run goes on there; `--again` tries those anew that no
 test noticed.
@@ -29,13 +32,17 @@ from types import CodeType
 from typing import Any
 
 from tests.bench.mutations import mutated, mutations
+from tests.bench.reached import Reached, Tracer, statement_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL = ROOT / "build" / "mutants.jsonl"
 LIBRARIES = ("torch", "transformers", "peft", "lm_eval.evaluator", "datasets", "scipy.stats", "statsmodels.api", "pytest")
 """Imported before anything is forked: what the tests import, but for Lethe itself."""
 SLOWER = 5.0
-"""A mutant is ended after so many times the seconds of its unchanged module, and counts as noticed."""
+"""A mutant is ended after so many times the seconds of its tests on the unchanged module, and counts as noticed."""
+BESIDE = 30.0
+"""Seconds beside those of the tests that a mutant may take: imports, and fixtures that another test pays for."""
+REACHED = ROOT / "build" / "reached.json"
 TESTS: dict[str, tuple[str, ...]] = {
     "harness/training/ledger.py": ("tests/training/test_budget.py", "tests/training/test_train.py"),
     "harness/training/loop.py": ("tests/training/test_train.py", "tests/runs/test_stages.py", "tests/training/test_budget.py"),
@@ -124,13 +131,13 @@ def drawn(modules: Sequence[str], number: int, seed: int) -> list[Mutant]:
     return mutants
 
 
-def tested(module: str, tree: ast.Module | None, limit: float) -> Ended:
-    """Run a module's tests in a process of their own, with the module as `tree` has it where there is one."""
+def tested(module: str, tree: ast.Module | None, tests: Sequence[str], limit: float) -> Ended:
+    """Run tests in a process of their own, with the module as `tree` has it; None: as it is, and note what they reach."""
     output = ROOT / "build" / f"mutant-{os.getpid()}.txt"
     begin = time.monotonic()
     child = os.fork()
     if child == 0:
-        _test(module, tree, output)
+        _test(module, tree, tests, output)
     while True:
         ended, code, used = os.wait4(child, os.WNOHANG)
         if ended:
@@ -156,7 +163,7 @@ def _seconds_of(process: int) -> float:
     return times.user + times.system
 
 
-def _test(module: str, tree: ast.Module | None, output: Path) -> None:
+def _test(module: str, tree: ast.Module | None, tests: Sequence[str], output: Path) -> None:
     """In the forked process: run the tests, and end with 0 where all passed."""
     import pytest
 
@@ -164,12 +171,42 @@ def _test(module: str, tree: ast.Module | None, output: Path) -> None:
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(written, 1)
     os.dup2(written, 2)
+    tracer = Tracer(str(ROOT / module)) if tree is None else None
     if tree is not None:
         sys.meta_path.insert(0, Planted(module, tree))
     imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins are, before pytest begins
-    code = pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", imported, *TESTS[module]])
+    asked = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", imported, *tests]
+    code = pytest.main(asked, plugins=[tracer] if tracer else [])
+    if tracer:
+        _keep(module, tracer.result())
     sys.stdout.flush()
     os._exit(int(code))
+
+
+def _keep(module: str, reached: Reached) -> None:
+    """Write what the tests of a module reach, beside that of other modules."""
+    known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
+    REACHED.write_text(json.dumps(known | {module: asdict(reached) | {"of": _sources_of(module)}}))
+
+
+def _sources_of(module: str) -> str:
+    """Return a hash of a module and its tests."""
+    files = [ROOT / module]
+    for test in map(ROOT.joinpath, TESTS[module]):
+        files += sorted(test.rglob("*.py")) if test.is_dir() else [test]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def reached_of(module: str) -> Reached:
+    """Return what the tests of a module reach of it; they run where that is not known, and must pass."""
+    known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
+    if known.get(module, {}).get("of") != _sources_of(module):
+        unchanged = tested(module, None, TESTS[module], 3600.0)
+        if unchanged.outcome != "not noticed":
+            raise SystemExit(f"the tests of {module} fail without a mutant: {unchanged.test}")
+        known = json.loads(REACHED.read_text())
+        print(f"unchanged   {unchanged.seconds:6.1f} s  {module}", flush=True)
+    return Reached(known[module]["lines"], known[module]["seconds"])
 
 
 def results_so_far() -> dict[str, dict[str, Any]]:
@@ -183,18 +220,14 @@ def results_so_far() -> dict[str, dict[str, Any]]:
 def work(mutants: Sequence[Mutant], again: bool) -> None:
     """Test every mutant that the journal lacks; with `again` those too that no test noticed."""
     known = results_so_far()
-    limits: dict[str, float] = {}
     for mutant in mutants:
         outcome = known.get(mutant.name, {}).get("outcome")
         if outcome and not (again and outcome == "not noticed"):
             continue
-        if mutant.module not in limits:
-            unchanged = tested(mutant.module, None, 600.0)
-            if unchanged.outcome != "not noticed":
-                raise SystemExit(f"the tests of {mutant.module} fail without a mutant: {unchanged.test}")
-            limits[mutant.module] = SLOWER * unchanged.seconds
-        tree = mutated((ROOT / mutant.module).read_text(), mutant.place, mutant.kind)
-        ended = tested(mutant.module, tree, limits[mutant.module])
+        reached, text = reached_of(mutant.module), (ROOT / mutant.module).read_text()
+        tests = reached.tests_of(*statement_lines(text).get(mutant.line, (0, 0)))
+        limit = BESIDE + SLOWER * sum(reached.seconds[test] for test in tests)
+        ended = tested(mutant.module, mutated(text, mutant.place, mutant.kind), tests, limit)
         with JOURNAL.open("a") as journal:
             journal.write(json.dumps({"name": mutant.name} | asdict(mutant) | asdict(ended)) + "\n")
         print(f"{ended.outcome:12}{ended.seconds:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}", flush=True)

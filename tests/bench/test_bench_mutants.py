@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import sys
+from typing import Any
 
 import pytest
 
 import harness.text.bounds
 from tests.bench.mutants import ROOT, TESTS, Planted, all_mutants, drawn
 from tests.bench.mutations import mutated, mutations
+from tests.bench.reached import Reached, Tracer, statement_lines
 
 TEXT = '''
 """A module: 1 < 2."""
@@ -71,3 +74,24 @@ def test_a_mutant_is_imported_in_the_place_of_its_module(monkeypatch):
     importlib.import_module("harness.text.bounds")
     assert isinstance(sys.modules["harness.text.bounds"].__loader__, Planted)
     assert finder.get_code(module) != compile((ROOT / module).read_text(), finder.path, "exec")
+
+
+def test_a_mutant_is_given_to_the_tests_that_reach_its_statement_and_the_quickest_is_first():
+    reached = Reached({"a": [3, 9], "b": [4], "c": [9]}, {"a": 3.0, "b": 2.0, "c": 1.0})
+    assert reached.tests_of(3, 4) == ["b", "a"]
+    assert reached.tests_of(20, 20) == ["c", "b", "a"], "what only an import runs may matter to all"
+    lines = statement_lines(TEXT)
+    assert lines[9] == (9, 9) and lines[10] == (10, 10), "the head of a condition, and what it holds"
+    assert statement_lines("x = (\n    1 +\n    2\n)\n") == dict.fromkeys(range(1, 5), (1, 4))
+
+
+def test_lines_are_noted_of_one_file_alone():
+    functions: dict[str, Any] = {}
+    exec(compile("def double(n):\n    if n:\n        return 2 * n\n    return 0", "/there.py", "exec"), functions)
+    tracer = Tracer("/there.py")
+    lines: set[int] = set()
+    before = sys.gettrace()
+    with tracer._into(lines):
+        functions["double"](1)
+        json.dumps([1])
+    assert lines == {1, 2, 3} and sys.gettrace() is before

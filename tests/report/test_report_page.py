@@ -259,3 +259,17 @@ def test_an_item_is_answered_as_its_scored_answers_are_whatever_else_is_measured
     items = read_flips(summarise(read_comparison(folder, store), reps=50)).items
     assert "chat" in {item.task for item in items}
     assert {item.channel for item in items} <= {"generation", "choice", "likelihood"}
+
+
+def test_every_class_and_id_that_is_styled_is_used():
+    report = Path(explorer.__file__).parents[1]
+    styles = re.sub(r'"[^"]*"', "", (report / "page" / "page.css").read_text())
+    styled = set(re.findall(r"[.#]([a-zA-Z][\w-]*)", re.sub(r"\{[^{}]*\}", "{}", styles)))
+
+    # Ids of the frames of wide tables are made from the tables' names.
+    sources = [*report.rglob("*.j2"), *report.rglob("*.js"), *(report / "figures").glob("*.py")]
+    text = "\n".join(path.read_text() for path in [*sources, report / "page" / "sections.py"])
+    used = set(re.findall(r'(?<=")[\w-]+(?=")', text))
+    for quoted in re.findall(r'"([^"\n]*)"', text):
+        used |= set(re.findall(r"[\w-]+", quoted))
+    assert not {name for name in styled if name.removesuffix("-scroll") not in used}

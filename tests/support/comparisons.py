@@ -28,11 +28,15 @@ def carried_out(asked: dict[str, Any]) -> Path:
     return folder
 
 
+def flags(asked: Mapping[str, Any]) -> list[str]:
+    """Options as they stand at the command line."""
+    return [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
 def lethe(asked: Mapping[str, Any], **more: Any) -> subprocess.Popen:
     """`lethe compare` in a process group of its own; `more`: how the process is started."""
-    flags = [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.commands.cli", "compare", *flags], cwd=ROOT, start_new_session=True, **more
+        [sys.executable, "-m", "harness.commands.cli", "compare", *flags(asked)], cwd=ROOT, start_new_session=True, **more
     )
 
 

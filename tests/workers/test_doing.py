@@ -108,11 +108,23 @@ def test_time_left_is_training_at_the_present_pace_and_evaluation_as_measured():
     runs.note("base", Evaluating(kind=EvalKind.FINAL), now=0.0)
     runs.note("base", Ended(), now=10.0)
     runs.note("sft", Started(), now=10.0)
-    runs.note("sft", Stepped(spent=0.25, loss=1.0, speed=1.0), now=20.0)  # 40 s in all
-    # sft: 30 of training and 10 of scoring; ewc: 40 and 10; control: 10
-    assert runs.seconds_left(20.0) == pytest.approx(100.0)
+    runs.note("sft", Stepped(spent=0.05, loss=1.0, speed=1.0), now=15.0)  # 5 s to start up
+    assert runs.seconds_left(15.0) is None, "one step says nothing"
+    runs.note("sft", Stepped(spent=0.25, loss=1.0, speed=1.0), now=23.0)  # 40 s for all of the budget
+    # sft: 30 of training and 10 of scoring; ewc: 5, 40 and 10; control: 10
+    assert runs.seconds_left(23.0) == pytest.approx(105.0)
+    assert runs.seconds_left(27.0) == pytest.approx(101.0), "less is left while a step lasts"
     runs.workers = 2
-    assert runs.seconds_left(20.0) == pytest.approx(50.0)
+    assert runs.seconds_left(23.0) == pytest.approx(55.0), "no sooner than the longest run"
+
+
+def test_a_run_that_goes_on_from_its_checkpoint_is_not_taken_for_a_fast_one():
+    runs = pacing()
+    runs.scored = [10.0, 30.0]  # stored runs: nothing was scored here yet
+    runs.note("sft", Started(), now=0.0)
+    runs.note("sft", Stepped(spent=0.5, loss=1.0, speed=1.0), now=2.0)
+    runs.note("sft", Stepped(spent=0.75, loss=1.0, speed=1.0), now=12.0)  # 40 s for all of the budget
+    assert runs.seconds_left(12.0) == pytest.approx(20 + 10 + 20 + 2 + 40 + 20 + 20)
 
 
 def test_a_scored_recipe_tells_more_of_the_next_than_the_base_does():
