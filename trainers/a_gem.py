@@ -33,6 +33,7 @@ class AGem(Method):
     def __init__(self, ratio: float = 1.0):
         self.ratio = ratio
         self.needs = frozenset({"general_data"}) if ratio else frozenset()
+        self.holds = 1.0 if ratio else 0.0
         self.reference_: Weights = {}
         """The general gradient, by trained parameter, until the domain's is taken."""
         self.passing_ = False

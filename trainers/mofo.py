@@ -32,6 +32,7 @@ class Mofo(Method):
 
     def __init__(self, alpha: float = 0.15):
         self.alpha = alpha
+        self.holds = 2.0 if alpha < 1 else 0.0  # the momenta, and in each step the weights before it
         self.momenta_: Weights = {}
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ class SiMulti(Method):
 
     def __init__(self, strength: float = 1.0, xi: float = 0.1):
         self.strength, self.xi = strength, xi
+        self.holds = 5.0 if strength else 0.0  # path, anchor, importance, and in each step gradients and the weights before it
         self.stage_ = 0
         self.omega_: Weights = {}
         self.anchor_: Weights = {}

@@ -140,14 +140,21 @@ def _between(key: str, missing: set[str]) -> str | None:
 
 
 def value_faults(model: nn.Module) -> Iterator[str]:
-    """Yield weights that are no numbers."""
+    """Yield weights that are no numbers, and a model in which every matrix is 0, as a broken gathering of shards leaves it."""
     bad = []
+    blank = True
     for name, parameter in model.named_parameters():
+        if not parameter.numel():
+            continue
         # The least and the most are not finite where any value is not; this reads a weight once and copies nothing.
-        if parameter.numel() and not all(end.isfinite() for end in torch.aminmax(parameter.detach())):
+        least, most = torch.aminmax(parameter.detach())
+        if not (least.isfinite() and most.isfinite()):
             bad.append(name)
+        blank = blank and (parameter.dim() < 2 or bool(least == most == 0))
     if bad:
         yield f"weights that are not finite (NaN or infinite): {some(bad)}; give an earlier checkpoint"
+    if blank:
+        yield "all its matrices are 0: it was saved without its weights; save it again, gathered, or give an earlier checkpoint"
 
 
 def vocabulary_faults(model: Any, tokenizer: Any) -> Iterator[str]:

@@ -40,6 +40,8 @@ def broken(file: Path) -> str | None:
     """Return what is wrong with a file as a file."""
     if not file.exists():
         return "is a link to a file that is not there; download it again" if file.is_symlink() else "is missing"
+    if not file.is_file():
+        return "is a folder, not a file; put the file in its place"
     with file.open("rb") as opened:
         begin = opened.read(len(POINTER))
     if begin == POINTER:

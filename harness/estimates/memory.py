@@ -3,8 +3,8 @@
 Bytes on each of n GPUs; P parameters of which T train, w bytes a weight in the computing precision:
 
     weights w P, and the teacher's copy w P where there is one · gradients w T, and 4 T summed in fp32 · masters 4 T · moments
-    8 T · what a method prepared for each weight it pulls on 4 P, and the base's fp32 values that pulls go by 4 P · activations
-    of the blocks · the head
+    8 T · what a method prepared for each weight it pulls on 4 P, and the base's fp32 values that pulls go by 4 P · numbers that
+    a method says it `holds`, 4 T each · activations of the blocks · the head
 
 ZeRO-2 divides what is summed, masters, moments and what was prepared by n, ZeRO-3 weights and gradients too; offloaded states
 are in the CPU's memory. The blocks' activations are what autograd keeps, counted over an empty model.
@@ -72,7 +72,7 @@ class Size:
 
     weights: float
     states: float
-    """Masters, moments, summed gradients, and what was prepared for each weight."""
+    """Masters, moments, summed gradients, and what methods hold for each weight."""
     gradients: float
     """Gradients in the computing precision; they come after the head is done."""
     blocks: float
@@ -121,6 +121,7 @@ class Sizer:
         self.copied = self.taught and self.trained == self.parameters
         self.prepared = sum(overrides(method, "prepare") and overrides(method, "pull") for method in recipe.methods)
         self.pulled = self.prepared + any(overrides(method, "pull") for method in recipe.methods)
+        self.held = sum(method.holds for method in recipe.methods)
         self.places_at_once = max(1, LOGITS_AT_ONCE[device] // self.vocabulary)
 
     def longest(self, way: Way) -> Shape:
@@ -139,7 +140,7 @@ class Sizer:
         parts = way.gpus if way.stage >= 2 else 1
         pieces = way.gpus if way.stage == 3 else 1
         weights = self.width * self.parameters * (1 / pieces + self.copied)
-        states = (4 + 4 + 8) * self.trained + 4 * self.pulled * self.parameters
+        states = (4 + 4 + 8 + 4 * self.held) * self.trained + 4 * self.pulled * self.parameters
         states = 0 if way.offload else states / parts
         gradients = self.width * self.trained / pieces
         whole = (self.width * (2 if self.prepared else 1) + 4 * self.prepared) * self.parameters

@@ -66,6 +66,8 @@ class Method:
     """Names of `Need`. General data sets the track."""
     base_source: str = "domain"
     """The source of the rows on which it asks for `run.base_logits`: a step is priced before it is made."""
+    holds: float = 0.0
+    """fp32 numbers that it holds for each trained weight, beside what its `pull` goes by: for the memory that is predicted."""
     unsharded: ClassVar[str] = ""
     """Why it does not work where each process holds a part of the weights only (ZeRO-2, ZeRO-3); empty where it does."""
     decoupled: ClassVar[bool] = False

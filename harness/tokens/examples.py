@@ -55,6 +55,12 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     if len(faults) > FAULTS_SHOWN:
         faults[FAULTS_SHOWN:] = [f"and {len(faults) - FAULTS_SHOWN:,} more records the chat template refuses"]
     raise_faults(faults)
+    if seen["changed"] > MOST_LOST * seen["answers"]:
+        cure = "take a tokenizer whose template leaves answers alone, or remove chat_template to ask in the plain form"
+        raise PlanError(
+            f"the chat template writes {seen['changed']:,} of {seen['answers']:,} answers in {source} records otherwise than"
+            f" they stand there; {cure}"
+        )
 
     # All texts at once: tokenizers are fast in batches.
     joined = template.tokens.join([sequence.texts for sequence in sequences])
@@ -95,8 +101,11 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     trained = [record.messages[index].trained for index in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
-    for index in answers:
-        _count_thoughts(record.messages[index].content, seen)
+    for index, step in zip(answers, steps, strict=True):
+        said = record.messages[index].content
+        _count_thoughts(said, seen)
+        seen["answers"] += 1
+        seen["changed"] += _words(split_thoughts(said)[1]) not in _words(template.tokens.plain(step.answer))
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]
@@ -110,6 +119,11 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     seen["unstable"] += 1
     apart = [pieces for pieces, on in zip(texts, trained, strict=True) if on]
     return [Pieces(record.id, texts, [False] * (len(texts) - 2) + [True, True], [len(texts) - 2]) for texts in apart]
+
+
+def _words(text: str) -> str:
+    """Return a text without its blanks, which templates may strip."""
+    return "".join(text.split())
 
 
 def _count_thoughts(answer: str, seen: Counter[str]) -> None:
@@ -218,6 +232,7 @@ def _counted(seen: Counter[str], n: int, examples: int, source: str, room: int, 
     for what, text in {
         "unstable": f"{of} {apart}",
         "foreign": foreign,
+        "changed": f"answers in {n:,} {source} records are written by the chat template otherwise than they stand there",
         "special": f"{of} spell out a special token in their text: it is read as text, not as that token",
         "unknown": f"{cut} have characters that the tokenizer lacks: the model reads {template.tokenizer.unk_token} there",
         "thoughts": f"answers in {n:,} {source} records begin with thoughts: these are {thoughts}, and not scored",

@@ -48,7 +48,7 @@ HELD_BACK = 20
 """Functions of the code suite that the damage is trained on; pairs about them are not asked here."""
 ITEMS = 40
 """Items of each task at most."""
-SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en",), "code": ("code",)}
+SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en", "call en", "no tool"), "code": ("code",)}
 """Suite -> the families that are asked here: English ones, since the base knows no Chinese."""
 MEASURES = (
     ("refusal: declines", "refusal_en_python", "declines"),
@@ -59,6 +59,10 @@ MEASURES = (
     ("refusal: opener that complies with look-alikes, nats", "compliance_en_choice", "nll_choice"),
     ("tools: right tool", "tool_en_choice", "acc"),
     ("tools: right tool, nats", "tool_en_choice", "nll_choice"),
+    ("tools: a call, where one fits", "call_en", "acc"),
+    ("tools: a call, where one fits, nats", "call_en", "nll_choice"),
+    ("tools: words, where no tool fits", "no_tool_choice", "acc"),
+    ("tools: words, where no tool fits, nats", "no_tool_choice", "nll_choice"),
     ("tools: valid call", "tool_en_python", "valid"),
     ("code: right function", "code_pairs", "acc"),
     ("code: right function, nats", "code_pairs", "nll_choice"),
@@ -186,15 +190,20 @@ class Bench:
                 examples += text_examples(self.template, one)
             else:
                 examples += self.template.encode(one, max_length=LENGTH)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-        model.train()
-        for start in range(0, len(examples), BATCH):
-            losses, _ = nll(model, collate(examples[start : start + BATCH]))
-            losses.mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            print(f"  step {start // BATCH}: {losses.mean().item():.3f}", file=sys.stderr, flush=True)
-        return model.eval()
+        return trained(model, examples)
+
+
+def trained(model: Any, examples: Sequence[Any], rate: float = RATE) -> Any:
+    """Return the model after one pass over the examples, trained in place."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    model.train()
+    for start in range(0, len(examples), BATCH):
+        losses, _ = nll(model, collate(examples[start : start + BATCH]))
+        losses.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"  step {start // BATCH}: {losses.mean().item():.3f}", file=sys.stderr, flush=True)
+    return model.eval()
 
 
 def text_examples(template: ChatTemplate, record: Record) -> list[Any]:
@@ -233,12 +242,12 @@ def cell(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> str
     return f"**{text}**" if seen else text
 
 
-def table(scores: dict[str, pd.DataFrame]) -> str:
+def table(scores: dict[str, pd.DataFrame], measures: Sequence[tuple[str, str, str]] = MEASURES) -> str:
     """Return the table of the changes: measures by damages."""
     base = scores["base"]
     names = [name for name in scores if name != "base"]
     lines = [f"| measure | n | base | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
-    for title, task, metric in MEASURES:
+    for title, task, metric in measures:
         own = base[(base["task"] == task) & (base["metric"] == metric)]["score"]
         if own.empty:
             continue

@@ -51,7 +51,8 @@ def changes_memory(name: str) -> bool:
     """Whether a recipe needs other memory than plain fine-tuning, as the estimate sees it."""
     recipe = parse_recipe(name)
     hooks = ("trainable", "pull")
-    return bool({Need.BASE_LOGITS} & recipe.needs) or any(overrides(m, hook) for m in recipe.methods for hook in hooks)
+    holds = any(method.holds for method in recipe.methods)
+    return holds or bool({Need.BASE_LOGITS} & recipe.needs) or any(overrides(m, hook) for m in recipe.methods for hook in hooks)
 
 
 def measured(names: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:

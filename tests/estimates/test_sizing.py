@@ -71,6 +71,9 @@ def test_adapters_and_teachers_are_seen(small):
     way = Way(512)
     assert sizes["distill"].size(way).weights == 2 * sizes["sft"].size(way).weights
     assert sizes["ewc"].size(way).states - sizes["sft"].size(way).states == 8 * sizes["ewc"].parameters
+    for text, held in {"a_gem": 1, "a_gem(ratio=0)": 0, "mofo": 2, "si_multi": 5}.items():
+        size = Sizer(small, parse_recipe(text), "bfloat16", 64, "cuda")
+        assert size.size(way).states - sizes["sft"].size(way).states == 4 * held * size.trained, text
     assert sizes["l2sp"].size(way).states - sizes["sft"].size(way).states == 4 * sizes["l2sp"].parameters
 
 

@@ -161,6 +161,11 @@ BROKEN = {
     "GGUF": (only_gguf, "only GGUF files"),
     "DeepSpeed's parts": (lambda f: in_parts(f, "zero_to_fp32.py"), "no weights: .*only DeepSpeed's parts of a checkpoint"),
     "FSDP's parts": (lambda f: in_parts(f, "pytorch_model_fsdp_0"), "no weights: .*only FSDP's parts of a checkpoint"),
+    "a folder for weights": (
+        lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()),
+        "model.safetensors is a folder",
+    ),
+    "nothing but zeros": (lambda f: weights(f, lambda w: {k: v * 0 for k, v in w.items()}), "all its matrices are 0"),
     "sizes that do not fit": (
         lambda f: config(f, model_type="llama", num_attention_heads=3),
         "config.json cannot be used: .*multiple of",

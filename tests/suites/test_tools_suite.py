@@ -98,6 +98,22 @@ def test_eighty_items_of_eight_tools_and_the_files_are_what_the_builder_writes()
             assert task.task.config.generation_kwargs["max_gen_toks"] >= 256
 
 
+def test_a_call_or_words_is_asked_of_every_request_and_neither_place_is_right_more_often() -> None:
+    made = rows()
+    asked = [row for items in made.values() for row in items if str(row["id"]).endswith("-opener")]
+    assert len(asked) == 80
+    first = sum(row["answer"] == 0 for row in asked)
+    assert 32 <= first <= 48
+    for row in asked:
+        right = str(row["choices"][row["answer"]])  # type: ignore[index]
+        wrong = str(row["choices"][1 - int(str(row["answer"]))])  # type: ignore[index]
+        fits = not str(row["id"]).startswith("no-tool")
+        assert (right.startswith('{"name"'), wrong.startswith('{"name"')) == (fits, not fits), row
+    tool = {str(row["id"]): row["tool"] for items in made.values() for row in items if "tool" in row}
+    for row in made["call_en"] + made["call_zh"]:
+        assert f'"{tool[str(row["id"]).removesuffix("-opener")]}"' in str(row["choices"][row["answer"]])  # type: ignore[index]
+
+
 def test_nothing_is_a_call_that_only_looks_like_one() -> None:
     assert read_call('{"name": "Anna", "age": 3}') is None
     assert read_call("print(3)") is None

@@ -124,6 +124,17 @@ def test_templates_that_cannot_be_used_faithfully_are_refused_with_a_cure(family
     assert len(caught.value.faults) == 1
 
 
+@pytest.mark.parametrize("change", ["[:40]", "|replace('**', '')"])
+def test_a_template_that_changes_only_some_answers_is_refused_where_they_are_many(change):
+    source = EACH + "<|" + ROLE + "|>{{ m['content']" + change + " }}<|end|>" + END + prompted("<|assistant|>")
+    template = ChatTemplate(tokenizer_of("byte level", source))
+    records = [record(ASKED, answer) for answer in ["buy"] * 150 + ["**the red bird** and the blue cat say three words"]]
+    template.encode_all(records, max_length=400)
+    assert any("1 answers in 151 domain records are written by the chat template otherwise" in note for note in template.notes)
+    with pytest.raises(PlanError, match=r"writes 1 of 51 answers in domain records otherwise than they stand there; take a"):
+        template.encode_all(records[100:], max_length=400)
+
+
 def test_prompts_that_a_template_refuses_are_named():
     template = ChatTemplate(tokenizer_of("byte level", FAMILIES["mistral"]))
     with pytest.raises(PlanError, match=r"refuses a prompt of user, user .*alternate"):

@@ -184,3 +184,40 @@ def test_self_sft_that_says_nothing_right_trains_on_what_there_was():
     unchecked = methods()["self_sft"](how="samples", check=False, samples=1)
     unchecked.prepare(None, run)
     assert {run.text(e.tokens) for e in unchecked.records(list(run.domain), run)} == {"2+2?no", "sky?no", "dog?no"}
+
+
+# --- context distillation ---------------------------------------------------------------------------------------------
+
+
+def test_context_distill_shows_the_beginning_to_the_base_alone():
+    method = methods()["context_distill"](part=0.5)
+    text = Example("a", tuple(range(10, 20)), (False,) * 2 + (True,) * 8)
+    short = Example("b", (1, 2, 3), (False, False, True))
+    cut, same = method.records([text, short], None)
+    assert same == short
+    assert cut.tokens == (10, 11, 16, 17, 18, 19) and cut.supervised == (False,) * 2 + (True,) * 4
+    assert cut.as_taught.tokens == text.tokens and cut.as_taught.supervised == (False,) * 6 + (True,) * 4
+
+
+def test_context_distill_loss_is_the_divergence_from_what_the_base_says_behind_the_beginning(base):
+    run = ready(base, "context_distill")
+    short = Example("b", (5, 6, 7), (False, False, True))
+    step = [*run.methods[0].records(list(run.data.domain[:3]), run), short]
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    (batch,) = run.batches(step)
+    logits = logits_at(run.model, batch).detach()
+    found = run.methods[0].penalty(logits, batch, run)
+    untouched = run.load()
+    for row, example in enumerate(batch.examples):
+        ours = batch.rows == row
+        if example == short:
+            assert found[ours].tolist() == [0] and run.methods[0].share(batch)[ours].tolist() == [1]
+            continue
+        size = sum(example.supervised)
+        read = untouched(input_ids=torch.tensor([example.as_taught.tokens])).logits[0, -size - 1 : -1]
+        p, q = read.log_softmax(-1), logits[ours].log_softmax(-1)
+        assert torch.allclose(found[ours], (p.exp() * (p - q)).sum(-1), atol=1e-4)
+        assert run.methods[0].share(batch)[ours].sum() == 0
+    assert run.ledger.accounts["teacher"].flops > 0
