@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import exists
+from harness.text.bounds import as_float
 
 SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.jsonl$")
 DATED = re.compile(r".+_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.json$")
@@ -199,7 +200,7 @@ def _leaves(name: str, below: dict[str, list[str]], above: tuple[str, ...]) -> I
 def _numbers(printed: Any) -> dict[str, float]:
     """Return the scores among what lm-eval printed of a task; standard errors are left out."""
     pairs = (printed or {}).items()
-    return {key: float(value) for key, value in pairs if isinstance(value, (int, float)) and "_stderr," not in key}
+    return {key: as_float(value) for key, value in pairs if isinstance(value, (int, float)) and "_stderr," not in key}
 
 
 def _record(file: Path) -> dict[str, Any]:

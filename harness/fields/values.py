@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.text.bounds import as_float
+
 PASSAGE = 8
 """Words of a text from which on it is a passage to be read (a guess)."""
 ROLE_NAMES = ("role", "from")
@@ -99,7 +101,7 @@ def number_of(value: Any) -> float | None:
             return float(text)
         except ValueError:
             return None
-    return float(value) if isinstance(value, (bool, int, float)) else None
+    return as_float(value) if isinstance(value, (bool, int, float)) else None
 
 
 def texts(value: Any) -> list[str]:

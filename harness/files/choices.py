@@ -21,6 +21,8 @@ LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\].:、]|$)\s*")
 """B, (B), B., B), [B], B: and their small and full-width forms."""
 NUMBERED = re.compile(r"[(\[]?\s*([A-Za-z]|\d{1,2})\s*[)\].:、](?!\s*\d)\s*\S")
 """The letter or number that an option's own text begins with; no decimal number and no ratio."""
+LONGEST_PLACE = 10
+"""Digits from which on a number names no option; Python reads none of thousands of digits."""
 KEY_NAMES, TEXT_NAMES = ("key", "label", "id", "letter"), ("value", "text", "content", "option")
 
 
@@ -168,7 +170,7 @@ def _places(value: Any, options: Options) -> set[int]:
         return by_key
     text = value.strip()
     places = {place for place, option in enumerate(options.texts) if text == option.strip()}
-    if text.isdecimal() and not set(options.keys) & set("0123456789"):
+    if text.isdecimal() and len(text) < LONGEST_PLACE and not set(options.keys) & set("0123456789"):
         places |= {int(text)} & numbered
     return places or lettered(text, options)
 

@@ -33,7 +33,8 @@ class Verified:
         """Yield what to print."""
         yield from self.faults
         if self.unhashed:
-            yield f"{len(self.unhashed)} runs have no hashes (an older Lethe wrote them, or hashes.json was removed): only their form was looked at"
+            why = "an older Lethe wrote them, or hashes.json was removed"
+            yield f"{len(self.unhashed)} runs have no hashes ({why}): only their form was looked at"
         for path in self.aside:
             yield f"{path} was damaged and set aside; remove it when nobody needs it"
         unused = f", {self.unused} of them in no comparison here" if self.unused else ""

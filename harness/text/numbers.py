@@ -7,10 +7,12 @@ What a number counts in (kg, hours, euros) matters only where an item declares i
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from harness.text.bounds import as_float
 from harness.text.digits.forms import has_decimal_comma, in_plain_digits, with_points
 from harness.text.final_answer import final_answer
 
@@ -27,6 +29,9 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 """What is glued to the digits is no part of the number (30kg is 30), but an ordinal (21st) is none."""
+
+LONGEST_POWER = 8
+"""Characters of a power of ten that are read: one of more digits is beyond all floats anyway."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def _read(match: re.Match[str]) -> tuple[float, float]:
     plain, _, power = digits.partition("e")
     decimals = len(plain.partition(".")[2])
     negative = match["sign"] in ("-", "\u2212") or (match["open"] and match["close"])
-    width = float(f"0.5e{int(power or 0) - decimals}") if decimals else 0.0
+    width = float(f"0.5e{int(power[:LONGEST_POWER] or 0) - decimals}") if decimals else 0.0
     return -float(digits) if negative else float(digits), width
 
 
@@ -71,13 +76,15 @@ def read_tolerance(given: Any) -> tuple[float, float]:
     """Return (absolute, relative) of a tolerance: 0.5 is absolute, "1%" relative. Raises ValueError."""
     if isinstance(given, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)):
         return 0.0, float(match[1]) / 100
-    if isinstance(given, (int, float)) and not isinstance(given, bool) and given >= 0:
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 <= as_float(given) < math.inf:
         return float(given), 0.0
     raise ValueError(f"'tolerance' is {given!r}; give a number from 0, or a share of the answer as \"1%\"")
 
 
 def _near(a: float, b: float, tolerance: float, relative: float = 0.0) -> bool:
     """Return whether a is b within an absolute or relative tolerance, or within rounding of its own digits."""
+    if math.isinf(b):
+        return a == b  # of so many digits that it is beyond all floats: everything else is within its width
     return abs(a - b) <= max(tolerance, relative * abs(b)) * (1 + 1e-9) + 1e-6 * abs(b)
 
 

@@ -48,6 +48,19 @@ def outcome(path: Path) -> list[str]:
     return faults
 
 
+VAST = [10**400, -(10**400), float("inf"), "9" * 5000, "1.5e" + "9" * 5000]
+"""Numbers that no float and no place in a list can be."""
+
+
+def test_no_field_that_holds_a_vast_number_ends_in_a_traceback(tmp_path):
+    forms = [GOOD, {"question": "q", "answer": "B", "choices": ["a", "b"]}, {"question": "q", "answer": "3", "tolerance": 1}]
+    for number, value in enumerate(VAST):
+        rows = [form | {name: value} for form in forms for name in NAMES if name != "\ud800"]
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        assert outcome(path)
+
+
 SEEDS = range(8)
 
 

@@ -1,6 +1,7 @@
 """Scores of generated answers: hand-computed numbers, and reference libraries where they exist."""
 
 import math
+import time
 
 import pytest
 
@@ -191,3 +192,20 @@ def test_best_takes_any_accepted_answer():
 )
 def test_declared_tolerances_and_units(output, target, declared, score):
     assert numeric(output, target, **declared) == score
+
+
+ENDLESS = ["9" * 5000, "1.5e" + "9" * 5000, "10^" + "9" * 5000, "1/" + "9" * 5000, "1万" * 2500]
+"""What a model that repeats itself may answer."""
+
+
+@pytest.mark.parametrize("answer", ENDLESS, ids=lambda text: text[:4])
+def test_endless_digits_are_scored_in_time(answer):
+    begin = time.process_time()
+    assert numeric(answer, "3") == 0 and numeric("3", answer) == 0
+    assert time.process_time() - begin < 0.3
+
+
+@pytest.mark.parametrize("tolerance", [float("inf"), 10**400, float("nan"), -1])
+def test_a_tolerance_that_accepts_everything_is_refused(tolerance):
+    with pytest.raises(ValueError, match="give a number from 0"):
+        numeric("5", "3", tolerance=tolerance)

@@ -39,7 +39,7 @@ def in_plain_digits(text: str) -> str:
 
     # Then one way to write each value.
     text = _LATEX_FRACTION.sub(r" \1/\2", _LATEX_POWER.sub("×", text))
-    text = _POWER.sub(lambda match: f"{match['factor'] or 1}e{int(match['power'])}", text)
+    text = _POWER.sub(lambda match: f"{match['factor'] or 1}e{match['power']}", text)
     return in_digits(_FRACTION.sub(_divided, text))
 
 

@@ -20,7 +20,7 @@ _WRITTEN = rf"[{_ANY}]+(?:[点點][{''.join(_DIGITS)}]+[{''.join(_LARGE)}]*)?"
 _ARABIC = rf"(?:\d+(?:\.\d+)?[{''.join(_UNITS)}]+){{2,}}(?:\d+(?![\d.]))?|(?:\d+(?:\.\d+)?[{''.join(_UNITS)}]+)\d+(?![\d.])"
 _SHARE = re.compile(rf"(?P<whole>[百千万])分之(?P<sign>[负負])?(?:(?P<written>{_WRITTEN})|(?P<arabic>\d+(?:\.\d+)?))")
 _NUMERAL = re.compile(
-    rf"(?<![第{_ANY}几幾数數点點])(?P<sign>[负負])?(?:(?P<arabic>{_ARABIC})|(?P<written>{_WRITTEN}))(?![几幾{_ANY}])"
+    rf"(?<![第{_ANY}几幾数數点點])(?P<sign>[负負])?(?:(?<!\d)(?P<arabic>{_ARABIC})|(?P<written>{_WRITTEN}))(?![几幾{_ANY}])"
 )
 _TOKEN = re.compile(rf"\d+(?:\.\d+)?|[{_ANY}]")
 _ASKED = re.compile(r"(?:答案|结果|結果|等于|等於|=|共|共计|总计|总共|合计|得)\s*(?:应?该?是|为|為|:)?\s*$")
