@@ -34,6 +34,7 @@ from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, structure_of, with_mask
 from harness.models.forward import features_at, logits_at
+from harness.models.meta_shapes import MetaShapes
 from harness.plan.gpus import RESERVE, Gpu
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger
@@ -248,7 +249,7 @@ def saved_bytes(model: Any, shape: Shape, width: int, head: bool) -> int:
 
     def passed(mask: Tensor) -> None:
         kept.clear()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere():
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere(), MetaShapes():
             if head:
                 logits = logits_at(model, batch, attention_mask=mask)
                 nn.functional.cross_entropy(logits, batch.labels, reduction="none").sum()

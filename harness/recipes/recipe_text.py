@@ -13,6 +13,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Setting:
 Settings = Mapping[str, Setting]
 
 
-def bundled_methods() -> dict[str, Path]:
+@cache
+def bundled_methods() -> Mapping[str, Path]:
     """Return the methods that come with Lethe: name -> file."""
     return {path.stem: path for path in sorted(TRAINERS.glob("*.py")) if not path.stem.startswith("_")}
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import zlib
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,7 @@ NAMES = sorted(methods())
 PAIRS = list(itertools.combinations(NAMES, 2))
 
 
+@cache
 def allowed_pair(pair: tuple[str, str]) -> bool:
     try:
         parse_recipe("+".join(pair))

@@ -53,6 +53,21 @@ def test_price_equals_the_counter_at_shapes_it_was_not_fitted_to(tiny_path, back
     assert price_of(model, backward=backward).of(shape) == pytest.approx(count_flops(model, shape, backward=backward), rel=1e-6)
 
 
+@pytest.mark.parametrize("recipe", ["sft", "dora", "moe", "prefix"])
+def test_an_empty_model_costs_what_torchs_own_counter_sees(recipe, base):
+    """Twice: the second time all shapes are remembered."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.models.flops import autocast_anywhere, empty_batch
+    from harness.models.forward import logits_at
+
+    model, shape = make_run(base, recipe).empty(), Shape(2, 9, 5)
+    batch = empty_batch(shape, torch.device("meta"))
+    with FlopCounterMode(display=False) as counter, autocast_anywhere():
+        logits_at(model, batch, attention_mask=batch.mask).sum().backward()
+    assert [count_flops(model, shape, backward=True) for _ in range(2)] == [counter.get_total_flops()] * 2
+
+
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     """What a run is charged against what torch counts while it really runs, preparation and teacher included.
