@@ -263,7 +263,8 @@ def form_of(row: Row, accept: str) -> Form | None:
     names = list(chain.from_iterable(form.names for form in FORMS))
     meant = ""
     for name in row.values:
-        if near := nearest(name, names):
+        near = nearest(name, names)
+        if near and near != name:
             meant = f"did you mean '{near}' by '{name}'? "
             break
     row.fault(f"has no known fields (it has {listed(row.values)}); {meant}{ACCEPTED}")

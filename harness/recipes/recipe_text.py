@@ -100,7 +100,9 @@ def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise PlanError(f"recipe '{text}': {node.func.id} is given {', '.join(repeated)} more than once; keep one")
         return node.func.id, {name: _value(text, keyword.value) for name, keyword in zip(names, node.keywords, strict=True)}
-    raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a method; write name or name(setting=value)")
+    written = ast.unparse(node)
+    cure = f"write the file with its class, {written}:Class" if written.endswith(".py") else "write name or name(setting=value)"
+    raise PlanError(f"recipe '{text}': '{written}' is not a method; {cure}")
 
 
 def _value(text: str, node: ast.expr) -> Any:

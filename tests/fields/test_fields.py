@@ -396,6 +396,11 @@ def test_near_misses_get_the_nearest_name(row, known):
     assert f"did you mean '{known}'" in fault
 
 
+def test_a_field_that_is_known_is_no_near_miss_of_itself():
+    (fault,) = data_faults({"input": "q", "target": "a"})
+    assert "no known fields (it has 'input', 'target')" in fault and "did you mean" not in fault
+
+
 def test_near_misses_in_suites(tmp_path):
     assert "did you mean 'tolerance'" in suite_faults(tmp_path, {"question": "q", "answer": "1", "tolerence": 1})[0]
     assert "did you mean 'choices'" in suite_faults(tmp_path, ASK | {"Choices": ["a", "b"]})[0]
