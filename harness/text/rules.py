@@ -25,7 +25,7 @@ from typing import Any
 from harness.errors import PlanError, raise_faults
 from harness.text import rule_schemas
 from harness.text.numbers import numbers
-from harness.text.rule_schemas import compiled, fits_schema, schema_faults, search, storable_fault, validator_of
+from harness.text.rule_schemas import compiled, fits_schema, obeys, schema_faults, search, storable_fault
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
@@ -212,6 +212,6 @@ def fits(form: dict[str, Any], output: str) -> bool:
     try:
         if "regex" in form:
             return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=rule_schemas.PATIENCE) is not None
-        return bool(validator_of(form["schema"]).is_valid(json.loads(output)))
+        return obeys(form["schema"], output)
     except (ValueError, TimeoutError, RecursionError):
         return False
