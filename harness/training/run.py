@@ -86,7 +86,7 @@ class PlannedRun(RunState):
         return self._sampled(self._new_speaker(model, temperature), prompts, limit, name)
 
     def _sampled(self, speaker: Speaker, prompts: Sequence[Sequence[int]], limit: int, name: str) -> list[Example]:
-        """Return what a speaker says after each prompt, from the random stream `name`, and charge it."""
+        """Return what a speaker says after the prompts, from the random stream `name`, and charge it."""
         training = speaker.model.training
         speaker.model.eval()  # without dropout
         try:
