@@ -39,7 +39,7 @@ from harness.plan.gpus import RESERVE, Gpu
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 FEW_PLACES = Shape(1, 16, 2)
 MANY_PLACES = Shape(1, 16, 8)
@@ -201,11 +201,11 @@ class Sizer:
         return self.reach is Reach.LOSSES or (weighted and penalised)
 
 
-def _run_without_data(path: str, recipe: Recipe, precision: str, parameters: int, length: int) -> TrainingRun:
+def _run_without_data(path: str, recipe: Recipe, precision: str, parameters: int, length: int) -> PlannedRun:
     """Return a run that only knows what is trained."""
     base = BaseModel(path, None, "", parameters, length)
     training = Training(1e-5, 1, length, 0.0, "constant", 0.0, 1.0, precision)
-    return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
+    return PlannedRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
 
 
 @dataclass(frozen=True)

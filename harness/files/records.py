@@ -82,6 +82,7 @@ def read_records(source: str, accept: str = "chat", notes: list[str] | None = No
         record = read_record(where, value, faults, unread, accept)
         if record is not None:
             records.append(record)
+    # An empty file is a mistake, unless reading it has said already what is wrong.
     if not number and not faults:
         faults.append(f"{source} holds no records; give it at least one")
     if faults:

@@ -147,7 +147,7 @@ def recipe_faults(text: str) -> list[str]:
     return faults + rate_faults(text, terms)
 
 
-def rate_faults(text: str, terms: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+def rate_faults(text: str, terms: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return what is wrong with the learning rates given in a recipe."""
     rates = [(name, given["lr"]) for name, given in terms if "lr" in given]
     faults = []

@@ -159,6 +159,7 @@ def _faults(kind: str, value: Any) -> Iterator[str]:
             yield f"'schema' is {value!r}; give a JSON Schema, an object"
             return
         yield from (f"'schema' {fault}" for fault in schema_faults(value))
+    # Bounds without a number, or with a misspelt key, would pass every answer.
     elif not isinstance(value, dict) or not value.keys() & {"low", "high"} or value.keys() - {"find", "low", "high"}:
         yield f"'bounds' is {value!r}; give low, high or both, and find where only some numbers are meant"
     else:
@@ -207,7 +208,7 @@ def read_format(text: str) -> dict[str, Any]:
     return {"schema": schema}
 
 
-def fits(form: dict[str, Any], output: str) -> bool:
+def fits(form: Mapping[str, Any], output: str) -> bool:
     """Return whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
         if "regex" in form:

@@ -18,7 +18,7 @@ from harness.setup.suite_tasks import load_tasks
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.plain_form import plain_form
 from harness.training.ledger import Ledger
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 FORM = "Question: {question}\\nAnswer:"
 
@@ -100,7 +100,7 @@ def test_pefts_protocol_trains_every_one_of_its_methods(sums, tiny_path, tmp_pat
     rates = [spec.training.learning_rate for spec in specs]
     assert rates == [1e-5, 1e-4, 1e-4, 1e-4, 5e-5, 1e-3]
     for recipe, spec in zip(material.recipes, specs, strict=True):
-        run = TrainingRun(material.base, material.training_data, recipe.methods, spec.training, Ledger("steps", 2), 0)
+        run = PlannedRun(material.base, material.training_data, recipe.methods, spec.training, Ledger("steps", 2), 0)
         weights, progress = Workshop(material.base, tmp_path).trained(run)
         assert progress.steps == 2 and weights_hash(weights) != material.base.hash
         assert all(tensor.isfinite().all() for tensor in weights.values()) and torch.is_tensor(next(iter(weights.values())))

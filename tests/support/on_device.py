@@ -30,9 +30,10 @@ from harness.runs import execute
 from harness.setup.specs import run_specs
 from harness.store.runs import RunStore
 from harness.training.protocol import TrainingData, stage_ends
+from harness.training.run import TrainingRun
 from harness.vocabulary import EvalKind
 from tests.support.fake_gpu import NAME, register
-from tests.support.training import examples, make_run, trained
+from tests.support.training import examples, make_run, trained, trained_model
 
 CPU, GPU = torch.device("cpu"), register()
 ELSEWHERE = {"qlora", "oft", "osf"}
@@ -87,7 +88,7 @@ def run_on(device: torch.device, base, recipe: str, **changes: Any):
 def stay(run) -> None:
     """Model, masters and moments are where the run is."""
     moments = [tensor for state in run.engine.optimizer.state.values() for tensor in state.values()]
-    held = [*run.model.parameters(), *run.model.buffers(), *run.engine.masters.tensors, *moments]
+    held = [*trained_model(run).parameters(), *trained_model(run).buffers(), *run.engine.masters.tensors, *moments]
     assert moments and {tensor.device for tensor in held} == {run.device}
 
 
@@ -120,19 +121,19 @@ def test_training_otherwise_has_the_bits_of_the_cpu(changes, base, tmp_path):
     same_bits("ewc(samples=3)+lora", base, tmp_path, **changes)
 
 
-def test_training_goes_on_after_memory_ran_out(base, tmp_path):
+def test_training_goes_on_after_memory_ran_out(base, tmp_path, monkeypatch):
     run = run_on(GPU, base, "")
-    forward, failed = run.features, []
+    forward, failed = TrainingRun.features, []
 
-    def features(model, batch):
+    def features(self, model, batch):
         if batch.tokens.numel() > 60 and not failed:
             failed.append(batch)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(model, batch)
+        return forward(self, model, batch)
 
-    run.features = features
+    monkeypatch.setattr(TrainingRun, "features", features)
     trained(run, tmp_path)
-    assert failed and run.room == 48
+    assert failed and run.position.room == 48
     stay(run)
 
 

@@ -14,7 +14,8 @@ from harness.models.base_model import empty_model
 from harness.models.flops import Shape, count_flops, price_of, structure_of
 from harness.plan.values import parse_budget
 from harness.recipes.registry import methods
-from harness.training import loop, run_state
+from harness.training import loop
+from harness.training import run as run_module
 from harness.training.ledger import Ledger
 from tests.support.training import make_run, trained
 
@@ -81,9 +82,9 @@ def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
     trained(rehearsal, tmp_path / "rehearsal")
     rehearsal.price("full", False)
-    run._prices = rehearsal._prices  # prices are taken before the counter starts
+    run.prices = rehearsal.prices  # prices are taken before the counter starts
     run.load = eager(run)  # the counter is blind to fused CPU attention
-    beside = [counted_aside(monkeypatch, run_state, "separate_head"), counted_aside(monkeypatch, loop, "_final_weights")]
+    beside = [counted_aside(monkeypatch, run_module, "separate_head"), counted_aside(monkeypatch, loop, "_final_weights")]
     with FlopCounterMode(display=False) as counter:
         trained(run, tmp_path)
     flops = counter.get_total_flops() - sum(map(sum, beside))
