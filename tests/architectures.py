@@ -246,7 +246,7 @@ class Subject:
         raise_faults(recipe_faults(self.base, [parse_recipe(recipe)]))
         from harness.models.batches import collate
         from harness.models.forward import logits_at
-        from tests.support.training import examples, make_run, trained
+        from tests.support.training import examples, make_run, trained, trained_model
 
         run = make_run(self.base, recipe, allowed=2)
         weights, _ = trained(run, self.folder / recipe)
@@ -257,7 +257,7 @@ class Subject:
             for name, parameter in fresh.named_parameters():
                 parameter.copy_(weights[name])
             batch = collate(examples(3))
-            found, expected = (logits_at(m.eval(), batch) for m in (fresh, run.model))
+            found, expected = (logits_at(m.eval(), batch) for m in (fresh, trained_model(run)))
         moved = any(not torch.equal(weights[name], start) for name, start in self.weights.items())
         same = torch.allclose(found, expected, atol=1e-4 * float(expected.std()) + 1e-5)
         return "yes" if same and moved else "no: other logits" if moved else "no: nothing trained"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,7 +105,7 @@ BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "position_ids", "causal_mask"
 """Ends of keys that older versions stored though they follow from the configuration."""
 
 
-def _key_faults(keys: dict[str, Any]) -> Iterator[str]:
+def _key_faults(keys: Mapping[str, Any]) -> Iterator[str]:
     """Yield weights that the files lack, have beside the architecture's own, or have in another shape."""
     missing = sorted(keys["missing_keys"])
     unexpected = sorted(key for key in keys["unexpected_keys"] if not key.endswith(BUFFERS))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from harness.bundled import embedded
 from harness.errors import PlanError, raise_faults
@@ -18,6 +17,7 @@ from harness.gate.announce import show, show_acceptance, step_summary
 from harness.gate.baseline import Gate, read_policy, write_baseline
 from harness.gate.evidence import evidence_of, read_evidence, write_evidence
 from harness.gate.judge import TOLERANCE
+from harness.gate.record import Evidence
 from harness.gate.verdict import decide
 from harness.store.comparisons import read_comparison
 from harness.store.files import place, write_atomic
@@ -94,7 +94,7 @@ def read_gate(file: Path) -> Gate:
     return Gate(file, options, float(tolerance), seeds)
 
 
-def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure(gate: Gate, results: Results, seeds: int, only: tuple[str, ...] = ()) -> Evidence:
     """Return evidence made anew in a store of its own: an old run would only tell what an old tree did."""
     from harness.commands.compare import carry_out
     from harness.plan.load import make_plan

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from harness.commands.parsing.parser import make_parser
 from harness.interruption import end_soon_after_interrupts, leave
 
 LOADING = "loading torch, transformers and lm-eval"
+
+Options = Mapping[str, Any]
+"""The options of one command as they were parsed, by name."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,14 +47,19 @@ def _run(arguments: list[str]) -> int:
     return COMMANDS[command](options)
 
 
-def _data(options: dict[str, Any]) -> int:
+def _without_action(options: Options) -> Options:
+    """Return the options of the part of a command that `action` names."""
+    return {name: value for name, value in options.items() if name != "action"}
+
+
+def _data(options: Options) -> int:
     from harness.commands import data as datatools
 
-    getattr(datatools, options.pop("action"))(**options)
+    getattr(datatools, options["action"])(**_without_action(options))
     return 0
 
 
-def _compare(options: dict[str, Any]) -> int:
+def _compare(options: Options) -> int:
     from harness.commands.unchanged import remember, unchanged
     from harness.doing import doing, spoken
     from harness.plan.load import make_plan
@@ -77,7 +86,7 @@ def _compare(options: dict[str, Any]) -> int:
     return 1 if outcome.failed else 0
 
 
-def _plan(options: dict[str, Any]) -> int:
+def _plan(options: Options) -> int:
     from harness.doing import doing, spoken
     from harness.plan.load import make_plan
 
@@ -90,7 +99,7 @@ def _plan(options: dict[str, Any]) -> int:
     return 0
 
 
-def _recipes(options: dict[str, Any]) -> int:
+def _recipes(options: Options) -> int:
     if options["check"]:
         from harness.runs.laws import check_laws
 
@@ -101,7 +110,7 @@ def _recipes(options: dict[str, Any]) -> int:
     return 0
 
 
-def _report(options: dict[str, Any]) -> int:
+def _report(options: Options) -> int:
     from harness.store.results import open_results
 
     results, name = open_results(options["out"]), options["name"]
@@ -117,7 +126,7 @@ def _report(options: dict[str, Any]) -> int:
     return 0
 
 
-def _verify(options: dict[str, Any]) -> int:
+def _verify(options: Options) -> int:
     from harness.report.verify import verify
     from harness.store.results import open_results
 
@@ -127,32 +136,32 @@ def _verify(options: dict[str, Any]) -> int:
     return 1 if verified.faults else 0
 
 
-def _annotate(options: dict[str, Any]) -> int:
+def _annotate(options: Options) -> int:
     from harness.commands.annotate.forms import export_forms
     from harness.commands.annotate.ratings import import_ratings
 
-    if options.pop("action") == "export":
-        for file in export_forms(**options):
+    if options["action"] == "export":
+        for file in export_forms(**_without_action(options)):
             print(file)
         return 0
-    for scale, alpha in import_ratings(**options)["agreement"].items():
+    for scale, alpha in import_ratings(**_without_action(options))["agreement"].items():
         print(f"agreement on {scale}: " + ("not defined" if alpha is None else f"{alpha:.3f} (Krippendorff's alpha)"))
     return _report({"name": options["name"], "out": options["out"]})
 
 
-def _check(options: dict[str, Any]) -> int:
+def _check(options: Options) -> int:
     from harness.commands.check import check
 
     return check(**options)
 
 
-def _measure(options: dict[str, Any]) -> int:
+def _measure(options: Options) -> int:
     from harness.commands.measure import measure
 
     return measure(**options)
 
 
-def _diff(options: dict[str, Any]) -> int:
+def _diff(options: Options) -> int:
     from harness.diff.diff import diff
     from harness.diff.lm_eval_run import read_both
     from harness.diff.shown import as_json, show, write
@@ -169,14 +178,14 @@ def _diff(options: dict[str, Any]) -> int:
     return 0
 
 
-def _repair(options: dict[str, Any]) -> int:
+def _repair(options: Options) -> int:
     from harness.repair.checkpoint import repair
 
     print(repair(**options))
     return 0
 
 
-def _export(options: dict[str, Any]) -> int:
+def _export(options: Options) -> int:
     from harness.store.results import open_results
 
     open_results(options["out"]).record(options["name"])  # refused before torch is imported
@@ -187,13 +196,13 @@ def _export(options: dict[str, Any]) -> int:
     return 0
 
 
-def _reproduce(options: dict[str, Any]) -> int:
+def _reproduce(options: Options) -> int:
     from harness.commands.reproduce import reproduce
 
     return reproduce(**options)
 
 
-def _publish(options: dict[str, Any]) -> int:
+def _publish(options: Options) -> int:
     from harness.report.hub import publish_to_hub, repository_of
     from harness.report.site import publish
 
@@ -205,7 +214,7 @@ def _publish(options: dict[str, Any]) -> int:
     return 0
 
 
-def _merge(options: dict[str, Any]) -> int:
+def _merge(options: Options) -> int:
     from harness.commands.merge import merge
 
     for line in merge(options["folders"], options["to"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from harness.store.provenance import where
 from harness.store.question import free_name, given_name
 from harness.store.results import open_results
 from harness.store.runs import RunFolder, RunStore
-from harness.store.schema import PROTOCOL, SCHEMA_VERSION, key_of
+from harness.store.schema import PROTOCOL, SCHEMA_VERSION, RowRecord, key_of
 from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
 from harness.vocabulary import EvalKind, Role, Status
@@ -209,13 +209,13 @@ def _scoring_seconds(run: RunFolder) -> float | None:
 
 
 def _record(
-    earlier: dict[str, Any],
+    earlier: Mapping[str, Any],
     material: Material,
     evaluation: EvaluationPlan,
     specs: list[RunSpec],
     kept: Kept,
     tuning: Tuning,
-    constant: list[dict[str, Any]],
+    constant: list[RowRecord],
 ) -> dict[str, Any]:
     """comparison.json, as docs/storage.md has it."""
     # What stays of an earlier comparison is part of the plan, so that `lethe reproduce` makes all

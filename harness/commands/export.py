@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from harness.store.comparisons import read_comparison
 from harness.store.files import replacing
 from harness.store.results import Results, open_results
 from harness.store.runs import RunFolder, RunStore
+from harness.store.schema import RowRecord
 from harness.vocabulary import EvalKind, Role
 from harness.workers.local import run_all
 
@@ -92,7 +93,7 @@ def winner(summary: Summary) -> str:
     raise PlanError(f"the report chooses no recipe: {refusal}; choose one yourself with --recipe: {names}")
 
 
-def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict[str, Any]:
+def _entry(record: Mapping[str, Any], store: RunStore, row: str, seed: int) -> RowRecord:
     """Return the row of comparison.json. Raises PlanError where it is not there, or did not end well."""
     recipes = [entry for entry in record["rows"] if entry["role"] == Role.RECIPE]
     entry = next((entry for entry in recipes if entry["row"] == row and entry["seed"] == seed), None)
@@ -109,7 +110,7 @@ def _entry(record: dict[str, Any], store: RunStore, row: str, seed: int) -> dict
 
 
 def _weights(
-    entry: dict[str, Any], results: Results, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
+    entry: RowRecord, results: Results, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
 ) -> Weights:
     """As kept, or trained again where that is asked; bit for bit what was scored."""
     folder = results.store.run(entry["key"])
@@ -138,7 +139,7 @@ def _weights(
 
 
 def _trained_again(
-    entry: dict[str, Any], material: Material, evaluation: EvaluationPlan, allowed: float, store: RunStore
+    entry: RowRecord, material: Material, evaluation: EvaluationPlan, allowed: float, store: RunStore
 ) -> Weights:
     """Train the run in a store of its own; nothing is scored on the way."""
     spec = spec_of(material, entry["row"], Role.RECIPE, parse_recipe(entry["recipe"]), entry["seed"], allowed)
@@ -159,7 +160,7 @@ def _trained_again(
     return read_weights(store.run(spec.key).weights)
 
 
-def _verify(checkpoint: Path, run: RunFolder, entry: dict[str, Any], material: Material, evaluation: EvaluationPlan) -> str:
+def _verify(checkpoint: Path, run: RunFolder, entry: RowRecord, material: Material, evaluation: EvaluationPlan) -> str:
     """Score a sample with the checkpoint as transformers loads it, against the stored scores; says what was found."""
     if evaluation.keys[EvalKind.FINAL] != entry["evals"][EvalKind.FINAL]:
         raise PlanError("the scores cannot be verified: the suites or their prompts are not what they were when it was scored")

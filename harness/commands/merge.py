@@ -15,6 +15,7 @@ from harness.store.files import read_record, replacing, write_record
 from harness.store.question import Question, question_in
 from harness.store.results import Results
 from harness.store.runs import CHECKPOINT, MODELS, WEIGHTS, RunFolder, RunStore
+from harness.store.schema import RowRecord, TrialRecord
 from harness.vocabulary import EvalKind, Role, Status
 
 LEFT = (WEIGHTS, MODELS, CHECKPOINT, "tensorboard")
@@ -41,7 +42,7 @@ class Source:
 class Entry:
     """A row of one comparison, under one seed."""
 
-    entry: dict[str, Any]
+    entry: RowRecord
     source: Source
 
     @property
@@ -150,7 +151,7 @@ def _unlike(first: Source, other: Source) -> list[str]:
     return faults
 
 
-def _whole(record: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: record.get(name) for name in WHOLE}
 
 
@@ -239,9 +240,9 @@ def _base_scores(source: Source) -> pd.Series:
     raise PlanError(f"the base is not scored in {source.folder}: run `lethe compare` to its end on every machine first")
 
 
-def _trials(sources: Sequence[Source], to: Path) -> list[dict[str, Any]]:
+def _trials(sources: Sequence[Source], to: Path) -> list[TrialRecord]:
     """Return the trials of all comparisons, each once, and copy their runs."""
-    trials: dict[str, dict[str, Any]] = {}
+    trials: dict[str, TrialRecord] = {}
     for source in sources:
         for trial in source.record.get("trials") or []:
             if trial["key"] not in trials:

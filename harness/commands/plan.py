@@ -87,6 +87,7 @@ def _print_total(console: Console, settings: Settings, costs: Sequence[Cost], pr
     if settings.ray:
         cluster, at_once = describe(settings)
         console.print(cluster)
+    # Runs at once share the work; together they take as long as the longest at least.
     if preparing is not None:
         runs = max(total / max(1, at_once or 1), max(cost.all_seconds for cost in costs))
         whole = spoken_time(preparing + runs)

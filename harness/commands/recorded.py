@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ PATHS = ("data", "test", "model", "general")
 """Options that may name a file."""
 
 
-def plan_of(record: dict[str, Any], code: Sequence[str] = (), **changes: Any) -> Plan:
+def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any) -> Plan:
     """Return the recorded plan with changes. Raises PlanError where the record holds none.
 
     Paths inside the checkout are recorded from its top, and are found from anywhere. `code`: files of methods and scorers that
@@ -47,7 +47,7 @@ def plan_of(record: dict[str, Any], code: Sequence[str] = (), **changes: Any) ->
     return make_plan({name: value for name, value in options.items() if name in fields or value})
 
 
-def _refuse_code(options: dict[str, Any], code: Sequence[str]) -> None:
+def _refuse_code(options: Mapping[str, Any], code: Sequence[str]) -> None:
     """Raise PlanError naming every file whose code a record would run and that nobody named."""
     named = {Path(file).expanduser().resolve() for file in code}
     code_files = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
@@ -82,7 +82,7 @@ def _absolute(text: str, several: bool) -> str:
     return "+".join(paths)
 
 
-def refuse_another_question(record: dict[str, Any], now: Question, folder: Path) -> None:
+def refuse_another_question(record: Mapping[str, Any], now: Question, folder: Path) -> None:
     """Raise PlanError naming every field in which the question of a record differs from what would run now."""
     if not record.get("question"):
         raise PlanError(f"{folder} does not record what it asked, so whether it is made again as it was cannot be told")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,27 +127,29 @@ def _as_written(table: pd.DataFrame) -> pd.DataFrame:
     return read_csv_text(csv_text(table.reset_index()).encode()).set_index("row")
 
 
-def where_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+def where_of(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return commit, packages and machine of a comparison: of its record, else of the first of its runs in the store."""
     if record.get("where"):
         return record["where"]
     runs = read_comparison(folder, RunStore(folder.parent / "runs")).runs if (folder.parent / "runs").is_dir() else []
-    return next((run["run"]["where"] for run in runs if dig(run, "run", "where")), {})
+    recorded = (dig(run, "run", "where") for run in runs)
+    return next((place for place in recorded if place), {})
 
 
-def differing_versions(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differing_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what differs in commit, packages and machine, one line each."""
     if not then:
         return ["its machine and versions were not recorded"]
     lines = []
     for difference in differing_fields(_flat(then), _flat(now)):
+        # A record may lack what this machine says, and the other way round.
         before = "not recorded" if difference.then is None else difference.then
         current = "not there" if difference.now is None else difference.now
         lines.append(f"{difference.name}: {before}, here {current}")
     return lines
 
 
-def _flat(where: dict[str, Any]) -> dict[str, Any]:
+def _flat(where: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of `where` by part and name, as `packages torch`."""
     facts = {}
     for part, values in where.items():
@@ -161,6 +163,7 @@ def show(changed: list[Difference], versions: list[str], rows: int, console: Con
     console = console or Console()
     values = [difference for difference in changed if difference.column not in COSTS]
     costs = [difference for difference in changed if difference.column in COSTS]
+    # Scores must agree; what a run took differs between any two runs, so it is only counted.
     if values:
         console.print(Text(f"{len(values)} values of {rows} rows differ from what was published:", style="bold"))
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -43,6 +43,7 @@ def unchanged(plan: Plan) -> Made | None:
     note = read_json(path) if path is not None else None
     if note is None or note["files"] != _states(note["roots"]):
         return None
+    # The machine last: asking it imports torch.
     from harness.setup.machine import facts
 
     if note["machine"] != facts(resolve_places(plan)):
@@ -109,10 +110,12 @@ def _inputs(plan: Plan) -> list[Path] | None:
     plan = resolve_places(plan)
     home = embedded()
     named = [*plan.sources, *plan.test_paths, plan.model, plan.general, home.general_dev, plan.rules]
+    # Options that may name a file or something that is built in.
     if plan.deepspeed and plan.deepspeed.endswith(".json"):
         named.append(plan.deepspeed)
     if plan.answer_format and plan.answer_format.endswith(".json"):
         named.append(plan.answer_format)
+    # Methods in files of the user, and models tuned elsewhere.
     named += [file[1] for file in FILE.finditer(plan.recipes)]
     named += [measured for row in plan.measured_models for measured in row.places]
     places = [Path(name).expanduser() for name in named if name]

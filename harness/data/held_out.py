@@ -64,6 +64,7 @@ class Family:
         """The sentence that the report shows where it contradicts the suite; empty elsewhere."""
         if self.declared == "seen" or not self.seen:
             return ""
+        # Any of three signs is enough; the sentence names all that hold.
         reasons = []
         if self.source:
             reasons.append("suite and general data are one source")

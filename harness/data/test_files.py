@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def has_items(path: Path) -> bool:
     return any(isinstance(value, dict) and _is_item(value) for _, value in read_rows(str(path), []))
 
 
-def _is_item(row: dict[str, Any]) -> bool:
+def _is_item(row: Mapping[str, Any]) -> bool:
     # What training records never have.
     if row.get("text") and row.get("type") == "text":
         return True

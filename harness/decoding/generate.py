@@ -158,6 +158,7 @@ class _Batch:
     def say(self, rows: Sequence[int], tokens: Tensor) -> None:
         """Take down the next token of each of these rows."""
         for row, token in zip(rows, tokens.tolist(), strict=True):
+            # Rows that have ended stay in the batch until it is cut, and say nothing more.
             if row not in self.ended:
                 output = self.outputs[row]
                 prompt = self.prompts[row]

@@ -36,6 +36,7 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
         tuple(task for task in before.samples if task not in after.samples),
         tuple(task for task in after.samples if task not in before.samples),
     )
+    # Only documents that both runs asked can be compared.
     tasks = tuple(task_pairs(task, before, after) for task in shared)
     if not any(task.documents for task in tasks):
         lists = f"A has {', '.join(before.samples)}; B has {', '.join(after.samples)}"
@@ -49,6 +50,7 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
         for pairs, draws in zip(task.metrics, drawn_scores(task), strict=True):
             if len(pairs.places):
                 parts.append(Part(task, pairs, draws))
+    # Tasks first, then what they are parts of: groups of lm-eval, and means over tasks with one metric.
     differences = [difference_of(part.task, part.pairs, part.draws) for part in parts]
     joinable = by_metric(parts)
     grouped, without = groups(joinable, before, after)

@@ -53,6 +53,7 @@ def groups(parts: dict[str, list[Part]], before: LmEvalRun, after: LmEvalRun) ->
     without: Printed = {}
     for group in before.groups:
         a, b = before.scores.get(group, {}), after.scores.get(group, {})
+        # Names without a comma are no scores: aliases, sample counts.
         for name in a:
             if name not in b or "," not in name:
                 continue
@@ -69,9 +70,11 @@ def _group(group: str, name: str, parts: list[Part], before: LmEvalRun, after: L
     members = []
     for run in (before, after):
         members.append({task for task in run.groups.get(group, ()) if name in run.scores.get(task, {})})
+    # A group is joined from its tasks only where all of them are here and mean the same.
     inside = [part for part in parts if part.task.task in members[0]]
     if members[0] != members[1] or {part.task.task for part in inside} != members[0] or not _alike(inside):
         return None
+    # Weighted by size or alike: the way that gives the printed score is the one that lm-eval took.
     for by_size in (True, False):
         difference = _joined(group, inside, by_size)
         printed = [run.scores[group][name] for run in (before, after)]

@@ -91,12 +91,14 @@ def read_run(given: str) -> LmEvalRun:
     path = Path(given).expanduser()
     if not exists(path):
         raise PlanError(f"'{given}' does not exist; give a folder that lm-eval wrote with --output_path and --log_samples")
+    # One file of samples is a run by itself; its results are not looked for.
     if path.is_file() and path.suffix == ".jsonl":
         return _read([_sample_file(path)], [], path.stem, [])
     folder = path if path.is_dir() else path.parent
     folder = _folder_of_model(folder)
     files = [_sample_file(file) for file in sorted(folder.iterdir()) if SAMPLES.match(file.name)]
     results = sorted(file for file in folder.iterdir() if DATED.match(file.name))
+    # A results JSON names its run by date: a folder may hold several.
     if path.is_file():
         date = (DATED.match(path.name) or {"date": ""})["date"]
         files = [entry for entry in files if entry[1] == date]
@@ -157,6 +159,7 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
+    # Directions, shots and versions are in the results; samples alone do not say them.
     dated = [(task, records[date]) for task, date, _ in files if date in records]
     grouped = {group: record for _, record in dated for group in record.get("group_subtasks") or {}}
     if len(dated) < len(files):

@@ -121,6 +121,7 @@ class Match:
 def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     """Pair a task's documents by content; where one stands twice, by the order of `doc_id`."""
     a, b = _sides(before.samples[task]), _sides(after.samples[task])
+    # A document is shared where both runs asked it under the same filter; its number is its place among the shared ones.
     common = {chosen: [key for key in a[chosen].places if key in b[chosen].places] for chosen in a if chosen in b}
     shared: dict[Key, int] = {}
     for keys in common.values():
@@ -129,6 +130,7 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     of_a, of_b = _documents(a), _documents(b)
     only = tuple(tuple(own[key] for key in own if key not in shared) for own in (of_a, of_b))
 
+    # Scores are kept by filter, so documents are matched filter by filter.
     matches = {}
     asked: list[tuple[Sample, Sample]] = []
     for chosen, keys in common.items():
@@ -138,6 +140,7 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
         asked += [(a[chosen].samples[one], b[chosen].samples[other]) for one, other in zip(*of_both, strict=True)]
     notes = _notes(task, before, after, asked)
 
+    # A metric is compared where both runs have it; where samples do not give it, its printed values are shown.
     names = _metrics(a), _metrics(b)
     metrics: list[MetricPairs] = []
     unpaired: dict[str, tuple[float, float]] = {}
@@ -278,6 +281,7 @@ def _notes(task: str, before: LmEvalRun, after: LmEvalRun, pairs: Sequence[tuple
     if other:
         cure = "a chat template, few-shot examples or the task's wording differ, and their effect is part of the difference"
         notes.append(f"{task}: {other:,} of {len(prompted):,} prompts are not the same text in both runs: {cure}.")
+    # What only one of the two says cannot differ.
     for what, attribute in (("few-shot examples", "shots"), ("version of the task", "versions")):
         values = [getattr(run, attribute).get(task) for run in (before, after)]
         if None not in values and values[0] != values[1]:

@@ -34,11 +34,12 @@ from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
 from harness.models.base_model import BaseModel, empty_model
 from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, structure_of, with_mask
 from harness.models.forward import features_at, logits_at
+from harness.models.meta_shapes import MetaShapes
 from harness.plan.gpus import RESERVE, Gpu
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 FEW_PLACES = Shape(1, 16, 2)
 MANY_PLACES = Shape(1, 16, 8)
@@ -200,11 +201,11 @@ class Sizer:
         return self.reach is Reach.LOSSES or (weighted and penalised)
 
 
-def _run_without_data(path: str, recipe: Recipe, precision: str, parameters: int, length: int) -> TrainingRun:
+def _run_without_data(path: str, recipe: Recipe, precision: str, parameters: int, length: int) -> PlannedRun:
     """Return a run that only knows what is trained."""
     base = BaseModel(path, None, "", parameters, length)
     training = Training(1e-5, 1, length, 0.0, "constant", 0.0, 1.0, precision)
-    return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
+    return PlannedRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def saved_bytes(model: Any, shape: Shape, width: int, head: bool) -> int:
 
     def passed(mask: Tensor) -> None:
         kept.clear()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere():
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_anywhere(), MetaShapes():
             if head:
                 logits = logits_at(model, batch, attention_mask=mask)
                 nn.functional.cross_entropy(logits, batch.labels, reduction="none").sum()

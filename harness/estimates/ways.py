@@ -82,8 +82,10 @@ def choose(sizers: Sequence[Sizer], gpu: Gpu, gpus: int, decided: Decided) -> Wa
 
 def _ways(longest: int, gpus: int, whole: bool, decided: Decided) -> Iterator[Way]:
     """Yield the ways to try, in order; `whole`: no process may hold a part of the weights only."""
+    # Cheapest first: large micro-batches, no recomputation, no sharding; each step down costs speed and saves memory.
     sizes = [decided.micro_tokens] if decided.micro_tokens else [*(micro for micro in MICRO if micro > longest), longest]
     for stage, offload in SHARDINGS:
+        # One GPU has nobody to share weights with; offloading is what is left to it.
         if (stage and whole) or (stage and gpus == 1 and not offload):
             continue
         for checkpointing in (False, True):

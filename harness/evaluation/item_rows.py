@@ -16,7 +16,7 @@ from harness.store.schema import ITEM_COLUMNS
 from harness.text import choice_calibration, text_quality
 
 
-def task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def task_rows(task: Prepared, samples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one task: its metrics under every filter, and the quality of what was generated."""
     spec = task.spec
     first_filter = task.filters[0].name
@@ -40,7 +40,7 @@ def task_rows(task: Prepared, samples: Sequence[dict[str, Any]]) -> Iterator[dic
                 yield fixed | _secondary("degeneration", metric, value, text_quality.METRICS[metric])
 
 
-def _metric_rows(task: Prepared, sample: dict[str, Any], first_filter: str) -> Iterator[dict[str, Any]]:
+def _metric_rows(task: Prepared, sample: Mapping[str, Any], first_filter: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each of the task's own metrics; the primary one also holds the texts."""
     spec = task.spec
     better = task.task.higher_is_better()
@@ -87,7 +87,7 @@ def item_score(metric: str, value: Any) -> float | None:
     return None
 
 
-def _texts(task: Prepared, sample: dict[str, Any]) -> dict[str, str]:
+def _texts(task: Prepared, sample: Mapping[str, Any]) -> dict[str, str]:
     """Return prompt, output and target, as read by people."""
     prompt = sample["arguments"][0][0]
     output = sample["resps"][0][0]
@@ -110,7 +110,7 @@ def _texts(task: Prepared, sample: dict[str, Any]) -> dict[str, str]:
     return {"prompt": str(prompt), "output": str(output), "target": str(target)}
 
 
-def _options(task: Prepared, sample: dict[str, Any]) -> tuple[list[float], int | None]:
+def _options(task: Prepared, sample: Mapping[str, Any]) -> tuple[list[float], int | None]:
     """Return the nats of each option and the index of the right one; None where the task does not give an index."""
     choices = task.task.doc_to_choice(sample["doc"])
     nats = [answer[0][0] for answer in sample["resps"]][: len(choices)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ APART = re.compile(
 APART_CURE = "is one of several options a field; write them as `choices`, a list of texts"
 
 
-def refusals(place: Place, values: dict[str, Any], names: Iterable[str] = ()) -> list[str]:
+def refusals(place: Place, values: Mapping[str, Any], names: Iterable[str] = ()) -> list[str]:
     """Return what stands in a record or turn that changes what it means and is not read, a sentence each.
 
     `names`: the fields that the record's form reads.

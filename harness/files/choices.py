@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ def _texts(pairs: Sequence[tuple[str, Any]]) -> bool:
     return all(isinstance(text, str) for _, text in pairs)
 
 
-def _named(entry: dict[str, Any], names: Sequence[str]) -> Any:
+def _named(entry: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((entry[name] for name in names if name in entry), None)
 
 

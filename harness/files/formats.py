@@ -226,6 +226,7 @@ def read_parquet(path: Path, faults: list[str], wanted: Wanted) -> Rows:
             file = parquet.ParquetFile(stream if path.suffix.lower() == ".parquet" else io.BytesIO(stream.read()))
             names = list(file.schema_arrow.names)
             check_header(path, names)
+            # A batch at a time: a file may be larger than the memory.
             for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
                 columns = [_column(batch.column(index), name, wanted) for index, name in enumerate(names)]
                 for cells in zip(*columns, strict=True):

@@ -66,6 +66,7 @@ def read_item_file(path: Path) -> ItemFile:
         _give_tools(file, path)
     if sidecar.filler:
         file.filler = _text_of(path.parent / sidecar.filler)
+    # What an item needs at scoring is tried now, so that no run ends in its lack.
     if "instructions" in file.kinds:
         _runnable(file, path)
     if sidecar.shots:
@@ -155,6 +156,7 @@ def _set_aside(file: ItemFile, path: Path) -> None:
 
     if {"pair", "text"} & file.kinds.keys():
         raise PlanError(f"{path.name}: sentences and texts are read without a prompt; leave `shots` out")
+    # Examples come from a file of their own, or are taken away from the items.
     if side.examples:
         other = path.parent / side.examples
         if not other.is_file():
@@ -169,6 +171,7 @@ def _set_aside(file: ItemFile, path: Path) -> None:
         if not file.kinds:
             raise PlanError(f"{path.with_suffix('.toml').name}: dev = {side.dev} leaves no item to evaluate; set fewer aside")
         file.notes.append(f"{path.name}: {len(file.examples):,} items are set aside as few-shot examples.")
+    # An item among its own examples would be answered by copying.
     prompts = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
     file.examples = [doc for doc in file.examples if doc["prompt"] not in prompts]
     if len(file.examples) < side.shots:

@@ -81,6 +81,7 @@ class Item:
         text], ...]}.
         """
         value = self.row.value("fill")
+        # Most items stand in no text that fills the context.
         if value is None:
             return {}
         tokens = value.get("tokens") if isinstance(value, dict) else None
@@ -88,6 +89,7 @@ class Item:
         good = type(tokens) is int and tokens > 0 and isinstance(facts, list) and all(map(_is_fact, facts))
         if not good:
             self.row.fault('\'fill\' is not {"tokens": n, "facts": [[depth from 0 to 1, text], ...]}; write it so')
+        # A pair or a text asks nothing, so nothing could stand before a question.
         elif kind in ("pair", "text") or not self.sidecar.filler:
             self.row.fault("'fill' needs a question, and a text to fill it with: name it in the sidecar: filler = \"file.txt\"")
         return {"fill": value}
@@ -114,6 +116,7 @@ class Item:
             return {"prompt": self._prompt(), "targets": [""]} | self._instructions()
         if kind == "python":
             return self._python()
+        # What is left is answered freely, and scored against accepted answers.
         doc: Doc = {"prompt": self._prompt(), "targets": self._targets(), "reasoned": "solution" in self.row.values}
         if isinstance(solution := self.row.value("solution"), str):
             doc["solution"] = solution

@@ -82,6 +82,7 @@ def read_records(source: str, accept: str = "chat", notes: list[str] | None = No
         record = read_record(where, value, faults, unread, accept)
         if record is not None:
             records.append(record)
+    # An empty file is a mistake, unless reading it has said already what is wrong.
     if not number and not faults:
         faults.append(f"{source} holds no records; give it at least one")
     if faults:
@@ -263,7 +264,8 @@ def form_of(row: Row, accept: str) -> Form | None:
     names = list(chain.from_iterable(form.names for form in FORMS))
     meant = ""
     for name in row.values:
-        if near := nearest(name, names):
+        near = nearest(name, names)
+        if near and near != name:
             meant = f"did you mean '{near}' by '{name}'? "
             break
     row.fault(f"has no known fields (it has {listed(row.values)}); {meant}{ACCEPTED}")

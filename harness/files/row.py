@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,7 +154,7 @@ def structured(value: Any) -> Any:
     return value
 
 
-def listed(values: dict[str, Any]) -> str:
+def listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"'{name}'" for name in list(values)[:NAMES_SHOWN]) or "none"
 
 

@@ -104,6 +104,7 @@ def read_tools(file: Path) -> str:
         raise PlanError(f"tools file '{file}' cannot be read ({error.strerror}); put it beside the suite") from None
     except ValueError as error:
         raise PlanError(f"tools file '{file}' is not JSON ({error}); mend it") from None
+    # Tools are called by name, so each needs one of its own.
     names = []
     for tool in tools if isinstance(tools, list) else []:
         function = tool.get("function") if isinstance(tool, dict) else None
@@ -119,19 +120,19 @@ class Scorer:
     """A user's Python function that scores one output."""
 
     text: str
-    function: Callable[[str, dict[str, Any]], Any] = field(repr=False)
+    function: Callable[[str, Mapping[str, Any]], Any] = field(repr=False)
     source: str
     """Hash of its file: scores of another version are other scores."""
     directions: Mapping[str, bool | None] = field(default_factory=dict)
     """Metric -> whether higher is better (None: neither), as its file's `DIRECTIONS` says it; of others higher is."""
 
-    def scores(self, output: str, row: dict[str, Any]) -> dict[str, float]:
+    def scores(self, output: str, row: Mapping[str, Any]) -> dict[str, float]:
         """{metric: number}; a plain number is the metric `score`."""
         result = self.function(str(output), row)
         named: Mapping[str, Any] = result if isinstance(result, Mapping) and result else {"score": result}
         return {str(name): float(value) for name, value in named.items()}
 
-    def try_on(self, row: dict[str, Any], where: str) -> list[str]:
+    def try_on(self, row: Mapping[str, Any], where: str) -> list[str]:
         """Return the metrics it gives for an empty output. Raises PlanError where it fails: better now than after training."""
         try:
             return list(self.scores("", row))

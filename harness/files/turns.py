@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def read_history(row: Row) -> list[Turn]:
         if not row.has(name):
             continue
         entries = structured(row.value(name))
+        # An empty history says nothing; two that say something may contradict each other.
         if not given(entries):
             continue
         if turns:
@@ -65,6 +66,7 @@ def read_history(row: Row) -> list[Turn]:
 
 def _earlier(row: Row, name: str, entry: Any) -> list[Turn]:
     """Return one entry of a history: a pair of texts, or a message."""
+    # Both published forms: pairs of texts, and messages with roles.
     if isinstance(entry, list) and len(entry) == 2:
         question = row.checked(f"{name} question", entry[0])
         answer = row.checked(f"{name} answer", entry[1])
@@ -138,7 +140,7 @@ def role_of(entry: Any) -> Any:
     return _first_value(entry, ROLE_NAMES) if isinstance(entry, dict) else None
 
 
-def _first_value(entry: dict[str, Any], names: Sequence[str]) -> Any:
+def _first_value(entry: Mapping[str, Any], names: Sequence[str]) -> Any:
     """Return the first of these fields' values that is not null."""
     return next((entry[name] for name in names if entry.get(name) is not None), None)
 
@@ -175,7 +177,7 @@ def read_message(row: Row, name: str, entry: Any, unread: Counter[str]) -> Turn 
     return Turn(role, with_thoughts(thoughts, text), trained)
 
 
-def _content(row: Row, name: str, entry: dict[str, Any], optional: bool) -> str:
+def _content(row: Row, name: str, entry: Mapping[str, Any], optional: bool) -> str:
     """Return what is said: a text, or a list of parts that are all texts."""
     field = next((key for key in CONTENT_NAMES if entry.get(key) is not None), None) or "content"
     value = entry.get(field)
@@ -190,7 +192,7 @@ def _content(row: Row, name: str, entry: dict[str, Any], optional: bool) -> str:
     return row.checked(f"{name} {field}", value, optional)
 
 
-def _thoughts(row: Row, name: str, entry: dict[str, Any], role: str) -> str:
+def _thoughts(row: Row, name: str, entry: Mapping[str, Any], role: str) -> str:
     fields = [key for key in THOUGHTS if given(entry.get(key))]
     if not fields:
         return ""
@@ -203,13 +205,14 @@ def _thoughts(row: Row, name: str, entry: dict[str, Any], role: str) -> str:
     return texts.pop()
 
 
-def _trained(row: Row, name: str, entry: dict[str, Any], role: str) -> bool:
+def _trained(row: Row, name: str, entry: Mapping[str, Any], role: str) -> bool:
     """Return whether the turn is supervised: 0 or false in any of the fields that say so says no."""
     trained = True
     for key in SUPERVISED:
         value = entry.get(key)
         if value is None:
             continue
+        # A weight between would train a turn a little, which no method here does.
         number = number_of(value)
         if number not in (0, 1):
             row.fault(f"{name} has '{key}' {value!r}; turns are trained (1) or not (0), nothing between")

@@ -18,7 +18,8 @@ from scipy.special import stdtrit
 from harness.errors import PlanError, raise_faults
 from harness.gate.evidence import legible, read_evidence, table_of, write_evidence
 from harness.gate.judge import MOST_FLOOR, had
-from harness.gate.verdict import THEN, Policy, analysis_of, base_of, baseline_faults, general_families, metrics_of
+from harness.gate.record import Evidence, Level, RowEvidence, RunEvidence, base_of
+from harness.gate.verdict import THEN, Policy, analysis_of, baseline_faults, general_families, metrics_of
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.measures import quantities_of
 from harness.stats.quantity_name import Measured, QuantityName
@@ -86,7 +87,7 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
     return policy
 
 
-def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
+def write_baseline(gate: Gate, evidence: Evidence) -> Acceptance:
     """Accept this evidence: write its first seeds, and a page of metrics with their noise floors.
 
     Returns what is wrong with it. Raises PlanError where a run did not end well, or there is one seed only.
@@ -98,10 +99,10 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
         raise PlanError("the evidence has one seed, which shows no noise: run `lethe check --accept` without --evidence")
 
     # All seeds give the floors; a check is compared with as many seeds as it runs itself.
-    rows = {}
+    rows: dict[str, RowEvidence] = {}
     for name, row in evidence["rows"].items():
-        rows[name] = row | {"seeds": _first(row["seeds"], gate.seeds)}
-    kept = evidence | {"rows": rows}
+        rows[name] = {**row, "seeds": _first(row["seeds"], gate.seeds)}
+    kept: Evidence = {**evidence, "rows": rows}
     recipes = [name for name, row in rows.items() if row["role"] == Role.RECIPE]
     analysis = analysis_of(kept, kept, recipes)
     acceptance = Acceptance(floors, _errors(floors), _warnings(evidence, analysis, recipes, floors))
@@ -122,7 +123,7 @@ def write_baseline(gate: Gate, evidence: dict[str, Any]) -> Acceptance:
     return acceptance
 
 
-def _unfinished(evidence: dict[str, Any]) -> list[str]:
+def _unfinished(evidence: Evidence) -> list[str]:
     """Return a fault for each run that did not end well."""
     faults = []
     for name, row in evidence["rows"].items():
@@ -133,7 +134,7 @@ def _unfinished(evidence: dict[str, Any]) -> list[str]:
     return faults
 
 
-def floors_of(evidence: dict[str, Any], seeds: int) -> dict[str, float]:
+def floors_of(evidence: Evidence, seeds: int) -> dict[str, float]:
     """Return the noise floor of each metric: how far two checks of so many seeds may be apart when only the noise differs.
 
     t(0.975, d) s sqrt(2 / seeds) points. s is pooled over the recipes: s^2 is the mean of their variances between seeds, and d
@@ -176,7 +177,7 @@ def _errors(floors: dict[str, float]) -> list[str]:
     return [f"{text}: another machine is allowed {MOST_FLOOR:g} there and may be found inconclusive; {cure}"]
 
 
-def _warnings(evidence: dict[str, Any], analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> list[str]:
+def _warnings(evidence: Evidence, analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> list[str]:
     """Return what a check against this baseline cannot see."""
     warnings = []
     if not general_families(evidence):
@@ -195,7 +196,7 @@ def _warnings(evidence: dict[str, Any], analysis: Analysis, recipes: list[str], 
     return warnings
 
 
-def _equal_seeds(row: str, seeds: dict[str, Any]) -> list[str]:
+def _equal_seeds(row: str, seeds: dict[str, RunEvidence]) -> list[str]:
     """Return the pairs of a row's seeds that ended in the same weights, as `0 and 2`."""
     pairs = []
     for seed, run in seeds.items():
@@ -222,7 +223,7 @@ def _blind(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> 
     return blind
 
 
-def _first(seeds: dict[str, Any], n: int) -> dict[str, Any]:
+def _first(seeds: dict[str, RunEvidence], n: int) -> dict[str, RunEvidence]:
     """Return the n lowest seeds."""
     return {seed: seeds[seed] for seed in sorted(seeds, key=int)[:n]}
 
@@ -232,7 +233,7 @@ def _scale(quantity: QuantityName) -> int:
     return 100 if quantity.measured is Measured.LEVEL else 1
 
 
-def _levels(evidence: dict[str, Any]) -> dict[str, float]:
+def _levels(evidence: Evidence) -> dict[str, float]:
     """Return the base's mean score on each measure, as measured."""
     # The base is not trained, so one seed of it is all there is.
     base = evidence["rows"][base_of(evidence)]["seeds"]["0"]["scores"]
@@ -244,9 +245,9 @@ def _levels(evidence: dict[str, Any]) -> dict[str, float]:
     return levels
 
 
-def _metrics(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> dict[str, Any]:
+def _metrics(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> dict[str, dict[str, Level]]:
     """Return row -> metric -> {value, low, high, floor}: points gained or lost against the base, or the level itself."""
-    rows: dict[str, Any] = {}
+    rows: dict[str, dict[str, Level]] = {}
     for row in recipes:
         for metric, (quantity, _) in metrics_of(analysis).items():
             estimate = analysis.estimate(quantity, THEN + row)

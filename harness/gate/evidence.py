@@ -18,10 +18,12 @@ import pandas as pd
 
 from harness.errors import PlanError
 from harness.gate.exact import add_relations, asked_of, figures_of
+from harness.gate.record import Evidence, ItemScores, Measure, RowEvidence
+from harness.stats.above_chance import clusters_of
 from harness.stats.measures import HEADLINE_CHANNELS
 from harness.store.comparisons import Comparison
 from harness.store.files import read_json, write_atomic
-from harness.store.schema import NAMES, SCHEMA_VERSION
+from harness.store.schema import NAMES, SCHEMA_VERSION, RunEntry
 from harness.vocabulary import EvalKind, Role, Status
 
 LAYOUT = 2
@@ -34,7 +36,7 @@ FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
 BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
 
 
-def evidence_of(comparison: Comparison) -> dict[str, Any]:
+def evidence_of(comparison: Comparison) -> Evidence:
     """Return the evidence of a finished comparison."""
     record = comparison.record
 
@@ -42,7 +44,7 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
     measures = {str(name): _measure(part) for name, part in scores.groupby("name", sort=True)}
 
     # A row without a model behind it (a constant answer) can neither fail nor regress.
-    rows: dict[str, Any] = {}
+    rows: dict[str, RowEvidence] = {}
     by_run = dict(iter(scores.groupby(["row", "seed"])))
     for run in comparison.runs:
         if not Role(run["role"]).has_model:
@@ -51,7 +53,7 @@ def evidence_of(comparison: Comparison) -> dict[str, Any]:
         run_scores = by_run.get((run["row"], run["seed"]), scores.head(0))
         if run["status"] != Status.DONE:
             run_scores = run_scores.head(0)  # scores of a run that did not end are no evidence
-        by_measure = {}
+        by_measure: dict[str, ItemScores] = {}
         for name, part in run_scores.groupby("name", sort=True):
             by_measure[str(name)] = _listed(part, measures[str(name)]["items"])
         row["seeds"][str(run["seed"])] = {
@@ -83,7 +85,7 @@ def _judged_scores(comparison: Comparison) -> pd.DataFrame:
     return scores.assign(name=scores["task"] + "/" + scores["metric"])
 
 
-def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
+def _task_hashes(comparison: Comparison, run: RunEntry) -> dict[str, str]:
     """Return task -> hash of what the run's evaluations asked it, from the stored texts."""
     hashes: dict[str, str] = {}
     for kind in COMPARED:
@@ -93,7 +95,7 @@ def _task_hashes(comparison: Comparison, run: dict[str, Any]) -> dict[str, str]:
     return hashes
 
 
-def _measure(part: pd.DataFrame) -> dict[str, Any]:
+def _measure(part: pd.DataFrame) -> Measure:
     """Return the description of a task's metric, and its items in the order of their names."""
     # By name, so that evidence does not depend on the order in which items were scored.
     first = part.iloc[0]
@@ -103,16 +105,21 @@ def _measure(part: pd.DataFrame) -> dict[str, Any]:
         value = None if pd.isna(first[name]) else first[name]
         fixed[name] = bool(value) if name in BOOLEAN and value is not None else value
     chance = float(items["chance"].fillna(0.0).mean())
-    head = {"task": str(first["task"]), "metric": str(first["metric"]), "chance": round(chance, 6)}
-    clusters = items["cluster"].fillna(items["item"])  # an item without a cluster is one of its own
-    return head | fixed | {"items": items["item"].tolist(), "clusters": clusters.tolist()}
+    return Measure(
+        task=str(first["task"]),
+        metric=str(first["metric"]),
+        chance=round(chance, 6),
+        **fixed,
+        items=items["item"].tolist(),
+        clusters=clusters_of(items).tolist(),
+    )
 
 
-def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
+def _listed(part: pd.DataFrame, items: list[str]) -> ItemScores:
     """Return the scores in the order of `items`, rounded; null where an item has none."""
     # Four digits: scores of items are 0, 1, or shares of few parts.
     by_item = part.drop_duplicates("item").set_index("item")["score"].astype(float)
-    scores: list[float | int | None] = []
+    scores: ItemScores = []
     for item in items:
         score = round(by_item.get(item, math.nan), 4)
         if math.isnan(score):
@@ -122,7 +129,7 @@ def _listed(part: pd.DataFrame, items: list[str]) -> list[float | int | None]:
     return scores
 
 
-def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
+def table_of(evidence: Evidence, prefix: str = "", seeds: int | None = None) -> pd.DataFrame:
     """Return item scores as the statistics read them; `prefix` goes before row names, `seeds`: the first so many only."""
     # As the statistics read a comparison: one line an item, whatever file it came from.
     parts = []
@@ -130,7 +137,8 @@ def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = Non
         for seed, run in sorted(entry["seeds"].items(), key=lambda pair: int(pair[0]))[:seeds]:
             for name, scores in run["scores"].items():
                 measure = evidence["measures"][name]
-                same = {key: measure[key] for key in ("task", "metric", "chance", *FIXED)}
+                wanted = ("task", "metric", "chance", *FIXED)
+                same: dict[str, Any] = {key: value for key, value in measure.items() if key in wanted}
                 columns = {"item": measure["items"], "cluster": measure["clusters"], "score": pd.array(scores, dtype="Float64")}
                 parts.append(pd.DataFrame(columns).assign(row=prefix + row, seed=int(seed), **same))
     if not parts:
@@ -139,7 +147,7 @@ def table_of(evidence: dict[str, Any], prefix: str = "", seeds: int | None = Non
     return table.astype(BOOLEAN | {"score": "float64"})
 
 
-def read_evidence(path: Path) -> dict[str, Any]:
+def read_evidence(path: Path) -> Evidence:
     """Return evidence from its file. Raises PlanError where that is none."""
     try:
         evidence = read_json(path)
@@ -159,7 +167,7 @@ def read_evidence(path: Path) -> dict[str, Any]:
     return evidence
 
 
-def write_evidence(path: Path, evidence: dict[str, Any]) -> None:
+def write_evidence(path: Path, evidence: Evidence) -> None:
     write_atomic(path, legible(evidence) + "\n")
 
 

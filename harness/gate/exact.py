@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.gate.record import Evidence, Figures, ItemScores, Machine, RowEvidence, RunEvidence, items_of
+from harness.store.schema import RunEntry
 from harness.vocabulary import Role
 
 ROUNDING = 1e-9
@@ -43,7 +45,7 @@ class Difference:
         return self.group in BITS
 
 
-def figures_of(entry: dict[str, Any], prompt_hashes: dict[str, str]) -> dict[str, Any]:
+def figures_of(entry: RunEntry, prompt_hashes: dict[str, str]) -> Figures:
     """Return the exact figures of one run.
 
     `entry` is as `read_comparison` gives it, `prompt_hashes` is task -> hash of what it asked. A figure's group is its name
@@ -81,12 +83,12 @@ def asked_of(table: pd.DataFrame) -> dict[str, str]:
     return hashes
 
 
-def add_relations(rows: dict[str, Any]) -> None:
+def add_relations(rows: dict[str, RowEvidence]) -> None:
     """Write into each run's figures which other runs ended in the same weights, and which have the same scores throughout.
 
     Runs that were different and are the same now were scored by a wrong model, trained from a wrong seed or not trained at all.
     """
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, RunEvidence] = {}
     for row_name, row in rows.items():
         for seed, run in row["seeds"].items():
             runs[f"{row_name}, seed {seed}"] = run
@@ -99,11 +101,11 @@ def add_relations(rows: dict[str, Any]) -> None:
             run["exact"][relation] = equal if values[name] is not None else []
 
 
-def machine_of(evidence: dict[str, Any]) -> dict[str, Any] | None:
+def machine_of(evidence: Evidence) -> Machine | None:
     """Return what the bits of a result depend on beside the code; None where that is not known, or a GPU computed."""
     where = evidence.get("where") or {}
     machine = where.get("machine") or {}
-    facts = {
+    facts: Machine = {
         "processor": machine.get("processor"),
         "cpu_capability": machine.get("cpu_capability"),
         "torch": (where.get("packages") or {}).get("torch"),
@@ -115,17 +117,17 @@ def machine_of(evidence: dict[str, Any]) -> dict[str, Any] | None:
     return facts if on_cpu and complete else None
 
 
-def same_bits(then: dict[str, Any], now: dict[str, Any]) -> bool:
+def same_bits(then: Evidence, now: Evidence) -> bool:
     """Return whether an unchanged tree must give the same bits in both: one question on one machine."""
     return machine_of(then) is not None and machine_of(then) == machine_of(now) and same_question(then, now)
 
 
-def same_question(then: dict[str, Any], now: dict[str, Any]) -> bool:
+def same_question(then: Evidence, now: Evidence) -> bool:
     """Return whether two pieces of evidence answer the same question."""
     return then["question"] == now["question"]
 
 
-def differences(row: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[Difference]:
+def differences(row: str, then: Evidence, now: Evidence) -> Iterator[Difference]:
     """Yield each group of figures of a row's runs in which two pieces of evidence differ and may not."""
     # Bits agree only on one machine, with one version of torch; elsewhere only questions and prices
     # are compared.
@@ -143,9 +145,7 @@ def differences(row: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator
             yield Difference(seed, group, f"seed {seed}: {'; '.join(sentences[:SHOWN])}{more}")
 
 
-def _figure_differences(
-    row: str, old: dict[str, Any], new: dict[str, Any], then: dict[str, Any], now: dict[str, Any]
-) -> dict[str, list[str]]:
+def _figure_differences(row: str, old: Figures, new: Figures, then: Evidence, now: Evidence) -> dict[str, list[str]]:
     """Return group -> sentences on the figures of one run that differ."""
     bits = same_bits(then, now)
     question = same_question(then, now)
@@ -170,7 +170,7 @@ def _figure_differences(
     return by_group
 
 
-def _compared(group: str, bits: bool, question: bool, figures: dict[str, Any]) -> bool:
+def _compared(group: str, bits: bool, question: bool, figures: Figures) -> bool:
     """Return whether a group of figures must agree between two checks."""
     if group in ALWAYS:
         return True
@@ -199,14 +199,13 @@ def _relation(then: Sequence[str], now: Sequence[str], present: set[str], role: 
     return f"no longer the same as {', '.join(lost)}" if lost and role != Role.RECIPE else ""
 
 
-def _changed_scores(then: dict[str, Any], now: dict[str, Any], old: dict[str, list], new: dict[str, list]) -> str:
+def _changed_scores(then: Evidence, now: Evidence, old: dict[str, ItemScores], new: dict[str, ItemScores]) -> str:
     """Return how many item scores differ between two runs, empty if none does."""
     changed = 0
     total = 0
     for name, scores in old.items():
         # An item that has no score now counts as changed.
-        measure = now["measures"].get(name, {"items": []})
-        current = dict(zip(measure["items"], new.get(name, []), strict=False))
+        current = dict(zip(items_of(now, name), new.get(name, []), strict=False))
         total += len(scores)
         for item, score in zip(then["measures"][name]["items"], scores, strict=True):
             changed += current.get(item) != score

@@ -131,7 +131,9 @@ def judged(row: str, metric: str, change: Estimate, rule: Rule) -> Finding:
     side = "fell" if change.value < 0 else "rose"
     if rule.sign == 0:
         side = "differs"
+    # `z`: a rounded −0.00 is written as 0.00.
     shown = f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}] points, tolerance {rule.tolerance:.2f}"
+    # The sentence says why: the same outcome has several reasons, and the special ones are asked first.
     if not change.known:
         sentence = "has no value now"
     elif outcome == "regression" and worse and rule.had > 0 and towards * change.value >= -rule.tolerance:

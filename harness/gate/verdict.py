@@ -9,7 +9,6 @@ at all. On the machine of the baseline an unchanged tree reads exactly 0 everywh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from harness.errors import PlanError, raise_faults
 from harness.gate.evidence import SECONDARY, table_of
 from harness.gate.exact import differences, same_bits
 from harness.gate.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
+from harness.gate.record import Evidence, RowEvidence, base_of, items_of
 from harness.stats.analysis import Analysis, Estimate, analyse
 from harness.stats.measures import quantities_of
 from harness.stats.quantity_name import CHANGE, GAIN, Measured, QuantityName, Scope
@@ -39,7 +39,7 @@ EXIT = {"pass": 0, "error": 1, "regression": 2, "inconclusive": 4, "changed": 5}
 class Policy:
     """What the evidence is held against."""
 
-    baseline: dict[str, Any]
+    baseline: Evidence
     """Accepted evidence."""
     floors: dict[str, dict[str, float]]
     """row -> metric -> noise floor in points, see harness/gate/baseline.py."""
@@ -71,7 +71,7 @@ class Verdict:
         return sum(finding.outcome == outcome for finding in self.findings)
 
 
-def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
+def decide(evidence: Evidence, policy: Policy) -> Verdict:
     """Judge each row and metric of the baseline; what the evidence lacks of them fails.
 
     Raises PlanError where the two cannot be compared at all.
@@ -96,7 +96,7 @@ def decide(evidence: dict[str, Any], policy: Policy) -> Verdict:
     return Verdict(tuple(findings), tuple(_notes(evidence, policy)))
 
 
-def _exact_findings(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
+def _exact_findings(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
     """Return a finding for each group of exact figures that differs; one that passes where none does."""
     recipe = baseline["rows"][name]["role"] == Role.RECIPE
     findings = []
@@ -106,7 +106,7 @@ def _exact_findings(name: str, evidence: dict[str, Any], baseline: dict[str, Any
     return findings or [Finding(name, "exact", "pass", "what was asked, trained on and spent is the same")]
 
 
-def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -> list[Finding]:
+def _score_findings(rows: list[str], evidence: Evidence, policy: Policy) -> list[Finding]:
     """Return a finding for each metric of these rows."""
     both = analysis_of(policy.baseline, evidence, rows)
     exact = same_bits(policy.baseline, evidence)
@@ -114,8 +114,10 @@ def _score_findings(rows: list[str], evidence: dict[str, Any], policy: Policy) -
     findings = []
     for name in rows:
         recipe = policy.baseline["rows"][name]["role"] == Role.RECIPE
+        # An untrained row must not differ at all; of a recipe more is better, or less.
         for metric, (quantity, sign) in metrics_of(both, same=not recipe).items():
             before = both.estimate(quantity, THEN + name)
+            # What the baseline has no number for cannot have become worse.
             if not before.known:
                 continue
             change = _points(both, quantity, name)
@@ -148,7 +150,7 @@ def _vanished(analysis: Analysis, metric: str, quantity: str, row: str) -> bool:
     return now == 0 and then != 0
 
 
-def analysis_of(baseline: dict[str, Any], evidence: dict[str, Any], rows: list[str]) -> Analysis:
+def analysis_of(baseline: Evidence, evidence: Evidence, rows: list[str]) -> Analysis:
     """Analyse both sides of these rows in one table, under the base as it was then, at the seeds that the baseline has."""
     base = base_of(baseline)
     then = table_of(baseline, THEN)
@@ -163,22 +165,18 @@ def analysis_of(baseline: dict[str, Any], evidence: dict[str, Any], rows: list[s
     return analyse(chosen.reset_index(drop=True), THEN + base, reps=REPS)
 
 
-def _at_seeds_of(baseline: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+def _at_seeds_of(baseline: Evidence, evidence: Evidence) -> Evidence:
     """Return the evidence minus the rows and seeds that the baseline lacks: what is left is paired seed by seed."""
-    rows = {}
+    rows: dict[str, RowEvidence] = {}
     for name, row in evidence["rows"].items():
-        paired = baseline["rows"].get(name, {"seeds": {}})["seeds"]
-        rows[name] = row | {"seeds": {seed: run for seed, run in row["seeds"].items() if seed in paired}}
-    return evidence | {"rows": rows}
-
-
-def base_of(evidence: dict[str, Any]) -> str:
-    """Return the name of the base's row."""
-    return next(name for name, row in evidence["rows"].items() if row["role"] == Role.BASE)
+        paired = baseline["rows"][name]["seeds"] if name in baseline["rows"] else {}
+        rows[name] = {**row, "seeds": {seed: run for seed, run in row["seeds"].items() if seed in paired}}
+    return {**evidence, "rows": rows}
 
 
 def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[QuantityName, int]]:
     """Return metric -> (quantity of the statistics, sign of what is better; 0 for each where `same` is wanted)."""
+    # The two headline numbers, then their parts by family and task, then levels where less is better.
     metrics = {"general": (CHANGE, 1), "domain": (GAIN, 1)}
     for quantity in sorted(analysis.names):
         if quantity.measured is Measured.CHANGE and quantity.scope is Scope.FAMILY:
@@ -187,6 +185,7 @@ def metrics_of(analysis: Analysis, same: bool = False) -> dict[str, tuple[Quanti
             metrics[f"domain/{quantity.part}"] = (quantity, 1)
         elif quantity.measured is Measured.LEVEL and quantity.part in SECONDARY:
             metrics[f"{quantity.part}/{quantity.group}"] = (quantity, -1)
+    # A quantity that these tasks do not give is no metric here.
     judged_metrics = {}
     for name, (quantity, sign) in metrics.items():
         if quantity in analysis.point:
@@ -202,7 +201,7 @@ def _points(analysis: Analysis, quantity: QuantityName, row: str) -> Estimate:
     return Estimate(100 * change.value, 100 * change.low, 100 * change.high, 100 * change.se, change.n, change.p)
 
 
-def _lacks(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
+def _lacks(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
     """Return a finding for everything of a row that the evidence lacks: the run, whole measures, items."""
     then = baseline["rows"][name]
     now = evidence["rows"].get(name)
@@ -222,7 +221,7 @@ def _lacks(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> lis
     return findings or _missing_scores(name, evidence, baseline)
 
 
-def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
+def _missing_scores(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
     """Return a finding for each measure with items that had a score then and have none now.
 
     A measure that a text may be too short for fails only where it has no score at all.
@@ -232,7 +231,7 @@ def _missing_scores(name: str, evidence: dict[str, Any], baseline: dict[str, Any
         now = evidence["rows"][name]["seeds"][seed]["scores"]
         for measure, scores in run["scores"].items():
             description = baseline["measures"][measure]
-            items = evidence["measures"].get(measure, {"items": []})["items"]
+            items = items_of(evidence, measure)
             current = dict(zip(items, now.get(measure, []), strict=False))
             wanted = [item for item, score in zip(description["items"], scores, strict=True) if score is not None]
             lost = [item for item in wanted if current.get(item) is None]
@@ -253,14 +252,14 @@ def baseline_faults(policy: Policy) -> list[str]:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
         faults.append(f"the baseline is of protocol {baseline['protocol']}, {rule}; renew it with `lethe check --accept`")
     recipes = [name for name, row in baseline["rows"].items() if row["role"] == Role.RECIPE]
+    cure = "choose among these, or renew it with --accept"
     for name in policy.only:
         if name not in recipes:
-            cure = "choose among these, or renew it with --accept"
             faults.append(f"the baseline has no row '{name}'; it has {', '.join(recipes)}: {cure}")
     return faults
 
 
-def _refuse_incomparable(evidence: dict[str, Any], policy: Policy) -> None:
+def _refuse_incomparable(evidence: Evidence, policy: Policy) -> None:
     faults = baseline_faults(policy)
     if evidence["protocol"] != PROTOCOL:
         rule = f"this is protocol {PROTOCOL}: scores compare within one only"
@@ -275,7 +274,7 @@ def _selected(name: str, policy: Policy) -> bool:
     return not policy.only or name in policy.only
 
 
-def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
+def _notes(evidence: Evidence, policy: Policy) -> list[str]:
     """Return what a reader wants to know before looking for a cause: what differs, and what is not judged."""
     baseline = policy.baseline
     notes = []
@@ -294,7 +293,7 @@ def _notes(evidence: dict[str, Any], policy: Policy) -> list[str]:
     return notes
 
 
-def general_families(evidence: dict[str, Any]) -> list[str]:
+def general_families(evidence: Evidence) -> list[str]:
     """Return the general families that the base answers above chance, so that they can be forgotten."""
     measures = analyse(table_of(evidence, seeds=1), base_of(evidence), reps=2).measures
     return sorted(measures.loc[measures["kept"], "family"].unique())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from harness.store.schema import LossLine, TokenWeights, Zone
 
 ZONES = (0.0, 1.45, 6.6, 15.0, math.inf)
 """Bounds of the logged token-loss zones (mastered, learnable, hard, noise), in nats."""
@@ -64,24 +65,24 @@ class StepSums:
             setattr(total, name, torch.stack(tensors).sum(0) if tensors else None)
         return total
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> LossLine:
         """Return the sums as logged: means over supervised tokens, and each zone's share of tokens and of gradient."""
-        entry: dict[str, Any] = {}
-        if self.given is not None:
-            entry["weights"] = _mean_weights(self.given)
-        entry["loss"] = self.loss / self.supervised
-        entry["task_loss"] = self.weighted / max(self.normaliser, 1e-12)
-        entry["penalty"] = self.penalty / self.supervised
-        entry["supervised"] = self.supervised
         assert self.zones is not None
-        entry["zones"] = _zone_shares(self.zones)
-        return entry
+        entry: LossLine = {
+            "loss": self.loss / self.supervised,
+            "task_loss": self.weighted / max(self.normaliser, 1e-12),
+            "penalty": self.penalty / self.supervised,
+            "supervised": self.supervised,
+            "zones": _zone_shares(self.zones),
+        }
+        # Weights stand first in a line, as in the logs of earlier versions.
+        return {"weights": _mean_weights(self.given), **entry} if self.given is not None else entry
 
 
-def _zone_shares(zones: Tensor) -> list[dict[str, float | None]]:
+def _zone_shares(zones: Tensor) -> list[Zone]:
     """Return each zone's bounds and its share of tokens and of gradient, from their `(2, zones)` sums."""
     tokens, gradient = (zones / zones.sum(1, keepdim=True).clamp(min=1e-12)).tolist()
-    shares = []
+    shares: list[Zone] = []
     # The last zone has no upper bound, which JSON cannot say as infinity.
     for index, low in enumerate(ZONES[:-1]):
         high = ZONES[index + 1]
@@ -90,7 +91,7 @@ def _zone_shares(zones: Tensor) -> list[dict[str, float | None]]:
     return shares
 
 
-def _mean_weights(given: Tensor) -> dict[str, list]:
+def _mean_weights(given: Tensor) -> TokenWeights:
     """Return the number of tokens and their mean weight per bin of token loss; None for an empty bin."""
     tokens, weights = given.tolist()
     means = [weight / count if count else None for count, weight in zip(tokens, weights, strict=True)]

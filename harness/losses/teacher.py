@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -11,20 +11,11 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example
 from harness.losses.head import Head, separate_head
-from harness.models.adapters import Silenced, Wrapped
+from harness.models.adapters import Silenced
 
 
 class TeachingRun(Protocol):
-    """The part of a run (`harness.training.run.TrainingRun`) that its teacher uses."""
-
-    model: Any
-    head: Head
-    wrapped: Wrapped | None
-    engine: Any
-
-    def load(self) -> nn.Module:
-        """Return a fresh copy of the base."""
-        ...
+    """The part of a run (`harness.training.run.PlannedRun`) that its teacher uses."""
 
     def collate(self, group: Sequence[Example]) -> Batch:
         """Return these examples as one micro-batch."""
@@ -35,18 +26,31 @@ class TeachingRun(Protocol):
         ...
 
 
+class BaseCopy:
+    """A frozen copy of the base and its head, loaded when they are first needed."""
+
+    def __init__(self, load: Callable[[], nn.Module]):
+        self._load = load
+        self._opened: tuple[nn.Module, Head] | None = None
+
+    def open(self) -> tuple[nn.Module, Head]:
+        """Return the copy and its head."""
+        if self._opened is None:
+            model = self._load().requires_grad_(False)
+            self._opened = (model, separate_head(model))
+        return self._opened
+
+    def forget(self) -> None:
+        """Drop the copy; it is loaded again when it is needed."""
+        self._opened = None
+
+
 class Teacher:
     """The base of a run. It runs once over each micro-batch, up to its head; the head runs at the places that are asked for."""
 
-    def __init__(self, run: TeachingRun):
+    def __init__(self, run: TeachingRun, copy: BaseCopy):
         self._run = run
-        self._copy: nn.Module | None = None
-        self._head: Head | None = None
-
-    def forget(self) -> None:
-        """Drop the copy of the base; it is loaded again when it is needed."""
-        self._copy = None
-        self._head = None
+        self._copy = copy
 
     @torch.no_grad()
     def logits(self, batch: Batch, source: str) -> Tensor:
@@ -77,25 +81,24 @@ class Teacher:
 
     @contextmanager
     def _base(self) -> Iterator[tuple[nn.Module, Head]]:
-        """Yield the base in the computing precision, and its head.
+        """Yield the base in the computing precision, and its head: a frozen copy, memory for certainty."""
+        yield self._copy.open()
 
-        It is the trained model with its adapters off where that equals the base, else a copy.
-        """
-        run = self._run
-        # The adapter switched off is the base only if one adapter stands over untouched weights
-        # (docs/decisions/teacher_logits.md).
-        if run.wrapped is not None and run.wrapped.silenced and run.engine.forwards_alone:
-            training = run.model.training
-            run.model.eval()
-            try:
-                with run.model.disable_adapter():
-                    yield Silenced(run.model), run.head
-            finally:
-                run.model.train(training)
-            return
-        # A frozen copy of the base: memory for certainty.
-        if self._copy is None:
-            self._copy = run.load().requires_grad_(False)
-        if self._head is None:
-            self._head = separate_head(self._copy)
-        yield self._copy, self._head
+
+class SilencedTeacher(Teacher):
+    """The model in training with its adapters off, where that equals the base: no copy is held."""
+
+    def __init__(self, run: TeachingRun, model: Any, head: Head):
+        self._run = run
+        self._model = model
+        self._head = head
+
+    @contextmanager
+    def _base(self) -> Iterator[tuple[nn.Module, Head]]:
+        training = self._model.training
+        self._model.eval()
+        try:
+            with self._model.disable_adapter():
+                yield Silenced(self._model), self._head
+        finally:
+            self._model.train(training)

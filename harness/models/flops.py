@@ -2,9 +2,9 @@
 
 FLOPs follow the executed (padded) shapes: price = a * B*T + b * S + c * B*T^2 + d * B + e for a batch of B rows, T tokens a row
 and S head places; in a packed batch c counts the sum of its documents' squared lengths. The coefficients are exact for a
-transformer and whatever is added to it (d: virtual tokens in front of each row; e: work on weights alone) and come from
-`torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the counter is blind to fused CPU
-attention).
+transformer and whatever is added to it (d: virtual tokens in front of each row; e: work on weights alone). They come from the
+formulas of `torch.utils.flop_counter` over an empty copy of the model (meta device, eager attention: the formulas are blind to
+fused CPU attention).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from harness.contract import Batch, Example
 from harness.errors import PlanError
 from harness.models.base_model import empty_model
 from harness.models.forward import innermost
+from harness.models.meta_shapes import MetaFlops
 from harness.models.short_documents import executed_lengths
 
 T = TypeVar("T")
@@ -143,20 +144,18 @@ def fit(counted: Sequence[float]) -> Price:
 
 
 def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
-    """FLOPs that torch's counter sees for one pass over a batch of this shape, head only where supervised."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """FLOPs of one pass over a batch of this shape by torch's formulas, head only where supervised."""
     from harness.models.forward import logits_at
 
     batch = empty_batch(shape, next(model.parameters()).device)
 
     def counted(mask: torch.Tensor) -> int:
-        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward), autocast_anywhere():
+        with MetaFlops() as counter, torch.set_grad_enabled(backward), autocast_anywhere():
             logits = logits_at(model, batch, attention_mask=mask)
             if backward:
                 logits.sum().backward()
                 model.zero_grad()
-        return counter.get_total_flops()
+        return counter.flops
 
     return with_mask(batch, counted)
 

@@ -88,14 +88,17 @@ def reference_of(
     others to.
     """
     rule = rule or TuningRule()
+    # A limit on the loss alone asks for no gain.
     if rule.loss is not None:
         return Reference(-math.inf, loss=rule.loss)
     trials = list(zip(gain, change, plain, strict=True))
+    # What can be learned is what plain fine-tuning learned at its best, where it was tried.
     has_plain = any(plain)
     gains = [g for g, _, is_plain in trials if math.isfinite(g) and (is_plain or not has_plain)]
     least = max(LEARNS * max(gains, default=0.0), 1e-300)
     if rule.price is not None:
         return Reference(least, rule.price)
+    # Only trials that learned have a price: a loss over hardly any gain would be a large number.
     prices = [price_of(g, c) for g, c, is_plain in trials if is_plain and g >= least]
     return Reference(least, min((price for price in prices if math.isfinite(price)), default=math.nan))
 
@@ -152,6 +155,7 @@ def spread_over(gain: Sequence[float], change: Sequence[float], first: int, numb
         left = [i for i in front if i not in chosen]
         if not left:
             break
+        # The widest gap is where the curve is known least.
         taken = [0.0, *(gain[i] for i in chosen)]
         chosen.append(max(left, key=lambda i: min(abs(gain[i] - other) for other in taken)))
     return chosen

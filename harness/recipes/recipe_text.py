@@ -13,6 +13,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Setting:
 Settings = Mapping[str, Setting]
 
 
-def bundled_methods() -> dict[str, Path]:
+@cache
+def bundled_methods() -> Mapping[str, Path]:
     """Return the methods that come with Lethe: name -> file."""
     return {path.stem: path for path in sorted(TRAINERS.glob("*.py")) if not path.stem.startswith("_")}
 
@@ -98,7 +100,9 @@ def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise PlanError(f"recipe '{text}': {node.func.id} is given {', '.join(repeated)} more than once; keep one")
         return node.func.id, {name: _value(text, keyword.value) for name, keyword in zip(names, node.keywords, strict=True)}
-    raise PlanError(f"recipe '{text}': '{ast.unparse(node)}' is not a method; write name or name(setting=value)")
+    written = ast.unparse(node)
+    cure = f"write the file with its class, {written}:Class" if written.endswith(".py") else "write name or name(setting=value)"
+    raise PlanError(f"recipe '{text}': '{written}' is not a method; {cure}")
 
 
 def _value(text: str, node: ast.expr) -> Any:
@@ -143,7 +147,7 @@ def recipe_faults(text: str) -> list[str]:
     return faults + rate_faults(text, terms)
 
 
-def rate_faults(text: str, terms: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+def rate_faults(text: str, terms: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return what is wrong with the learning rates given in a recipe."""
     rates = [(name, given["lr"]) for name, given in terms if "lr" in given]
     faults = []

@@ -18,7 +18,7 @@ from harness.recipes.hooks import ask
 from harness.recipes.recipe import Recipe, parse_recipe
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def repair(base: str, tuned: str, by: str, to: str, seed: int = 0) -> Repaired:
     untouched = open_base(base)
     tuned_base, weights = _tuned(tuned, untouched)
     training = Training(0.0, 1, untouched.max_length, 0.0, "constant", 0.0, 1.0, "float32")
-    run = TrainingRun(untouched, TrainingData((), ()), recipe.methods, training, Ledger("steps", 0.0), seed)
+    run = PlannedRun(untouched, TrainingData((), ()), recipe.methods, training, Ledger("steps", 0.0), seed)
     kept = _kept(weights, run.start, tuned)
     shared = {name: tensor for name, tensor in weights.items() if name not in kept}
     final = shared

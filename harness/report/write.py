@@ -22,7 +22,8 @@ from harness.report.tables.compliance import broken_table, compliance_table
 from harness.report.tables.forgetting_kinds import kind_table
 from harness.report.tables.item_flips import flip_table, item_table
 from harness.report.tables.main_table import full_table, latex, markdown, reading_table, records
-from harness.report.verdict.cautions import Caution, cautions
+from harness.report.verdict.caution import Caution
+from harness.report.verdict.cautions import cautions
 from harness.report.verdict.model_card import section
 from harness.report.verdict.terminal import show, shown
 from harness.report.verdict.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
@@ -88,6 +89,7 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
         "report.html": page(summary, plots),
         "verdict.json": verdict_record(verdict, warned),
     }
+    # Files that only some comparisons have something to say in.
     if summary.measured:
         files["card.md"] = _card_section(summary, table, warned)
     if references := bibtex(summary):
@@ -100,6 +102,7 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     files |= {f"{name}.csv": csv_text(extra_table) for name, extra_table in extra.items() if len(extra_table)}
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
+    # Everything is made before anything is written: a failure leaves the earlier report whole.
     for name, content in files.items():
         write_atomic(folder / name, content)
     return Report(folder, table, verdict, warned, [folder / name for name in files], summary)

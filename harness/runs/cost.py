@@ -21,9 +21,9 @@ from harness.models.short_documents import SHORT
 from harness.recipes.recipe import parse_recipe
 from harness.runs.timing import Scored
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, training_run
+from harness.setup.specs import RunSpec, planned_run
 from harness.training.data_parallel import split_step
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 KERNELS = 1024
 """Matrix products that a CPU's library (oneDNN) keeps compiled, for each shape that it met."""
@@ -73,7 +73,7 @@ class Costs:
         if not spec.allowed or spec.tuned:
             memory = self.process + 4.0 * parameters
             return Cost(0.0, 0.0, scoring, memory, memory)
-        run = training_run(self.material, spec)
+        run = planned_run(self.material, spec)
         flops = _flops_of(run, spec, pace)
         needed, worst = self._sizes(run, spec)
 
@@ -82,7 +82,7 @@ class Costs:
         host = 0.0 if self.cuda else self.process + 4.0 * parameters + self._kernel_bytes(run, spec, flops)
         return Cost(flops, flops * pace, scoring, host + needed.bytes, host + worst.bytes)
 
-    def _kernel_bytes(self, run: TrainingRun, spec: RunSpec, flops: float) -> float:
+    def _kernel_bytes(self, run: PlannedRun, spec: RunSpec, flops: float) -> float:
         """Return what compiled matrix products take: one for each width of a micro-batch, weight shape and direction."""
         sizer = self._sizers[spec.recipe, spec.training.pack_length]
         widths = float(KERNELS)
@@ -92,7 +92,7 @@ class Costs:
             widths = flops / price
         return min(KERNELS, 3 * sizer.products * widths) * KERNEL_BYTES[spec.training.precision]
 
-    def _sizes(self, run: TrainingRun, spec: RunSpec) -> tuple[Size, Size]:
+    def _sizes(self, run: PlannedRun, spec: RunSpec) -> tuple[Size, Size]:
         """Return the sizes of a run for this data and in the worst case."""
 
         # Sizes and shapes are kept: many runs differ by their seed only.
@@ -115,7 +115,7 @@ class Costs:
         return sizer.size(way, self._shapes[packed, blends], squares), sizer.size(way, (), squares)
 
 
-def _flops_of(run: TrainingRun, spec: RunSpec, pace: float) -> float:
+def _flops_of(run: PlannedRun, spec: RunSpec, pace: float) -> float:
     """Return a run's budget in FLOPs, whatever unit it is given in."""
     # Steps and tokens have no fixed price; the first step's price per step or token stands for all.
     if spec.meter == "flops":
@@ -126,7 +126,7 @@ def _flops_of(run: TrainingRun, spec: RunSpec, pace: float) -> float:
     return price * spec.allowed / (1 if spec.meter == "steps" else tokens)
 
 
-def shapes_of(run: TrainingRun, ranks: int, general: bool) -> list[Shape]:
+def shapes_of(run: PlannedRun, ranks: int, general: bool) -> list[Shape]:
     """Return the shapes of the micro-batches of an epoch of the domain's examples, and with `general` of those too, each once.
 
     What methods do to the order or the mixture of examples is not asked for, since that may cost a pass over them.
@@ -142,7 +142,7 @@ def shapes_of(run: TrainingRun, ranks: int, general: bool) -> list[Shape]:
     return list(dict.fromkeys(shapes))
 
 
-def _shapes_of_step(run: TrainingRun, step: Sequence[Example], ranks: int) -> list[Shape]:
+def _shapes_of_step(run: PlannedRun, step: Sequence[Example], ranks: int) -> list[Shape]:
     """Return the shapes of one step's micro-batches, of all ranks."""
     shapes = []
     for share in split_step(step, ranks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,18 +24,18 @@ from harness.runs.monitor import Monitor
 from harness.runs.run_scores import Scoring
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, training_run
+from harness.setup.specs import RunSpec, planned_run
 from harness.store.hashes import move_aside
 from harness.store.lease import Lost, leased
 from harness.store.provenance import where
 from harness.store.runs import RunFolder, RunStore
-from harness.store.schema import PROTOCOL, SCHEMA_VERSION
+from harness.store.schema import PROTOCOL, SCHEMA_VERSION, LogLine
 from harness.store.workspace import workspace
 from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 from harness.training.step import Cramped
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -70,7 +70,7 @@ def execute(
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
     """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
-    run = training_run(material, spec, join())
+    run = planned_run(material, spec, join())
     folder = run.engine.broadcast(Path())  # rank 0's folder
     memory = PeakMemory(run.device)
     try:
@@ -94,6 +94,7 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
         # been.
         for damage in folder.set_aside():
             events(SetAside(reason=f"{damage.path} {damage.why}"))
+        # A model tuned elsewhere is scored only.
         if spec.tuned is not None:
             measure(spec, spec.tuned, material, folder, evaluation.of(spec.tuned), events)
             return
@@ -149,7 +150,7 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     started = datetime.now(UTC)
     # The base is not trained, so it needs one process, however many a run has.
     engine = Alone() if spec.role == Role.BASE else join()
-    run = training_run(material, spec, engine, scoring.evaluation.open_dev)
+    run = planned_run(material, spec, engine, scoring.evaluation.open_dev)
     monitor = Monitor(spec, material.plan, folder.path, resumed=folder.checkpoint.exists())
     memory = PeakMemory(run.device)
     weights, progress = _trained(spec, material, folder, scoring, events, run, (monitor, memory))
@@ -180,7 +181,7 @@ def _trained(
     folder: RunFolder,
     scoring: Scoring,
     events: Events,
-    run: TrainingRun,
+    run: PlannedRun,
     watchers: tuple[Monitor, PeakMemory],
 ) -> tuple[Weights, Progress]:
     """Return the trained weights and how far the training came; report steps and evaluate on the way."""
@@ -188,7 +189,7 @@ def _trained(
     tokens = 0
     seconds = 0.0
 
-    def report(entry: dict[str, Any]) -> None:
+    def report(entry: LogLine) -> None:
         # Tokens and seconds of this process only: a resumed run shows the speed of now.
         nonlocal tokens, seconds
         tokens += entry["tokens"]
@@ -283,7 +284,7 @@ def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
     }
 
 
-def stability(log: list[dict[str, Any]], warmup: float) -> dict[str, float | int | None]:
+def stability(log: Sequence[LogLine], warmup: float) -> dict[str, float | int | None]:
     """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
     losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
     # A variance of one number says nothing.

@@ -30,7 +30,7 @@ from harness.training.checkpoint import Progress
 from harness.training.ledger import Ledger
 from harness.training.loop import Overdrawn, train
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 RATE = 1e-2
 STEPS = 6
@@ -57,16 +57,16 @@ class Workshop:
     ends: dict[tuple[str, int], str] = field(default_factory=dict)
     """Hashes of the weights that short runs ended with, by recipe and seed: several laws compare with the same run."""
 
-    def run(self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS) -> TrainingRun:
+    def run(self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS) -> PlannedRun:
         """A run of a recipe on 40 domain and 30 general examples."""
         made = parse_recipe(recipe)
         # Small and fast: a method that breaks a law breaks it here too.
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
         data = TrainingData(examples(40), examples(30, "general"))
         ledger = Ledger(meter, allowed)
-        return TrainingRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
+        return PlannedRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
 
-    def trained(self, run: TrainingRun, folder: Path | None = None) -> tuple[Weights, Progress]:
+    def trained(self, run: PlannedRun, folder: Path | None = None) -> tuple[Weights, Progress]:
         """Final weights, and how far the run came."""
         run_folder = folder or Path(tempfile.mkdtemp(dir=self.folder))
         run_folder.mkdir(exist_ok=True)
@@ -126,7 +126,7 @@ def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
         raise Broken("the weights are the base's: it trained nothing")
 
 
-def _on_a_budget(name: str, workshop: Workshop) -> tuple[TrainingRun, Weights, Progress]:
+def _on_a_budget(name: str, workshop: Workshop) -> tuple[PlannedRun, Weights, Progress]:
     """A run under a budget of FLOPs that pays for its preparation and some steps."""
     # What a method prepares may cost more than a small budget: then a larger one is tried.
     plain = workshop.run("")

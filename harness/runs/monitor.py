@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,6 +11,7 @@ from harness.plan.values import parse_trackers
 from harness.runs.trackers import Label, Trackers
 from harness.setup.specs import RunSpec
 from harness.store.files import is_local, place
+from harness.store.schema import LogLine
 
 
 class Monitor:
@@ -25,7 +25,7 @@ class Monitor:
         self.trackers = Trackers(parse_trackers(plan.report_to), label, _folder(plan, run_folder), resumed)
         self.last = 0
 
-    def step(self, entry: dict[str, Any]) -> None:
+    def step(self, entry: LogLine) -> None:
         """Show one optimizer step, as logged."""
         self.last = entry["step"]
         metrics = {}

@@ -20,7 +20,7 @@ from harness.setup.probe_examples import BATCH, EPOCHS, probe_examples
 from harness.training.ledger import Ledger
 from harness.training.loop import train
 from harness.training.protocol import TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 SEED = 0
 
@@ -40,7 +40,7 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         # No method and no general replay: the probe asks what plain training on a few examples
         # brings back.
         data = TrainingData(examples, ())
-        run = TrainingRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
+        run = PlannedRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)
     settings = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
     return recovered, settings | {"ledger": run.ledger.record()}

@@ -15,7 +15,7 @@ from harness.runs.events import Evaluating, Events
 from harness.runs.probe import probe
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, training_run
+from harness.setup.specs import RunSpec, planned_run
 from harness.store.journal import Journal
 from harness.store.runs import RunFolder
 from harness.store.schema import ITEM_COLUMNS
@@ -33,7 +33,7 @@ class Scoring:
         self.spec, self.folder, self.evaluation, self.material = spec, folder, evaluation, material
         # Seconds of evaluation are recorded, not charged.
         self.seconds = 0.0
-        self.run = training_run(material, spec)
+        self.run = planned_run(material, spec)
         self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
         """Methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
 

@@ -26,7 +26,8 @@ from harness.recipes.recipe import PLAIN, Recipe, parse_recipe
 from harness.runs.run_scores import ALPHAS
 from harness.setup.evaluations import CURVE, Evaluation
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, spec_of, training_run
+from harness.setup.specs import RunSpec, planned_run, spec_of
+from harness.store.schema import LogLine
 from harness.training.loop import SIXTHS, Diverged, train
 from harness.training.protocol import TrainingData
 from harness.vocabulary import EvalKind, Role
@@ -89,11 +90,11 @@ def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
     0 where it diverges on so little.
     """
     spec = spec_of(material, "plain", Role.RECIPE, recipe, 0, float(steps + 1))
-    run = training_run(material, dataclasses.replace(spec, meter="steps"))
+    run = planned_run(material, dataclasses.replace(spec, meter="steps"))
     clock = clock_of(material.plan)
     marks: list[tuple[float, float]] = []
 
-    def mark(entry: dict[str, Any]) -> None:
+    def mark(entry: LogLine) -> None:
         marks.append((clock(), run.ledger.record()["flops"]))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from harness.setup.material import Material
 from harness.setup.specs import RunSpec, rate_of, spec_of
 from harness.stats.analysis import analyse
 from harness.store.runs import RunStore
-from harness.store.schema import key_of
+from harness.store.schema import TrialRecord, key_of
 from harness.vocabulary import EvalKind, Role, Status
 
 RATE = 10.0
@@ -130,7 +129,7 @@ class Tuning:
 
     chosen: dict[str, str]
     """Row -> the recipe to run."""
-    record: list[dict[str, Any]]
+    record: list[TrialRecord]
     """One entry a trial, as comparison.json keeps it."""
     notes: list[str]
     points: tuple[tuple[str, str], ...] = ()
@@ -146,7 +145,9 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
     keys = {spec.row: spec.key for spec in (base_on_dev(material), *(trial.spec for trial in trials))}
     analysis = analyse(scores_of(keys, store, dev_key), "base", reps=1)
     rule = parse_tuning_rule(material.plan.tune_rule)
-    chosen, record, notes = {}, [], [f"Tuned on dev items: of each recipe's trials, {rule.words}."]
+    chosen: dict[str, str] = {}
+    record: list[TrialRecord] = []
+    notes = [f"Tuned on dev items: of each recipe's trials, {rule.words}."]
     others: list[tuple[str, str]] = []
     # The table's reference is plain fine-tuning's trials: what they learn is what is asked of
     # others.
@@ -170,12 +171,23 @@ def select(material: Material, trials: Sequence[Trial], store: RunStore, dev_key
                 notes.append(f"{row}: no trial learned much on dev items ({gain[names[best]]:.1f} points at most).")
 
         # Every trial is recorded, the rejected too: a reader may apply another rule.
-        for index, trial in enumerate(of_row):
-            entry = {"row": row, "trial": trial.spec.row, "recipe": trial.spec.recipe, "track": trial.spec.track}
-            entry |= {"seed": SEED, "key": trial.spec.key, "evals": {EvalKind.DEV: dev_key}, "selected": index == best}
-            entry |= {"plain": is_plain(trial)}
-            record.append(entry)
+        record += [trial_record(trial, dev_key, index == best) for index, trial in enumerate(of_row)]
     return Tuning(chosen, record, notes, tuple(others))
+
+
+def trial_record(trial: Trial, dev_key: str, selected: bool) -> TrialRecord:
+    """Return a trial as comparison.json keeps it."""
+    return TrialRecord(
+        row=trial.row,
+        trial=trial.spec.row,
+        recipe=trial.spec.recipe,
+        track=trial.spec.track,
+        seed=SEED,
+        key=trial.spec.key,
+        evals={EvalKind.DEV: dev_key},
+        selected=selected,
+        plain=is_plain(trial),
+    )
 
 
 def point_specs(material: Material, allowed: float, points: Sequence[tuple[str, str]]) -> list[tuple[str, RunSpec]]:
@@ -189,10 +201,18 @@ def point_specs(material: Material, allowed: float, points: Sequence[tuple[str, 
     return specs
 
 
-def point_entry(row: str, spec: RunSpec, final_key: str) -> dict[str, Any]:
+def point_entry(row: str, spec: RunSpec, final_key: str) -> TrialRecord:
     """Return the entry of a point as comparison.json keeps it, among the trials."""
-    entry = {"row": row, "trial": spec.row, "recipe": spec.recipe, "track": spec.track, "seed": spec.seed, "key": spec.key}
-    return entry | {"evals": {EvalKind.FINAL: final_key}, "selected": False}
+    return TrialRecord(
+        row=row,
+        trial=spec.row,
+        recipe=spec.recipe,
+        track=spec.track,
+        seed=spec.seed,
+        key=spec.key,
+        evals={EvalKind.FINAL: final_key},
+        selected=False,
+    )
 
 
 def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> list[RunSpec]:

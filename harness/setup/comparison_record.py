@@ -10,12 +10,13 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, sharding_of
 from harness.store.question import Question
-from harness.store.schema import PROTOCOL
+from harness.store.schema import PROTOCOL, RowRecord
 
 
 def question_of(material: Material) -> Question:
     """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
     plan = material.plan
+    # An option that came later is None where it is not used, so that earlier comparisons stay the same question.
     fields = {
         "protocol": PROTOCOL,
         "model": material.base.hash,
@@ -58,9 +59,9 @@ def data_record(plan: Plan, material: Material) -> dict[str, Any]:
     return record
 
 
-def row_record(spec: RunSpec, evaluation: EvaluationPlan) -> dict[str, Any]:
+def row_record(spec: RunSpec, evaluation: EvaluationPlan) -> RowRecord:
     """Return a run's entry in comparison.json."""
-    record = {
+    record: RowRecord = {
         "row": spec.row,
         "recipe": spec.recipe,
         "role": spec.role,

@@ -20,7 +20,7 @@ from harness.files.records import Record
 from harness.setup.material import Material
 from harness.setup.suite_tasks import domain_of
 from harness.store.runs import RunStore
-from harness.store.schema import PROTOCOL, key_of
+from harness.store.schema import PROTOCOL, RowRecord, key_of
 from harness.tasks.domain import Kinds, read_asked, target_of
 from harness.text import answer_metrics
 from harness.text.answer_metrics import RequestedMetric
@@ -32,7 +32,7 @@ CANDIDATES, TRIED = 20, 150
 """Of the commonest training answers so many are tried, on so many training answers."""
 
 
-def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunStore) -> list[dict[str, Any]]:
+def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunStore) -> list[RowRecord]:
     """Return the rows as comparison.json keeps them, their scores stored where the store lacks them.
 
     None where a domain's task asks for likelihoods (texts, test files with options): an answer has none.
@@ -66,8 +66,9 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
             folder.write_scores(EvalKind.FINAL, key, evaluator.score_answers(lm))
             if folder.status != Status.DONE:
                 folder.end(Status.DONE)
-        entry = {"row": row, "recipe": "", "role": role, "track": Track.FREE, "seed": 0, "key": folder.key}
-        entries.append(entry | {"evals": {EvalKind.FINAL: key}})
+        evals = {EvalKind.FINAL: key}
+        entry = RowRecord(row=row, recipe="", role=role, track=Track.FREE, seed=0, key=folder.key, evals=evals)
+        entries.append(entry)
     return entries
 
 

@@ -7,7 +7,7 @@ training question, scored on the same items. Any other is left out, and the repo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, spec_of
 from harness.store.runs import RunStore
+from harness.store.schema import RowRecord, TrialRecord
 from harness.vocabulary import Role, Status
 
 
@@ -29,7 +30,7 @@ class Kept:
     specs: tuple[RunSpec, ...] = ()
     recipes: tuple[str, ...] = ()
     """Of the recipes that stay, the texts as they were given."""
-    trials: tuple[dict[str, Any], ...] = ()
+    trials: tuple[TrialRecord, ...] = ()
     """Of those recipes, the trials that selected their settings."""
     notes: tuple[str, ...] = ()
 
@@ -57,7 +58,7 @@ def answered(spec: RunSpec, store: RunStore, evaluation: EvaluationPlan) -> bool
 
 
 def kept_rows(
-    earlier: dict[str, Any],
+    earlier: Mapping[str, Any],
     specs: Sequence[RunSpec],
     material: Material,
     evaluation: EvaluationPlan,
@@ -98,16 +99,16 @@ def kept_rows(
     )
 
 
-def _earlier_models(earlier: dict[str, Any], made: set[tuple[str, int]]) -> list[dict[str, Any]]:
+def _earlier_models(earlier: Mapping[str, Any], made: set[tuple[str, int]]) -> list[RowRecord]:
     """Return the earlier rows that are not `made` now and that a model is behind: the others are made anew."""
-    entries = []
+    entries: list[RowRecord] = []
     for entry in earlier.get("rows") or []:
         if (entry["row"], entry["seed"]) not in made and Role(entry["role"]).has_model:
             entries.append(entry)
     return entries
 
 
-def _spec_now(entry: dict[str, Any], material: Material, allowed: float) -> RunSpec | None:
+def _spec_now(entry: RowRecord, material: Material, allowed: float) -> RunSpec | None:
     """Return the run that would be made for a row now; None where its recipe cannot be read any more."""
     try:
         recipe = parse_recipe(entry["recipe"])

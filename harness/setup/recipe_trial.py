@@ -22,7 +22,7 @@ from harness.recipes.recipe import Recipe
 from harness.toolbox import returns_one
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 
 def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
@@ -32,10 +32,10 @@ def recipe_faults(base: BaseModel, recipes: Sequence[Recipe]) -> list[str]:
     return [f"recipe '{text}' does not fit this model: {fault}" for text, fault in faults.items() if fault]
 
 
-def _run(base: BaseModel, recipe: Recipe) -> TrainingRun:
+def _run(base: BaseModel, recipe: Recipe) -> PlannedRun:
     """Return a run without data, whose wrapping can be tried."""
     training = Training(1e-5, 1, base.max_length, 0.0, "constant", 0.0, 1.0, "float32")
-    return TrainingRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
+    return PlannedRun(base, TrainingData((), ()), recipe.methods, training, Ledger("steps", 1.0), 0)
 
 
 def _fault(base: BaseModel, recipe: Recipe) -> str | None:
@@ -77,9 +77,11 @@ def _fold_fault(wrapped: Wrapped, originals: dict[str, nn.Parameter], layers: st
     """Return what cannot be put into the base's own weights."""
     for name, layer in wrapped.model.named_modules():
         inner = layer.get_base_layer() if hasattr(layer, "get_base_layer") else None
+        # What an adapter adds is added to one tensor.
         if isinstance(inner, nn.Linear) and not returns_one(inner):
             return f"{name} returns more than one tensor (a router), and cannot be wrapped; leave it out{layers}"
     for name, fold in wrapped.folds.items():
+        # A tied weight is two layers: a change of one may not move the other.
         if name not in originals:
             return f"{name} is another layer's weight too (tied), and what is added cannot fold into both; leave it out{layers}"
         if fold(originals[name], fold.factors).shape != originals[name].shape:

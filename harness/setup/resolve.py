@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +13,7 @@ from harness.models.base_model import BaseModel
 from harness.models.packed_attention import attention_span, check_packing, reads_rows_of
 from harness.plan.check import device_faults
 from harness.plan.plan import Plan
-from harness.plan.settings import Settings
+from harness.plan.settings import Settings, default_rate
 from harness.plan.values import Budget
 from harness.recipes.recipe import Recipe
 from harness.setup.machine import meter_of, scoring_of, workers_of
@@ -55,14 +54,6 @@ def resolve(plan: Plan, base: BaseModel, recipes: Sequence[Recipe], budget: Budg
     # What was decided may break a rule that the plan alone did not.
     raise_faults(device_faults(settings))
     return dataclasses.replace(settings, pack_length=_pack_length(settings, base))
-
-
-def default_rate(parameters: int) -> float:
-    """Return the peak rate of plain fine-tuning: 2e-5 at 1e9 parameters, falling with their square root, at most 1e-3.
-
-    A guess anchored on common practice (1e-5 at 7-8 B, 2e-5 at 1 B); untuned, and every table says so.
-    """
-    return min(2e-5 * math.sqrt(1e9 / parameters), 1e-3)
 
 
 def _pack_length(settings: Settings, base: BaseModel) -> int | None:

@@ -27,7 +27,7 @@ from harness.store.schema import PROTOCOL
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.protocol import OpenDev, Training, no_dev_items
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 from harness.vocabulary import EvalKind, Role, Track
 
 REPORTED = (EvalKind.FINAL, EvalKind.QUALITY, EvalKind.PATH)
@@ -192,13 +192,11 @@ def ranks_of(plan: Settings) -> dict[str, Any]:
     return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
 
 
-def training_run(
-    material: Material, spec: RunSpec, engine: Alone | None = None, open_dev: OpenDev = no_dev_items
-) -> TrainingRun:
+def planned_run(material: Material, spec: RunSpec, engine: Alone | None = None, open_dev: OpenDev = no_dev_items) -> PlannedRun:
     """Return the run that answers a spec's question, in one process unless an engine is given."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
-    return TrainingRun(
+    return PlannedRun(
         base=material.base,
         data=material.training_data,
         methods=recipe.methods,
@@ -221,7 +219,7 @@ def allowed_amount(material: Material) -> float:
 
     # The steps that plain fine-tuning would take, stage by stage.
     spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, math.inf)
-    run = training_run(material, spec)
+    run = planned_run(material, spec)
     steps: list[Step] = []
     for stage in range(1, len(run.ends) + 1):
         run.enter(stage)
@@ -250,7 +248,7 @@ def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
 
     # In steps, so that the budget does not depend on the pace that is being measured.
     spec = spec_of(material, "plain", Role.RECIPE, PLAIN, 0, float(PACE_STEPS))
-    run = training_run(material, dataclasses.replace(spec, meter="steps"), engine)
+    run = planned_run(material, dataclasses.replace(spec, meter="steps"), engine)
     with tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, lambda _: None)
     return run.ledger.pace

@@ -49,7 +49,7 @@ def clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Ser
         items = scored.merge(part[["task", "metric"]])
         # Few clusters decide little: a family with five passages of twenty questions has five
         # answers.
-        counts[part.index] = _clusters(items).nunique()
+        counts[part.index] = clusters_of(items).nunique()
     return counts
 
 
@@ -65,7 +65,7 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
         return np.nan
     tasks = items.groupby("task")["value"]
     mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
-    cluster = _clusters(items)
+    cluster = clusters_of(items)
     sums = ((items["value"] - tasks.transform("mean")) / size).groupby(cluster.to_numpy()).sum()
     many = len(sums)
     variance = float((sums**2).sum()) * many / max(many - 1, 1)
@@ -77,6 +77,10 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
     return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
 
 
-def _clusters(items: pd.DataFrame) -> pd.Series:
-    """Return the cluster of each item; an item without one is its own."""
-    return items["cluster"].astype(object).where(items["cluster"].notna(), items["item"].astype(object))
+def clusters_of(items: pd.DataFrame) -> pd.Series:
+    """Return the cluster of each item; an item that declares none is one of its own."""
+    declared = items["cluster"]
+    # Most tables declare all, and a categorical column is an order faster than its texts.
+    if not declared.isna().any():
+        return declared
+    return declared.astype(object).where(declared.notna(), items["item"].astype(object))

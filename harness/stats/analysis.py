@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -198,7 +197,7 @@ def _estimated(
     total: np.ndarray,
     available: np.ndarray,
     floor: int | None,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, np.ndarray]]:
     """Return the estimates, `point` (R,) and `by_seed` (S, R), from sums over all items."""
     moved, start = seed_means(total[:1], total[1:2], total[2:], available)
 
@@ -220,7 +219,7 @@ def _drawn(
     floor: int | None,
     reps: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, np.ndarray]]:
     """Return the draws, `replicates` (B, R) and `item_draws` (S, B, R)."""
     # both bootstraps begin with the same seed, so a table has one answer
     means = resample(strata, available, reps, np.random.default_rng(seed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.stats.above_chance import above_chance, clusters_of_families
+from harness.stats.above_chance import above_chance, clusters_of, clusters_of_families
 from harness.stats.bootstrap import BLOCK, Stratum
 from harness.stats.estimate import FEWEST
 from harness.stats.quantity_name import (
@@ -83,12 +83,7 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     start = np.where(paired, reference[item], np.nan_to_num(reference[item]))
     scored = ~(np.isnan(score) | np.isnan(start))
     part = scores.loc[scored, ["row", "seed", "group", "family", "cluster", "item"]]
-    cluster_name = part["cluster"]
-
-    # An item that declares no cluster is resampled by itself.
-    if cluster_name.isna().any():
-        cluster_name = cluster_name.astype(object).where(cluster_name.notna(), part["item"].astype(object))
-    cluster = _numbered(part.assign(place=cluster_name), "group", "family", "place")
+    cluster = _numbered(part.assign(place=clusters_of(part)), "group", "family", "place")
     numbers = {"measure": measure[scored], "cluster": cluster, "score": score[scored], "start": start[scored]}
     return part[["row", "seed"]].assign(**numbers)
 
@@ -104,10 +99,11 @@ def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
 
 def _macro(measures: pd.DataFrame, mask: pd.Series, by: str = "family") -> np.ndarray:
     """Return weights of a mean over `by`, each the mean of its tasks; all zero where nothing is in the mask."""
-    inside = measures[mask]
+    inside = mask.to_numpy(bool)
+    places, names = pd.factorize(measures[by].to_numpy()[inside])
     weights = np.zeros(len(measures))
-    if len(inside):
-        weights[mask.to_numpy(bool)] = 1 / (inside.groupby(by)[by].transform("size") * inside[by].nunique())
+    if len(names):
+        weights[inside] = 1 / (np.bincount(places)[places] * len(names))
     return weights
 
 

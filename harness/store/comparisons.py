@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from harness.errors import PlanError, raise_faults
 from harness.store.files import read_json, read_record
 from harness.store.hashes import Damaged
 from harness.store.runs import STATUS, RunStore
-from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS
+from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS, EntryRecord, ReadEntry, RunEntry, TrialEntry
 from harness.vocabulary import EvalKind, Role, Status
 
 AHEAD = 64
@@ -29,8 +29,8 @@ class Comparison:
 
     record: dict[str, Any]
     """comparison.json: name, protocol, plan, model, data, notes, rows (see docs/storage.md)."""
-    runs: list[dict[str, Any]]
-    """One entry a row x seed: {row, role, track, seed, key, status, run, ledger, status_record}."""
+    runs: list[RunEntry]
+    """One entry a row x seed."""
     store: RunStore
     """Where logs and texts are: most of a store, read as they are asked for (`RunFolder.log`, `read_texts`)."""
     scores: pd.DataFrame
@@ -39,8 +39,8 @@ class Comparison:
     """Fixed sub-sample at fractions of the budget, likewise."""
     path: pd.DataFrame
     """Fixed dev sub-sample along the line from the base (alpha 0) to the tuned model (alpha 1), likewise."""
-    trials: list[dict[str, Any]]
-    """One entry a trial of the tuning: {row, trial, recipe, key, selected, ...} with status, run and ledger.
+    trials: list[TrialEntry]
+    """One entry a trial of the tuning.
 
     Entries with final scores are no trials, but settings that were trained under the reported seeds and scored on test
     items.
@@ -65,10 +65,10 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     if record is None:
         raise FileNotFoundError(f"{folder} holds no comparison.json: run `lethe compare` first")
     faults: list[str] = []
-    rows = [_with_run(entry, store, faults) for entry in record.get("rows") or []]
-    trials = [_with_run(entry, store, faults) for entry in record.get("trials") or []]
+    rows = [cast(RunEntry, _with_run(entry, store, faults)) for entry in record.get("rows") or []]
+    trials = [cast(TrialEntry, _with_run(entry, store, faults)) for entry in record.get("trials") or []]
     raise_faults(faults)
-    base = [entry | {"trial": entry["row"]} for entry in rows if entry["role"] == Role.BASE]
+    base = [cast(TrialEntry, {**entry, "trial": entry["row"]}) for entry in rows if entry["role"] == Role.BASE]
     return Comparison(
         record=record,
         runs=rows,
@@ -86,7 +86,7 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
     )
 
 
-def _with_run(entry: dict[str, Any], store: RunStore, faults: list[str]) -> dict[str, Any]:
+def _with_run(entry: EntryRecord, store: RunStore, faults: list[str]) -> ReadEntry:
     """Return an entry of a comparison with everything that the store holds of its run; what is damaged goes to `faults`."""
     run = store.run(entry["key"])
     records: dict[str, Any] = {}
@@ -101,10 +101,10 @@ def _with_run(entry: dict[str, Any], store: RunStore, faults: list[str]) -> dict
         status = Status(record["status"]) if record.get("status") else None
     except (PlanError, AttributeError, TypeError):
         faults += Damaged(run.path / STATUS, "says no status that there is").faults
-    return entry | {"status": status, "status_record": record} | records
+    return cast(ReadEntry, {**entry, "status": status, "status_record": record, **records})
 
 
-def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, name: str = "row") -> pd.DataFrame:
+def read_scores(entries: Sequence[ReadEntry], store: RunStore, kind: EvalKind, name: str = "row") -> pd.DataFrame:
     """Return the scores of one kind of all entries that ended well, without texts.
 
     `row` (the entry's `name`) and `seed` stand in front; names are categorical.
@@ -132,12 +132,12 @@ def read_scores(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKi
     distinct = distinct.astype(dict.fromkeys(NAMES, "category"))
     rows = distinct.take(np.concatenate(indices)).reset_index(drop=True)
     lengths = [len(part) for part in scores]
-    rows.insert(0, "row", pd.Categorical([entry[name] for entry in runs]).repeat(lengths))
+    rows.insert(0, "row", pd.Categorical([dict(entry)[name] for entry in runs]).repeat(lengths))
     rows.insert(1, "seed", np.repeat([entry["seed"] for entry in runs], lengths))
     return rows.assign(score=np.concatenate(scores))
 
 
-def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind) -> pd.DataFrame:
+def read_texts(entries: Sequence[ReadEntry], store: RunStore, kind: EvalKind) -> pd.DataFrame:
     """Return the same with prompts, outputs and targets. These are as many as there are scores: ask for few runs at a time."""
     tables = []
     for entry, table in _tables(entries, store, kind):
@@ -150,14 +150,14 @@ def read_texts(entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKin
 
 
 def _tables(
-    entries: Sequence[dict[str, Any]], store: RunStore, kind: EvalKind, columns: Sequence[str] | None = None
-) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    entries: Sequence[ReadEntry], store: RunStore, kind: EvalKind, columns: Sequence[str] | None = None
+) -> Iterator[tuple[ReadEntry, pa.Table]]:
     """Yield each entry that has scores of this kind, with its table.
 
     Runs that did not end well give no numbers, whatever they had scored before.
     """
     finished = [entry for entry in entries if entry["status"] == Status.DONE]
-    evaluated = [entry for entry in finished if entry.get("evals", {}).get(kind) is not None]
+    evaluated = [entry for entry in finished if (entry.get("evals") or {}).get(kind) is not None]
     with ThreadPoolExecutor() as pool:
 
         def start_reading(begin: int) -> Iterator[pa.Table | None]:

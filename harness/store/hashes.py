@@ -119,6 +119,7 @@ class Hashes:
         """Return a file's path if it is what was written. Raises Damaged."""
         path = self.folder / name
         expected = self.known().get(name)
+        # A file that was never written is no damage; one that was and is gone is.
         if not path.exists():
             if expected is not None:
                 raise Damaged(path, "is gone")

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Watch:
         over = record.get("released") or _gone(record) or self._silent(str(folder), number, record)
         return number + 1 if over else None
 
-    def _silent(self, folder: str, number: int, record: dict[str, Any]) -> bool:
+    def _silent(self, folder: str, number: int, record: Mapping[str, Any]) -> bool:
         # Only this process's own clock counts: clocks of two machines may differ by hours.
         beat, now = (number, record.get("beat")), time.monotonic()
         if self.seen.get(folder, (None, 0.0))[0] != beat:
@@ -71,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _gone(record: dict[str, Any]) -> bool:
+def _gone(record: Mapping[str, Any]) -> bool:
     """Return whether the holder was a process of this host that has ended."""
     if record.get("host") != host():
         return False

@@ -97,6 +97,7 @@ def free_name(root: Path, wanted: str, question: Question) -> Name:
         name = wanted if number == 1 else f"{wanted}-{number}"
         if name in RESERVED:
             continue
+        # A name that holds something else is passed over; the first of them is named in the note.
         try:
             other = _another(root / name, question)
         except PlanError as error:

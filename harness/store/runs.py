@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from harness.errors import PlanError
 from harness.store.files import check_version, legible, names, write_atomic
 from harness.store.hashes import HASHES, Damaged, Hashes, digest, move_aside
-from harness.store.schema import ITEM_COLUMNS
+from harness.store.schema import ITEM_COLUMNS, LogLine
 from harness.vocabulary import EvalKind, Status
 
 STATUS = "status.json"
@@ -124,6 +124,7 @@ class RunFolder:
         Only the present training's scores on its way (under the key `curve`) and its models at these fractions stay. Local
         folders only.
         """
+        # Scores and models made on the way belong to the present training; all others are of weights that are gone.
         kept_scores = self._scores_path(EvalKind.CURVE, curve)
         for name in names(self.evaluations):
             path = self.evaluations / name
@@ -214,7 +215,7 @@ class RunFolder:
         """Write how the run ended."""
         self.write("status", {"status": status, "reason": reason, "traceback": traceback})
 
-    def log(self) -> list[dict[str, Any]]:
+    def log(self) -> list[LogLine]:
         """Return the steps logged so far; a line cut short by a kill is left out."""
         lines = (self.hashes.read(LOG) or b"").decode(errors="replace").splitlines()
         steps = []

@@ -1,10 +1,13 @@
-"""The version of scores, the columns of item tables, and the hash that names a question."""
+"""The version of scores, the columns of item tables, the form of stored records, and the hash that names a question."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+from harness.vocabulary import EvalKind, Status
 
 PROTOCOL = 3
 """Raised whenever old and new scores may not share a table."""
@@ -39,6 +42,105 @@ TEXTS = ("prompt", "output", "target")
 
 
 NAMES = tuple(name for name, kind in ITEM_COLUMNS.items() if kind == "string" and name not in TEXTS)
+
+
+class EntryRecord(TypedDict):
+    """One run, as comparison.json has it."""
+
+    row: str
+    recipe: str
+    track: str
+    seed: int
+    key: str
+    """The run's folder in the store."""
+    evals: Mapping[EvalKind, str]
+    """The key of each evaluation's scores."""
+
+
+class RowRecord(EntryRecord):
+    """One run of a row of the table."""
+
+    role: str
+    measured: NotRequired[Mapping[str, Any]]
+    """Of a model tuned elsewhere: what it is."""
+
+
+class TrialRecord(EntryRecord):
+    """A trial of the tuning, or a setting scored on test items beside the selected one."""
+
+    trial: str
+    selected: bool
+    plain: NotRequired[bool]
+    """Whether the recipe is plain fine-tuning, whatever its rate."""
+
+
+class ReadEntry(EntryRecord):
+    """An entry with what the store holds of its run; None where a record is missing."""
+
+    status: Status | None
+    status_record: Mapping[str, Any]
+    run: Mapping[str, Any] | None
+    ledger: Mapping[str, Any] | None
+    probe: Mapping[str, Any] | None
+
+
+class RunEntry(ReadEntry, RowRecord):
+    """One run of a row, as a report reads it."""
+
+
+class TrialEntry(ReadEntry, TrialRecord):
+    """A trial, as a report reads it."""
+
+
+class Zone(TypedDict):
+    """The supervised tokens of a step whose loss lies between two bounds, in nats."""
+
+    low: float
+    high: float | None
+    """None: no bound."""
+    tokens: float
+    """Share of the step's tokens."""
+    gradient: float
+    """Share of the step's gradient."""
+
+
+class TokenWeights(TypedDict):
+    """What methods weighed tokens by, in bins of token loss."""
+
+    edges: list[float]
+    tokens: list[float]
+    mean: list[float | None]
+    """Mean weight of a bin; None where it is empty."""
+
+
+class LossLine(TypedDict):
+    """What a logged step says of its loss: means over supervised tokens."""
+
+    weights: NotRequired[TokenWeights]
+    loss: float
+    task_loss: float
+    penalty: float
+    supervised: int
+    zones: list[Zone]
+
+
+class StepLine(LossLine):
+    """What an optimizer step says of itself. Methods may add numbers of their own, named `<method> <number>`."""
+
+    rate: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+    out_of_memory: NotRequired[str]
+
+
+class LogLine(StepLine):
+    """One line of a run's log."""
+
+    step: int
+    spent: float
+    """Fraction of the budget."""
+    stage: NotRequired[int]
 
 
 def key_of(question: Any) -> str:

@@ -42,7 +42,7 @@ from harness.tasks.answerable import unanswerable
 from harness.tasks.downloads import Source, download
 from harness.tasks.hub_access import offline, quiet, unreachable
 from harness.tasks.item_task import ItemTask
-from harness.tasks.subset import Drawn, drawn, gathered
+from harness.tasks.subset import Drawn, DrawnDoc, drawn, gathered
 
 Row = dict[str, Any]
 ALLOWED = "HF_ALLOW_CODE_EVAL"
@@ -183,11 +183,13 @@ class Collection:
             docs.append(common | {"metrics": metrics, "source": scorer.source})
         if not docs:
             raise PlanError(f"{file.name} has no row for '{entry['name']}'; give the data set's own columns (docs/suites.md)")
-        chosen = drawn(entry["name"], [{"doc": doc} for doc in docs], entry.get("size", len(docs)), self.seed)
+        chosen = drawn(
+            entry["name"], [DrawnDoc(leaf=0, doc=doc, cluster="") for doc in docs], entry.get("size", len(docs)), self.seed
+        )
         self.notes.append(f"{entry['name']}: {len(chosen):,} of {len(docs):,} prompts of {file.name} ({entry['licence']}).")
         return ItemTask(entry["name"], "python", [doc["doc"] for doc in chosen], limit=entry["tokens"], scorer=scorer)
 
-    def _runnable(self, name: str, docs: list[Row]) -> list[Row]:
+    def _runnable(self, name: str, docs: list[DrawnDoc]) -> list[DrawnDoc]:
         """Return the documents whose checkers run here; the others are counted in a note."""
         reasons = [unrunnable(ifeval_item(doc["doc"])) for doc in docs]
         self.notes += left_out(name, reasons)

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from lm_eval import utils
 from lm_eval.api.instance import Instance
@@ -25,12 +25,23 @@ utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)  # pyrigh
 LEAST_CLUSTERS = 10
 
 
+class DrawnDoc(TypedDict):
+    """A document of one of several tasks."""
+
+    leaf: int
+    """Index of its task."""
+    doc: Any
+    """The document as that task has it."""
+    cluster: str
+    """What it shares with other documents; empty where it stands for itself."""
+
+
 class Drawn(Task):
-    """Documents {leaf, doc, cluster} of `leaves`, tasks of one kind."""
+    """Documents of `leaves`, tasks of one kind."""
 
     VERSION = 1
 
-    def __init__(self, name: str, leaves: Sequence[Any], docs: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, name: str, leaves: Sequence[Any], docs: Sequence[DrawnDoc]) -> None:
         self.leaves = list(leaves)
         self.docs = list(docs)
         self.OUTPUT_TYPE: Any = leaves[0].OUTPUT_TYPE
@@ -50,35 +61,35 @@ class Drawn(Task):
     def has_test_docs(self) -> bool:
         return True
 
-    def test_docs(self) -> list[dict[str, Any]]:
+    def test_docs(self) -> list[DrawnDoc]:
         return self.docs
 
-    def leaf(self, doc: Mapping[str, Any]) -> Any:
+    def leaf(self, doc: DrawnDoc) -> Any:
         return self.leaves[doc["leaf"]]
 
     def set_fewshot_seed(self, seed: int | None = None) -> None:
         for leaf in self.leaves:
             leaf.set_fewshot_seed(seed)
 
-    def doc_to_text(self, doc: dict[str, Any]) -> Any:
+    def doc_to_text(self, doc: DrawnDoc) -> Any:
         return self.leaf(doc).doc_to_text(doc["doc"])
 
-    def doc_to_target(self, doc: dict[str, Any]) -> Any:
+    def doc_to_target(self, doc: DrawnDoc) -> Any:
         return self.leaf(doc).doc_to_target(doc["doc"])
 
-    def doc_to_choice(self, doc: dict[str, Any]) -> Any:
+    def doc_to_choice(self, doc: DrawnDoc) -> Any:
         return self.leaf(doc).doc_to_choice(doc["doc"])
 
-    def doc_to_prefix(self, doc: dict[str, Any]) -> Any:
+    def doc_to_prefix(self, doc: DrawnDoc) -> Any:
         return self.leaf(doc).doc_to_prefix(doc["doc"])
 
-    def fewshot_context(self, doc: dict[str, Any], num_fewshot: int = 0, **options: Any) -> Any:  # pyright: ignore
+    def fewshot_context(self, doc: DrawnDoc, num_fewshot: int = 0, **options: Any) -> Any:  # pyright: ignore
         return self.leaf(doc).fewshot_context(doc["doc"], num_fewshot, **options)
 
-    def construct_requests(self, doc: dict[str, Any], ctx: Any, **options: Any) -> Any:
+    def construct_requests(self, doc: DrawnDoc, ctx: Any, **options: Any) -> Any:
         return self.leaf(doc).construct_requests(doc=doc["doc"], ctx=ctx, **options)
 
-    def process_results(self, doc: dict[str, Any], results: Any) -> Any:
+    def process_results(self, doc: DrawnDoc, results: Any) -> Any:
         return self.leaf(doc).process_results(doc["doc"], results)
 
     def aggregation(self) -> Any:
@@ -88,7 +99,7 @@ class Drawn(Task):
         return self.leaves[0].higher_is_better()
 
 
-def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
+def gathered(leaves: Sequence[Any]) -> list[DrawnDoc]:
     """Return all documents of tasks, as `Drawn` takes them.
 
     Many tasks are clusters, since their items have a subject in common.
@@ -96,7 +107,7 @@ def gathered(leaves: Sequence[Any]) -> list[dict[str, Any]]:
     # Subjects of one benchmark have texts and authors in common; with few tasks each document
     # stands for itself.
     many = len(leaves) >= LEAST_CLUSTERS
-    docs = []
+    docs: list[DrawnDoc] = []
     for number, leaf in enumerate(leaves):
         for doc in leaf.eval_docs:
             docs.append({"leaf": number, "doc": doc, "cluster": str(leaf.config.task) if many else _own_cluster(doc)})
@@ -107,7 +118,7 @@ def _own_cluster(doc: Any) -> str:
     return str(doc.get("cluster") or "") if isinstance(doc, Mapping) else ""
 
 
-def drawn(name: str, docs: Sequence[dict[str, Any]], size: int, seed: int) -> list[dict[str, Any]]:
+def drawn(name: str, docs: Sequence[DrawnDoc], size: int, seed: int) -> list[DrawnDoc]:
     """`size` documents in their order, drawn by content and seed: the same in every run, whatever the files' order."""
     # Nothing to draw: then the order stays too.
     if size >= len(docs):
@@ -136,7 +147,7 @@ def without(task: Any, places: Collection[int]) -> Any:
         return fewer
     if isinstance(task, Drawn):
         return Drawn(str(task.config.task), task.leaves, kept)
-    wrapped = [{"leaf": 0, "doc": doc, "cluster": _own_cluster(doc)} for doc in kept]
+    wrapped = [DrawnDoc(leaf=0, doc=doc, cluster=_own_cluster(doc)) for doc in kept]
     return Drawn(str(task.config.task), [task], wrapped)
 
 

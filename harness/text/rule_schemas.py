@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -32,11 +33,24 @@ def compiled(pattern: str, dotall: bool = False) -> Any:
 def fits_schema(schema: Any, output: str) -> bool:
     # An answer that wraps its JSON in one fenced block means that block; of several none is the answer.
     fenced = _FENCE.findall(output)
+    return obeys(schema, fenced[0] if len(fenced) == 1 else output)
+
+
+def obeys(schema: Any, text: str) -> bool:
+    """Return whether a text is JSON that a schema accepts; NaN, infinity and numbers beyond all floats are no JSON here."""
     try:
-        value = json.loads(fenced[0] if len(fenced) == 1 else output)
-    except ValueError:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        return bool(validator_of(schema).is_valid(value))
+    except (ValueError, OverflowError):  # OverflowError: a whole number that `multipleOf` cannot divide
         return False
-    return validator_of(schema).is_valid(value)
+
+
+def _finite(text: str) -> float:
+    """Return a number of an answer. Raises ValueError where it is none or has no end."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def validator_of(schema: Any) -> Any:
@@ -83,6 +97,7 @@ def schema_faults(schema: Any) -> Iterator[str]:
                 compiled(value)
             for pattern in value if name == "patternProperties" and isinstance(value, dict) else ():
                 compiled(pattern)
+        # A value of every kind, since a fault may stand in a branch that one kind alone reaches.
         for value in (None, True, 0, 0.5, "", "a", [], ["a"], {}, {"a": 1}):
             validator_of(schema).is_valid(value)
     except SchemaError as error:

@@ -25,7 +25,7 @@ from typing import Any
 from harness.errors import PlanError, raise_faults
 from harness.text import rule_schemas
 from harness.text.numbers import numbers
-from harness.text.rule_schemas import compiled, fits_schema, schema_faults, search, storable_fault, validator_of
+from harness.text.rule_schemas import compiled, fits_schema, obeys, schema_faults, search, storable_fault
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
@@ -159,6 +159,7 @@ def _faults(kind: str, value: Any) -> Iterator[str]:
             yield f"'schema' is {value!r}; give a JSON Schema, an object"
             return
         yield from (f"'schema' {fault}" for fault in schema_faults(value))
+    # Bounds without a number, or with a misspelt key, would pass every answer.
     elif not isinstance(value, dict) or not value.keys() & {"low", "high"} or value.keys() - {"find", "low", "high"}:
         yield f"'bounds' is {value!r}; give low, high or both, and find where only some numbers are meant"
     else:
@@ -207,11 +208,11 @@ def read_format(text: str) -> dict[str, Any]:
     return {"schema": schema}
 
 
-def fits(form: dict[str, Any], output: str) -> bool:
+def fits(form: Mapping[str, Any], output: str) -> bool:
     """Return whether the whole answer, outer blanks aside, has the form. One that takes too long to tell has not."""
     try:
         if "regex" in form:
             return compiled(form["regex"], dotall=True).fullmatch(output.strip(), timeout=rule_schemas.PATIENCE) is not None
-        return bool(validator_of(form["schema"]).is_valid(json.loads(output)))
+        return obeys(form["schema"], output)
     except (ValueError, TimeoutError, RecursionError):
         return False

@@ -129,6 +129,7 @@ def split_thoughts(answer: str) -> tuple[str | None, str]:
         if mark:
             marked = True
             rest = rest[mark.end() :].lstrip()
+        # Blocks of thoughts may follow each other, each after a mark of the answer or none.
         block = _first_block(rest)
         if block is None:
             break
@@ -246,8 +247,10 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
     """
     own_thoughts, said = split_thoughts(in_known_marks(answer, marks))
     once = len(_OPENING.findall(answer)) <= 1
+    # What the template wrote is right where it wrote the thoughts once.
     if answer.startswith(ending) and once and (own_thoughts or not thoughts or not thinking):
         return answer[len(ending) :]
+    # Else they are written here: behind the opening mark where the prompt ends with it.
     kept = (own_thoughts or thoughts) if thinking else ""
     if is_open(ending, marks):
         return marks.around(kept).removeprefix(marks.open).removeprefix("" if marks.tight else "\n") + said

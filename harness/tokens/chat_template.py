@@ -119,6 +119,7 @@ class ChatTemplate(TemplateText):
             configured = []
         elif isinstance(configured, int):
             configured = [configured]
+        # A default id may be that of an ordinary token, which would end every answer that says it.
         if getattr(config, "_from_model_config", False):
             configured = [token for token in configured if token in self.tokenizer.added_tokens_decoder]
         return frozenset(self.stop_ids).union(configured)

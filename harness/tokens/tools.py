@@ -38,6 +38,7 @@ def tools_in_words(turns: Sequence[Turn]) -> list[Turn]:
         parameters = json.dumps(function.get("parameters") or {}, ensure_ascii=False)
         lines.append(f"- {function['name']}: {function.get('description', '')} Arguments, as JSON Schema: {parameters}")
     text = "\n".join([*lines, _AFTER])
+    # The system message that is there follows the tools.
     if others and others[0].role == "system":
         return [Turn("system", f"{text}\n\n{others[0].content}"), *others[1:]]
     return [Turn("system", text), *others]

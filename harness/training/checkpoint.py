@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +17,7 @@ from harness.contract import Method
 from harness.recipes.hooks import ask
 from harness.store.files import names, replacing
 from harness.store.hashes import Hashes
+from harness.training.ledger import LedgerRecord
 from harness.training.masters import Masters
 
 STATE = "state.safetensors"
@@ -38,6 +39,25 @@ class Progress:
     """Sentences that the report must show about how it was trained."""
 
 
+class ProgressRecord(TypedDict):
+    """What a resumed run must know besides tensors."""
+
+    steps: int
+    epochs: float
+    begun: int
+    stage: int
+    notes: list[str]
+    ledger: LedgerRecord
+    room: int
+
+
+class RoomRecord(TypedDict):
+    """What a run whose processes began again with less room must know: the `room` record of its folder."""
+
+    room: int
+    notes: list[str]
+
+
 class SavingEngine(Protocol):
     """The part of a run's engine (harness/training/engine.py) that saving uses."""
 
@@ -45,7 +65,7 @@ class SavingEngine(Protocol):
         """Return rank 0's `value`."""
         ...
 
-    def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
         """Save a checkpoint of the run's present state, whole or not at all."""
         ...
 
@@ -60,7 +80,7 @@ class Checkpoints:
         self,
         engine: SavingEngine,
         methods: Sequence[Method],
-        record: Callable[[Progress], dict[str, Any]],
+        record: Callable[[Progress], ProgressRecord],
         folder: Path,
         every: float,
     ):
@@ -88,7 +108,7 @@ class Checkpoints:
 
 
 def save_checkpoint(
-    folder: Path, masters: Masters, optimizer: torch.optim.Optimizer, methods: Sequence[Method], progress: dict[str, Any]
+    folder: Path, masters: Masters, optimizer: torch.optim.Optimizer, methods: Sequence[Method], progress: ProgressRecord
 ) -> None:
     """Write masters, optimizer moments, what methods prepared, and the progress record; whole or not at all."""
     with replacing(folder) as fresh:
@@ -96,7 +116,7 @@ def save_checkpoint(
         write_progress(fresh, progress)
 
 
-def write_state(path: Path, masters: Masters, moments: dict[int, dict[str, Any]], methods: Sequence[Method]) -> None:
+def write_state(path: Path, masters: Masters, moments: Mapping[int, Mapping[str, Tensor]], methods: Sequence[Method]) -> None:
     """Write this process's tensors to one file."""
     # Both in one file: masters without their moments would resume to other bits.
     tensors = {f"master/{name}": tensor.detach() for name, tensor in masters.values.items()}
@@ -109,7 +129,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path)
 
 
-def write_progress(folder: Path, progress: dict[str, Any]) -> None:
+def write_progress(folder: Path, progress: ProgressRecord) -> None:
     """Write the progress record, and the hashes of all files of the checkpoint: whatever else it holds is written before."""
     (folder / PROGRESS).write_text(json.dumps(progress))
     # The hashes come last, so a checkpoint that was cut short has none and is not resumed from.
@@ -127,7 +147,7 @@ def method_tensors(methods: Sequence[Method]) -> dict[str, Tensor]:
     return tensors
 
 
-def read_progress(folder: Path) -> dict[str, Any] | None:
+def read_progress(folder: Path) -> ProgressRecord | None:
     """Return the progress record, or None where there is no checkpoint."""
     path = folder / PROGRESS
     return json.loads(path.read_text()) if path.exists() else None

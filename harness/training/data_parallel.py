@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from harness.contract import Example, Method, Step, Weights
-from harness.training.checkpoint import method_tensors, restore_methods, write_tensors
+from harness.training.checkpoint import ProgressRecord, method_tensors, restore_methods, write_tensors
 from harness.training.engine import Alone
 
 if TYPE_CHECKING:
@@ -136,6 +136,6 @@ class Together(Alone):
     def gather(self) -> Callable[[], Weights]:
         return super().gather() if self.rank == 0 else dict
 
-    def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
         if self.rank == 0:
             super().save(folder, methods, record)

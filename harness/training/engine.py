@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
-from harness.training.checkpoint import STATE, restore_methods, restore_training, save_checkpoint
+from harness.training.checkpoint import STATE, ProgressRecord, restore_methods, restore_training, save_checkpoint
 from harness.training.masters import Masters
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Alone:
         """Return a function that returns the effective weights on rank 0."""
         return self.masters.effective
 
-    def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
         """Save a checkpoint of the run's present state, whole or not at all."""
         save_checkpoint(folder, self.masters, self.optimizer, methods, record)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -21,6 +21,33 @@ class Account:
     seconds: float = 0.0
     tokens: int = 0
     calls: int = 0
+
+
+class AccountRecord(TypedDict):
+    """What one kind of work cost, as stored."""
+
+    flops: float
+    seconds: float
+    tokens: int
+    calls: int
+
+
+class LedgerRecord(TypedDict):
+    """A ledger, as ledger.json and a checkpoint have it."""
+
+    meter: str
+    allowed: float
+    spent: float
+    """In the unit of the binding meter."""
+    overshoot: float | None
+    """Share of the budget that was spent beyond it; None where nothing was allowed."""
+    flops: float
+    seconds: float
+    steps: int
+    accounts: dict[str, AccountRecord]
+    """By kind of work."""
+    tokens: dict[str, int]
+    """By class."""
 
 
 MEASURES = tuple(Account.__dataclass_fields__)
@@ -138,7 +165,7 @@ class Ledger:
         self.classes = classes
         self._merged = (deepcopy(accounts), classes.copy())
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> LedgerRecord:
         """As stored in ledger.json."""
         return {
             "meter": self.meter,
@@ -148,11 +175,11 @@ class Ledger:
             "flops": self._total("flops"),
             "seconds": self._total("seconds"),
             "steps": self.steps,
-            "accounts": {name: asdict(account) for name, account in self.accounts.items()},
+            "accounts": {name: AccountRecord(**asdict(account)) for name, account in self.accounts.items()},
             "tokens": dict(self.classes),
         }
 
-    def restore(self, record: dict[str, Any]) -> None:
+    def restore(self, record: LedgerRecord) -> None:
         """Take back what `record` gave: a resumed run has spent what it had spent."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])

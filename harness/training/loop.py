@@ -20,8 +20,9 @@ from harness.models.kernels import compile_blocks
 from harness.models.packed_attention import check_packing
 from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
-from harness.training.checkpoint import Checkpoints, Progress, read_progress
-from harness.training.run import TrainingRun
+from harness.store.schema import LogLine
+from harness.training.checkpoint import Checkpoints, Progress, ProgressRecord, RoomRecord, read_progress
+from harness.training.run import PlannedRun, TrainingRun
 from harness.training.step import optimizer_step
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
@@ -29,7 +30,7 @@ SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 
 Observe = Callable[[float, Callable[[], Weights]], None]
 """Called at budget fractions with a function that returns the effective weights; free of charge."""
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[LogLine], None]
 """Called after each optimizer step with its line of the log."""
 
 ROUNDING = 1e-9
@@ -69,7 +70,7 @@ class Watch:
         with path.open("a") as self._log:
             yield
 
-    def note(self, entry: dict[str, Any]) -> None:
+    def note(self, entry: LogLine) -> None:
         """Log a step, and report it."""
         self._log.write(json.dumps(entry) + "\n")
         self._log.flush()
@@ -88,19 +89,19 @@ class Watch:
 
 
 def train(
-    run: TrainingRun,
+    planned: PlannedRun,
     folder: Path,
     observe: Observe,
     report: Report,
     looks: Sequence[float] = SIXTHS,
     checkpoint_every: float = 30.0,
 ) -> tuple[Weights, Progress]:
-    """Spend the run's budget; return the final effective weights and how far the training came.
+    """Spend a planned run's budget; return the final effective weights and how far the training came.
 
-    Resumes from `folder/checkpoint` if there is one. `observe` is called after the step that reaches a fraction of `looks`,
-    in rising order. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
+    Resumes from `folder/checkpoint` if there is one. `observe` is called in rising order after the steps that reach a fraction
+    of `looks`. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
     """
-    progress = _set_up(run, folder)
+    run, progress = _begin(planned, folder)
     watch = Watch(run, folder, observe, report, looks, checkpoint_every)
     with watch.opened(progress.steps):
         _train_stage(run, progress, watch)
@@ -143,7 +144,7 @@ def _final_weights(run: TrainingRun) -> Weights:
     return weights
 
 
-def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
+def _advance(run: TrainingRun, step: Step, progress: Progress) -> LogLine:
     """Make one optimizer step and count it; return its line of the log."""
     entry = optimizer_step(run, step, progress)
     progress.steps += 1
@@ -151,13 +152,13 @@ def _advance(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]
     # epoch.
     domain_examples = sum(example.part for example in step if example.source == "domain")
     progress.epochs += domain_examples / len(run.data.domain)
-    line = {"step": progress.steps, "spent": run.ledger.fraction} | entry
+    line: LogLine = {"step": progress.steps, "spent": run.ledger.fraction, **entry}
     if len(run.ends) > 1:
         line["stage"] = run.stage
     return line
 
 
-def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
+def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
     """Return the state of the run that a resumed run must know, besides tensors."""
     return {
         "steps": progress.steps,
@@ -166,11 +167,11 @@ def _record(run: TrainingRun, progress: Progress) -> dict[str, Any]:
         "stage": run.stage,
         "notes": progress.notes,
         "ledger": run.ledger.record(),
-        "room": run.room,
+        "room": run.position.room,
     }
 
 
-def _demand_finite(entry: dict[str, Any]) -> None:
+def _demand_finite(entry: LogLine) -> None:
     """Raise Diverged where a step's loss or gradient norm is not finite."""
     loss = entry["loss"]
     norm = entry["gradient_norm"]
@@ -178,41 +179,42 @@ def _demand_finite(entry: dict[str, Any]) -> None:
         raise Diverged(f"the loss was {loss} and the gradient norm {norm} at step {entry['step']}")
 
 
-def _set_up(run: TrainingRun, folder: Path) -> Progress:
-    """Prepare on the untouched base, choose what trains, build masters and optimizer; or restore it from a checkpoint."""
-    engine = run.engine
+def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
+    """Prepare on the untouched base, and return the run that trains it and how far it came; a checkpoint is restored."""
+    engine = planned.engine
     stored = RunFolder(folder)
     # Every rank must see the same files before it decides whether it resumes.
     _, record, cramped = engine.wait_until_equal(
         lambda: (folder.is_dir(), read_progress(stored.checkpoint), stored.read("room"))
     )
-    progress = Progress(room=run.room)
+    progress = Progress(room=planned.position.room)
 
     # Where memory ran out in one of several processes, all began again with less room.
     if cramped is not None:
-        run.room = cramped["room"]
+        planned.position.room = cramped["room"]
         progress.notes = cramped["notes"]
 
     # Methods look at the base before anything is wrapped, once per run.
-    model = run.load()
+    model = planned.load()
     if record is None:
-        _prepare(run, "prepare", model)
-        engine.broadcast_method_state(run.methods, folder, run.device)
+        _prepare(planned, "prepare", model)
+        engine.broadcast_method_state(planned.methods, folder, planned.device)
     else:
-        engine.restore_methods(stored.checkpoint, run.methods, run.device)
-    wrapped = run.wrap(model)
+        engine.restore_methods(stored.checkpoint, planned.methods, planned.device)
+    wrapped = planned.wrap(model)
 
     # What wraps the model must not let packed documents see each other either.
-    if run.training.pack_length:
+    if planned.training.pack_length:
         check_packing(wrapped.model)
-    run.take(wrapped.model.train())
+    wrapped.model.train()
+    run = TrainingRun(planned, wrapped)
     if run.training.compile:
-        compile_blocks(run.model, run.longest, run.room)
+        compile_blocks(run.model, run.longest, run.position.room)
     engine.build(wrapped, run.training.weight_decay, run.methods)
-    return progress if record is None else _resume(run, stored, record, cramped)
+    return run, progress if record is None else _resume(run, stored, record, cramped)
 
 
-def _resume(run: TrainingRun, stored: RunFolder, record: dict[str, Any], cramped: dict[str, Any] | None) -> Progress:
+def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped: RoomRecord | None) -> Progress:
     """Take up where the run was killed: stage, masters and moments, and what was spent until then."""
     run.enter(record["stage"])
     run.engine.restore(stored.checkpoint)
@@ -220,11 +222,11 @@ def _resume(run: TrainingRun, stored: RunFolder, record: dict[str, Any], cramped
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record
-    run.room = latest["room"]
+    run.position.room = latest["room"]
     return Progress(record["steps"], record["epochs"], record["begun"], room=record["room"], notes=latest["notes"])
 
 
-def _prepare(run: TrainingRun, hook: str, model: Any) -> None:
+def _prepare(run: PlannedRun, hook: str, model: Any) -> None:
     """Call the methods' `prepare` or `stage_begin` on rank 0. Raises Overdrawn where the budget does not pay for it."""
     methods = run.filled(hook)
 
@@ -286,7 +288,6 @@ def _affordable(run: TrainingRun, step: Step) -> Step:
         return step
     if run.ledger.meter == "steps":
         return []  # a smaller step costs as much
-
     # Bisect: `most` examples are affordable, `too_many` are not.
     most = 0
     too_many = len(step)

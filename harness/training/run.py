@@ -1,33 +1,38 @@
-"""TrainingRun: one run, with the services that its methods may use."""
+"""One run, with the services that its methods may use: as planned, on the untouched base, and in training.
+
+A run is a `PlannedRun` until its model is wrapped: methods prepare with it, and whatever only plans, prices or tries a recipe
+needs no more. `TrainingRun` is made of a planned run and the wrapped model, and has everything from its first line on.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.alike.clusters import first_alike
-from harness.contract import Batch, Bill, Example, Weights, last_answer
+from harness.contract import Batch, Example, Method, Weights, last_answer, overrides
 from harness.decoding.difficulty import read, token_scores
 from harness.decoding.sampling import Speaker
-from harness.models.flops import Shape, executed
-from harness.models.forward import nll
-from harness.training.protocol import token_classes
+from harness.losses.head import separate_head
+from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
+from harness.losses.teacher import BaseCopy, SilencedTeacher, Teacher
+from harness.models.adapters import Wrapped
+from harness.models.flops import Price
+from harness.models.forward import nll, vocabulary
+from harness.recipes.hooks import ask
 from harness.training.run_state import RunState
 
+NO_MODEL = "no model is in training while methods prepare: name the model"
 
-class TrainingRun(RunState):
-    """One recipe, one seed, one budget."""
 
-    @cached_property
-    def _speakers(self) -> dict[float, Speaker]:
-        """What samples from the model in training, by temperature."""
-        return {}
+class PlannedRun(RunState):
+    """One recipe, one seed, one budget; no model is in training yet."""
 
     @property
     def budget_spent(self) -> float:
@@ -76,21 +81,19 @@ class TrainingRun(RunState):
     def generate(
         self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
     ) -> list[Example]:
-        def speak() -> list[Example]:
-            speaker = self._speaker(temperature) if model is None else self._new_speaker(model, temperature)
-            training = speaker.model.training
-            speaker.model.eval()  # without dropout
-            try:
-                with self._metered("generation", speaker.model), self.rng(name):
-                    return speaker.texts(prompts, limit)
-            finally:
-                speaker.model.train(training)
+        if model is None:
+            raise RuntimeError(NO_MODEL)
+        return self._sampled(self._new_speaker(model, temperature), prompts, limit, name)
 
-        if model is not None:
-            return speak()
-        # Rank 0 alone has room for the cache; the others get its texts and are charged for their
-        # wait.
-        return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
+    def _sampled(self, speaker: Speaker, prompts: Sequence[Sequence[int]], limit: int, name: str) -> list[Example]:
+        """Return what a speaker says after the prompts, from the random stream `name`, and charge it."""
+        training = speaker.model.training
+        speaker.model.eval()  # without dropout
+        try:
+            with self._metered("generation", speaker.model), self.rng(name):
+                return speaker.texts(prompts, limit)
+        finally:
+            speaker.model.train(training)
 
     def _new_speaker(self, model: nn.Module | None, temperature: float) -> Speaker:
         """Return what samples from this model."""
@@ -101,12 +104,6 @@ class TrainingRun(RunState):
             temperature=temperature,
             micro_tokens=self.training.micro_tokens,
         )
-
-    def _speaker(self, temperature: float) -> Speaker:
-        """Return what samples from the model in training; kept, as it reads the chat template, which is slow."""
-        if temperature not in self._speakers:
-            self._speakers[temperature] = self._new_speaker(self.model, temperature)
-        return self._speakers[temperature]
 
     @cached_property
     def _words(self) -> Speaker:
@@ -131,45 +128,159 @@ class TrainingRun(RunState):
     # --- models ---
 
     def weights(self) -> Weights:
-        return self.start if self.model is None else self.engine.gather()()
+        return self.start
 
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return nll(model, batch)
 
+    @cached_property
+    def base_copy(self) -> BaseCopy:
+        """The untouched base as a model of its own, loaded when it is needed."""
+        return BaseCopy(lambda: self.load())
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        return Teacher(self, self.base_copy)
+
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
         return self._teacher.logits(batch, source)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep what trains in host memory inside the context, so that its device has room for other models."""
+        self.base_copy.forget()
+        with self.engine.aside():
+            yield
+
     def dev_scores(self, model: nn.Module | None = None) -> float | None:
+        if model is None:
+            raise RuntimeError(NO_MODEL)
         # Opened before the price is asked: it loads tasks, which is free.
         retention_of = self.open_dev()
         if not self.ledger.affords_again("dev"):
             return None
+        with self._metered("dev", model):
+            return retention_of(model)
 
-        # A method may score a model of its own, say an average of weights; without one it is the
-        # model in training.
-        scored: nn.Module = self.model if model is None else model
-        with self._metered("dev", scored):
-            return retention_of(scored)
 
-    # --- charges ---
+class TrainingRun(PlannedRun):
+    """A planned run whose model is wrapped and trains."""
 
-    @contextmanager
-    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[Bill]:
-        # The base costs a whole forward; the model in training costs what its frozen weights leave.
-        flops = self.price("full" if model is not self.model else "train", backward).of(Shape.of(batch))
-        with self.ledger.charge(account, flops, token_classes(batch.examples, account), self.device) as bill:
-            yield bill
+    def __init__(self, planned: PlannedRun, wrapped: Wrapped):
+        """Take a wrapped model, before its weights are sharded, and try what its head can do."""
+        super().__init__(
+            base=planned.base,
+            data=planned.data,
+            methods=planned.methods,
+            training=planned.training,
+            ledger=planned.ledger,
+            seed=planned.seed,
+            device=str(planned.device),
+            engine=planned.engine,
+            open_dev=planned.open_dev,
+        )
+        # One stage, one room and one copy of the base: a method may have kept the planned run since it prepared.
+        self._planned = planned
+        self.position = planned.position
+        self.enter(planned.stage)
+        self.prices = planned.prices
+        self.logits_at_once = planned.logits_at_once
 
-    @contextmanager
-    def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
-        """Charge the forwards of `model` inside the context, whatever their shapes."""
-        # Shapes are not known beforehand (generation grows its prompts), so passes are counted as
-        # they come.
-        price = self.price("full" if model is not self.model else "train", False)
-        with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
-            try:
-                yield
-            finally:
-                bill.flops += work.flops
-                bill.tokens += work.tokens
-                self.ledger.classes[account] += work.tokens
+        self.wrapped = wrapped
+        self.start = wrapped.start
+        """The base's weights, and the initial values of what is added."""
+        self.model: Any = wrapped.model
+        self.head = separate_head(wrapped.model)
+        self.vocabulary = vocabulary(wrapped.model)
+        self._reach: dict[Method, Reach] = {}
+        self._speakers: dict[float, Speaker] = {}
+
+    def load(self) -> nn.Module:
+        return self._planned.load()
+
+    @property
+    def base_copy(self) -> BaseCopy:
+        return self._planned.base_copy
+
+    @property
+    def _words(self) -> Speaker:
+        return self._planned._words
+
+    # --- the model in training ---
+
+    def weights(self) -> Weights:
+        return self.engine.gather()()
+
+    def price_of(self, model: nn.Module, backward: bool) -> Price:
+        """Return the price of a pass: the model in training costs what its frozen weights leave, any other the whole."""
+        return self.price("train" if model is self.model else "full", backward)
+
+    def dev_scores(self, model: nn.Module | None = None) -> float | None:
+        # A method may score a model of its own, say an average of weights.
+        return super().dev_scores(self.model if model is None else model)
+
+    def generate(
+        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+    ) -> list[Example]:
+        if model is not None:
+            return super().generate(model, prompts, limit=limit, temperature=temperature, name=name)
+
+        # Rank 0 alone has room for the cache; the others get its texts and are charged for their wait.
+        def speak() -> list[Example]:
+            return self._sampled(self._speaker(temperature), prompts, limit, name)
+
+        return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
+
+    def _speaker(self, temperature: float) -> Speaker:
+        """Return what samples from the model in training; kept, as it reads the chat template, which is slow."""
+        if temperature not in self._speakers:
+            self._speakers[temperature] = self._new_speaker(self.model, temperature)
+        return self._speakers[temperature]
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        # What is added, switched off, leaves the base only if it stands alone over untouched weights
+        # (docs/decisions/teacher_logits.md).
+        if self.wrapped.silenced and self.engine.forwards_alone:
+            return SilencedTeacher(self, self.model, self.head)
+        return Teacher(self, self.base_copy)
+
+    def features(self, model: Any, batch: Batch) -> Tensor:
+        """Return what the head of the model in training reads at supervised places, `(S, H)`; `model` is it, or wraps it."""
+        return self.head.features(model, batch)
+
+    @property
+    def places_at_once(self) -> int:
+        """Number of supervised places at which the head runs at once, at most."""
+        return max(1, self.logits_at_once // self.vocabulary)
+
+    def reach(self, method: Method) -> Reach:
+        """Return what a method's token weights and penalty need at once."""
+        if method not in self._reach:
+            needs = [Reach.PLACE]
+            if overrides(method, "token_weights"):
+                needs.append(reach_of_weights(method, self.vocabulary, self.device))
+            if overrides(method, "penalty"):
+                needs.append(reach_of_penalty(method, self, self.vocabulary, self.device))
+            self._reach[method] = max(needs)
+        return self._reach[method]
+
+    def settle(self) -> None:
+        """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
+        methods = self.filled("rests")
+        if not methods:
+            return
+        trained = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad or name in self.resting:
+                trained[name] = parameter
+
+        # One method is enough to let a weight rest.
+        resting = set()
+        for name in trained:
+            plain = self.wrapped.names[name]
+            if any(ask(method, "rests", plain, self.budget_spent) for method in methods):
+                resting.add(name)
+        self.resting = frozenset(resting)
+        for name, parameter in trained.items():
+            parameter.requires_grad_(name not in resting)

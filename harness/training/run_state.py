@@ -1,42 +1,53 @@
-"""The state of one run: its stage, its model, its steps and micro-batches, and what they cost."""
+"""The state of one run: its stage, its steps and micro-batches, and what they cost."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.contract import Batch, Example, Method, Need, Run, Step, Weights, overrides
-from harness.losses.head import Head, separate_head
+from harness.contract import Batch, Bill, Example, Method, Need, Run, Step, Weights, overrides
 from harness.losses.pieces import LOGITS_AT_ONCE
-from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
-from harness.losses.teacher import Teacher
 from harness.models.adapters import Wrapped, wrap
 from harness.models.base_model import BaseModel, empty_model, own_weights
 from harness.models.batches import collate, micro_batches, pack, packs
-from harness.models.flops import Price, Shape, full_price, price_of
-from harness.models.forward import vocabulary
+from harness.models.flops import Price, Shape, executed, full_price, price_of
 from harness.models.kernels import use_liger
 from harness.models.packed_attention import use_packing
 from harness.models.short_documents import SHORT
 from harness.recipes.hooks import ask, ask_stream
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
-from harness.training.protocol import OpenDev, Training, TrainingData, no_dev_items, stage_ends
+from harness.training.protocol import OpenDev, Training, TrainingData, no_dev_items, stage_ends, token_classes
 
 OVERHEAD = {"cpu": 64, "cuda": 2048}
 """Tokens of padding that cost as much as one more micro-batch (measured on a CPU; a guess for a GPU)."""
 
 
+@dataclass
+class Position:
+    """Where a run stands: what changes while it trains, besides weights and the ledger."""
+
+    stage: int
+    """Which of the plan's domain files is being trained on, from 1."""
+    room: int
+    """Most tokens per micro-batch (or packed row); halved where memory runs out."""
+
+
 class RunState(Run):
-    """What the loop asks of a run. `harness.training.run.TrainingRun` adds what methods ask of it."""
+    """What the loop asks of a run before and while a model trains.
+
+    `harness.training.run.PlannedRun` adds what methods ask of it, and `TrainingRun` the model in training.
+    """
 
     def __init__(  # noqa: PLR0913
         self,
@@ -61,22 +72,15 @@ class RunState(Run):
         self.open_dev = open_dev
         self.batch_size = training.batch_size
         self.dtype: torch.dtype = getattr(torch, training.precision)
-        self.room = training.pack_length or training.micro_tokens
-        """Most tokens per micro-batch (or packed row); halved where memory runs out."""
         self.logits_at_once = LOGITS_AT_ONCE[self.device.type]
         """Numbers in the logits of one piece of a micro-batch's places, at most."""
+        self.resting: frozenset[str] = frozenset()
+        """Weights that RESTS hooks let rest now, by their names in the model; before training none."""
         self.ends = stage_ends(data.domain)
+        self.position = Position(1, training.pack_length or training.micro_tokens)
         self.enter(1)
-
-        # The model comes when methods have looked at the base: `wrap`, then `take`.
-        self.model: Any = None
-        self.wrapped: Wrapped | None = None
-        self.head = Head()
-        self.vocabulary = 0
-        self._teacher = Teacher(self)
-        self._reach: dict[Method, Reach] = {}
-        self._resting: frozenset[str] = frozenset()
-        self._prices: dict[tuple[str, bool, frozenset[str]], Price] = {}
+        self.prices: dict[tuple[bool, frozenset[str]], Price] = {}
+        """Prices of the model as the recipe trains it, by (backward pass too, what rests)."""
 
     @cached_property
     def start(self) -> Weights:
@@ -88,9 +92,13 @@ class RunState(Run):
 
     # --- stages and random streams ---
 
+    @property
+    def stage(self) -> int:
+        return self.position.stage
+
     def enter(self, stage: int) -> None:
         """Begin a stage: its data, its part of the budget, its own random streams."""
-        self.stage = stage
+        self.position.stage = stage
         self.ledger.end = self.ends[stage - 1]
 
     def derive_seed(self, name: str) -> int:
@@ -117,7 +125,7 @@ class RunState(Run):
         factors = [ask(method, "rate", fraction) for method in self.filled("rate")]
         return self.training.rate(fraction) * math.prod(factors)
 
-    # --- the model ---
+    # --- models ---
 
     @cached_property
     def longest(self) -> int:
@@ -146,65 +154,8 @@ class RunState(Run):
         return model
 
     def wrap(self, model: nn.Module) -> Wrapped:
-        """Wrap the fresh base as the recipe trains it; `start` then also holds the initial values of what is added."""
-        self.wrapped = wrap(model, self.filled("trainable"), self, self.start)
-        self.start = self.wrapped.start
-        return self.wrapped
-
-    def take(self, model: Any) -> None:
-        """Take a model as the one in training, before its weights are sharded; try what its head can do."""
-        self.model = model
-        self.head = separate_head(model)
-        self.vocabulary = vocabulary(model)
-
-    def features(self, model: Any, batch: Batch) -> Tensor:
-        """Return what the head of the model in training reads at supervised places, `(S, H)`; `model` is it, or wraps it."""
-        return self.head.features(model, batch)
-
-    @property
-    def places_at_once(self) -> int:
-        """Number of supervised places at which the head runs at once, at most."""
-        return max(1, self.logits_at_once // self.vocabulary)
-
-    def reach(self, method: Method) -> Reach:
-        """Return what a method's token weights and penalty need at once."""
-        if method not in self._reach:
-            needs = [Reach.PLACE]
-            if overrides(method, "token_weights"):
-                needs.append(reach_of_weights(method, self.vocabulary, self.device))
-            if overrides(method, "penalty"):
-                needs.append(reach_of_penalty(method, self, self.vocabulary, self.device))
-            self._reach[method] = max(needs)
-        return self._reach[method]
-
-    def settle(self) -> None:
-        """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
-        assert self.wrapped is not None
-        methods = self.filled("rests")
-
-        if not methods:
-            return
-        trained = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad or name in self._resting:
-                trained[name] = parameter
-
-        # One method is enough to let a weight rest.
-        resting = set()
-        for name in trained:
-            plain = self.wrapped.names[name]
-            if any(ask(method, "rests", plain, self.budget_spent) for method in methods):
-                resting.add(name)
-        self._resting = frozenset(resting)
-        for name, parameter in trained.items():
-            parameter.requires_grad_(name not in resting)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Keep what trains in host memory inside the context, so that its device has room for other models."""
-        self._teacher.forget()
-        with self.engine.aside():
-            yield
+        """Wrap a fresh base as the recipe trains it."""
+        return wrap(model, self.filled("trainable"), self, self.start)
 
     # --- steps and micro-batches ---
 
@@ -232,8 +183,8 @@ class RunState(Run):
     def groups(self, examples: Sequence[Example]) -> list[list[Example]]:
         """Return the examples of each micro-batch."""
         if self.training.pack_length:
-            return packs(examples, self.room)
-        return micro_batches(examples, self.room, OVERHEAD[self.device.type])
+            return packs(examples, self.position.room)
+        return micro_batches(examples, self.position.room, OVERHEAD[self.device.type])
 
     def collate(self, group: Sequence[Example]) -> Batch:
         """Return these examples as one micro-batch."""
@@ -252,7 +203,7 @@ class RunState(Run):
         # One micro-batch of several examples is enough: then smaller ones are possible.
         for share in self.engine.split_step(step):
             if any(len(group) != 1 for group in self.groups(share)):
-                self.room //= 2
+                self.position.room //= 2
                 return True
         return False
 
@@ -280,10 +231,10 @@ class RunState(Run):
         """Return the price of the `full` base with everything trained, or of the model as the recipe now `train`s it."""
         if model == "full" or not (self.filled("trainable") or self.training.checkpointing):
             return full_price(self.base.path, backward)
-        key = (model, backward, self._resting)
-        if key not in self._prices:
-            self._prices[key] = price_of(self.empty(), backward=backward)
-        return self._prices[key]
+        key = (backward, self.resting)
+        if key not in self.prices:
+            self.prices[key] = price_of(self.empty(), backward=backward)
+        return self.prices[key]
 
     def empty(self) -> nn.Module:
         """Return the model as the recipe now trains it, without weights."""
@@ -291,9 +242,35 @@ class RunState(Run):
         with torch.device("meta"):
             empty = wrap(empty, self.filled("trainable"), self, {}).model
         for name, parameter in empty.named_parameters():
-            if name in self._resting:
+            if name in self.resting:
                 parameter.requires_grad_(False)
         return empty
+
+    # --- charges ---
+
+    def price_of(self, model: nn.Module, backward: bool) -> Price:
+        """Return the price of a pass of this model: every model costs what the whole base does."""
+        return self.price("full", backward)
+
+    @contextmanager
+    def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> Iterator[Bill]:
+        flops = self.price_of(model, backward).of(Shape.of(batch))
+        with self.ledger.charge(account, flops, token_classes(batch.examples, account), self.device) as bill:
+            yield bill
+
+    @contextmanager
+    def _metered(self, account: str, model: nn.Module) -> Iterator[None]:
+        """Charge the forwards of `model` inside the context, whatever their shapes."""
+        # Shapes are not known beforehand (generation grows its prompts), so passes are counted as
+        # they come.
+        price = self.price_of(model, False)
+        with self.ledger.charge(account, 0.0, Counter(), self.device) as bill, executed(model, price) as work:
+            try:
+                yield
+            finally:
+                bill.flops += work.flops
+                bill.tokens += work.tokens
+                self.ledger.classes[account] += work.tokens
 
 
 def _split(method: Method, run: Run, step: Step) -> list[Step]:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from harness.losses.pieces import loss_in_pieces, no_loss
 from harness.losses.step_sums import StepSums
 from harness.losses.weighted_loss import WeightedLoss, sum_of
 from harness.recipes.hooks import ask
+from harness.store.schema import StepLine
 from harness.training.checkpoint import Progress
 from harness.training.run import TrainingRun
 
@@ -33,7 +34,7 @@ class Cramped(torch.OutOfMemoryError):
         return self.lack
 
 
-def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str, Any]:
+def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> StepLine:
     """Make one optimizer step; return its part of the log's line.
 
     Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
@@ -49,18 +50,22 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> dict[str
         rate, norm = _update(run, sums.normaliser, spent_before)
     run.engine.merge_ledgers(run.ledger)
 
-    entry = sums.entry()
-    entry["rate"] = rate
-    entry["gradient_norm"] = norm
-    entry["tokens"] = sum(map(len, step))
-    entry["seconds"] = time.perf_counter() - begin
-    if run.room != progress.room:
+    # What the step cost is read off the clock last, so that it holds the update too.
+    entry: StepLine = {
+        **sums.entry(),
+        "rate": rate,
+        "gradient_norm": norm,
+        "tokens": sum(map(len, step)),
+        "seconds": time.perf_counter() - begin,
+    }
+    if run.position.room != progress.room:
         entry["out_of_memory"] = _smaller(run)
-    progress.room = run.room
+    progress.room = run.position.room
+    of_methods = {}
     for method in run.filled("log"):
         for key, value in ask(method, "log").items():
-            entry[f"{type(method).__name__.lower()} {key}"] = value
-    return entry
+            of_methods[f"{type(method).__name__.lower()} {key}"] = value
+    return cast(StepLine, {**entry, **of_methods})
 
 
 def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
@@ -153,7 +158,7 @@ def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
 
 def _smaller(run: TrainingRun) -> str:
     """Return what the log says about the step in which micro-batches became smaller."""
-    return f"micro-batches of at most {run.room} tokens from here on"
+    return f"micro-batches of at most {run.position.room} tokens from here on"
 
 
 def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
@@ -187,11 +192,12 @@ def _cramped(run: TrainingRun, step: Step, progress: Progress, lack: str) -> Cra
     of earlier micro-batches) would enter the next pass, or forbid it.
     """
     _halve(run, step, lack)
+    room = run.position.room
     note = (
         f"Memory ran out in step {progress.steps + 1}: all processes began again from the last checkpoint, with"
-        f" micro-batches of at most {run.room} tokens; steps stay as large, and what was done since then is in no budget."
+        f" micro-batches of at most {room} tokens; steps stay as large, and what was done since then is in no budget."
     )
-    return Cramped(lack, run.room, [*progress.notes, note])
+    return Cramped(lack, room, [*progress.notes, note])
 
 
 def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:

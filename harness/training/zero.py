@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from harness.contract import Batch, Method, Step, Weights
 from harness.models.adapters import Wrapped
 from harness.store.files import replacing
-from harness.training.checkpoint import restore_masters, write_progress, write_state
+from harness.training.checkpoint import ProgressRecord, restore_masters, write_progress, write_state
 from harness.training.data_parallel import Together
 from harness.training.engine import ModelInTraining
 from harness.training.shards import Shards
@@ -146,7 +146,7 @@ class Zero(Together):
             return dict
         return lambda: self.masters.wrapped.effective(values)
 
-    def save(self, folder: Path, methods: Sequence[Method], record: dict[str, Any]) -> None:
+    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
         # Each rank writes its own part into rank 0's folder, which takes the old one's place when
         # all are done.
         if self.rank == 0:

@@ -127,6 +127,7 @@ class Progress:
             right = head not in ("run", "state")
             table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
         shown, waiting = self._shown()
+        # Names are cut to what the numbers leave of the line.
         room = max(12, width - BESIDE - STATE[wide])
         for key in shown:
             run = self.runs[key]
@@ -166,6 +167,7 @@ class Progress:
     def _shown(self) -> tuple[list[str], int]:
         """Return the runs there is room for, in their order, and how many are left out: waiting ones first, then the oldest."""
         everything = list(self.runs)
+        # At the end every run is shown; while it goes on, only what the screen has room for.
         finished = self.live is None or self.live.vertical_overflow == "visible"
         room = len(everything) if finished else max(3, self.console.height - 4)
         under_way = [key for key in everything if not self.runs[key].waits and not self._has_ended(key)]

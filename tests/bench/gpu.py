@@ -39,7 +39,7 @@ from harness.store.provenance import where
 from harness.training.ledger import Ledger, clock
 from harness.training.loop import train
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 from harness.workers.environment import set_environment
 
 SHAPES = {
@@ -128,7 +128,7 @@ def documents(case: Case) -> list[Example]:
     return made
 
 
-def run_of(case: Case, base: BaseModel, device: str, checkpointing: bool) -> TrainingRun:
+def run_of(case: Case, base: BaseModel, device: str, checkpointing: bool) -> PlannedRun:
     """A run whose steps have about `case.step` tokens."""
     several = documents(case)
     batch = round(case.step * len(several) / sum(map(len, several)))
@@ -136,10 +136,10 @@ def run_of(case: Case, base: BaseModel, device: str, checkpointing: bool) -> Tra
     packed = None if case.compile else case.micro
     training = Training(1e-5, batch, case.micro, 0.0, "constant", 0.0, 1.0, "bfloat16", packed, **fast)
     data, methods = TrainingData(tuple(several), ()), parse_recipe(case.recipe).methods
-    return TrainingRun(base, data, methods, training, Ledger("steps", float(case.steps)), 0, device)
+    return PlannedRun(base, data, methods, training, Ledger("steps", float(case.steps)), 0, device)
 
 
-def ours(case: Case, run: TrainingRun) -> tuple[int, float]:
+def ours(case: Case, run: PlannedRun) -> tuple[int, float]:
     """(tokens, seconds) of the steps that count."""
     set_environment()  # this and the next two as in every run
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -155,7 +155,7 @@ def ours(case: Case, run: TrainingRun) -> tuple[int, float]:
     return sum(tokens[SKIPPED:]), times[-1] - times[SKIPPED - 1]
 
 
-def trl(case: Case, run: TrainingRun) -> tuple[int, float]:
+def trl(case: Case, run: PlannedRun) -> tuple[int, float]:
     """The same of TRL's SFTTrainer; fp32 weights under bf16 autocast, an adapter's base in bf16."""
     from datasets import Dataset
     from transformers import TrainerCallback
@@ -220,7 +220,7 @@ def measure(case: Case) -> dict[str, Any]:
         flops = sum(price.of(Shape.packed(group, "cuda")) for group in run.groups(step)) / sum(map(len, step))
         tokens, seconds = {"ours": ours, "trl": trl}[case.side](case, run)
     found = {"tokens_a_second": tokens / seconds, "flops_a_token": flops, "memory": peak_memory(run.device)}
-    return found | {"kernels": run.training.kernels, "micro": run.room}
+    return found | {"kernels": run.training.kernels, "micro": run.position.room}
 
 
 def measured_apart(case: Case) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from harness.recipes.recipe import parse_recipe
 from harness.training.ledger import Ledger
 from harness.training.loop import train
 from harness.training.protocol import Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 from tests.support.fresh import fresh
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def save_shape(folder: Path, blocks: int) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def make_run(path: str, arguments: argparse.Namespace) -> TrainingRun:
+def make_run(path: str, arguments: argparse.Namespace) -> PlannedRun:
     """Return a run of one step, of one micro-batch."""
     rows = max(1, arguments.tokens // arguments.length)
     generator = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def make_run(path: str, arguments: argparse.Namespace) -> TrainingRun:
         training = Training(1e-5, rows, arguments.tokens, 0.1, "cosine", 0.0, 1.0, arguments.precision, checkpointing=True)
     base = BaseModel(path, None, "", 0, arguments.length)
     methods = parse_recipe(arguments.recipe).methods
-    return TrainingRun(base, TrainingData(examples, ()), methods, training, Ledger("steps", 1.0), 0)
+    return PlannedRun(base, TrainingData(examples, ()), methods, training, Ledger("steps", 1.0), 0)
 
 
 def measure(path: str, arguments: argparse.Namespace, logits_at_once: int | None) -> tuple[int, int, float]:

@@ -57,7 +57,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "harness/stats/claims.py": ("tests/stats",),
     "harness/stats/estimate.py": ("tests/stats",),
     "harness/stats/measures.py": ("tests/stats",),
-    "harness/stats/resample.py": ("tests/stats",),
+    "harness/stats/resample.py": ("tests/stats", "tests/report/test_report_answers.py"),
     "harness/stats/tradeoffs.py": ("tests/stats",),
     "harness/report/summary/rows.py": ("tests/report/test_report_tables.py", "tests/report/test_failed.py"),
     "harness/report/tables/main_table.py": ("tests/report/test_report_tables.py",),

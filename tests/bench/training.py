@@ -25,14 +25,14 @@ import torch
 
 from harness.plan.load import make_plan
 from harness.setup.material import Material, gather
-from harness.setup.specs import RunSpec, run_specs, training_run
+from harness.setup.specs import RunSpec, planned_run, run_specs
 from harness.training.loop import train
 from tests.bench.products import share_of_products
 
 
 def timed_steps(material: Material, spec: RunSpec, steps: int) -> tuple[int, float]:
     """Return the supervised tokens and the CPU-seconds of our loop, over all steps but the first."""
-    run = training_run(material, dataclasses.replace(spec, meter="steps", allowed=float(steps)))
+    run = planned_run(material, dataclasses.replace(spec, meter="steps", allowed=float(steps)))
     times: list[float] = []
     supervised: list[int] = []
 

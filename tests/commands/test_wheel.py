@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,8 @@ def command(tmp_path_factory) -> Path:
     subprocess.run(install, check=True, capture_output=True)
     # what the wheel depends on is found behind it, and this checkout is not
     own = next((environment / "lib").glob("python*")) / "site-packages"
-    (own / "zz_dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    packages = [path for path in sys.path if Path(path).name == "site-packages"]
+    (own / "zz_dependencies.pth").write_text("\n".join(packages) + "\n")
     return environment / "bin" / "lethe"
 
 

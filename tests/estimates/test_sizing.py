@@ -120,13 +120,16 @@ def memory_of_a_step(path: str, rows: int, length: int) -> int:
     from harness.models.base_model import BaseModel
     from harness.training.ledger import Ledger
     from harness.training.protocol import Training, TrainingData
-    from harness.training.run import TrainingRun
+    from harness.training.run import PlannedRun
     from harness.training.step import loss_of
+    from tests.support.training import in_training
 
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), attn_implementation="eager").train()
     training = Training(1e-3, rows, rows * length, 0.0, "constant", 0.0, 1.0, "float32")
-    run = TrainingRun(BaseModel(path, None, "", 0, length), TrainingData((), ()), (), training, Ledger("steps", 1.0), 0)
-    run.take(model)
+    base = BaseModel(path, None, "", 0, length)
+    planned = PlannedRun(base, TrainingData((), ()), (), training, Ledger("steps", 1.0), 0)
+    planned.start = {}
+    run = in_training(planned, model)
     (batch,) = run.batches([Example(str(row), (1,) * length, (True,) * length) for row in range(rows)])
     here = torch.device("cpu")
     reset_peak_memory(here)

@@ -62,7 +62,7 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     ),
     "labels unshifted": (
         "sft",
-        "harness/training/run_state.py",
+        "harness/training/run.py",
         "return self.head.features(model, batch)",
         "return self.head.features(model, __import__('dataclasses').replace(batch, places=batch.places + 1))",
         {("sft", "domain"), ("sft", "nll/domain")},

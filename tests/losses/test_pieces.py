@@ -21,7 +21,7 @@ from harness.recipes.recipe import parse_recipe
 from harness.recipes.registry import methods
 from harness.training.step import loss_of
 from tests.architectures import build
-from tests.support.training import examples, make_run
+from tests.support.training import examples, in_training, make_run
 
 CPU = torch.device("cpu")
 HOOKS = ("token_weights", "penalty", "share")
@@ -45,8 +45,8 @@ RECIPES = [
 
 def moved_run(base, recipe: str, **changes):
     """A run in training whose weights are not the base's any more."""
-    run = make_run(base, recipe, **changes)
-    run.take(run.wrap(run.load()).model.train())
+    run = in_training(make_run(base, recipe, **changes))
+    run.model.train()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in run.model.parameters():
@@ -234,7 +234,7 @@ def test_a_head_whose_logits_come_otherwise_is_not_separated_and_trains_alike(ba
         return result
 
     run.model.forward = masked
-    run.take(run.model)
+    run = in_training(run, run.model)
     assert run.head == Head()
     batch = mixed_batch(run)
     with torch.no_grad():

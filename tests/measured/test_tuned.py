@@ -15,7 +15,7 @@ from harness.measured.forms import Form
 from harness.measured.tuned import load_tuned, open_tuned
 from harness.models.base_model import BaseModel, own_weights, save_model, save_weights
 from harness.plan.measured import MeasuredRow, read_measured
-from tests.support.training import make_run, trained
+from tests.support.training import make_run, trained, trained_model
 
 
 def weights_of(path: str | Path, base: BaseModel) -> dict[str, Any]:
@@ -33,8 +33,7 @@ def lora(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     folder = tmp_path_factory.mktemp("lora")
     run = make_run(base, "lora(r=2)")
     weights, _ = trained(run, folder / "run")
-    assert run.wrapped is not None
-    run.wrapped.model.save_pretrained(folder / "adapter")
+    trained_model(run).save_pretrained(folder / "adapter")
     save_model(base, weights, folder / "checkpoint")
     stored = folder / "stored"
     (stored / "weights").mkdir(parents=True)
@@ -75,15 +74,14 @@ def test_the_base_itself_is_a_tuned_model_that_differs_in_nothing(base):
 def test_an_adapter_that_does_not_fold_stays_around_the_base(base, tmp_path):
     run = make_run(base, "prefix(tokens=3)")
     trained(run, tmp_path / "run")
-    run.wrapped.model.save_pretrained(tmp_path / "adapter")  # type: ignore[union-attr]
+    trained_model(run).save_pretrained(tmp_path / "adapter")
     tuned = open_tuned(str(tmp_path / "adapter"), base)
     assert "kept around the base" in " ".join(tuned.notes)
     model = load_tuned(tuned, base, torch.float32)
     tokens = torch.tensor([[1, 20, 30, 40]])
     with torch.no_grad():
         logits = model(input_ids=tokens).logits
-        run.wrapped.model.eval()  # type: ignore[union-attr]
-        theirs = run.wrapped.model(input_ids=tokens).logits  # type: ignore[union-attr]
+        theirs = trained_model(run).eval()(input_ids=tokens).logits
         torch.testing.assert_close(logits, theirs, rtol=0, atol=1e-6)
         assert not torch.allclose(logits, base.original(torch.float32)(input_ids=tokens).logits, atol=1e-3)
 

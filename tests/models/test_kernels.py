@@ -24,7 +24,7 @@ from harness.models.packed_attention import use_packing
 from harness.plan.load import make_plan
 from harness.store.runs import RunFolder
 from harness.training.protocol import Training
-from tests.support.training import examples, make_run, trained
+from tests.support.training import examples, make_run, trained, trained_model
 
 
 def small(architecture: str):
@@ -185,7 +185,7 @@ def test_compiled_blocks_train_as_plain_ones_do(recipe, changes, base, tmp_path,
         run = make_run(base, recipe, compile=compiled, **changes)
         trained(run, tmp_path / str(compiled))
         logs.append(RunFolder(tmp_path / str(compiled)).log())
-        names.append([name for name, _ in run.model.named_parameters()])
+        names.append([name for name, _ in trained_model(run).named_parameters()])
     assert names[0] == names[1]
     for one, two in zip(*logs, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)

@@ -9,7 +9,7 @@ from harness.models.base_model import plain_weights, read_weights, save_weights,
 from harness.models.batches import collate, micro_batches
 from harness.models.forward import logits_at, nll
 from harness.training.masters import Masters
-from tests.support.training import examples, make_run
+from tests.support.training import examples, in_training, make_run
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,13 @@ def test_weights_survive_the_disk(model, tmp_path):
 @pytest.mark.parametrize("recipe", ["lora", "lora(targets='q_proj,v_proj', alpha=32)"])
 def test_effective_weights_equal_the_merged_model(base, recipe):
     run = make_run(base, recipe)
-    masters = Masters(run.wrap(run.load()))
+    wrapped = run.wrap(run.load())
+    masters = Masters(wrapped)
     for tensor in masters.tensors:
         tensor.data.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
     masters.publish()
     effective = masters.effective()
-    merged = plain_weights(run.wrapped.model.merge_and_unload())
+    merged = plain_weights(wrapped.model.merge_and_unload())
     assert effective.keys() == merged.keys()
     assert all(torch.allclose(effective[name], merged[name], atol=1e-6) for name in merged)
 
@@ -95,7 +96,7 @@ def test_base_logits_are_those_of_the_untouched_base(base):
     run = make_run(base, "lora")
     untouched = run.load()
     (batch,) = list(run.batches(examples(3)))[:1]
-    run.model = run.wrap(run.load()).model
+    run = in_training(run)
     for parameter in run.model.parameters():
         if parameter.requires_grad:
             parameter.data.fill_(0.05)

@@ -12,19 +12,6 @@ from harness.errors import PlanError
 from harness.plan.load import make_plan
 
 PLANS = sorted((Path(__file__).parents[2] / "examples" / "plans").glob("*.toml"))
-FILES = ("mydata.json", "general.json", "chat.json", "corpus.txt", "finance.json", "law.json", "medicine.json")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """A folder that has the files which the plans name."""
-    for name in FILES:
-        (tmp_path / name).write_text("[]")
-    (tmp_path / "data").mkdir()
-    for name in ("train.json", "test.json", "general.jsonl"):
-        (tmp_path / "data" / name).write_text("[]")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize("path", [path for path in PLANS if path.stem != "gate"], ids=lambda path: path.stem)

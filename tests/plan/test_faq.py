@@ -14,17 +14,6 @@ from harness.plan.load import make_plan
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"^(?:    |\$ )(lethe .+)$", PAGE, re.MULTILINE)))
-FILES = ("mydata.json", "orders.json", "general.json", "chat.json", "corpus.txt", "finance.json", "law.json", "medicine.json")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that has the files which the commands name."""
-    for name in FILES:
-        (tmp_path / name).write_text("[]")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_every_question_has_a_command():

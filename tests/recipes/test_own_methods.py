@@ -274,3 +274,8 @@ def test_what_cannot_be_checked_is_said(target, words, tmp_path, monkeypatch, ca
 def test_all_methods_of_a_file_are_named(tmp_path):
     path = idea(tmp_path, GOOD).rpartition(":")[0]
     assert named(path) == [f"{path}:Idea"] and named("sft") == ["sft"]
+
+
+def test_a_file_without_its_class_is_told_how_to_name_it():
+    with pytest.raises(PlanError, match=r"write the file with its class, idea.py:Class"):
+        parse_recipe("idea.py")

@@ -12,12 +12,14 @@ from rich.console import Console
 
 from harness.files.records import Record
 from harness.files.turns import Turn
+from harness.plan.settings import default_rate
 from harness.report.tables.main_table import full_table
 from harness.report.verdict.cautions import COUNTED, cautions, warnings
 from harness.report.verdict.model_card import card
 from harness.report.verdict.terminal import show
 from harness.report.write import write_report
 from harness.tokens.chat_template import ChatTemplate
+from harness.vocabulary import Role
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "mix+lora")}
 
@@ -105,6 +107,43 @@ def test_contaminated_items_that_are_kept_are_said_aloud(summary):
     assert not about(summary, "stands in training data")
     one["excluded"] = 0
     assert about(summary, "the wording of 4 of 200 items stands in training data")
+
+
+def named(summary, *recipes: str, **changes):
+    """The summary with recipes as rows of these texts."""
+    (example,) = [row for row in summary.rows if row.name == "sft"]
+    rows = [row for row in summary.rows if row.role != Role.RECIPE]
+    for text in recipes:
+        rows.append(dataclasses.replace(example, name=text, runs=({**example.runs[0], "recipe": text},)))
+    return dataclasses.replace(summary, rows=rows, **changes)
+
+
+def test_what_was_not_tuned_says_who_chose_its_settings(summary):
+    (text,) = about(named(summary, "sft", "mix"), "Untuned")
+    assert text == "Untuned: every recipe ran with its default settings, so a poor row may be a poor setting."
+
+    (text,) = about(named(summary, "sft", "lora(lr=4.5e-3)", "mix(ratio=0.2)", "ewc(lr=1e-3)+lora(r=4)"), "Untuned")
+    assert "at learning rates given by hand: lora(lr=4.5e-3), ewc(lr=1e-3)+lora(r=4);" in text
+    assert "at other settings given by hand: mix(ratio=0.2); at default settings: sft." in text
+    assert "every recipe" not in text
+
+
+def test_a_rate_that_the_plan_gave_is_no_default(summary):
+    model = {"name": "phantom", "parameters": 3_500_000}
+    default = default_rate(3_500_000)
+    for rate, said in ((default, False), (4e-5, True)):
+        record = summary.record | {"model": model, "plan": summary.record["plan"] | {"learning_rate": rate}}
+        (text,) = about(named(summary, "sft", record=record), "Untuned")
+        assert ("every recipe ran with its default settings" in text) is not said
+        assert ("plain fine-tuning's rate, 4e-05, was given by hand" in text) is said
+
+
+def test_beside_tuned_recipes_those_that_were_not_are_named(summary):
+    trials = pd.DataFrame({"row": ["sft", "sft"], "recipe": ["sft(lr=1e-3)", "sft(lr=2e-3)"], "selected": [True, False]})
+    assert not about(named(summary, "sft", trials=trials), "Untuned")
+    (caution,) = [caution for caution in cautions(named(summary, "sft", "mix(lr=1e-3, ratio=0.2)", trials=trials))
+                  if "Untuned" in caution.text]  # fmt: skip
+    assert caution.rows == ("mix(lr=1e-3, ratio=0.2)",) and "sft" not in caution.text
 
 
 def test_the_same_warnings_stand_everywhere(summary_of, tmp_path):

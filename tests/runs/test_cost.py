@@ -15,7 +15,7 @@ def costs(monkeypatch) -> Any:
     """Prices of a comparison whose steps cost 10 FLOPs, on a model of 7 weight shapes."""
     run = SimpleNamespace(step_price=lambda step: (10.0, 100), steps=lambda: iter([()]), batch_size=1)
     run.data = SimpleNamespace(domain=())
-    monkeypatch.setattr("harness.runs.cost.training_run", lambda *_: run)
+    monkeypatch.setattr("harness.runs.cost.planned_run", lambda *_: run)
     made: Any = Costs.__new__(Costs)
     made.material = SimpleNamespace(base=SimpleNamespace(parameters=1000))
     made.cuda, made.process = False, 5e8

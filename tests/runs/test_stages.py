@@ -25,7 +25,7 @@ from harness.store.runs import RunFolder
 from harness.training.ledger import Ledger
 from harness.training.loop import Overdrawn, train
 from harness.training.protocol import TrainingData, stage_ends
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 from tests.support.comparisons import carried_out
 from tests.support.training import examples, make_run, trained
 from tests.training.test_train import Killed, killed_at
@@ -34,10 +34,10 @@ FIRST = examples(24)
 SECOND = tuple(replace(example, stage=2) for example in examples(16, seed=1))
 
 
-def staged(base, recipe: str, *, meter: str = "steps", allowed: float = 12, data=(*FIRST, *SECOND), **changes) -> TrainingRun:
+def staged(base, recipe: str, *, meter: str = "steps", allowed: float = 12, data=(*FIRST, *SECOND), **changes) -> PlannedRun:
     plain = make_run(base, "", **changes)
     data = TrainingData(tuple(data), plain.data.general)
-    return TrainingRun(base, data, parse_recipe(recipe).methods, plain.training, Ledger(meter, allowed), 0)
+    return PlannedRun(base, data, parse_recipe(recipe).methods, plain.training, Ledger(meter, allowed), 0)
 
 
 def test_each_file_has_the_part_of_the_budget_that_its_tokens_are():

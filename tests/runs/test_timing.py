@@ -72,7 +72,7 @@ def test_a_pace_is_that_of_the_steps_after_the_first(clock, monkeypatch):
     monkeypatch.setattr(timing, "train", train)
     monkeypatch.setattr(timing, "spec_of", lambda *arguments: timing.RunSpec)
     monkeypatch.setattr(timing.dataclasses, "replace", lambda spec, **changes: spec)
-    monkeypatch.setattr(timing, "training_run", lambda *_: SimpleNamespace(ledger=SimpleNamespace(record=lambda: dict(spent))))
+    monkeypatch.setattr(timing, "planned_run", lambda *_: SimpleNamespace(ledger=SimpleNamespace(record=lambda: dict(spent))))
     assert timing.pace_of(MATERIAL, timing.PLAIN, 2) == pytest.approx(20 / 10)
 
 

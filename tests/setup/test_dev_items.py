@@ -16,7 +16,7 @@ from harness.plan.plan import Plan
 from harness.setup import material as gathering
 from harness.setup.material import Material
 from harness.setup.probe_examples import probe_examples
-from harness.setup.specs import run_specs, training_run
+from harness.setup.specs import planned_run, run_specs
 from harness.vocabulary import Role
 from tests.setup.test_material import files, plan  # noqa: F401
 
@@ -40,7 +40,7 @@ def trained_on(material: Material, asked: Plan) -> set[str]:
     examples = [*material.training_data.domain, *material.training_data.general, *probe_examples(material)]
     for spec in run_specs(material, 1e12):
         if spec.role == Role.RECIPE:
-            for step in islice(training_run(material, spec).steps(), 40):
+            for step in islice(planned_run(material, spec).steps(), 40):
                 examples += step
     return {example.id.partition(".")[0] for example in examples}
 

@@ -24,7 +24,6 @@ class Halved(Method):
     def rate(self, fraction):
         return 0.5
 '''
-SCORER = "def score(doc, output):\n    return {'acc': 1.0}\n"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,6 @@ def asked(tmp_path_factory, tiny_path) -> Path:
         (folder / f"{name}.json").write_text(json.dumps(rows))
     (folder / "suite.jsonl").write_text("\n".join(map(json.dumps, suite)))
     (folder / "halved.py").write_text(METHOD)
-    (folder / "rules.json").write_text(json.dumps([{"name": "short", "max_words": 5}]))
     shutil.copytree(tiny_path, folder / "model")
     shutil.copytree(tiny_path, folder / "tuned")
     change_weights(folder / "tuned")

@@ -11,9 +11,8 @@ import torch
 from harness.commands.compare import prepare
 from harness.errors import PlanError
 from harness.plan.load import make_plan
-from harness.plan.settings import Settings
+from harness.plan.settings import Settings, default_rate
 from harness.setup.material import gather
-from harness.setup.resolve import default_rate
 from harness.setup.specs import run_specs
 
 

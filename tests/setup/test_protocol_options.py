@@ -14,10 +14,11 @@ from harness.plan.load import make_plan
 from harness.runs.laws import Workshop
 from harness.setup.material import gather
 from harness.setup.specs import run_specs
+from harness.setup.suite_tasks import load_tasks
 from harness.tokens.chat_template import ChatTemplate
 from harness.tokens.plain_form import plain_form
 from harness.training.ledger import Ledger
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun
 
 FORM = "Question: {question}\\nAnswer:"
 
@@ -99,7 +100,36 @@ def test_pefts_protocol_trains_every_one_of_its_methods(sums, tiny_path, tmp_pat
     rates = [spec.training.learning_rate for spec in specs]
     assert rates == [1e-5, 1e-4, 1e-4, 1e-4, 5e-5, 1e-3]
     for recipe, spec in zip(material.recipes, specs, strict=True):
-        run = TrainingRun(material.base, material.training_data, recipe.methods, spec.training, Ledger("steps", 2), 0)
+        run = PlannedRun(material.base, material.training_data, recipe.methods, spec.training, Ledger("steps", 2), 0)
         weights, progress = Workshop(material.base, tmp_path).trained(run)
         assert progress.steps == 2 and weights_hash(weights) != material.base.hash
         assert all(tensor.isfinite().all() for tensor in weights.values()) and torch.is_tensor(next(iter(weights.values())))
+
+
+ARENA = {
+    "ifeval": {"key": "1", "prompt": "Say no.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+    "nq_open": {"question": "who sat on the mat", "answer": ["cat"]},
+    "bbh": {"input": "not ( True ) is", "target": "False", "subject": "boolean_expressions"},
+}
+"""A row of each of PEFT-Arena's general benchmarks."""
+
+
+def test_peft_arenas_scoring_is_ready_by_name(sums, tiny_path, tmp_path):
+    """On a tiny model, from local files: what is asked under its target and its general ability."""
+    folder = tmp_path / "arena"
+    folder.mkdir()
+    for name, row in ARENA.items():
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    tests = []
+    for name in ("math500", "amc23", "aime24"):
+        rows = [{"question": f"{name}: {a} + {a}?", "answer": str(2 * a)} for a in range(30)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        tests.append(str(tmp_path / f"{name}.jsonl"))
+    asked = {"data": sums, "test": "+".join(tests), "model": tiny_path, "suites": f"peft-arena:{folder}", "device": "cpu"}
+    asked |= {"precision": "float32", "out": str(tmp_path / "out")}
+    material = gather(make_plan(asked, "peft-arena"))
+    assert [recipe.names for recipe in material.recipes] == [("sft",), ("lora",), ("oft",), ("pissa",), ("keeplora",)]
+    tasks = load_tasks(material)
+    assert sorted(task.family for task in tasks if task.group == "general") == ["bbh", "ifeval", "nq_open"]
+    target = {task.name: task.metric for task in tasks if task.group == "domain"}
+    assert len(target) == 3 and set(target.values()) == {"numeric"}

@@ -54,7 +54,7 @@ def tasks(folder) -> dict:
     return {task.name: task for task in load_suite(f"standard:{folder}")}
 
 
-@pytest.mark.parametrize("name", ["standard", "standard-zh"])
+@pytest.mark.parametrize("name", ["standard", "standard-zh", "peft-arena"])
 def test_every_entry_is_a_task_of_lm_eval_and_says_its_data(name):
     collection = Collection(SUITES[name], None)
     for entry in collection.entries:

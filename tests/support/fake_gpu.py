@@ -13,7 +13,7 @@ the device's place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +21,6 @@ import torch.utils._device  # which torch imports only when it is asked for
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "fakegpu"
 aten = torch.ops.aten
@@ -77,30 +76,42 @@ class OnDevice(Tensor):
 
 def compute(func: Any, *args: Any, **kwargs: Any) -> Any:
     """One operation: refused over two devices, else computed on the CPU; its answer is where CUDA would leave it."""
+    arguments = [*args, *kwargs.values()]
+    leaves = list(leaves_of(arguments))
+    here = any(isinstance(leaf, OnDevice) for leaf in leaves)
+    # where the answer is: beside what is overwritten, on the device that is named, or with the arguments
     named = kwargs.get("device")
-    first = tree_leaves(args)[:1]
-    here = any(isinstance(leaf, OnDevice) for leaf in tree_leaves((args, kwargs)))
     stays = isinstance(args[0], OnDevice) if func is aten.copy_.default else is_ours(named) or (here and named is None)
     if here and func not in COPIES:
-        refuse(func, list(foreign(func, args, kwargs)))
-    if func in INDEXED and not isinstance(first[0], OnDevice):
-        refuse(func, [leaf for leaf in tree_leaves(args) if isinstance(leaf, OnDevice)])
+        refuse(func, list(foreign(func, arguments)))
+    if func in INDEXED and not isinstance(args[0], OnDevice):
+        refuse(func, [leaf for leaf in leaves if isinstance(leaf, OnDevice)])
     if stays:
-        refuse(func, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Generator)])
-    found = func(*tree_map(on_host, args), **tree_map(on_host, kwargs))
+        refuse(func, [leaf for leaf in leaves if isinstance(leaf, torch.Generator)])
+    found = func(*[on_host(leaf) for leaf in args], **{name: on_host(leaf) for name, leaf in kwargs.items()})
     if not stays:
         return args[0] if func is aten.copy_.default else found
-    found = tree_map(lambda leaf: OnDevice(leaf) if isinstance(leaf, Tensor) else leaf, found)
-    return return_and_correct_aliasing(func, args, kwargs, found)
+    return return_and_correct_aliasing(func, args, kwargs, on_device(found))
 
 
-def foreign(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+def leaves_of(arguments: Iterable[Any]) -> Iterator[Any]:
+    """What an operation is given; its lists have no lists of their own."""
+    for argument in arguments:
+        if isinstance(argument, (list, tuple)):
+            yield from argument
+        else:
+            yield argument
+
+
+def foreign(func: Any, arguments: list[Any]) -> Iterator[Tensor]:
     """Tensors of the CPU that CUDA would not take along."""
-    for place, argument in enumerate([*args, *kwargs.values()]):
-        for leaf in [] if func in INDEXED and place == 1 else tree_leaves(argument):
-            alone = leaf is argument and isinstance(leaf, Tensor) and leaf.dim() == 0
-            if isinstance(leaf, Tensor) and not isinstance(leaf, OnDevice) and not alone:
-                yield leaf
+    for place, argument in enumerate(arguments):
+        if func in INDEXED and place == 1:
+            continue
+        if isinstance(argument, (list, tuple)):
+            yield from (leaf for leaf in argument if isinstance(leaf, Tensor) and not isinstance(leaf, OnDevice))
+        elif isinstance(argument, Tensor) and not isinstance(argument, OnDevice) and argument.dim():
+            yield argument
 
 
 def refuse(func: Any, others: list[Any]) -> None:
@@ -114,9 +125,19 @@ def is_ours(device: Any) -> bool:
 
 
 def on_host(leaf: Any) -> Any:
+    """The same where the CPU computes; in lists, all of them."""
     if isinstance(leaf, OnDevice):
         return leaf.held
+    if isinstance(leaf, (list, tuple)):
+        return [on_host(one) for one in leaf]
     return torch.device("cpu") if isinstance(leaf, torch.device) and leaf.type == NAME else leaf
+
+
+def on_device(found: Any) -> Any:
+    """What the CPU answered, with its tensors on the device."""
+    if isinstance(found, Tensor):
+        return OnDevice(found)
+    return type(found)(map(on_device, found)) if type(found) in (list, tuple) else found
 
 
 class _Factories(TorchFunctionMode):

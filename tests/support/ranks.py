@@ -1,4 +1,4 @@
-"""What the processes of tests/workers/test_ranks.py do; they find it by its name."""
+"""What the processes of tests of ranks do; they find it by its name."""
 
 from __future__ import annotations
 

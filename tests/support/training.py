@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+from harness.models.adapters import Wrapped
 from harness.models.base_model import BaseModel
 from harness.recipes.recipe import parse_recipe
 from harness.runs.laws import examples, mean_probability
 from harness.training.ledger import Ledger
 from harness.training.loop import train
 from harness.training.protocol import OpenDev, Training, TrainingData
-from harness.training.run import TrainingRun
+from harness.training.run import PlannedRun, TrainingRun
 
 
 def small_files(folder: Path, n: int = 160) -> dict[str, str]:
@@ -36,7 +38,7 @@ def make_run(
     logits_at_once: int | None = None,
     open_dev: OpenDev = lambda: mean_probability,
     **changes,
-) -> TrainingRun:
+) -> PlannedRun:
     """A run of a recipe on 40 domain and 30 general examples; `changes` are of the training's settings."""
     settings = {
         "learning_rate": 1e-2,
@@ -50,12 +52,24 @@ def make_run(
     training = Training(**{**settings, "precision": "float32", **changes})
     data = TrainingData(examples(40), examples(30, "general"))
     methods = parse_recipe(recipe).methods
-    run = TrainingRun(base, data, methods, training, Ledger(meter, allowed), seed, open_dev=open_dev)
+    run = PlannedRun(base, data, methods, training, Ledger(meter, allowed), seed, open_dev=open_dev)
     run.logits_at_once = logits_at_once or run.logits_at_once
     return run
 
 
-def trained(run: TrainingRun, folder: Path, **options):
+def in_training(run: PlannedRun, model: Any = None) -> TrainingRun:
+    """The run before its first step: a fresh base is wrapped as the recipe does, or `model` trains as it is."""
+    if model is None:
+        return TrainingRun(run, run.wrap(run.load()))
+    return TrainingRun(run, Wrapped(model, run.start, {name: name for name, _ in model.named_parameters()}))
+
+
+def trained_model(run: PlannedRun) -> Any:
+    """The model that a run trained."""
+    return run.engine.masters.wrapped.model
+
+
+def trained(run: PlannedRun, folder: Path, **options):
     """(weights, progress) of the run."""
     folder.mkdir(exist_ok=True)
     return train(run, folder, lambda *_: None, lambda _: None, **options)

@@ -87,3 +87,11 @@ def test_an_answer_nested_too_deeply_breaks_its_schema():
     (rule,) = parse_rules([{"schema": {"items": {"$ref": "#"}}}])
     assert "nested too deeply" in broken([rule], "[" * 400 + "]" * 400)[0] or rule.keeps("[" * 400 + "]" * 400)
     assert not rule.keeps("[" * 100_000)
+
+
+@pytest.mark.parametrize("answer", ["1e999", "-Infinity", "NaN", "9" * 400, '{"a": 1e999}'], ids=lambda text: text[:9])
+def test_an_answer_beyond_all_numbers_breaks_its_schema(answer):
+    schema = {"multipleOf": 0.1, "properties": {"a": {"multipleOf": 0.1}}}
+    rules = parse_rules([{"name": "tenths", "schema": schema}])
+    assert not fits({"schema": schema}, answer) and broken(rules, answer) == ["tenths"]
+    assert fits({"schema": schema}, "0.5") and not broken(rules, "0.5")

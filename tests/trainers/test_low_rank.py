@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from harness.recipes.registry import methods
 from harness.toolbox import linear_layers, low_rank_layers
+from harness.training.run import TrainingRun
 from tests.support.training import examples, make_run, trained
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -15,13 +16,12 @@ NAME = "model.layers.0.mlp.up_proj.weight"
 
 
 def wrapped(base, recipe: str, prepared: bool = True):
-    """A run of the recipe, wrapped after it looked at the base."""
+    """A run of the recipe in training, wrapped after it looked at the base."""
     run = make_run(base, recipe)
     model = run.load()
     if prepared:
         run.methods[0].prepare(model, run)
-    run.wrap(model)
-    return run
+    return TrainingRun(run, run.wrap(model))
 
 
 def begun(run, name: str = NAME) -> torch.Tensor:

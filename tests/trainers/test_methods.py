@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import zlib
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -22,12 +23,13 @@ from harness.models.base_model import weights_hash
 from harness.recipes.recipe import CHAINED, parse_recipe
 from harness.recipes.registry import methods
 from harness.runs.laws import LAWS, Workshop, goes_with_every_method
-from tests.support.training import examples, make_run, trained
+from tests.support.training import examples, in_training, make_run, trained
 
 NAMES = sorted(methods())
 PAIRS = list(itertools.combinations(NAMES, 2))
 
 
+@cache
 def allowed_pair(pair: tuple[str, str]) -> bool:
     try:
         parse_recipe("+".join(pair))
@@ -159,7 +161,7 @@ def test_nlirg_through_the_loop_matches_the_pinned_gradient():
 
 def penalty_of(name: str, model_change: float, base):
     run = make_run(base, name)
-    run.model = run.load()
+    run = in_training(run, run.load())
     (batch,) = list(run.batches(examples(4)))[:1]
     with torch.no_grad():
         for parameter in run.model.parameters():

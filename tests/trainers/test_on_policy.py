@@ -13,14 +13,12 @@ from harness.models.base_model import weights_hash
 from harness.models.forward import logits_at
 from harness.recipes.registry import methods
 from harness.training.loop import train
-from tests.support.training import make_run, trained
+from tests.support.training import in_training, make_run, trained
 
 
 def ready(base, recipe: str = "sdft"):
     """A run whose model is wrapped, as it is before the first step."""
-    run = make_run(base, recipe)
-    run.model = run.wrap(run.load()).model
-    return run
+    return in_training(make_run(base, recipe))
 
 
 def test_the_last_answer_begins_where_its_run_of_targets_does():

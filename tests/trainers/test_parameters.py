@@ -12,7 +12,8 @@ from harness.models.forward import logits_at
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.registry import methods
 from harness.training.masters import Masters
-from tests.support.training import examples, make_run, trained
+from harness.training.run import TrainingRun
+from tests.support.training import examples, in_training, make_run, trained
 
 WRAPPERS = sorted(name for name, method in methods().items() if method.adds)
 STAYING = [name for name in WRAPPERS if not methods()[name].folds]
@@ -23,15 +24,15 @@ def a_batch(run, n: int = 5):
     return next(iter(run.batches(examples(n))))
 
 
-def shaken(run, std: float = 0.1) -> Masters:
-    """The recipe's masters with random values in the model, as after some training."""
-    masters = Masters(run.wrap(run.load()))
+def shaken(planned, std: float = 0.1) -> tuple[TrainingRun, Masters]:
+    """The run in training and its masters, with random values in the model, as after some training."""
+    run = in_training(planned)
+    masters = Masters(run.wrapped)
     generator = torch.Generator().manual_seed(3)
     for tensor in masters.tensors:
         tensor.data += std * torch.randn(tensor.shape, generator=generator)
     masters.publish()
-    run.model = run.wrapped.model
-    return masters
+    return run, masters
 
 
 def rebuilt(run, base, weights):
@@ -61,8 +62,9 @@ def test_freshly_wrapped_amounts_to_the_base(name, base):
 def test_freshly_wrapped_logits_are_the_bases_bit_for_bit(name, precision, base):
     run = make_run(base, name, precision=precision)
     batch = a_batch(run)
-    assert torch.equal(logits_at(run.wrap(run.load()).model, batch), logits_at(run.load(), batch))
-    assert weights_hash({k: v for k, v in Masters(run.wrapped).effective().items() if "added" not in k}) == base.hash
+    wrapped = run.wrap(run.load())
+    assert torch.equal(logits_at(wrapped.model, batch), logits_at(run.load(), batch))
+    assert weights_hash({k: v for k, v in Masters(wrapped).effective().items() if "added" not in k}) == base.hash
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -70,7 +72,7 @@ def test_the_base_speaks_the_same_before_during_and_after(name, base):
     run = make_run(base, name)
     untouched, batch = run.load(), a_batch(run)
     before = logits_at(untouched, batch)
-    shaken(run)
+    run, _ = shaken(run)
     assert not torch.allclose(logits_at(run.model, batch), before, atol=1e-3)
     assert torch.equal(run.base_logits(batch), before)
     assert not torch.allclose(logits_at(run.model, batch), before, atol=1e-3)
@@ -83,7 +85,7 @@ def test_two_adders_leave_the_base_to_a_frozen_copy(base):
     """Switching peft's part off would leave the bottlenecks speaking."""
     run = make_run(base, "lora+adapter")
     before = logits_at(run.load(), batch := a_batch(run))
-    shaken(run)
+    run, _ = shaken(run)
     assert torch.equal(run.base_logits(batch), before)
 
 
@@ -92,8 +94,8 @@ def test_two_adders_leave_the_base_to_a_frozen_copy(base):
 
 @pytest.mark.parametrize("recipe", [*WRAPPERS, "lora+adapter", "dora+adapter", "freeze", "random_half"])
 def test_stored_weights_score_as_the_trained_model(recipe, base, tmp_path):
-    run = make_run(base, recipe)
-    masters, batch = shaken(run), a_batch(run)
+    run, masters = shaken(make_run(base, recipe))
+    batch = a_batch(run)
     save_weights(masters.effective(), tmp_path / "w.safetensors")
     model = rebuilt(make_run(base, recipe), base, read_weights(tmp_path / "w.safetensors"))
     with torch.no_grad():
@@ -103,8 +105,7 @@ def test_stored_weights_score_as_the_trained_model(recipe, base, tmp_path):
 
 def test_dora_formula(base):
     """W = m V / ||V||, from the paper; and m begins as the norm."""
-    run = make_run(base, "dora")
-    masters = shaken(run)
+    run, masters = shaken(make_run(base, "dora"))
     effective = masters.effective()
     name, fold = next(iter(run.wrapped.folds.items()))
     a, b, m = (factor.detach() for factor in fold.factors)
@@ -137,8 +138,8 @@ def test_the_quantised_base_is_nf4_and_every_other_weight_the_bases(base):
 @pytest.mark.parametrize("name", [name for name in STAYING if not methods()[name].unlike_base])
 def test_the_line_to_the_base_ends_there(name, base):
     """Weights at alpha 0 are what `wise` would give: scored, they are the base."""
-    run = make_run(base, name)
-    effective = shaken(run).effective()
+    run, masters = shaken(make_run(base, name))
+    effective = masters.effective()
     start = {key: run.start[key].lerp(value, 0.0) for key, value in effective.items()}
     batch = a_batch(run)
     model = rebuilt(make_run(base, name), base, start)
@@ -162,8 +163,7 @@ def test_decoding_with_a_cache_is_decoding_without(recipe, base):
     """Virtual tokens enter once, added blocks have a cache of their own, prompts of many lengths share a batch."""
     from harness.decoding import generate, likelihood
 
-    run = make_run(base, recipe)
-    shaken(run)
+    run, _ = shaken(make_run(base, recipe))
     model = run.model.eval()
     texts = [example.tokens for example in examples(6, seed=5)]
     found = generate.continuations(model, [generate.Prompt(t, 5, lambda _: False) for t in texts], frozenset({3}), 64)
@@ -218,19 +218,20 @@ def test_random_half_freezes_half_of_every_kind(base):
     assert len({tuple(on) for on in kinds.values()}) > 1
 
 
-def test_unfreeze_trains_the_top_first_and_pays_less_for_it(base, tmp_path):
+def test_unfreeze_trains_the_top_first_and_pays_less_for_it(base, tmp_path, monkeypatch):
     """The trace of what moves: nothing low before `until`, everything after; its moments begin then."""
     run = make_run(base, "unfreeze(layers=1, until=0.5)", allowed=6)
     seen, prices, start = [], [], run.start
-    settle = run.settle
+    settle = TrainingRun.settle
 
-    def settled():
-        settle()
-        seen.append({name for name, p in run.model.named_parameters() if p.requires_grad})
-        prices.append(run.step_price([*examples(8)])[0])
+    def settled(self):
+        settle(self)
+        seen.append({name for name, p in self.model.named_parameters() if p.requires_grad})
+        prices.append(self.step_price([*examples(8)])[0])
 
-    run.settle = settled
+    monkeypatch.setattr(TrainingRun, "settle", settled)
     weights, _ = trained(run, tmp_path)
+    monkeypatch.undo()
     everything, top = trains("sft", base), {n for n in seen[0] if "layers.1" in n} | {"model.norm.weight"}
     assert seen[:3] == [top] * 3 and seen[3:6] == [everything] * 3
     assert prices[0] < 0.75 * prices[3]

@@ -16,7 +16,7 @@ from harness.models.flops import Shape
 from harness.recipes.recipe import parse_recipe
 from harness.store.runs import RunFolder
 from harness.toolbox import diagonal_fisher
-from tests.support.training import examples, make_run, trained
+from tests.support.training import examples, in_training, make_run, trained
 
 
 def moved(run, by: float = 0.05):
@@ -32,7 +32,7 @@ def moved(run, by: float = 0.05):
 def penalised(base, recipe: str, rows, by: float = 0.05):
     """(penalty, logits, run, batch) of a recipe's only method on a model that was moved."""
     run = make_run(base, recipe)
-    run.model = moved(run, by)
+    run = in_training(run, moved(run, by))
     (batch,) = run.batches(rows)
     logits = run.nll(run.model, batch)[1].detach().requires_grad_()
     return run.methods[0].penalty(logits, batch, run), logits, run, batch

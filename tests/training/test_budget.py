@@ -14,7 +14,8 @@ from harness.models.base_model import empty_model
 from harness.models.flops import Shape, count_flops, price_of, structure_of
 from harness.plan.values import parse_budget
 from harness.recipes.registry import methods
-from harness.training import loop, run_state
+from harness.training import loop
+from harness.training import run as run_module
 from harness.training.ledger import Ledger
 from tests.support.training import make_run, trained
 
@@ -53,6 +54,21 @@ def test_price_equals_the_counter_at_shapes_it_was_not_fitted_to(tiny_path, back
     assert price_of(model, backward=backward).of(shape) == pytest.approx(count_flops(model, shape, backward=backward), rel=1e-6)
 
 
+@pytest.mark.parametrize("recipe", ["sft", "dora", "moe", "prefix"])
+def test_an_empty_model_costs_what_torchs_own_counter_sees(recipe, base):
+    """Twice: the second time all shapes are remembered."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.models.flops import autocast_anywhere, empty_batch
+    from harness.models.forward import logits_at
+
+    model, shape = make_run(base, recipe).empty(), Shape(2, 9, 5)
+    batch = empty_batch(shape, torch.device("meta"))
+    with FlopCounterMode(display=False) as counter, autocast_anywhere():
+        logits_at(model, batch, attention_mask=batch.mask).sum().backward()
+    assert [count_flops(model, shape, backward=True) for _ in range(2)] == [counter.get_total_flops()] * 2
+
+
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     """What a run is charged against what torch counts while it really runs, preparation and teacher included.
@@ -66,9 +82,9 @@ def test_ledger_agrees_with_the_flop_counter(name, base, tmp_path, monkeypatch):
     rehearsal, run = (make_run(base, name, allowed=3) for _ in range(2))
     trained(rehearsal, tmp_path / "rehearsal")
     rehearsal.price("full", False)
-    run._prices = rehearsal._prices  # prices are taken before the counter starts
+    run.prices = rehearsal.prices  # prices are taken before the counter starts
     run.load = eager(run)  # the counter is blind to fused CPU attention
-    beside = [counted_aside(monkeypatch, run_state, "separate_head"), counted_aside(monkeypatch, loop, "_final_weights")]
+    beside = [counted_aside(monkeypatch, run_module, "separate_head"), counted_aside(monkeypatch, loop, "_final_weights")]
     with FlopCounterMode(display=False) as counter:
         trained(run, tmp_path)
     flops = counter.get_total_flops() - sum(map(sum, beside))

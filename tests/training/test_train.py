@@ -14,7 +14,7 @@ from harness.models.base_model import weights_hash
 from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training.loop import Diverged, train
-from tests.support.training import make_run, trained
+from tests.support.training import in_training, make_run, trained, trained_model
 
 
 class Killed(BaseException):
@@ -118,6 +118,19 @@ def test_a_stopping_method_is_named(base, tmp_path):
     assert trained(run, tmp_path)[1].stopped_by == "halt"
 
 
+def test_a_run_in_training_is_whole_from_its_first_line_on(base):
+    """A planned run has no model and says so; what is made of it lacks nothing, and both stand at one stage."""
+    planned = make_run(base, "lora")
+    for ask in (planned.dev_scores, lambda: planned.generate(None, [()], limit=1, temperature=1.0, name="x")):
+        with pytest.raises(RuntimeError, match="no model is in training"):
+            ask()
+    run = in_training(planned)
+    assert all(value is not None for value in vars(run).values())
+    assert run.start.keys() == planned.start.keys() and run.vocabulary > 0
+    run.position.room = 7
+    assert planned.position.room == 7 and run.base_copy is planned.base_copy
+
+
 def test_the_loop_names_no_method():
     root = Path(__file__).resolve().parents[2] / "harness"
     files = [*(root / "training").glob("*.py"), root / "runs/execute.py", root / "setup/material.py", root / "models/flops.py"]
@@ -137,7 +150,7 @@ def test_models_saved_on_the_way_load_as_what_was_trained(base, tmp_path):
 
     def observe(fraction, weights):
         save_model(base, weights(), tmp_path / f"{fraction:g}")
-        seen.append((fraction, run.ledger.fraction, logits_at(run.model, batch).detach()))
+        seen.append((fraction, run.ledger.fraction, logits_at(trained_model(run), batch).detach()))
 
     seen: list = []
     (batch,) = list(make_run(base, "").batches(make_run(base, "").domain[:2]))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 import time
-from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -15,299 +12,34 @@ import pytest
 import torch
 
 from harness.commands.compare import carry_out, prepare
-from harness.errors import PlanError
-from harness.models.adapters import Silenced
 from harness.models.base_model import plain_weights, read_weights, weights_hash
-from harness.models.forward import features_at
-from harness.plan.deepspeed import deepspeed_config, zero_of
+from harness.plan.deepspeed import deepspeed_config
 from harness.plan.load import make_plan
-from harness.plan.plan import Plan
-from harness.recipes.recipe import parse_recipe, unsharded
 from harness.runs.events import Requeued
-from harness.setup.material import gather
 from harness.setup.specs import run_specs
 from harness.store.files import read_json
-from harness.store.lease import Lost
 from harness.store.runs import RunFolder, RunStore
 from harness.training.data_parallel import split_step
 from harness.training.engine import Alone
-from harness.training.ledger import Ledger
-from harness.training.loop import train
-from harness.training.shards import Span
-from harness.training.step import Cramped
-from harness.training.zero import Zero
 from harness.workers.dispatch import run_all
-from harness.workers.process import device_slots
 from harness.workers.ranks import FaultKind, launch
+from tests.support.rank_runs import compare, compare_training, short_in
 from tests.support.ranks import (
     SETTINGS,
     lose_another,
     run_out,
-    tell_gpus,
     train_and_die,
     train_into,
     train_recipes,
     train_short,
 )
-from tests.support.settings import settings
-from tests.support.short import Short
-from tests.support.training import examples, make_run, small_files, trained
-from tests.training.test_train import Killed, killed_at
+from tests.support.training import make_run, small_files
 
 RECIPES = ("sft", "lora", "nlirg", "ewc(samples=4)", "distill", "replay")
 IN_PIECES = {"logits_at_once": 5 * 260}
 """Two processes run the head at five places at a time; the one that they are compared with at all places at once."""
 SHARDED = ("l2sp(strength=20)", "si_proxy(steps=2)", "kl+wise", "lora+ewc(samples=4)")
 """Pulls on shards, coupled and not; a penalty; interpolation; pulls on what adapters fold to."""
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("n", [1, 5, 32])
-def test_every_example_is_dealt_to_one_rank_whatever_its_order(n, size):
-    step = list(examples(n))
-    shares = split_step(step, size)
-    assert Counter(e.id for share in shares for e in share) == Counter(e.id for e in step)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    random.Random(0).shuffle(step)
-    assert split_step(step, size) == shares
-
-
-def test_shares_have_nearly_equal_tokens():
-    tokens = [sum(map(len, share)) for share in split_step(list(examples(64)), 4)]
-    assert max(tokens) - min(tokens) <= 24  # the longest example
-
-
-def test_a_ledger_counts_what_each_rank_did_once():
-    ranks = [Ledger("flops", 100.0), Ledger("flops", 100.0)]
-    for ledger in ranks:
-        with ledger.charge("fisher", 8.0, Counter(general=2), torch.device("cpu")):
-            pass
-    for ledger in ranks:  # what all know already is not summed again
-        ledger.restore(ranks[0].record())
-    for ledger, flops in zip(ranks, (3.0, 4.0), strict=True):
-        with ledger.charge("train", flops, Counter(domain=5), torch.device("cpu")):
-            pass
-    parts = [ledger.fresh() for ledger in ranks]
-    for ledger in ranks:
-        ledger.merge(parts)
-        ledger.merge([ledger.fresh(), ledger.fresh()])  # nothing new: nothing moves
-    assert ranks[0].record() == ranks[1].record()
-    assert ranks[0].spent == 15.0 and ranks[0].classes == Counter(general=2, domain=10)
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (Lost("memory"), FaultKind.LOST),
-        (Cramped("no memory", 1, []), FaultKind.CRAMPED),
-        (torch.OutOfMemoryError("no room"), FaultKind.OUT_OF_MEMORY),
-        (MemoryError(), FaultKind.OUT_OF_MEMORY),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), FaultKind.OUT_OF_MEMORY),
-        (ValueError("process 0: Lost: Cramped: out of memory"), FaultKind.OTHER),
-    ],
-)
-def test_what_becomes_of_a_run_follows_from_the_kind_of_an_error_not_from_its_words(error, kind):
-    assert FaultKind.of(error) is kind
-
-
-def test_spans_cover_a_weight_once():
-    weight = torch.randn(3, 5)
-    spans = [Span(0, 8, 8), Span(8, 15, 8)]
-    assert torch.equal(torch.cat([span.of(weight) for span in spans])[:15], weight.flatten())
-    assert spans[1].of(weight)[-1] == 0
-
-
-@pytest.mark.parametrize(("own", "wanted"), [({}, 100), ({"reduce_bucket_size": 7}, 7)])
-def test_a_bucket_is_no_larger_than_what_is_trained_unless_the_user_says_so(own, wanted):
-    engine = Zero.__new__(Zero)
-    engine.config = {"zero_optimization": {"stage": 3} | own, "steps_per_print": 1}
-    assert engine._fitting(100) == {"zero_optimization": {"stage": 3, "reduce_bucket_size": wanted}, "steps_per_print": 1}
-
-
-# --- what a plan may ask ---
-
-
-@pytest.mark.parametrize(
-    ("config", "fault"),
-    [
-        ({"zero_optimization": {"stage": 1}}, "stage is 2 or 3, not 1"),
-        ({"zero_optimization": {"stage": 3}, "optimizer": {"type": "Adam"}}, "sets optimizer"),
-        ({"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}, "offload_param.device is cpu or none"),
-    ],
-)
-def test_a_deepspeed_file_that_decides_too_much_is_refused(config, fault, tmp_path):
-    (tmp_path / "ds.json").write_text(json.dumps(config))
-    with pytest.raises(PlanError, match=fault):
-        make_plan({"deepspeed": str(tmp_path / "ds.json")})
-
-
-def test_auto_in_a_deepspeed_file_is_left_to_us(tmp_path):
-    given = {
-        "zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"},
-        "train_batch_size": "auto",
-        "bf16": {"enabled": "auto"},
-    }
-    (tmp_path / "ds.json").write_text(json.dumps(given))
-    assert zero_of(str(tmp_path / "ds.json")) == {"zero_optimization": {"stage": 3}}
-    config = deepspeed_config("zero2", "bfloat16")
-    assert config["gradient_clipping"] == 0.0 and config["data_types"] == {"grad_accum_dtype": "fp32"}
-
-
-def test_faults_of_devices_are_named_together():
-    with pytest.raises(PlanError) as caught:
-        make_plan({"devices": "0", "gpus_per_run": 2, "deepspeed": "zero4"})
-    assert len(caught.value.faults) == 2
-    assert all(word in str(caught.value.faults) for word in ("devices names 1", "zero2, zero3"))
-
-
-@pytest.mark.parametrize("recipe", ["unfreeze", "lora+early_stop", "qlora"])
-def test_what_cannot_be_sharded_is_refused_with_the_reason(recipe):
-    assert "cannot be sharded" in unsharded(parse_recipe(recipe), stages=False)
-    assert not unsharded(parse_recipe("ewc+nlirg"), stages=False)
-
-
-def test_runs_at_once_share_devices_out(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device_slots(settings(), 2) == [None, None]
-    assert device_slots(settings(devices="4,5,6,7", gpus_per_run=2), 2) == ["4,5", "6,7"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(settings(gpus_per_run=2), 2) == ["0,1", "2,3"]
-
-
-def test_devices_are_counted_among_those_that_the_environment_shows(monkeypatch):
-    """A scheduler that gave this process the GPUs 4 to 7 gave it no others."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,GPU-1f")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert device_slots(settings(gpus_per_run=2), 2) == ["4,5", "6,GPU-1f"]
-    assert device_slots(settings(devices="1,3"), 2) == ["5", "GPU-1f"]
-    with pytest.raises(PlanError, match="names GPU 7 but torch sees 4 GPUs"):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        gather(Plan(devices="6,7", device="cuda"))
-
-
-def test_ranks_see_the_gpus_of_the_run_that_starts_them(monkeypatch):
-    """They are forked by a server whose environment is older than the run's."""
-    told = []
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert launch(tell_gpus, 1, (), told.append) is None
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert launch(tell_gpus, 1, (), told.append) is None
-    assert launch(tell_gpus, 1, (), told.append, slot="5") is None
-    assert [event["gpus"] for event in told] == [None, "2,3", "5"]
-
-
-# --- what one process makes ---
-
-
-@cache
-def alone(base, recipe: str, folder: Path) -> Path:
-    train_into(make_run(base, recipe, **SETTINGS), folder / recipe)
-    return folder / recipe
-
-
-@pytest.fixture(scope="module")
-def reference(base, tmp_path_factory):
-    """What one process makes of a recipe."""
-    folder = tmp_path_factory.mktemp("alone")
-    return lambda recipe: alone(base, recipe, folder)
-
-
-# --- memory that runs out ---
-
-
-def short_of_memory(run, limit: int, once: bool = True):
-    """Let forward passes over more than `limit` tokens fail: the first of them, or each."""
-    forward, failed = run.features, []
-
-    def features(model, batch):
-        if batch.tokens.numel() > limit and not (once and failed):
-            failed.append(batch.tokens.numel())
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return forward(model, batch)
-
-    run.features = features
-    return failed
-
-
-def test_where_memory_runs_out_micro_batches_are_halved_and_steps_stay(base, tmp_path):
-    plain = make_run(base, "sft")
-    wanted, _ = trained(plain, tmp_path / "plain")
-    run = make_run(base, "sft")
-    failed = short_of_memory(run, limit=60)
-    found, progress = trained(run, tmp_path / "short")
-    logs = [RunFolder(tmp_path / name).log() for name in ("plain", "short")]
-    assert failed and run.room == 48
-    assert [e["tokens"] for e in logs[0]] == [e["tokens"] for e in logs[1]]
-    assert logs[1][0]["out_of_memory"] == "micro-batches of at most 48 tokens from here on"
-    assert "out_of_memory" not in logs[1][1] and "from step 1 on" in progress.notes[0]
-    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
-
-
-def test_what_a_failed_backward_pass_left_goes_into_no_step(base, reference, tmp_path):
-    run = make_run(base, "sft", **SETTINGS)
-    run.methods = (Short(limit=32, begin=2),)
-    train_into(run, tmp_path)
-    compare_training(reference("sft"), tmp_path)
-    assert short_in(tmp_path) == [2]
-
-
-def test_where_the_teacher_runs_out_of_memory_the_model_stays_in_training(base, tmp_path, monkeypatch):
-    failed = []
-
-    def short(model, batch, **options):
-        if isinstance(model, Silenced) and not failed:
-            failed.append(batch)
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return features_at(model, batch, **options)
-
-    monkeypatch.setattr("harness.losses.head.features_at", short)
-    run = make_run(base, "lora+distill", allowed=2)
-    trained(run, tmp_path)
-    assert failed and run.model.training
-
-
-def test_a_run_begins_again_with_the_room_that_its_folder_tells(base, tmp_path):
-    """Whatever its checkpoint says; the log tells where room changed, once, however often the run is killed."""
-    for stop in (3, 4, 5):  # in the step behind the last checkpoint
-        with pytest.raises(Killed):
-            train(make_run(base, "sft"), tmp_path, lambda *_: None, killed_at(stop), checkpoint_every=0.0)
-        RunFolder(tmp_path).write("room", {"room": 48, "notes": ["begun again"]})
-    run = make_run(base, "sft")
-    _, progress = trained(run, tmp_path)
-    assert run.room == 48 and progress.notes == ["begun again"] and short_in(tmp_path) == [3]
-
-
-def test_one_example_that_does_not_fit_ends_the_run(base, tmp_path):
-    run = make_run(base, "sft")
-    short_of_memory(run, limit=0, once=False)
-    with pytest.raises(torch.OutOfMemoryError, match="one example at a time is too much"):
-        trained(run, tmp_path)
-
-
-# --- two processes ---
-
-
-def short_in(folder: Path) -> list[int]:
-    """The steps that memory was short in, as the log tells."""
-    return [entry["step"] for entry in RunFolder(folder).log() if "out_of_memory" in entry]
-
-
-def compare_training(one: Path, two: Path) -> None:
-    """The same steps, losses and weights to rounding."""
-    for a, b in zip(RunFolder(one).log(), RunFolder(two).log(), strict=True):
-        assert {k: a[k] for k in ("tokens", "supervised", "spent")} == {k: b[k] for k in ("tokens", "supervised", "spent")}
-        for key in ("loss", "task_loss", "penalty", "gradient_norm", "rate"):
-            assert b[key] == pytest.approx(a[key], rel=2e-4, abs=2e-5), key
-    wanted, found = (read_weights(folder / "weights.safetensors") for folder in (one, two))
-    assert all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=5e-5) for name in wanted)
-
-
-def compare(one: Path, two: Path) -> None:
-    """The same training; every token charged once."""
-    compare_training(one, two)
-    ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (one, two)]
-    assert ledgers[0]["tokens"] == ledgers[1]["tokens"] and ledgers[0]["steps"] == ledgers[1]["steps"]
-    assert ledgers[1]["flops"] == pytest.approx(ledgers[0]["flops"], rel=0.1)  # padding differs
 
 
 @pytest.mark.slow

@@ -50,10 +50,12 @@ def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, ou
     outputs = choose(read_comparison(folder, results.store), items)
     if not outputs:
         raise PlanError(f"{folder} holds no generated answers of finished runs; give SUITES or data with answers to generate")
+    # Ratings are read back by the form that they were given on, which holds which output was whose.
     form = key_of([list(SCALES), outputs])
     write_json(folder / "people" / f"{form}.json", {"form": form, "scales": list(SCALES), "outputs": outputs})
     files = [Path(to) / f"{name}-annotator-{number}.html" for number in range(1, annotators + 1)]
     for number, file in enumerate(files, 1):
+        # Each annotator sees another order, so that tiredness falls on other outputs.
         shuffled = random.Random(f"{form}/{number}").sample(outputs, len(outputs))
         write_atomic(file, render(name, form, number, shuffled))
     return files

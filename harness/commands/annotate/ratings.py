@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, dict[str, Any]]:
     return filled, next(iter(forms.values()))
 
 
-def _faults(file: str, answers: dict[str, Any], outputs: set[str]) -> list[str]:
+def _faults(file: str, answers: Mapping[str, Any], outputs: set[str]) -> list[str]:
     """Return what is wrong with one annotator's ratings."""
     if strange := sorted(set(answers) - outputs):
         return [f"{file} rates {len(strange)} outputs that its form does not have, {strange[0]!r} the first"]

@@ -60,6 +60,7 @@ def matched(summary: Summary) -> Plot | None:
     """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
     rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
+    # More curves than can be told apart show nothing.
     if not rows or len(rows) > NAMED:
         return None
     looks = marks([row.name for row in summary.recipes])
@@ -290,7 +291,7 @@ def cost(summary: Summary) -> Plot | None:
 def _share(row: Row, account: str) -> float:
     """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
     # In the unit that binds; steps have no accounts, so there FLOPs are shown.
-    meter = next((run["ledger"].get("meter") for run in row.finished if run.get("ledger")), None)
+    meter = next((ledger.get("meter") for run in row.finished if (ledger := run.get("ledger"))), None)
     unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
     whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)
     share = 100 * row.cost("ledger", "accounts", account, unit) / whole if whole else math.nan

@@ -81,5 +81,7 @@ def weights(summary: Summary) -> Plot | None:
     texts: dict[str, list[str]] = {str(name): [] for name in table["row"].unique()}
     for bin_ in table.dropna().to_dict("records"):
         share = points(100 * bin_["tokens"])
-        texts[bin_["row"]].append(f"{zone_name(bin_)} nats: weight {bin_['weight']:.2f}, {share} % of tokens")
+        texts[bin_["row"]].append(
+            f"{zone_name(bin_['low'], bin_['high'])} nats: weight {bin_['weight']:.2f}, {share} % of tokens"
+        )
     return _plot("weights", "Weight given to tokens by their loss", drawn, texts)

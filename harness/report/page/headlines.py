@@ -98,6 +98,7 @@ def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> st
         estimate = summary.estimate(quantity, row)
         return f"{signed(estimate.value)} {interval(estimate)}"
 
+    # One row is said whole; of several the ends of their range are.
     if len(known) == 1:
         return f"{capital(unit)}: {known[0]}, {number(known[0])}. {_kept(summary, quantity, known[0])}".strip()
     known.sort(key=lambda row: summary.estimate(quantity, row).value)

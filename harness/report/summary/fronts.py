@@ -130,6 +130,7 @@ def _fronts(
     curves = []
     for method, rows in settings.items():
         front = front_of(analysis, rows)
+        # A curve needs two settings; each begins at the base, which gained and lost nothing.
         if len(rows) > 1 and front:
             curves.append(Curve(method, (analysis.rows[0], *front)))
     return _read_curves(analysis, curves, terms)

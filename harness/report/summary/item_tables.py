@@ -44,6 +44,7 @@ def flips(summary: Summary, row: str, reference: str) -> dict[str, float]:
     if summary.analysis is None:
         return empty
     seeds = max(summary.analysis.seeds.get(name, 0) for name in (row, reference))
+    # Of several seeds an item has a mean, which is neither right nor wrong.
     if seeds != 1:
         return empty
     wide = summary.computed(right_or_wrong)

@@ -233,6 +233,7 @@ def _draws(analysis: Analysis, names: list[str]) -> rule.Scores:
     missing = np.full((analysis.reps, len(names)), np.nan)
     draws = {}
     for quantity in QUANTITIES:
+        # What was not measured is unknown in every draw, and breaks the limits that ask for it.
         has_draws = quantity in measured and quantity in analysis.point
         draws[quantity] = analysis.draws(quantity, names) if has_draws else missing
     return rule.Scores(*(draws[quantity] for quantity in QUANTITIES))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.store.schema import RunEntry
 from harness.vocabulary import Role, Status, Track
 
 TRACKS = {track: track.title for track in Track if track.is_ranked}
@@ -30,7 +31,7 @@ class Row:
     seeds: tuple[int, ...]
     """Seeds that ended well."""
     keys: tuple[str, ...]
-    runs: tuple[dict[str, Any], ...] = field(repr=False)
+    runs: tuple[RunEntry, ...] = field(repr=False)
     """The entries of `Comparison.runs`, failed ones too."""
 
     @property
@@ -43,7 +44,7 @@ class Row:
         return bool(self.seeds)
 
     @property
-    def finished(self) -> list[dict[str, Any]]:
+    def finished(self) -> list[RunEntry]:
         return [run for run in self.runs if run["status"] == Status.DONE]
 
     def cost(self, *names: str) -> float:
@@ -77,9 +78,9 @@ def dig(value: Any, *names: str) -> Any:
     return value
 
 
-def rows_of(runs: Iterable[dict[str, Any]]) -> list[Row]:
+def rows_of(runs: Iterable[RunEntry]) -> list[Row]:
     """Return the rows of these runs in the order of the table."""
-    grouped: dict[str, list[dict[str, Any]]] = {}
+    grouped: dict[str, list[RunEntry]] = {}
     for run in runs:
         grouped.setdefault(run["row"], []).append(run)
     rows = [_row(name, entries) for name, entries in grouped.items()]
@@ -87,11 +88,12 @@ def rows_of(runs: Iterable[dict[str, Any]]) -> list[Row]:
     return sorted(rows, key=lambda row: (FIRST[row.role], tracks.index(row.track)))
 
 
-def _row(name: str, runs: list[dict[str, Any]]) -> Row:
+def _row(name: str, runs: list[RunEntry]) -> Row:
     """Return the row of one recipe's runs."""
     done = [run for run in runs if run["status"] == Status.DONE]
     bad = [run for run in runs if run["status"] != Status.DONE]
     words = Counter(str(run["status"] or "not run").replace("_", " ") for run in bad)
+    # One word where all seeds ended alike, else how many did.
     if not bad:
         status = str(Status.DONE)
     elif done:

@@ -10,6 +10,7 @@ distances from their numbers that they have in the table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.plan.values import STANDARD, Limits, parse_limits
 from harness.report.summary.format import number, si
 
 
-def limits_in(record: dict[str, Any]) -> Limits:
+def limits_in(record: Mapping[str, Any]) -> Limits:
     """Return the limits that a comparison's plan sets, else those of every report."""
     text = (record.get("plan") or {}).get("require")
     return parse_limits(text) if text else STANDARD
@@ -64,6 +65,7 @@ def gaining(scores: Scores, margins: Margins) -> np.ndarray:
 
 def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> dict[str, np.ndarray]:
     """(B, R) whether a recipe breaks each limit there is; a number that was not measured keeps no limit on it."""
+    # Written as "not kept": a comparison with NaN is False, so what was not measured breaks its limit.
     violated = {}
     if limits.loss is not None:
         violated["loss"] = ~(scores.change - margins.change >= -limits.loss)
@@ -72,6 +74,7 @@ def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> di
     if limits.family is not None:
         worst = np.full(scores.gain.shape[1], np.nan) if margins.family is None else margins.family
         violated["family"] = ~(worst >= -limits.family) & np.ones_like(scores.gain, bool)
+    # Costs do not differ between draws; multiplied out, so that every limit has an entry for each draw.
     if limits.seconds is not None:
         violated["time"] = ~(costs.seconds <= limits.seconds) & np.ones_like(scores.gain, bool)
     if limits.memory is not None:

@@ -8,7 +8,7 @@ All by one bootstrap for each domain: items paired with the base, the same draws
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Stages:
         return dict(zip(self.domains, last_gains, strict=False))
 
 
-def read_stages(record: dict[str, Any], final: pd.DataFrame, between: pd.DataFrame, base: str, reps: int) -> Stages | None:
+def read_stages(record: Mapping[str, Any], final: pd.DataFrame, between: pd.DataFrame, base: str, reps: int) -> Stages | None:
     """From final scores and those between stages; None where the plan has one stage or the base has no scores."""
     domains = (record.get("data") or {}).get("stages") or []
     if not domains or not (final["row"] == base).any():

@@ -6,7 +6,7 @@ once by `computed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from harness.stats.analysis import Analysis, Estimate
 from harness.stats.quantity_name import Measured, Scope, change_of_family
 from harness.store.comparisons import read_texts
 from harness.store.runs import RunStore
+from harness.store.schema import LogLine, RunEntry
 from harness.vocabulary import Area, EvalKind, Role, Track
 
 T = TypeVar("T")
@@ -131,13 +132,13 @@ class Summary:
         """Return a row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many runs."""
         return read_texts(self._finished(row)[:runs], self.store, EvalKind.FINAL)
 
-    def logs(self, row: str) -> Iterator[dict[str, Any]]:
+    def logs(self, row: str) -> Iterator[LogLine]:
         """Yield the logged steps of a row's finished runs, from the store."""
         for run in self._finished(row):
             yield from self.store.run(run["key"]).log()
 
-    def _finished(self, name: str) -> list[dict[str, Any]]:
-        runs = []
+    def _finished(self, name: str) -> list[RunEntry]:
+        runs: list[RunEntry] = []
         for row in self.rows:
             if row.name == name:
                 runs += row.finished
@@ -215,7 +216,7 @@ class Summary:
         return references_of(self.rows)
 
 
-def areas_of(record: dict[str, Any]) -> dict[str, Area]:
+def areas_of(record: Mapping[str, Any]) -> dict[str, Area]:
     """Return general family -> column group, as the comparison recorded it; empty if all are of one group, or none is known."""
     by_family: dict[str, Area] = {}
     for suite in record.get("suites") or []:

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.plan.tuning_rule import TuningRule, expected_best, preferred, reference_of
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.estimate import Estimate
+from harness.store.schema import EntryRecord, TrialEntry
 from harness.vocabulary import EvalKind
 
 QUANTITIES = ("gain", "change")
@@ -18,21 +19,20 @@ COLUMNS = ["row", "trial", "recipe", "plain", "selected", "status"]
 COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
 
 
-def read_trials(
-    trials: Sequence[dict[str, Any]], dev: pd.DataFrame, base: str, reps: int
-) -> tuple[pd.DataFrame, Analysis | None]:
+def read_trials(trials: Sequence[TrialEntry], dev: pd.DataFrame, base: str, reps: int) -> tuple[pd.DataFrame, Analysis | None]:
     """Return `COLUMNS`, a line a trial, and their analysis.
 
     Points of domain and general change against the base, paired on the same dev items. Settings that were scored on test items
     (`is_point`) are no trials.
     """
     tried = [trial for trial in trials if not is_point(trial)]
+    # Changes are against the base, so without its dev scores trials have none.
     scored = (dev["row"] == base).any() and len(tried)
     analysis = analyse(dev, base, reps=reps) if scored else None
     lines = []
     for trial in tried:
         estimates = {name: analysis.estimate(name, trial["trial"]) if analysis else Estimate() for name in QUANTITIES}
-        line = {name: trial[name] for name in ("row", "trial", "recipe", "selected", "status", "key")}
+        line: dict[str, Any] = {name: dict(trial)[name] for name in ("row", "trial", "recipe", "selected", "status", "key")}
         line["plain"] = bool(trial.get("plain"))
         for name, estimate in estimates.items():
             line |= {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
@@ -42,7 +42,7 @@ def read_trials(
     return pd.DataFrame(lines, columns=COLUMNS), analysis
 
 
-def is_point(entry: dict[str, Any]) -> bool:
+def is_point(entry: EntryRecord) -> bool:
     """Return whether an entry of a record's trials is a setting that was scored on test items, not a trial."""
     return EvalKind.FINAL in (entry.get("evals") or {})
 

@@ -8,7 +8,7 @@ cover the choice of prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -100,7 +100,7 @@ def phrases_of(summary: Summary) -> set[tuple[str, ...]]:
     return domain_phrases(summary.record, summary.texts(summary.base), summary.answers, summary.base)
 
 
-def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: dict[str, Any]) -> pd.DataFrame:
+def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: str, record: Mapping[str, Any]) -> pd.DataFrame:
     """Return one line a row, set of prompts and measure: quality.csv; `phrases` as from `domain_phrases`."""
     # A comparison that asked no free answers has no such table.
     if answers.empty:
@@ -118,7 +118,7 @@ def quality_table(answers: pd.DataFrame, phrases: set[tuple[str, ...]], base: st
     return pd.DataFrame(lines)[COLUMNS]
 
 
-def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
+def domain_phrases(record: Mapping[str, Any], scores: pd.DataFrame, answers: pd.DataFrame, base: str) -> set[tuple[str, ...]]:
     """Return the domain's template : 3-grams common in the training answers, less what general references and any answer
     of the base to a general prompt hold."""
     # What training taught as a form, and would be out of place elsewhere.
@@ -132,7 +132,7 @@ def domain_phrases(record: dict[str, Any], scores: pd.DataFrame, answers: pd.Dat
     return phrases
 
 
-def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: dict[str, Any] | None) -> pd.DataFrame:
+def _texts(answers: pd.DataFrame, phrases: set[tuple[str, ...]], form: Mapping[str, Any] | None) -> pd.DataFrame:
     """Return the texts, and what is counted on each; measures over several texts go by row, seed and set."""
     table = answers[answers["primary"].astype(bool)].reset_index(drop=True)
 

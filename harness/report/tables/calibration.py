@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.summary.summary import Summary
+from harness.stats.above_chance import clusters_of
 from harness.stats.analysis import Estimate
 from harness.stats.resample import draws, spread
 
@@ -99,7 +100,7 @@ def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
 
 def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     # Items of one passage fall together, seeds of one item too.
-    counts = draws((both["task"] + "\0" + both["cluster"].fillna(both["item"])).to_list(), reps=1000)
+    counts = draws((both["task"] + "\0" + clusters_of(both)).to_list(), reps=1000)
     once = np.ones((1, len(both)), np.float32)
     lines = []
     for name, (column, function) in _MEASURES.items():

@@ -42,6 +42,7 @@ def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], b
         kept_by_row = kept[row].to_numpy(float)
         level, _ = estimated(kept_by_row, np.isfinite(kept_by_row), counts)
         change = Estimate()
+        # The base has no change against itself.
         if base in kept and row != base:
             moved = kept_by_row - kept[base].to_numpy(float)
             value, replicates = estimated(moved, np.isfinite(moved), counts)

@@ -40,6 +40,7 @@ def promised(summary: Summary) -> list[Promise]:
     for row, of_row in summary.trials.groupby("row", sort=False):
         points = summary.points[summary.points["row"] == row].set_index("recipe")["name"].to_dict()
         for trial in of_row.sort_values("selected", ascending=False, kind="stable").to_dict("records"):
+            # The selected setting stands under its row, others under their point.
             name = str(row) if trial["selected"] else points.get(trial["recipe"])
             if name is not None:
                 lines.append(_promise(summary, pd.Series(trial), name))

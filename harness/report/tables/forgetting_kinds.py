@@ -42,6 +42,7 @@ def kind_table(summary: Summary) -> pd.DataFrame:
     if summary.analysis is None:
         return pd.DataFrame(columns=COLUMNS)
     kept = summary.analysis.measures.query("kept")
+    # Item by item: what was right before tuning, after it, and after the recovery probe.
     tuned = _means(summary.computed(kept_scores))
     probed = _means(among(summary.probed, ("task", "metric"), _pairs(kept)))
     base = summary.scores[summary.scores["row"] == summary.base].drop_duplicates(KEYS).set_index(KEYS)["cluster"]

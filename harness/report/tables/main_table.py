@@ -40,6 +40,7 @@ def full_table(summary: Summary) -> pd.DataFrame:
 
 def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.name, "role": row.role, "track": row.track, "status": row.status}
+    # The headline numbers, each with its interval.
     for part in (Scope.WHOLE, Scope.FORM, Scope.KNOWLEDGE):
         line |= _spread(f"gain {part}".rstrip(), summary.estimate(name_of(Measured.GAIN, part), row.name))
     for domain, gain in domain_gains(summary, row).items():
@@ -50,6 +51,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     for area in summary.areas:
         line |= _spread(f"change {area}", summary.estimate(change_of_area(area), row.name))
     line["base above chance"] = summary.analysis.ability if summary.analysis else math.nan
+    # What could have been seen at all, and the family that lost most.
     change = summary.estimate("change", row.name)
     line["mde"] = change.detectable
     worst = summary.worst_family(row.name) if row.done else None
@@ -60,6 +62,7 @@ def _numbers(summary: Summary, row: Row) -> dict[str, object]:
     line |= _spread("compliance", compliance(summary, row.name)) if len(summary.computed(compliance_table)) else {}
     for scale in summary.scales:
         line |= _spread(f"people {scale}", summary.rating(row.name, scale))
+    # What it cost, and how much was asked.
     line |= costs(row)
     line["n domain"], line["n general"] = summary.estimate("gain", row.name).n, change.n
     line["items missing"] = summary.analysis.missing.get(row.name) if summary.analysis and row.done else None
@@ -89,6 +92,7 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
         for name in ("p", "holm p"):
             line[f"{name} vs {reference}"] = difference[name.removesuffix(" p")] if difference is not None else math.nan
         line[f"least p vs {reference}"] = change.least_p
+    # In how many draws the rule would choose this row.
     shares = summary.computed(advise).shares
     line["chosen probability"] = shares.get(row, 0.0) if shares else math.nan
     return line | _standing(summary.computed(standings_of).get(row)) | _matched(summary, row)
@@ -193,6 +197,7 @@ def reading_table(summary: Summary) -> pd.DataFrame:
 def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     change, cost = summary.estimate("change", row.name), costs(row)
     worst = summary.worst_family(row.name) if row.done else None
+    # In the order of columns that a reader needs: the two headline numbers, then what explains them.
     line = {"row": row.name, "track": row.track if row.role.is_tuned else MISSING, "status": row.status}
     line[f"gain ({summary.gain_unit})"] = with_interval(summary.estimate("gain", row.name))
     line["ΔR (points)"], line["retention (%)"] = with_interval(change), kept_cell(summary, row)
@@ -220,6 +225,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
         line["rules kept (%)"] = with_interval(Estimate(100 * kept.value, 100 * kept.low, 100 * kept.high, n=kept.n))
     if summary.scales:
         line["people (1-5)"] = with_interval(summary.rating(row.name, summary.scales[-1]))
+    # Costs stand last: they are read once the scores are believed.
     line |= {"FLOPs": si(cost["flops"]), "device-seconds": number(cost["device seconds"])}
     line |= {f"{name} tokens": si(cost.get(f"tokens {name}")) for name in classes}
     line |= {"steps": number(cost["steps"]), "epochs": number(cost["epochs"]), "peak memory": memory(row)}

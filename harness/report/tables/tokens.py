@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.summary.summary import Summary
+from harness.store.schema import TokenWeights, Zone
 
 Line = dict[str, Any]
 
@@ -21,7 +22,7 @@ def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
     for row in summary.recipes:
         steps = list(summary.logs(row.name))
         shares = _zone_shares([step["zones"] for step in steps if step.get("zones")])
-        given = _weights([step["weights"] for step in steps if step.get("weights")])
+        given = _weights([given for step in steps if (given := step.get("weights"))])
         zones += [{"row": row.name} | line for line in shares]
         weights += [{"row": row.name} | line for line in given]
     return (
@@ -30,14 +31,16 @@ def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def _zone_shares(steps: list[list[dict[str, Any]]]) -> Iterator[Line]:
+def _zone_shares(steps: list[list[Zone]]) -> Iterator[Line]:
     """zone, tokens, gradient: mean shares over a row's logged steps."""
     for k in range(max(map(len, steps), default=0)):
         zone = [zones[k] for zones in steps if k < len(zones)]
-        yield {"zone": zone_name(zone[0])} | {name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")}
+        yield {"zone": zone_name(zone[0].get("low"), zone[0].get("high"))} | {
+            name: _mean([z.get(name) for z in zone]) for name in ("tokens", "gradient")
+        }
 
 
-def _weights(steps: list[dict[str, Any]]) -> Iterator[Line]:
+def _weights(steps: list[TokenWeights]) -> Iterator[Line]:
     """low, high, tokens, weight: share of supervised tokens between two losses and the mean weight they were given."""
     if not steps:
         return
@@ -60,8 +63,8 @@ def _mean(values: list) -> float:
     return float(finite.mean()) if len(finite) else math.nan
 
 
-def zone_name(zone: dict) -> str:
-    low, high = zone.get("low"), zone.get("high")
+def zone_name(low: float | None, high: float | None) -> str:
+    """Return the name of the losses between two bounds, in nats; None: no bound."""
     if high is None or not math.isfinite(high):
         return f"over {low or 0:g}"
     return f"{low or 0:g} to {high:g}"

@@ -6,8 +6,7 @@ The thresholds are guesses, except those of the numbers of items (docs/measures.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
@@ -15,6 +14,8 @@ import numpy as np
 from harness.report.summary.format import capital, number, points, rough, share
 from harness.report.summary.rows import Row, dig
 from harness.report.summary.summary import Summary
+from harness.report.verdict.caution import Caution, first_of
+from harness.report.verdict.untuned import untuned
 from harness.stats.quantity_name import level_of
 from harness.vocabulary import Role
 
@@ -42,17 +43,6 @@ CONTAMINATED = 0.01
 """Share of a task's items whose wording stands in training data. A guess."""
 KEPT_ALL = 99.5
 """Per cent from which "kept" reads as if nothing were lost. A guess."""
-NAMED = 6
-"""Rows named in one warning; of more their number."""
-
-
-@dataclass(frozen=True)
-class Caution:
-    """One warning."""
-
-    text: str
-    rows: tuple[str, ...] = ()
-    """The rows it is about; none: the whole comparison."""
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -136,7 +126,7 @@ def _collapsed(
     if not bad:
         return []
     ordered = sorted(bad, key=lambda row: -bad[row])
-    listed = _names([f"{row} {show(bad[row])}" for row in ordered])
+    listed = first_of([f"{row} {show(bad[row])}" for row in ordered])
     before = f"the base {show(start)}" if np.isfinite(start) else "the base was not measured"
     return [Caution(f"Collapse: {what}: {listed}; {before}.", tuple(ordered))]
 
@@ -245,7 +235,7 @@ def _missing(summary: Summary) -> list[Caution]:
     lost = {row: n for row, n in summary.analysis.missing.items() if n > 0 and row in with_model}
     if not lost:
         return []
-    named = _names([f"{row} {n:,}" for row, n in lost.items()])
+    named = first_of([f"{row} {n:,}" for row, n in lost.items()])
     return [Caution(f"Items without a score, left out in pairs with the base: {named}.", tuple(lost))]
 
 
@@ -254,13 +244,6 @@ def _seeds(summary: Summary) -> list[Caution]:
     assert summary.analysis is not None
     covers = summary.analysis.covers()
     return [Caution(f"{capital(covers)}.")]
-
-
-def _untuned(summary: Summary) -> list[Caution]:
-    # Tuning is the rule, and a recipe at its defaults may be judged by a poor setting.
-    if not summary.trials.empty or not summary.recipes:
-        return []
-    return [Caution("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")]
 
 
 RULES: tuple[Callable[[Summary], list[Caution]], ...] = (
@@ -276,16 +259,10 @@ RULES: tuple[Callable[[Summary], list[Caution]], ...] = (
     _chance,
     _missing,
     _seeds,
-    _untuned,
+    untuned,
 )
 """Every rule, the worst first. A new one is a function and a line here."""
 
 
 def _finished(summary: Summary) -> list[Row]:
     return [row for row in summary.tuned if row.done]
-
-
-def _names(texts: Sequence[str]) -> str:
-    """Return the first of the names, and how many more there are."""
-    more = len(texts) - NAMED
-    return ", ".join(texts[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

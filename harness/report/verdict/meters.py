@@ -57,8 +57,8 @@ def meter_of(summary: Summary) -> str:
         return str(plan)
     for row in summary.recipes:
         for run in row.finished:
-            if run.get("ledger"):
-                return str(run["ledger"].get("meter"))
+            if ledger := run.get("ledger"):
+                return str(ledger.get("meter"))
     return "flops"
 
 

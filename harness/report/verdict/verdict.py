@@ -13,7 +13,7 @@ from harness.report.summary.recommend import Advice, advise, limits_of, separate
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.summary import Summary
 from harness.report.verdict.advice_text import describe, out_sentence, sureness, track_advice
-from harness.report.verdict.cautions import Caution
+from harness.report.verdict.caution import Caution
 from harness.report.verdict.decision import Kind, decide, forgetting
 from harness.report.verdict.elsewhere import differing, measured_sentences
 from harness.report.verdict.meters import other_meter
@@ -95,6 +95,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
     if advice.refusal:
         lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
+    # Of the recipe that is advised: what it forgets, where most, and what it stands apart from.
     if advice.row is not None:
         lines.append(forgetting(advice.row, summary.estimate("change", advice.row), MARGIN))
         lines.append(_worst(summary, advice.row))
