@@ -1,8 +1,8 @@
 """Hashes beside what is kept, compared before it is used: damage is noticed and named. No torch here.
 
-`hashes.json` in a folder has the sha256 of its files, by their names in the folder. A file that is written anew loses its hash
-first and gets the new one last, so that a kill between leaves a file without a hash, which is read as it is: so are the
-files of stores that are older than this.
+`hashes.json` in a folder has the sha256 of its files, by their names in the folder, and one of all these. A file that is written
+anew loses its hash first and gets the new one last, so that a kill between leaves a file without a hash, which is read as it is:
+so are the files of stores that are older than this.
 """
 
 from __future__ import annotations
@@ -75,11 +75,19 @@ class Hashes:
             raise Damaged(path, "is not JSON, or was cut short") from None
         if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
             raise Damaged(path, "does not hold hashes by name")
+
+        # A name that is damaged would leave its file without a hash. Files of older versions have none of their own.
+        own = hashes.pop(HASHES, None)
+        if own not in (None, _digest_of_all(hashes)):
+            raise Damaged(path, "is not what was written: its own hash differs")
         return hashes
+
+    def _write(self, hashes: dict[str, str]) -> None:
+        write_json(self.folder / HASHES, hashes | {HASHES: _digest_of_all(hashes)})
 
     def add(self, hashes: dict[str, str]) -> None:
         """Keep the hashes of files that were written."""
-        write_json(self.folder / HASHES, self.known() | hashes)
+        self._write(self.known() | hashes)
 
     def add_files(self, *names: str) -> None:
         """Keep the hashes of files as they stand."""
@@ -89,7 +97,7 @@ class Hashes:
         """Forget files that are removed, or about to be written anew."""
         hashes = self.known()
         if not hashes.keys().isdisjoint(names):
-            write_json(self.folder / HASHES, {name: value for name, value in hashes.items() if name not in names})
+            self._write({name: value for name, value in hashes.items() if name not in names})
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content, None where it never was. Raises Damaged where it is gone, or not what was written."""
@@ -149,6 +157,11 @@ class Hashes:
                 self.check(name)
             except Damaged as damage:
                 yield damage
+
+
+def _digest_of_all(hashes: dict[str, str]) -> str:
+    """Return the hash of names and hashes, in whatever order they stand."""
+    return digest(json.dumps(hashes, sort_keys=True).encode())
 
 
 def unreadable(path: Path) -> str:

@@ -139,6 +139,22 @@ def test_damaged_hashes_make_a_run_anew(folder):
     assert run.status is None and run.damages() == []
 
 
+def test_every_flipped_bit_of_the_hashes_is_noticed(folder):
+    run = RunFolder(a_file(folder, "run.json").parent)
+    path = run.path / HASHES
+    whole = path.read_bytes()
+    own = whole.index(HASHES.encode())
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        if own <= place < own + len(HASHES):  # without its own hash the others are still what was written
+            assert run.hashes.known().items() > json.loads(whole).items() - {(HASHES, json.loads(whole)[HASHES])}
+        else:
+            with pytest.raises(Damaged, match=HASHES):
+                run.hashes.known()
+    path.write_bytes(whole)
+    assert HASHES not in run.hashes.known()
+
+
 def test_stores_without_hashes_stay_readable_and_what_cannot_be_read_is_named(folder):
     store = RunStore(folder.parent / "runs")
     for key in sorted(store.keys()):
