@@ -1,8 +1,8 @@
 """Hashes beside what is kept, compared before it is used: damage is noticed and named. No torch here.
 
-`hashes.json` in a folder has the sha256 of its files, by their names in the folder, and one of all these. A file that is written
-anew loses its hash first and gets the new one last, so that a kill between leaves a file without a hash, which is read as it is:
-so are the files of stores that are older than this.
+`hashes.json` in a folder has the sha256 of its files, by their names in the folder, and one of all these. A file that is
+written anew loses its hash first and gets the new one last, so that a kill between leaves a file without a hash, which is
+read as it is: so are the files of stores that are older than this.
 """
 
 from __future__ import annotations

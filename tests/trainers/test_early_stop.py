@@ -38,7 +38,7 @@ def test_stops_at_the_first_breach_and_gives_the_weights_before_it(base, tmp_pat
     seen = {}
     (tmp_path / "2").mkdir()
     steps = itertools.count(1)
-    train(whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(whole.weights())}))
+    train(whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(whole.engine.gather()())}))
     assert weights_hash(weights) == seen[8]
 
 
@@ -49,8 +49,9 @@ def test_a_breach_at_the_first_look_gives_the_base(base, tmp_path):
 
 def test_a_breach_at_the_first_look_gives_adapters_as_they_began(base, tmp_path):
     run, weights, _, _ = stopping(base, tmp_path, [0.8, 0.5], "adapter+early_stop")
-    assert any(name.startswith("added.") for name in weights) and weights.keys() == run.start.keys()
-    assert all(torch.equal(tensor, run.start[name]) for name, tensor in weights.items())
+    start = run.engine.masters.wrapped.start
+    assert any(name.startswith("added.") for name in weights) and weights.keys() == start.keys()
+    assert all(torch.equal(tensor, start[name]) for name, tensor in weights.items())
 
 
 def test_without_a_breach_it_is_plain_fine_tuning_with_ten_evaluations(base, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from harness.errors import PlanError
 from harness.plan.settings import default_rate
 from harness.recipes.recipe_text import read_terms
 from harness.report.summary.rows import dig
@@ -24,27 +25,39 @@ def untuned(summary: Summary) -> list[Caution]:
     rates = []
     settings = []
     defaults = []
+    unread = []
     for row in rows:
-        names = {name for _, given in read_terms(row.recipe) for name in given}
-        if "lr" in names:
+        names = _settings_given(row.recipe)
+        if names is None:
+            unread.append(row.name)
+        elif "lr" in names:
             rates.append(row.name)
         elif names:
             settings.append(row.name)
         else:
             defaults.append(row.name)
     common = _common_rate(summary)
-    if not (tuned or rates or settings or common):
+    if not (tuned or rates or settings or unread or common):
         return [Caution("Untuned: every recipe ran with its default settings, so a poor row may be a poor setting.")]
 
     parts = {
         "at learning rates given by hand": rates,
         f"at other settings given by hand{common}": settings,
         f"at default settings{common}": defaults,
+        "at settings that cannot be read": unread,
     }
     said = "; ".join(f"{what}: {first_of(names)}" for what, names in parts.items() if names)
     text = f"Untuned, so a poor row may be a poor setting: {said}."
     # In a comparison that is tuned in part only these rows are meant.
     return [Caution(text, tuple(row.name for row in rows) if tuned else ())]
+
+
+def _settings_given(recipe: str) -> set[str] | None:
+    """Return the names of the settings that a recipe's text gives; None where the text, written elsewhere, is no recipe."""
+    try:
+        return {name for _, given in read_terms(recipe) for name in given}
+    except PlanError:
+        return None
 
 
 def _common_rate(summary: Summary) -> str:
