@@ -6,6 +6,7 @@ import inspect
 import itertools
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -255,7 +256,7 @@ def test_no_method_is_priced_as_another_whatever_was_priced_before(base):
 def test_what_a_module_holds_beside_its_parameters_is_priced_apart(base):
     """A buffer of another shape, an object that computes for the module, and a function made on the spot."""
     empty = make_run(base, "sft").empty()
-    layer = empty.model.layers[0]
+    layer: Any = empty.model.layers[0]
     keys = {structure_of(empty, True)}
     layer.register_buffer("directions", torch.empty(3, 4, device="meta"))
     keys.add(structure_of(empty, True))
