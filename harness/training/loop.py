@@ -168,6 +168,7 @@ def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
         "notes": progress.notes,
         "ledger": run.ledger.record(),
         "room": run.position.room,
+        "paid": run.position.paid,
     }
 
 
@@ -219,6 +220,7 @@ def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped
     run.enter(record["stage"])
     run.engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
+    run.position.paid = record["paid"]
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record
