@@ -136,6 +136,7 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
     weights = run.engine.gather()()
+    run.position.finishing = True
     # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
         for method in run.filled("finish"):

@@ -157,18 +157,17 @@ class PlannedRun(RunState):
             raise RuntimeError(NO_MODEL)
         # Opened before the price is asked: it loads tasks, which is free.
         retention_of = self.open_dev()
-        if self.ledger.affords_again("dev"):
-            with self._metered("dev", model):
-                retention = retention_of(model)
-            self.ledger.charge_again("dev", ahead)
-            self.position.paid += ahead
-            return retention
-
-        # The budget is spent: what was charged ahead is asked now.
-        if not self.position.paid:
+        # Training is over: what was charged ahead is asked now.
+        if self.position.finishing and self.position.paid:
+            self.position.paid -= 1
+            return retention_of(model)
+        if not self.ledger.affords_again("dev"):
             return None
-        self.position.paid -= 1
-        return retention_of(model)
+        with self._metered("dev", model):
+            retention = retention_of(model)
+        self.ledger.charge_again("dev", ahead)
+        self.position.paid += ahead
+        return retention
 
     def model_with(self, weights: Weights) -> nn.Module:
         wrapped = wrap(self.load(), unfolded(self.filled("trainable")), self, self.start)
