@@ -48,3 +48,16 @@ def test_time_left_is_right_within_a_quarter_once_a_row_has_ended():
             said += 1
             assert abs(left / (whole - at) - 1) <= NEAR, f"at {at:.0f} s of {whole:.0f} s: {left:.0f} s left"
     assert said > 0.8 * len(events)
+
+
+def test_a_run_that_waits_is_expected_to_take_as_long_as_its_rows_other_seed():
+    pacing = Pacing(1, {f"{row} {seed}": Timed(True, row) for seed in (0, 1) for row in ("sft", "ewc")}, scored=[10.0])
+    at = 0.0
+    for row, seconds in (("sft", 40.0), ("ewc", 80.0)):
+        for event, length in ((Started(), 0.0), (Evaluating(kind=EvalKind.FINAL), seconds), (Ended(), 10.0)):
+            at += length
+            pacing.note(f"{row} 0", event, at)
+    pacing.note("sft 1", Started(), at)
+    assert pacing.seconds_left(at) == (40 + 10) + (80 + 10)
+    del pacing.runs["ewc 1"]
+    assert pacing.seconds_left(at) == 40 + 10
