@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.plan.deepspeed import DeepSpeedConfig
 from harness.workers.environment import VISIBLE, MemoryKills
 from harness.workers.process import forkserver, steady
 
@@ -77,7 +78,7 @@ class Place:
     meeting: tuple[str, int] = ("127.0.0.1", 0)
     """Address and port of the store at which ranks meet."""
 
-    def join(self, device: str, config: dict[str, Any] | None) -> Any:
+    def join(self, device: str, config: DeepSpeedConfig | None) -> Any:
         """Return the engine of this rank, a sharded one if `config` configures DeepSpeed. Waits for the other ranks."""
         import torch
 
