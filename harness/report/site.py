@@ -196,7 +196,7 @@ def _write_pages(boards: list[Board], folder: Path) -> None:
 
 
 def boards_of(published: Iterable[Published]) -> list[Board]:
-    """Boards by protocol (newest first), then name; a section for each question, newest first."""
+    """Return boards by protocol (newest first), then name; a section for each question, newest first."""
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
     for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
         grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
@@ -211,7 +211,7 @@ def boards_of(published: Iterable[Published]) -> list[Board]:
 
 
 def _section(group: list[Published]) -> Section:
-    """`group`: newest first."""
+    """Return the section of a `group`: newest first."""
     lines: dict[str, list[tuple[dict[str, Any], Published]]] = {}
     for comparison in group:
         for line in comparison.lines:
@@ -237,7 +237,7 @@ def _read(folder: Path) -> Published:
 
 
 def _files(comparison: Published, target: Path) -> None:
-    """What can be downloaded of a comparison, a card for each recipe with it."""
+    """Write what can be downloaded of a comparison, a card for each recipe with it."""
     (target / "cards").mkdir(parents=True)
     write_json(target / "comparison.json", comparison.record)
     write_atomic(target / "table.csv", csv_text(pd.DataFrame(comparison.lines)))
