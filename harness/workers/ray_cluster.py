@@ -45,7 +45,7 @@ class Resources:
 
 
 def connect(address: str) -> Any:
-    """Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
+    """Return Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
     try:
         import ray
     except ModuleNotFoundError:
@@ -86,7 +86,7 @@ def _times(available: float, each: float) -> int:
 
 
 def describe(plan: Settings) -> tuple[str, int]:
-    """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
+    """Return (the cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
     request, ray = Resources.of(plan), connect(str(plan.ray))
     try:
         nodes = nodes_of(ray)

@@ -39,7 +39,7 @@ class Rank:
         return _address(), self.store.port
 
     def work(self, place: Place, meeting: tuple[str, int], work: Callable[..., Any], *arguments: Any) -> Any:
-        """`work(place, *arguments)`, in the main thread of this process."""
+        """Run `work(place, *arguments)` in the main thread of this process."""
         steady(place.threads)
         if name := interface(_address()):  # gloo takes what the host's name resolves to, which may be 127.0.1.1
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
@@ -79,7 +79,7 @@ class Gang:
     """
 
     def __init__(self, ray: Any, request: Resources, work: Callable[..., Any], *arguments: Any):
-        """Starts `work(place, *arguments)` in each as soon as there is room for all."""
+        """Start `work(place, *arguments)` in each as soon as there is room for all."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
@@ -100,7 +100,7 @@ class Gang:
         self.pending, self.faults, self.since = set(self.parts), [], None
 
     def note(self, part: Any) -> None:
-        """One of `parts` ended."""
+        """Note that one of `parts` ended."""
         # The others get some time to say what happened to them, then the run is over.
         self.pending.discard(part)
         try:

@@ -61,7 +61,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """Inside, what is given raises KeyboardInterrupt where there was one: raised within Ray's own callbacks it is swallowed."""
+    """Raise KeyboardInterrupt from what is given where there was one: raised within Ray's own callbacks it is swallowed."""
     caught: list[int] = []
     before = signal.getsignal(signal.SIGINT)
 
@@ -112,7 +112,7 @@ class _Queue:
             self.work_off(check)
 
     def work_off(self, check: Callable[[], None]) -> None:
-        """Until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
+        """Work until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
         try:
             while self.waiting or self.running:
                 check()
@@ -121,7 +121,9 @@ class _Queue:
                     self.running.append((self.start(spec), spec))
 
                 # Whatever ends first is looked at first.
-                at_work = {part: gang for gang, _ in self.running for part in gang.pending}
+                at_work = {}
+                for gang, _ in self.running:
+                    at_work |= dict.fromkeys(gang.pending, gang)
                 ended, _ = self.ray.wait(list(at_work), timeout=LOOK)
                 self.tell()
                 for part in ended:
@@ -149,7 +151,7 @@ class _Queue:
                 self.events(at_work[key], event)
 
     def end(self, gang: Gang, spec: RunSpec) -> None:
-        """A run ended, or was lost: then it is queued again, or given up with a status."""
+        """Note that a run ended, or was lost: then it is queued again, or given up with a status."""
         gang.end()
 
         # In the order of what may help: less room, another worker, nothing.
