@@ -67,7 +67,7 @@ def nodes_of(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def places(request: Resources, nodes: list[dict[str, float]]) -> list[int]:
+def slots_per_node(request: Resources, nodes: list[dict[str, float]]) -> list[int]:
     """Return how many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
     # As many ranks as the scarcest resource of a node allows.
     room = [min(_times(node.get(kind, 0.0), each) for kind, each in request.bundle.items()) for node in nodes]
@@ -92,7 +92,7 @@ def describe(plan: Settings) -> tuple[str, int]:
         nodes = nodes_of(ray)
     finally:
         ray.shutdown()
-    room = places(request, nodes)
+    room = slots_per_node(request, nodes)
     at_once = sum(each // request.ranks for each in room) if request.one_node else sum(room) // request.ranks
     needed = next(n for n in range(1, len(room) + 1) if sum(room[:n]) >= request.ranks)
     where = "one node" if needed == 1 else f"{needed} nodes"
