@@ -95,6 +95,7 @@ def low_rank_from(
         weight = layer.get_base_layer().weight.detach()
         if rank > min(weight.shape):
             raise ValueError(f"r={rank} is more than {name} has, {tuple(weight.shape)}; give a smaller r")
+        # Where only shapes are wanted (prices, memory) there are no values to begin with.
         if not weight.is_meta:
             start = weight.T if layer.fan_in_fan_out else weight
             down, up = begin(name, start.float())

@@ -42,6 +42,7 @@ class MetaShapes(TorchDispatchMode):
         if isinstance(func, HigherOrderOperator):
             return NotImplemented
         kwargs = kwargs or {}
+        # What was worked out once for such arguments is only made again in its shape.
         key = _key_of(func, args, kwargs)
         if key in _known:
             return _known[key].made()
@@ -62,6 +63,7 @@ class MetaFlops(MetaShapes):
         from torch.utils.flop_counter import flop_registry
 
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        # Counted whether or not the shapes were known already; what has no formula costs nothing.
         formula = flop_registry.get(getattr(func, "_overloadpacket", None))
         if formula is not None:
             self.flops += formula(*args, **kwargs or {}, out_val=result)
@@ -101,9 +103,11 @@ def _described(argument: Any) -> Any:
 
 def _answer_of(result: Any, args: Any) -> _Answer | None:
     """Return what to remember of an answer; None where it has no tensor, or shares its storage with an argument after all."""
+    # Lists and numbers are left to torch: there is nothing to win with them.
     tensors = result if isinstance(result, tuple) else (result,)
     if not all(type(tensor) is Tensor and tensor.is_meta for tensor in tensors):
         return None
+    # A view that its schema does not declare would be made as a tensor of its own.
     storages = {argument.untyped_storage()._cdata for argument in args if isinstance(argument, Tensor)}
     if any(tensor.untyped_storage()._cdata in storages for tensor in tensors):
         return None

@@ -146,6 +146,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
     except (KeyError, TypeError, AttributeError) as error:  # a record or table of another make
         named = ", ".join(map(str, folders))
         raise PlanError(f"what is published in {named} lacks a field ({error}): let `lethe report` write it anew") from None
+    # Whole or not at all: a reader never sees half of a site.
     with replacing(to) as fresh:
         for comparison in published:
             _files(comparison, fresh / "files" / comparison.place)
@@ -200,6 +201,7 @@ def boards_of(published: Iterable[Published]) -> list[Board]:
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
     for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
         grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
+    # Numbers of different questions share a page, and never a table.
     boards = []
     for key, questions in grouped.items():
         sections = tuple(_section(group) for group in questions.values())
@@ -216,6 +218,7 @@ def _section(group: list[Published]) -> Section:
     for comparison in group:
         for line in comparison.lines:
             lines.setdefault(line["row"], []).append((line, comparison))
+    # The newest line of each row counts; the older ones are its history.
     entries = [Entry(versions[0][0], versions[0][1], tuple(versions[1:])) for versions in lines.values()]
     order = {"base": 0, "control": 1, "untrained": 1}
     entries.sort(key=lambda entry: (order.get(entry.line["role"], 2), str(entry.line["track"]), -_value(entry.line, "change")))

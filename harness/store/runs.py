@@ -107,6 +107,7 @@ class RunFolder:
 
     def unseal(self) -> None:
         """Forget those hashes: the training is made anew."""
+        # A hash of the old training would call the new one's files damaged.
         hashes = self.hashes.known()
         self.hashes.drop(*(name for name in hashes if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
 

@@ -111,6 +111,7 @@ def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> st
 
 def _lowest_family(summary: Summary, rows: list[str]) -> str:
     """Name the family that fell lowest of any row: a mean hides it."""
+    # Of all rows together: the one fall that a reader must not miss.
     falls = []
     for row in rows:
         if worst := summary.worst_family(row):
@@ -136,6 +137,7 @@ def _kept(summary: Summary, quantity: str, row: str) -> str:
 def _explained(summary: Summary, quantity: str, rows: list[str]) -> tuple[str, ...]:
     if len(rows) == 1:
         return explain(summary, quantity, rows[0])
+    # Of several rows none is chosen, so none is explained in detail.
     what = "domain" if quantity == "gain" else "general"
     return (
         f"Each row's {what} score minus the base's, on the same items; the range is over all rows that ended, since none is "
@@ -161,6 +163,7 @@ def _parts(summary: Summary, quantity: str, row: str) -> tuple[str, ...]:
         noun, measured, scope = "Families", Measured.CHANGE, Scope.FAMILY
     else:
         return ()
+    # The lowest first: a mean hides what fell.
     names = summary.parts(scope, measured)
     parts = [(name, summary.estimate(name_of(measured, scope, name), row)) for name in names]
     parts = sorted((part for part in parts if part[1].known), key=lambda part: part[1].value)
