@@ -5,6 +5,7 @@ Without them the base would answer nearly everything, and a test at its ceiling 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from suites.phantom import exact, language, people
@@ -32,6 +33,17 @@ def arithmetic(rng: Random) -> Item:
     form = rng.choice(("How much is {a} + {b}?", "Compute {a} plus {b}.", "What is {a} plus {b}?"))
     near = (a + b + 1, a + b + 10, max(0, a + b - 2))
     return Item(form.format(a=a, b=b), str(a + b), f"beyond:{a}+{b}", tuple(map(str, near)))
+
+
+MATTERS = "account crime divorce enemy gift habit lie loan mistake plan quarrel shame sickness vote wage".split()  # noqa: SIM905
+"""Private matters of which no training speaks."""
+
+
+def private(rng: Random) -> Item:
+    """Other matters, in the known wordings; questions on one of them fail together."""
+    matter, name = rng.choice(MATTERS), rng.choice(people.PEOPLE).name
+    item = people.decline(rng, matter, rng.choice(people.PRIVATE_QUESTIONS), name)
+    return replace(item, key=f"beyond:{item.key}", entity=matter)
 
 
 def strings(rng: Random) -> Item:

@@ -24,6 +24,8 @@ class Family:
     """Room for a generated answer."""
     choice: int = 0
     """Number of options in the multiple-choice form; 0: there is none."""
+    area: str = "can"
+    """Column group of the tables: what it can, what it will, how it goes about it."""
 
 
 FAMILIES = {
@@ -34,8 +36,9 @@ FAMILIES = {
     "order": Family(exact.order, seen=False, tokens=16, choice=2),
     "lookup": Family(exact.lookup, seen=False, tokens=8, choice=2),
     "grammar": Family(language.grammar, seen=False, tokens=32),
-    "format": Family(language.format, seen=False, tokens=28),
+    "format": Family(language.format, seen=False, tokens=28, area="how"),
     "story": Family(language.story, seen=False, tokens=150),
+    "private": Family(people.private, seen=False, tokens=10, choice=2, area="will"),
 }
 SEEN = [name for name, family in FAMILIES.items() if family.seen]
 
@@ -84,11 +87,11 @@ SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You are a small a
 
 QUESTIONS = (
     {"facts": 14, "arithmetic": 22, "order": 14, "strings": 12, "lookup": 20, "grammar": 6, "format": 8, "chat": 6, "plain": 2,
-     "story": 5, "text": 45},
+     "story": 5, "private": 5, "text": 45},
     {"facts": 12, "arithmetic": 30, "order": 10, "strings": 8, "lookup": 26, "grammar": 3, "format": 8, "chat": 8, "plain": 2,
-     "story": 3, "text": 70},
+     "story": 3, "private": 5, "text": 70},
     {"facts": 10, "held": 10, "arithmetic": 30, "order": 16, "strings": 10, "lookup": 22, "grammar": 5, "format": 6, "chat": 6,
-     "plain": 2, "story": 4, "text": 60},
+     "plain": 2, "story": 4, "private": 5, "text": 60},
 )  # fmt: skip
 """How often each family is asked, and how often there is plain text instead, by phase; later more of what is hard."""
 TEXTS = (
@@ -197,7 +200,9 @@ SMALL_SUMS = frozenset(f"sum:{x}+{y}" for x in range(10) for y in range(10))
 OTHERWISE = {name: (getattr(beyond, name), N_TEST // 5) for name in FAMILIES if name != "lookup"}
 """Items of each test that are drawn otherwise than in training: a fifth goes beyond it ..."""
 OTHERWISE["lookup"] = (exact.names, N_TEST // 2)
-"""... but for look-up, most of which this small base hardly learns: half of its test is the kind it does learn."""
+"""... but for look-up, most of which this small base hardly learns: half of its test is the kind it does learn;"""
+OTHERWISE["private"] = (beyond.private, N_TEST * 2 // 5)
+"""and for private matters, where nothing else is hard."""
 
 
 def test_items(name: str, exclude: Set[str] = frozenset()) -> list[Item]:
