@@ -32,9 +32,10 @@ from harness.contract import Need, blocks_of, overrides
 from harness.losses.pieces import LOGITS_AT_ONCE
 from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
 from harness.models.base_model import BaseModel, empty_model
-from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, structure_of, with_mask
+from harness.models.flops import PROBES, Price, Shape, autocast_anywhere, empty_batch, fit, with_mask
 from harness.models.forward import features_at, logits_at
 from harness.models.meta_shapes import MetaShapes
+from harness.models.structure import structure_of
 from harness.plan.gpus import RESERVE, Gpu
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger

@@ -9,7 +9,6 @@ fused CPU attention).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from harness.models.base_model import empty_model
 from harness.models.forward import innermost
 from harness.models.meta_shapes import MetaFlops
 from harness.models.short_documents import executed_lengths
+from harness.models.structure import structure_of
 
 T = TypeVar("T")
 
@@ -93,33 +93,6 @@ def price_of(model: nn.Module, *, backward: bool) -> Price:
 
 _measured: dict[Any, Price] = {}
 """Prices by `structure_of`."""
-
-
-def structure_of(model: nn.Module, backward: bool) -> Any:
-    """Return a hash of all that a pass over the model can cost: its modules' classes, settings and shapes, and what trains.
-
-    Settings are the plain values among a module's attributes (`top_k`, `use_dora`); `training` is left out, since dropout
-    multiplies no matrices. A model that runs code of its own (hooks, a forward replaced on an instance) is like no other.
-    """
-    config = getattr(model, "config", None)
-    parts: list[Any] = [backward, config.to_dict() if config is not None else None]
-    # A hook may do anything, so such a model shares its price with no other.
-    for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-            return object()
-        settings = [(key, value) for key, value in sorted(vars(module).items()) if key != "training" and _is_plain(value)]
-        parameters = [(key, tuple(value.shape), value.requires_grad) for key, value in module.named_parameters(recurse=False)]
-        parts.append((name, f"{type(module).__module__}.{type(module).__qualname__}", settings, parameters))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether a value is a number, a text, or a collection of them: such have a `repr` that tells all of them."""
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def measure_price(model: nn.Module, *, backward: bool) -> Price:

@@ -21,7 +21,7 @@ PHASES: dict[str, Reached] = {
     "imports": said("loading torch"),
     "making the base ready": said("results go to"),
     "scoring the base": written("runs/*/evals/*.journal"),
-    "training": said("of budget, loss"),
+    "training": written("runs/*/checkpoint/*"),  # not by what is said: runs as short as these may end before they say how far
 }
 
 

@@ -79,7 +79,10 @@ def interrupt(arguments: Sequence[str], out: Path, reached: Reached, env: Mappin
         reader.start()
         while not reached("".join(lines), out, since) and process.poll() is None:
             time.sleep(0.01)
-        assert process.poll() is None, f"ended before it came to its phase: {''.join(lines)}"
+        if process.poll() is not None:
+            reader.join()
+            process.stderr.close()
+            raise AssertionError(f"ended before it came to its phase: {''.join(lines)}")
 
         # All that it started is waited for.
         below = psutil.Process(process.pid).children(recursive=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
 from harness.errors import PlanError
 from harness.models.base_model import empty_model
-from harness.models.flops import Shape, count_flops, price_of, structure_of
+from harness.models.flops import Shape, count_flops, measure_price, price_of
+from harness.models.structure import structure_of
 from harness.plan.values import parse_budget
 from harness.recipes.registry import methods
 from harness.training import loop
@@ -235,4 +238,34 @@ def test_settings_that_no_shape_shows_are_priced_apart(base):
 def test_a_model_with_code_of_its_own_is_never_taken_for_another(base):
     empty = make_run(base, "lora").empty()
     empty.get_output_embeddings().register_forward_hook(lambda *_: None)
+    assert structure_of(empty, True) != structure_of(empty, True)
+
+
+def test_no_method_is_priced_as_another_whatever_was_priced_before(base):
+    """All methods at the same rank and scale, so that what their modules are named and shaped alike is told by what they do."""
+    measured = {}
+    for name, method in sorted(methods().items()):
+        low_rank = {"r", "alpha"} <= set(inspect.signature(method).parameters)
+        empty = make_run(base, f"{name}(r=4, alpha=16)" if low_rank else name).empty()
+        structure = structure_of(empty, True)
+        price = measured.setdefault(structure, (measure_price(empty, backward=True), name))
+        if price[1] != name:
+            assert measure_price(empty, backward=True) == price[0], (name, price[1])
+
+
+def test_what_a_module_holds_beside_its_parameters_is_priced_apart(base):
+    """A buffer of another shape, an object that computes for the module, and a function made on the spot."""
+    empty = make_run(base, "sft").empty()
+    layer: Any = empty.model.layers[0]
+    keys = {structure_of(empty, True)}
+    layer.register_buffer("directions", torch.empty(3, 4, device="meta"))
+    keys.add(structure_of(empty, True))
+    layer.register_buffer("directions", torch.empty(3, 5, device="meta"))
+    keys.add(structure_of(empty, True))
+    layer.helpers = {"one": Shape(1, 8, 2)}
+    keys.add(structure_of(empty, True))
+    layer.helpers = {"one": Shape(1, 8, 3)}
+    keys.add(structure_of(empty, True))
+    assert structure_of(empty, True) in keys and len(keys) == 5
+    layer.helpers = {"one": lambda x: x}
     assert structure_of(empty, True) != structure_of(empty, True)
