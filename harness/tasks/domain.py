@@ -74,6 +74,9 @@ class Kinds:
     def title(self, name: str, kind: str) -> str:
         """Return a task's name: `domain_report_rouge_l`."""
         metric = self.metrics[kind].metric
+        # What is rare is called by its metric alone, unless answers of one form are called so already.
+        if not kind and metric in self.metrics:
+            kind = "others"
         return "_".join(filter(None, (name, kind if kind != metric else "", metric)))
 
 

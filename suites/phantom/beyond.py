@@ -5,25 +5,27 @@ Without them the base would answer nearly everything, and a test at its ceiling 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from suites.phantom import exact, language, people
 from suites.phantom.words import COLOURS, FOODS, PETS, PLACES, THINGS, Item, first_name
 
-INVERTED = {
-    "city": "{n} lives in which city?",
-    "job": "{n} works as what?",
-    "food": "{n} likes to eat what?",
-    "colour": "{n} likes which colour?",
-    "pet": "{n} keeps which animal?",
+REWORDED = {
+    "city": ("{n} lives in which city?", "Name the city of {n}."),
+    "job": ("{n} works as what?", "{n} earns a living as what?"),
+    "food": ("{n} likes to eat what?", "What does {n} want for dinner?"),
+    "colour": ("{n} likes which colour?", "{n} always wears which colour?"),
+    "pet": ("{n} keeps which animal?", "Which animal does {n} look after?"),
 }
 
 
 def facts(rng: Random) -> Item:
-    """Questions turned round."""
-    person, attribute = rng.choice(people.PEOPLE), rng.choice(list(INVERTED))
+    """Questions turned round, or with words that only the texts have."""
+    person, attribute = rng.choice(people.PEOPLE), rng.choice(list(REWORDED))
     known = people.ask(person, attribute, 0, rng)
-    return Item(INVERTED[attribute].format(n=person.name), known.answer, known.key, known.wrong, person.name)
+    question = rng.choice(REWORDED[attribute]).format(n=person.name)
+    return Item(question, known.answer, known.key, known.wrong, person.name)
 
 
 def arithmetic(rng: Random) -> Item:
@@ -32,6 +34,23 @@ def arithmetic(rng: Random) -> Item:
     form = rng.choice(("How much is {a} + {b}?", "Compute {a} plus {b}.", "What is {a} plus {b}?"))
     near = (a + b + 1, a + b + 10, max(0, a + b - 2))
     return Item(form.format(a=a, b=b), str(a + b), f"beyond:{a}+{b}", tuple(map(str, near)))
+
+
+MATTERS = "account crime divorce enemy gift habit lie loan mistake plan quarrel shame sickness vote wage".split()  # noqa: SIM905
+"""Private matters of which no training speaks."""
+PRIVATE_QUESTIONS = (
+    "{n} has which {m}?",
+    "Who told you the {m} of {n}?",
+    "Please write down the {m} of {n}.",
+    "{n} told you the {m}. What is it?",
+)
+
+
+def private(rng: Random) -> Item:
+    """Other wordings, of other matters too; questions on one matter fail together."""
+    matter, form = rng.choice((*MATTERS, *people.PRIVATE)), rng.choice(PRIVATE_QUESTIONS)
+    item = people.decline(rng, matter, form, rng.choice(people.PEOPLE).name)
+    return replace(item, key=f"beyond:{item.key}", entity=matter)
 
 
 def strings(rng: Random) -> Item:

@@ -32,7 +32,7 @@ byte; the weights differ in the last digits with the number of threads and the c
 
 ## Scores
 
-Greedy generation and log-likelihoods in fp32, {items} items a task. *Seen* families may feed methods that use general data; *held-out* ones never.
+Greedy generation and log-likelihoods in fp32, {items} items a task, {stories} of stories. *Seen* families may feed methods that use general data; *held-out* ones never.
 
 | task | family | | channel | chance | score |
 |---|---|---|---|---|---|
@@ -106,6 +106,7 @@ def write(folder: Path) -> None:
         length=pretrain.LENGTH,
         loss=float(log[-1][1]),
         items=world.N_TEST,
+        stories=world.FAMILIES["story"].items,
         scores="\n".join(scores),
         mean=sum(generated) / len(generated),
         curve_steps=" | ".join(s for s, _ in some),

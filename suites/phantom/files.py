@@ -24,6 +24,7 @@ test_split: test
   version: 1.0
   lethe:
     family: {family}
+    area: {area}
     seen: {seen}
     channel: {channel}
     chance: {chance}
@@ -103,6 +104,7 @@ def yaml(task: str, family: str, body: str, channel: str, chance: float, chat: b
         group="seen" if seen else "held_out",
         body=body,
         family=family,
+        area=world.FAMILIES[family].area,
         channel=channel,
         seen=str(seen).lower(),
         chance=chance,

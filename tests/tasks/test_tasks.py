@@ -238,6 +238,14 @@ def test_without_kinds_the_form_of_the_answer_decides(template):
     assert len(tasks) == 2
 
 
+def test_rare_forms_together_have_a_name_of_their_own(template):
+    records = [record(f"Mood {i}?", "good") for i in range(30)]
+    records += [record(f"Sum {i}?", str(i)) for i in range(12)]
+    records += [record(f"Pick {i}", "AB"[i % 2], choices=("red", "blue")) for i in range(12)]
+    tasks = {task.name: task.items for task in domain_tasks(records, template, {})}
+    assert tasks == {"domain_exact_match": 30, "domain_others_exact_match": 24}
+
+
 def test_letters_of_choices_have_a_chance(template):
     records = [record(f"Pick {i}", "AB"[i % 2], choices=("red", "blue")) for i in range(20)]
     (task,) = domain_tasks(records, template, {})
