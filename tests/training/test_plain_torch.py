@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -63,6 +64,9 @@ def plain_torch(path: Any, steps: list[list[Example]]) -> tuple[dict[str, torch.
 def test_plain_fine_tuning_is_a_loop_in_plain_torch(base, tmp_path):
     """The schedule, the mean over the step's tokens, clipping, decay and the optimizer, whatever the micro-batches."""
     run = make_run(base, "sft", **SETTINGS)
+    domain = list(run.data.domain)
+    domain[::4] = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in domain[::4]]
+    run.data = dataclasses.replace(run.data, domain=tuple(domain))  # some are trained as they stand, prompt included
     source = run.steps()
     steps = [list(next(source)) for _ in range(STEPS)]
     assert [len(step) for step in steps] == [7] * 5 + [5, 7, 7]
