@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 from statistics import mean
 
 from harness.runs.events import Ended, Evaluating, Event, Requeued, Started, Stepped
@@ -18,6 +19,8 @@ class Timed:
     """One run: how far it has come, and when it got there (seconds of one clock)."""
 
     trains: bool
+    row: str = ""
+    """Runs of one row, which differ by their seeds, train at one pace."""
     begun: float | None = None
     first: tuple[float, float] | None = None
     """When its first step here ended, and the share of the budget that was spent then: a run may go on from a checkpoint."""
@@ -67,7 +70,7 @@ class Pacing:
         run = self.runs[key]
         match event:
             case Started() | Requeued():
-                self.runs[key] = Timed(run.trains, now)
+                self.runs[key] = Timed(run.trains, run.row, now)
             case Stepped():
                 run.first = run.first or (now, event.spent)
                 run.spent = event.spent
@@ -81,7 +84,7 @@ class Pacing:
     def seconds_left(self, now: float | None = None) -> float | None:
         """Return seconds until all runs have ended; None while nothing says how long training or evaluating takes.
 
-        A run that has not shown its own pace is expected to take the others' mean.
+        A run that has not shown its own pace is expected to take its row's mean, or else that of all.
         """
         now = time.monotonic() if now is None else now
 
@@ -90,24 +93,41 @@ class Pacing:
         scoring = scoring or _mean(run.scoring_seconds for run in self.runs.values()) or _mean(self.scored)
         training = _mean(run.training_seconds for run in self.runs.values())
         starting = _mean(run.starting_seconds for run in self.runs.values()) or 0.0
-        left = []
+        rows = self._row_paces()
+        under_way, waiting = [], []
         for run in self.runs.values():
             if run.ended is not None:
                 continue
 
             # Nothing to estimate from yet: no number is better than a guess that jumps.
-            pace = run.training_seconds or training
+            pace = run.training_seconds or rows.get(run.row) or training
             if scoring is None or (run.trains and run.scoring is None and pace is None):
                 return None
+            left = waiting if run.begun is None and run.scoring is None else under_way
             if run.scoring is not None:
                 left.append(max(0.0, scoring - (now - run.scoring)))
             elif not run.trains:
                 left.append(scoring)
             else:
                 left.append(_training_left(run, starting, pace or 0.0, now) + scoring)
+        return _all_ended(under_way, waiting, self.workers)
 
-        # Neither sooner than all work shared among the workers, nor than the longest run.
-        return max(sum(left) / max(1, self.workers), max(left, default=0.0))
+    def _row_paces(self) -> dict[str, float]:
+        """Return the mean seconds of training of each row that has shown a pace."""
+        paces: dict[str, list[float]] = {}
+        for run in self.runs.values():
+            if run.training_seconds is not None:
+                paces.setdefault(run.row, []).append(run.training_seconds)
+        return {row: mean(seconds) for row, seconds in paces.items()}
+
+
+def _all_ended(under_way: Sequence[float], waiting: Sequence[float], workers: int) -> float:
+    """Return seconds until all runs have ended: each that waits begins, in its turn, as soon as a worker is free."""
+    free = [*under_way, *[0.0] * (max(1, workers) - len(under_way))]
+    heapify(free)
+    for seconds in waiting:
+        heapreplace(free, free[0] + seconds)
+    return max(free)
 
 
 def _training_left(run: Timed, starting: float, pace: float, now: float) -> float:

@@ -67,7 +67,7 @@ class Progress:
         self.console = Console(stderr=True, quiet=quiet)
         self.plan, self.result = plan, result
         self.runs = {spec.key: _Run(spec.row, spec.seed) for spec in specs}
-        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE) for spec in specs}, scored)
+        self.pacing = Pacing(plan.workers or 1, {spec.key: Timed(spec.role == Role.RECIPE, spec.row) for spec in specs}, scored)
         self.begun = time.monotonic()
         self.live: Live | None = None
 

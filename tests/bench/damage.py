@@ -15,10 +15,10 @@ No answer of the first set says how anything is done. Scores are kept in OUT, on
 from __future__ import annotations
 
 import random
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from harness.models.base_model import BaseModel
 from harness.models.batches import collate
 from harness.models.forward import nll
 from harness.stats.resample import draws, estimated
+from harness.store.schema import key_of
 from harness.tasks.eval_task import EvalTask
 from harness.tasks.subset import without
 from harness.tasks.suites import load_suite
@@ -46,8 +47,8 @@ RECORDS, BATCH, RATE = 200, 8, 1e-5
 LENGTH = 384
 HELD_BACK = 20
 """Functions of the code suite that the damage is trained on; pairs about them are not asked here."""
-ITEMS = 40
-"""Items of each task at most."""
+ITEMS, MOST = 40, {"code_pairs": 160}
+"""Items of each task at most; of code more, whose changes are small."""
 SUITES = {"refusal": ("refusal en", "compliance en"), "tools": ("tools en", "call en", "no tool"), "code": ("code",)}
 """Suite -> the families that are asked here: English ones, since the base knows no Chinese."""
 MEASURES = (
@@ -178,7 +179,8 @@ class Bench:
         model = base.load(torch.float32)
         tasks = asked_tasks(lambda text: len(base.tokenizer(text)["input_ids"]))
         tasks = [task for task in tasks if generated or task.channel != "generation"]
-        evaluator = Evaluator(tasks, template, base.tokenizer, base=lambda: model, max_length=2048, limit=ITEMS)
+        tasks = [cut(task, MOST.get(task.name, ITEMS)) for task in tasks]
+        evaluator = Evaluator(tasks, template, base.tokenizer, base=lambda: model, max_length=2048)
         return cls(base, template, evaluator)
 
     def damaged(self, records: Sequence[Record]) -> Any:
@@ -190,10 +192,10 @@ class Bench:
                 examples += text_examples(self.template, one)
             else:
                 examples += self.template.encode(one, max_length=LENGTH)
-        return trained(model, examples)
+        return trained(model, examples, RATE)
 
 
-def trained(model: Any, examples: Sequence[Any], rate: float = RATE) -> Any:
+def trained(model: Any, examples: Sequence[Any], rate: float) -> Any:
     """Return the model after one pass over the examples, trained in place."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     model.train()
@@ -218,13 +220,25 @@ def asked_tasks(count: Callable[[str], int]) -> list[EvalTask]:
     tasks = []
     for suite, families in SUITES.items():
         tasks += [task for task in load_suite(suite, count=count) if task.family in families]
+    on_trained = set(held_back())
     for place, task in enumerate(tasks):
         if task.name == "code_pairs":
-            trained = set(held_back())
-            gone = {number for number, doc in enumerate(task.task.docs) if doc["cluster"] in trained}
-            fewer = without(task.task, gone)
-            tasks[place] = EvalTask(**{**vars(task), "task": fewer, "items": len(fewer.docs)})
+            gone = [number for number, doc in enumerate(task.task.docs) if doc["cluster"] in on_trained]
+            tasks[place] = less(task, gone)
     return tasks
+
+
+def cut(task: EvalTask, most: int) -> EvalTask:
+    """Return the task with at most so many of its items, chosen by their content."""
+    keys = [key_of([task.name, str(doc)]) for doc in task.task.docs]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return less(task, order[most:])
+
+
+def less(task: EvalTask, places: Sequence[int]) -> EvalTask:
+    """Return the task less its items at these places."""
+    fewer = without(task.task, places)
+    return replace(task, task=fewer, items=len(fewer.docs))
 
 
 def cell(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> str:
@@ -233,7 +247,8 @@ def cell(base: pd.DataFrame, tuned: pd.DataFrame, task: str, metric: str) -> str
     for scores in (base, tuned):
         part = scores[(scores["task"] == task) & (scores["metric"] == metric)]
         sides.append(part.set_index("item")[["score", "cluster"]])
-    both = sides[0].join(sides[1], lsuffix=" base", how="inner").dropna(subset=["score", "score base"])
+    sides[0] = sides[0].add_suffix(" base")
+    both = sides[0].join(sides[1], how="inner").dropna(subset=["score", "score base"])
     sign = -1 if metric == "nll_choice" else 1
     moved = sign * (both["score"] - both["score base"]).to_numpy(float)
     found, _ = estimated(moved, moved * 0 + 1, draws(both["cluster"].tolist(), reps=4000))
@@ -257,20 +272,23 @@ def table(scores: dict[str, pd.DataFrame], measures: Sequence[tuple[str, str, st
     return "\n".join(lines)
 
 
+def scored(folder: Path, name: str, evaluator: Evaluator, damaged: Callable[[], Any]) -> pd.DataFrame:
+    """Return the scores of a damaged model, which is made and scored where the folder lacks them."""
+    file = folder / f"{name.replace(' ', '_')}.parquet"
+    if not file.exists():
+        print(f"{name}: training and scoring", file=sys.stderr, flush=True)
+        evaluator.score(damaged(), drift=False).to_parquet(file)
+    return pd.read_parquet(file)
+
+
 def main(path: str, out: str, only: str = "") -> None:
-    """Score the base and each damaged copy, and print the table of what is scored so far."""
+    """Score the base and each damaged copy, and print the table."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: folder / f"{re.sub(' ', '_', name)}.parquet" for name in ("base", *DAMAGES)}
-    wanted = [name for name in files if not files[name].exists()]
-    bench = Bench.open(path, only != "likelihood") if wanted else None
-    for name in wanted:
-        assert bench is not None
-        print(f"{name}: training and scoring", file=sys.stderr, flush=True)
-        records = DAMAGES[name](random.Random(0)) if name in DAMAGES else []
-        model = bench.damaged(records) if records else bench.base.load(torch.float32)
-        bench.evaluator.score(model, drift=False).to_parquet(files[name])
-    scores = {name: pd.read_parquet(file) for name, file in files.items() if file.exists()}
+    bench = Bench.open(path, only != "likelihood")
+    scores = {"base": scored(folder, "base", bench.evaluator, partial(bench.damaged, ()))}
+    for name, records in DAMAGES.items():
+        scores[name] = scored(folder, name, bench.evaluator, partial(bench.damaged, records(random.Random(0))))
     print(table(scores))
 
 

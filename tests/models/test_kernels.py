@@ -6,6 +6,8 @@ Liger's kernels are Triton's: without a GPU its interpreter runs them, slowly, o
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import sys
 from functools import partial
 from types import ModuleType
@@ -228,3 +230,14 @@ def test_a_question_names_them_only_where_they_are_used():
     assert list(plain.question) == known.split(), "so that stored runs keep their names"
     fast = Training(1e-3, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32", kernels="liger", compile=True)
     assert fast.question == plain.question | {"kernels": "liger", "compile": True}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another library of C, which is left as it is")
+def test_memory_that_a_step_freed_is_not_asked_of_the_system_again():
+    kernels.keep_freed_memory()
+    faults = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[-1] < 100, faults  # 64 MB are 16,384 pages

@@ -112,6 +112,26 @@ def test_page_in_chromium(report, tmp_path: Path, width: int):
     assert found["empty"].startswith("0 of ")
 
 
+def test_a_long_name_covers_no_number(report, tmp_path: Path):
+    page = (report.folder / "report.html").read_text(encoding="utf-8")
+    parts = ("replay(", "samples=64,", "lr=4.5e-4)")
+    name = "".join(f'<span class="piece">{part}</span>' for part in parts)
+    assert '<span class="piece">replay</span>' in page
+    (tmp_path / "report.html").write_text(page.replace('<span class="piece">replay</span>', name))
+    frame = FRAME[: FRAME.index("<script>")].format(width=390)
+    frame += """<script>document.getElementById("f").onload = (e) => { const d = e.target.contentDocument;
+      d.querySelectorAll("details").forEach((x) => x.open = true);
+      const heads = [...d.querySelectorAll("tbody th")].filter((x) => x.textContent.includes("samples=64"));
+      const right = (x) => x.getBoundingClientRect().right;
+      const spilled = heads.filter((x) => Math.max(...[...x.querySelectorAll(".piece")].map(right)) > right(x));
+      const broken = heads.filter((x) => [...x.querySelectorAll(".piece")].some((y) => y.getClientRects()[0].height > 30));
+      document.getElementById("out").textContent = JSON.stringify([heads.length, spilled.length, broken.length]); }</script>"""
+    (tmp_path / "frame.html").write_text(frame)
+    text = dom(tmp_path / "frame.html", tmp_path / "profile")
+    heads, spilled, broken = json.loads(re.search(r'<pre id="out">(.*?)</pre>', text, re.DOTALL)[1])  # type: ignore[index]
+    assert heads > 5 and (spilled, broken) == (0, 0)
+
+
 def test_a_link_opens_what_it_names(report, tmp_path: Path):
     shutil.copy(report.folder / "report.html", tmp_path)
     frame = FRAME[: FRAME.index("<script>")].format(width=1280)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +10,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from harness.report.figures.style import COLOURS, INK, PAPER, RULE, Plot, figure, mark_as, marks, place_labels, stacked, style
+from harness.report.figures.spending import cost
+from harness.report.figures.style import (
+    BASE_LOOK,
+    INK,
+    PAPER,
+    RULE,
+    Plot,
+    figure,
+    mark_as,
+    marks,
+    name_points,
+    sentence,
+    style,
+)
 from harness.report.figures.token_plots import weights, zones
 from harness.report.summary.format import interval, points, signed
-from harness.report.summary.rows import TRACKS, Row
+from harness.report.summary.rows import TRACKS
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import MARGIN
 from harness.stats.estimate import Estimate
@@ -79,12 +91,7 @@ def matched(summary: Summary) -> Plot | None:
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
-    return Plot("matched", "What is kept at the same gain", f"General change {where}: {_sentence(texts)}", drawn, texts)
-
-
-def _sentence(texts: dict[str, str]) -> str:
-    """Return what is said of every row, in one sentence, for readers who cannot see the plot."""
-    return "; ".join(f"{name}: {text}" for name, text in texts.items())
+    return Plot("matched", "What is kept at the same gain", f"General change {where}: {sentence(texts)}", drawn, texts)
 
 
 def _arms(estimate: Estimate) -> list[list[float]]:
@@ -107,7 +114,7 @@ def tradeoff(summary: Summary) -> Plot | None:
     _ways(axes, summary, looks)
     texts = {}
     for place, (name, (x, y)) in enumerate(positions.items()):
-        look = looks.get(name, {"color": INK, "marker": "*"})
+        look = looks.get(name, BASE_LOOK)
         size = 6.5 if name in looks else 11
         gain, change = summary.estimate("gain", name), summary.estimate("change", name)
         bar = axes.errorbar(
@@ -132,10 +139,10 @@ def tradeoff(summary: Summary) -> Plot | None:
     # More names than there is room for would hide the points.
     named = positions if len(positions) <= NAMED else {n: p for n, p in positions.items() if n == summary.base or p in fronts}
     note = "" if named is positions else f"named: {len(named)} of {len(positions)}, the base and the fronts"
-    drawn.legend(loc="outside lower center", ncols=1, fontsize=8.5, handlelength=2.4, title=note, title_fontsize=8.5)
     axes.margins(0.12, 0.08)
-    place_labels(axes, named, positions.values())
-    return Plot("tradeoff", "Change of the general score against domain gain", _sentence(texts), drawn, texts)
+    legend = {"loc": "outside lower center", "fontsize": 8.5, "title": note, "title_fontsize": 8.5}
+    name_points(axes, named, positions.values(), looks, legend)
+    return Plot("tradeoff", "Change of the general score against domain gain", sentence(texts), drawn, texts)
 
 
 def _kept(summary: Summary, row: str) -> str:
@@ -182,9 +189,7 @@ def tuning(summary: Summary) -> Plot | None:
     axes.set_xlabel(f"gain on dev items, {summary.gain_unit}")
     axes.set_ylabel("general change on dev items, points")
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8.5, columnspacing=1.2, handlelength=1.0)
-    return Plot(
-        "tuning", "Every setting tried: general change against domain gain on dev items", _sentence(texts), drawn, texts
-    )
+    return Plot("tuning", "Every setting tried: general change against domain gain on dev items", sentence(texts), drawn, texts)
 
 
 def curves(summary: Summary) -> Plot | None:
@@ -196,7 +201,7 @@ def curves(summary: Summary) -> Plot | None:
     looks = marks([row.name for row in summary.tuned])
     for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
         for place, (name, part) in enumerate(table.groupby("row", sort=False)):
-            look = looks.get(str(name), {"color": INK, "marker": "*"})
+            look = looks.get(str(name), BASE_LOOK)
             curve = axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
             mark_as(curve, place)
             axes.fill_between(
@@ -214,7 +219,7 @@ def curves(summary: Summary) -> Plot | None:
         last = part.sort_values("at", kind="stable").to_dict("records")[-1]
         gain, change = signed(last["gain"]), signed(last["change"])
         texts[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
-    return Plot("curves", "Learning and forgetting over the spent budget", _sentence(texts), drawn, texts)
+    return Plot("curves", "Learning and forgetting over the spent budget", sentence(texts), drawn, texts)
 
 
 def heat_grid(summary: Summary) -> pd.DataFrame:
@@ -259,40 +264,3 @@ def heat_map(summary: Summary) -> Plot | None:
         for (_, name), line in grid.T.items()  # type: ignore[misc]
     )
     return Plot("heat_map", "Change of the chance-corrected score by family and channel, in points", description, drawn)
-
-
-def cost(summary: Summary) -> Plot | None:
-    """Spent budget by account, as a share of what was allowed."""
-    rows = [row for row in summary.recipes if row.shares("ledger", "accounts") or row.done]
-    accounts = list(dict.fromkeys(name for row in rows for name in row.shares("ledger", "accounts")))
-    if not accounts:
-        return None
-    names, left = [row.name for row in rows], np.zeros(len(rows))
-    parts: dict[str, list[str]] = {name: [] for name in names}
-    drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
-    for k, account in enumerate(accounts):
-        spent = np.array([_share(row, account) for row in rows])
-        stacked(axes, names, spent, left, COLOURS[(k + 5) % 6], account)
-        for name, share in zip(names, spent, strict=True):
-            if share:
-                parts[name].append(f"{account} {points(share)} %")
-        left = left + spent
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    axes.spines["left"].set_color(RULE)
-    axes.set_xlabel("% of the budget")
-    drawn.legend(loc="outside lower center", ncols=4, fontsize=8.5)
-    texts = {
-        name: f"{points(total)} % of the budget ({', '.join(parts[name])})" for name, total in zip(names, left, strict=True)
-    }
-    return Plot("cost", "What the budget went to", _sentence(texts), drawn, texts)
-
-
-def _share(row: Row, account: str) -> float:
-    """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
-    # In the unit that binds; steps have no accounts, so there FLOPs are shown.
-    meter = next((ledger.get("meter") for run in row.finished if (ledger := run.get("ledger"))), None)
-    unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"
-    whole = row.cost("ledger", "allowed") if unit == meter else row.cost("ledger", unit)
-    share = 100 * row.cost("ledger", "accounts", account, unit) / whole if whole else math.nan
-    return share if math.isfinite(share) else 0.0

@@ -17,6 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -29,6 +30,9 @@ COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 INK, RULE, PAPER = "#010101", "#d5d5d2", "#fefefe"
 """Inline on the page these (and the blue) become the page's own colours, light or dark."""
+BASE_LOOK = {"color": INK, "marker": "*"}
+LEGEND_LINE = 0.175
+"""Inches that a line of a legend takes."""
 _PAGE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)", "#0072b2": "var(--blue)"}
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "lethe", "font.size": 10,
@@ -115,6 +119,11 @@ def stacked(axes: Axes, names: list[str], part: np.ndarray, left: np.ndarray, co
         mark_as([bar], place)
 
 
+def sentence(texts: dict[str, str]) -> str:
+    """Return what is said of every row, in one sentence, for readers who cannot see the plot."""
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
+
+
 def mark_as(artists: Iterable[Artist | Iterable[Artist] | None], number: int) -> None:
     """Say which row the artists belong to, by its place in `Plot.rows`; the page says whose marks are pointed at."""
     for artist in artists:
@@ -132,8 +141,41 @@ def marks(names: list[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]) -> None:
-    """Names beside their points where there is room between all that are `dotted`, with a thin line where it is not near."""
+def name_points(
+    axes: Axes,
+    points: dict[str, tuple[float, float]],
+    dotted: Collection[tuple[float, float]],
+    looks: dict[str, dict[str, Any]],
+    legend: dict[str, Any],
+) -> None:
+    """Write each name beside its point, or where there is no room in the legend below, with its mark; the plot grows for it."""
+    drawn = axes.get_figure(root=True)
+    assert drawn is not None
+    handles, labels = axes.get_legend_handles_labels()
+    height = drawn.get_figheight()
+
+    # A longer legend moves the points a little, so all names are placed anew until nothing changes.
+    homeless: list[str] = []
+    while True:
+        drawn.set_figheight(height + LEGEND_LINE * len(homeless))
+        keys = [Line2D([], [], ls="", ms=6.5, mec=PAPER, **looks.get(name, BASE_LOOK)) for name in homeless]
+        below = drawn.legend([*handles, *keys], [*labels, *map(visible, homeless)], **legend)
+        written, more = place_labels(axes, {name: at for name, at in points.items() if name not in homeless}, dotted)
+        if not more:
+            return
+        homeless += more
+        below.remove()
+        for text in written:
+            text.remove()
+
+
+def place_labels(
+    axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]
+) -> tuple[list[Artist], list[str]]:
+    """Write names beside their points, between all that are `dotted`, with a thin line where it is not near.
+
+    Return what was written, and the names for which every place covers something.
+    """
     # Places are known once everything is drawn.
     canvas = axes.figure.canvas
     canvas.draw()
@@ -144,8 +186,10 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Col
     frame = axes.get_window_extent(renderer)
     around = ((1, 1.1), (1, -1.2), (-1, 1.1), (-1, -1.2), (1, 0), (-1, 0), (0.3, 1.6), (0.3, -1.8))
     offsets = [(r * x, r * y) for r in (6, 13, 20, 32) for x, y in around]
+    written: list[Artist] = []
+    homeless = []
     for name, point in points.items():
-        # Near places first; the last one is taken whatever it overlaps.
+        # Near places first.
         for dx, dy in offsets:
             side = "left" if dx > 0 else "right" if dx < 0 else "center"
             line = {"arrowstyle": "-", "color": INK, "lw": 0.4, "shrinkA": 0, "shrinkB": 3}
@@ -155,7 +199,10 @@ def place_labels(axes: Axes, points: dict[str, tuple[float, float]], dotted: Col
             )  # fmt: skip
             box = text.get_window_extent(renderer).expanded(1.02, 1.02)
             if not any(box.overlaps(other) for other in taken) and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 20:
+                taken.append(box)
+                written.append(text)
                 break
-            if (dx, dy) != offsets[-1]:
-                text.remove()
-        taken.append(box)
+            text.remove()
+        else:
+            homeless.append(name)
+    return written, homeless

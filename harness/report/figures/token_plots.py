@@ -26,7 +26,8 @@ def zones(summary: Summary) -> Plot | None:
             part = table[table["zone"] == zone].set_index("row")[kind].reindex(names).fillna(0).to_numpy(float) * 100
             stacked(axes, names, part, left, ZONE_COLOURS[k % 5], zone)
             left = left + part
-        axes.set_xlabel(f"% of {'supervised tokens' if kind == 'tokens' else 'gradient'}")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of supervised\ntokens" if kind == "tokens" else "% of\ngradient")
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
     panels[0].invert_yaxis()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from harness.stats.quantity_name import Measured, Scope, change_of_area, change_
 from harness.visible import visible
 
 HERE = Path(__file__).parent
+PIECE = re.compile(r"[^(,+_/]*[(,+_/]|[^(,+_/]+")
+"""A part of a name that stays together where a column is too narrow for all of it."""
 GLYPHS = dict(zip("os^DvPXh", "●■▲◆▼✚✖⬢", strict=True))
 
 
@@ -43,7 +46,7 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         "capital",
     )
     environment.filters |= {name: getattr(shown, name) for name in names}
-    environment.filters |= {"visible": visible, "pretty": _pretty, "data_block": _data_block}
+    environment.filters |= {"visible": visible, "pieces": _pieces, "pretty": _pretty, "data_block": _data_block}
 
     # A section without values has nothing to show, and leaves no heading behind.
     common = _common(summary, plots)
@@ -85,6 +88,11 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
         "change_of_area": change_of_area,
         "change_of_family": change_of_family,
     }
+
+
+def _pieces(name: str) -> list[str]:
+    """Return the parts of a name between which a narrow column breaks it, and never at the minus of an exponent."""
+    return PIECE.findall(visible(name))
 
 
 def _pretty(value: Any) -> str:

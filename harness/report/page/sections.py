@@ -30,6 +30,8 @@ from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.vocabulary import Track
 
 Values = dict[str, Any]
+METRIC_HEADS = {"rep3_word": "rep-3", "rep3_char": "rep-3 of characters", "rep3": "rep-3 of tokens",
+                "kl_to_base": "KL to base", "no_stop": "no stop"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,15 @@ def _trials(summary: Summary) -> Values | None:
 
 def _quality(summary: Summary) -> Values:
     by_row = {row.name: quality(summary, row.name) for row in summary.rows}
-    return {"quality": by_row, "qualities": list(dict.fromkeys(name for measures in by_row.values() for name in measures))}
+    names = dict.fromkeys(name for measures in by_row.values() for name in measures)
+    return {"quality": by_row, "qualities": {name: _head(name) for name in names}}
+
+
+def _head(quality_name: str) -> str:
+    """Return `rep3_word general share` as the head of a column: `rep-3, general: of answers`."""
+    metric, _, group = quality_name.partition(" ")
+    share = group.endswith(" share")
+    return f"{METRIC_HEADS.get(metric, metric)}, {group.removesuffix(' share')}" + (": of answers" if share else "")
 
 
 def _people(summary: Summary) -> Values | None:
