@@ -64,7 +64,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     # In the same folder, so that taking the name is one step of one file system.
     temporary = beside(path)
     try:
-        with temporary.open("xb") as stream:
+        with _named(path), temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
 
@@ -73,6 +73,17 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what the system refuses inside: a write that a full disk refuses names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -119,7 +130,7 @@ def create(path: Path, data: str) -> bool:
     try:
         if is_local(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x") as stream:
+            with _named(path), path.open("x") as stream:
                 stream.write(data)
         else:
             cast(Any, path).fs.pipe_file(cast(Any, path).path, data.encode(), mode="create")

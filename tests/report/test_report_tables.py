@@ -115,7 +115,7 @@ def test_every_contrast_with_a_reference_is_in_one_holm_correction():
     assert ("ewc", "sft") not in lines.index and set(lines["pairs"]) == {3}
     corrected = {pair: lines.loc[pair, "holm"] for pair in numbers}
     assert corrected[("mix", "sft")] == pytest.approx(0.03) and corrected[("lora", "sft")] == pytest.approx(0.04)
-    assert corrected[("mix", "low_lr")] == pytest.approx(0.3) and math.isnan(corrected[("lora", "low_lr")])
+    assert corrected[("mix", "low_lr")] == pytest.approx(0.3) and pd.isna(corrected[("lora", "low_lr")])
 
 
 def test_costs_are_means_over_all_seeds_that_ended_well():

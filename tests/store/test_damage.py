@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.commands.cli import main
 from harness.errors import PlanError
 from harness.report.verify import verify
 from harness.store.comparisons import read_comparison
@@ -222,6 +224,17 @@ def test_whole_files_of_another_content_are_damage_too(folder):
         (folder / "table.csv").write_bytes(text)
         with pytest.raises(PlanError, match=r"table\.csv is not a table .*`lethe report` writes it anew"):
             read_table(folder / "table.csv")
+
+
+def test_a_store_that_may_only_be_read_is_told_without_a_report(folder, monkeypatch, capsys):
+    def refuse(results: Results) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(results.root))
+
+    monkeypatch.setattr(Results, "recording", refuse)
+    assert main(["report", folder.name, "--out", str(folder.parent)]) == 0
+    said = capsys.readouterr().out
+    assert "sft" in said and f"{folder.parent} may only be read; copy it" in " ".join(said.split())
+    assert not (folder / "report.html").exists()
 
 
 def test_a_path_in_the_place_of_a_name_is_told_how_to_be_given(folder):

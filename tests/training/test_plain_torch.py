@@ -53,7 +53,8 @@ def plain_torch(path: Any, steps: list[list[Example]]) -> tuple[dict[str, torch.
     for number, examples in enumerate(steps):
         supervised = sum(sum(example.supervised[1:]) for example in examples)
         optimizer.zero_grad()
-        (sum(loss_of(model, example) for example in examples) / supervised).backward()
+        losses = torch.stack([loss_of(model, example) for example in examples])
+        (losses.sum() / supervised).backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), SETTINGS["clip"])))
         for group in optimizer.param_groups:
             group["lr"] = rate_of(number)
