@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.contract import Weights
-from harness.models.adapters import Wrapped, wrap
+from harness.models.adapters import Wrapped, unfolded, wrap
 from harness.models.base_model import read_weights, weights_hash
 from harness.models.placement import has_room, placed
 from harness.runs.events import Evaluating, Events
@@ -34,8 +34,7 @@ class Scoring:
         # Seconds of evaluation are recorded, not charged.
         self.seconds = 0.0
         self.run = planned_run(material, spec)
-        self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
-        """Methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
+        self.stay = unfolded(self.run.filled("trainable"))
 
     @cached_property
     def wrapped(self) -> Wrapped:
@@ -87,7 +86,10 @@ class Scoring:
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
     def score(self, weights: Weights, events: Events) -> None:
-        """Every evaluation of the finished run that the store lacks. The curve's last point is part of the final scores."""
+        """Score every evaluation of the finished run that the store lacks.
+
+        The curve's last point is part of the final scores.
+        """
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
                 continue
@@ -131,7 +133,7 @@ class Scoring:
         return pd.concat(points, ignore_index=True)
 
     def _probe(self, weights: Weights) -> pd.DataFrame:
-        """General scores after the recovery probe; none where it diverges."""
+        """Return the general scores after the recovery probe; none where it diverges."""
         try:
             recovered, cost = probe(self.material, weights)
         # A probe that diverges says that little can be recovered; it must not end the run.

@@ -37,7 +37,7 @@ class Results:
         return self.root / name
 
     def record(self, name: str) -> dict[str, Any]:
-        """comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
+        """Return comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
         # Joined to the results, a path would lead to a comparison beside which no run of it lies.
         parent, slash, last = name.rstrip("/").rpartition("/")
         if slash:
@@ -68,7 +68,7 @@ class Results:
 
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:
-        """An empty local folder, gone when the block ends: on the disk of the results where they are local."""
+        """Give an empty local folder, gone when the block ends: on the disk of the results where they are local."""
         if is_local(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
 

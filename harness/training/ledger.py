@@ -88,20 +88,29 @@ class Ledger:
         return self.spent / self.allowed if self.allowed else 1.0
 
     def affords(self, flops: float, tokens: int) -> bool:
-        """May one more optimizer step of this price begin? Half a per mille of rounding is forgiven."""
+        """Return whether one more optimizer step of this price may begin. Half a per mille of rounding is forgiven."""
         # A method cannot be asked how long its next step takes, so seconds are foretold from the
         # mean pace so far.
         cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
         return self.allowed > 0 and self.spent + cost <= self.end * self.allowed * 1.0005
 
     def affords_again(self, account: str) -> bool:
-        """May as much be spent once more as this account's mean call has cost?"""
+        """Return whether as much may be spent once more as this account's mean call has cost."""
         # A work that was not done yet has no price, so it may be tried once; evaluations cost no
         # optimizer step.
         entry = self.accounts.get(account)
         if entry is None or not entry.calls or self.meter == "steps":
             return True
         return self.spent + getattr(entry, self.meter) / entry.calls <= self.end * self.allowed * 1.0005
+
+    def charge_again(self, account: str, times: int) -> None:
+        """Charge an account's mean call so many times more, for work that will be done once the budget is spent."""
+        entry = self.accounts[account]
+        share = 1 + times / entry.calls
+        self.classes[account] = round(self.classes[account] * share)
+        self.accounts[account] = Account(
+            entry.flops * share, entry.seconds * share, round(entry.tokens * share), entry.calls + times
+        )
 
     @property
     def pace(self) -> float:
@@ -166,7 +175,7 @@ class Ledger:
         self._merged = (deepcopy(accounts), classes.copy())
 
     def record(self) -> LedgerRecord:
-        """As stored in ledger.json."""
+        """Return it as stored in ledger.json."""
         return {
             "meter": self.meter,
             "allowed": self.allowed,

@@ -16,7 +16,6 @@ import torch
 
 from harness.contract import Step, Weights
 from harness.models.base_model import save_weights
-from harness.models.kernels import compile_blocks
 from harness.models.packed_attention import check_packing
 from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
@@ -136,6 +135,7 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
     weights = run.engine.gather()()
+    run.position.finishing = True
     # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
         for method in run.filled("finish"):
@@ -168,6 +168,7 @@ def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
         "notes": progress.notes,
         "ledger": run.ledger.record(),
         "room": run.position.room,
+        "paid": run.position.paid,
     }
 
 
@@ -208,9 +209,6 @@ def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
         check_packing(wrapped.model)
     wrapped.model.train()
     run = TrainingRun(planned, wrapped)
-    if run.training.compile:
-        compile_blocks(run.model, run.longest, run.position.room)
-    engine.build(wrapped, run.training.weight_decay, run.methods)
     return run, progress if record is None else _resume(run, stored, record, cramped)
 
 
@@ -219,6 +217,7 @@ def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped
     run.enter(record["stage"])
     run.engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
+    run.position.paid = record["paid"]
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record
