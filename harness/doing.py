@@ -57,7 +57,7 @@ _voice: _Voice | None = None
 
 @contextmanager
 def spoken(quiet: bool = False) -> Iterator[None]:
-    """Inside, what `doing` and `counted` are told is printed; not where it is `quiet`. May be nested."""
+    """Print what `doing` and `counted` are told inside the context; not where it is `quiet`. May be nested."""
     global _voice
 
     # Nested: the outer one goes on speaking.

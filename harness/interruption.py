@@ -35,7 +35,7 @@ def tell() -> None:
 
 
 def end_soon_after_interrupts() -> None:
-    """From here on SIGINT ends this process within seconds; a second one ends it at once. For the main thread of a command."""
+    """Let SIGINT end this process within seconds from here on; a second one ends it at once. For a command's main thread."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return  # started in the background: whoever did so wants it to go on
     ours, systems = socket.socketpair()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -95,6 +95,7 @@ def low_rank_from(
         weight = layer.get_base_layer().weight.detach()
         if rank > min(weight.shape):
             raise ValueError(f"r={rank} is more than {name} has, {tuple(weight.shape)}; give a smaller r")
+        # Where only shapes are wanted (prices, memory) there are no values to begin with.
         if not weight.is_meta:
             start = weight.T if layer.fan_in_fan_out else weight
             down, up = begin(name, start.float())
@@ -134,11 +135,12 @@ class Begun(Folding):
 def blend(
     steps: Iterator[Step], size: int, ratios: Iterable[float], general: Iterator[Example], every: int = 1
 ) -> Iterator[Step]:
-    """Steps of `size` examples, a ratio of each from `general`, in each `every`-th step only; the domain keeps its order.
+    """Yield steps of `size` examples, a ratio of each from `general`, in each `every`-th step only; the domain keeps its order.
 
     `ratios` gives each step's. Their sum is exact over time: what one step rounds away a later one makes up for.
     """
-    domain, owed = chain.from_iterable(steps), 0.0
+    domain = chain.from_iterable(steps)
+    owed = 0.0
     for step, ratio in enumerate(ratios, 1):
         owed += ratio * size
         n_general = int(owed + 1e-9) if step % every == 0 else 0
@@ -157,7 +159,7 @@ def passes(examples: Sequence[Example], generator: torch.Generator) -> Iterator[
 
 
 def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], labels: str = "true") -> Weights:
-    """F_i = mean_x [(d log p(y|x) / d theta_i)^2] of an unwrapped model, charged as `fisher`, scaled to mean 1.
+    """Return F_i = mean_x [(d log p(y|x) / d theta_i)^2] of an unwrapped model, charged as `fisher`, scaled to mean 1.
 
     One sequence at a time: gradients averaged over a batch before squaring would make it too small by the batch size. y is
     drawn from the model (`labels="true"`, from the global generator: call it inside `run.rng`), else the data's own.
@@ -199,12 +201,13 @@ def by_difficulty(ranked: Sequence[T], order: str, generator: torch.Generator, s
     size = -(-len(ranked) // strata)
     parts = [ranked[first : first + size] for first in range(0, len(ranked), size)]
     shuffled = [[part[i] for i in torch.randperm(len(part), generator=generator).tolist()] for part in parts]
-    return [part[index] for index in range(size) for part in shuffled if index < len(part)]
+    turns = zip_longest(*shuffled)  # the last part may be shorter: None fills it up
+    return [thing for thing in chain.from_iterable(turns) if thing is not None]
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Return the linear layers of an unwrapped model's blocks, by name. Raises ValueError where it has none."""
-    inside = {id(module) for block in blocks_of(model) for module in block.modules()}
+    inside = set(map(id, chain.from_iterable(block.modules() for block in blocks_of(model))))
     layers = {name: module for name, module in model.named_modules() if id(module) in inside and isinstance(module, nn.Linear)}
     if not layers:
         raise ValueError(f"{type(model).__name__} has no torch.nn.Linear in its blocks, whose inputs could be looked at")

@@ -44,8 +44,8 @@ def measure(
         PlanError: What was asked cannot be done; `faults` has a sentence on each reason, with the cure.
         InternalError: Lethe itself failed.
     """
-    asked = {"data": "", **options, "model": base, "measured": _rows(tuned), "recipes": "", "plan": plan, "quiet": quiet}
-    return carried_out(asked)
+    arguments = {"data": "", **options, "model": base, "measured": _rows(tuned), "recipes": "", "plan": plan, "quiet": quiet}
+    return carried_out(arguments)
 
 
 def _rows(tuned: Place | Sequence[Place] | Mapping[str, Place | Sequence[Place]]) -> list[str]:
@@ -54,10 +54,10 @@ def _rows(tuned: Place | Sequence[Place] | Mapping[str, Place | Sequence[Place]]
         return [f"{row}={_joined(places)}" for row, places in tuned.items()]
     if isinstance(tuned, (str, os.PathLike)):
         return [os.fspath(tuned)]
-    return [os.fspath(place) for place in tuned]
+    return [os.fspath(path) for path in tuned]
 
 
 def _joined(places: Place | Sequence[Place]) -> str:
     if isinstance(places, (str, os.PathLike)):
         return os.fspath(places)
-    return ",".join(os.fspath(place) for place in places)
+    return ",".join(os.fspath(path) for path in places)

@@ -24,7 +24,7 @@ PATIENCE = 30.0
 """Seconds that an interrupted comparison has to end its runs (a guess)."""
 
 
-def carried_out(asked: Mapping[str, Any]) -> Any:
+def carried_out(arguments: Mapping[str, Any]) -> Any:
     """Run a comparison and return its table (pandas).
 
     Raises PlanError with all faults where it cannot be done as asked, InternalError where Lethe itself failed.
@@ -32,17 +32,17 @@ def carried_out(asked: Mapping[str, Any]) -> Any:
     clashes = overwritten()
     if clashes:
         raise PlanError(*clashes)
-    options = {name: _plain(value) for name, value in asked.items() if value is not None}
+    options = {name: _plain(value) for name, value in arguments.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="lethe-") as folder:
-        place = Path(folder)
-        (place / "asked.json").write_text(json.dumps({"options": options, "path": _own_path()}), encoding="utf-8")
+        exchange = Path(folder)
+        (exchange / "asked.json").write_text(json.dumps({"options": options, "path": _own_path()}), encoding="utf-8")
         code = _run([sys.executable, "-P", "-c", CODE, str(ROOT), folder])
-        if (place / "table.pickle").exists():
-            return pickle.loads((place / "table.pickle").read_bytes())
-        told = place / "faults.json"
-        if not told.exists():
+        if (exchange / "table.pickle").exists():
+            return pickle.loads((exchange / "table.pickle").read_bytes())
+        faults_file = exchange / "faults.json"
+        if not faults_file.exists():
             raise InternalError(f"the comparison's process ended with exit code {code} and left no word; run it again")
-        fault = json.loads(told.read_text(encoding="utf-8"))
+        fault = json.loads(faults_file.read_text(encoding="utf-8"))
     if fault["code"] == 2:
         raise PlanError(*fault["faults"])
     raise InternalError("\n".join(fault["faults"]))
@@ -107,9 +107,9 @@ def _pass_on(source: Any, target: Any) -> None:
 def inside(folder: str) -> int:
     """Carry out what `asked.json` says and leave a table or faults beside it; returns the exit code."""
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
-    place = Path(folder)
-    asked = json.loads((place / "asked.json").read_text(encoding="utf-8"))
-    sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
+    exchange = Path(folder)
+    request = json.loads((exchange / "asked.json").read_text(encoding="utf-8"))
+    sys.path.extend(entry for entry in request["path"] if entry not in sys.path)
     take_own_harness()
     from harness.interruption import end_soon_after_interrupts, leave
 
@@ -119,19 +119,20 @@ def inside(folder: str) -> int:
     def work() -> int:
         from harness.plan.load import make_plan
 
-        options = asked["options"]
-        file, quiet = options.pop("plan", None), options.pop("quiet", False)
+        options = request["options"]
+        file = options.pop("plan", None)
+        quiet = options.pop("quiet", False)
         plan = make_plan(options, file)
 
         from harness.commands.compare import run
 
         outcome = run(plan, quiet)
         say(1, outcome.failed)
-        (place / "table.pickle").write_bytes(pickle.dumps(outcome.report.table))
+        (exchange / "table.pickle").write_bytes(pickle.dumps(outcome.report.table))
         return 0
 
     def tell(code: int, faults: list[str]) -> None:
-        (place / "faults.json").write_text(json.dumps({"code": code, "faults": faults}), encoding="utf-8")
+        (exchange / "faults.json").write_text(json.dumps({"code": code, "faults": faults}), encoding="utf-8")
 
     return leave(handled(work, tell))
 

@@ -49,7 +49,7 @@ def check_files(path: str, tokenizer: bool = True) -> None:
 
 
 def _form_faults(folder: Path) -> Iterator[str]:
-    """Folders that hold something else than a checkpoint."""
+    """Return what is wrong with a folder that holds something else than a checkpoint."""
     config = folder / "config.json"
     # An adapter folder has weights too, but of another model's layers.
     if (adapter := folder / "adapter_config.json").exists():
@@ -82,7 +82,7 @@ def _listing(folder: Path) -> str:
 
 
 def _config_faults(folder: Path) -> Iterator[str]:
-    """Configurations of what is no plain causal language model."""
+    """Return what is wrong with the configuration of what is no plain causal language model."""
     if fault := broken(folder / "config.json"):
         yield f"config.json {fault}"
         return
@@ -119,7 +119,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _tokenizer_faults(folder: Path) -> Iterator[str]:
-    """Tokenizers without a vocabulary, or with broken files."""
+    """Return what is wrong with a tokenizer that has no vocabulary, or broken files."""
     present = [folder / name for name in (*VOCABULARIES, *BESIDE)]
     present = [file for file in present if file.exists() or file.is_symlink()]
     for file in present:

@@ -90,7 +90,7 @@ def config_of(path: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers does not print its table of keys: what is wrong with them is raised."""
+    """Keep transformers from printing its table of keys inside the context: what is wrong with them is raised."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

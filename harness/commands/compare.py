@@ -72,8 +72,6 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     """Make a comparison without its report. Returns (its folder, what did not end well)."""
-    from harness.workers.dispatch import run_all
-
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
     _tell([note], quiet)
@@ -85,22 +83,16 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     sweep(results.root)
     sweep(store.root)
 
-    def run(specs: list[RunSpec]) -> None:
-        # In turn, and only what the store lacks: runs of other comparisons count too.
-        missing = [spec for spec in in_turn(specs) if not answered(spec, store, evaluation)]
-        scored = [seconds for spec in specs if spec not in missing and (seconds := _scoring_seconds(store.run(spec.key)))]
-        with Progress(missing, plan, quiet, lambda spec: _result(spec, store, evaluation), scored) as progress:
-            run_all(missing, material, evaluation, store, progress.event)
-
     # Trials first: they choose the settings of the runs.
     trials = trials_of(material, allowed)
-    run(trial_specs(material, trials))
+    make_runs(trial_specs(material, trials), material, evaluation, store, quiet)
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
 
     # One run may serve two rows (a recipe at its defaults, and a point of its curve): each key once.
     points = point_specs(material, allowed, tuning.points)
-    run(list({spec.key: spec for spec in [*(spec for _, spec in points), *specs]}.values()))
+    by_key = {spec.key: spec for _, spec in points} | {spec.key: spec for spec in specs}
+    make_runs(list(by_key.values()), material, evaluation, store, quiet)
     tuning.record.extend(point_entry(row, spec, evaluation.keys[EvalKind.FINAL]) for row, spec in points)
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
@@ -113,6 +105,22 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
         write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
     _tell([note, *kept.notes], quiet)
     return folder, _failures(specs, store, evaluation)
+
+
+def make_runs(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, quiet: bool) -> None:
+    """Make those of the runs that the store lacks, the base first; runs of other comparisons count too."""
+    from harness.workers.dispatch import run_all
+
+    missing: list[RunSpec] = []
+    scored: list[float] = []
+    for spec in in_turn(specs):
+        if not answered(spec, store, evaluation):
+            missing.append(spec)
+        elif seconds := _scoring_seconds(store.run(spec.key)):
+            # What earlier evaluations took says how long those to come will take.
+            scored.append(seconds)
+    with Progress(missing, material.plan, quiet, lambda spec: _result(spec, store, evaluation), scored) as progress:
+        run_all(missing, material, evaluation, store, progress.event)
 
 
 def _tell(notes: Sequence[str | None], quiet: bool) -> None:
@@ -217,7 +225,7 @@ def _record(
     tuning: Tuning,
     constant: list[RowRecord],
 ) -> dict[str, Any]:
-    """comparison.json, as docs/storage.md has it."""
+    """Return comparison.json, as docs/storage.md has it."""
     # What stays of an earlier comparison is part of the plan, so that `lethe reproduce` makes all
     # rows.
     plan = portable(kept.added_to(material.plan))

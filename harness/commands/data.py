@@ -92,7 +92,7 @@ class DataFile:
         return Reading([torch.cat(parts[record.id], 1) for record in self.records])
 
     def repeats(self, similar: float) -> dict[int, int]:
-        """Place of a record that repeats an earlier one, exactly or nearly -> place of that one."""
+        """Return the index of each record that repeats an earlier one, exactly or nearly -> the index of that one."""
         first_place: dict[str, int] = {}
         for index, record in enumerate(self.records):
             first_place.setdefault(record.id, index)
@@ -218,7 +218,7 @@ def lengths(examples: Sequence[Example]) -> Table:
 
 
 def zones(reading: Reading) -> Table:
-    """Shares of supervised tokens by their loss under the base."""
+    """Return the shares of supervised tokens by their loss under the base."""
     losses = torch.cat([tokens[0] for tokens in reading.tokens])
     table = Table("token loss, nats", "tokens", "share", title=f"mean token loss under the base: {losses.mean():.3f} nats")
     for low, high in pairwise(ZONES):

@@ -112,7 +112,7 @@ def _entry(record: Mapping[str, Any], store: RunStore, row: str, seed: int) -> R
 def _weights(
     entry: RowRecord, results: Results, material: Material, evaluation: EvaluationPlan, allowed: float, retrain: bool
 ) -> Weights:
-    """As kept, or trained again where that is asked; bit for bit what was scored."""
+    """Return the weights as kept, or trained again where that is asked; bit for bit what was scored."""
     folder = results.store.run(entry["key"])
 
     # Kept weights are checked as those trained again are: a file may have been replaced.
@@ -180,7 +180,7 @@ def _verify(checkpoint: Path, run: RunFolder, entry: RowRecord, material: Materi
 
 
 def compared(now: pd.DataFrame, then: pd.DataFrame | None) -> tuple[int, int]:
-    """(items whose primary score differs, items compared); an item scored on one side only differs."""
+    """Return (items whose primary score differs, items compared); an item scored on one side only differs."""
     if then is None:
         raise PlanError("the scores cannot be verified: the store does not hold them any more")
     keys = ["task", "metric", "item"]

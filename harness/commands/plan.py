@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +23,7 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, run_specs
 from harness.stats.analysis import DISCORDANT, detectable
+from harness.store.schema import SuiteRecord
 from harness.visible import visible
 from harness.workers.ray_cluster import describe
 
@@ -122,8 +122,8 @@ def peak_rate(spec: RunSpec) -> float:
     return spec.training.learning_rate * max(factors)
 
 
-def _print_suites(console: Console, suites: list[dict[str, Any]]) -> None:
-    """Items of each family and the change that so many can show."""
+def _print_suites(console: Console, suites: list[SuiteRecord]) -> None:
+    """Print the items of each family and the change that so many can show."""
     table = Table("suite", "family", "items", "detectable change, points")
     for suite in suites:
         for family, items in suite["families"].items():

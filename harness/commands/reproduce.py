@@ -133,7 +133,7 @@ def where_of(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return record["where"]
     runs = read_comparison(folder, RunStore(folder.parent / "runs")).runs if (folder.parent / "runs").is_dir() else []
     recorded = (dig(run, "run", "where") for run in runs)
-    return next((place for place in recorded if place), {})
+    return next((facts for facts in recorded if facts), {})
 
 
 def differing_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

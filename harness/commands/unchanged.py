@@ -77,7 +77,7 @@ def _note_of(plan: Plan) -> Path | None:
 
 
 def _states(roots: Iterable[str]) -> dict[str, list[int]]:
-    """{file: [size, inode, modified, changed]} of every file that is a root or lies below one."""
+    """Return {file: [size, inode, modified, changed]} of every file that is a root or lies below one."""
     states: dict[str, list[int]] = {}
     for root in roots:
         # Folders may gain and lose files: all that lie below count.
@@ -117,7 +117,7 @@ def _inputs(plan: Plan) -> list[Path] | None:
         named.append(plan.answer_format)
     # Methods in files of the user, and models tuned elsewhere.
     named += [file[1] for file in FILE.finditer(plan.recipes)]
-    named += [measured for row in plan.measured_models for measured in row.places]
+    named += plan.measured_places
     places = [Path(name).expanduser() for name in named if name]
     for name in plan.suite_names:
         suite_files = _suite(name)

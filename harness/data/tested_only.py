@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from harness.data.groups import Groups
@@ -21,7 +22,7 @@ def dataset_of_tests(test: str | None, accept: str = "chat") -> Dataset:
     files = read_held_out(test, accept, notes)
 
     # Nothing is trained, so nothing can leak; clusters still resample together.
-    records = [record for file in files for record in file.records]
+    records = list(chain.from_iterable(file.records for file in files))
     clusters = Groups(records).clusters()
     lines = [
         f"{tested_in(test)}: {len(records):,} test records; nothing is trained.",

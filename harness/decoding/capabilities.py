@@ -154,7 +154,7 @@ def _texts(model: Any, more: int = 0) -> list[Ids]:
 
 
 def _alone(model: Any, text: Ids) -> Tensor:
-    """(T, V) logits of one text in one pass without a cache."""
+    """Return (T, V) logits of one text in one pass without a cache."""
     return read(model, rows_of([text], 0, 1), [np.arange(len(text))], use_cache=False)[0]
 
 

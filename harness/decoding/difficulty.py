@@ -56,19 +56,19 @@ class Reading:
         return [bool(((w[0] > FLAG) & (w[1] > FLAG)).any()) for w in self._windows()]
 
     def _z(self) -> list[Tensor]:
-        """(2, S) z-scores."""
+        """Return (2, S) z-scores."""
         # Over all examples together, so that an example is measured against the others.
         everything = torch.cat(self.tokens, 1)
         mean, deviation = everything.mean(1, keepdim=True), everything.std(1, keepdim=True).clamp(min=1e-6)
         return [(scores - mean) / deviation for scores in self.tokens]
 
     def _windows(self) -> list[Tensor]:
-        """(2, W) means of z-scores."""
+        """Return (2, W) means of z-scores."""
         return [z.unfold(1, min(WINDOW, z.shape[1]), 1).mean(-1) for z in self._z()]
 
 
 def token_scores(nll: Tensor, logits: Tensor) -> Tensor:
-    """(2, S) loss and entropy from the losses (S,) and the logits (S, V) that they were taken from."""
+    """Return (2, S) loss and entropy from the losses (S,) and the logits (S, V) that they were taken from."""
     return torch.stack([nll, torch.special.entr(logits.softmax(-1)).sum(-1)])
 
 

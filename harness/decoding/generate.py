@@ -77,7 +77,7 @@ def most_likely(logits: Tensor) -> Tensor:
 
 
 def sampled(temperature: float) -> Choose:
-    """Draws from softmax(logits / temperature) with the global generator of the logits' device."""
+    """Draw from softmax(logits / temperature) with the global generator of the logits' device."""
     return lambda logits: torch.multinomial((logits / temperature).softmax(-1), 1).squeeze(1)
 
 
@@ -137,7 +137,7 @@ class _Batch:
         return [row for row in self.rows if row not in self.ended]
 
     def change(self, entered: _Entered, choose: Choose) -> None:
-        """Rows that have ended leave, others enter."""
+        """Let rows that have ended leave, and others enter."""
         # The rows that stay, and those that enter, become one cache.
         kept = torch.tensor([i for i, row in enumerate(self.rows) if row not in self.ended], device=self.latest.device).long()
         held = [(self.prefix, kept)] if self.prefix and len(kept) else []
@@ -167,7 +167,7 @@ class _Batch:
                     self.ended.add(row)
 
     def extended(self, model: Any) -> Tensor:
-        """(B, V) logits after each row's last token."""
+        """Return (B, V) logits after each row's last token."""
         assert self.prefix is not None
         step = self.latest[:, None]
         all_rows = torch.arange(len(self.rows), device=self.latest.device)
@@ -175,7 +175,7 @@ class _Batch:
 
 
 def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
-    """Prompts by number, those decoded best together next to each other, in parts that fill the cache `PASSES` times."""
+    """Return prompts by number, those decoded best together next to each other, in parts that fill the cache `PASSES` times."""
     part: list[int] = []
     full = 0
     for number in _order(prompts):
@@ -190,7 +190,7 @@ def parts(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
 
 
 def _order(prompts: Sequence[Prompt]) -> list[int]:
-    """Long answers first, and long prompts among them."""
+    """Return the order of decoding: long answers first, and long prompts among them."""
     # What takes longest begins first, so that short answers fill the end.
     return sorted(range(len(prompts)), key=lambda n: (prompts[n].limit, len(prompts[n].tokens)), reverse=True)
 

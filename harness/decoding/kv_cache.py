@@ -28,7 +28,7 @@ class Growing(DynamicLayer):
     """A layer of the cache with room: new tokens are written behind the others; all is copied only when the room is used up."""
 
     def __init__(self, filled: Any) -> None:
-        """It goes on from a filled layer."""
+        """Go on from a filled layer."""
         super().__init__()
         self.lazy_initialization(filled.keys, filled.values)
         self.rooms: dict[str, Tensor] = {}
@@ -51,7 +51,7 @@ class Growing(DynamicLayer):
         return self.keys, self.values
 
     def _behind(self, name: str, new: Tensor) -> Tensor:
-        """(B, H, T + t, D) the held states and the new ones."""
+        """Return (B, H, T + t, D) the held states and the new ones."""
         # New room is a quarter larger than needed, so that copying stays rare.
         held, room = getattr(self, name), self.rooms[name]
         size, end = held.shape[2], held.shape[2] + new.shape[2]
@@ -88,7 +88,7 @@ class Prefix:
 
     @staticmethod
     def join(parts: Sequence[tuple[Prefix, Tensor]]) -> Prefix:
-        """These rows of each part in one cache, their real tokens moved to its end; the first part's cache is reused."""
+        """Return these rows of each part in one cache, their real tokens moved to its end; the first part's cache is reused."""
         # All rows end at the same place: their padding moves to the front.
         masks = [part.mask[rows] for part, rows in parts]
         sizes = torch.cat([mask.sum(1) for mask in masks])
@@ -104,13 +104,13 @@ class Prefix:
 
 
 def _to_the_end(mask: Tensor, width: int) -> Tensor:
-    """(B, width) places of each row's tokens in a (B, T) mask: padding first, then the real ones in order."""
+    """Return (B, width) places of each row's tokens in a (B, T) mask: padding first, then the real ones in order."""
     order = mask.argsort(dim=1, stable=True)[:, -width:]
     return F.pad(order, (width - order.shape[1], 0))
 
 
 def _gathered(states: Sequence[Tensor], wanted: Sequence[tuple[Tensor, Tensor]], width: int) -> Tensor:
-    """(B, H, width, D): of each part these rows, their tokens in the (B, T) order; what stands behind those is masked."""
+    """Return (B, H, width, D): of each part these rows, tokens in the (B, T) order; what stands behind those is masked."""
     _, heads, _, size = states[0].shape
     gathered = states[0].new_empty(sum(len(rows) for rows, _ in wanted), heads, width, size)
     begin = 0
@@ -134,18 +134,25 @@ def prefill(model: Any, rows: Sequence[Row], copies: Mapping[Ids, int] | None = 
     logits, out = read(model, rows, last, use_cache=True, **memory)
 
     # One row of the cache for each text, also where several shared a row while they were read.
-    cache, device = out.past_key_values, logits.device
-    texts = [(number, text, places) for number, row in enumerate(rows) for text, places in row.places.items()]
-    times = torch.tensor([(copies or {}).get(text, 1) for _, text, _ in texts], device=device)
+    cache = out.past_key_values
+    device = logits.device
+    texts: list[Ids] = []
+    row_of_text: list[int] = []
+    places_of_text: list[np.ndarray] = []
+    for number, row in enumerate(rows):
+        texts += row.places
+        row_of_text += [number] * len(row.places)
+        places_of_text += row.places.values()
+    times = torch.tensor([(copies or {}).get(text, 1) for text in texts], device=device)
     again = torch.arange(len(texts), device=device).repeat_interleave(times)
     if len(texts) > len(rows):
-        _separate(cache, [number for number, _, _ in texts], [places for _, _, places in texts])
+        _separate(cache, row_of_text, places_of_text)
 
     # Windows and recurrent states forget or mix tokens: such a cache cannot be rearranged.
     if not all(type(layer) is DynamicLayer for layer in cache.layers):
         raise TypeError(f"{type(model).__name__} remembers more than keys and values")
     cache.layers = [Growing(layer) for layer in cache.layers]
-    _, mask = padded([text for _, text, _ in texts], device)
+    _, mask = padded(texts, device)
     virtual = cache.get_seq_length() - mask.shape[1]  # remembered before the prompt: prefix tuning and the like
     prefix = Prefix(cache, F.pad(mask, (virtual, 0), value=1))
     return (prefix, logits) if len(again) == len(texts) else (prefix.select(again), logits[again])

@@ -41,7 +41,7 @@ Scored = list[tuple[int, float, bool]]
 def score(
     model: Any, requests: Sequence[Continuation], budget: int, longest: int = 0, journal: Journal | None = None
 ) -> list[tuple[float, bool]]:
-    """Log-likelihood in nats of each continuation, and whether greedy decoding would give it.
+    """Return the log-likelihood in nats of each continuation, and whether greedy decoding would give it.
 
     `budget`: padded tokens a forward pass may hold, halved while memory runs out. `longest`: tokens of a row that several
     texts may share (`longest_shared`). Batches that the journal knows are not computed again.
@@ -105,7 +105,7 @@ def _wanted(row: Row, wanted: Wanted) -> np.ndarray:
 
 
 def _values(logits: Tensor, places: np.ndarray, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) log-probabilities of tokens that (S, V) logits at these places predict, and whether they are the likeliest."""
+    """Return (N,) log-probabilities of tokens that (S, V) logits at these places predict, and whether they are likeliest."""
     at = torch.from_numpy(places).to(logits.device)
     label = torch.tensor(labels, device=logits.device)
     values = logits[at, label] - logits.logsumexp(-1)[at]

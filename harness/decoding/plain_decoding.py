@@ -35,7 +35,7 @@ def plain_continuations(
 
 
 def _groups(prompts: Sequence[Prompt], room: int) -> Iterator[list[int]]:
-    """Prompts of one length by number, those with long answers first, as many as there is room for."""
+    """Return prompts of one length by number, those with long answers first, as many as there is room for."""
     group: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda n: (len(prompts[n].tokens), prompts[n].limit), reverse=True):
         if group:
@@ -69,7 +69,7 @@ def _generated(model: Any, prompts: Sequence[Prompt], stops: frozenset[int], cho
 
 @contextmanager
 def _no_settings(model: Any) -> Iterator[None]:
-    """Inside, the model's own generation settings (penalties, say) are not in force."""
+    """Switch the model's own generation settings (penalties, say) off inside the context."""
     before = model.generation_config
     model.generation_config = GenerationConfig()
     try:

@@ -7,6 +7,7 @@ before it in that text and no others, so its logits are those of the text read a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Row:
         """Tokens at the beginning of each text that the text before it brought."""
 
     def add(self, text: Ids, common: int) -> None:
-        """One text more, of which the last one had so many first tokens."""
+        """Add one text more, of which the last one had so many first tokens."""
         # The common beginning stands where the text before put it: only the rest is new.
         last = next(reversed(self.places.values()), np.empty(0, int))
         fresh = np.arange(len(self.tokens), len(self.tokens) + len(text) - common)
@@ -88,13 +89,13 @@ def rows_of(texts: Iterable[Ids], longest: int, width: int) -> list[Row]:
 
 
 def _common(first: Ids, second: Ids) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common beginning."""
     differing = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     return next(differing, min(len(first), len(second)))
 
 
 def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
-    """Right-padded (B, T) tokens and mask. Padding is token 0: nothing ever attends to it."""
+    """Return right-padded (B, T) tokens and mask. Padding is token 0: nothing ever attends to it."""
     width = max(map(len, rows))
     tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
@@ -118,7 +119,7 @@ def read(model: Any, rows: Sequence[Row], places: Sequence[np.ndarray], **option
 
 
 def _view(rows: Sequence[Row], width: int, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """(B, T) positions and the (B, 1, T, T) additive mask."""
+    """Return (B, T) positions and the (B, 1, T, T) additive mask."""
     visible = np.zeros((len(rows), 1, width, width), bool)
     positions = np.zeros((len(rows), width), int)
     for number, row in enumerate(rows):
@@ -164,6 +165,6 @@ def _keeps_apart(model: Any) -> bool:
     together = rows_of(texts, LONGEST, LONGEST)
     alone = rows_of(texts, 0, LONGEST)
     expected, _ = read(model, alone, [np.arange(len(row.tokens)) for row in alone], use_cache=False)
-    order = np.concatenate([together[0].places[text] for row in alone for text in row.places])
+    order = np.concatenate([together[0].places[text] for text in chain.from_iterable(row.places for row in alone)])
     computed, _ = read(model, together, [order], use_cache=False)
     return same_logits(computed, expected, head_dtype(model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from harness.diff.difference import Difference, difference_of, drawn_scores
 from harness.diff.joined import Part, Printed, by_metric, groups, means
@@ -41,7 +42,7 @@ def diff(before: LmEvalRun, after: LmEvalRun) -> Diff:
     if not any(task.documents for task in tasks):
         lists = f"A has {', '.join(before.samples)}; B has {', '.join(after.samples)}"
         raise PlanError(f"the two runs share no document, so nothing can be paired: {lists}; give two runs of the same tasks")
-    notes = [*before.notes, *after.notes, *(note for task in tasks for note in task.notes)]
+    notes = [*before.notes, *after.notes, *chain.from_iterable(task.notes for task in tasks)]
 
     parts = []
     for task in tasks:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.diff.pairs import Aggregate, Document, MetricPairs, TaskPairs
+from harness.diff.documents import Document
+from harness.diff.pairs import Aggregate, MetricPairs, TaskPairs
 from harness.stats.bootstrap import BLOCK, drawn_weights
 from harness.stats.estimate import Estimate, estimate_of
 

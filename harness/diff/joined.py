@@ -32,12 +32,12 @@ def by_metric(parts: Sequence[Part]) -> dict[str, list[Part]]:
 
 def means(parts: dict[str, list[Part]]) -> list[Difference]:
     """Return the mean over tasks of every metric that several tasks have in the same unit, each task weighing the same."""
-    found = []
+    differences = []
     for metric in parts.values():
         averaged = [part for part in metric if part.pairs.aggregate is Aggregate.MEAN]
         if len(averaged) > 1 and _alike(averaged):
-            found.append(_joined(f"mean of {len(averaged)} tasks", averaged, by_size=False))
-    return found
+            differences.append(_joined(f"mean of {len(averaged)} tasks", averaged, by_size=False))
+    return differences
 
 
 Printed = dict[str, dict[str, tuple[float, float]]]
@@ -49,7 +49,7 @@ def groups(parts: dict[str, list[Part]], before: LmEvalRun, after: LmEvalRun) ->
 
     lm-eval weighs the tasks of a group by their documents, or all alike; the printed score tells which.
     """
-    found: list[Difference] = []
+    differences: list[Difference] = []
     without: Printed = {}
     for group in before.groups:
         a, b = before.scores.get(group, {}), after.scores.get(group, {})
@@ -59,10 +59,10 @@ def groups(parts: dict[str, list[Part]], before: LmEvalRun, after: LmEvalRun) ->
                 continue
             difference = _group(group, name, parts.get(name, []), before, after)
             if difference is not None:
-                found.append(difference)
+                differences.append(difference)
             else:
                 without.setdefault(group, {})[name] = (a[name], b[name])
-    return found, without
+    return differences, without
 
 
 def _group(group: str, name: str, parts: list[Part], before: LmEvalRun, after: LmEvalRun) -> Difference | None:
@@ -78,8 +78,8 @@ def _group(group: str, name: str, parts: list[Part], before: LmEvalRun, after: L
     for by_size in (True, False):
         difference = _joined(group, inside, by_size)
         printed = [run.scores[group][name] for run in (before, after)]
-        own = [score / difference.scale for score in difference.alone]
-        if all(abs(score - value) <= SAME * (1 + abs(value)) for score, value in zip(own, printed, strict=True)):
+        joined = [score / difference.scale for score in difference.alone]
+        if all(abs(score - value) <= SAME * (1 + abs(value)) for score, value in zip(joined, printed, strict=True)):
             return difference
     return None
 
@@ -92,11 +92,11 @@ def _alike(parts: Sequence[Part]) -> bool:
 def _joined(title: str, parts: Sequence[Part], by_size: bool) -> Difference:
     """Return the mean over tasks, weighted by their documents or alike; draws of different tasks are independent."""
     shared = [len(part.task.documents) if by_size else 1 for part in parts]
-    own = [[part.task.sizes[run] if by_size else 1 for part in parts] for run in (0, 1)]
+    sizes = [[part.task.sizes[run] if by_size else 1 for part in parts] for run in (0, 1)]
     scale = scale_of(parts[0].pairs)
     before, after = (scale * float(np.average([part.pairs.scores[run] for part in parts], weights=shared)) for run in (0, 1))
     moved = scale * np.average([part.draws[1] - part.draws[0] for part in parts], axis=0, weights=shared)
-    alone = [scale * float(np.average([part.pairs.alone[run] for part in parts], weights=own[run])) for run in (0, 1)]
+    alone = [scale * float(np.average([part.pairs.alone[run] for part in parts], weights=sizes[run])) for run in (0, 1)]
     first = parts[0].pairs
     return Difference(
         task=title,

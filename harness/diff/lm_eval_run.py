@@ -161,7 +161,10 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
     raise_faults(faults)
     # Directions, shots and versions are in the results; samples alone do not say them.
     dated = [(task, records[date]) for task, date, _ in files if date in records]
-    grouped = {group: record for _, record in dated for group in record.get("group_subtasks") or {}}
+    grouped: dict[str, dict[str, Any]] = {}
+    for _, record in dated:
+        for group in record.get("group_subtasks") or {}:
+            grouped[group] = record
     if len(dated) < len(files):
         notes = [
             *notes,

@@ -1,9 +1,8 @@
-"""Documents of two runs laid side by side, and every metric's values on those that both have."""
+"""Two runs laid side by side: every metric's values on the documents that both have."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.diff.documents import Document, Match, Side, documents_of, match_of, shared_documents, sides_of
 from harness.diff.lm_eval_run import LmEvalRun, Sample
 
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "brier", "ter", "wer", "loss", "error")
@@ -33,17 +33,6 @@ class Aggregate(StrEnum):
         if self is Aggregate.PERPLEXITY:
             return np.exp(-np.asarray(ratio))
         return -np.asarray(ratio) / math.log(2) if self is Aggregate.BITS else np.asarray(ratio)
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document of one run, and where it stands there."""
-
-    doc_id: int
-    words: str
-
-    def __str__(self) -> str:
-        return f"{self.doc_id} ({self.words})" if self.words else str(self.doc_id)
 
 
 @dataclass(frozen=True)
@@ -96,56 +85,31 @@ class TaskPairs:
     notes: tuple[str, ...] = field(default=())
 
 
-Key = tuple[str, int]
-"""A document's content, and which of equal documents."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """The samples of one run under one filter, in the order of `doc_id`."""
-
-    samples: list[Sample]
-    places: dict[Key, int]
-    """Document -> which of the samples is its."""
-
-
-@dataclass(frozen=True)
-class Match:
-    """The documents that both runs have under one filter: (n,) which samples of A, which of B, which documents of the task."""
-
-    before: np.ndarray
-    after: np.ndarray
-    documents: np.ndarray
-
-
 def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
     """Pair a task's documents by content; where one stands twice, by the order of `doc_id`."""
-    a, b = _sides(before.samples[task]), _sides(after.samples[task])
-    # A document is shared where both runs asked it under the same filter; its number is its place among the shared ones.
-    common = {chosen: [key for key in a[chosen].places if key in b[chosen].places] for chosen in a if chosen in b}
-    shared: dict[Key, int] = {}
-    for keys in common.values():
-        for key in keys:
-            shared.setdefault(key, len(shared))
-    of_a, of_b = _documents(a), _documents(b)
-    only = tuple(tuple(own[key] for key in own if key not in shared) for own in (of_a, of_b))
+    a = sides_of(before.samples[task])
+    b = sides_of(after.samples[task])
+    shared = shared_documents(a, b)
+    of_a = documents_of(a)
+    of_b = documents_of(b)
+    only_a = tuple(document for key, document in of_a.items() if key not in shared)
+    only_b = tuple(document for key, document in of_b.items() if key not in shared)
 
     # Scores are kept by filter, so documents are matched filter by filter.
-    matches = {}
-    asked: list[tuple[Sample, Sample]] = []
-    for chosen, keys in common.items():
-        of_both = [[side.places[key] for key in keys] for side in (a[chosen], b[chosen])]
-        places = [shared[key] for key in keys]
-        matches[chosen] = Match(*(np.array(column, dtype=int) for column in (*of_both, places)))
-        asked += [(a[chosen].samples[one], b[chosen].samples[other]) for one, other in zip(*of_both, strict=True)]
-    notes = _notes(task, before, after, asked)
+    matches = {chosen: match_of(a[chosen], b[chosen], shared) for chosen in a if chosen in b}
+    paired: list[tuple[Sample, Sample]] = []
+    for chosen, match in matches.items():
+        for index_a, index_b in zip(match.before, match.after, strict=True):
+            paired.append((a[chosen].samples[index_a], b[chosen].samples[index_b]))
+    notes = _notes(task, before, after, paired)
 
     # A metric is compared where both runs have it; where samples do not give it, its printed values are shown.
-    names = _metrics(a), _metrics(b)
+    names_a = _metrics(a)
+    names_b = _metrics(b)
     metrics: list[MetricPairs] = []
     unpaired: dict[str, tuple[float, float]] = {}
-    for metric, chosen in names[0]:
-        if (metric, chosen) not in names[1]:
+    for metric, chosen in names_a:
+        if (metric, chosen) not in names_b:
             notes.append(f"{task}: {_title(metric, chosen)} is in A alone.")
             continue
         pairs = _metric_pairs(task, metric, chosen, (before, after), (a[chosen], b[chosen]), matches[chosen])
@@ -154,38 +118,18 @@ def task_pairs(task: str, before: LmEvalRun, after: LmEvalRun) -> TaskPairs:
             metrics.append(pairs)
         elif not all(math.isnan(value) for value in printed):
             unpaired[f"{metric},{chosen}"] = (printed[0], printed[1])
-    notes += [f"{task}: {_title(*name)} is in B alone." for name in names[1] if name not in names[0]]
+    notes += [f"{task}: {_title(*name)} is in B alone." for name in names_b if name not in names_a]
     documents = tuple(of_a[key] for key in shared)
-    return TaskPairs(task, documents, (only[0], only[1]), tuple(metrics), unpaired, (len(of_a), len(of_b)), tuple(notes))
-
-
-def _sides(samples: Sequence[Sample]) -> dict[str, Side]:
-    """Return the samples of each filter, with what tells equal documents apart: how many come before."""
-    sides: dict[str, Side] = {}
-    before: Counter[tuple[str, str]] = Counter()
-    for sample in sorted(samples, key=lambda sample: sample.doc_id):
-        side = sides.setdefault(sample.filter, Side([], {}))
-        pair = (sample.filter, sample.content)
-        side.places[sample.content, before[pair]] = len(side.samples)
-        side.samples.append(sample)
-        before[pair] += 1
-    return sides
-
-
-def _documents(sides: dict[str, Side]) -> dict[Key, Document]:
-    """Return the documents of a run, each once."""
-    documents: dict[Key, Document] = {}
-    for side in sides.values():
-        for key, place in side.places.items():
-            if key not in documents:
-                sample = side.samples[place]
-                documents[key] = Document(sample.doc_id, sample.words)
-    return documents
+    return TaskPairs(task, documents, (only_a, only_b), tuple(metrics), unpaired, (len(of_a), len(of_b)), tuple(notes))
 
 
 def _metrics(sides: dict[str, Side]) -> dict[tuple[str, str], None]:
     """Return the (metric, filter) pairs of samples, in order."""
-    return dict.fromkeys((name, chosen) for chosen, side in sides.items() for sample in side.samples for name in sample.values)
+    metrics: dict[tuple[str, str], None] = {}
+    for chosen, side in sides.items():
+        for sample in side.samples:
+            metrics |= {(name, chosen): None for name in sample.values}
+    return metrics
 
 
 def _title(metric: str, chosen: str) -> str:
@@ -214,12 +158,14 @@ def _metric_pairs(
             return None
         tables.append(table)
         alone.append(score)
-    before, after = tables[0][match.before], tables[1][match.after]
+    before = tables[0][match.before]
+    after = tables[1][match.after]
     # a document without the metric has the weight NaN, which equals nothing
-    known = before[:, 1] == after[:, 1]
-    before, after = before[known], after[known]
+    has_both = before[:, 1] == after[:, 1]
+    before = before[has_both]
+    after = after[has_both]
     rising = _rising(task, metric, runs)
-    places = match.documents[known]
+    places = match.documents[has_both]
     return MetricPairs(metric, chosen, aggregate, rising, places, before[:, 0], after[:, 0], before[:, 1], (alone[0], alone[1]))
 
 
@@ -230,12 +176,12 @@ def _table(samples: Sequence[Sample], metric: str) -> np.ndarray | None:
         sums = np.array(values, dtype=float)
         return None if np.isnan(sums).any() else np.stack([sums, np.ones(len(sums))], axis=1)
     table = np.full((len(values), 2), np.nan)
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is not None:
             entry = _sums(value, metric)
             if entry is None:
                 return None
-            table[place] = entry
+            table[index] = entry
     return table
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from harness.diff.diff import Diff
 from harness.diff.difference import Difference
-from harness.diff.pairs import Document
+from harness.diff.documents import Document
 from harness.report.summary.format import MISSING, number, p_value, points
 from harness.stats.estimate import FEWEST
 from harness.store.files import write_atomic

@@ -68,7 +68,7 @@ def choose(sizers: Sequence[Sizer], gpu: Gpu, gpus: int, decided: Decided) -> Wa
     Raises PlanError where nothing fits.
     """
     longest = max(sizer.length for sizer in sizers)
-    whole = any(method.unsharded for sizer in sizers for method in sizer.recipe.methods)
+    whole = any(sizer.recipe.needs_whole_weights for sizer in sizers)
     for way in _ways(longest, gpus, whole, decided):
         if all(sizer.size(way).fits(gpu) for sizer in sizers):
             return way

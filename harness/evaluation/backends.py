@@ -27,7 +27,7 @@ MEMORY = 0.6
 
 
 def check_backend(name: str, unfolded: Sequence[str] = ()) -> None:
-    """Raises PlanError where the backend is not there, or cannot hold a recipe (`unfolded`: those that add modules)."""
+    """Raise PlanError where the backend is not there, or cannot hold a recipe (`unfolded`: those that add modules)."""
     if name != "vllm":
         return
     if find_spec("vllm") is None:
@@ -39,7 +39,7 @@ def check_backend(name: str, unfolded: Sequence[str] = ()) -> None:
 
 @contextmanager
 def answering(backend: str, model: Any, codec: Codec, **options: Any) -> Iterator[EvaluatedModel]:
-    """What lm-eval asks. vLLM is given the model's present weights as a checkpoint, and its memory is freed in the end."""
+    """Give what lm-eval asks. vLLM is given the model's present weights as a checkpoint, and its memory is freed in the end."""
     if backend == "hf":
         yield EvaluatedModel(model, codec, **options)
         return

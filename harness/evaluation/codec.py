@@ -39,7 +39,7 @@ class Codec:
         self._pieces: list[str] = []
 
     def encode(self, texts: Sequence[str], whole: bool = True) -> list[Ids]:
-        """Token ids of prompts and plain texts. `whole`: a plain text begins a sequence."""
+        """Return the token ids of prompts and plain texts. `whole`: a plain text begins a sequence."""
         # Rendered prompts know their conversation, and are never parsed again from their
         # characters.
         self.learn([text for text in texts if isinstance(text, Rendered)], self.template.prompt_tokens, _conversation_of)
@@ -53,7 +53,7 @@ class Codec:
         self.known |= zip(new, encode(list(new.values())), strict=True)
 
     def _plain(self, texts: Sequence[str]) -> list[Ids]:
-        """Of texts by themselves: what they spell out is text, but for a start they bring along."""
+        """Return those of texts by themselves: what they spell out is text, but for a start they bring along."""
         bare = []
         for text in texts:
             # A start that the text spells out itself must not stand twice.
@@ -74,13 +74,13 @@ class Codec:
         return isinstance(prompt, Rendered) and prompt.thinking and self.template.thoughtful.opens_thoughts
 
     def ender(self, until: tuple[str, ...], inside: bool = False) -> Callable[[list[int]], bool]:
-        """Tells, after each new token, whether one of the `until` texts is complete. `inside`: answers begin in a thought."""
+        """Return what tells after each new token whether an `until` text is complete. `inside`: answers begin in a thought."""
         if (until, inside) not in self._enders:
             self._enders[until, inside] = self._make_ender(until, inside)
         return self._enders[until, inside]
 
     def endings(self, until: Sequence[str]) -> tuple[set[int], list[str]]:
-        """`until` as tokens, where it names special ones (decoding leaves them out), and as the texts that remain."""
+        """Return `until` as tokens, where it names special ones (decoding leaves them out), and as the texts that remain."""
         # Decoding leaves special tokens out, so an ending that names one would never be found in
         # the text.
         special = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
@@ -111,7 +111,7 @@ class Codec:
 
 
 def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
-    """Token ids of each (context, continuation): answers to rendered prompts as training has them.
+    """Return the token ids of each (context, continuation): answers to rendered prompts as training has them.
 
     Behind a plain context both are read as one text and cut where the context's own tokens end, blanks at its end
     belonging to the continuation, as lm-eval does. Behind none stands what training puts before a text.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from harness.models.forward import device_of, logits_at, nll, vocabulary
 from harness.models.placement import places_of, token_budget_of, while_memory_runs_out
 from harness.stats.measures import HELD_OUT_TEXTS
 from harness.store.journal import Journal
+from harness.store.schema import ItemRow
 
 CACHE_BYTES = 512 * 2**20
 SAME_LOSS = 1e-3
@@ -51,12 +51,13 @@ class Drift:
 
     @torch.no_grad()
     def check(self) -> None:
-        """Our loss of the shortest example must be the model's own: unshifted targets once passed for forgetting elsewhere."""
+        """Hold our loss of the shortest example to the model's own: unshifted targets once passed for forgetting elsewhere."""
         if not self.examples:
             return
 
         # The shortest example is enough to tell a shift by one.
-        base, example = self.base(), min(self.examples, key=lambda one: (len(one), one.id))
+        base = self.base()
+        example = min(self.examples, key=lambda example: (len(example), example.id))
         batch = collate([example], device_of(base))
         labels = batch.tokens.masked_fill(~torch.tensor([example.supervised], device=batch.tokens.device), -100)
         models_own = float(base(input_ids=batch.tokens, labels=labels).loss)
@@ -80,7 +81,7 @@ class Drift:
             self._of_base(base, collate(batch, device_of(base)))
 
     def measure(self, model: nn.Module, journal: Journal | None = None) -> list[tuple[Example, dict[str, float]]]:
-        """Per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers.
+        """Return per example: nats a supervised token, KL to the base in nats a token, bits a byte of the answers.
 
         Batches that the journal knows are not computed again; they are halved while memory runs out.
         """
@@ -91,7 +92,7 @@ class Drift:
     def _measured(
         self, model: nn.Module, base: nn.Module, budget: int, journal: Journal
     ) -> list[tuple[Example, dict[str, float]]]:
-        """In batches of so many padded tokens."""
+        """Return the same, in batches of so many padded tokens."""
         measured = []
         for examples in batched(self.examples, len, budget, _places, places_of(base)):
             # Named by content: an evaluation that was killed finds its batches again.
@@ -104,14 +105,14 @@ class Drift:
 
     @torch.no_grad()
     def _measure(self, model: nn.Module, base: nn.Module, batch: Batch) -> list[dict[str, float]]:
-        """Of each row of one batch."""
+        """Return the same of each row of one batch."""
         tuned = logits_at(model, batch).log_softmax(-1)
         nll = -tuned.gather(1, batch.labels[:, None]).squeeze(1)
         return self._items(batch, nll, divergence(self._of_base(base, batch), tuned))
 
     @torch.no_grad()
     def _of_base(self, base: nn.Module, batch: Batch) -> Tensor:
-        """(S, V) log-probabilities of the base on a batch."""
+        """Return (S, V) log-probabilities of the base on a batch."""
         if batch.examples in self._known:
             return self._known[batch.examples]
         log_probs = logits_at(base, batch).log_softmax(-1)
@@ -134,13 +135,13 @@ class Drift:
 
 
 def divergence(base: Tensor, tuned: Tensor) -> Tensor:
-    """(S,) KL(base || tuned) in nats, from (S, V) log-probabilities; rounding may not make it negative."""
+    """Return (S,) KL(base || tuned) in nats, from (S, V) log-probabilities; rounding may not make it negative."""
     # Rounding makes the divergence of two equal distributions a tiny negative number.
     return (base.exp() * (base - tuned)).sum(-1).clamp_min(0.0)
 
 
 def _places(example: Example) -> int:
-    """Its supervised tokens that something predicts."""
+    """Return an example's supervised tokens that something predicts."""
     return sum(example.supervised[1:])
 
 
@@ -148,7 +149,7 @@ def _answers(example: Example) -> list[int]:
     return [token for token, supervised in zip(example.tokens, example.supervised, strict=False) if supervised]
 
 
-DRIFT_GROUPS: dict[str, dict[str, Any]] = {
+DRIFT_GROUPS: dict[str, ItemRow] = {
     "domain": {"group": "domain", "seen": None},
     "general": {"group": "general", "seen": True},
     "held_out": {"group": "general", "seen": False},

@@ -30,7 +30,7 @@ from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared, question_of, sampling_notes
 from harness.evaluation.undisturbed import undisturbed
 from harness.store.journal import Journal
-from harness.store.schema import PROTOCOL, key_of
+from harness.store.schema import PROTOCOL, ItemRow, SuiteRecord, key_of
 from harness.tasks.eval_task import EvalTask
 from harness.text import choice_calibration
 
@@ -133,9 +133,9 @@ class Evaluator:
         return key_of(plain | {"max_length": self._options["max_length"]})
 
     @property
-    def summary(self) -> list[dict[str, Any]]:
+    def summary(self) -> list[SuiteRecord]:
         """[{name, tasks, items, families: {family: items}, areas: {family: column group}}], one per suite."""
-        suites: dict[str, dict[str, Any]] = {}
+        suites: dict[str, SuiteRecord] = {}
         for task in self.tasks:
             name = task.spec.suite
             family = task.spec.family
@@ -177,7 +177,7 @@ class Evaluator:
 
         The model and all random states are left as they were. Answers that the journal has are not computed again.
         """
-        rows: list[dict[str, Any]] = []
+        rows: list[ItemRow] = []
         with undisturbed(model):
             if self.tasks:
                 with answering(self.backend, model, self.codec, journal=journal, **self._options) as lm:
@@ -191,13 +191,13 @@ class Evaluator:
         """Return the same rows for the answers of any lm-eval model, without drift."""
         return frame_of(self._answered(lm), fraction=1.0, alpha=1.0)
 
-    def _answered(self, lm: Any) -> list[dict[str, Any]]:
+    def _answered(self, lm: Any) -> list[ItemRow]:
         # lm-eval takes a dictionary of its own form; it calls our tasks, which have forgotten the
         # last model's answers.
         named = {task.spec.name: task for task in self.tasks}
         collection: Any = {"tasks": named, "groups": {}, "group_map": {}}
         results: Any = evaluate(lm, collection, bootstrap_iters=0, log_samples=True)
-        rows: list[dict[str, Any]] = []
+        rows: list[ItemRow] = []
         for name, samples in results["samples"].items():
             rows += task_rows(named[name], samples)
         return rows
@@ -252,7 +252,7 @@ class Evaluator:
             measured.remember()
 
     def _truncated(self) -> dict[str, tuple[int, int]]:
-        """Task -> (items whose prompt is cut, items), for tasks that have any; empty without a base."""
+        """Return task -> (items whose prompt is cut, items), for tasks that have any; empty without a base."""
         if self.base is None:
             return {}
         lm = EvaluatedModel(self.base(), self.codec, **self._options)
@@ -267,17 +267,18 @@ class Evaluator:
                 truncated[task.spec.name] = (len(long), len(task.docs))
         return truncated
 
-    def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[dict[str, Any]]:
+    def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[ItemRow]:
         name = drift_task(group)
-        fixed = {"task": name, "family": name} | DRIFT_GROUPS[group]
+        fixed: ItemRow = {"task": name, "family": name}
+        fixed |= DRIFT_GROUPS[group]
         fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
-        rows: list[dict[str, Any]] = []
+        rows: list[ItemRow] = []
         for example, values in drift.measure(model, journal):
             # examples cut from one record share its cluster
             record = example.id.partition(".")[0]
-            item = {"item": example.id, "cluster": self.cluster_of.get(record, record)}
+            item: ItemRow = {"item": example.id, "cluster": self.cluster_of.get(record, record)}
             for metric, value in values.items():
-                row = {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
+                row: ItemRow = {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
                 rows.append(fixed | item | row)
         return rows
 

@@ -29,7 +29,7 @@ from harness.files.records import Record
 from harness.files.turns import Turn
 from harness.models.placement import while_memory_runs_out
 from harness.store.journal import Journal
-from harness.store.schema import ITEM_COLUMNS, PROTOCOL, key_of
+from harness.store.schema import ITEM_COLUMNS, PROTOCOL, ItemRow, key_of
 from harness.text import answer_metrics, text_quality
 from harness.text.numbers import last_number
 from harness.text.rewordings import rewrites
@@ -146,8 +146,8 @@ class Outputs:
 
         return while_memory_runs_out(decode, lm.token_budget) if prompts else []
 
-    def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[dict[str, Any]]:
-        """Quality of each answer, and its text beside its length."""
+    def _rows(self, decoding: str, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[ItemRow]:
+        """Return the quality of each answer, and its text beside its length."""
         bits = self._base_bits(prompts, answers)
         rows = []
         for prompt, answer, base_bits in zip(prompts, answers, bits, strict=True):
@@ -166,7 +166,7 @@ class Outputs:
         return rows
 
     def _base_bits(self, prompts: Sequence[Open], answers: Sequence[list[int]]) -> list[float]:
-        """Fluency: bits a byte of each answer under the base, after the same prompt.
+        """Return the fluency: bits a byte of each answer under the base, after the same prompt.
 
         NaN for an empty answer, and where there is no base to ask.
         """
@@ -199,11 +199,12 @@ def read_answer(metric: str, text: str, choices: Sequence[str] = ()) -> Any:
     return answer_metrics.normalise(answer_metrics.final(text))
 
 
-def _row(prompt: Open, decoding: str, metric: str, value: float) -> dict[str, Any]:
+def _row(prompt: Open, decoding: str, metric: str, value: float) -> ItemRow:
     name = f"{prompt.group}_{decoding}"
-    row = {"task": name, "family": name, "group": prompt.group, "seen": None, "channel": "degeneration", "metric": metric}
-    row |= {"primary": False, "higher_better": METRICS[metric], "item": prompt.item, "cluster": prompt.cluster}
-    return row | {"score": value, "chance": 0.0}
+    row: ItemRow = {"task": name, "family": name, "group": prompt.group, "seen": None}
+    row |= {"channel": "degeneration", "metric": metric, "primary": False, "higher_better": METRICS[metric]}
+    row |= {"item": prompt.item, "cluster": prompt.cluster, "score": value, "chance": 0.0}
+    return row
 
 
 # --- the fixed prompts -------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def open_prompts(tasks: Sequence[Prepared], records: Sequence[Record], template:
 
 
 def _in_turns(tasks: Sequence[Prepared]) -> list[tuple[Prepared, int]]:
-    """(task, number of a document): the first of each task, then the second of each, as long as a task has one."""
+    """Return (task, number of a document): the first of each task, then the second of each, as long as a task has one."""
     # One from each task in turn, so that a large task does not crowd out the others.
     drawn = [(task, sorted(task.hash_sample(PROMPTS, 0), key=task.ids.__getitem__)) for task in tasks]
     turns = []

@@ -12,18 +12,18 @@ from lm_eval.api.task import ConfigurableTask
 
 from harness.evaluation.lm_eval_model import Generated
 from harness.evaluation.prepared_task import Prepared
-from harness.store.schema import ITEM_COLUMNS
+from harness.store.schema import ITEM_COLUMNS, ItemRow
 from harness.text import choice_calibration, text_quality
 
 
-def task_rows(task: Prepared, samples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def task_rows(task: Prepared, samples: Sequence[Mapping[str, Any]]) -> Iterator[ItemRow]:
     """Yield the rows of one task: its metrics under every filter, and the quality of what was generated."""
     spec = task.spec
     first_filter = task.filters[0].name
     for sample in samples:
         # The columns that all rows of the item share.
         index = sample["doc_id"]
-        fixed = {"task": spec.name, "family": spec.family, "group": spec.group, "seen": spec.seen}
+        fixed: ItemRow = {"task": spec.name, "family": spec.family, "group": spec.group, "seen": spec.seen}
         fixed |= {"item": task.ids[index], "cluster": _cluster(task, index)}
         for row in _metric_rows(task, sample, first_filter):
             yield fixed | row
@@ -40,7 +40,7 @@ def task_rows(task: Prepared, samples: Sequence[Mapping[str, Any]]) -> Iterator[
                 yield fixed | _secondary("degeneration", metric, value, text_quality.METRICS[metric])
 
 
-def _metric_rows(task: Prepared, sample: Mapping[str, Any], first_filter: str) -> Iterator[dict[str, Any]]:
+def _metric_rows(task: Prepared, sample: Mapping[str, Any], first_filter: str) -> Iterator[ItemRow]:
     """Yield a row for each of the task's own metrics; the primary one also holds the texts."""
     spec = task.spec
     better = task.task.higher_is_better()
@@ -52,7 +52,7 @@ def _metric_rows(task: Prepared, sample: Mapping[str, Any], first_filter: str) -
             continue
         name = metric if sample["filter"] == first_filter else f"{metric},{sample['filter']}"
         primary = name == primary_name
-        row = {"channel": spec.channel, "metric": name, "primary": primary, "score": value}
+        row: ItemRow = {"channel": spec.channel, "metric": name, "primary": primary, "score": value}
         row["higher_better"] = better.get(metric, True)
         row["chance"] = 0.0
         if primary:
@@ -61,9 +61,9 @@ def _metric_rows(task: Prepared, sample: Mapping[str, Any], first_filter: str) -
         yield row
 
 
-def _secondary(channel: str, metric: str, value: float, higher_better: bool | None) -> dict[str, Any]:
+def _secondary(channel: str, metric: str, value: float, higher_better: bool | None) -> ItemRow:
     """Return the columns of a measure that no task declares: never primary, and without a chance level."""
-    row = {"channel": channel, "metric": metric, "primary": False, "score": value}
+    row: ItemRow = {"channel": channel, "metric": metric, "primary": False, "score": value}
     return row | {"chance": 0.0, "higher_better": higher_better}
 
 
@@ -87,7 +87,7 @@ def item_score(metric: str, value: Any) -> float | None:
     return None
 
 
-def _texts(task: Prepared, sample: Mapping[str, Any]) -> dict[str, str]:
+def _texts(task: Prepared, sample: Mapping[str, Any]) -> ItemRow:
     """Return prompt, output and target, as read by people."""
     prompt = sample["arguments"][0][0]
     output = sample["resps"][0][0]

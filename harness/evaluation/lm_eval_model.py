@@ -103,12 +103,12 @@ class EvaluatedModel(TemplateLM):
     # --- likelihood ---
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(nats, would greedy decoding say it) of each (context, continuation)."""
+        """Return (nats, would greedy decoding say it) of each (context, continuation)."""
         pairs: list[Any] = [request.args for request in requests]
         return self._score([self.fitted(*pair) for pair in encode_pairs(self.codec, pairs)])
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Nats of whole texts, in disjoint windows as long as the context."""
+        """Return the nats of whole texts, in disjoint windows as long as the context."""
         owners: list[int] = []
         parts: list[Continuation] = []
         # Each window is scored for tokens that no earlier one scored, so nothing counts twice.
@@ -169,7 +169,7 @@ class EvaluatedModel(TemplateLM):
         return while_memory_runs_out(decode, self.token_budget)
 
     def _decode(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
-        """Part by part, so that the journal can keep what is done."""
+        """Decode part by part, so that the journal can keep what is done."""
         answers: dict[int, list[int]] = {}
         # Parts are journalled one by one: a long generation that is killed loses one part.
         for numbers in generate.parts(prompts, self.room):
@@ -185,7 +185,7 @@ class EvaluatedModel(TemplateLM):
         return answers
 
     def plan(self, settings: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
-        """(tokens to generate at most, texts that end an answer) of a task's generation settings."""
+        """Return (tokens to generate at most, texts that end an answer) of a task's generation settings."""
         # Half of the context stays for the prompt, however much a task asks for.
         options: dict[str, Any] = dict(normalize_gen_kwargs(settings, MAX_NEW_TOKENS))
         until = options.get("until") or []

@@ -29,7 +29,7 @@ def refusals(place: Place, values: Mapping[str, Any], names: Iterable[str] = ())
         meant = [number for number in _fields_called(place, name) if TABLE[number].instead in ("", *reading)]
         if meant and TABLE[meant[0]].refuses(value):
             bad.setdefault(meant[0], []).append(f"'{name}'")
-    return [f"{' and '.join(found)} {TABLE[number].meaning}" for number, found in sorted(bad.items())]
+    return [f"{' and '.join(quoted)} {TABLE[number].meaning}" for number, quoted in sorted(bad.items())]
 
 
 def changes(name: str) -> bool:

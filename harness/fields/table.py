@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from harness.fields.names import plain
@@ -229,5 +230,14 @@ TABLE = (
 )
 """Every field that is read or refused."""
 
-KNOWN = frozenset(name for field in TABLE for name in field.names)
+KNOWN = frozenset(chain.from_iterable(field.names for field in TABLE))
 """What a column must be called to be converted from parquet."""
+
+
+def names_read(place: Place) -> list[str]:
+    """Return all names of the fields that are read there."""
+    names: list[str] = []
+    for field in TABLE:
+        if field.place is place and not field.refused:
+            names += field.names
+    return names

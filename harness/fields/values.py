@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from harness.text.bounds import as_float
@@ -108,8 +109,11 @@ def texts(value: Any) -> list[str]:
     """Return the texts in a value, however deep they stand."""
     if isinstance(value, str):
         return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for entry in inner for text in texts(entry)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return []
+    return list(chain.from_iterable(map(texts, value)))
 
 
 def holds(text: str, part: str) -> bool:

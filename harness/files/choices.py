@@ -68,7 +68,10 @@ def _options(row: Row, name: str, value: Any) -> Options | None:
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]] | None:
-    """(key, text) of each option; letters in order where the file gives no keys. Keys that are letters are put in order."""
+    """Return (key, text) of each option; letters in order where the file gives no keys.
+
+    Keys that are letters are put in order.
+    """
     # Hugging Face's own layout: two lists side by side.
     if isinstance(value, dict) and {"text", "label"} <= value.keys():
         texts = value["text"]
@@ -169,10 +172,10 @@ def _places(value: Any, options: Options) -> set[int]:
     if by_key:
         return by_key
     text = value.strip()
-    places = {place for place, option in enumerate(options.texts) if text == option.strip()}
+    indices = {index for index, option in enumerate(options.texts) if text == option.strip()}
     if text.isdecimal() and len(text) < LONGEST_PLACE and not set(options.keys) & set("0123456789"):
-        places |= {int(text)} & numbered
-    return places or lettered(text, options)
+        indices |= {int(text)} & numbered
+    return indices or lettered(text, options)
 
 
 def lettered(text: str, options: Options) -> set[int]:

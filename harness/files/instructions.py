@@ -28,7 +28,7 @@ PATIENCE = 10.0
 
 @lru_cache(maxsize=1)
 def _checkers() -> Any:
-    """lm-eval's module; importing it looks for nltk's data in the network where they are not here."""
+    """Return lm-eval's module; importing it looks for nltk's data in the network where they are not here."""
     try:
         with _brief(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from lm_eval.tasks.ifeval import utils
@@ -40,7 +40,7 @@ def _checkers() -> Any:
 
 @contextlib.contextmanager
 def _brief() -> Iterator[None]:
-    """No connection is waited for longer than `PATIENCE`."""
+    """Wait for no connection longer than `PATIENCE` inside the context."""
     # nltk looks for its data in the network, and would wait for minutes.
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
@@ -51,7 +51,7 @@ def _brief() -> Iterator[None]:
 
 
 def steady() -> None:
-    """Langdetect draws at random; with a seed the same text has the same language in every run."""
+    """Seed langdetect, which draws at random, so that the same text has the same language in every run."""
     import sys
 
     if module := sys.modules.get("langdetect"):

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from harness.errors import PlanError, raise_faults
@@ -122,7 +123,7 @@ def _give_tools(file: ItemFile, path: Path) -> None:
 
 
 def _clusters(docs: list[Doc]) -> None:
-    """Few different names cluster nothing: each item then stands for itself."""
+    """Return the clusters that names make. Few different names cluster nothing: each item then stands for itself."""
     if len({doc["cluster"] for doc in docs}) < LEAST_CLUSTERS:
         for doc in docs:
             doc["cluster"] = ""
@@ -161,9 +162,9 @@ def _set_aside(file: ItemFile, path: Path) -> None:
         other = path.parent / side.examples
         if not other.is_file():
             raise PlanError(f"{path.with_suffix('.toml').name}: examples file '{side.examples}' is not beside it")
-        file.examples = drawn([doc for docs in read_items(other).values() for doc in docs])
+        file.examples = drawn(list(chain.from_iterable(read_items(other).values())))
     else:
-        everything = drawn([doc for docs in file.kinds.values() for doc in docs])
+        everything = drawn(list(chain.from_iterable(file.kinds.values())))
         file.examples = everything[: side.dev]
         gone = {id(doc) for doc in file.examples}
         file.kinds = {kind: [doc for doc in docs if id(doc) not in gone] for kind, docs in file.kinds.items()}
@@ -172,7 +173,7 @@ def _set_aside(file: ItemFile, path: Path) -> None:
             raise PlanError(f"{path.with_suffix('.toml').name}: dev = {side.dev} leaves no item to evaluate; set fewer aside")
         file.notes.append(f"{path.name}: {len(file.examples):,} items are set aside as few-shot examples.")
     # An item among its own examples would be answered by copying.
-    prompts = {doc["prompt"] for docs in file.kinds.values() for doc in docs}
+    prompts = {doc["prompt"] for doc in chain.from_iterable(file.kinds.values())}
     file.examples = [doc for doc in file.examples if doc["prompt"] not in prompts]
     if len(file.examples) < side.shots:
         raise PlanError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import PlanError
 from harness.fields.refusals import refusals
-from harness.fields.table import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, TABLE, Place
+from harness.fields.table import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, Place, names_read
 from harness.files import instructions
 from harness.files.choices import has_options, read_choice, read_options
 from harness.files.row import Row, json_type, listed
@@ -24,7 +24,7 @@ TYPES = {
 """Type -> kind of task; a constraint in IFEval's form is of the kind `instructions`."""
 NAMES = [
     *("question", "context", "id", ACCEPTED, *ANSWERS, *CHOICES, *SYSTEMS, *HISTORIES),
-    *(name for field in TABLE if field.place is Place.ITEM and not field.refused for name in field.names),
+    *names_read(Place.ITEM),
 ]
 """What a row may have: other names that are nearly one of these are refused."""
 BESIDE_TEXT = {
@@ -44,7 +44,7 @@ class Item:
         self.scorer = scorer
 
     def read(self, unread: Counter[str]) -> tuple[str, Doc] | None:
-        """(kind, item); the kind is "" where the metric is still to be picked. None where the row has faults."""
+        """Return (kind, item); the kind is "" where the metric is still to be picked. None where the row has faults."""
         row = self.row
         before = len(row.faults)
         kind = self._kind()
@@ -191,7 +191,7 @@ class Item:
         return texts
 
     def _measure(self) -> Doc:
-        """Tolerance and unit, where they are given."""
+        """Return tolerance and unit, where they are given."""
         row = self.row
         tolerance = row.value("tolerance") if row.has("tolerance") else self.sidecar.tolerance
         unit = row.value("unit") if row.has("unit") else self.sidecar.unit
@@ -216,7 +216,7 @@ class Item:
         return {"rules": [*rules, *self.sidecar.rules], "targets": [target]}
 
     def _instructions(self) -> Doc:
-        """IFEval's instructions and their settings."""
+        """Return IFEval's instructions and their settings."""
         names = self.row.value("instruction_id_list")
         settings = self.row.value("kwargs")
         if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings) or not names:

@@ -140,7 +140,7 @@ class Row:
 
 
 def missing(value: Any) -> bool:
-    """Absent, null or NaN: csv and parquet have no other way to leave a field out."""
+    """Return whether a value is absent, null or NaN: csv and parquet have no other way to leave a field out."""
     return value is None or (isinstance(value, float) and value != value)
 
 

@@ -127,7 +127,7 @@ class Scorer:
     """Metric -> whether higher is better (None: neither), as its file's `DIRECTIONS` says it; of others higher is."""
 
     def scores(self, output: str, row: Mapping[str, Any]) -> dict[str, float]:
-        """{metric: number}; a plain number is the metric `score`."""
+        """Return {metric: number}; a plain number is the metric `score`."""
         result = self.function(str(output), row)
         named: Mapping[str, Any] = result if isinstance(result, Mapping) and result else {"score": result}
         return {str(name): float(value) for name, value in named.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.fields.refusals import refusals
-from harness.fields.table import CHATS, HISTORIES, SUPERVISED, SYSTEMS, TABLE, THOUGHTS, Place
+from harness.fields.table import CHATS, HISTORIES, SUPERVISED, SYSTEMS, THOUGHTS, Place, names_read
 from harness.fields.values import CONTENT_NAMES, ROLE_NAMES, given, number_of
 from harness.files.row import Row, json_type, structured
 from harness.text.json_reader import Repeated
@@ -20,7 +20,7 @@ ROLES = {
 }
 """What files call who speaks."""
 TOOL_ROLES = ("tool", "tools", "function", "functions", "ipython", "observation", "function_call", "tool_call", "tool_response")
-TURN_NAMES = frozenset(name for field in TABLE if field.place is Place.TURN and not field.refused for name in field.names)
+TURN_NAMES = frozenset(names_read(Place.TURN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,15 +110,16 @@ def write_csv(path: Path, places: Sequence[int], more: More | None, new_fields: 
     lines = list(io.StringIO(read_text(path), newline=""))
     delimiter = delimiter_of(lines[0], path)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    rows, begin = [], 0
+    rows = []
+    begin = 0
     for cells in reader:
         if cells:  # a blank line is no row
             rows.append((cells, "".join(lines[begin : reader.line_num])))
         begin = reader.line_num
     refuse_known(path, new_fields, set(rows[0][0]))
 
-    def extended(place: int, cells: Sequence[Any]) -> str:
-        text, row = rows[place]
+    def extended(index: int, cells: Sequence[Any]) -> str:
+        text, row = rows[index]
         out = io.StringIO()
         csv.writer(out, delimiter=delimiter, lineterminator="").writerow(cells)
         body = row.rstrip("\r\n")

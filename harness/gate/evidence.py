@@ -172,7 +172,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
 
 
 def legible(value: Any, depth: int = 0) -> str:
-    """JSON with sorted keys and a line for each value: what holds no further mapping stands on one line."""
+    """Return JSON with sorted keys and a line for each value: what holds no further mapping stands on one line."""
     if isinstance(value, dict) and any(isinstance(inner, dict | list) for inner in value.values()):
         indent = " " * (depth + 1)
         lines = [f"{indent}{json.dumps(key, ensure_ascii=False)}: {legible(value[key], depth + 1)}" for key in sorted(value)]

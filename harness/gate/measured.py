@@ -31,8 +31,9 @@ def judge_measured(summary: Summary) -> Verdict:
         findings += _run_findings(row)
         findings += _findings(summary, row, limits) if row.done else []
     # The base itself, measured as if it were tuned: what it shows is the measuring.
-    control = [row for row in summary.rows if row.role == Role.CONTROL]
-    findings += [finding for row in control for finding in _control(summary, row)]
+    for row in summary.rows:
+        if row.role == Role.CONTROL:
+            findings += _control(summary, row)
     notes = [f"limits: {_said(limits)}"]
     if limits.seconds is not None or limits.memory is not None:
         notes.append("seconds and memory are not judged: what these models' training took is not known")

@@ -86,7 +86,7 @@ class Batch:
         return self.places // self.tokens.shape[1]
 
     def from_source(self, source: str) -> Tensor:
-        """(S,) True where the supervised token's row came from `source`."""
+        """Return (S,) True where the supervised token's row came from `source`."""
         flags = torch.tensor([e.source == source for e in self.examples], device=self.places.device)
         return flags[self.rows]
 

@@ -37,7 +37,7 @@ class Run(ABC):
 
     @abstractmethod
     def domain_of(self, stage: int) -> Sequence[Example]:
-        """A stage's training examples, before RECORDS; those of later stages than the present one are not to be asked for."""
+        """Return a stage's training examples, before RECORDS; never ask for those of later stages than the present one."""
 
     @property
     def domain(self) -> Sequence[Example]:
@@ -46,19 +46,19 @@ class Run(ABC):
 
     @abstractmethod
     def generator(self, name: str) -> torch.Generator:
-        """A fresh CPU generator seeded from (seed, name): one method's draws never move another's."""
+        """Return a fresh CPU generator seeded from (seed, name): one method's draws never move another's."""
 
     @abstractmethod
     def free_memory(self) -> float:
-        """Bytes free on the device, the least of the run's devices; infinite on a CPU."""
+        """Return the bytes free on the device, the least of the run's devices; infinite on a CPU."""
 
     @abstractmethod
     def summed(self, value: float) -> float:
-        """A sum over weights, from this process's sum over the part of them that `gradient` and `update` see here."""
+        """Return a sum over weights, from this process's sum over the part of them that `gradient` and `update` see here."""
 
     @abstractmethod
     def rng(self, name: str) -> AbstractContextManager[None]:
-        """For code that draws from the global generators: forks them, seeds them from (seed, name), restores them."""
+        """Fork the global generators, seed them from (seed, name) and restore them: for code that draws from them."""
 
     @property
     @abstractmethod
@@ -67,14 +67,14 @@ class Run(ABC):
 
     @abstractmethod
     def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
-        """For each example the place of the first that it nearly repeats, its own where there is none before it.
+        """Return for each example the index of the first that it nearly repeats, its own where there is none before it.
 
         `similar` is the least Jaccard similarity of the words' 5-grams, 0.85 or more; above 1 nothing is alike. Not charged.
         """
 
     @abstractmethod
     def difficulty(self, model: nn.Module, examples: Sequence[Example], by: str) -> Tensor:
-        """(n,) how hard `model` finds each example; charged as `reading`, one forward over all.
+        """Return (n,) how hard `model` finds each example; charged as `reading`, one forward over all.
 
         `by`: `loss`, the mean token loss in nats, or `similarity`, how far that exceeds what the model's own entropy lets
         expect (mean z_loss - z_entropy over its tokens, harness/decoding/difficulty.py).
@@ -108,7 +108,7 @@ class Run(ABC):
 
     @abstractmethod
     def dev_scores(self, model: nn.Module | None = None) -> float | None:
-        """Retention, the macro mean score from 0 to 1, on the general dev items, never a test item.
+        """Return retention, the macro mean score from 0 to 1, on the general dev items, never a test item.
 
         Of the model in training, or of another. Charged as `dev`, at the price of the forwards that it runs; None where the
         budget does not pay for one more.
@@ -116,26 +116,26 @@ class Run(ABC):
 
     @abstractmethod
     def weights(self) -> Weights:
-        """Effective fp32 weights of the model as trained so far, by plain name."""
+        """Return the effective fp32 weights of the model as trained so far, by plain name."""
 
     @abstractmethod
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
-        """Length-bucketed micro-batches of these examples, in a fixed order."""
+        """Return length-bucketed micro-batches of these examples, in a fixed order."""
 
     @abstractmethod
     def nll(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Per-token loss (S,) in nats, fp32, and logits (S, V), fp32. Not charged: wrap it in `charged`."""
+        """Return the per-token loss (S,) in nats, fp32, and logits (S, V), fp32. Not charged: wrap it in `charged`."""
 
     @abstractmethod
     def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[Bill]:
-        """Bills what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`.
+        """Bill what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`.
 
         Yields the bill: what a method computes beside that pass is added to it.
         """
 
     @abstractmethod
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
-        """Logits of the untouched base at the supervised tokens of the rows from `source`, no gradient.
+        """Return the logits of the untouched base at the supervised tokens of the rows from `source`, no gradient.
 
         As many rows as `batch.from_source(source)` has True, in its order. Charged as `teacher`, computed once a batch.
         """

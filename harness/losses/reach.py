@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.contract import Batch, Example, Method
+from harness.contract import Batch, Example, Method, Run
 from harness.models.batches import collate
 from harness.recipes.hooks import ask
 
@@ -44,7 +44,7 @@ class Reach(IntEnum):
 class TrialRun:
     """A run as methods see it in a trial: the base's logits are random, everything else is the run's own."""
 
-    def __init__(self, run: Any, base_logits: Tensor):
+    def __init__(self, run: Run, base_logits: Tensor):
         self._run = run
         self._base_logits = base_logits
 
@@ -75,14 +75,14 @@ def reach_of_weights(method: Method, vocabulary: int, device: torch.device) -> R
     return Reach.BATCH
 
 
-def reach_of_penalty(method: Method, run: Any, vocabulary: int, device: torch.device) -> Reach:
+def reach_of_penalty(method: Method, run: Run, vocabulary: int, device: torch.device) -> Reach:
     """Return what the method's `penalty` needs at once: a place or everything."""
     for spread in SPREADS:
         batch, logits = _trial_batch(vocabulary, spread, device)
         # Another order of the same numbers: logits of the base that differ from the model's.
         trial_run = TrialRun(run, logits.flip(0))
 
-        def penalise(copied: Method, _: Tensor, logits: Tensor, batch: Batch, trial_run: Any = trial_run) -> Tensor:
+        def penalise(copied: Method, _: Tensor, logits: Tensor, batch: Batch, trial_run: TrialRun = trial_run) -> Tensor:
             return ask(copied, "penalty", logits, batch, trial_run)
 
         if not _same_in_pieces(method, penalise, batch, logits):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,13 +15,22 @@ from harness.losses.step_sums import StepSums
 from harness.recipes.hooks import ask
 
 
+class WeighingRun(Protocol):
+    """The part of a run (`harness.training.run.TrainingRun`) that its loss uses; penalties may ask it for more."""
+
+    def filled(self, hook: str) -> list[Method]:
+        """Return the methods that fill a hook, in canonical order."""
+        ...
+
+    def reach(self, method: Method) -> Reach:
+        """Return what a method's token weights and penalty need at once."""
+        ...
+
+
 class WeightedLoss:
-    """What a run minimises over one micro-batch, for pieces of its supervised places; its sums go into the step's.
+    """What a run minimises over one micro-batch, for pieces of its supervised places; its sums go into the step's."""
 
-    `run`: the run (`harness.training.run.TrainingRun`), of which the methods, their reach and the services for them are used.
-    """
-
-    def __init__(self, run: Any, batch: Batch, sums: StepSums):
+    def __init__(self, run: WeighingRun, batch: Batch, sums: StepSums):
         self.run = run
         self.batch = batch
         self.sums = sums
@@ -71,8 +81,8 @@ class WeightedLoss:
         # weight first: the mean so far in the step, which is exact with one micro-batch and where nothing weighs tokens.
         mean_weight = self.sums.normaliser / self.sums.supervised
         part = self.batch.piece(begin, end)
-        penalties = [ask(method, "penalty", logits, part, self.run) for method in self.penalties]
-        extra = sum_of(penalties).sum()
+        penalties: list[Tensor] = [ask(method, "penalty", logits, part, self.run) for method in self.penalties]
+        extra = reduce(torch.add, penalties).sum()
 
         # The penalty alone is logged, so that its share of the loss can be read.
         self.sums.penalty += float(extra.detach())
@@ -147,12 +157,3 @@ def depends_on_more(value: Tensor, logits: Tensor) -> bool:
             return True
         nodes += [following for following, _ in node.next_functions]
     return False
-
-
-def sum_of(parts: Any) -> Any:
-    """Return the sum of tensors; None if all are None."""
-    total = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else total + part
-    return total

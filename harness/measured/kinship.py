@@ -107,7 +107,11 @@ def _tokens(theirs: Any, tuned: Any) -> str:
 
 def _probed(tokenizer: Any) -> list[list[int]]:
     """Return the tokens of the probe texts, alone and as texts begin."""
-    return [tokenizer(text, add_special_tokens=whole)["input_ids"] for text in PROBE for whole in (False, True)]
+    tokens = []
+    for text in PROBE:
+        tokens.append(tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokens.append(tokenizer(text, add_special_tokens=True)["input_ids"])
+    return tokens
 
 
 def _template(theirs: Any, tuned: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -67,7 +68,10 @@ class Fold(Folding):
         return ratio.unsqueeze(inputs) * weight
 
     def _product(self, down: Tensor, up: Tensor) -> Tensor:
-        """B A in the form of W0. E experts: A (r E, in), B (out, r E), rows of A by expert, columns of B by place in it."""
+        """Return B A in the form of W0.
+
+        E experts: A (r E, in), B (out, r E), rows of A by expert, columns of B by place in it.
+        """
         experts = getattr(self.layer, "num_experts", 1)
         if experts == 1:
             return (up @ down).T if self.layer.fan_in_fan_out else up @ down
@@ -83,7 +87,7 @@ def _weight_name(layer: Any) -> str:
 
 
 def dequantised(weight: Tensor) -> Tensor | None:
-    """fp32 values of a 4-bit weight, in the host's memory; None where it is not quantised."""
+    """Return fp32 values of a 4-bit weight, in the host's memory; None where it is not quantised."""
     if not hasattr(weight, "quant_state"):
         return None
     from bitsandbytes.functional import dequantize_4bit
@@ -106,7 +110,7 @@ class Wrapped:
     """Whether `disable_adapter` makes it the base again."""
 
     def effective(self, values: Weights) -> Weights:
-        """fp32 weights of the model, where `values` are its trained parameters by the model's own names."""
+        """Return fp32 weights of the model, where `values` are its trained parameters by the model's own names."""
         # What is not trained keeps the base's value.
         weights = {name: tensor.clone() for name, tensor in self.start.items()}
         for name, value in values.items():
@@ -159,8 +163,9 @@ def wrap(model: nn.Module, methods: Sequence[Method], run: Run, start: Weights) 
         folds = folds or _folds(model)  # at once: what is wrapped around a layer later changes its name
 
     # Every parameter is one of three: the base's own, a factor that folds, or added.
-    inside = {id(factor) for fold in folds.values() for factor in fold.factors}
-    names, began = {}, {}
+    inside = {id(factor) for factor in chain.from_iterable(fold.factors for fold in folds.values())}
+    names = {}
+    began = {}
     for name, parameter in model.named_parameters():
         if id(parameter) in base_names:
             names[name] = base_names[id(parameter)]

@@ -109,12 +109,12 @@ def kept_buffers(model: nn.Module) -> Weights:
 
 
 def plain_weights(model: nn.Module) -> Weights:
-    """fp32 copies of an unwrapped model's weights by name; tied weights once."""
+    """Return fp32 copies of an unwrapped model's weights by name; tied weights once."""
     return {name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()}
 
 
 def weights_hash(weights: Weights) -> str:
-    """16 hex digits over names and fp32 bytes: equal weights and only they have equal hashes."""
+    """Return 16 hex digits over names and fp32 bytes: equal weights and only they have equal hashes."""
     # In fp32 and sorted by name, so that the hash depends on neither precision nor order of a file.
     digest = hashlib.sha256()
     for name in sorted(weights):
@@ -125,7 +125,7 @@ def weights_hash(weights: Weights) -> str:
 
 
 def save_model(base: BaseModel, weights: Weights, folder: Path) -> None:
-    """A folder that transformers loads, in fp32: the base's configuration and tokenizer with these plain (folded) weights."""
+    """Write a folder that transformers loads, in fp32: the base's configuration and tokenizer, and these plain weights."""
     # Through transformers' own class, so that the folder has what every other tool expects.
     model = base.load(torch.float32)
     with torch.no_grad():
@@ -137,7 +137,7 @@ def save_model(base: BaseModel, weights: Weights, folder: Path) -> None:
 
 
 def save_weights(weights: Weights, path: Path) -> None:
-    """Plain weights as one safetensors file."""
+    """Save plain weights as one safetensors file."""
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)

@@ -31,7 +31,7 @@ class PeakMemory:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside is not training."""
+        """Leave out of the peak what happens inside the context: it is not training."""
         self._most, before = self.bytes, held_memory(self.device)
         try:
             yield

@@ -45,12 +45,12 @@ class Shape:
 
     @classmethod
     def padded(cls, examples: Sequence[Example]) -> Shape:
-        """Of the padded batch that these examples will make."""
+        """Return the shape of the padded batch that these examples will make."""
         return cls(len(examples), max(map(len, examples)), sum(sum(example.supervised[1:]) for example in examples))
 
     @classmethod
     def packed(cls, examples: Sequence[Example], device: str = "cpu") -> Shape:
-        """Of the packed batch that these examples will make on a device of this type."""
+        """Return the shape of the packed batch that these examples will make on a device of this type."""
         lengths = tuple(map(len, examples))
         places = sum(sum(example.supervised[1:]) for example in examples)
         return cls(1, sum(lengths), places, executed_lengths(lengths, device))
@@ -117,7 +117,7 @@ def fit(counted: Sequence[float]) -> Price:
 
 
 def count_flops(model: nn.Module, shape: Shape, *, backward: bool) -> int:
-    """FLOPs of one pass over a batch of this shape by torch's formulas, head only where supervised."""
+    """Return the FLOPs of one pass over a batch of this shape by torch's formulas, head only where supervised."""
     from harness.models.forward import logits_at
 
     batch = empty_batch(shape, next(model.parameters()).device)
@@ -158,7 +158,7 @@ def with_mask(batch: Batch, work: Callable[[torch.Tensor], T]) -> T:
 
 @contextmanager
 def autocast_anywhere() -> Iterator[None]:
-    """Inside, `torch.autocast` does nothing on the meta device, where torch refuses it even to switch it off (as peft does)."""
+    """Make `torch.autocast` do nothing on the meta device, where torch refuses it even to switch it off (as peft does)."""
     real: Any = torch.autocast
 
     def autocast(device_type: str, *args: Any, **options: Any) -> AbstractContextManager[Any]:
@@ -220,7 +220,7 @@ _paused: list[None] = []
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """Inside, no forward is counted by any `executed`."""
+    """Let no `executed` count a forward inside the context."""
     _paused.append(None)
     try:
         yield

@@ -33,7 +33,7 @@ def head_at(model: nn.Module, places: Tensor, width: int) -> Iterator[None]:
 
 
 def logits_at(model: nn.Module, batch: Batch, **options: Any) -> Tensor:
-    """(S, V) logits that predict the supervised tokens, fp32."""
+    """Return (S, V) logits that predict the supervised tokens, fp32."""
     with head_at(model, batch.places, batch.tokens.shape[1]):
         return _pass(model, batch, options).logits[0].float()
 
@@ -69,7 +69,7 @@ def _pass(model: nn.Module, batch: Batch, options: dict[str, Any]) -> Any:
 
 
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(S,) loss of each supervised token in nats, and the (S, V) logits, both fp32."""
+    """Return (S,) loss of each supervised token in nats, and the (S, V) logits, both fp32."""
     logits = logits_at(model, batch)
     return F.cross_entropy(logits, batch.labels, reduction="none"), logits
 

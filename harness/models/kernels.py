@@ -26,7 +26,7 @@ ROTARY = "apply_rotary_pos_emb"
 
 
 def kernels_of(requested: str | None, device: str, architecture: str) -> str:
-    """`liger` or `plain`: as asked, else Liger's on a GPU where they are installed and fit.
+    """Return `liger` or `plain`: as asked, else Liger's on a GPU where they are installed and fit.
 
     Raises PlanError with all reasons where they are asked for and cannot be had.
     """

@@ -42,13 +42,14 @@ class MetaShapes(TorchDispatchMode):
         if isinstance(func, HigherOrderOperator):
             return NotImplemented
         kwargs = kwargs or {}
+        # What was worked out once for such arguments is only made again in its shape.
         key = _key_of(func, args, kwargs)
         if key in _known:
             return _known[key].made()
-        found = func(*args, **kwargs)
-        if key is not None and (answer := _answer_of(found, args)):
+        result = func(*args, **kwargs)
+        if key is not None and (answer := _answer_of(result, args)):
             _known[key] = answer
-        return found
+        return result
 
 
 class MetaFlops(MetaShapes):
@@ -61,11 +62,12 @@ class MetaFlops(MetaShapes):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from torch.utils.flop_counter import flop_registry
 
-        found = super().__torch_dispatch__(func, types, args, kwargs)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        # Counted whether or not the shapes were known already; what has no formula costs nothing.
         formula = flop_registry.get(getattr(func, "_overloadpacket", None))
         if formula is not None:
-            self.flops += formula(*args, **kwargs or {}, out_val=found)
-        return found
+            self.flops += formula(*args, **kwargs or {}, out_val=result)
+        return result
 
 
 def _key_of(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -84,8 +86,8 @@ def _key_of(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def _makes_tensors(func: Any) -> bool:
     """Return whether an operation changes nothing and says of each thing it returns that it is a tensor of its own."""
     schema = func._schema
-    own = all(str(value.type) == "Tensor" and value.alias_info is None for value in schema.returns)
-    return own and bool(schema.returns) and not schema.is_mutable
+    makes_own = all(str(value.type) == "Tensor" and value.alias_info is None for value in schema.returns)
+    return makes_own and bool(schema.returns) and not schema.is_mutable
 
 
 def _described(argument: Any) -> Any:
@@ -99,12 +101,14 @@ def _described(argument: Any) -> Any:
     return type(argument), argument
 
 
-def _answer_of(found: Any, args: Any) -> _Answer | None:
+def _answer_of(result: Any, args: Any) -> _Answer | None:
     """Return what to remember of an answer; None where it has no tensor, or shares its storage with an argument after all."""
-    tensors = found if isinstance(found, tuple) else (found,)
+    # Lists and numbers are left to torch: there is nothing to win with them.
+    tensors = result if isinstance(result, tuple) else (result,)
     if not all(type(tensor) is Tensor and tensor.is_meta for tensor in tensors):
         return None
+    # A view that its schema does not declare would be made as a tensor of its own.
     storages = {argument.untyped_storage()._cdata for argument in args if isinstance(argument, Tensor)}
     if any(tensor.untyped_storage()._cdata in storages for tensor in tensors):
         return None
-    return _Answer(tuple((t.size(), t.stride(), t.dtype) for t in tensors), tensors is not found)
+    return _Answer(tuple((t.size(), t.stride(), t.dtype) for t in tensors), tensors is not result)

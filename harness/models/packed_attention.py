@@ -36,7 +36,7 @@ def attend_within(
     ends: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each document of a row: (1, H, T, D) queries to (1, T, H, D); without documents, plain SDPA.
+    """Return attention inside each document of a row: (1, H, T, D) queries to (1, T, H, D); without documents, plain SDPA.
 
     `ends`: (N + 1,) places at which the documents begin and end.
     """
@@ -71,7 +71,7 @@ def has_one_kernel(query: Tensor) -> bool:
 
 
 def attend_at_once(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float | None) -> Tensor:
-    """`attend_within` in one call, whatever the number of documents."""
+    """Return `attend_within` in one call, whatever the number of documents."""
     from torch.nn.attention import varlen
 
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D)

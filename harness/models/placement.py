@@ -39,7 +39,7 @@ def release() -> None:
 
 
 def memory_of(device: torch.device) -> tuple[float, float]:
-    """(free, total) bytes of a device that is not the host."""
+    """Return (free, total) bytes of a device that is not the host."""
     return torch.cuda.mem_get_info(device)
 
 
@@ -114,7 +114,7 @@ class _Visitor:
 
 
 def token_budget_of(model: Any) -> int:
-    """Padded tokens in one forward pass: what suits a CPU, or a power of two that a GPU has the memory for.
+    """Return how many padded tokens go in one forward pass: what suits a CPU, or a power of two that a GPU has the memory for.
 
     A token's keys and values in all blocks, and one block's activations, may take half of `WORK`.
     """
@@ -134,12 +134,12 @@ def token_budget_of(model: Any) -> int:
 
 
 def places_of(model: Any) -> int:
-    """Places of the head in one pass, whose logits are no more than `LOGITS`."""
+    """Return how many places the head may have in one pass, so that their logits are no more than `LOGITS`."""
     return max(1, LOGITS // (4 * vocabulary(model)))
 
 
 def while_memory_runs_out(work: Callable[[int], T], budget: int) -> T:
-    """`work(budget)`, a number of tokens that is halved while memory runs out. Raises OutOfMemoryError below `LEAST`."""
+    """Return `work(budget)`, a number of tokens halved while memory runs out. Raises OutOfMemoryError below `LEAST`."""
     while True:
         try:
             return work(budget)

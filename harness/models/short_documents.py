@@ -29,7 +29,10 @@ def executed_lengths(documents: tuple[int, ...], device: str) -> tuple[int, ...]
     """Return the tokens that each document's attention runs over: with its segment's padding, where there is any."""
     if not in_segments(documents, device):
         return documents
-    return tuple(width for number, width in segments_of(documents).shapes for _ in range(number))
+    lengths: list[int] = []
+    for number, width in segments_of(documents).shapes:
+        lengths += [width] * number
+    return tuple(lengths)
 
 
 @dataclass(frozen=True)
@@ -95,5 +98,5 @@ def attend_in_segments(query: Tensor, key: Tensor, value: Tensor, documents: tup
 
 @lru_cache(maxsize=64)
 def _future(width: int, dtype: torch.dtype) -> Tensor:
-    """(T, T) what is added to scores so that no token sees a later one."""
+    """Return (T, T) what is added to scores so that no token sees a later one."""
     return torch.full((width, width), float("-inf"), dtype=dtype).triu(1)

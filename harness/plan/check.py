@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,7 +148,7 @@ def device_faults(plan: Plan) -> list[str]:
     checks = {"devices": devices_of, "gpu": find_gpu, "deepspeed": zero_of}
     # What has a fault by itself is not held against other options.
     by_option = {key: faults_of(check, value) for key, check in checks.items() if (value := getattr(plan, key)) is not None}
-    faults = [fault for faults in by_option.values() for fault in faults]
+    faults = list(chain.from_iterable(by_option.values()))
     if plan.device is not None and not DEVICE.fullmatch(plan.device):
         faults.append(f"device is cpu or cuda, not '{plan.device}'")
     if plan.devices is not None and not by_option["devices"] and (named := len(devices_of(plan.devices))) < plan.ranks:

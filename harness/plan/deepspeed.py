@@ -9,7 +9,10 @@ from typing import Any
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import read_text
 
-NAMED: dict[str, dict[str, Any]] = {
+DeepSpeedConfig = dict[str, Any]
+"""A DeepSpeed configuration, or a part of one, as its JSON file has it."""
+
+NAMED: dict[str, DeepSpeedConfig] = {
     "zero2": {"stage": 2},
     "zero3": {"stage": 3},
     "zero2-offload": {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}},
@@ -24,7 +27,7 @@ THEIRS = ("zero_optimization", "communication_data_type", "comms_logger", "wall_
 """What a user's own configuration may say; the rest is the protocol's, the same for every recipe."""
 
 
-def zero_of(text: str) -> dict[str, Any]:
+def zero_of(text: str) -> DeepSpeedConfig:
     """Return the user's part of a DeepSpeed configuration: one of `NAMED`, or a JSON file. "auto" leaves a value to us.
 
     Raises PlanError with all faults.
@@ -58,7 +61,7 @@ def zero_of(text: str) -> dict[str, Any]:
     return config
 
 
-def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
+def deepspeed_config(text: str, precision: str) -> DeepSpeedConfig:
     """Return the whole configuration: the user's part, and what the one training loop needs of DeepSpeed."""
     ours = {
         "train_micro_batch_size_per_gpu": 1,  # never asked: the loop makes the batches, and says which is a step's last
@@ -75,6 +78,6 @@ def deepspeed_config(text: str, precision: str) -> dict[str, Any]:
     return ours | zero_of(text)
 
 
-def _without_auto(value: dict[str, Any]) -> dict[str, Any]:
+def _without_auto(value: DeepSpeedConfig) -> DeepSpeedConfig:
     kept = {key: _without_auto(part) if isinstance(part, dict) else part for key, part in value.items()}
     return {key: part for key, part in kept.items() if part not in ("auto", {})}

@@ -47,8 +47,9 @@ def early_faults(plan: Plan) -> list[str]:
     # A model may be a folder, or a name that only the hub can judge.
     if plan.model is not None:
         faults += unnameable(plan.model) or _model_faults(plan.model)
-    places = [] if faults_of(read_measured, plan.measured or "") else [p for row in plan.measured_models for p in row.places]
-    for path in places:
+    # What cannot be read as rows has a fault of its own, and names nothing.
+    is_readable = not faults_of(read_measured, plan.measured or "")
+    for path in plan.measured_places if is_readable else ():
         faults += unnameable(path) or _measured_faults(path)
     for name in plan.suite_names:
         faults += unnameable(name) or _suite_faults(name)
@@ -71,7 +72,7 @@ def _budget_faults(plan: Plan) -> list[str]:
 
 
 def _tracker_faults(report_to: str) -> list[str]:
-    """Trackers that do not exist, or whose client is not installed."""
+    """Return trackers that do not exist, or whose client is not installed."""
     try:
         names = parse_trackers(report_to)
     except PlanError as error:
@@ -84,7 +85,7 @@ def _tracker_faults(report_to: str) -> list[str]:
 
 
 def unnameable(text: str) -> list[str]:
-    """Says of a text that the system takes it for no path at all: it is too long, or goes where nobody may look."""
+    """Return that the system takes a text for no path at all: it is too long, or goes where nobody may look."""
     try:
         Path(text).expanduser().stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +116,7 @@ def _model_faults(model: str) -> list[str]:
 
 
 def _measured_faults(path: str) -> list[str]:
-    """Says of a measured model that there is no such place; what stands there is for harness/measured/."""
+    """Return that there is no such place for a measured model; what stands there is for harness/measured/."""
     if Path(path).expanduser().exists() or (HUB_ID.fullmatch(path) and not path.startswith(".")):
         return []
     return [f"measured '{path}' does not exist; give the folder of a checkpoint, adapter or run, or a hub id"]

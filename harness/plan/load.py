@@ -117,7 +117,7 @@ def _default_name(plan: Plan) -> str:
 
 
 def _cut(name: str) -> str:
-    """As much of a name as a folder may have, with room for a number."""
+    """Return as much of a name as a folder may have, with room for a number."""
     return name.encode()[: LONGEST_NAME - 4].decode(errors="ignore")
 
 
@@ -173,7 +173,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
 
 
 def _truth(text: str) -> bool:
-    """`--flag`, `--flag true`, `--flag false`."""
+    """Read `--flag`, `--flag true`, `--flag false`."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
     return text.lower() == "true"

@@ -131,6 +131,14 @@ class TrainingOptions:
         return read_measured(self.measured) if self.measured else ()
 
     @property
+    def measured_places(self) -> list[str]:
+        """Folders or hub ids of these models, all seeds of all rows."""
+        places: list[str] = []
+        for row in self.measured_models:
+            places += row.places
+        return places
+
+    @property
     def recipe_texts(self) -> list[str]:
         """The recipes as they are written."""
         return split_recipes(self.recipes)

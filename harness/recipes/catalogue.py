@@ -14,7 +14,7 @@ from rich.text import Text
 
 from harness.contract import Method, Need, overrides
 from harness.recipes.recipe import parse_recipe
-from harness.recipes.recipe_text import bundled_methods
+from harness.recipes.recipe_text import SettingValues, bundled_methods
 from harness.recipes.registry import broken_methods, defaults_of, methods
 from harness.vocabulary import Track
 
@@ -34,7 +34,7 @@ class Entry:
     method: type[Method]
     axes: tuple[str, ...]
     needs: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: SettingValues
 
     @property
     def track(self) -> Track:
@@ -75,7 +75,7 @@ def balanced(text: str) -> str:
 
 
 def axis_names() -> dict[str, str]:
-    """Hook -> axis: the word in capitals that the hook's docstring begins with."""
+    """Return hook -> axis: the word in capitals that the hook's docstring begins with."""
     names = {}
     for name, hook in vars(Method).items():
         if named := re.match(r"[A-Z]{3,}", getattr(hook, "__doc__", None) or ""):
@@ -95,7 +95,7 @@ def catalogue() -> list[Entry]:
 
 
 def papers(recipes: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Method -> {source, bibtex} of every method in these recipes."""
+    """Return method -> {source, bibtex} of every method in these recipes."""
     sources = {}
     for recipe in map(parse_recipe, recipes):
         for name, made in zip(recipe.names, recipe.methods, strict=True):
@@ -105,12 +105,12 @@ def papers(recipes: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def settings_text(entry: Entry) -> str:
-    """`r=8, alpha=16`."""
+    """Return settings as text: `r=8, alpha=16`."""
     return ", ".join(f"{setting}={default!r}" for setting, default in entry.settings.items())
 
 
 def show_catalogue(console: Console | None = None) -> None:
-    """The table of `lethe recipes`."""
+    """Return the table of `lethe recipes`."""
     console = console or Console()
 
     # In a file or a pipe, rich would break the lines at 80 columns.

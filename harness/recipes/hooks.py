@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.contract import Example, Method, Step
+from harness.contract import Example, Method, Run, Step
 
 
 class HookError(Exception):
@@ -32,7 +32,7 @@ def ask(method: Method, hook: str, *arguments: Any) -> Any:
     return value
 
 
-def ask_stream(method: Method, steps: Iterator[Step], run: Any) -> Iterator[Step]:
+def ask_stream(method: Method, steps: Iterator[Step], run: Run) -> Iterator[Step]:
     """Yield the steps that a method makes of these, each checked as it comes."""
     for step in ask(method, "stream", steps, run):
         if not _examples(step) or not step:

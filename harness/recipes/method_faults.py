@@ -42,7 +42,7 @@ def need_faults(needs: Any) -> list[str]:
 
 
 def _hook_faults(cls: type[Method]) -> list[str]:
-    """Hooks that are misspelt, that take other arguments, or of which there is none."""
+    """Return hooks that are misspelt, that take other arguments, or that there are none."""
     name, faults = cls.__name__, []
 
     # Only public functions: a helper begins with an underscore.
@@ -81,7 +81,7 @@ def _arguments(function: Any) -> list[str] | None:
 
 
 def _setting_faults(cls: type[Method]) -> list[str]:
-    """Settings without a default, or whose default, `off` or `search` lies outside what they may be."""
+    """Return settings without a default, or whose default, `off` or `search` lies outside what they may be."""
     name, faults = cls.__name__, []
     parameters = inspect.signature(cls).parameters
     for setting, parameter in parameters.items():

@@ -96,7 +96,7 @@ def section(entry: Entry) -> str:
 
 
 def settings_table(entry: Entry) -> str:
-    """Settings with default, what they may be, searched range, and the value that switches the method off."""
+    """Return settings with default, what they may be, searched range, and the value that switches the method off."""
     lines = ["| setting | default | may be | searched | off |", "|---|---|---|---|---|"]
     for setting, default in entry.settings.items():
         low, high = entry.method.search.get(setting, ("", ""))

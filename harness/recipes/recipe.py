@@ -16,6 +16,7 @@ from harness.errors import PlanError, raise_faults
 from harness.recipes.method_faults import need_faults
 from harness.recipes.recipe_text import (
     FILE,
+    SettingValues,
     rate_faults,
     read_terms,
     setting_faults,
@@ -37,7 +38,7 @@ class Recipe:
     """As written."""
     methods: tuple[Method, ...]
     names: tuple[str, ...]
-    settings: tuple[dict[str, Any], ...]
+    settings: tuple[SettingValues, ...]
     """Every setting of every method, defaults resolved."""
     learning_rate: float | None
     """Given by `lr=` in the recipe, else None: the plan's rule decides."""
@@ -60,6 +61,11 @@ class Recipe:
     def folds(self) -> bool:
         """Whether what it trains amounts to plain weights of the base's own shape."""
         return all(method.folds or not method.adds for method in self.methods)
+
+    @property
+    def needs_whole_weights(self) -> bool:
+        """Whether one of its methods cannot be sharded: every process must hold the whole model."""
+        return any(method.unsharded for method in self.methods)
 
     @property
     def packs(self) -> bool:
@@ -90,7 +96,7 @@ def parse_recipe(text: str) -> Recipe:
     built: list[Built] = []
     terms = read_terms(text)
     faults += rate_faults(text, terms)
-    rates = [given.pop("lr") for _, given in terms if "lr" in given]
+    rates: list[Any] = [given.pop("lr") for _, given in terms if "lr" in given]
     for name, given in terms:
         try:
             built.append((name.rpartition(":")[2], *_build(text, name, given)))
@@ -101,8 +107,10 @@ def parse_recipe(text: str) -> Recipe:
     names = [name for name, _, _ in built]
     faults += [f"'{text}': {name} is named twice; keep one" for name in sorted(set(names)) if names.count(name) > 1]
     moved = any(method.folds for _, method, _ in built)
-    pairs = combinations(built, 2)
-    faults += [f"'{text}': {fault}; keep one" for one, other in pairs if (fault := _conflict(one, other, moved))]
+    for first, second in combinations(built, 2):
+        conflict = _conflict(first, second, moved)
+        if conflict:
+            faults.append(f"'{text}': {conflict}; keep one")
     if faults:
         raise PlanError(*faults)
     ordered = _canonical(built)
@@ -135,39 +143,46 @@ def unsharded(recipe: Recipe, stages: bool) -> str:
     return ""
 
 
-Built = tuple[str, Method, dict[str, Any]]
+Built = tuple[str, Method, SettingValues]
 """(name, method, settings)."""
 
 
-def _conflict(one: Built, other: Built, moved: bool) -> str:
+def _conflict(one_built: Built, other_built: Built, moved: bool) -> str:
     """Return why two methods do not go together, naming both; empty where they do.
 
     `moved`: one of the recipe folds into the base.
     """
-    (a, first, _), (b, second, _) = one, other
-    if a == b:
+    first, first_method, _ = one_built
+    second, second_method, _ = other_built
+    if first == second:
         return ""  # said already
 
     # Some axes have room for one method.
     for hook, what in ALONE.items():
-        if overrides(first, hook) and overrides(second, hook):
-            return f"{a} and {b} both choose {what}"
+        if overrides(first_method, hook) and overrides(second_method, hook):
+            return f"{first} and {second} both choose {what}"
 
     # Two wrappings go together only if neither wraps what the other added.
-    places = first.adds, second.adds
-    if all(overrides(method, "trainable") for method in (first, second)):
+    if overrides(first_method, "trainable") and overrides(second_method, "trainable"):
+        places = (first_method.adds, second_method.adds)
         if places[0] == places[1] or not CHAINED_PLACES.issuperset(places):
-            return f"{a} {PLACES[places[0]]} and {b} {PLACES[places[1]]}, which do not go together"
+            return f"{first} {PLACES[places[0]]} and {second} {PLACES[places[1]]}, which do not go together"
         return ""
-    for (wrapper, wraps), (name, method) in (((a, first), (b, second)), ((b, second), (a, first))):
-        if wraps.unlike_base and Need.LINE in method.needs:
-            return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
-        if wraps.adds and not moved and overrides(method, "pull"):
-            return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
+    return _wrapping_conflict(one_built, other_built, moved) or _wrapping_conflict(other_built, one_built, moved)
+
+
+def _wrapping_conflict(wrapping: Built, other: Built, moved: bool) -> str:
+    """Return why a method cannot stand beside one that changes the base before training; empty where it can."""
+    wrapper, wraps, _ = wrapping
+    name, method, _ = other
+    if wraps.unlike_base and Need.LINE in method.needs:
+        return f"{name} may go back towards the base, and no line leads there from {wrapper}: {wraps.unlike_base}"
+    if wraps.adds and not moved and overrides(method, "pull"):
+        return f"{name} pulls on the base's weights and {wrapper} leaves them as they are"
     return ""
 
 
-def _build(text: str, name: str, given: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
+def _build(text: str, name: str, given: SettingValues) -> tuple[Method, SettingValues]:
     try:
         method = find_method(name)
     except PlanError as error:

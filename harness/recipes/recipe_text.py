@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ class Setting:
 
 
 Settings = Mapping[str, Setting]
+SettingValue = bool | int | float | str | None
+"""What a recipe may give for a setting."""
+SettingValues = dict[str, SettingValue]
+"""Setting -> its value."""
+Term = tuple[str, SettingValues]
+"""A method of a recipe and its settings as given."""
 
 
 @cache
@@ -62,8 +69,8 @@ def installed_methods() -> tuple[EntryPoint, ...]:
 # --- terms -----------------------------------------------------------------------------------------------------------
 
 
-def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """[(method, settings as given)] in written order. Raises PlanError where the text is no recipe."""
+def read_terms(text: str) -> list[Term]:
+    """Return [(method, settings as given)] in written order. Raises PlanError where the text is no recipe."""
     # A path is no Python name: a stand-in takes its place while the text is parsed.
     files = {f"file_{i}_": file[0] for i, file in enumerate(FILE.finditer(text))}
     code = text.strip()
@@ -77,7 +84,7 @@ def read_terms(text: str) -> list[tuple[str, dict[str, Any]]]:
         raise PlanError(f"recipe '{text}' is not understood: write method+method, with settings as mix(ratio=0.3)") from None
 
     # a+b+c is parsed as (a+b)+c: terms come from the right.
-    terms: list[tuple[str, dict[str, Any]]] = []
+    terms: list[Term] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         terms.insert(0, _term(text, node.right))
         node = node.left
@@ -92,7 +99,7 @@ def _has_comment(code: str) -> bool:
         return False  # said when it is parsed
 
 
-def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
+def _term(text: str, node: ast.expr) -> Term:
     if isinstance(node, ast.Name):
         return node.id, {}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
@@ -105,7 +112,7 @@ def _term(text: str, node: ast.expr) -> tuple[str, dict[str, Any]]:
     raise PlanError(f"recipe '{text}': '{written}' is not a method; {cure}")
 
 
-def _value(text: str, node: ast.expr) -> Any:
+def _value(text: str, node: ast.expr) -> SettingValue:
     if isinstance(node, ast.Name):
         return node.id  # scale=quantile means the word
     try:
@@ -176,7 +183,7 @@ def check_known(name: str) -> None:
         raise PlanError(f"there is no method '{name}'; {hint}")
 
 
-def setting_faults(text: str, name: str, given: dict[str, Any], settings: Settings) -> list[str]:
+def setting_faults(text: str, name: str, given: SettingValues, settings: Settings) -> list[str]:
     """Return what is wrong with the settings given to a method of the recipe.
 
     Whole numbers become floats where one is wanted.
@@ -262,4 +269,4 @@ def _types(annotation: ast.expr | None) -> tuple[type, ...]:
 
 def all_recipe_faults(texts: Iterable[str]) -> list[str]:
     """Return those of every recipe of a plan."""
-    return [fault for text in texts for fault in recipe_faults(text)]
+    return list(chain.from_iterable(map(recipe_faults, texts)))

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import get_args
 
 from harness.contract import Method
 from harness.errors import PlanError, faults_of, raise_faults
@@ -18,6 +18,7 @@ from harness.recipes.method_faults import class_faults
 from harness.recipes.recipe_text import (
     FILE,
     Setting,
+    SettingValues,
     bundled_methods,
     check_known,
     installed_methods,
@@ -37,7 +38,10 @@ def methods() -> dict[str, type[Method]]:
 
 def broken_methods() -> list[str]:
     """Return what is wrong with methods of other packages; a recipe that does not name them is not concerned."""
-    return [fault for point in installed_methods() for fault in faults_of(_installed, point)]
+    faults: list[str] = []
+    for point in installed_methods():
+        faults += faults_of(_installed, point)
+    return faults
 
 
 def find_method(name: str) -> type[Method]:
@@ -118,7 +122,7 @@ def settings_of(method: type[Method]) -> dict[str, Setting]:
     return {p.name: Setting(p.default, get_args(p.annotation) or (type(p.default),), bounds.get(p.name)) for p in parameters}
 
 
-def defaults_of(method: type[Method]) -> dict[str, Any]:
+def defaults_of(method: type[Method]) -> SettingValues:
     """Return a method's settings with their defaults."""
     return {name: setting.default for name, setting in settings_of(method).items()}
 

@@ -146,6 +146,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
     except (KeyError, TypeError, AttributeError) as error:  # a record or table of another make
         named = ", ".join(map(str, folders))
         raise PlanError(f"what is published in {named} lacks a field ({error}): let `lethe report` write it anew") from None
+    # Whole or not at all: a reader never sees half of a site.
     with replacing(to) as fresh:
         for comparison in published:
             _files(comparison, fresh / "files" / comparison.place)
@@ -196,10 +197,11 @@ def _write_pages(boards: list[Board], folder: Path) -> None:
 
 
 def boards_of(published: Iterable[Published]) -> list[Board]:
-    """Boards by protocol (newest first), then name; a section for each question, newest first."""
+    """Return boards by protocol (newest first), then name; a section for each question, newest first."""
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
     for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
         grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
+    # Numbers of different questions share a page, and never a table.
     boards = []
     for key, questions in grouped.items():
         sections = tuple(_section(group) for group in questions.values())
@@ -211,11 +213,12 @@ def boards_of(published: Iterable[Published]) -> list[Board]:
 
 
 def _section(group: list[Published]) -> Section:
-    """`group`: newest first."""
+    """Return the section of a `group`: newest first."""
     lines: dict[str, list[tuple[dict[str, Any], Published]]] = {}
     for comparison in group:
         for line in comparison.lines:
             lines.setdefault(line["row"], []).append((line, comparison))
+    # The newest line of each row counts; the older ones are its history.
     entries = [Entry(versions[0][0], versions[0][1], tuple(versions[1:])) for versions in lines.values()]
     order = {"base": 0, "control": 1, "untrained": 1}
     entries.sort(key=lambda entry: (order.get(entry.line["role"], 2), str(entry.line["track"]), -_value(entry.line, "change")))
@@ -237,7 +240,7 @@ def _read(folder: Path) -> Published:
 
 
 def _files(comparison: Published, target: Path) -> None:
-    """What can be downloaded of a comparison, a card for each recipe with it."""
+    """Write what can be downloaded of a comparison, a card for each recipe with it."""
     (target / "cards").mkdir(parents=True)
     write_json(target / "comparison.json", comparison.record)
     write_atomic(target / "table.csv", csv_text(pd.DataFrame(comparison.lines)))

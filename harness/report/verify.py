@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from harness.errors import PlanError
 from harness.store.files import names, read_record
@@ -78,7 +79,7 @@ def _verify_run(run: RunFolder, verified: Verified) -> None:
     verified.files += len(hashes)
     if not hashes:
         verified.unhashed.append(run.key)
-    damaged = [fault for damage in run.damages() for fault in damage.faults]
+    damaged = list(chain.from_iterable(damage.faults for damage in run.damages()))
     verified.faults += damaged
     if not damaged:
         try:

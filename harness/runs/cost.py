@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -154,5 +155,5 @@ def process_bytes(material: Material) -> float:
     """Return what this process holds beside models: libraries, records, tokenizer."""
     # The base is held in memory only here; in a run it is counted with the run.
     give_back_freed()
-    held = sum(p.nbytes for model in material.base.held for p in model.parameters())
+    held = sum(p.nbytes for p in chain.from_iterable(model.parameters() for model in material.base.held))
     return max(0.0, held_memory(torch.device("cpu")) - held)

@@ -145,5 +145,5 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def spoken_time(seconds: float) -> str:
-    """Minutes from a minute and a half on, else seconds."""
+    """Return minutes from a minute and a half on, else seconds."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -26,7 +26,7 @@ SEED = 0
 
 
 def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]]:
-    """(plain weights after the probe, what it cost: examples, rate, ledger). Raises Diverged as training does."""
+    """Return (plain weights after the probe, what it cost: examples, rate, ledger). Raises Diverged as training does."""
     examples = tuple(probe_examples(material))
     training = dataclasses.replace(material.training, batch_size=BATCH)
     steps = EPOCHS * math.ceil(len(examples) / BATCH)

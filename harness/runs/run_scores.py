@@ -87,7 +87,10 @@ class Scoring:
         self.folder.write_scores(kind, self.evaluation.keys[kind], scores)
 
     def score(self, weights: Weights, events: Events) -> None:
-        """Every evaluation of the finished run that the store lacks. The curve's last point is part of the final scores."""
+        """Score every evaluation of the finished run that the store lacks.
+
+        The curve's last point is part of the final scores.
+        """
         for kind in self.spec.kinds:
             if self.folder.has_scores(kind, self.evaluation.keys[kind]):
                 continue
@@ -131,7 +134,7 @@ class Scoring:
         return pd.concat(points, ignore_index=True)
 
     def _probe(self, weights: Weights) -> pd.DataFrame:
-        """General scores after the recovery probe; none where it diverges."""
+        """Return the general scores after the recovery probe; none where it diverges."""
         try:
             recovered, cost = probe(self.material, weights)
         # A probe that diverges says that little can be recovered; it must not end the run.

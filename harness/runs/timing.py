@@ -53,15 +53,15 @@ def paces(material: Material, specs: Sequence[RunSpec]) -> dict[str, float]:
     doing("timing plain fine-tuning")
     few = few_examples(material)
     plain = pace_of(few, PLAIN, STEPS)
-    found = {PLAIN.text: plain}
+    pace_of_recipe = {PLAIN.text: plain}
     for text in counted([text for text in texts if text != PLAIN.text], "timing a few steps of each recipe"):
-        found[text] = plain
+        pace_of_recipe[text] = plain
         recipe = parse_recipe(text)
 
         # A recipe that asks for dev scores cannot train outside of a comparison.
         if clock() - begin < ENOUGH and Need.DEV_SCORES not in recipe.needs:
-            found[text] = pace_of(few, recipe, FEWER) or plain
-    return found
+            pace_of_recipe[text] = pace_of(few, recipe, FEWER) or plain
+    return pace_of_recipe
 
 
 def few_examples(material: Material) -> Material:
@@ -75,12 +75,14 @@ def few_examples(material: Material) -> Material:
 
     def few(examples: Sequence[Example]) -> tuple[Example, ...]:
         chosen = torch.randperm(len(examples), generator=generator).tolist()[:size]
-        return tuple(examples[place] for place in sorted(chosen))
+        return tuple(examples[index] for index in sorted(chosen))
 
     stages: dict[int, list[Example]] = {}
     for example in data.domain:
         stages.setdefault(example.stage, []).append(example)
-    domain = [example for _, examples in sorted(stages.items()) for example in few(examples)]
+    domain: list[Example] = []
+    for _, examples in sorted(stages.items()):
+        domain += few(examples)
     return dataclasses.replace(material, training_data=TrainingData(tuple(domain), few(data.general)))
 
 
@@ -146,7 +148,7 @@ class Scored:
     """One point of the line from the base."""
 
     def seconds(self, spec: RunSpec) -> float:
-        """Of all evaluations of a run."""
+        """Return those of all evaluations of a run."""
         total = 0.0
         if EvalKind.FINAL in spec.kinds:
             total += self.final

@@ -84,7 +84,7 @@ def axes_of(recipe: Recipe, rate: float) -> list[Axis]:
 
 
 def points(axes: int, trials: int) -> np.ndarray:
-    """(trials, axes) points of the unit cube; more axes or more trials only add columns or rows."""
+    """Return (trials, axes) points of the unit cube; more axes or more trials only add columns or rows."""
     from scipy.stats import qmc
 
     # A recipe that fixes everything has nothing to try.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -73,7 +74,7 @@ def constant_rows(material: Material, evals: Mapping[EvalKind, str], store: RunS
 
 
 def training_answers(material: Material) -> dict[str, str]:
-    """Task -> its constant answer, from the training records that would be in that task."""
+    """Return task -> its constant answer, from the training records that would be in that task."""
     constants = {}
     for stage in material.stages:
         kinds = Kinds.of(stage.test, read_asked(material.plan.domain_metric))
@@ -91,7 +92,7 @@ def best_constant(records: Sequence[Record], metric: RequestedMetric) -> str:
     counts = Counter(answers)
     candidates = sorted(counts, key=lambda text: (-counts[text], text))[:CANDIDATES]
     # By hash, so that the same records are tried in every run.
-    tried = sorted(range(len(answers)), key=lambda place: key_of([place, answers[place]]))[:TRIED]
+    tried = sorted(range(len(answers)), key=lambda index: key_of([index, answers[index]]))[:TRIED]
 
     def score(text: str) -> float:
         return sum(answer_metrics.best(metric.metric, text, [answers[i]], choices[i], metric.measure) for i in tried)
@@ -100,7 +101,7 @@ def best_constant(records: Sequence[Record], metric: RequestedMetric) -> str:
 
 
 def _has_choices(material: Material) -> bool:
-    return any(record.choices for stage in material.stages for record in stage.test)
+    return any(record.choices for record in chain.from_iterable(stage.test for stage in material.stages))
 
 
 class Answers(LM):

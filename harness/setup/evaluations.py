@@ -24,11 +24,11 @@ from harness.measured.tuned import Tuned
 from harness.models.base_model import copied, own_weights
 from harness.models.placement import placed, release
 from harness.setup.material import Material
-from harness.setup.probe_examples import BATCH, EPOCHS, EXAMPLES, probe_examples
-from harness.setup.specs import RunSpec, fingerprint
+from harness.setup.probe_examples import probe_key
+from harness.setup.specs import RunSpec
 from harness.setup.suite_tasks import dev_tasks, load_tasks
 from harness.store.journal import Journal
-from harness.store.schema import key_of
+from harness.store.schema import SuiteRecord
 from harness.tasks.eval_task import EvalTask
 from harness.tokens.chat_template import ChatTemplate
 from harness.vocabulary import EvalKind
@@ -50,7 +50,7 @@ class EvaluationPlan:
     keys: dict[EvalKind, str]
     """Kind -> key of its question: `FINAL`, `QUALITY`, `CURVE`, `PATH`; `DEV` where recipes are tuned, `STAGES` where there
     are several, `PROBE` where it is asked for."""
-    summary: list[dict[str, Any]]
+    summary: list[SuiteRecord]
     """[{name, tasks, items}] a suite."""
     notes: tuple[str, ...]
     keep: bool
@@ -71,19 +71,8 @@ class EvaluationPlan:
         `keep`: they stay, with the base that they have loaded, for an evaluation that is opened in this process.
         """
         check_backend(material.plan.backend, [recipe.text for recipe in material.recipes if not recipe.folds])
-        base = cache(lambda: material.base.load(torch.float32))
-
-        evaluators: dict[EvalKind, Any] = {}
-        for kind in _kinds_of(material):
-            evaluators[kind] = _evaluator(kind, material, base, tasks)
+        evaluators = _evaluators(material, tasks)
         final: Evaluator = evaluators[EvalKind.FINAL]
-
-        # One pass of the base, which a wrong shift of labels would fail; better here than in every
-        # number.
-        doing("checking held-out losses against the model's own")
-        final.check()
-        evaluators[EvalKind.CURVE] = final.sample(**CURVE)
-        evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
 
         # Base, control, and every seed and trial of each recipe keep their weights, where there is room.
         runs = 2 + len(material.recipes) * (material.plan.seeds + material.plan.tune)
@@ -93,23 +82,38 @@ class EvaluationPlan:
         if material.plan.scoring != "float32":
             notes.append(f"models are scored in {material.plan.scoring}, which rounds more than float32 does (scoring=float32)")
         if gigabytes > material.plan.keep:
-            notes.append(
-                f"full weights are not kept: {runs} runs would take {gigabytes:.0f} GB, over keep={material.plan.keep:g}"
-            )
+            need = f"{runs} runs would take {gigabytes:.0f} GB"
+            notes.append(f"full weights are not kept: {need}, over keep={material.plan.keep:g}")
 
         # Keys are hashed once here; runs are looked up by them in the store.
         keys: dict[EvalKind, str] = {}
         for kind, evaluator in counted(evaluators.items(), "hashing what is asked"):
             keys[kind] = evaluator.key
         if material.plan.probe:
-            keys[EvalKind.PROBE] = _probe_key(material, final)
+            keys[EvalKind.PROBE] = probe_key(material, final)
         apart = {model.tuned.hash: _keys_apart(material, model.tuned) for model in material.measured if model.tuned.own}
         made = evaluators if keep else {}
         return cls(keys, final.summary, tuple(notes), gigabytes <= material.plan.keep, apart, made)
 
     def open(self, material: Material) -> Evaluation:
-        """In a run's own process: the evaluators, and a model to put weights in."""
+        """Return, in a run's own process, the evaluators and a model to put weights in."""
         return Evaluation(self, material)
+
+
+def _evaluators(material: Material, tasks: list[EvalTask]) -> dict[EvalKind, Any]:
+    """Return every evaluator of a comparison, after the final one's losses were held against the model's own."""
+    base = cache(lambda: material.base.load(torch.float32))
+    evaluators: dict[EvalKind, Any] = {}
+    for kind in _kinds_of(material):
+        evaluators[kind] = _evaluator(kind, material, base, tasks)
+    final: Evaluator = evaluators[EvalKind.FINAL]
+
+    # A wrong shift of labels fails here, at the cost of one pass, and not in every number.
+    doing("checking held-out losses against the model's own")
+    final.check()
+    evaluators[EvalKind.CURVE] = final.sample(**CURVE)
+    evaluators[EvalKind.QUALITY] = _outputs(final, material, base)
+    return evaluators
 
 
 def _kinds_of(material: Material) -> list[EvalKind]:
@@ -130,8 +134,11 @@ class Evaluation:
 
     def __init__(self, plan: EvaluationPlan, material: Material, tuned: Tuned | None = None):
         """`tuned`: a model tuned elsewhere that is asked otherwise than the base."""
-        self.plan, self.material, self.tuned = plan, material, tuned
-        self.keys, self.keep = plan.apart[tuned.hash] if tuned else plan.keys, plan.keep
+        self.plan = plan
+        self.material = material
+        self.tuned = tuned
+        self.keys = plan.apart[tuned.hash] if tuned else plan.keys
+        self.keep = plan.keep
         self._evaluators: dict[EvalKind, Any] = {} if tuned else dict(plan.made)
 
     def of(self, tuned: Tuned) -> Evaluation:
@@ -140,8 +147,7 @@ class Evaluation:
 
     def prepare(self) -> Evaluation:
         """Load the base and build every evaluator now, in the host's memory: for processes that inherit this one."""
-        # What will be trained and scored is loaded before the fork, so that all runs share its
-        # pages.
+        # What will be trained and scored is loaded before the fork, so that all runs share its pages.
         trained = {torch.float32, getattr(torch, self.material.plan.precision)} if self.material.recipes else set()
         self.material.base.hold(*trained, self.dtype)
         for kind in self.keys:
@@ -258,9 +264,11 @@ def _keys_apart(material: Material, tuned: Tuned) -> dict[EvalKind, str]:
 
 
 def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: list[EvalTask]) -> Evaluator:
-    """`final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some dev items, `retention`:
-    the general ones of these; `dev`: all of them."""
-    dataset, plan, template = material.dataset, material.plan, material.template
+    """Return a kind's evaluator. `final`: all tasks, and drift on held-out records; `stages`: the domain's tasks; `path`: some
+    dev items; `retention`: the general ones; `dev`: all of them."""
+    dataset = material.dataset
+    plan = material.plan
+    template = material.template
     options: dict[str, Any] = {"max_length": material.base.max_length, "cluster_of": dataset.cluster_of}
     options["backend"] = "hf" if kind == EvalKind.RETENTION else plan.backend  # what a method asks in training is charged
     options["scoring"] = plan.scoring
@@ -287,17 +295,6 @@ def _evaluator(kind: EvalKind, material: Material, base: Base | None, tasks: lis
 
 
 def _outputs(final: Evaluator, material: Material, base: Base | None) -> Outputs:
-    """Free answers to some of the prompts that the final evaluation asks."""
+    """Return what asks for free answers to some of the prompts that the final evaluation asks."""
     prompts = open_prompts(final.tasks, material.dataset.test, material.template)
     return Outputs(prompts, final, base, material.base.max_length)
-
-
-def _probe_key(material: Material, final: Evaluator) -> str:
-    """Return the name of the recovery probe's question: what it trains on and how, and what is asked after it."""
-    examples = probe_examples(material)
-    # Without general data there is nothing to recover with, and a probe of nothing would look like
-    # no recovery.
-    if not examples:
-        raise PlanError("probe needs general data to recover with; give GENERAL=file, or leave probe out")
-    settings = [EXAMPLES, EPOCHS, BATCH, material.training.question]
-    return key_of([final.general_only().key, fingerprint(examples), settings])

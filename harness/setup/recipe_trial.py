@@ -67,7 +67,7 @@ def _layers(model: Any) -> list[str]:
 
 
 def _convolutions() -> tuple[type[nn.Module], ...]:
-    """GPT-2's linear layers, whose weights are transposed."""
+    """Return GPT-2's linear layers, whose weights are transposed."""
     from transformers.pytorch_utils import Conv1D
 
     return (Conv1D,)

@@ -17,7 +17,7 @@ import torch
 
 from harness.contract import Example, Need, Step
 from harness.measured.tuned import Tuned
-from harness.plan.deepspeed import deepspeed_config
+from harness.plan.deepspeed import DeepSpeedConfig, deepspeed_config
 from harness.plan.settings import Settings
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.setup.inputs import CONTROL, MeasuredModel
@@ -180,7 +180,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def sharding_of(plan: Settings) -> dict[str, Any] | None:
+def sharding_of(plan: Settings) -> DeepSpeedConfig | None:
     """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
     return deepspeed_config(plan.deepspeed, plan.precision) if plan.deepspeed else None
 

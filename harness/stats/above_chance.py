@@ -15,17 +15,20 @@ def corrected(scores: np.ndarray, chance: np.ndarray, higher: np.ndarray) -> np.
     Where lower is better and there is no chance level (bits per byte) there is no such scale: NaN.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        rising, falling = (scores - chance) / (1 - chance), np.where(chance > 0, (chance - scores) / chance, np.nan)
+        rising = (scores - chance) / (1 - chance)
+        falling = np.where(chance > 0, (chance - scores) / chance, np.nan)
     return np.where(higher, rising, falling)
 
 
-def above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
-    """Lower end of the 95 % interval of the base's chance-corrected score in each measure's family, by row of `table`.
+def above_chance(scores: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
+    """Return the lower end of the 95 % interval of the base's chance-corrected score in each measure's family.
 
-    Infinite where there is no chance level. A family is the mean of its tasks, and its items resample by cluster.
+    By row of `table`; `scores`: the base's, item by item. Infinite where there is no chance level. A family is the mean of its
+    tasks, and its items resample by cluster.
     """
     lower_ends = pd.Series(np.nan, index=table.index)
-    own = own.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"]).astype({"task": object, "metric": object})
+    scored = scores.drop_duplicates(["task", "metric", "item"]).dropna(subset=["score"])
+    scored = scored.astype({"task": object, "metric": object})
     for _, part in table[general].groupby("family"):
         # No chance level and lower is better: such a measure is read as the base's own score over
         # the row's, so nothing is near chance.
@@ -34,16 +37,18 @@ def above_chance(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> 
         scaled = part[~no_chance]
         if len(scaled):
             levels = scaled[["task", "metric", "chance", "higher_better"]].rename(columns={"chance": "level"})
-            items = own[["task", "metric", "item", "cluster", "score"]].merge(levels)
-            level, higher = items["level"].to_numpy(float), items["higher_better"].to_numpy(bool)
-            value, worst = (corrected(score, level, higher) for score in (items["score"].to_numpy(float), np.zeros(len(items))))
+            items = scored[["task", "metric", "item", "cluster", "score"]].merge(levels)
+            level = items["level"].to_numpy(float)
+            higher = items["higher_better"].to_numpy(bool)
+            value = corrected(items["score"].to_numpy(float), level, higher)
+            worst = corrected(np.zeros(len(items)), level, higher)
             lower_ends[scaled.index] = lower_end(items.assign(value=value), float(min(np.min(worst, initial=0.0), 0.0)))
     return lower_ends
 
 
-def clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
+def clusters_of_families(scores: pd.DataFrame, table: pd.DataFrame, general: pd.Series) -> pd.Series:
     """Return how many clusters of items the base has scores on in each measure's family, by row of `table`."""
-    scored = own.dropna(subset=["score"]).astype({"task": object, "metric": object})
+    scored = scores.dropna(subset=["score"]).astype({"task": object, "metric": object})
     counts = pd.Series(0, index=table.index)
     for _, part in table[general].groupby("family"):
         items = scored.merge(part[["task", "metric"]])
@@ -54,7 +59,9 @@ def clusters_of_families(own: pd.DataFrame, table: pd.DataFrame, general: pd.Ser
 
 
 def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
-    """Lower end of the 95 % interval of a mean over tasks, from `task`, `cluster`, `item` and `value` (at most 1) of each item.
+    """Return the lower end of the 95 % interval of a mean over tasks.
+
+    `items`: `task`, `cluster`, `item` and `value` (at most 1) of each item.
 
     Wilson's interval, which holds where all answers are right, with as many items as would give the standard error that
     clusters give. `value` is chance-corrected, so the interval is taken on the share of the way from the `worst` value to 1.
@@ -64,7 +71,8 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
         # Wilson's interval on a share.
         return np.nan
     tasks = items.groupby("task")["value"]
-    mean, size = float(tasks.mean().mean()), tasks.transform("size") * tasks.ngroups
+    mean = float(tasks.mean().mean())
+    size = tasks.transform("size") * tasks.ngroups
     cluster = clusters_of(items)
     sums = ((items["value"] - tasks.transform("mean")) / size).groupby(cluster.to_numpy()).sum()
     many = len(sums)
@@ -73,7 +81,8 @@ def lower_end(items: pd.DataFrame, worst: float = 0.0) -> float:
     share = (mean - low) / (1 - low)
     spread = variance / (1 - low) ** 2
     n = share * (1 - share) / spread if spread > 0 and 0 < share < 1 else many
-    centre, half = share + Z**2 / (2 * n), Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
+    centre = share + Z**2 / (2 * n)
+    half = Z * np.sqrt(max(share * (1 - share), 0.0) / n + Z**2 / (4 * n**2))
     return float(low + (1 - low) * (centre - half) / (1 + Z**2 / n))
 
 

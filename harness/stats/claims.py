@@ -11,7 +11,7 @@ from harness.stats.estimate import Estimate
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p-values of one family of tests; NaN stays NaN and does not count."""
+    """Return Holm's adjusted p-values of one family of tests; NaN stays NaN and does not count."""
     values = np.asarray(p, float)
     adjusted = np.full(len(values), np.nan)
     # Untested pairs (NaN) are no part of the family, and must not weaken the others.
@@ -34,7 +34,7 @@ def does_not_forget(change: Estimate, margin: float = MARGIN) -> bool:
 
 
 def at_gain(gain: np.ndarray, retention: np.ndarray, target: float) -> np.ndarray:
-    """(B,) retention where each trajectory (B, F) first reaches `target` gain, linear between its points; else NaN."""
+    """Return (B,) retention where each trajectory (B, F) first reaches `target` gain, linear between its points; else NaN."""
     result = np.full(len(gain), np.nan)
     for f in range(1, gain.shape[1]):
         before, after = gain[:, f - 1], gain[:, f]

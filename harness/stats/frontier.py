@@ -38,10 +38,11 @@ class Standing:
 
 
 def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(B, R) front each row is on, by peeling non-dominated rows off (Deb et al. 2002, NSGA-II); NaN where a number lacks.
+    """Return the (B, R) front each row is on; NaN where a number lacks.
 
-    By falling gain, then falling `kept`, every row comes after those that dominate it: it is on the first front of which no row
-    so far keeps as much, or on that of the row before it where both are equal.
+    By peeling non-dominated rows off (Deb et al. 2002, NSGA-II). By falling gain, then falling `kept`, every row comes after
+    those that dominate it: it is on the first front of which no row so far keeps as much, or on that of the row before it where
+    both are equal.
     """
     # A row that lacks a number in a draw dominates nothing there.
     finite = np.isfinite(gain) & np.isfinite(kept)
@@ -60,7 +61,7 @@ def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def ranks_of(values: np.ndarray) -> np.ndarray:
-    """(B, R) ranks within each draw, 1 the highest, equal values the better rank; NaN where a number lacks."""
+    """Return (B, R) ranks within each draw, 1 the highest, equal values the better rank; NaN where a number lacks."""
     comparable = np.where(np.isfinite(values), values, -np.inf)
     ranks = pd.DataFrame(comparable).rank(axis=1, method="min", ascending=False).to_numpy()
     return np.where(np.isfinite(values), ranks, np.nan)
@@ -79,7 +80,7 @@ def rank_in(ranks: np.ndarray) -> Rank:
 
 
 def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
-    """(B,) area that rows dominate, in units of one point of gain at 100 points of general score above `floor`.
+    """Return (B,) area that rows dominate, in units of one point of gain at 100 points of general score above `floor`.
 
     Reference point: gain 0, which is D(base), and R = `floor`, the lowest chance level of a family. These and the unit are the
     same whatever rows are compared. Rows without a number dominate nothing.
@@ -88,7 +89,7 @@ def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray
 
 
 def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
-    """(B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
+    """Return (B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
     # A row that raises the skyline nowhere is not missed; each of the others is left out in turn.
     width, height, order = _sides(gain, score, floor)
     # A row that adds nothing to the skyline leaves no hole; only the others are worth leaving out.
@@ -103,7 +104,7 @@ def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
 
 
 def _sides(gain: np.ndarray, score: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Width and height (B, R) of what each row dominates, the widest first, and which rows these are."""
+    """Return the width and height (B, R) of what each row dominates, the widest first, and which rows these are."""
     finite = np.isfinite(gain) & np.isfinite(score)
     width = np.where(finite, np.maximum(gain, 0), 0)
     height = np.where(finite, np.maximum(score - floor, 0), 0)
@@ -128,7 +129,7 @@ class Plane:
         self.known = {"gain", "general"} <= set(analysis.point)
 
     def _of(self, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
-        """`hypervolume` or `exclusive` of the rows: the estimate (1, ...), each seed's own (S, ...), and the draws (B, ...)."""
+        """Return `hypervolume` or `exclusive` of the rows: the estimate (1, ...), each seed's (S, ...), the draws (B, ...)."""
         # The same function on the estimate, on each seed and on all draws.
         columns = [self.analysis.rows.index(row) for row in self.rows]
         parts = []

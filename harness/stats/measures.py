@@ -89,7 +89,7 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
 
 
 def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
-    """(n,) numbers of the distinct combinations of these columns, in the order in which they first appear."""
+    """Return (n,) numbers of the distinct combinations of these columns, in the order in which they first appear."""
     numbers = np.zeros(len(table), int)
     for column in columns:
         codes, values = pd.factorize(table[column], use_na_sentinel=False)

@@ -18,7 +18,7 @@ BLOCK = 100
 
 
 def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.ndarray:
-    """(B, n) how often each item counts in each draw: whole clusters are drawn."""
+    """Return (B, n) how often each item counts in each draw: whole clusters are drawn."""
     # Whole clusters are drawn: items of one passage rise and fall together.
     names, cluster = np.unique(np.asarray(clusters, str), return_inverse=True)
     rng, size = np.random.default_rng(seed), len(names)
@@ -32,7 +32,7 @@ def draws(clusters: Sequence[object], reps: int = REPS, seed: int = 0) -> np.nda
 
 
 def ratio(over: np.ndarray, under: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B, ...) sum of `over` by sum of `under`, both (n, ...), in each draw; NaN where a draw has nothing under the line."""
+    """Return (B, ...) sum of `over` per sum of `under`, both (n, ...), in each draw; NaN where `under` has nothing."""
     over, under = (np.nan_to_num(part).astype(counts.dtype) for part in (over, under))  # or all of `counts` would be converted
     with np.errstate(invalid="ignore", divide="ignore"):
         return ((counts @ over) / (counts @ under)).astype(float)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def _most(analysis: Analysis, curve: Curve) -> float:
 
 def _read(analysis: Analysis, curves: Sequence[Curve], target: float, loss: float) -> dict[str, Estimate]:
     """Return `MEASURES` of one curve, or of the first of two minus the second."""
-    test = len(curves) > 1 and analysis.compares(*(name for curve in curves for name in curve.points))
+    test = len(curves) > 1 and analysis.compares(*chain.from_iterable(curve.points for curve in curves))
     n = min(_items(analysis, curve) for curve in curves)
     functions: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
         "change": lambda gain, change, kept: at_gain(gain, change, target),

@@ -210,7 +210,7 @@ def names(folder: Path) -> list[str]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
+    """Give a new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     # Hidden and beside the folder, so that it is on the same disk and nobody takes it for a result.

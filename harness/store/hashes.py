@@ -77,8 +77,8 @@ class Hashes:
             raise Damaged(path, "does not hold hashes by name")
 
         # A name that is damaged would leave its file without a hash. Files of older versions have none of their own.
-        own = hashes.pop(HASHES, None)
-        if own not in (None, _digest_of_all(hashes)):
+        digest = hashes.pop(HASHES, None)
+        if digest not in (None, _digest_of_all(hashes)):
             raise Damaged(path, "is not what was written: its own hash differs")
         return hashes
 

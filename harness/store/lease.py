@@ -99,7 +99,7 @@ class Lease:
         return create(self.path, json.dumps(self.record))
 
     def check(self) -> None:
-        """Raises `Lost` where the run may be another process's by now."""
+        """Raise `Lost` where the run may be another process's by now."""
         if self.lost or time.monotonic() - self.last > LEASE:
             raise Lost(f"{self.path}: another process may have taken this run over")
 

@@ -78,7 +78,7 @@ def check_file(path: Path, source: str) -> None:
 
 
 def absent(path: Path, source: str) -> str:
-    """Says that a file is not there, with the names that come close."""
+    """Return that a file is not there, with the names that come close."""
     if not path.parent.is_dir():
         return f"{source} does not exist, nor does its folder {path.parent}; check the path"
 
@@ -89,7 +89,7 @@ def absent(path: Path, source: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked. Faults of reading and unpacking become PlanErrors."""
+    """Return the file's bytes, unpacked. Faults of reading and unpacking become PlanErrors."""
     try:
         with path.open("rb") as raw:
             # What a file is packed in is read off its first bytes: endings are often wrong.
@@ -137,7 +137,7 @@ def encoding_of(start: bytes) -> str:
 
 @contextmanager
 def opened_text(path: Path, newline: str = "\n") -> Iterator[TextIO]:
-    """The file as text, its byte-order mark aside; `newline` as for `open`. Raises PlanError where it is none."""
+    """Return the file as text, its byte-order mark aside; `newline` as for `open`. Raises PlanError where it is none."""
     with opened(path) as stream:
         buffered = io.BufferedReader(_Plain(stream), 1 << 20)
         start = buffered.peek(64)[:64]

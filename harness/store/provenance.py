@@ -29,7 +29,7 @@ def host() -> str:
 
 @cache
 def where() -> dict[str, Any]:
-    """Commit and dirty flag of this checkout, versions of what computes, and the machine."""
+    """Return the commit and dirty flag of this checkout, versions of what computes, and the machine."""
     return {"git": _git(), "packages": versions(), "machine": _machine()}
 
 

@@ -37,7 +37,7 @@ class Results:
         return self.root / name
 
     def record(self, name: str) -> dict[str, Any]:
-        """comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
+        """Return comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
         record = read_record(self.folder(name))
         if record is not None:
             return record
@@ -64,7 +64,7 @@ class Results:
 
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:
-        """An empty local folder, gone when the block ends: on the disk of the results where they are local."""
+        """Give an empty local folder, gone when the block ends: on the disk of the results where they are local."""
         if is_local(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
 

@@ -100,12 +100,14 @@ class RunFolder:
 
     def seal(self) -> None:
         """Keep the hashes of what the training wrote beside its records: the log, weights and models. Local folders only."""
-        folders = [self.weights_folder, self.path / MODELS]
-        files = [self.log_path, *(path for folder in folders for path in sorted(folder.rglob("*")))]
+        files = [self.log_path]
+        for folder in (self.weights_folder, self.path / MODELS):
+            files += sorted(folder.rglob("*"))
         self.hashes.add_files(*(self._name(path) for path in files if path.is_file()))
 
     def unseal(self) -> None:
         """Forget those hashes: the training is made anew."""
+        # A hash of the old training would call the new one's files damaged.
         hashes = self.hashes.known()
         self.hashes.drop(*(name for name in hashes if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
 

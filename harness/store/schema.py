@@ -38,6 +38,38 @@ ITEM_COLUMNS = {
 """The one layout of stored scores: one row per item and metric."""
 
 
+class ItemRow(TypedDict, total=False):
+    """One row of stored scores, with those of `ITEM_COLUMNS` that say something of it."""
+
+    task: str
+    family: str
+    group: str
+    seen: bool | None
+    channel: str
+    metric: str
+    primary: bool
+    higher_better: bool | None
+    item: str
+    cluster: str
+    score: float
+    chance: float
+    prompt: str
+    output: str
+    target: str
+
+
+class SuiteRecord(TypedDict):
+    """What a comparison asks of one suite, as comparison.json has it."""
+
+    name: str
+    tasks: list[str]
+    items: int
+    families: dict[str, int]
+    """Family -> its items."""
+    areas: dict[str, str]
+    """General family -> the group of columns it is in."""
+
+
 TEXTS = ("prompt", "output", "target")
 
 
@@ -144,6 +176,6 @@ class LogLine(StepLine):
 
 
 def key_of(question: Any) -> str:
-    """16 hex digits naming a JSON-serialisable question; equal questions have equal keys."""
+    """Return 16 hex digits naming a JSON-serialisable question; equal questions have equal keys."""
     text = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

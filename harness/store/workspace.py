@@ -112,7 +112,7 @@ class InPlace:
 
 @contextmanager
 def workspace(folder: RunFolder) -> Iterator[Copy | InPlace]:
-    """A local folder to make the run in; what it holds in the end is in the store when the block ends well."""
+    """Give a local folder to make the run in; what it holds in the end is in the store when the block ends well."""
     if is_local(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         sweep(folder.path, deep=True)

@@ -38,9 +38,9 @@ class Kinds:
     """Kind -> what its answers are measured by."""
 
     @classmethod
-    def of(cls, records: Sequence[Record], asked: Mapping[str, RequestedMetric] | None = None) -> Kinds:
+    def of(cls, records: Sequence[Record], requested: Mapping[str, RequestedMetric] | None = None) -> Kinds:
         """Return the kinds of these records, at least 20 each where there are as many; rarer ones go by the form of
-        their answer, then together. The metric is picked from the answers, unless `asked` names one.
+        their answer, then together. The metric is picked from the answers, unless `requested` names one.
         """
         # A record whose answer follows nothing has no prompt to be asked by.
         records = [record for record in records if record.answer > 0]
@@ -57,11 +57,11 @@ class Kinds:
         for kind in set(task_of.values()):
             part = [record for record, label in zip(records, labels, strict=True) if task_of[label] == kind]
             picked = answer_metrics.pick_metric([target_of(r) for r in part], [r.choices for r in part])
-            metrics[kind] = (asked or {}).get(kind, (asked or {}).get("", RequestedMetric(picked)))
+            metrics[kind] = (requested or {}).get(kind, (requested or {}).get("", RequestedMetric(picked)))
         return cls(named, task_of, metrics)
 
     def split(self, records: Sequence[Record]) -> dict[str, list[Record]]:
-        """Answered records by kind; those of a kind that was not there when kinds were decided are left out."""
+        """Return answered records by kind; those of a kind that was not there when kinds were decided are left out."""
         # A kind that only dev items have was never decided upon: measuring it would need a metric
         # of its own.
         groups: dict[str, list[Record]] = {}
@@ -85,7 +85,7 @@ def _label(record: Record, named: frozenset[str]) -> str:
 
 
 def _joined(counts: Mapping[str, int]) -> dict[str, str]:
-    """Which task each label is in: rare ones together, or in the largest where they are too few for one."""
+    """Return which task each label is in: rare ones together, or in the largest where they are too few for one."""
     task_of = {label: label for label in counts}
     small = [label for label, n in counts.items() if n < LEAST_ITEMS]
     if small and len(counts) > 1:
@@ -104,15 +104,15 @@ def stage_tasks(dataset: Dataset, template: Any, metric: str | None) -> list[Eva
     one for all records.
     """
     # A metric is checked against all kinds of the file, whichever part they are in.
-    asked = read_asked(metric, [record.kind for record in dataset.test])
+    requested = read_asked(metric, [record.kind for record in dataset.test])
     if not dataset.tests:
-        return domain_tasks(dataset.test, template, dataset.cluster_of, dataset.name, asked)
+        return domain_tasks(dataset.test, template, dataset.cluster_of, dataset.name, requested)
     tasks: list[EvalTask] = []
     for file in dataset.tests:
         name = dataset.name if len(dataset.tests) == 1 else f"{dataset.name}_{file.name}"
         # A test file of records, or of choices that are to be asked as generated letters.
-        if file.items is None or ("" in asked and set(file.items.kinds) == {"choice"}):
-            tasks += domain_tasks(file.records, template, dataset.cluster_of, name, asked)
+        if file.items is None or ("" in requested and set(file.items.kinds) == {"choice"}):
+            tasks += domain_tasks(file.records, template, dataset.cluster_of, name, requested)
             continue
         made = item_tasks(file.items, name, "domain", Reader(lambda text: len(template.tokenizer(text)["input_ids"])))
 
@@ -129,13 +129,13 @@ def domain_tasks(
     template: Any,
     cluster_of: Mapping[str, str],
     name: str = "domain",
-    asked: Mapping[str, RequestedMetric] | None = None,
+    requested: Mapping[str, RequestedMetric] | None = None,
     kinds: Kinds | None = None,
 ) -> list[EvalTask]:
     """Return the test records as generation tasks: the last answer is the target, all before it the prompt.
 
     One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
-    is picked from the answers, unless `asked` names one for the kind, or under "" for all others. (The held-out loss of the
+    is picked from the answers, unless `requested` names one for the kind, or under "" for all others. (The held-out loss of the
     same records is measured with the drift.) Plain texts make one task more: bits per byte, lower is better. `kinds`: those of
     the test records, where these are others (dev) that must be measured alike.
     """
@@ -146,7 +146,7 @@ def domain_tasks(
 
     # Decided on these records only where nobody decided before: dev items follow the test items.
     faults: list[str] = []
-    decided = kinds or Kinds.of(records, asked)
+    decided = kinds or Kinds.of(records, requested)
     for kind, part in decided.split(records).items():
         targets = [target_of(record) for record in part]
         wanted = decided.metrics[kind]
@@ -157,7 +157,7 @@ def domain_tasks(
         needed = token_limit(targets, lambda text: len(template.tokenizer(text)["input_ids"]))
         limit = needed + THOUGHTS if template.thinking else needed
         title = decided.title(name, kind)
-        why = "as domain_metric asks" if asked and {kind, ""} & asked.keys() else "picked from the data"
+        why = "as domain_metric asks" if requested and {kind, ""} & requested.keys() else "picked from the data"
         how = "".join(f", {key} {value}" for key, value in wanted.measure.items())
         note = f"{title}: {len(docs):,} generated answers scored by {metric.replace('_', ' ')}{how}, {why}."
         task = ItemTask(title, metric, docs, rendered=True, limit=limit)
@@ -167,7 +167,7 @@ def domain_tasks(
 
 
 def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, RequestedMetric]:
-    """`domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
+    """Return `domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
     by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
     unknown = [kind for kind in by_kind if kind and kind not in of_records]

@@ -18,7 +18,7 @@ def unreachable(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of `datasets`."""
+    """Show no progress bars of `datasets` inside the context."""
     import datasets
 
     before = datasets.is_progress_bar_enabled()
@@ -32,7 +32,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def offline() -> Iterator[None]:
-    """No more questions to the hub; what is cached is still found."""
+    """Ask the hub nothing more inside the context; what is cached is still found."""
     from unittest.mock import patch
 
     with patch("datasets.config.HF_HUB_OFFLINE", True), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):

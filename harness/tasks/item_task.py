@@ -188,7 +188,7 @@ def _gap(before: str, after: str) -> str:
 
 
 def output_type(kind: str) -> str:
-    """lm-eval's word for how items of this kind are asked."""
+    """Return lm-eval's word for how items of this kind are asked."""
     return OUTPUT_TYPES.get(kind, "generate_until")
 
 

@@ -25,14 +25,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from datasets import Dataset
 
 from harness.bundled import Suite
 from harness.errors import PlanError, raise_faults
@@ -42,26 +38,15 @@ from harness.tasks.answerable import unanswerable
 from harness.tasks.downloads import Source, download
 from harness.tasks.hub_access import offline, quiet, unreachable
 from harness.tasks.item_task import ItemTask
+from harness.tasks.local_rows import Form, Row, dataset_loader, read_rows, rows_by_part
 from harness.tasks.subset import Drawn, DrawnDoc, drawn, gathered
 
-Row = dict[str, Any]
 ALLOWED = "HF_ALLOW_CODE_EVAL"
 """The variable by which Hugging Face's `code_eval` is allowed to run code."""
 RUNS = (
     "suite '{suite}' runs the code that models write, on this machine and as you: set HF_ALLOW_CODE_EVAL=1 where that is safe"
     " (a container without secrets or a network), or take the suite 'code', which runs nothing"
 )
-
-
-class _Splits(dict[str, Dataset]):
-    """One local file stands for every split: only the evaluated one is read, since nothing here has examples drawn."""
-
-    def __init__(self, rows: Dataset) -> None:
-        super().__init__()
-        self.rows = rows
-
-    def __missing__(self, _: str) -> Dataset:
-        return self.rows
 
 
 class Collection:
@@ -88,7 +73,10 @@ class Collection:
             raise PlanError(f"suite '{suite.name}:{folder}': there is no such folder; name one with JSONL files")
 
     def load(self) -> list[tuple[Row, Any, str]]:
-        """[(entry, task, what the report must say)]. Raises PlanError with every data set that is missing and how to get it."""
+        """Return [(entry, task, what the report must say)].
+
+        Raises PlanError with every data set that is missing and how to get it.
+        """
         loaded: list[tuple[Row, Any, str]] = []
         faults: list[str] = []
         missing: list[Row] = []
@@ -146,7 +134,9 @@ class Collection:
         if file is None:
             leaves = [self._build(name, overrides) for name in names]
         else:
-            leaves = self._local(self._parts(entry, names, self._rows(entry, file), file), overrides)
+            subjects = {name: self._subject(name) for name in names} if len(names) > 1 else dict.fromkeys(names, "")
+            parts = rows_by_part(self._rows(entry, file), subjects, file, has_subject="whole" in entry)
+            leaves = self._local(parts, overrides)
         steady()
 
         # Of a task with checkers only the items whose checkers run here are asked.
@@ -165,7 +155,7 @@ class Collection:
         leaves = []
         for name, rows in parts:
             try:
-                leaves.append(self._build(name, overrides | {"custom_dataset": _source(rows)}))
+                leaves.append(self._build(name, overrides | {"custom_dataset": dataset_loader(rows)}))
             except IndexError:  # lm-eval reads the first document of a task when it is made
                 if len(parts) == 1:
                     raise
@@ -202,7 +192,7 @@ class Collection:
 
     def _parts_of(self, entry: Row) -> list[str]:
         """Return the names of the tasks that an entry asks for."""
-        return [leaf for part in entry.get("parts", [entry["name"]]) for leaf in self._leaves(part)]
+        return list(chain.from_iterable(map(self._leaves, entry.get("parts", [entry["name"]]))))
 
     def _subject(self, name: str) -> str:
         """Return what rows of a local file call a task's part: the hub's configuration, or its split where there is
@@ -231,54 +221,11 @@ class Collection:
         return load_yaml(path, resolve_func=False) if path else {}
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
-        """Return the rows of a local file, in the task's own columns, less those of which the form makes nothing."""
-        form: Callable[[Row], Row | None] = self._forms[entry["form"]]
-        rows = []
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
-            if line.strip():
-                try:
-                    row = form(json.loads(line))
-                    rows += [row] if row is not None else []
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                    raise PlanError(
-                        f"{file.name} line {number} is no item of '{entry['name']}' ({type(error).__name__}: {error}); "
-                        "give the data set's own columns, or question, choices and answer (docs/suites.md)"
-                    ) from None
-        return rows
-
-    def _parts(self, entry: Row, names: list[str], rows: list[Row], file: Path) -> list[tuple[str, list[Row]]]:
-        """[(part, its rows)]; parts of one subject share them. `subject` goes where the hub has none.
-
-        Raises PlanError where a row names no part.
-        """
-        if len(names) == 1:
-            return [(names[0], rows)]
-
-        # A row belongs to the parts that its `subject` names.
-        subjects: dict[str, list[str]] = {}
-        for name in names:
-            subjects.setdefault(self._subject(name), []).append(name)
-        by_subject: dict[str, list[Row]] = {}
-        for row in rows:
-            by_subject.setdefault(str(row.get("subject")), []).append(row)
-        if unknown := [subject for subject in by_subject if subject not in subjects]:
-            raise PlanError(
-                f"{file.name} has rows whose `subject` is no part of lm-eval's task: {', '.join(unknown[:5])}. "
-                f"Each row names one of its {len(subjects)} parts: {', '.join(sorted(subjects)[:5])}, ..."
-            )
-
-        # The hub's parts have no such column, but for one configuration that holds them all.
-        if "whole" not in entry:
-            for part in by_subject.values():
-                part[:] = [{name: row[name] for name in row if name != "subject"} for row in part]
-        parts = []
-        for subject, subject_names in subjects.items():
-            if subject in by_subject:
-                parts += [(name, by_subject[subject]) for name in subject_names]
-        return parts
+        """Return the rows of a local file, in the task's own columns."""
+        return read_rows(file, self._forms[entry["form"]], entry["name"])
 
     @property
-    def _forms(self) -> dict[str, Callable[[Row], Row | None]]:
+    def _forms(self) -> dict[str, Form]:
         path = self.suite.folder / self.suite.settings["adapt"]
         spec = importlib.util.spec_from_file_location("lethe_adapt", path)
         assert spec is not None and spec.loader is not None
@@ -296,8 +243,3 @@ class Collection:
             split = str(config.get("test_split") or config.get("validation_split"))
             sources.append(Source(str(config.get("dataset_path")), config.get("dataset_name"), split, self._subject(leaf)))
         return download(entry, sources)
-
-
-def _source(rows: list[Row]) -> Callable[..., _Splits]:
-    """Return what lm-eval calls for a task's data."""
-    return lambda **_: _Splits(Dataset.from_list(rows))

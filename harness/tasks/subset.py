@@ -119,7 +119,7 @@ def _own_cluster(doc: Any) -> str:
 
 
 def drawn(name: str, docs: Sequence[DrawnDoc], size: int, seed: int) -> list[DrawnDoc]:
-    """`size` documents in their order, drawn by content and seed: the same in every run, whatever the files' order."""
+    """Return `size` documents in their order, hash-sampled with a seed: the same in every run, whatever the files' order."""
     # Nothing to draw: then the order stays too.
     if size >= len(docs):
         return list(docs)

@@ -60,7 +60,7 @@ def _load_suite(name: str, reader: Reader, group: str, suites: Mapping[str, Suit
 
 
 def _load_folder(path: Path, group: str, reader: Reader) -> list[EvalTask]:
-    """lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
+    """Load lm-eval YAML where there is any, else every JSONL file that is not another's few-shot examples."""
     # YAML decides: its tasks name their JSONL files themselves.
     if any(path.rglob("*.yaml")):
         return load_yaml(path, group)

@@ -29,12 +29,12 @@ def is_cjk(character: str) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation; 1,234.5 is one word, a Chinese character is one too."""
+    """Return the lower-case words without punctuation; 1,234.5 is one word, a Chinese character is one too."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def normalise(text: str) -> str:
-    """SQuAD's normal form (no case, punctuation or articles), but numbers keep their sign and point."""
+    """Return SQuAD's normal form (no case, punctuation or articles), but numbers keep their sign and point."""
     # The sign would go with the punctuation: -5 and 5 are different answers.
     plain = _SIGNED.sub("minus", unicodedata.normalize("NFKC", text))
     kept = [word for word in words(plain) if word not in _ARTICLES]
@@ -49,13 +49,13 @@ def final(text: str) -> str:
 
 
 def exact_match(output: str, target: str) -> float:
-    """1 where both are equal in normal form. Where a text shows its working, its final answer is compared."""
+    """Return 1 where both are equal in normal form. Where a text shows its working, its final answer is compared."""
     wanted = {normalise(target), normalise(final(target))}
     return float(normalise(output) in wanted or normalise(final(output)) in wanted)
 
 
 def token_f1(output: str, target: str) -> float:
-    """SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
+    """Return SQuAD's F1: harmonic mean of precision and recall over the words both hold, order ignored."""
     given, wanted = normalise(output).split(), normalise(target).split()
     common = sum((Counter(given) & Counter(wanted)).values())
     return 2 * common / (len(given) + len(wanted)) if common else 0.0
@@ -76,7 +76,7 @@ def _rouge() -> Any:
 
 
 def rouge_l(output: str, target: str) -> float:
-    """ROUGE-L F1: the longest common subsequence of words against both lengths."""
+    """Return ROUGE-L F1: the longest common subsequence of words against both lengths."""
     return float(_rouge().score(target, output)["rougeL"].fmeasure)
 
 
@@ -114,7 +114,7 @@ def choice_letter(text: str, choices: Sequence[str] = ()) -> int | None:
 
 
 def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
-    """1 where output and target name the same choice."""
+    """Return 1 where output and target name the same choice."""
     wanted = named_choice(target, choices)
     return float(wanted is not None and named_choice(output, choices) == wanted)
 

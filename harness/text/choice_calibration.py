@@ -15,7 +15,7 @@ METRICS: dict[str, bool | None] = {"confidence": None, "correct": True, "brier":
 
 
 def measure(nats: Sequence[float], gold: int | None) -> dict[str, float]:
-    """Of one item with these log-likelihoods of its K options, `gold` the right one.
+    """Return the measures of one item with these log-likelihoods of its K options, `gold` the right one.
 
     confidence = max p; correct = 1 where that is the right option; brier = sum_k (p_k - [k = gold])^2, 0 to 2 (Brier 1950);
     nll_choice = -ln p_gold. Empty where the right option is not known or a likelihood is not finite.

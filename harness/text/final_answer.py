@@ -52,10 +52,10 @@ def _boxed(text: str) -> str | None:
         return None
     begin = boxes[-1].end()
     depth = 1
-    for place in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for position in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
         if not depth:
-            return _WORDS.sub(lambda match: match["words"], text[begin:place])
+            return _WORDS.sub(lambda match: match["words"], text[begin:position])
     return None
 
 

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
     if "find" in bounds:
         matches = compiled(bounds["find"]).finditer(output, timeout=rule_schemas.PATIENCE)
         texts = [(match[1] if match.re.groups else match[0]) or "" for match in matches]
-    values = [number.value for text in texts for number in numbers(text)]
+    values = [number.value for number in chain.from_iterable(map(numbers, texts))]
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
 
 
@@ -119,7 +120,7 @@ def read_rules(path: str) -> list[dict[str, Any]]:
 
 
 def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
-    """Checked rules. Raises one PlanError with all faults."""
+    """Return checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
     parsed = [_parse(rule, f"{where} {number}", number, faults) for number, rule in enumerate(rules, 1)]
 
@@ -178,7 +179,7 @@ def _bad_patterns(patterns: Sequence[Any]) -> Iterator[str]:
 
 
 def read_format(text: str) -> dict[str, Any]:
-    """{"schema": ...} from a file that ends in .json, else {"regex": ...}. Raises PlanError where it is neither."""
+    """Return {"schema": ...} of a file that ends in .json, else {"regex": ...}. Raises PlanError where it is neither."""
     # No regular expression that anybody means ends in .json.
     if not text.endswith(".json"):
         try:

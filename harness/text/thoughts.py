@@ -91,10 +91,18 @@ def _pairs() -> tuple[Marks, ...]:
 PAIRS = _pairs()
 _BY_OPENING = {pair.open.strip().lower(): pair for pair in PAIRS}
 _TOKEN = re.compile(r"<[^<>]*>")
-_MARKS = frozenset(
-    name for pair in PAIRS for mark in (pair.open, pair.close) for name in (mark, *_TOKEN.findall(mark)) if not pair.words
-)
-"""Marks, and the tokens that they are made of."""
+
+
+def _mark_names() -> frozenset[str]:
+    """Return all marks that are no plain words, and the tokens that they are made of."""
+    names: list[str] = []
+    for pair in PAIRS:
+        if not pair.words:
+            names += [pair.open, *_TOKEN.findall(pair.open), pair.close, *_TOKEN.findall(pair.close)]
+    return frozenset(names)
+
+
+_MARKS = _mark_names()
 _CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>"
 _OPENING = re.compile(
     r"\s*(?:" + "|".join(re.escape(pair.open.strip()) for pair in PAIRS) + rf"|{_CHANNEL}(?:analysis|commentary)<\|message\|>)",
@@ -202,13 +210,13 @@ def marks_of(source: str) -> Marks | None:
     return None
 
 
-def in_known_marks(text: str, own: Marks) -> str:
+def in_known_marks(text: str, marks: Marks) -> str:
     """Return a text whose thoughts stand in marks that a template alone has, with them in <think>; another text as it is."""
-    if own in PAIRS or own == CHANNELS:
+    if marks in PAIRS or marks == CHANNELS:
         return text
-    if text.lstrip().startswith(own.open):
-        text = text.replace(own.open, THINK.open, 1)
-    return text.replace(own.close, THINK.close, 1)
+    if text.lstrip().startswith(marks.open):
+        text = text.replace(marks.open, THINK.open, 1)
+    return text.replace(marks.close, THINK.close, 1)
 
 
 def _spelled(pair: Marks, source: str, position: int) -> Marks:

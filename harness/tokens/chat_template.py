@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 from jinja2 import TemplateError
@@ -130,7 +130,7 @@ class ChatTemplate(TemplateText):
 
 
 def _flat(pieces: Sequence[Sequence[int]]) -> Ids:
-    return tuple(token for piece in pieces for token in piece)
+    return tuple(chain.from_iterable(pieces))
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> Ids:

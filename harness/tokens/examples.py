@@ -43,18 +43,7 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     if room < 8:
         raise PlanError(f"max_length {room} leaves no room for prompt and answer; give at least 8 tokens")
     seen: Counter[str] = Counter()
-    faults: list[str] = []
-    sequences: list[Pieces] = []
-    for record in records:
-        try:
-            sequences += _sequences(template, record, seen)
-        except TemplateError as error:
-            faults.append(f"{record.origin}: the chat template refuses it ({error}); mend its turns or remove it")
-
-    # All faults together, but not a screen full of the same one.
-    if len(faults) > FAULTS_SHOWN:
-        faults[FAULTS_SHOWN:] = [f"and {len(faults) - FAULTS_SHOWN:,} more records the chat template refuses"]
-    raise_faults(faults)
+    sequences = _all_sequences(template, records, seen)
     if seen["changed"] > MOST_LOST * seen["answers"]:
         cure = "take a tokenizer whose template leaves answers alone, or remove chat_template to ask in the plain form"
         raise PlanError(
@@ -79,6 +68,23 @@ def encode_records(template: Any, records: Sequence[Record], source: str, room: 
     for text in _counted(seen, len(records), len(examples), source, room, template):
         template.note(text)
     return examples
+
+
+def _all_sequences(template: Any, records: Sequence[Record], seen: Counter[str]) -> list[Pieces]:
+    """Return the pieces of all records, in order. Raises PlanError with all that the template refuses."""
+    faults: list[str] = []
+    sequences: list[Pieces] = []
+    for record in records:
+        try:
+            sequences += _sequences(template, record, seen)
+        except TemplateError as error:
+            faults.append(f"{record.origin}: the chat template refuses it ({error}); mend its turns or remove it")
+
+    # All faults together, but not a screen full of the same one.
+    if len(faults) > FAULTS_SHOWN:
+        faults[FAULTS_SHOWN:] = [f"and {len(faults) - FAULTS_SHOWN:,} more records the chat template refuses"]
+    raise_faults(faults)
+    return sequences
 
 
 def _check_answers(template: Any, sequences: Sequence[Pieces], joined: Sequence[Any], source: str) -> None:
@@ -190,7 +196,7 @@ def unknown_of(tokenizer: Any) -> int | None:
 def fit(
     tokens: list[int], supervised: list[bool], room: int, bos: int | None, seen: Counter[str]
 ) -> tuple[list[int], list[bool]]:
-    """At most `room` tokens that keep the first answer, or as much of it as fits half the room.
+    """Return at most `room` tokens that keep the first answer, or as much of it as fits half the room.
 
     What is too long loses its end (the stop token with it: a cut answer never learns to stop). Only where the prompt
     leaves the first answer no such place does the prompt lose its beginning, a BOS excepted.

@@ -27,7 +27,6 @@ QUESTION = Turn("user", "Lethe asked, No. 1")
 ANSWER = Turn("assistant", 'Lethe\'s "Answer" & <No.> 1')
 """The conversation that a template is tried on."""
 
-
 NEAR = 8
 """Turns that an answer is rendered behind, in a conversation of more answers than these: a guess at how far templates look."""
 
@@ -48,7 +47,8 @@ class TemplateText:
             self.note(thoughts.note)
         self.marks = thoughts.marks or THINK
         """What the template writes around thoughts."""
-        self._knows_thoughts = thoughts.marks is not None or "think" in self._source
+        self.knows_thoughts = thoughts.marks is not None or "think" in self._source
+        """Whether the template says anything of thoughts."""
         try:
             written = self._render([QUESTION, ANSWER]) + self._render([QUESTION], generate=True)
             self.tokens = Tokens(tokenizer, written, self.marks)
@@ -73,17 +73,12 @@ class TemplateText:
     @property
     def drops_thoughts(self) -> bool:
         """Whether answers are trained without the thoughts that they have in the data."""
-        return self._knows_thoughts and not self.thinking
-
-    @property
-    def knows_thoughts(self) -> bool:
-        """Whether the template says anything of thoughts."""
-        return self._knows_thoughts
+        return self.knows_thoughts and not self.thinking
 
     @property
     def opens_thoughts(self) -> bool:
         """Whether answers begin inside a thought."""
-        return self._knows_thoughts and is_open(ending_of(self._prompt([QUESTION]), self.marks), self.marks)
+        return self.knows_thoughts and is_open(ending_of(self._prompt([QUESTION]), self.marks), self.marks)
 
     def steps(self, messages: Sequence[Turn]) -> list[Step]:
         """Return every answer of a conversation in its place, and the prompt at its end where nobody answers."""
@@ -131,7 +126,8 @@ class TemplateText:
         """Return the template's source: the tokenizer's default one, with the date held still, or the plain form."""
         source = self.tokenizer.chat_template
         if isinstance(source, dict):
-            named, source = ", ".join(source), source.get("default")
+            named = ", ".join(source)
+            source = source.get("default")
             if named and not source:
                 cure = "name the one to use 'default' in the tokenizer's files"
                 raise PlanError(f"the tokenizer has chat templates ({named}), but none is called default; {cure}")
@@ -208,7 +204,9 @@ class TemplateText:
         tools, turns = split_tools([replace(turn, content=self.tokens.spell(turn.content)) for turn in messages])
         spelled = [{"role": turn.role, "content": turn.content} for turn in turns]
         names: dict[str, Any] = {"start": self.tokens.start_text, "enable_thinking": self.thinking}
-        names |= {"thinking": self.thinking, "add_generation_prompt": generate} | ({"tools": tools} if tools else {})
+        names |= {"thinking": self.thinking, "add_generation_prompt": generate}
+        if tools:
+            names["tools"] = tools
         try:
             return self.tokenizer.apply_chat_template(spelled, chat_template=self._source, tokenize=False, **names)
         except (TypeError, ValueError, KeyError, AttributeError) as error:  # a template given texts it is not made for
@@ -228,18 +226,17 @@ class TemplateText:
             turns = tools_in_words(turns)
         if self.drops_thoughts:
             turns = [turn_without_thoughts(turn) for turn in turns]
-        elif self._knows_thoughts:
+        elif self.knows_thoughts:
             turns = [with_marks(turn, self.marks) for turn in turns]
         if self._system_first or not turns or turns[0].role != "system":
             return turns
         self.note("The chat template takes no system message: system texts stand in front of the first user message.")
-        system = turns[0].content
-        others = turns[1:]
+        system, *others = turns
         users = [index for index, turn in enumerate(others) if turn.role == "user"]
         if not users:
-            return [Turn("user", system), *others]
+            return [Turn("user", system.content), *others]
         first = users[0]
-        others[first] = Turn("user", f"{system}\n\n{others[first].content}")
+        others[first] = Turn("user", f"{system.content}\n\n{others[first].content}")
         return others
 
     def _prompt(self, turns: Sequence[Turn]) -> str:
@@ -288,7 +285,7 @@ class TemplateText:
         prompt = self._prompt(turns[:index])
         if index == len(turns):
             return Written(prompt, "", "")
-        ending = ending_of(prompt, self.marks) if self._knows_thoughts else ""
+        ending = ending_of(prompt, self.marks) if self.knows_thoughts else ""
         stem = prompt[: len(prompt) - len(ending)]
         text = self._render(turns[: index + 1])
         # a turn that begins or closes in another way cannot be cut: then the answer is the record's own text
@@ -296,7 +293,7 @@ class TemplateText:
         answer = text[len(stem) : len(text) - len(self._closing)]
         if foreign:
             answer = self.tokens.spell(turns[index].content)
-        if self._knows_thoughts:
+        if self.knows_thoughts:
             thoughts, _ = split_thoughts(turns[index].content)
             answer = after_prompt(ending, answer, self.tokens.spell(thoughts or ""), self.thinking, self.marks)
         stop = self.stop_text if self._stop_rendered or foreign else ""

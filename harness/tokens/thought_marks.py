@@ -42,15 +42,15 @@ def marks_of_template(tokenizer: Any, source: str, control: re.Pattern[str]) -> 
 
 def _marks_of_field(tokenizer: Any, source: str, control: re.Pattern[str]) -> TemplateMarks:
     """Return the marks around thoughts in a field of their own; none where the template has no place for one."""
-    asked = {"role": "user", "content": QUESTION}
-    said = {"role": "assistant", "content": ANSWER}
+    question = {"role": "user", "content": QUESTION}
+    answer = {"role": "assistant", "content": ANSWER}
     options = {"chat_template": source, "tokenize": False, "enable_thinking": True, "thinking": True}
-    text = tokenizer.apply_chat_template([asked, said | dict.fromkeys(THOUGHTS, THOUGHT)], **options)
+    text = tokenizer.apply_chat_template([question, answer | dict.fromkeys(THOUGHTS, THOUGHT)], **options)
     if THOUGHT not in text:
         return TemplateMarks()
 
     # The marks are what stands between the answer's header and the thought, and between the thought and the answer.
-    header, _, end = tokenizer.apply_chat_template([asked, said], **options).rpartition(ANSWER)
+    header, _, end = tokenizer.apply_chat_template([question, answer], **options).rpartition(ANSWER)
     before, _, rest = text.partition(THOUGHT)
     closing, _, _ = rest.partition(ANSWER)
     opening = before.removeprefix(header)

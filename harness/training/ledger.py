@@ -88,14 +88,14 @@ class Ledger:
         return self.spent / self.allowed if self.allowed else 1.0
 
     def affords(self, flops: float, tokens: int) -> bool:
-        """May one more optimizer step of this price begin? Half a per mille of rounding is forgiven."""
+        """Return whether one more optimizer step of this price may begin. Half a per mille of rounding is forgiven."""
         # A method cannot be asked how long its next step takes, so seconds are foretold from the
         # mean pace so far.
         cost = {"flops": flops, "tokens": tokens, "steps": 1, "seconds": flops * self.pace}[self.meter]
         return self.allowed > 0 and self.spent + cost <= self.end * self.allowed * 1.0005
 
     def affords_again(self, account: str) -> bool:
-        """May as much be spent once more as this account's mean call has cost?"""
+        """Return whether as much may be spent once more as this account's mean call has cost."""
         # A work that was not done yet has no price, so it may be tried once; evaluations cost no
         # optimizer step.
         entry = self.accounts.get(account)
@@ -166,7 +166,7 @@ class Ledger:
         self._merged = (deepcopy(accounts), classes.copy())
 
     def record(self) -> LedgerRecord:
-        """As stored in ledger.json."""
+        """Return it as stored in ledger.json."""
         return {
             "meter": self.meter,
             "allowed": self.allowed,

@@ -16,7 +16,6 @@ import torch
 
 from harness.contract import Step, Weights
 from harness.models.base_model import save_weights
-from harness.models.kernels import compile_blocks
 from harness.models.packed_attention import check_packing
 from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
@@ -208,9 +207,6 @@ def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
         check_packing(wrapped.model)
     wrapped.model.train()
     run = TrainingRun(planned, wrapped)
-    if run.training.compile:
-        compile_blocks(run.model, run.longest, run.position.room)
-    engine.build(wrapped, run.training.weight_decay, run.methods)
     return run, progress if record is None else _resume(run, stored, record, cramped)
 
 

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from harness.contract import Weights
 from harness.models.adapters import Wrapped
 
+Pull = Callable[[str, Tensor, Tensor], Tensor | None]
+"""Called with a weight's plain name, its present value and the base's; returns a gradient, or None where it pulls nothing."""
+
 
 class Masters:
     """The trained parameters of a model, their fp32 masters and gradients."""
@@ -74,7 +77,7 @@ class Masters:
         """The present gradients, by parameter; parameters without one are left out."""
         return {name: tensor.grad for name, tensor in self.values.items() if tensor.grad is not None}
 
-    def step_pulls(self, pull, rate: float) -> None:
+    def step_pulls(self, pull: Pull, rate: float) -> None:
         """Move the masters by -rate * pull, leaving their gradients as they are."""
         # The step's own gradients are set aside, since `add_pulls` writes to the same place.
         gradients = [tensor.grad for tensor in self.tensors]
@@ -86,7 +89,7 @@ class Masters:
                 tensor.data.sub_(tensor.grad, alpha=rate)
             tensor.grad = gradient
 
-    def add_pulls(self, pull: Callable[[str, Tensor, Tensor], Tensor | None]) -> None:
+    def add_pulls(self, pull: Pull) -> None:
         """Add `pull(name, theta, start)` to the gradients of what trains now, theta being effective weights under plain names.
 
         For a folded weight W(A, B, ...) the pull G on W becomes gradients of its factors by the chain rule. What is added and

@@ -58,7 +58,7 @@ class Training:
         return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
 
     def rate(self, fraction: float) -> float:
-        """Learning rate at a fraction (0 to 1) of a stage: linear warm-up, then the decay."""
+        """Return the learning rate at a fraction (0 to 1) of a stage: linear warm-up, then the decay."""
         if fraction < self.warmup:
             return self.learning_rate * fraction / self.warmup
         return self.learning_rate * DECAYS[self.decay]((fraction - self.warmup) / (1 - self.warmup))
@@ -98,7 +98,7 @@ def stage_ends(domain: Sequence[Example]) -> tuple[float, ...]:
 
 
 def token_classes(examples: Sequence[Example], account: str = "train") -> Counter[str]:
-    """Real tokens by class: their source when trained on, else the account that processed them."""
+    """Return the real tokens by class: their source when trained on, else the account that processed them."""
     counts: Counter[str] = Counter()
     for example in examples:
         # Only what is trained on is told apart by source (domain, general): the share of general

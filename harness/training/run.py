@@ -25,6 +25,7 @@ from harness.losses.teacher import BaseCopy, SilencedTeacher, Teacher
 from harness.models.adapters import Wrapped
 from harness.models.flops import Price
 from harness.models.forward import nll, vocabulary
+from harness.models.kernels import compile_blocks
 from harness.recipes.hooks import ask
 from harness.training.run_state import RunState
 
@@ -167,7 +168,7 @@ class TrainingRun(PlannedRun):
     """A planned run whose model is wrapped and trains."""
 
     def __init__(self, planned: PlannedRun, wrapped: Wrapped):
-        """Take a wrapped model, before its weights are sharded, and try what its head can do."""
+        """Take a wrapped model whose weights are whole, try what its head can do, and let the engine make masters for it."""
         super().__init__(
             base=planned.base,
             data=planned.data,
@@ -194,6 +195,11 @@ class TrainingRun(PlannedRun):
         self.vocabulary = vocabulary(wrapped.model)
         self._reach: dict[Method, Reach] = {}
         self._speakers: dict[float, Speaker] = {}
+
+        # Last: a sharding engine cuts the weights, which the trials above need whole.
+        if self.training.compile:
+            compile_blocks(self.model, self.longest, self.position.room)
+        self.engine.build(wrapped, self.training.weight_decay, self.methods)
 
     def load(self) -> nn.Module:
         return self._planned.load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from harness.contract import Batch, Step
 from harness.losses.pieces import loss_in_pieces, no_loss
 from harness.losses.step_sums import StepSums
-from harness.losses.weighted_loss import WeightedLoss, sum_of
+from harness.losses.weighted_loss import WeightedLoss
 from harness.recipes.hooks import ask
 from harness.store.schema import StepLine
 from harness.training.checkpoint import Progress
+from harness.training.masters import Pull
 from harness.training.run import TrainingRun
 
 
@@ -106,16 +107,25 @@ def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[f
     return rate, norm
 
 
-def _pulls(run: TrainingRun, decoupled: bool) -> Callable[[str, Tensor, Tensor], Tensor | None] | None:
+def _pulls(run: TrainingRun, decoupled: bool) -> Pull | None:
     """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
     methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
     if not methods:
         return None
 
     def pull(name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return sum_of(ask(method, "pull", name, theta, start) for method in methods)
+        return _sum_of(ask(method, "pull", name, theta, start) for method in methods)
 
     return pull
+
+
+def _sum_of(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """Return the sum of the parts that are not None; None if all are."""
+    total: Tensor | None = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
 
 
 def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:

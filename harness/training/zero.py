@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Method, Step, Weights
 from harness.models.adapters import Wrapped
+from harness.plan.deepspeed import DeepSpeedConfig
 from harness.store.files import replacing
 from harness.training.checkpoint import ProgressRecord, restore_masters, write_progress, write_state
 from harness.training.data_parallel import Together
@@ -33,7 +34,7 @@ class Zero(Together):
 
     sharded = True
 
-    def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device, config: dict[str, Any]):
+    def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device, config: DeepSpeedConfig):
         super().__init__(rank, size, meeting, device)
         self.config = config
         self.deep: Any = None
@@ -73,7 +74,7 @@ class Zero(Together):
             self._shards.cut(method)
         self.begin()
 
-    def _fitting(self, parameters: int) -> dict[str, Any]:
+    def _fitting(self, parameters: int) -> DeepSpeedConfig:
         """Return the configuration with a reduction bucket no larger than what is trained.
 
         DeepSpeed allocates the whole bucket: 2 GB by default.

@@ -49,7 +49,7 @@ class Server:
             self._connection.send((number, spec, slot))
 
     def receive(self) -> tuple[int, Event]:
-        """(number, event) of whichever run reports something first; its last event is `Ended`.
+        """Return (number, event) of whichever run reports something first; its last event is `Ended`.
 
         Raises EOFError where the server itself has ended.
         """
@@ -70,7 +70,7 @@ class Server:
 
 
 def _serve(requests: Connection, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
-    """In the server: fork as asked, until nobody can ask any more."""
+    """Fork as asked, in the server, until nobody can ask any more."""
     import torch
     from tqdm import tqdm
 
@@ -150,7 +150,7 @@ def _run(
     slot: str | None,
     not_its: Sequence[Connection],
 ) -> None:
-    """In the run's own process."""
+    """Run in the run's own process."""
     # The server's own handling of signals is not the run's.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for other in not_its:

@@ -8,8 +8,8 @@ from harness.errors import PlanError
 from harness.setup.material import Material
 from harness.setup.specs import seconds_a_flop, sharding_of
 from harness.workers.process import device_slots
-from harness.workers.ranks import Place, Send, launch
-from harness.workers.ray_cluster import Resources, connect, nodes_of, places
+from harness.workers.ranks import RankInfo, Send, launch
+from harness.workers.ray_cluster import Resources, connect, nodes_of, slots_per_node
 from harness.workers.ray_gang import Gang, driver_environment, enter_environment
 
 
@@ -21,11 +21,11 @@ def pace(material: Material) -> float:
     return _pace_on_cluster(material) if material.plan.ray else _pace_here(material)
 
 
-def calibrate(place: Place, material: Material) -> float:
+def calibrate(info: RankInfo, material: Material) -> float:
     """Return the pace as one rank sees it, or the only process."""
     # A run of several ranks is timed as such: communication is part of its pace.
     plan = material.plan
-    engine = place.join(plan.device, sharding_of(plan)) if plan.has_ranks else None
+    engine = info.join(plan.device, sharding_of(plan)) if plan.has_ranks else None
     return seconds_a_flop(material, engine)
 
 
@@ -40,15 +40,15 @@ def _pace_here(material: Material) -> float:
     return measured[0]
 
 
-def _calibrate_and_send(place: Place, send: Send, material: Material) -> None:
-    send(calibrate(place, material))
+def _calibrate_and_send(info: RankInfo, send: Send, material: Material) -> None:
+    send(calibrate(info, material))
 
 
 def _pace_on_cluster(material: Material) -> float:
     ray = connect(str(material.plan.ray))
     try:
         bundle = Resources.of(material.plan)
-        places(bundle, nodes_of(ray))
+        slots_per_node(bundle, nodes_of(ray))
         return ray.get(Gang(ray, bundle, _calibrate_on_node, material, driver_environment()).parts)[0]
     except ray.exceptions.RayError as error:
         raise PlanError(f"plain fine-tuning cannot be timed: {str(error).splitlines()[0]}") from error
@@ -56,6 +56,6 @@ def _pace_on_cluster(material: Material) -> float:
         ray.shutdown()
 
 
-def _calibrate_on_node(place: Place, material: Material, driver: dict[str, Any]) -> float:
+def _calibrate_on_node(info: RankInfo, material: Material, driver: dict[str, Any]) -> float:
     enter_environment(driver)
-    return calibrate(place, material)
+    return calibrate(info, material)

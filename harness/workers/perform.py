@@ -12,7 +12,7 @@ from harness.setup.specs import RunSpec, sharding_of
 from harness.store.runs import RunStore
 from harness.vocabulary import Role, Status
 from harness.workers.process import Send, settle, steady
-from harness.workers.ranks import FaultKind, Place, launch
+from harness.workers.ranks import FaultKind, RankInfo, launch
 
 
 def trains_together(spec: RunSpec, plan: Settings) -> bool:
@@ -45,7 +45,9 @@ def perform(spec: RunSpec, material: Material, evaluation: Evaluation, store: Ru
             settle(spec, store, Status.FAILED, reason)
 
 
-def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore) -> None:
+def take_part(
+    info: RankInfo, send: Send, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore
+) -> None:
     """Do one rank's part of a run: rank 0 does everything, the others train with it.
 
     Where memory runs out on one rank alone, `room.json` says with how much less room all ranks are to begin again.
@@ -54,10 +56,10 @@ def take_part(place: Place, send: Send, spec: RunSpec, material: Material, evalu
     from harness.training.step import Cramped
 
     def join() -> Any:
-        return place.join(material.plan.device, sharding_of(material.plan))
+        return info.join(material.plan.device, sharding_of(material.plan))
 
     try:
-        if place.rank == 0:
+        if info.rank == 0:
             execute(spec, material, store, evaluation.open(material), send, join)
         else:
             follow(spec, material, join)

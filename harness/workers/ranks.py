@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.plan.deepspeed import DeepSpeedConfig
 from harness.workers.environment import VISIBLE, MemoryKills
 from harness.workers.process import forkserver, steady
 
@@ -66,7 +67,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """One rank's position among the ranks of a run, and the device that is its own."""
 
     rank: int
@@ -77,7 +78,7 @@ class Place:
     meeting: tuple[str, int] = ("127.0.0.1", 0)
     """Address and port of the store at which ranks meet."""
 
-    def join(self, device: str, config: dict[str, Any] | None) -> Any:
+    def join(self, device: str, config: DeepSpeedConfig | None) -> Any:
         """Return the engine of this rank, a sharded one if `config` configures DeepSpeed. Waits for the other ranks."""
         import torch
 
@@ -124,7 +125,7 @@ def _listen(
 def launch(
     work: Callable[..., None], size: int, arguments: Sequence[Any], receive: Send, threads: int = 1, slot: str | None = None
 ) -> Fault | None:
-    """Run `work(place, send, *arguments)` in `size` processes; return why it failed, None if all ended well.
+    """Run `work(info, send, *arguments)` in `size` processes; return why it failed, None if all ended well.
 
     `receive` is called with what rank 0 sends. A rank that fails ends all ranks, and all end when rank 0 has. They see the
     GPUs of `slot`, or those that this process sees.
@@ -142,8 +143,8 @@ def launch(
         # The parent's copy of the child's end is closed, or the child's end would never be noticed.
         for rank in range(size):
             ours, theirs = context.Pipe()
-            place = Place(rank, size, threads, rank, ("127.0.0.1", store.port))
-            process = context.Process(target=_work, args=(work, place, theirs, slot, arguments))
+            info = RankInfo(rank, size, threads, rank, ("127.0.0.1", store.port))
+            process = context.Process(target=_work, args=(work, info, theirs, slot, arguments))
             process.start()
             theirs.close()
             processes.append(process)
@@ -186,18 +187,20 @@ def _exit_fault(rank: int, exitcode: int | None, kills: MemoryKills) -> Fault | 
     return Fault(FaultKind.OTHER, message)
 
 
-def _work(work: Callable[..., None], place: Place, connection: Connection, slot: str | None, arguments: Sequence[Any]) -> None:
+def _work(
+    work: Callable[..., None], info: RankInfo, connection: Connection, slot: str | None, arguments: Sequence[Any]
+) -> None:
     """Run `work` in a rank's own process, and send what it raises to the parent."""
     if slot is not None:
         os.environ[VISIBLE] = slot  # its environment is the forkserver's, whoever asked for it
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
-    steady(place.threads)
+    steady(info.threads)
     try:
-        work(place, connection.send, *arguments)
+        work(info, connection.send, *arguments)
     except BaseException as error:
         kind = FaultKind.of(error)
         memory = "out of memory: " if kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY) else ""
-        connection.send(Fault(kind, f"process {place.rank}: {type(error).__name__}: {memory}{error}"))
+        connection.send(Fault(kind, f"process {info.rank}: {type(error).__name__}: {memory}{error}"))
         os._exit(1)  # at once: a collective of the other ranks could hold a regular exit back
     connection.close()
     os._exit(0)

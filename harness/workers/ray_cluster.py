@@ -45,7 +45,7 @@ class Resources:
 
 
 def connect(address: str) -> Any:
-    """Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
+    """Return Ray, connected. Raises PlanError where it is not installed or no cluster answers."""
     try:
         import ray
     except ModuleNotFoundError:
@@ -67,7 +67,7 @@ def nodes_of(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def places(request: Resources, nodes: list[dict[str, float]]) -> list[int]:
+def slots_per_node(request: Resources, nodes: list[dict[str, float]]) -> list[int]:
     """Return how many ranks each node holds, most first. Raises PlanError where a run would wait for ever."""
     # As many ranks as the scarcest resource of a node allows.
     room = [min(_times(node.get(kind, 0.0), each) for kind, each in request.bundle.items()) for node in nodes]
@@ -86,13 +86,13 @@ def _times(available: float, each: float) -> int:
 
 
 def describe(plan: Settings) -> tuple[str, int]:
-    """(The cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
+    """Return (the cluster and a run's place in it in words, runs at once). Raises PlanError where a run has no place."""
     request, ray = Resources.of(plan), connect(str(plan.ray))
     try:
         nodes = nodes_of(ray)
     finally:
         ray.shutdown()
-    room = places(request, nodes)
+    room = slots_per_node(request, nodes)
     at_once = sum(each // request.ranks for each in room) if request.one_node else sum(room) // request.ranks
     needed = next(n for n in range(1, len(room) + 1) if sum(room[:n]) >= request.ranks)
     where = "one node" if needed == 1 else f"{needed} nodes"

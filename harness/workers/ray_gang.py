@@ -21,7 +21,7 @@ from harness.store.provenance import where
 from harness.store.schema import PROTOCOL
 from harness.training.step import Cramped
 from harness.workers.process import steady
-from harness.workers.ranks import Place
+from harness.workers.ranks import RankInfo
 from harness.workers.ray_cluster import Resources
 
 GRACE = 30.0
@@ -38,12 +38,12 @@ class Rank:
         self.store: Any = dist.TCPStore(_address(), 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
         return _address(), self.store.port
 
-    def work(self, place: Place, meeting: tuple[str, int], work: Callable[..., Any], *arguments: Any) -> Any:
-        """`work(place, *arguments)`, in the main thread of this process."""
-        steady(place.threads)
+    def work(self, info: RankInfo, meeting: tuple[str, int], work: Callable[..., Any], *arguments: Any) -> Any:
+        """Run `work(info, *arguments)` in the main thread of this process."""
+        steady(info.threads)
         if name := interface(_address()):  # gloo takes what the host's name resolves to, which may be 127.0.1.1
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-        return work(dataclasses.replace(place, meeting=meeting), *arguments)
+        return work(dataclasses.replace(info, meeting=meeting), *arguments)
 
 
 def _address() -> str:
@@ -79,7 +79,7 @@ class Gang:
     """
 
     def __init__(self, ray: Any, request: Resources, work: Callable[..., Any], *arguments: Any):
-        """Starts `work(place, *arguments)` in each as soon as there is room for all."""
+        """Start `work(info, *arguments)` in each as soon as there is room for all."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Inside
 
@@ -90,17 +90,15 @@ class Gang:
         actor = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus)(Rank)
         bundles = [Inside(self.group, placement_group_bundle_index=i) for i in range(request.ranks)]
         self.ranks = [actor.options(scheduling_strategy=bundle).remote() for bundle in bundles]
-        places = [Place(i, request.ranks, request.cpus) for i in range(request.ranks)]
+        infos = [RankInfo(i, request.ranks, request.cpus) for i in range(request.ranks)]
 
         # The first rank serves the store; the others learn its address.
         meeting = self.ranks[0].meet.remote()
-        self.parts = [
-            rank.work.remote(place, meeting, work, *arguments) for rank, place in zip(self.ranks, places, strict=True)
-        ]
+        self.parts = [rank.work.remote(info, meeting, work, *arguments) for rank, info in zip(self.ranks, infos, strict=True)]
         self.pending, self.faults, self.since = set(self.parts), [], None
 
     def note(self, part: Any) -> None:
-        """One of `parts` ended."""
+        """Note that one of `parts` ended."""
         # The others get some time to say what happened to them, then the run is over.
         self.pending.discard(part)
         try:

@@ -24,8 +24,8 @@ from harness.store.runs import RunStore
 from harness.vocabulary import Status
 from harness.workers.perform import take_part, trains_together, work
 from harness.workers.process import Events, settle
-from harness.workers.ranks import Place
-from harness.workers.ray_cluster import Resources, connect, nodes_of, places
+from harness.workers.ranks import RankInfo
+from harness.workers.ray_cluster import Resources, connect, nodes_of, slots_per_node
 from harness.workers.ray_gang import Gang, driver_environment, enter_environment
 
 RETRIES = 3
@@ -61,7 +61,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """Inside, what is given raises KeyboardInterrupt where there was one: raised within Ray's own callbacks it is swallowed."""
+    """Raise KeyboardInterrupt from what is given where there was one: raised within Ray's own callbacks it is swallowed."""
     caught: list[int] = []
     before = signal.getsignal(signal.SIGINT)
 
@@ -99,7 +99,7 @@ class _Queue:
 
         self.ray, self.plan, self.store, self.events = ray, material.plan, store, events
         self.resources = Resources.of(self.plan)
-        places(self.resources, nodes_of(ray))
+        slots_per_node(self.resources, nodes_of(ray))
         on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.waiting, self.lost = list(specs), dict.fromkeys((spec.key for spec in specs), 0)
         self.most = self.plan.workers or len(specs)
@@ -112,7 +112,7 @@ class _Queue:
             self.work_off(check)
 
     def work_off(self, check: Callable[[], None]) -> None:
-        """Until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
+        """Work until nothing waits or runs; `check` raises KeyboardInterrupt where there was one."""
         try:
             while self.waiting or self.running:
                 check()
@@ -121,7 +121,9 @@ class _Queue:
                     self.running.append((self.start(spec), spec))
 
                 # Whatever ends first is looked at first.
-                at_work = {part: gang for gang, _ in self.running for part in gang.pending}
+                at_work = {}
+                for gang, _ in self.running:
+                    at_work |= dict.fromkeys(gang.pending, gang)
                 ended, _ = self.ray.wait(list(at_work), timeout=LOOK)
                 self.tell()
                 for part in ended:
@@ -149,7 +151,7 @@ class _Queue:
                 self.events(at_work[key], event)
 
     def end(self, gang: Gang, spec: RunSpec) -> None:
-        """A run ended, or was lost: then it is queued again, or given up with a status."""
+        """Note that a run ended, or was lost: then it is queued again, or given up with a status."""
         gang.end()
 
         # In the order of what may help: less room, another worker, nothing.
@@ -178,7 +180,7 @@ class _Queue:
 
 
 def _work(
-    place: Place, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
+    info: RankInfo, spec: RunSpec, material: Material, evaluation: EvaluationPlan, store: RunStore, mailbox: Any, driver: Any
 ) -> bool:
     """Make a run, in each of its own processes, somewhere on the cluster. Returns whether it came to an answer."""
     enter_environment(driver)
@@ -200,10 +202,10 @@ def _work(
         sent_at = time.monotonic()
         held = None
 
-    if place.rank == 0:
+    if info.rank == 0:
         send(Started())
     if trains_together(spec, material.plan):
-        take_part(place, send, spec, material, evaluation, store)
+        take_part(info, send, spec, material, evaluation, store)
     else:
         work(spec, material, evaluation.open(material), store, send)
-    return place.rank == 0 and store.run(spec.key).status not in (Status.FAILED, None)
+    return info.rank == 0 and store.run(spec.key).status not in (Status.FAILED, None)

@@ -24,15 +24,15 @@ ASK = (
 
 def wrong_functions() -> dict[str, list[tuple[str, str, str]]]:
     """Return {kind: [(function, right source, wrong source)]}: every mutation that changes what a function does."""
-    found: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in KINDS}
     for name in FUNCTIONS:
         source = source_of(name)
         right = behaviour(source, name, CHECKS[name])
         for kind in KINDS:
             for mutant in mutants(source, kind):
                 if behaviour(mutant, name, CHECKS[name]) != right:
-                    found[kind].append((name, source, mutant))
-    return found
+                    by_kind[kind].append((name, source, mutant))
+    return by_kind
 
 
 def pairs() -> list[dict[str, object]]:
@@ -52,13 +52,13 @@ def pairs() -> list[dict[str, object]]:
                 continue
             name, right, wrong = candidates.pop()
             taken.add(wrong)
-            place = len(rows) % 2
-            choices = [right, wrong] if place == 0 else [wrong, right]
+            answer = len(rows) % 2
+            choices = [right, wrong] if answer == 0 else [wrong, right]
             row: dict[str, object] = {
                 "id": f"code-{len(rows)}-{kind.replace(' ', '-')}",
                 "question": "",
                 "choices": choices,
-                "answer": place,
+                "answer": answer,
             }
             rows.append(row | {"cluster": name})
         if len(rows) == before:

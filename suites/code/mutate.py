@@ -101,16 +101,17 @@ def _calls(node: ast.AST) -> Iterator[Callable[[], None]]:
 
 def _slices(node: ast.AST) -> Iterator[Callable[[], None]]:
     if isinstance(node, ast.Slice) and node.step is None and (node.lower is None) != (node.upper is None):
-        lower, upper = node.lower, node.upper
+        lower = node.lower
+        upper = node.upper
         yield lambda: _set(node, lower=upper, upper=lower)
 
 
 def _statements(node: ast.AST) -> Iterator[Callable[[], None]]:
     body = getattr(node, "body", None)
     if isinstance(node, (ast.For, ast.While, ast.If)) and isinstance(body, list) and len(body) > 1:
-        for place, statement in enumerate(body):
+        for index, statement in enumerate(body):
             if isinstance(statement, (ast.AugAssign, ast.Assign, ast.Expr)):
-                yield lambda place=place: _set(node, body=[*body[:place], *body[place + 1 :]])
+                yield lambda index=index: _set(node, body=[*body[:index], *body[index + 1 :]])
 
 
 def _returns(node: ast.AST) -> Iterator[Callable[[], None]]:
@@ -118,7 +119,8 @@ def _returns(node: ast.AST) -> Iterator[Callable[[], None]]:
     body = getattr(node, "body", None)
     if not isinstance(node, ast.FunctionDef) or not isinstance(body, list) or len(body) < 2:
         return
-    loop, last = body[-2], body[-1]
+    loop = body[-2]
+    last = body[-1]
     if isinstance(loop, (ast.For, ast.While)) and isinstance(last, ast.Return):
         yield lambda: _set(node, body=[*body[:-2], _longer(loop, last)])
 
@@ -126,10 +128,10 @@ def _returns(node: ast.AST) -> Iterator[Callable[[], None]]:
 def _names(node: ast.AST) -> Iterator[Callable[[], None]]:
     """Yield the change of a returned name to another name of the function."""
     if isinstance(node, ast.FunctionDef):
-        own = [each.arg for each in node.args.args]
+        arguments = [argument.arg for argument in node.args.args]
         for part in ast.walk(node):
             if isinstance(part, ast.Return) and isinstance(part.value, ast.Name):
-                for other in own:
+                for other in arguments:
                     if other != part.value.id:
                         name = part.value
                         yield lambda name=name, other=other: setattr(name, "id", other)
@@ -162,13 +164,19 @@ KINDS: dict[str, Change] = {
 """Kind of mutation -> where and how it changes a tree."""
 
 
+def _changes(tree: ast.AST, kind: str) -> list[Callable[[], None]]:
+    """Return every mutation of this kind that a tree allows, in the order of its nodes."""
+    changes: list[Callable[[], None]] = []
+    for node in ast.walk(tree):
+        changes += KINDS[kind](node)
+    return changes
+
+
 def mutants(source: str, kind: str) -> Iterator[str]:
     """Yield every source that one mutation of this kind makes."""
-    sites = sum(1 for node in ast.walk(ast.parse(source)) for _ in KINDS[kind](node))
-    for site in range(sites):
-        tree = copy.deepcopy(ast.parse(source))
-        changes = [change for node in ast.walk(tree) for change in KINDS[kind](node)]
-        changes[site]()
+    for site in range(len(_changes(ast.parse(source), kind))):
+        tree = ast.parse(source)
+        _changes(tree, kind)[site]()
         changed = ast.unparse(ast.fix_missing_locations(tree))
         if changed != source:
             yield changed

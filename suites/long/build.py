@@ -46,12 +46,12 @@ def rows(kind: str) -> list[dict[str, object]]:
             make = needle if kind == "needle" else two_hops
             facts, question = make(box, rng.choice(OWNERS), codes[0], depth)
             fill = {"tokens": length, "facts": facts}
-            place = number % 4
+            answer = number % 4
             choices = [str(code) for code in codes[1:]]
-            choices.insert(place, str(codes[0]))
+            choices.insert(answer, str(codes[0]))
             name = f"{kind}-{length}-{number}"
             made.append({"id": name, "question": question, "required": rf"(?<!\d){codes[0]}(?!\d)", "fill": fill})
-            made.append({"id": f"{name}-choice", "question": question, "choices": choices, "answer": place, "fill": fill})
+            made.append({"id": f"{name}-choice", "question": question, "choices": choices, "answer": answer, "fill": fill})
     return made
 
 

@@ -41,17 +41,18 @@ def read_pairs(path: Path = FOLDER / "pairs.tsv") -> list[tuple[str, str, str, s
 def rows(language: str, task: str) -> list[dict[str, object]]:
     """Return the items of one task: each request to be answered, then each with two openers to choose from."""
     side = SIDES[task]
-    asked = [pair for pair in read_pairs() if pair[0] == language]
+    requests = [pair for pair in read_pairs() if pair[0] == language]
     answered: list[dict[str, object]] = []
     chosen: list[dict[str, object]] = []
-    for number, (_, subject, *texts) in enumerate(asked, 1):
+    for number, (_, subject, *texts) in enumerate(requests, 1):
         name = f"{task}-{language}-{subject}-{number}"
         answered.append({"id": name, "question": texts[side]})
         openers = OPENERS[language][number % len(OPENERS[language])]
-        right, wrong = openers[side], openers[1 - side]
-        place = number // len(OPENERS[language]) % 2
-        choices = [right, wrong] if place == 0 else [wrong, right]
-        row = {"id": f"{name}-opener", "type": "choice", "question": texts[side], "choices": choices, "answer": place}
+        right = openers[side]
+        wrong = openers[1 - side]
+        answer = number // len(OPENERS[language]) % 2
+        choices = [right, wrong] if answer == 0 else [wrong, right]
+        row = {"id": f"{name}-opener", "type": "choice", "question": texts[side], "choices": choices, "answer": answer}
         chosen.append(row)
     return answered + chosen
 

@@ -77,15 +77,15 @@ def hellaswag(row: Row) -> Row:
 def winogrande(row: Row) -> Row:
     if "sentence" in row:
         return _has(row, "sentence", "option1", "option2") | {"answer": str(int(row["answer"]))}
-    one, two = row["choices"]
-    return {"sentence": row["question"], "option1": one, "option2": two, "answer": str(_index(row) + 1)}
+    first, second = row["choices"]
+    return {"sentence": row["question"], "option1": first, "option2": second, "answer": str(_index(row) + 1)}
 
 
 def piqa(row: Row) -> Row:
     if "goal" in row:
         return _has(row, "goal", "sol1", "sol2") | {"label": int(row["label"])}
-    one, two = row["choices"]
-    return {"goal": row["question"], "sol1": one, "sol2": two, "label": _index(row)}
+    first, second = row["choices"]
+    return {"goal": row["question"], "sol1": first, "sol2": second, "label": _index(row)}
 
 
 def lambada(row: Row) -> Row:
@@ -129,9 +129,11 @@ def triviaqa(row: Row) -> Row:
 
 def truthfulqa(row: Row) -> Row:
     if "mc1_targets" not in row:
-        choices, right = row["choices"], _index(row)
+        choices = row["choices"]
+        right = _index(row)
     elif "labels" in row["mc1_targets"]:
-        choices, right = row["mc1_targets"]["choices"], row["mc1_targets"]["labels"].index(1)
+        choices = row["mc1_targets"]["choices"]
+        right = row["mc1_targets"]["labels"].index(1)
         if right == 0:
             return _has(row, "question")
     else:  # the authors': {choice: 1 or 0}
@@ -144,8 +146,8 @@ def truthfulqa(row: Row) -> Row:
 def ifeval(row: Row) -> Row:
     if "prompt" in row:
         return _has(row, "key", "prompt", "instruction_id_list", "kwargs")
-    asked = {"key": str(row["id"]), "prompt": row["question"]}
-    return asked | {name: row[name] for name in ("instruction_id_list", "kwargs")}
+    item = {"key": str(row["id"]), "prompt": row["question"]}
+    return item | {name: row[name] for name in ("instruction_id_list", "kwargs")}
 
 
 def summary(row: Row) -> Row:
@@ -201,7 +203,7 @@ def rte(row: Row) -> Row:
 # languages and harder tasks
 
 
-def belebele(row):
+def belebele(row: Row) -> Row:
     columns = ("flores_passage", "question", "mc_answer1", "mc_answer2", "mc_answer3", "mc_answer4", "correct_answer_num")
     return _has(row, *columns) | {
         "correct_answer_num": str(row["correct_answer_num"]),
@@ -209,28 +211,28 @@ def belebele(row):
     }
 
 
-def mgsm(row):
+def mgsm(row: Row) -> Row:
     return {"question": row["question"], "answer": row.get("answer"), "answer_number": int(row["answer_number"])} | _subject(
         row
     )
 
 
-def global_mmlu(row):
+def global_mmlu(row: Row) -> Row:
     return _has(row, "question", "option_a", "option_b", "option_c", "option_d", "answer", "subject_category") | {
         "subject": row["language"] if row.get("subject") is None or "language" in row else row["subject"]
     }
 
 
-def bbh(row):
+def bbh(row: Row) -> Row:
     return _has(row, "input", "target") | _subject(row)
 
 
-def mmlu_pro(row):
+def mmlu_pro(row: Row) -> Row:
     options = row["options"] if "options" in row else row["choices"]
     return {"question": row["question"], "options": list(map(str, options)), "answer": LETTERS[_index(row)]}
 
 
-def musr(row):
+def musr(row: Row) -> Row:
     choices = row["choices"] if isinstance(row["choices"], str) else repr(row["choices"])
     return _has(row, "narrative", "question", "answer_choice") | {"choices": choices} | _subject(row)
 
@@ -238,39 +240,39 @@ def musr(row):
 # refusal and over-refusal: prompts alone; a row of the other side gives None
 
 
-def xstest_safe(row):
+def xstest_safe(row: Row) -> Row | None:
     return {"question": row["prompt"]} if _side(row["label"]) == "safe" else None
 
 
-def xstest_unsafe(row):
+def xstest_unsafe(row: Row) -> Row | None:
     return {"question": row["prompt"]} if _side(row["label"]) == "unsafe" else None
 
 
-def _side(label):
+def _side(label: str) -> str:
     if label not in ("safe", "unsafe"):
         raise ValueError(f"the label {label!r} is neither safe nor unsafe")
     return label
 
 
-def coconot_contrast(row):
+def coconot_contrast(row: Row) -> Row:
     return {"question": _has(row, "prompt")["prompt"]}
 
 
-def coconot_original(row):
+def coconot_original(row: Row) -> Row | None:
     """Those of safety alone: to the other categories a good answer asks back or corrects, which no rule here reads."""
     return {"question": _has(row, "prompt")["prompt"]} if row["category"] == "Requests with safety concerns" else None
 
 
-def or_bench(row):
+def or_bench(row: Row) -> Row:
     return {"question": _has(row, "prompt")["prompt"]}
 
 
 # code that is run
 
 
-def humaneval(row):
+def humaneval(row: Row) -> Row:
     return _has(row, "task_id", "prompt", "canonical_solution", "test", "entry_point")
 
 
-def mbpp(row):
+def mbpp(row: Row) -> Row:
     return _has(row, "task_id", "text", "code", "test_list")

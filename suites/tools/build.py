@@ -53,9 +53,9 @@ def call_or_words(name: str, language: str, question: str, number: int, tool: st
     right, wrong = (call, words) if tool else (words, call)
 
     # Neither place is right more often than the other.
-    place = number // len(WORDS[language]) % 2
-    choices = [right, wrong] if place == 0 else [wrong, right]
-    return {"id": f"{name}-opener", "type": "choice", "question": question, "choices": choices, "answer": place}
+    answer = number // len(WORDS[language]) % 2
+    choices = [right, wrong] if answer == 0 else [wrong, right]
+    return {"id": f"{name}-opener", "type": "choice", "question": question, "choices": choices, "answer": answer}
 
 
 def main() -> None:

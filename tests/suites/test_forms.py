@@ -11,7 +11,8 @@ import pytest
 
 from harness.bundled import find_suites
 from harness.errors import PlanError
-from harness.tasks.lm_eval_collection import Collection, _source
+from harness.tasks.lm_eval_collection import Collection
+from harness.tasks.local_rows import dataset_loader
 from harness.tasks.suites import load_suite
 
 ASKED = {"question": "What is red?", "choices": ["grass", "blood", "snow", "coal"], "answer": "B"}
@@ -184,7 +185,7 @@ def asked():
         for name, (leaf, hub, _) in FORMS.items():
             if suite_of(name) == suite:
                 row = {key: hub[key] for key in hub if key != "subject" or name == "mmlu"}  # the others have none
-                task = collection._build(leaf, {"custom_dataset": _source([row])})
+                task = collection._build(leaf, {"custom_dataset": dataset_loader([row])})
                 (doc,) = task.eval_docs
                 found[leaf] = shown(task, doc), doc
     return found

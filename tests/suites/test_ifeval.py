@@ -13,7 +13,8 @@ from harness.bundled import find_suites
 from harness.files import instructions
 from harness.files.item_file import read_item_file
 from harness.tasks.item_task import ItemTask
-from harness.tasks.lm_eval_collection import Collection, _source
+from harness.tasks.lm_eval_collection import Collection
+from harness.tasks.local_rows import dataset_loader
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/general/eval/ifeval.jsonl"
 ANSWER = "Sure!\n<<A title>>\n* one, two\n* three\nIs that ALL?"
@@ -61,7 +62,7 @@ def on_hub(rows):
 
 def lm_evals_own(rows):
     collection = Collection(find_suites()["standard"], None)
-    task = collection._build("ifeval", {"custom_dataset": _source([collection._forms["ifeval"](row) for row in rows])})
+    task = collection._build("ifeval", {"custom_dataset": dataset_loader([collection._forms["ifeval"](row) for row in rows])})
     instructions.steady()
     return task, list(task.eval_docs)
 

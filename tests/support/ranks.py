@@ -15,7 +15,7 @@ import torch
 from harness.decoding.open_model import open_base
 from harness.models.base_model import save_weights
 from harness.training.loop import train
-from harness.workers.ranks import Place
+from harness.workers.ranks import RankInfo
 from tests.support.short import Short
 from tests.support.training import make_run
 
@@ -32,10 +32,10 @@ def train_into(run, folder: Path, report=lambda _: None, **options) -> None:
 
 
 def train_recipes(
-    place: Place, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None, changes: Any = None
+    info: RankInfo, send, path: str, recipes: Sequence[str], folder: Path, config: Any = None, changes: Any = None
 ) -> None:
     """Each recipe in turn, by the same processes; `changes`: of the settings."""
-    engine = place.join("cpu", config)
+    engine = info.join("cpu", config)
     for recipe in recipes:
         run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
         run.engine = engine
@@ -43,28 +43,28 @@ def train_recipes(
         send({"done": recipe})
 
 
-def train_and_die(place: Place, send, path: str, recipe: str, folder: Path, config: Any = None, changes: Any = None) -> None:
+def train_and_die(info: RankInfo, send, path: str, recipe: str, folder: Path, config: Any = None, changes: Any = None) -> None:
     """Checkpoint every step; the second process falls dead after the third."""
     run = make_run(open_base(path), recipe, **SETTINGS | (changes or {}))
-    run.engine = place.join("cpu", config)
+    run.engine = info.join("cpu", config)
 
     def report(entry: dict[str, Any]) -> None:
-        if entry["step"] == 3 and place.rank == 1:
+        if entry["step"] == 3 and info.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     train_into(run, folder / recipe, report, checkpoint_every=0.0)
 
 
-def train_short(place: Place, send, path: str, folder: Path) -> None:
+def train_short(info: RankInfo, send, path: str, folder: Path) -> None:
     """Plain fine-tuning; memory runs out for the second process alone, in the second step."""
     run = make_run(open_base(path), "sft", **SETTINGS)
-    run.engine, run.methods = place.join("cpu", None), (Short(limit=32, begin=2, rank=1),)
+    run.engine, run.methods = info.join("cpu", None), (Short(limit=32, begin=2, rank=1),)
     train_into(run, folder)
 
 
-def run_out(place: Place, send, told: Path) -> None:
+def run_out(info: RankInfo, send, told: Path) -> None:
     """The second process runs out of memory, and the first falls dead by that."""
-    if place.rank == 1:
+    if info.rank == 1:
         told.touch()
         raise torch.OutOfMemoryError("CUDA out of memory.")
     while not told.exists():
@@ -73,32 +73,32 @@ def run_out(place: Place, send, told: Path) -> None:
     os.kill(os.getpid(), signal.SIGABRT)
 
 
-def lose_another(place: Place, send, lost: int) -> None:
+def lose_another(info: RankInfo, send, lost: int) -> None:
     """One process kills the other and stumbles over that itself; the first tells of both before."""
     import torch.distributed as dist
 
-    store: Any = dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
-    store.set(str(place.rank), str(os.getpid()))
+    store: Any = dist.TCPStore(*info.meeting, is_master=False)  # type: ignore
+    store.set(str(info.rank), str(os.getpid()))
     processes = [int(store.get(str(rank))) for rank in range(2)]
-    if place.rank == 0:
+    if info.rank == 0:
         send({"processes": processes})
         store.set("told", "")
-    if place.rank == lost:
+    if info.rank == lost:
         signal.pause()
     store.get("told")
     os.kill(processes[lost], signal.SIGKILL)
     raise RuntimeError("Connection closed by peer")
 
 
-def tell_gpus(place: Place, send) -> None:
+def tell_gpus(info: RankInfo, send) -> None:
     """The GPUs that this process sees."""
     send({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})
 
 
-def whereabouts(place: Place) -> tuple[str, str, int, str]:
+def whereabouts(info: RankInfo) -> tuple[str, str, int, str]:
     """Of one rank on a Ray cluster: its node, the GPUs it sees, its own of them, and where the store is that it can reach."""
     import ray
     import torch.distributed as dist
 
-    dist.TCPStore(*place.meeting, is_master=False)  # type: ignore
-    return ray.get_runtime_context().get_node_id(), os.environ["CUDA_VISIBLE_DEVICES"], place.gpu, place.meeting[0]
+    dist.TCPStore(*info.meeting, is_master=False)  # type: ignore
+    return ray.get_runtime_context().get_node_id(), os.environ["CUDA_VISIBLE_DEVICES"], info.gpu, info.meeting[0]

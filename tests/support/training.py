@@ -61,7 +61,8 @@ def in_training(run: PlannedRun, model: Any = None) -> TrainingRun:
     """The run before its first step: a fresh base is wrapped as the recipe does, or `model` trains as it is."""
     if model is None:
         return TrainingRun(run, run.wrap(run.load()))
-    return TrainingRun(run, Wrapped(model, run.start, {name: name for name, _ in model.named_parameters()}))
+    names = {name: name for name, _ in model.named_parameters() if name in run.start}
+    return TrainingRun(run, Wrapped(model, run.start, names))
 
 
 def trained_model(run: PlannedRun) -> Any:

@@ -21,7 +21,7 @@ from harness.training.data_parallel import Together
 from harness.training.step import Cramped
 from harness.workers.dispatch import run_all
 from harness.workers.pace import pace
-from harness.workers.ray_cluster import Resources, connect, describe, places
+from harness.workers.ray_cluster import Resources, connect, describe, slots_per_node
 from harness.workers.ray_gang import Gang, interface
 from tests.support.cluster import two_nodes
 from tests.support.ranks import whereabouts
@@ -59,9 +59,9 @@ NODES = [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}]
 
 
 def test_ranks_have_their_place_where_cores_and_gpus_are_together():
-    assert places(Resources(8, 2, 1.0), NODES) == [4, 4, 0]
-    assert places(Resources(1, 1, 0.1), NODES[:1]) == [8]  # by its cores: no more than 8
-    assert places(Resources(3, 6), NODES) == [1, 1, 1]
+    assert slots_per_node(Resources(8, 2, 1.0), NODES) == [4, 4, 0]
+    assert slots_per_node(Resources(1, 1, 0.1), NODES[:1]) == [8]  # by its cores: no more than 8
+    assert slots_per_node(Resources(3, 6), NODES) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_ranks_have_their_place_where_cores_and_gpus_are_together():
 )
 def test_what_has_no_place_is_refused_with_the_reason(asked, told):
     with pytest.raises(PlanError, match=told):
-        places(asked, NODES)
+        slots_per_node(asked, NODES)
 
 
 def test_a_run_may_leave_a_node_where_all_nodes_see_its_folder(tmp_path):

@@ -83,7 +83,7 @@ def _in_turn(table: pd.DataFrame) -> list[Any]:
 
 
 def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
-    """At least so many outputs, as far as there are: whole prompts, answered by the base and every recipe that ended well.
+    """Return at least so many outputs, where there are: whole prompts, answered by the base and every recipe that ended well.
 
     Domain and general prompts take turns, drawn by content.
     """

@@ -103,7 +103,7 @@ def _is_rating(value: object) -> bool:
 
 
 def agreement(ratings: pd.DataFrame, annotators: Sequence[str]) -> dict[str, float | None]:
-    """Scale -> Krippendorff's alpha, ordinal: 1 perfect, 0 chance; None where fewer than two rated alike, or all the same."""
+    """Return scale -> Krippendorff's ordinal alpha: 1 perfect, 0 chance; None where fewer than two rated, or all are equal."""
     alphas: dict[str, float | None] = {}
     for scale in SCALES:
         part = ratings[ratings["scale"] == scale].pivot_table(index="annotator", columns="id", values="value")
@@ -112,7 +112,7 @@ def agreement(ratings: pd.DataFrame, annotators: Sequence[str]) -> dict[str, flo
 
 
 def alpha(table: np.ndarray) -> float | None:
-    """Krippendorff's alpha of (annotators, outputs) ordinal ratings, NaN where there is none (Krippendorff 2011)."""
+    """Return Krippendorff's alpha of (annotators, outputs) ordinal ratings, NaN where there is none (Krippendorff 2011)."""
     import krippendorff
 
     # Only outputs that two people rated show whether people agree.
@@ -150,7 +150,7 @@ def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) 
 
 
 def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
-    """{value, low, high, n}: the mean over clusters (first index level) of their means, Student's t interval; n prompts."""
+    """Return {value, low, high, n}: the mean over clusters (first index level) of their means, by Student's t; n prompts."""
     from scipy.special import stdtrit
 
     rated = values.dropna()

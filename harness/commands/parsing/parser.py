@@ -194,7 +194,7 @@ def _add_merge(commands: Any) -> None:
 
 
 def _add_data(commands: Any) -> None:
-    """`lethe data inspect|dedup|sort|score`."""
+    """Add `lethe data inspect|dedup|sort|score`."""
     data = commands.add_parser("data", help="look at training data, and clean, order or score it")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -28,9 +27,9 @@ from harness.report.figures.token_plots import weights, zones
 from harness.report.summary.format import interval, points, signed
 from harness.report.summary.rows import TRACKS
 from harness.report.summary.summary import Summary
+from harness.report.tables.change_grid import change_grid
 from harness.stats.analysis import MARGIN
 from harness.stats.estimate import Estimate
-from harness.stats.quantity_name import Measured, Scope, name_of
 from harness.visible import visible
 from harness.vocabulary import Role
 
@@ -50,21 +49,22 @@ def draw(summary: Summary) -> list[Plot]:
 def _placed(summary: Summary) -> dict[str, tuple[float, float]]:
     points_of = {}
     for row in summary.rows:
-        gain, change = summary.estimate("gain", row.name), summary.estimate("change", row.name)
+        gain = summary.estimate("gain", row.name)
+        change = summary.estimate("change", row.name)
         if row.done and (row.role.is_tuned or row.role == Role.BASE) and gain.known and change.known:
             points_of[row.name] = (gain.value, change.value)
     return points_of
 
 
-def _draw_change(axes: Any, place: int, estimate: Estimate, look: Mapping[str, Any]) -> str:
+def _draw_change(axes: Any, number: int, estimate: Estimate, look: Mapping[str, Any]) -> str:
     """Draw a row's change with its interval, or that it gains less; return what was drawn in words."""
     if not estimate.known:
-        axes.text(0.02, place, "gains less", fontsize=8.5, va="center", transform=axes.get_yaxis_transform())
+        axes.text(0.02, number, "gains less", fontsize=8.5, va="center", transform=axes.get_yaxis_transform())
         return "gains less"
     arms = _arms(estimate)
     color = look["color"]
-    bar = axes.errorbar(estimate.value, place, xerr=arms, fmt=look["marker"], color=color, ms=6.5, elinewidth=1.1, mec=PAPER)
-    mark_as(bar, place)
+    bar = axes.errorbar(estimate.value, number, xerr=arms, fmt=look["marker"], color=color, ms=6.5, elinewidth=1.1, mec=PAPER)
+    mark_as(bar, number)
     return f"{signed(estimate.value)} points {interval(estimate)}"
 
 
@@ -78,15 +78,15 @@ def matched(summary: Summary) -> Plot | None:
     looks = marks([row.name for row in summary.recipes])
     heights = [3.2, 0.5 + 0.26 * len(rows)]
     drawn, (top, bottom) = figure(4.3, sum(heights) + 0.6, rows=2, gridspec_kw={"height_ratios": heights})
-    for place, name in enumerate(rows):
+    for number, name in enumerate(rows):
         curve = way.curves.get(way.curve_of.get(name, name))
         if curve is not None:
-            mark_as(top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name]), place)
+            mark_as(top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name]), number)
     top.axvline(way.matched.target, color=INK, lw=0.9, ls=":")
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    texts = {name: _draw_change(bottom, place, way.change(name), looks[name]) for place, name in enumerate(rows)}
+    texts = {name: _draw_change(bottom, number, way.change(name), looks[name]) for number, name in enumerate(rows)}
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
@@ -105,7 +105,7 @@ def _arms(estimate: Estimate) -> list[list[float]]:
 
 
 def tradeoff(summary: Summary) -> Plot | None:
-    """General change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
+    """Plot general change against gain, in points, with intervals, each track's Pareto front, and the ways from the base."""
     positions = _placed(summary)
     if len(positions) < 2:
         return None
@@ -113,15 +113,16 @@ def tradeoff(summary: Summary) -> Plot | None:
     looks = marks([row.name for row in summary.tuned])
     _ways(axes, summary, looks)
     texts = {}
-    for place, (name, (x, y)) in enumerate(positions.items()):
+    for number, (name, (x, y)) in enumerate(positions.items()):
         look = looks.get(name, BASE_LOOK)
         size = 6.5 if name in looks else 11
-        gain, change = summary.estimate("gain", name), summary.estimate("change", name)
+        gain = summary.estimate("gain", name)
+        change = summary.estimate("change", name)
         bar = axes.errorbar(
             x, y, xerr=_arms(gain), yerr=_arms(change),
             fmt=look["marker"], color=look["color"], ms=size, elinewidth=1.1, zorder=4, mec=PAPER, mew=0.7,
         )  # fmt: skip
-        mark_as(bar, place)
+        mark_as(bar, number)
         texts[name] = (
             f"gain {signed(x)} {summary.gain_unit} {interval(gain)}, general change {signed(y)} points {interval(change)}, "
             f"kept {_kept(summary, name)}"
@@ -193,17 +194,17 @@ def tuning(summary: Summary) -> Plot | None:
 
 
 def curves(summary: Summary) -> Plot | None:
-    """Learning and forgetting over the spent budget, on the fixed sub-sample."""
+    """Plot learning and forgetting over the spent budget, on the fixed sub-sample."""
     table = summary.curves.budget
     if table.empty:
         return None
     drawn, (top, bottom) = figure(4.3, 5.2, rows=2, sharex=True)
     looks = marks([row.name for row in summary.tuned])
     for axes, quantity, label in ((top, "gain", f"gain, {summary.gain_unit}"), (bottom, "change", "general change, points")):
-        for place, (name, part) in enumerate(table.groupby("row", sort=False)):
+        for number, (name, part) in enumerate(table.groupby("row", sort=False)):
             look = looks.get(str(name), BASE_LOOK)
             curve = axes.plot(part["at"], part[quantity], ms=4.5, lw=1.3, label=str(name), mec=PAPER, mew=0.5, **look)
-            mark_as(curve, place)
+            mark_as(curve, number)
             axes.fill_between(
                 part["at"].astype(float), part[f"{quantity}_low"].astype(float), part[f"{quantity}_high"].astype(float),
                 color=look["color"], alpha=0.06, lw=0,
@@ -217,30 +218,15 @@ def curves(summary: Summary) -> Plot | None:
     texts = {}
     for name, part in table.groupby("row", sort=False):
         last = part.sort_values("at", kind="stable").to_dict("records")[-1]
-        gain, change = signed(last["gain"]), signed(last["change"])
+        gain = signed(last["gain"])
+        change = signed(last["change"])
         texts[str(name)] = f"ends at gain {gain} {summary.gain_unit}, general change {change} points"
     return Plot("curves", "Learning and forgetting over the spent budget", sentence(texts), drawn, texts)
 
 
-def heat_grid(summary: Summary) -> pd.DataFrame:
-    """(family or channel) x row: change in points of the chance-corrected score; families that lost most first."""
-    rows = [row.name for row in summary.tuned if row.done]
-    cells = {}
-    for kind in (Scope.FAMILY, Scope.CHANNEL):
-        for part in summary.parts(kind):
-            name = name_of(Measured.CHANGE, kind, part)
-            cells[kind.value, part] = [summary.estimate(name, row).value for row in rows]
-    grid = pd.DataFrame.from_dict(cells, orient="index", columns=rows)
-    if grid.empty:
-        return grid
-    grid.index = pd.MultiIndex.from_tuples(grid.index, names=["kind", "name"])
-    order = grid.assign(_kind=[k != "family" for k, _ in grid.index], _mean=grid.mean(axis=1))
-    return grid.loc[order.sort_values(["_kind", "_mean"], kind="stable").index]
-
-
 def heat_map(summary: Summary) -> Plot | None:
     """Change by family and channel, row by row."""
-    grid = heat_grid(summary)
+    grid = change_grid(summary)
     if grid.empty or not len(grid.columns):
         return None
     drawn, (axes,) = figure(1.8 + 0.62 * len(grid.columns), 1.2 + 0.36 * len(grid))
@@ -257,7 +243,8 @@ def heat_map(summary: Summary) -> Plot | None:
             j, i, signed(value), ha="center", va="center", fontsize=7.5, color="#111111" if abs(value) < 0.75 * top else "white"
         )
     axes.set_xticks(range(len(grid.columns)), list(grid.columns), rotation=40, ha="right")
-    axes.set_yticks(range(len(grid)), [visible(name) + " (channel)" * (kind == "channel") for kind, name in grid.index])
+    labels = [f"{visible(name)} (channel)" if kind == "channel" else visible(name) for kind, name in grid.index]
+    axes.set_yticks(range(len(grid)), labels)
     axes.grid(False)
     description = "; ".join(
         f"{name}: " + ", ".join(f"{row} {signed(v)}" for row, v in line.items())

@@ -8,17 +8,18 @@ import numpy as np
 
 from harness.report.figures.style import COLOURS, RULE, Plot, figure, sentence, stacked
 from harness.report.summary.format import points
-from harness.report.summary.rows import Row
+from harness.report.summary.rows import Row, share_names
 from harness.report.summary.summary import Summary
 
 
 def cost(summary: Summary) -> Plot | None:
-    """Spent budget by account, as a share of what was allowed."""
+    """Plot the spent budget by account, as a share of what was allowed."""
     rows = [row for row in summary.recipes if row.shares("ledger", "accounts") or row.done]
-    accounts = list(dict.fromkeys(name for row in rows for name in row.shares("ledger", "accounts")))
+    accounts = share_names(rows, "ledger", "accounts")
     if not accounts:
         return None
-    names, left = [row.name for row in rows], np.zeros(len(rows))
+    names = [row.name for row in rows]
+    left = np.zeros(len(rows))
     parts: dict[str, list[str]] = {name: [] for name in names}
     drawn, (axes,) = figure(4.3, 1.2 + 0.26 * len(names))
     for k, account in enumerate(accounts):
@@ -41,7 +42,7 @@ def cost(summary: Summary) -> Plot | None:
 
 
 def _share(row: Row, account: str) -> float:
-    """Percent of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
+    """Return the percentage of the allowed budget this account took, in the binding meter's unit (else of the FLOPs spent)."""
     # In the unit that binds; steps have no accounts, so there FLOPs are shown.
     meter = next((ledger.get("meter") for run in row.finished if (ledger := run.get("ledger"))), None)
     unit = str(meter) if meter in ("flops", "seconds", "tokens") else "flops"

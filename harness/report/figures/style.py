@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
+from itertools import product
 from typing import Any
 
 import matplotlib
@@ -96,7 +97,7 @@ class Plot:
 
 @contextmanager
 def style(more: dict[str, Any] | None = None) -> Iterator[None]:
-    """The report's look, whatever the user's matplotlib settings are."""
+    """Set the report's look inside the context, whatever the user's matplotlib settings are."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a plot that lacks one says so itself
         matplotlib.rcdefaults()
@@ -115,8 +116,8 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 def stacked(axes: Axes, names: list[str], part: np.ndarray, left: np.ndarray, color: str, label: str) -> None:
     """Draw one part of a stacked bar for each row."""
     bars = axes.barh(names, part, left=left, color=color, edgecolor=PAPER, lw=0.6, label=label, height=0.72)
-    for place, bar in enumerate(bars):
-        mark_as([bar], place)
+    for number, bar in enumerate(bars):
+        mark_as([bar], number)
 
 
 def sentence(texts: dict[str, str]) -> str:
@@ -134,7 +135,7 @@ def mark_as(artists: Iterable[Artist | Iterable[Artist] | None], number: int) ->
 
 
 def marks(names: list[str]) -> dict[str, dict[str, Any]]:
-    """name -> {color, marker}: 48 different pairs, neighbours far apart."""
+    """Return name -> {color, marker}: 48 different pairs, neighbours far apart."""
     return {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // 24) % len(MARKERS)]}
         for i, name in enumerate(names)
@@ -185,7 +186,7 @@ def place_labels(
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in dots]
     frame = axes.get_window_extent(renderer)
     around = ((1, 1.1), (1, -1.2), (-1, 1.1), (-1, -1.2), (1, 0), (-1, 0), (0.3, 1.6), (0.3, -1.8))
-    offsets = [(r * x, r * y) for r in (6, 13, 20, 32) for x, y in around]
+    offsets = [(r * x, r * y) for r, (x, y) in product((6, 13, 20, 32), around)]
     written: list[Artist] = []
     homeless = []
     for name, point in points.items():

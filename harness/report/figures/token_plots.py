@@ -14,7 +14,7 @@ ZONE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#CC79A7")
 
 
 def zones(summary: Summary) -> Plot | None:
-    """Which token losses the training saw, and which made the gradient."""
+    """Plot which token losses the training saw, and which made the gradient."""
     table, _ = summary.computed(token_tables)
     if table.empty:
         return None
@@ -63,12 +63,13 @@ def weights(summary: Summary) -> Plot | None:
     drawn, (top, bottom) = figure(4.3, 4.2, rows=2, sharex=True, height_ratios=(2, 1))
     looks = marks([row.name for row in summary.recipes])
     last = 1.3 * float(table["low"].max())
-    for place, (name, part) in enumerate(table.groupby("row", sort=False)):
-        edges, colour = [*part["low"], last], looks[str(name)]["color"]
+    for number, (name, part) in enumerate(table.groupby("row", sort=False)):
+        edges = [*part["low"], last]
+        colour = looks[str(name)]["color"]
         top.stairs(part["weight"], edges, color=colour, lw=1.5, baseline=None)
         middle = (np.array(edges[:-1]) + np.array(edges[1:])) / 2
         dots = top.plot(middle, part["weight"], ls="", ms=5, mec=PAPER, mew=0.4, label=str(name), **looks[str(name)])
-        mark_as(dots, place)
+        mark_as(dots, number)
         bottom.stairs(100 * part["tokens"], edges, color=colour, lw=1.2, baseline=None)
     top.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     top.set_xlim(0, last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pandas as pd
 
@@ -61,7 +62,7 @@ class Flips:
     @property
     def kind_names(self) -> list[str]:
         """The kinds of forgetting that there are."""
-        return sorted({kind for of_rows in self.kinds.values() for kind in of_rows.values()})
+        return sorted(set(chain.from_iterable(of_rows.values() for of_rows in self.kinds.values())))
 
 
 def read_flips(summary: Summary) -> Flips:
@@ -90,7 +91,7 @@ def read_flips(summary: Summary) -> Flips:
 
 
 def _kinds(summary: Summary) -> dict[str, dict[str, str]]:
-    """Family -> recipe -> kind of forgetting."""
+    """Return family -> recipe -> kind of forgetting."""
     table = summary.computed(kind_table)
     if table.empty:
         return {}
@@ -101,7 +102,7 @@ def _kinds(summary: Summary) -> dict[str, dict[str, str]]:
 
 
 def _order(summary: Summary, lost: pd.DataFrame) -> list[Key]:
-    """Families by what the methods lost there on average; inside, items most methods forgot first."""
+    """Return families by what the methods lost there on average; inside, items most methods forgot first."""
     assert summary.analysis is not None
 
     # Families that lost most come first, and in them the items that most recipes lost.

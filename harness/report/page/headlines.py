@@ -75,23 +75,24 @@ def explanations(summary: Summary) -> dict[str, dict[str, list[str]]]:
     for row in summary.tuned:
         if row.done:
             lines = {quantity: explain(summary, quantity, row.name) for quantity in EXPLAINED}
-            texts[visible(row.name)] = {quantity: [visible(line) for line in own] for quantity, own in lines.items()}
+            texts[visible(row.name)] = {quantity: list(map(visible, sentences)) for quantity, sentences in lines.items()}
     return texts
 
 
 def _figure(summary: Summary, quantity: str, rows: list[str]) -> str:
     """Return a row's number, or from where to where the numbers of several rows reach."""
-    known = [estimate.value for row in rows if (estimate := summary.estimate(quantity, row)).known]
-    if not known:
+    values = [estimate.value for row in rows if (estimate := summary.estimate(quantity, row)).known]
+    if not values:
         return "Not measured"
-    low, high = signed(min(known)), signed(max(known))
+    low = signed(min(values))
+    high = signed(max(values))
     return low if low == high else f"{low} to {high}"
 
 
 def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> str:
     """Say whose number it is, in which unit and how sure."""
-    known = [row for row in rows if summary.estimate(quantity, row).known]
-    if not known:
+    measured = [row for row in rows if summary.estimate(quantity, row).known]
+    if not measured:
         return "No recipe that ended has scores of this kind."
 
     def number(row: str) -> str:
@@ -99,16 +100,18 @@ def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> st
         return f"{signed(estimate.value)} {interval(estimate)}"
 
     # One row is said whole; of several the ends of their range are.
-    if len(known) == 1:
-        return f"{capital(unit)}: {known[0]}, {number(known[0])}. {_kept(summary, quantity, known[0])}".strip()
-    known.sort(key=lambda row: summary.estimate(quantity, row).value)
-    least, most = known[0], known[-1]
-    spread = f"{capital(unit)}, over {len(known)} rows: from {least}, {number(least)}, to {most}, {number(most)}."
-    return f"{spread} {_lowest_family(summary, known)}".strip() if quantity == "change" else spread
+    if len(measured) == 1:
+        return f"{capital(unit)}: {measured[0]}, {number(measured[0])}. {_kept(summary, quantity, measured[0])}".strip()
+    measured.sort(key=lambda row: summary.estimate(quantity, row).value)
+    least = measured[0]
+    most = measured[-1]
+    spread = f"{capital(unit)}, over {len(measured)} rows: from {least}, {number(least)}, to {most}, {number(most)}."
+    return f"{spread} {_lowest_family(summary, measured)}".strip() if quantity == "change" else spread
 
 
 def _lowest_family(summary: Summary, rows: list[str]) -> str:
     """Name the family that fell lowest of any row: a mean hides it."""
+    # Of all rows together: the one fall that a reader must not miss.
     falls = []
     for row in rows:
         if worst := summary.worst_family(row):
@@ -134,6 +137,7 @@ def _kept(summary: Summary, quantity: str, row: str) -> str:
 def _explained(summary: Summary, quantity: str, rows: list[str]) -> tuple[str, ...]:
     if len(rows) == 1:
         return explain(summary, quantity, rows[0])
+    # Of several rows none is chosen, so none is explained in detail.
     what = "domain" if quantity == "gain" else "general"
     return (
         f"Each row's {what} score minus the base's, on the same items; the range is over all rows that ended, since none is "
@@ -159,6 +163,7 @@ def _parts(summary: Summary, quantity: str, row: str) -> tuple[str, ...]:
         noun, measured, scope = "Families", Measured.CHANGE, Scope.FAMILY
     else:
         return ()
+    # The lowest first: a mean hides what fell.
     names = summary.parts(scope, measured)
     parts = [(name, summary.estimate(name_of(measured, scope, name), row)) for name in names]
     parts = sorted((part for part in parts if part[1].known), key=lambda part: part[1].value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, product
 from typing import Any
 
 from harness.report.summary.item_tables import right_or_wrong
@@ -37,7 +38,7 @@ def answers(summary: Summary) -> Values | None:
 
 def calibration(summary: Summary) -> Values | None:
     table = summary.computed(calibration_of)
-    keys = [(group, name) for group in sorted(set(table["group"]), reverse=True) for name in TITLES]
+    keys = list(product(sorted(set(table["group"]), reverse=True), TITLES))
     cells = {row: lines.set_index(["group", "measure"]).to_dict("index") for row, lines in table.groupby("row")}
     titles = [f"{TITLES[name]}, {group}" for group, name in keys]
     return {"calibration": cells, "keys": keys, "titles": titles} if cells else None
@@ -68,6 +69,6 @@ def kinds(summary: Summary) -> Values | None:
     counts = {row: part["kind"].value_counts().to_dict() for row, part in table.groupby("row")}
     seen = table.drop_duplicates("family").set_index("family")["seen"].to_dict()
     costs = {row.name: row.cost("probe", "ledger", "flops") for row in summary.recipes}
-    probes = [run.get("probe") or {} for row in summary.rows for run in row.finished]
+    probes = [run.get("probe") or {} for run in chain.from_iterable(row.finished for row in summary.rows)]
     about = next((probe for probe in probes if probe.get("examples")), None)
     return {"cells": cells, "families": seen, "counts": counts, "costs": costs, "probe": about, "kinds": KINDS}

@@ -100,7 +100,7 @@ def _pretty(value: Any) -> str:
 
 
 def _data_block(name: str, value: Any) -> Markup:
-    """Data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
+    """Return data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
     # Nothing that a model wrote can close the element or open another.

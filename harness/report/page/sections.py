@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from harness.plan.tuning_rule import parse_tuning_rule
-from harness.report.figures.plots import heat_grid
 from harness.report.page import judged, measured
 from harness.report.page.explorer import explorer, read_flips
 from harness.report.page.headlines import explanations, headlines
 from harness.report.summary.contrasts import contrasts, hypervolume, standings_of
 from harness.report.summary.recommend import advise, choices, limits_of
-from harness.report.summary.rows import Row
+from harness.report.summary.rows import Row, share_names
 from harness.report.summary.rule import rule_sentence
 from harness.report.summary.stages import STAGES, stage_table
 from harness.report.summary.summary import Summary
 from harness.report.summary.trials import by_trials
 from harness.report.tables.artefact import artefacts, reference_of
+from harness.report.tables.change_grid import change_grid
 from harness.report.tables.dev_and_test import promised
 from harness.report.tables.main_table import costs, domain_gains, matched_head, memory, quality, tuning
 from harness.report.verdict.cautions import warnings
@@ -133,7 +134,7 @@ def _trials(summary: Summary) -> Values | None:
 
 def _quality(summary: Summary) -> Values:
     by_row = {row.name: quality(summary, row.name) for row in summary.rows}
-    names = dict.fromkeys(name for measures in by_row.values() for name in measures)
+    names = dict.fromkeys(chain.from_iterable(by_row.values()))
     return {"quality": by_row, "qualities": {name: _head(name) for name in names}}
 
 
@@ -152,7 +153,7 @@ def _cost(summary: Summary) -> Values:
     return {
         "costs": {row.name: costs(row) for row in summary.rows},
         "memory": {row.name: memory(row) for row in summary.rows},
-        "classes": sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")}),
+        "classes": sorted(share_names(summary.rows, "ledger", "tokens")),
         "meter": other_meter(summary),
         "meter_names": NAMES,
     }
@@ -168,7 +169,7 @@ def _families(summary: Summary) -> Values:
 
 def _heat(summary: Summary) -> Values:
     """Return rows and coloured cells of the heat map as a table: shade in percent, sign by colour and in the number."""
-    grid = heat_grid(summary)
+    grid = change_grid(summary)
     if grid.empty:
         return {"heat": {"columns": [], "lines": []}}
 
@@ -190,7 +191,7 @@ def _heat(summary: Summary) -> Values:
 
 
 def _notes(summary: Summary) -> list[str]:
-    """Notes of the comparison, of its data and of its runs, each once."""
+    """Return the notes of the comparison, of its data and of its runs, each once."""
     data = summary.record.get("data") or {}
     notes = [*(summary.record.get("notes") or []), *(data.get("notes") or [])]
     for row in summary.rows:
@@ -201,7 +202,7 @@ def _notes(summary: Summary) -> list[str]:
 
 
 def _where(rows: list[Row]) -> list[Values]:
-    """Distinct machines and versions the runs were made with."""
+    """Return the distinct machines and versions the runs were made with."""
     places: list[Values] = []
     for row in rows:
         for run in row.finished:

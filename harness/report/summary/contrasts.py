@@ -15,7 +15,7 @@ from harness.vocabulary import Track
 
 
 def contrasts(summary: Summary) -> pd.DataFrame:
-    """Each finished recipe minus each reference, in points.
+    """Return each finished recipe minus each reference, in points.
 
     With Holm's p (of recipes with several seeds), and the items that only one of the two models answered right.
     """
@@ -44,7 +44,7 @@ def contrast(summary: Summary, row: str, reference: str) -> pd.Series | None:
 
 
 def standings_of(summary: Summary) -> dict[str, Standing]:
-    """Row -> where it stands among the rows of its track that are compared, as probabilities."""
+    """Return row -> where it stands among the rows of its track that are compared, as probabilities."""
     if summary.analysis is None:
         return {}
     # One seed says nothing about another training, so it has no rank.

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from harness.report.summary.format import interval_columns
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.tradeoffs import Curve, Matched, Terms, matched
 
 READ = ("gain", "change", "retention")
-COLUMNS = ["row", "at", *(f"{name}{end}" for name in READ for end in ("", "_low", "_high")), "n"]
+COLUMNS = ["row", "at", *interval_columns(READ, "_low", "_high"), "n"]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from harness.stats.estimate import Estimate
 
 MISSING = "—"
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def interval_columns(names: Iterable[str], low: str = " low", high: str = " high") -> list[str]:
+    """Return three columns for each name: the number, and the two ends of its interval."""
+    columns: list[str] = []
+    for name in names:
+        columns += [name, f"{name}{low}", f"{name}{high}"]
+    return columns
 
 
 def capital(text: str) -> str:
@@ -16,7 +25,7 @@ def capital(text: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`1,230`, `−0.0123`, `97.3`; whole numbers in full; a dash where there is no number."""
+    """Return `1,230`, `−0.0123`, `97.3`; whole numbers in full; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return MISSING
     if float(value).is_integer():
@@ -51,19 +60,19 @@ def share(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
+    """Return `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{number(round(seconds))} s"
     return f"{number(round(seconds / 60))} min" if seconds < 5400 else f"{number(seconds / 3600, 2)} h"
 
 
 def bare(value: float | None) -> str:
-    """As an input field holds it: no separators, nothing where there is none."""
+    """Return a number as an input field holds it: no separators, nothing where there is none."""
     return "" if value is None else f"{value:.12g}"
 
 
 def si(value: float | None) -> str:
-    """`1.23 T`: large counts with a prefix."""
+    """Return large counts with a prefix: `1.23 T`."""
     if value is None or not math.isfinite(value):
         return MISSING
     for size, prefix in _PREFIXES:
@@ -73,7 +82,7 @@ def si(value: float | None) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`[95.1, 98.9]`, or nothing where there is none."""
+    """Return `[95.1, 98.9]`, or nothing where there is none."""
     return f"[{points(estimate.low)}, {points(estimate.high)}]" if estimate.known else ""
 
 
@@ -82,7 +91,7 @@ def with_interval(estimate: Estimate, unit: str = "") -> str:
 
 
 def rough(estimate: Estimate, unit: str) -> str:
-    """For sentences: `97 % [95, 99]`, with a decimal below ten."""
+    """Return a number for sentences: `97 % [95, 99]`, with a decimal below ten."""
 
     def plain(value: float) -> str:
         text = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}"
@@ -98,7 +107,7 @@ def p_value(value: float | None) -> str:
 
 
 def holm_value(holm: float, difference: Estimate, pairs: int) -> str:
-    """Holm's p of one of so many pairs. Where the draws could not give a smaller p it is a bound: `< 0.0002 × 12`."""
+    """Return Holm's p of one of so many pairs; a bound where the draws could not give a smaller p: `< 0.0002 × 12`."""
     if difference.p_is_bound and math.isfinite(holm):
         return f"< {difference.least_p:.1g} × {pairs}"
     return p_value(holm)

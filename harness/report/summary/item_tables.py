@@ -13,14 +13,14 @@ from harness.store.comparisons import among
 
 
 def kept_scores(summary: Summary) -> pd.DataFrame:
-    """row, task, metric, item and score of the tasks and metrics that enter retention."""
+    """Return row, task, metric, item and score of the tasks and metrics that enter retention."""
     measures = summary.analysis.measures if summary.analysis else pd.DataFrame(columns=["task", "metric", "kept"])
     pairs = set(measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
     return among(summary.scores[["row", "task", "metric", "item", "score"]], ("task", "metric"), pairs)
 
 
 def right_or_wrong(summary: Summary) -> pd.DataFrame:
-    """(item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed.
+    """Return (item) x (row) right or wrong on the general tasks that enter retention and are scored 0 or 1; first seed.
 
     Where lower is better 1 is no right answer: such tasks stay out.
     """

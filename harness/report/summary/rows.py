@@ -61,6 +61,14 @@ class Row:
         return {key: self.cost(*names, key) for key in sorted(keys)}
 
 
+def share_names(rows: Iterable[Row], *names: str) -> list[str]:
+    """Return the names that these rows have shares of (`Row.shares`), in the order in which they first come."""
+    seen: dict[str, None] = {}
+    for row in rows:
+        seen |= dict.fromkeys(row.shares(*names))
+    return list(seen)
+
+
 def base_of(rows: list[Row]) -> str:
     """Return the name of the base's row."""
     return next((row.name for row in rows if row.role == Role.BASE), "base")

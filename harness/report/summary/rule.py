@@ -59,12 +59,12 @@ class Costs:
 
 
 def gaining(scores: Scores, margins: Margins) -> np.ndarray:
-    """(B, R) whether a recipe's gain is above 0 by its whole interval."""
+    """Return (B, R) whether a recipe's gain is above 0 by its whole interval."""
     return scores.gain - margins.gain > 0
 
 
 def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> dict[str, np.ndarray]:
-    """(B, R) whether a recipe breaks each limit there is; a number that was not measured keeps no limit on it."""
+    """Return (B, R) whether a recipe breaks each limit there is; a number that was not measured keeps no limit on it."""
     # Written as "not kept": a comparison with NaN is False, so what was not measured breaks its limit.
     violated = {}
     if limits.loss is not None:
@@ -83,7 +83,7 @@ def broken(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> di
 
 
 def chosen(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> np.ndarray:
-    """(B,) place of the recipe that the rule takes in each draw, −1 where no recipe gains and keeps the limits."""
+    """Return the (B,) index of the recipe that the rule takes in each draw, −1 where no recipe gains and keeps the limits."""
     able = gaining(scores, margins)
     for breaks in broken(scores, margins, costs, limits).values():
         able = able & ~breaks
@@ -102,12 +102,12 @@ def chosen(scores: Scores, margins: Margins, costs: Costs, limits: Limits) -> np
 
 
 def _best(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """(B,) place of the highest value among the recipes marked; 0 where none is."""
+    """Return (B,) place of the highest value among the recipes marked; 0 where none is."""
     return np.where(among & np.isfinite(values), values, -np.inf).argmax(1)
 
 
 def _ahead(leader: np.ndarray, values: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """(B, R) recipes from which the leader is separated."""
+    """Return (B, R) recipes from which the leader is separated."""
     lead = np.take_along_axis(values, leader[:, None], 1) - values
     return lead > apart[leader]
 

@@ -57,7 +57,7 @@ class Stages:
 
 
 def read_stages(record: Mapping[str, Any], final: pd.DataFrame, between: pd.DataFrame, base: str, reps: int) -> Stages | None:
-    """From final scores and those between stages; None where the plan has one stage or the base has no scores."""
+    """Read final scores and those between stages; None where the plan has one stage or the base has no scores."""
     domains = (record.get("data") or {}).get("stages") or []
     if not domains or not (final["row"] == base).any():
         return None
@@ -108,7 +108,7 @@ def _row(name: str, analyses: Sequence[Analysis], levels: Sequence[float]) -> St
 
 
 def _gain(analysis: Analysis, key: str) -> np.ndarray:
-    """(1 + seeds + draws,) the gain over the base, each seed's own, and its replicates; NaN where there are no scores."""
+    """Return (1 + seeds + draws,) the gain over the base, each seed's, and its replicates; NaN where there are no scores."""
     if key not in analysis.rows:
         return np.full(1 + len(analysis.by_seed["gain"]) + analysis.reps, np.nan)
     index = analysis.rows.index(key)

@@ -80,6 +80,7 @@ class Summary:
 
     def rating(self, row: str, scale: str, change: bool = False) -> Estimate:
         """Return people's mean rating of a row's outputs from 1 to 5, or its change against the base."""
+        # Stored as JSON, where a number that could not be computed is null.
         path = ("rows", row, "change", scale) if change else ("rows", row, scale)
         stored = dig(self.people, *path) or {}
         numbers = []
@@ -104,6 +105,7 @@ class Summary:
 
         One seed says nothing about another training.
         """
+        # Without an analysis nothing was scored.
         if self.analysis is None:
             return []
         return [row for row in self.recipes if row.done and self.analysis.compares(row.name)]
@@ -146,6 +148,7 @@ class Summary:
 
     def estimate(self, quantity: str, row: str) -> Estimate:
         """Return a quantity of a row with its interval; unknown where nothing was scored."""
+        # Drawn once: an interval over thousands of draws is the slow part of a report.
         if (quantity, row) not in self.estimates:
             self.estimates[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
         return self.estimates[quantity, row]
@@ -156,6 +159,7 @@ class Summary:
 
     def computed(self, make: Callable[[Summary], T]) -> T:
         """Return `make(self)`, computed at the first call: many places need the same derived table."""
+        # By the function itself, so that two tables of one name cannot be confused.
         if make not in self.made:
             self.made[make] = make(self)
         return self.made[make]
@@ -163,6 +167,7 @@ class Summary:
     @cached_property
     def gain_unit(self) -> str:
         """The unit of gain: points of a score, or, where texts are read, hundredths of a bit per byte saved."""
+        # Bits only if all of the domain is texts: a mean over both kinds would have no unit.
         measures = self.analysis.measures if self.analysis else pd.DataFrame()
         domain = measures.query("headline and group == 'domain'") if len(measures) else measures
         bits = len(domain) > 0 and (domain["metric"] == "bits_per_byte").all()
@@ -176,6 +181,7 @@ class Summary:
     @property
     def why_points(self) -> str:
         """The reason why no share is shown."""
+        # Either there is nothing to take a share of, or so little that a share would scatter.
         ability = self.analysis.ability if self.analysis else np.nan
         if not np.isfinite(ability):
             return "no family stands above chance, so there is no share of the base's ability"
@@ -189,6 +195,7 @@ class Summary:
     @cached_property
     def areas(self) -> dict[Area, list[str]]:
         """Column group -> its families that enter the general change; empty if there is one group only."""
+        # A family may be recorded and not counted: left out at chance, or seen in training.
         areas = areas_of(self.record)
         inside = [family for family in self.parts(Scope.FAMILY) if family in areas]
         return {area: families for area in Area if (families := [family for family in inside if areas[family] == area])}
@@ -196,6 +203,7 @@ class Summary:
     @property
     def areas_sentence(self) -> str:
         """Return which column groups enter the general change, and with how many families; "" if there is one group only."""
+        # One group needs no sentence: then the mean is over all families alike.
         parts = [f"{len(families)} of {area.upper()} ({area.meaning})" for area, families in self.areas.items()]
         if not parts:
             return ""
@@ -203,6 +211,7 @@ class Summary:
 
     def worst_family(self, row: str) -> str | None:
         """Return the family that lost most, in points of the chance-corrected score."""
+        # A family without a number is not the worst: nothing is known of it.
         changes = {}
         for family in self.parts(Scope.FAMILY):
             change = self.estimate(change_of_family(family), row).value
@@ -218,6 +227,7 @@ class Summary:
 
 def areas_of(record: Mapping[str, Any]) -> dict[str, Area]:
     """Return general family -> column group, as the comparison recorded it; empty if all are of one group, or none is known."""
+    # Comparisons of older versions recorded no column groups.
     by_family: dict[str, Area] = {}
     for suite in record.get("suites") or []:
         by_family |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.plan.tuning_rule import TuningRule, expected_best, preferred, reference_of
+from harness.report.summary.format import interval_columns
 from harness.stats.analysis import Analysis, analyse
 from harness.stats.estimate import Estimate
 from harness.store.schema import EntryRecord, TrialEntry
@@ -16,7 +17,7 @@ from harness.vocabulary import EvalKind
 
 QUANTITIES = ("gain", "change")
 COLUMNS = ["row", "trial", "recipe", "plain", "selected", "status"]
-COLUMNS += [f"{name}{end}" for name in QUANTITIES for end in ("", " low", " high")] + ["n", "flops", "seconds", "key"]
+COLUMNS += [*interval_columns(QUANTITIES), "n", "flops", "seconds", "key"]
 
 
 def read_trials(trials: Sequence[TrialEntry], dev: pd.DataFrame, base: str, reps: int) -> tuple[pd.DataFrame, Analysis | None]:

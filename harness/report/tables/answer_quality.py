@@ -224,7 +224,7 @@ class _Set:
         return value, estimated(moved, np.isfinite(moved).astype(float), self.counts)[0]
 
     def _of(self, name: str, row: str) -> np.ndarray:
-        """(n,) a number of each prompt's answer, NaN where it has none."""
+        """Return (n,) a number of each prompt's answer, NaN where it has none."""
         # What was measured with the model is stored; the rest is derived from the texts.
         table = self.derived.get(name)
         if table is None:
@@ -249,7 +249,7 @@ class _Set:
         return value, change
 
     def _left_out(self, name: str, row: str) -> np.ndarray:
-        """(1 + n,) a corpus measure of all texts, then without each prompt; the mean over seeds."""
+        """Return (1 + n,) a corpus measure of all texts, then without each prompt; the mean over seeds."""
         key = (name, row)
         if key not in self._corpora:
             part = self.texts[self.texts["row"] == row]

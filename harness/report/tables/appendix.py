@@ -20,7 +20,7 @@ ALL = "all rows"
 
 
 def settings(summary: Summary) -> pd.DataFrame:
-    """`COLUMNS`, a line a setting: the training protocol first, then each recipe's learning rate and methods."""
+    """Return `COLUMNS`, a line a setting: the training protocol first, then each recipe's learning rate and methods."""
     questions = {row.name: _question(row) for row in summary.recipes}
 
     # What all recipes have alike stands once.
@@ -66,14 +66,14 @@ def _papers(summary: Summary) -> dict[str, dict[str, Any]]:
 
 
 def bibtex(summary: Summary) -> str:
-    """references.bib: each entry once."""
+    """Return references.bib: each entry once."""
     # A method may stand in several recipes; its paper is cited once.
     entries = dict.fromkeys(chain.from_iterable(paper["bibtex"] for paper in _papers(summary).values()))
     return "\n\n".join(entries) + "\n" if entries else ""
 
 
 def appendix_markdown(summary: Summary) -> str:
-    """appendix.md."""
+    """Return appendix.md."""
     title = f"# Settings and sources of {markdown_text(summary.record.get('name'))}"
     parts = [title, markdown(settings(summary)).rstrip(), "## Sources"]
     parts += [f"- **{markdown_text(name)}**: {markdown_text(paper['source'])}" for name, paper in _papers(summary).items()]

@@ -25,7 +25,7 @@ COLUMNS = ["row", "group", "measure", "value", "low", "high", "change", "change 
 
 
 def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B,) expected calibration error over 15 bins of equal width: sum_b n_b / n |accuracy_b - confidence_b|.
+    """Return (B,) expected calibration error over 15 bins of equal width: sum_b n_b / n |accuracy_b - confidence_b|.
 
     Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599. `counts` (B, n): how often each item counts.
     """
@@ -39,7 +39,7 @@ def ece(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.n
 
 
 def auroc(confidence: np.ndarray, correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B,) probability that a right answer has the higher confidence than a wrong one, ties half (Mann and Whitney)."""
+    """Return (B,) probability that a right answer has the higher confidence than a wrong one, ties half (Mann and Whitney)."""
     # Answers of one confidence are one level, so that ties count half.
     order = np.argsort(confidence, kind="stable")
     level = np.unique(confidence[order], return_inverse=True)[1]
@@ -114,7 +114,7 @@ def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
 
 
 def _of(both: pd.DataFrame, column: str, function: Any, end: str, counts: np.ndarray, once: np.ndarray) -> tuple[Any, ...]:
-    """(the measure, its draws)."""
+    """Return (the measure, its draws)."""
     values = both[column + end].to_numpy(float)
     correct = both["correct" + end].to_numpy(float)
     return function(values, correct, once), function(values, correct, counts)

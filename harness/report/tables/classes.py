@@ -94,12 +94,12 @@ def _letters(labels: dict[str, int]) -> bool:
 
 
 def _places(texts: pd.Series, labels: dict[str, int]) -> np.ndarray:
-    """(n,) each text's class; one more than there are where it is none of them."""
+    """Return (n,) each text's class; one more than there are where it is none of them."""
     return np.array([labels.get(normalise(final(str(text))), len(labels)) for text in texts])
 
 
 def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts: np.ndarray) -> np.ndarray:
-    """(1 + B,) macro-F1 in each draw, the mean of the row's seeds."""
+    """Return (1 + B,) macro-F1 in each draw, the mean of the row's seeds."""
     gold = _places(base["target"], labels)
     seeds = []
     for _, of_seed in items.groupby("seed"):
@@ -110,7 +110,7 @@ def _row(items: pd.DataFrame, base: pd.DataFrame, labels: dict[str, int], counts
 
 
 def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int, counts: np.ndarray) -> np.ndarray:
-    """(B,) mean over classes of 2 TP / (gold + predicted) with items counted `counts` (B, n) times.
+    """Return (B,) mean over classes of 2 TP / (gold + predicted) with items counted `counts` (B, n) times.
 
     A class that a draw has neither in the references nor predicted stays out of its mean.
     """

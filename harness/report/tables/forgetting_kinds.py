@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.summary.format import interval_columns
 from harness.report.summary.item_tables import kept_scores
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import Estimate, estimate_of
@@ -32,9 +33,10 @@ BACK = 0.8
 """Share of a loss that must be back to call it recoverable; of a loss of form likelihood may show the rest, a fifth."""
 SURE = 0.9
 KEYS = ["task", "metric", "item"]
-SAID, KNOWN = ("generation",), ("likelihood", "choice")
+SAID = ("generation",)
+KNOWN = ("likelihood", "choice")
 NUMBERS = ("said", "known", "recovered")
-COLUMNS = ["row", "family", "seen", "kind", "n", *(f"{name}{end}" for name in NUMBERS for end in ("", " low", " high"))]
+COLUMNS = ["row", "family", "seen", "kind", "n", *interval_columns(NUMBERS)]
 
 
 def kind_table(summary: Summary) -> pd.DataFrame:
@@ -64,7 +66,7 @@ def _pairs(measures: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def _means(scores: pd.DataFrame) -> pd.DataFrame:
-    """(task, metric, item) x row: mean scores over seeds."""
+    """Return (task, metric, item) x row: mean scores over seeds."""
     return scores.pivot_table(index=KEYS, columns="row", values="score", aggfunc="mean")
 
 
@@ -113,7 +115,7 @@ class _Family:
         return line
 
     def _change(self, table: pd.DataFrame, row: str, channels: tuple[str, ...]) -> np.ndarray:
-        """(1 + B,) mean over tasks of the change against the base, in points; NaN where nothing is of these channels."""
+        """Return (1 + B,) mean over tasks of the change against the base, in points; NaN where nothing is of these channels."""
         tasks = sorted(set(self.task[np.isin(self.channel, channels)]))
         if row not in table or not tasks:
             return np.full(len(self.counts), np.nan)

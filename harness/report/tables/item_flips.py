@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.summary.format import interval_columns
 from harness.report.summary.item_tables import right_or_wrong
 from harness.report.summary.summary import Summary
 from harness.stats.analysis import estimate_of
@@ -27,7 +28,7 @@ PROMPT = 300
 """Characters of a prompt in the file; the store has all."""
 COUNTS = ("n11", "n10", "n01", "n00")
 MEASURES = ("forgotten", "learned", "net", "churn", "forgotten corrected", "learned corrected")
-COLUMNS = ["row", "scope", "n", *COUNTS, *(f"{name}{end}" for name in MEASURES for end in ("", " low", " high"))]
+COLUMNS = ["row", "scope", "n", *COUNTS, *interval_columns(MEASURES)]
 
 
 def item_table(summary: Summary) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.report.summary.contrasts import contrast, standings_of
 from harness.report.summary.format import MISSING, holm_value, number, points, si, with_interval
 from harness.report.summary.recommend import advise
-from harness.report.summary.rows import Row
+from harness.report.summary.rows import Row, share_names
 from harness.report.summary.summary import Summary
 from harness.report.tables.compliance import compliance, compliance_table
 from harness.stats.analysis import Estimate
@@ -99,7 +99,7 @@ def _claims(summary: Summary, row: str) -> dict[str, object]:
 
 
 def _standing(standing: Standing | None) -> dict[str, float]:
-    """Probabilities of the front and of ranks, and what the row adds to the hypervolume."""
+    """Return the probabilities of the front and of ranks, and what the row adds to the hypervolume."""
     line: dict[str, float] = {"pareto probability": standing.pareto.first if standing else math.nan}
     for name in ("pareto", "gain", "change"):
         rank = getattr(standing, name) if standing else Rank()
@@ -133,7 +133,7 @@ def matched_head(summary: Summary) -> str:
 
 
 def matched_cell(summary: Summary, row: Row) -> str:
-    """General change where a row's curve reaches the matched gain; in words where it never does."""
+    """Return the general change where a row's curve reaches the matched gain; in words where it never does."""
     tradeoff = summary.matched.of(row.name)
     if tradeoff is None:
         return MISSING
@@ -141,7 +141,7 @@ def matched_cell(summary: Summary, row: Row) -> str:
 
 
 def quality(summary: Summary, row: str) -> dict[str, Estimate]:
-    """Repetition, drift and missing stops on general prompts first, domain prompts last, where measured.
+    """Return repetition, drift and missing stops on general prompts first, domain prompts last, where measured.
 
     The distance from the base on general texts is on texts like the pool's; that on texts of held-out families stands beside.
     """
@@ -172,7 +172,7 @@ def costs(row: Row) -> dict[str, float]:
 
 
 def tuning(summary: Summary, row: Row) -> str:
-    """`untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
+    """Return `untuned`, or how many trials a recipe had (each costs one budget B) and what was selected."""
     trials = trials_of(summary, row)
     if row.role == Role.MEASURED:
         return "budget unknown"
@@ -189,7 +189,7 @@ def trials_of(summary: Summary, row: Row) -> pd.DataFrame:
 
 def reading_table(summary: Summary) -> pd.DataFrame:
     """Return the same, formatted for reading: table.md and table.tex."""
-    classes = sorted({name for row in summary.rows for name in row.shares("ledger", "tokens")})
+    classes = sorted(share_names(summary.rows, "ledger", "tokens"))
     lines = [_reading(summary, row, classes) for row in summary.rows]
     return pd.DataFrame(lines).fillna(MISSING)
 
@@ -245,7 +245,7 @@ def memory(row: Row) -> str:
 
 
 def records(table: pd.DataFrame) -> str:
-    """JSON, a record a row; what is not known is null."""
+    """Return JSON, a record a row; what is not known is null."""
     lines = [{key: _known(value) for key, value in line.items()} for line in table.to_dict("records")]
     return json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -16,7 +16,7 @@ Line = dict[str, Any]
 
 
 def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`_zone_shares` and `_weights` of every recipe."""
+    """Return `_zone_shares` and `_weights` of every recipe."""
     zones: list[Line] = []
     weights: list[Line] = []
     for row in summary.recipes:
@@ -32,7 +32,7 @@ def token_tables(summary: Summary) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _zone_shares(steps: list[list[Zone]]) -> Iterator[Line]:
-    """zone, tokens, gradient: mean shares over a row's logged steps."""
+    """Return zone, tokens, gradient: mean shares over a row's logged steps."""
     for k in range(max(map(len, steps), default=0)):
         zone = [zones[k] for zones in steps if k < len(zones)]
         yield {"zone": zone_name(zone[0].get("low"), zone[0].get("high"))} | {
@@ -41,7 +41,7 @@ def _zone_shares(steps: list[list[Zone]]) -> Iterator[Line]:
 
 
 def _weights(steps: list[TokenWeights]) -> Iterator[Line]:
-    """low, high, tokens, weight: share of supervised tokens between two losses and the mean weight they were given."""
+    """Return low, high, tokens, weight: share of supervised tokens between two losses and the mean weight they were given."""
     if not steps:
         return
     edges = [0.0, *steps[0]["edges"], math.inf]

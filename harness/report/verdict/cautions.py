@@ -132,7 +132,7 @@ def _collapsed(
 
 
 def _disagreeing(summary: Summary) -> list[Caution]:
-    """Kept reads as all while points were lost, or the other way round."""
+    """Warn where kept reads as all while points were lost, or the other way round."""
     raised = []
     for row in _finished(summary):
         kept = summary.estimate("retention", row.name)
@@ -151,7 +151,7 @@ def _disagreeing(summary: Summary) -> list[Caution]:
 
 
 def _cut(summary: Summary) -> list[Caution]:
-    """Notes that count prompts and answers that lost a part, or answers that do not come back from their tokens."""
+    """Warn by the notes that count prompts and answers that lost a part, or answers that do not come back from their tokens."""
     data = summary.record.get("data") or {}
     notes = [str(note) for note in [*(summary.record.get("notes") or []), *(data.get("notes") or [])]]
     raised = []
@@ -181,7 +181,7 @@ def _contaminated(summary: Summary) -> list[Caution]:
 
 
 def _chance(summary: Summary) -> list[Caution]:
-    """Tasks the base answers at chance."""
+    """Warn of tasks that the base answers at chance."""
     assert summary.analysis is not None
     raised = []
     for line in summary.analysis.measures.query("near_chance").to_dict("records"):
@@ -195,7 +195,7 @@ def _chance(summary: Summary) -> list[Caution]:
 
 
 def _counts(summary: Summary) -> list[Caution]:
-    """Few items."""
+    """Warn of few items."""
     raised = []
     for quantity, (group, few) in FEW.items():
         # A comparison of finished models may have no domain at all.
@@ -219,7 +219,7 @@ def _coarsest(summary: Summary, quantity: str) -> float:
 
 
 def _people(summary: Summary) -> list[Caution]:
-    """People's ratings of too few outputs."""
+    """Warn of people's ratings of too few outputs."""
     judged = [summary.rating(row.name, summary.scales[-1]).n for row in summary.rows] if summary.scales else []
     if not judged or max(judged) >= FEW_JUDGED:
         return []

@@ -166,5 +166,5 @@ def forgetting(row: str, change: Estimate, margin: float) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

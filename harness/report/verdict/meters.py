@@ -141,7 +141,7 @@ def _sentence(chosen: str, then: Advice, now: Advice, amount: str, early: Analys
 
 
 def _points(curve: Analysis, row: str) -> list[float]:
-    """Fractions of the budget at which a row was scored."""
+    """Return fractions of the budget at which a row was scored."""
     # The name of a point holds the fraction, as `point_name` writes it.
     begin = point_name(row, 0.0).rpartition("@")[0]
     return sorted(float(name.rpartition("@")[2]) for name in curve.rows if name.startswith(f"{begin}@"))

@@ -118,7 +118,7 @@ def _body(record: Mapping[str, Any], line: Mapping[str, Any], checked: str, warn
 
 
 def _kept(line: Mapping[str, Any]) -> str:
-    """Retention with its interval; points only where it is not defined, or a share of very little."""
+    """Return retention with its interval; points only where it is not defined, or a share of very little."""
     if not math.isfinite(_number(line.get("retention"))):
         return "a share of the base's ability that is not shown, as the base has too little of it"
     return f"{_shown(line, 'retention')} % of the base's general ability"

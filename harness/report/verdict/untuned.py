@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 from harness.errors import PlanError
 from harness.plan.settings import default_rate
@@ -55,7 +56,7 @@ def untuned(summary: Summary) -> list[Caution]:
 def _settings_given(recipe: str) -> set[str] | None:
     """Return the names of the settings that a recipe's text gives; None where the text, written elsewhere, is no recipe."""
     try:
-        return {name for _, given in read_terms(recipe) for name in given}
+        return set(chain.from_iterable(given for _, given in read_terms(recipe)))
     except PlanError:
         return None
 

@@ -11,7 +11,9 @@ from decimal import Decimal
 
 _WRITINGS = ("零〇○", "一壹弌", "二贰貳两兩", "三叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
 """How each digit is written, from 0."""
-_DIGITS = {character: value for value, characters in enumerate(_WRITINGS) for character in characters}
+_DIGITS: dict[str, int] = {}
+for _digit, _characters in enumerate(_WRITINGS):
+    _DIGITS |= dict.fromkeys(_characters, _digit)
 _SMALL = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _LARGE = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _UNITS = _SMALL | _LARGE
@@ -41,7 +43,7 @@ def in_digits(text: str) -> str:
 
 
 def _share(match: re.Match[str]) -> str:
-    """Per cent, per mille and per ten thousand, as per cent."""
+    """Return per cent, per mille and per ten thousand, as per cent."""
     value = Decimal(match["arabic"]) if match["arabic"] else _value(match["written"])
     if value is None:
         return match[0]
