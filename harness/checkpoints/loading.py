@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
-from harness.checkpoints.hub import loading
+from harness.checkpoints.hub import folder_of, loading
 from harness.checkpoints.weight_files import some
 from harness.errors import PlanError, one_line, raise_faults
 
@@ -139,6 +140,10 @@ def _between(key: str, missing: set[str]) -> str | None:
     return None
 
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of stored weights that fp32 holds exactly."""
+
+
 def value_faults(model: nn.Module) -> Iterator[str]:
     """Yield weights that are no numbers, and a model in which every matrix is 0, as a broken gathering of shards leaves it."""
     bad = []
@@ -155,6 +160,25 @@ def value_faults(model: nn.Module) -> Iterator[str]:
         yield f"weights that are not finite (NaN or infinite): {some(bad)}; give an earlier checkpoint"
     if blank:
         yield "all its matrices are 0: it was saved without its weights; save it again, gathered, or give an earlier checkpoint"
+
+
+def changed_weights(model: nn.Module, path: str) -> list[str]:
+    """Return a sentence on weights that transformers gives other values than their safetensors files; none where all are equal.
+
+    Weights that it renames, joins or cuts as it loads them are not compared. The model is in fp32.
+    """
+    own = dict(model.named_parameters())
+    changed = []
+    for file in sorted(folder_of(path).glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            for name in own.keys() & set(stored.keys()):
+                value = stored.get_tensor(name)
+                if value.dtype in FLOATS and value.shape == own[name].shape and not torch.equal(value.float(), own[name]):
+                    changed.append(name)
+    if not changed:
+        return []
+    what = f"weights are not loaded as they stand in the files: {some(sorted(changed))}"
+    return [f"{type(model).__name__}: {what}; transformers changes them, so what is measured and stored here is what it makes"]
 
 
 def vocabulary_faults(model: Any, tokenizer: Any) -> Iterator[str]:

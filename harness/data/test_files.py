@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import PlanError, raise_faults
 from harness.fields.table import CHOICES, LETTERS, RULES
-from harness.files.choices import COLUMNS, Options
+from harness.files.choices import COLUMNS, unlabelled
 from harness.files.formats import NOT_DATA, READERS, read_rows
 from harness.files.item_file import ItemFile, read_item_file
 from harness.files.item_row import TYPES, Doc
@@ -109,8 +109,8 @@ def as_record(kind: str, doc: Doc, origin: str) -> Record:
     turns = [Turn(role, content) for role, content in doc.get("before", ())]
     choices = None
     if kind == "choice":
-        choices = tuple(doc["choices"])
-        prompt = choice_prompt(prompt, Options(choices, tuple(LETTERS[: len(choices)])))
+        choices = unlabelled(doc["choices"])
+        prompt = choice_prompt(prompt, choices)
         target = LETTERS[doc["answer"]]
     turns.append(Turn("user", prompt))
 

@@ -19,7 +19,9 @@ OTHER_ANSWERS = (
 """What other tools call the right option."""
 LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\].:、]|$)\s*")
 """B, (B), B., B), [B], B: and their small and full-width forms."""
-NUMBERED = re.compile(r"[(\[]?\s*([A-Za-z]|\d{1,2})\s*[)\].:、](?!\s*\d)\s*\S")
+NUMBERED = re.compile(
+    r"\s*[(\[]?\s*(?:([A-Za-z])(?:\s*[)\].:、]|\s+[-–—]\s)|(\d{1,2})\s*(?:[)\]、]|\.(?!\d)|:(?!\s*\d)))\s*(?=\S)"
+)
 """The letter or number that an option's own text begins with; no decimal number and no ratio."""
 LONGEST_PLACE = 10
 """Digits from which on a number names no option; Python reads none of thousands of digits."""
@@ -100,8 +102,8 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
 
 def _own_keys(texts: Sequence[Any]) -> list[str] | None:
     """Return the letters or numbers that a list's options begin with, if they count up: ["1. x", "2. y"]; else None."""
-    matches = [NUMBERED.match(unicodedata.normalize("NFKC", text)) if isinstance(text, str) else None for text in texts]
-    keys = [match[1].upper() for match in matches if match]
+    matches = [NUMBERED.match(_half_width(text)) if isinstance(text, str) else None for text in texts]
+    keys = [(match[1] or match[2]).upper() for match in matches if match]
     # A list in which some options have no key has none at all.
     if len(keys) < len(texts):
         return None
@@ -111,6 +113,20 @@ def _own_keys(texts: Sequence[Any]) -> list[str] | None:
     from_zero = {str(number) for number in range(len(texts))}
     from_one = {str(number) for number in range(1, len(texts) + 1)}
     return keys if set(keys) in (letters, from_zero, from_one) else None
+
+
+def unlabelled(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the options without the letters or numbers that they begin with, where these count up: "x" of "A. x"."""
+    if not _own_keys(texts):
+        return tuple(texts)
+    # What follows the label stays as it is written.
+    return tuple(text[len(NUMBERED.match(_half_width(text))[0]) :] for text in texts)  # type: ignore[index]
+
+
+def _half_width(text: str) -> str:
+    """Return a text with its full-width characters made plain, each in its place."""
+    plain = (unicodedata.normalize("NFKC", character) for character in text)
+    return "".join(new if len(new) == 1 else old for new, old in zip(plain, text, strict=True))
 
 
 def _texts(pairs: Sequence[tuple[str, Any]]) -> bool:

@@ -85,12 +85,20 @@ def read_items(
     sidecar, faults = sidecar or Sidecar(), list[str]()
     docs: dict[str, list[Doc]] = {}
     unread: Counter[str] = Counter()
+    pairs: list[str] = []
     for where, value in read_rows(str(path), faults, None if scorer else KNOWN):
         row = Row.open(where, value, faults)
         read = Item(row, sidecar, scorer).read(unread) if row else None
         if row and read:
             kind, doc = read
             docs.setdefault(kind, []).append(doc | {"id": str(row.original.get("id", ""))})
+            if kind == "pair" and not row.has("type") and not sidecar.type:
+                pairs.append(where)
+
+    # An empty question among others is a question that was lost.
+    if "choice" in docs:
+        cure = "fill it, or give the type pair, which compares whole sentences without a question"
+        faults += [f"{where}: 'question' is empty beside records that have one; {cure}" for where in pairs]
     if not docs and not faults:
         faults.append(f"{path} holds no items; give it at least one")
     raise_faults(shortened(faults, path.name))

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import PlanError
 from harness.fields.refusals import refusals
-from harness.fields.table import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, KINDS, RULES, SYSTEMS, Place, names_read
+from harness.fields.table import ACCEPTED, ANSWERS, CHOICES, CLUSTERS, HISTORIES, RULES, SYSTEMS, Place, names_read
 from harness.files import instructions
 from harness.files.choices import has_options, read_choice, read_options
 from harness.files.row import Row, json_type, listed
@@ -28,10 +28,10 @@ NAMES = [
 ]
 """What a row may have: other names that are nearly one of these are refused."""
 BESIDE_TEXT = {
-    *("text", "id", *CLUSTERS, *KINDS),
+    *("text", "id", *CLUSTERS),
     *("url", "source", "title", "meta", "metadata", "timestamp", "date", "lang", "language", "license"),
 }
-"""What may stand beside the text of an item that does not say its type."""
+"""What may stand beside the text of an item that does not say its type; a category is what others ask for."""
 Doc = dict[str, Any]
 
 
@@ -138,11 +138,15 @@ class Item:
         if named in TYPES:
             return "instructions" if named == "constraint" and instructed else TYPES[str(named)]
 
-        # Nobody says it: the fields do.
-        if instructed:
-            return "instructions"
-        if row.first(RULES):
-            return "rules"
+        # Nobody says it: the fields do, unless they say two things.
+        rule = "instruction_id_list" if instructed else row.first(RULES)
+        answer = row.first((*ANSWERS, ACCEPTED, *CHOICES))
+        if rule and answer:
+            types = "constraint, where the answer is to keep the rule, or exact, choice ..., where it is to be equal"
+            row.fault(f"has '{answer}' and '{rule}', which is a rule for answers; give the type {types}; or drop one")
+            return None
+        if rule:
+            return "instructions" if instructed else "rules"
         if row.has("question"):
             if not has_options(row):
                 return ""

@@ -22,7 +22,7 @@ from harness.errors import PlanError
 from harness.fields.names import nearest
 from harness.fields.refusals import refusals
 from harness.fields.table import ANSWERS, CHATS, CHOICES, HISTORIES, KINDS, LETTERS, SYSTEMS, THOUGHTS, Place
-from harness.files.choices import Options, has_options, read_choice, read_options
+from harness.files.choices import has_options, read_choice, read_options, unlabelled
 from harness.files.formats import read_rows
 from harness.files.row import Row, listed, shortened, unread_note
 from harness.files.turns import FIRST_WORDS, Turn, read_chat, read_history, read_system, with_thoughts
@@ -202,13 +202,13 @@ def _question(reader: Reader) -> list[Turn]:
     options = read_options(row)
     if options is None:
         return []
-    reader.choices = options.texts
-    return reader.single(choice_prompt(prompt, options), LETTERS[read_choice(row, options)])
+    reader.choices = unlabelled(options.texts)
+    return reader.single(choice_prompt(prompt, reader.choices), LETTERS[read_choice(row, options)])
 
 
-def choice_prompt(question: str, options: Options) -> str:
+def choice_prompt(question: str, choices: Sequence[str]) -> str:
     """Return how training asks a multiple-choice question: by lettered options, for a letter."""
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options.texts, strict=False)]
+    lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
     first = CHOOSE_ZH if len(HAN.findall(question)) > 0.3 * len(question) else CHOOSE
     return "\n".join([first, question, *lines])
 

@@ -107,12 +107,17 @@ class Run(ABC):
         """
 
     @abstractmethod
-    def dev_scores(self, model: nn.Module | None = None) -> float | None:
+    def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
         """Return retention, the macro mean score from 0 to 1, on the general dev items, never a test item.
 
         Of the model in training, or of another. Charged as `dev`, at the price of the forwards that it runs; None where the
-        budget does not pay for one more.
+        budget does not pay for one more. `ahead`: as many more are charged now, at this one's price, for `finish` to ask once
+        the budget is spent.
         """
+
+    @abstractmethod
+    def model_with(self, weights: Weights) -> nn.Module:
+        """Return a copy of the base that holds these effective weights, with what the recipe adds and does not fold."""
 
     @abstractmethod
     def weights(self) -> Weights:

@@ -95,6 +95,11 @@ def dequantised(weight: Tensor) -> Tensor | None:
     return dequantize_4bit(weight.data, weight.quant_state).float().cpu()  # type: ignore[attr-defined]
 
 
+def unfolded(methods: Sequence[Method]) -> list[Method]:
+    """Return the methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
+    return [method for method in methods if method.adds and not method.folds]
+
+
 @dataclass
 class Wrapped:
     """A model after the PARAMS hooks, and how its parameters are called."""

@@ -14,7 +14,7 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,25 @@ def bundled_methods() -> Mapping[str, Path]:
 
 
 def installed_methods() -> tuple[EntryPoint, ...]:
-    """Return the methods of other packages: entry points of the group `lethe.methods`."""
-    return tuple(entry_points(group="lethe.methods"))
+    """Return the methods of other packages: entry points of the group `lethe.methods`.
+
+    Raises PlanError where the metadata of an installed package cannot be read.
+    """
+    try:
+        return tuple(entry_points(group="lethe.methods"))
+    except (TypeError, ValueError) as error:
+        # Python reads the metadata of all packages at once, and says of none whose they are.
+        name = next(filter(None, map(_unreadable, distributions())), "a package")
+        raise PlanError(f"the entry points of {name} cannot be read ({error}); reinstall or remove that package") from None
+
+
+def _unreadable(package: Distribution) -> str:
+    """Return the name of a package whose entry points cannot be read; "" where they can."""
+    try:
+        _ = package.entry_points
+    except (TypeError, ValueError):
+        return package.metadata["Name"] or "a package"
+    return ""
 
 
 # --- terms -----------------------------------------------------------------------------------------------------------

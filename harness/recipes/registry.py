@@ -75,9 +75,12 @@ def _installed(point: EntryPoint) -> type[Method]:
     """Return the method of another package. Raises PlanError where it cannot be used."""
     if point.name in bundled_methods():
         raise PlanError(f"method '{point.name}' of {point.value} is named like another method; rename its entry point")
+    if not point.name.isidentifier():
+        cure = "name its entry point by letters, digits and _"
+        raise PlanError(f"method '{point.name}' of {point.value} has a name that no recipe can hold; {cure}")
     try:
         method = point.load()
-    except Exception as error:  # whatever the package's code raises
+    except (Exception, SystemExit) as error:  # whatever the package's code raises; some packages leave where they lack a part
         cure = "mend or uninstall that package"
         raise PlanError(
             f"method '{point.name}' of {point.value} cannot be loaded: {type(error).__name__}: {error}; {cure}"
@@ -90,7 +93,7 @@ def _installed(point: EntryPoint) -> type[Method]:
 def _from_file(path: str, name: str) -> type[Method]:
     try:
         module = _load(Path(path), f"lethe_method_{hashlib.sha256(path.encode()).hexdigest()[:8]}")
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise PlanError(f"{path} cannot be loaded: {type(error).__name__}: {error}; mend it") from error
     method = getattr(module, name, None)
     if not (inspect.isclass(method) and issubclass(method, Method)):

@@ -1,1 +1,1 @@
-"""Models tuned elsewhere, mended after their training: the methods that change final weights, without a run."""
+"""Models tuned elsewhere, mended after their training by methods that change final weights, and the dev items for that."""

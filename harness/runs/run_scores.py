@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.contract import Weights
-from harness.models.adapters import Wrapped, wrap
+from harness.models.adapters import Wrapped, unfolded, wrap
 from harness.models.base_model import read_weights, weights_hash
 from harness.models.placement import has_room, placed
 from harness.runs.events import Evaluating, Events
@@ -34,8 +34,7 @@ class Scoring:
         # Seconds of evaluation are recorded, not charged.
         self.seconds = 0.0
         self.run = planned_run(material, spec)
-        self.stay = [method for method in self.run.filled("trainable") if method.adds and not method.folds]
-        """Methods whose added parameters do not fold into plain weights: what is scored is wrapped by them too."""
+        self.stay = unfolded(self.run.filled("trainable"))
 
     @cached_property
     def wrapped(self) -> Wrapped:

@@ -49,6 +49,8 @@ class ProgressRecord(TypedDict):
     notes: list[str]
     ledger: LedgerRecord
     room: int
+    paid: int
+    """Dev evaluations charged ahead."""
 
 
 class RoomRecord(TypedDict):

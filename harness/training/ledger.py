@@ -103,6 +103,15 @@ class Ledger:
             return True
         return self.spent + getattr(entry, self.meter) / entry.calls <= self.end * self.allowed * 1.0005
 
+    def charge_again(self, account: str, times: int) -> None:
+        """Charge an account's mean call so many times more, for work that will be done once the budget is spent."""
+        entry = self.accounts[account]
+        share = 1 + times / entry.calls
+        self.classes[account] = round(self.classes[account] * share)
+        self.accounts[account] = Account(
+            entry.flops * share, entry.seconds * share, round(entry.tokens * share), entry.calls + times
+        )
+
     @property
     def pace(self) -> float:
         """Seconds a FLOP so far, over everything charged; 0 before the first charge."""

@@ -135,6 +135,7 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
     weights = run.engine.gather()()
+    run.position.finishing = True
     # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
         for method in run.filled("finish"):
@@ -167,6 +168,7 @@ def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
         "notes": progress.notes,
         "ledger": run.ledger.record(),
         "room": run.position.room,
+        "paid": run.position.paid,
     }
 
 
@@ -215,6 +217,7 @@ def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped
     run.enter(record["stage"])
     run.engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
+    run.position.paid = record["paid"]
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record

@@ -22,7 +22,7 @@ from harness.decoding.sampling import Speaker
 from harness.losses.head import separate_head
 from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
 from harness.losses.teacher import BaseCopy, SilencedTeacher, Teacher
-from harness.models.adapters import Wrapped
+from harness.models.adapters import Wrapped, unfolded, wrap
 from harness.models.flops import Price
 from harness.models.forward import nll, vocabulary
 from harness.models.kernels import compile_blocks
@@ -153,15 +153,28 @@ class PlannedRun(RunState):
         with self.engine.aside():
             yield
 
-    def dev_scores(self, model: nn.Module | None = None) -> float | None:
+    def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
         if model is None:
             raise RuntimeError(NO_MODEL)
         # Opened before the price is asked: it loads tasks, which is free.
         retention_of = self.open_dev()
+        # Training is over: what was charged ahead is asked now.
+        if self.position.finishing and self.position.paid:
+            self.position.paid -= 1
+            return retention_of(model)
         if not self.ledger.affords_again("dev"):
             return None
         with self._metered("dev", model):
-            return retention_of(model)
+            retention = retention_of(model)
+        self.ledger.charge_again("dev", ahead)
+        self.position.paid += ahead
+        return retention
+
+    def model_with(self, weights: Weights) -> nn.Module:
+        wrapped = wrap(self.load(), unfolded(self.filled("trainable")), self, self.start)
+        wrapped.set(self.start | weights)
+        wrapped.model.eval()
+        return wrapped.model
 
 
 class TrainingRun(PlannedRun):
@@ -221,9 +234,9 @@ class TrainingRun(PlannedRun):
         """Return the price of a pass: the model in training costs what its frozen weights leave, any other the whole."""
         return self.price("train" if model is self.model else "full", backward)
 
-    def dev_scores(self, model: nn.Module | None = None) -> float | None:
+    def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
         # A method may score a model of its own, say an average of weights.
-        return super().dev_scores(self.model if model is None else model)
+        return super().dev_scores(self.model if model is None else model, ahead)
 
     def generate(
         self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str

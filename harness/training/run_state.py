@@ -41,6 +41,10 @@ class Position:
     """Which of the plan's domain files is being trained on, from 1."""
     room: int
     """Most tokens per micro-batch (or packed row); halved where memory runs out."""
+    paid: int = 0
+    """Dev evaluations that were charged ahead and not asked for yet."""
+    finishing: bool = False
+    """Whether training is over, and methods finish the weights."""
 
 
 class RunState(Run):

@@ -26,7 +26,8 @@ RECIPES = """
     lora lora+nlirg adapter ewc l2sp kl distill distill+freeze
     mix mix(ratio=0.3) mix(ratio=0.225) mix(schedule="15->30") replay ewc+replay mix+lora nlirg+replay+lora lora+adapter+ewc+mix
     oft osf pissa milora oplora keeplora ssu ssu(by=random) random_half mofo finch flow stm sdft self_sft
-    wise dghard ties dare lines
+    wise dghard ties dare lines interpolate
+    dft asft hft lisa corda lora_null a_gem context_distill
 """
 
 

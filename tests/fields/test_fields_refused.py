@@ -228,6 +228,27 @@ def test_a_suite_is_no_text_because_a_column_is_called_so(tmp_path, row):
     assert "no 'question'" in fault and "type text" in fault
 
 
+@pytest.mark.parametrize(
+    "rule", [{"schema": {"head": ["id"]}}, {"required": ["id"]}, {"forbidden": "x"}, {"bounds": {"low": 0}}]
+)
+@pytest.mark.parametrize("asked", [{"answer": "SELECT 1"}, {"answers": ["x"]}, {"choices": ["x", "y"], "answer": "x"}])
+def test_a_suite_is_no_rule_because_a_column_beside_its_answer_is_called_so(tmp_path, rule, asked):
+    """Text-to-SQL sets have a column `schema`; a form for an answer has a field `required`."""
+    row = {"question": "How many heads?"}
+    (fault,) = suite_faults(tmp_path, row | asked | rule)
+    assert f"and '{next(iter(rule))}', which is a rule for answers; give the type" in fault
+    typed = {"type": "choice" if "choices" in asked else "constraint"}
+    assert suite_faults(tmp_path, row | rule) == [] == suite_faults(tmp_path, row | asked | rule | typed)
+
+
+def test_an_empty_question_among_others_is_no_pair_of_sentences(tmp_path):
+    asked = {"question": "Which?", "choices": ["x", "y"], "answer": "x"}
+    lost = asked | {"question": ""}
+    (fault,) = suite_faults(tmp_path, asked, lost)
+    assert "record 2 (line 2): 'question' is empty beside records that have one" in fault
+    assert suite_faults(tmp_path, asked, lost | {"type": "pair"}) == [] == suite_faults(tmp_path, lost, lost)
+
+
 def test_a_suite_of_texts_is_one(tmp_path):
     rows = [{"text": "One.", "id": 1, "url": "x"}, {"text": "Two.", "type": "text", "page": 2}]
     file = read_item_file(save(tmp_path, *rows))

@@ -92,6 +92,22 @@ def test_choice_answers_become_letters(tmp_path, answer, letter):
     assert record.choices == ("red", "2", "green", "C")
 
 
+@pytest.mark.parametrize("form", ["{}. {}", "({}) {}", "{}．{}", "{}、{}", " {}) {}", "[{}]{}"])
+@pytest.mark.parametrize(("keys", "first"), [("ABC", "3.5"), ("abc", "3.5"), ("123", "x")])
+def test_options_that_bring_their_letters_are_asked_with_one(tmp_path, form, keys, first):
+    texts = (first, "好，的", "C")
+    spelled = [form.format(key, text) for key, text in zip(keys, texts, strict=True)]
+    record = read(tmp_path, mc(spelled[1], spelled))[0]
+    assert said(record) == [("user", f"{CHOOSE}\nWhich?\nA. {first}\nB. 好，的\nC. C"), ("assistant", "B")]
+    assert record.choices == texts
+
+
+@pytest.mark.parametrize("texts", [("1.5 m", "2.5 m"), ("1:2", "2: 3"), ("A. x", "y"), ("A.", "B."), ("A dog", "B cell")])
+def test_options_without_a_letter_of_their_own_stay_as_they_are(tmp_path, texts):
+    record = read(tmp_path, mc(texts[0], texts))[0]
+    assert record.choices == texts and said(record)[0][1].endswith(f"A. {texts[0]}\nB. {texts[1]}")
+
+
 def test_chinese_questions_are_asked_in_chinese(tmp_path):
     row = {"question": "下列哪一项正确？", "choices": ["甲", "乙"], "answer": "B"}
     assert read(tmp_path, row)[0].messages[0] == Turn("user", f"{CHOOSE_ZH}\n下列哪一项正确？\nA. 甲\nB. 乙")

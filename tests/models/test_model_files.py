@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.decoding import open_model
 from harness.decoding.open_model import open_base
 from harness.errors import PlanError
 from harness.models.base_model import kept_buffers, weights_hash
@@ -203,6 +204,22 @@ def test_one_set_of_weights_has_one_hash_however_it_is_stored(change, folder, ba
     """The tiny model's head is tied, so it is in none of these files."""
     READ[change](folder)
     assert open_base(str(folder)).hash == base.hash
+
+
+def test_weights_that_transformers_changes_as_it_loads_them_are_said(folder, monkeypatch):
+    """Youtu of transformers 5.23 does so: it blanks the padding's row of an embedding that stands in the file."""
+    assert open_base(str(folder)).notes == ()
+    name = "model.embed_tokens.weight"
+    load = open_model.load_model
+
+    def blanking(path, dtype):
+        model = load(path, dtype)
+        model.get_input_embeddings().weight.data[5] = 0
+        return model
+
+    monkeypatch.setattr(open_model, "load_model", blanking)
+    (note,) = open_base(str(folder)).notes
+    assert f"weights are not loaded as they stand in the files: {name}; transformers changes them" in note
 
 
 def test_weights_changed_in_place_have_another_hash(folder, base):

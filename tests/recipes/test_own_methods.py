@@ -13,7 +13,7 @@ from harness.errors import PlanError
 from harness.recipes.hooks import RETURNS, HookError
 from harness.recipes.method_faults import class_faults
 from harness.recipes.recipe import parse_recipe
-from harness.recipes.recipe_text import recipe_faults
+from harness.recipes.recipe_text import installed_methods, recipe_faults
 from harness.recipes.registry import broken_methods, find_method, methods
 from harness.runs.laws import LAWS, Workshop, named, verdicts
 from harness.text.bounds import bound_fault
@@ -144,7 +144,10 @@ def installed(tmp_path, monkeypatch):
     info = tmp_path / "lethe_others-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lethe-others\nVersion: 1.0\n")
-    points = "broken = lethe_nowhere:X\nnone = json:dumps\nodd = lethe_others:Odd\n"
+    (tmp_path / "lethe_leaving.py").write_text("raise SystemExit('no licence')\n")
+    points = (
+        "broken = lethe_nowhere:X\nnone = json:dumps\nodd = lethe_others:Odd\nleft = lethe_leaving:X\nto o = lethe_others:Odd\n"
+    )
     (info / "entry_points.txt").write_text(f"[lethe.methods]\n{points}")
     monkeypatch.syspath_prepend(tmp_path)
     methods.cache_clear()
@@ -158,11 +161,23 @@ def test_a_broken_package_concerns_who_names_it_and_nobody_else(installed, capsy
         ("broken", "method 'broken' of lethe_nowhere:X cannot be loaded: ModuleNotFoundError"),
         ("none", "method 'none' of json:dumps: dumps is no class derived from harness.contract.Method"),
         ("odd", "method 'odd' of lethe_others:Odd: Odd.finnish is no hook, so nothing calls it; did you mean 'finish'?"),
+        ("left", "method 'left' of lethe_leaving:X cannot be loaded: SystemExit: no licence"),
     ):
         assert words in refusal(name) and any(words in fault for fault in broken_methods())
+    assert any("'to o' of lethe_others:Odd has a name that no recipe can hold" in fault for fault in broken_methods())
     assert main(["recipes"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "low_lr" in text and "method 'broken' of lethe_nowhere:X cannot be loaded" in text
+
+
+def test_a_package_whose_metadata_cannot_be_read_is_named(tmp_path, monkeypatch):
+    info = tmp_path / "lethe_spoilt-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lethe-spoilt\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lethe.methods]\nno equals sign\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PlanError, match="the entry points of lethe-spoilt cannot be read"):
+        installed_methods()
 
 
 # --- what hooks return -----------------------------------------------------------------------------------------------

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
+import pandas as pd
 import pytest
 import torch
 
 from harness.checkpoints.loading import load_model
 from harness.commands.cli import main
 from harness.decoding.open_model import open_base
+from harness.evaluation.evaluator import Evaluator
 from harness.models.base_model import own_weights, save_model
+from harness.setup import evaluations
 
 NAME = "model.layers.0.mlp.up_proj.weight"
+FIRST, LAST = "model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight"
 
 
 @pytest.fixture
@@ -62,3 +68,39 @@ def test_what_cannot_be_repaired_is_refused_all_at_once(base, tuned, tmp_path, c
     assert main(["repair", base.path, str(folder), "--by", "ewc+dghard", "--to", str(folder)]) == 2
     said = capsys.readouterr().err
     assert "ewc acts while a model is trained" in said and "is there already" in said and "dghard acts" not in said
+
+
+def test_the_strength_is_chosen_on_dev_items_of_a_file(base, tuned, tmp_path, capsys, monkeypatch):
+    """The last of the strengths asked that keeps what the base has; the items are the file's dev part."""
+    folder, weights = tuned
+    records = [{"instruction": f"Say {i}", "output": str(i)} for i in range(200)]
+    (tmp_path / "general.json").write_text(json.dumps(records))
+    asked = []
+
+    def score(evaluator, model, **_):
+        asked.append(evaluator)
+        changed = next(model.parameters()).detach().float().sub(own_weights(base.original(torch.float32))[FIRST]).norm()
+        return pd.DataFrame({"score": [0.5 if changed > 0.3 * CHANGE else 0.8]})
+
+    own = own_weights(base.original(torch.float32))
+    CHANGE = (weights[FIRST] - own[FIRST]).norm()
+    monkeypatch.setattr(Evaluator, "score", score)
+    monkeypatch.setattr(evaluations, "headline", lambda scores: {"retention": scores["score"].mean()})
+    arguments = ["repair", base.path, str(folder), "--by", "interpolate", "--to", str(tmp_path / "m")]
+    assert main([*arguments, "--general", str(tmp_path / "general.json")]) == 0
+    out = capsys.readouterr().out
+    assert "Strength 0.5 of the change was chosen: retention 0.800 on dev items" in out
+
+    # The embedding is back where it was, the last block's weights stay as tuned.
+    mended = own_weights(load_model(str(tmp_path / "m"), torch.float32))
+    assert torch.allclose(mended[FIRST], own[FIRST]) and torch.allclose(mended[LAST], weights[LAST])
+    assert len(asked) == 4 and sum(len(task.task.eval_docs) for task in asked[0].tasks) == 20
+
+
+def test_what_decides_on_dev_items_needs_them(base, tuned, tmp_path, capsys):
+    folder, _ = tuned
+    arguments = ["repair", base.path, str(folder), "--to", str(tmp_path / "m")]
+    assert main([*arguments, "--by", "interpolate"]) == 2
+    assert "'interpolate' decides on general dev items; give --general FILE" in capsys.readouterr().err
+    assert main([*arguments, "--by", "wise", "--general", "x.json"]) == 2
+    assert "'wise' decides nothing on dev items" in capsys.readouterr().err

@@ -13,8 +13,10 @@ import pytest
 from harness.plan.tuning_rule import expected_best, preferred, reference_of
 from harness.report.summary.trials import by_trials
 from harness.stats.analysis import Estimate
-from tests.bench.claims import CLAIMS, line_of, page, verdict, with_world
-from tests.bench.worlds import World, apart
+from tests.bench import claims
+from tests.bench.claimed import CLAIMS
+from tests.bench.claims import line_of, page, verdict, with_world
+from tests.bench.worlds import RECIPES, World, apart
 
 
 def world(summary) -> World:
@@ -91,6 +93,23 @@ def test_a_stored_comparison_is_added_to_the_page_once(summary_of):
     assert [line for line in after.splitlines() if line.startswith("- real: ")] == [line_of(claim, real) for claim in CLAIMS]
     assert [line for line in after.splitlines() if line.startswith("- fake: ")] == [line_of(claim, first) for claim in CLAIMS]
     assert after.count("\n## All rows: real\n") == 1
+
+
+def test_a_claim_that_the_page_lacks_gets_a_section_where_nothing_is_measured_but_the_new_world(summary_of, monkeypatch):
+    first = world(summary_of())
+    real = dataclasses.replace(first, name="real")
+    whole = with_world(page([first], {"fake": "what it is"}), real, "a real model")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(claims, "CLAIMS", CLAIMS[:-1])
+        before = page([first], {"fake": "what it is"})
+    after = with_world(before, real, "a real model")
+    old = f"{line_of(CLAIMS[-1], first)}\n{line_of(CLAIMS[-1], real)}"
+    assert CLAIMS[-1].text not in before and old in whole
+    assert after == whole.replace(old, f"- fake: —: not measured.\n{line_of(CLAIMS[-1], real)}")
+
+
+def test_what_stands_beside_a_claim_is_run():
+    assert {recipe for claim in CLAIMS for recipe in claim.beside} <= set(RECIPES.split())
 
 
 def test_a_claim_reads_the_row_of_the_same_methods_and_is_judged_by_its_seeds(summary_of):

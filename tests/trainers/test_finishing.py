@@ -9,7 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness.models.base_model import own_weights, weights_hash
+from harness.models.batches import collate
+from harness.models.flops import Shape
 from harness.recipes.registry import methods
+from tests.support.training import examples, make_run, mean_probability, trained
 
 
 def finished(name: str, start: dict, tuned: dict, **settings):
@@ -69,3 +73,44 @@ def test_lines_scales_by_depth():
     assert [value[0].item() for value in found.values()] == pytest.approx([0.2, 0.2, 0.5, 0.8, 0.8])
     level = finished("lines", start, tuned, first=0.4, last=0.4)
     assert all(torch.equal(level[name], finished("wise", start, tuned, alpha=0.4)[name]) for name in names)
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(1, [1, 1, 1, 1]), (0.75, [0.5, 0.5, 0.75, 1]), (0.25, [0, 0, 0.25, 0.5])])
+def test_interpolation_takes_shallow_blocks_back_first(strength, expected):
+    names = ["model.embed.weight", "model.layers.0.a", "model.layers.1.a", "model.layers.2.a"]
+    start, tuned = {name: torch.zeros(2) for name in names}, {name: torch.ones(2) for name in names}
+    module = sys.modules[methods()["interpolate"].__module__]
+    found = module.interpolated(tuned, start, strength)
+    assert [value[0].item() for value in found.values()] == expected
+
+
+def test_the_largest_strength_that_keeps_the_dev_items_is_chosen_and_paid_for_before_training(base, tmp_path):
+    given, spent = iter([0.8, 0.5, 0.7901, 0.9]), []
+
+    def retention_of(model):
+        spent.append(run.ledger.spent)
+        mean_probability(model)  # what is charged
+        return next(given)
+
+    run = make_run(base, "interpolate", meter="flops", allowed=6e8, open_dev=lambda: retention_of)
+    weights, _ = trained(run, tmp_path)
+
+    # The base, then strengths 1 and 0.75, of which the second keeps it.
+    assert len(spent) == 3 and spent[1:] == [run.ledger.spent] * 2
+    dev = run.ledger.accounts["dev"]
+    assert dev.calls == 5 and dev.flops == pytest.approx(5 * run.price("full", False).of(Shape.of(collate(examples(4, "dev")))))
+    assert 0.95 * 6e8 < run.ledger.spent <= 1.01 * 6e8
+    (note,) = run.methods[0].notes()
+    assert note.startswith("Strength 0.75 of the change was chosen: retention 0.790")
+    plain = run.engine.gather()()
+    module = sys.modules[type(run.methods[0]).__module__]
+    expected = module.interpolated(plain, run.start, 0.75)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_where_no_strength_keeps_the_dev_items_the_base_is_left(base, tmp_path):
+    given = iter([0.8] + [0.7] * 4)
+    run = make_run(base, "interpolate", open_dev=lambda: lambda _: next(given))
+    weights, _ = trained(run, tmp_path)
+    assert weights_hash(weights) == base.hash and next(given, None) is None
+    assert weights_hash(own_weights(run.model_with({}))) == base.hash  # what is not given is the base's

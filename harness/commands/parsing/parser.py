@@ -139,8 +139,9 @@ def _add_repair(commands: Any) -> None:
     repair.add_argument("base", metavar="BASE", help="folder or hub id of the untuned model")
     repair.add_argument("tuned", metavar="TUNED", help="folder or hub id of the tuned checkpoint, or of a peft adapter")
     repair.add_argument(
-        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: wise, lines, ties ..."
+        "--by", default="dghard", metavar="RECIPE", help="methods that act after training: interpolate, wise, lines, ties ..."
     )
+    repair.add_argument("--general", metavar="FILE", help="general records, part of which interpolate chooses its strength by")
     repair.add_argument("--to", required=True, metavar="DIR", help="new folder for the checkpoint")
     repair.add_argument("--seed", type=int, default=0, help="of what a method draws (default: 0)")
 
