@@ -8,6 +8,7 @@ Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -116,12 +117,22 @@ def _report(options: Options) -> int:
     results, name = open_results(options["out"]), options["name"]
     results.record(name)  # refused before the report's libraries are imported
 
+    from harness.report.summary.summarise import summarise
     from harness.report.verdict.terminal import show
     from harness.report.write import write_report
+    from harness.store.comparisons import read_comparison
 
     folder = results.folder(name)
-    with results.recording():
-        show(write_report(folder, results.store).summary)
+    try:
+        with results.recording():
+            show(write_report(folder, results.store).summary)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        # What may only be read is read. Where that was refused, it is refused again here, in a sentence.
+        show(summarise(read_comparison(folder, results.store)))
+        print(f"no report was written: {results.root} may only be read; copy it to a folder of your own for one")
+        return 0
     print(f"report: {folder / 'report.html'}")
     return 0
 

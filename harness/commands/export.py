@@ -117,7 +117,9 @@ def _weights(
 
     # Kept weights are checked as those trained again are: a file may have been replaced.
     path = folder.weights
-    wanted = folder.read("run")["happened"]["weights_hash"]
+    wanted = ((folder.read("run") or {}).get("happened") or {}).get("weights_hash")
+    if wanted is None:
+        raise PlanError(f"{folder.path} does not say which weights were scored; run the same `lethe compare` again")
     if path.exists():
         weights = read_weights(path)
     elif retrain:

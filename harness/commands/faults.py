@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -50,7 +51,7 @@ CURES = {
     "botocore.exceptions.ClientError": "the object store refused: check the bucket's name and your access",
     "datasets.exceptions.DatasetsError": "check the name of the data set, or give a file",
     "jinja2.exceptions.TemplateError": "the chat template does not take these conversations: change the data or the model",
-    "safetensors.SafetensorError": "a file of weights is damaged: download or write it again",
+    "safetensors._safetensors_rust.SafetensorError": "a file of weights is damaged: download or write it again",
     "json.decoder.JSONDecodeError": "a file is not JSON, or was cut short: mend it, or write it again",
     "tomllib.TOMLDecodeError": "a file is not TOML: mend it",
     "yaml.error.YAMLError": "a file is not YAML: mend it",
@@ -77,8 +78,9 @@ FILES = {
     errno.ENOENT: "does not exist; check the path",
     errno.EACCES: "may not be read or written here; change its permissions, or give --out a folder of your own",
     errno.EPERM: "may not be read or written here; change its permissions, or give --out a folder of your own",
-    errno.EROFS: "stands on a disk that cannot be written; give --out a folder on another",
+    errno.EROFS: "stands on a disk that cannot be written; give --out a folder on another, or copy the results to one",
     errno.ENOSPC: "does not fit: the disk is full; free some space, or give --out on another disk",
+    errno.EFBIG: "is larger than a file may be here; raise the limit with `ulimit -f unlimited`, or give --out on another disk",
     errno.EDQUOT: "does not fit: your quota is used up; free some space, or give --out on another disk",
     errno.EISDIR: "is a folder where a file is wanted; give a file",
     errno.ENOTDIR: "goes through a file as if it were a folder; check the path",
@@ -88,8 +90,10 @@ FILES = {
     errno.EMFILE: "cannot be opened: too many files are open; raise the limit with `ulimit -n 65536`",
 }
 """What is wrong with a file and its cure, by the system's number."""
-SYSTEMS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE)
+SYSTEMS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.ENAMETOOLONG, errno.EMFILE)
 """Those of which the sentence says all: no fault of Lethe's raises them, so no traceback is kept."""
+RUST = re.compile(r"\(os error (\d+)\)")
+"""How errors of Rust's standard library end."""
 
 
 def explain(error: BaseException) -> Fault:
@@ -129,6 +133,11 @@ def _foreseen(error: BaseException) -> str | None:
         return _missing_package(error)
     if isinstance(error, OSError) and error.errno in FILES:
         return f"'{error.filename or 'a file'}' {FILES[error.errno]}"
+
+    # Libraries in Rust (safetensors, tokenizers) have the system's number in their text alone.
+    number = RUST.search(str(error))
+    if number and int(number[1]) in FILES:
+        return f"{_said(error)}: a file {FILES[int(number[1])]}"
 
     # By name along the class's ancestry: nothing is imported to look at an error.
     names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]

@@ -123,8 +123,19 @@ def _joinable(sources: Sequence[Source], to: Path) -> tuple[list[Entry], list[st
     for source in sources[1:]:
         faults += _unlike(sources[0], source)
     chosen, notes, clashes = _chosen(sources)
-    raise_faults(faults + clashes + _incomparable(chosen))
+    raise_faults(faults + clashes + _incomparable(chosen) + _links(chosen))
     return chosen, notes
+
+
+def _links(entries: Sequence[Entry]) -> list[str]:
+    """Return a fault for each link in a run's folder: what it leads to would be copied, whatever it is."""
+    faults = []
+    for entry in entries:
+        folder = entry.run.path
+        for path in [folder, *sorted(folder.rglob("*"))]:
+            if path.is_symlink():
+                faults.append(f"{path} is a link, and links are not followed: put the file itself there, or remove it")
+    return faults
 
 
 def _source(folder: Path) -> Source:

@@ -22,10 +22,10 @@ from markupsafe import Markup
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card, shown_line
-from harness.store.files import read_json, read_record, replacing, write_atomic, write_json, write_record
+from harness.store.files import read_json, read_record, read_table, replacing, write_atomic, write_json, write_record
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
-from harness.visible import csv_text, read_csv_text, visible
+from harness.visible import csv_text, visible
 from harness.vocabulary import Role, Status
 
 HERE = Path(__file__).parent / "site_pages"
@@ -232,7 +232,7 @@ def _plot(folder: Path) -> str:
 
 def _read(folder: Path) -> Published:
     record = read_record(folder) or {}  # that it is there was looked at before
-    lines = read_csv_text((folder / "table.csv").read_bytes()).astype(object)
+    lines = read_table(folder / "table.csv").astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     folder_name = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
     rows = [{str(k): v for k, v in line.items()} for line in lines]

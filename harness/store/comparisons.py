@@ -82,8 +82,16 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         quality=read_texts(rows, store, EvalKind.QUALITY),
         probe=read_scores(rows, store, EvalKind.PROBE),
         points=read_scores(trials, store, EvalKind.FINAL, "trial"),
-        people=read_json(folder / "people.json"),
+        people=_people_in(folder / "people.json"),
     )
+
+
+def _people_in(path: Path) -> dict[str, Any] | None:
+    """Return what people's ratings came to, None where there are none. Raises PlanError where the file holds none."""
+    people = read_json(path)
+    if people is not None and not isinstance(people, dict):
+        raise PlanError(f"{path} holds no ratings; remove it, and read the forms again with `lethe annotate import`")
+    return people
 
 
 def _with_run(entry: EntryRecord, store: RunStore, faults: list[str]) -> ReadEntry:

@@ -14,19 +14,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 
 from harness.errors import PlanError
 from harness.store.provenance import host
-from harness.store.schema import SCHEMA_VERSION, key_of
+from harness.store.schema import SCHEMA_VERSION, key_of, record_fault
+from harness.visible import read_csv_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORD_HASH = "hash"
 """The field of a comparison's record that has the hash of all others."""
-RUN_KEY = re.compile("[0-9a-f]{16}")
-"""What names a run; a path is none."""
-NO_KEY = "0" * 16
 LONGEST = 200
 """Characters of a path that are shown."""
 
@@ -63,7 +64,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     # In the same folder, so that taking the name is one step of one file system.
     temporary = beside(path)
     try:
-        with temporary.open("xb") as stream:
+        with _named(path), temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
 
@@ -72,6 +73,17 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what the system refuses inside: a write that a full disk refuses names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -118,7 +130,7 @@ def create(path: Path, data: str) -> bool:
     try:
         if is_local(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x") as stream:
+            with _named(path), path.open("x") as stream:
                 stream.write(data)
         else:
             cast(Any, path).fs.pipe_file(cast(Any, path).path, data.encode(), mode="create")
@@ -157,9 +169,19 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
-        error.add_note(f"in {path}")
-        raise
+    except (ValueError, RecursionError) as error:
+        fault = json.JSONDecodeError("not JSON, or cut short", "", 0)
+        fault.add_note(f"in {path}")
+        raise fault from error
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table that was written as CSV. Raises FileNotFoundError, and PlanError where the file is none."""
+    try:
+        return read_csv_text(read_bytes(path))
+    except ValueError as error:  # of its characters, or of its lines
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PlanError(f"{path} is not a table ({reason}); `lethe report` writes it anew") from None
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -186,9 +208,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     written = record.pop(RECORD_HASH, None)
     if written not in (None, key_of(record)):
         raise PlanError(f"{path} is not what was written: its hash differs; {cure}")
-    for entry in [*record["rows"], *(record.get("trials") or [])]:
-        if not isinstance(entry, dict) or not RUN_KEY.fullmatch(str(entry.get("key", NO_KEY))):
-            raise PlanError(f"{path} is not what `lethe compare` writes: a row names no run by its key; {cure}")
+    if fault := record_fault(record):
+        raise PlanError(f"{path} is not what `lethe compare` writes: {fault}; {cure}")
     return record
 
 

@@ -71,7 +71,7 @@ class Hashes:
             hashes = json.loads(read_bytes(path))
         except FileNotFoundError:
             return {}
-        except (ValueError, IsADirectoryError):
+        except (ValueError, RecursionError, IsADirectoryError):
             raise Damaged(path, "is not JSON, or was cut short") from None
         if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
             raise Damaged(path, "does not hold hashes by name")
@@ -116,12 +116,17 @@ class Hashes:
         return data
 
     def read_json(self, name: str) -> Any:
-        """Return a file's JSON, None where it never was. Raises Damaged."""
+        """Return the fields of a JSON file, None where it never was. Raises Damaged."""
         data = self.read(name)
+        if data is None:
+            return None
         try:
-            return None if data is None else json.loads(data)
-        except ValueError:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
             raise Damaged(self.folder / name, "is not JSON, or was cut short") from None
+        if not isinstance(fields, dict):
+            raise Damaged(self.folder / name, "holds no fields by name")
+        return fields
 
     def check(self, name: str) -> Path:
         """Return a file's path if it is what was written. Raises Damaged."""

@@ -38,6 +38,10 @@ class Results:
 
     def record(self, name: str) -> dict[str, Any]:
         """Return comparison.json of a comparison. Raises PlanError where there is none, with the names there are."""
+        # Joined to the results, a path would lead to a comparison beside which no run of it lies.
+        parent, slash, last = name.rstrip("/").rpartition("/")
+        if slash:
+            raise PlanError(f"'{name}' is a path, and here a comparison is named: give {last} --out {parent or '/'}")
         record = read_record(self.folder(name))
         if record is not None:
             return record

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from harness.errors import PlanError
 from harness.store.files import check_version, legible, names, write_atomic
 from harness.store.hashes import HASHES, Damaged, Hashes, digest, move_aside
-from harness.store.schema import ITEM_COLUMNS, LogLine
+from harness.store.schema import ITEM_COLUMNS, LogLine, holds_scores, run_fault
 from harness.vocabulary import EvalKind, Status
 
 STATUS = "status.json"
@@ -66,8 +66,10 @@ class RunFolder:
         Raises Damaged where it is not what was written, and PlanError where a newer version wrote it.
         """
         record = self.hashes.read_json(f"{name}.json")
-        if name == "run":
+        if name == "run" and record is not None:
             check_version(record, self._record_path(name))
+            if fault := run_fault(record):
+                raise Damaged(self._record_path(name), fault)
         return record
 
     def write(self, name: str, value: Any) -> None:
@@ -277,6 +279,9 @@ class RunFolder:
             return None
         try:
             with pq.ParquetFile(pa.BufferReader(data)) as file:
+                types = map(str, file.schema_arrow.types)
+                if not holds_scores(dict(zip(file.schema_arrow.names, types, strict=True))):
+                    raise Damaged(path, "is not a table of scores")
                 return file.read(columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(path, f"is not a whole table ({str(error).splitlines()[0][:120]})") from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, TypedDict
 
-from harness.vocabulary import EvalKind, Status
+from harness.vocabulary import EvalKind, Role, Status, Track
 
 PROTOCOL = 3
 """Raised whenever old and new scores may not share a table."""
@@ -179,3 +180,67 @@ def key_of(question: Any) -> str:
     """Return 16 hex digits naming a JSON-serialisable question; equal questions have equal keys."""
     text = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Records travel: a folder that somebody else made is merged, published and reproduced, so nothing of it is taken on trust.
+RUN_KEY = re.compile("[0-9a-f]{16}")
+"""What names a run; a path is none."""
+EVALUATION_KEY = re.compile(r"[\w ]+")
+"""What names an evaluation: it becomes part of a file's name."""
+RECORD_FIELDS: dict[str, type] = {
+    "plan": dict,
+    "question": dict,
+    "model": dict,
+    "data": dict,
+    "suites": list,
+    "notes": list,
+    "trials": list,
+}
+"""Field of a record -> its type, where it is there."""
+ENTRY_FIELDS: dict[str, type] = {"row": str, "seed": int, "evals": dict}
+"""Field of a row -> its type."""
+
+
+def record_fault(record: Mapping[str, Any]) -> str:
+    """Return the first thing that is wrong with the form of a record, in words; "" where nothing is."""
+    return next(_faults(record), "")
+
+
+def run_fault(record: Mapping[str, Any]) -> str:
+    """Return what is wrong with the form of a run's own record, in words; "" where nothing is."""
+    for part in ("asked", "happened", "where"):
+        if not isinstance(record.get(part) or {}, dict):
+            return f"has no fields in its part '{part}'"
+    return ""
+
+
+def holds_scores(types: Mapping[str, str]) -> bool:
+    """Return whether a table of columns of these types (in Arrow's words) may be one of scores.
+
+    Those of earlier versions may lack columns that say more of an item.
+    """
+    return {"task", "metric", "item"} <= types.keys() and types.get("score") in ("double", "float", "int64")
+
+
+def _faults(record: Mapping[str, Any]) -> Iterator[str]:
+    for name, kind in RECORD_FIELDS.items():
+        if not isinstance(record.get(name) or kind(), kind):
+            yield f"its field '{name}' has another type"
+    for entry in [*record["rows"], *(record.get("trials") or [])]:
+        yield from _entry_faults(entry)
+
+
+def _entry_faults(entry: Any) -> Iterator[str]:
+    """Yield what is wrong with a row or a trial."""
+    if not isinstance(entry, dict) or not RUN_KEY.fullmatch(str(entry.get("key"))):
+        yield "a row names no run by its key"
+        return
+    for name, kind in ENTRY_FIELDS.items():
+        if not isinstance(entry.get(name), kind):
+            yield f"a row lacks its field '{name}', or it has another type"
+            return
+    if not all(isinstance(key, str) and EVALUATION_KEY.fullmatch(key) for key in entry["evals"].values()):
+        yield "a row names an evaluation by what is no key"
+    for name, words in (("role", Role), ("track", Track)):
+        if entry.get(name) is not None and entry[name] not in list(words):
+            yield f"a row's {name} is {str(entry[name])[:40]!r}, which there is not"

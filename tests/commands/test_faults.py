@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from harness.commands import cli
 from harness.commands.faults import explain
@@ -29,6 +30,9 @@ USERS = [
     (PermissionError(13, "denied", "/there"), "'/there' may not be read or written"),
     (FileNotFoundError(2, "no", "/there"), "'/there' does not exist"),
     (OSError(28, "full", "/there"), "the disk is full"),
+    (OSError(27, "large", "/there"), "is larger than a file may be here"),
+    (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+    (SafetensorError("Error while deserializing header: header too large"), "a file of weights is damaged"),
     (IsADirectoryError(21, "is", "/there"), "is a folder where a file is wanted"),
     (ModuleNotFoundError("No module named 'deepspeed'", name="deepspeed"), r"pip install 'lethe\[deepspeed\]'"),
     (MemoryError(), "memory ran out"),

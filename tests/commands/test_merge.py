@@ -117,6 +117,18 @@ def test_bases_that_score_otherwise_are_named(machines):
     assert "scores the base otherwise in 3 of" in " ".join(json.loads((to / "comparison.json").read_text())["notes"])
 
 
+def test_a_link_in_a_run_is_not_followed(machines, tmp_path):
+    """A downloaded folder would bring a file of this machine into what is published next."""
+    folders, to = machines
+    secret = tmp_path / "secret"
+    secret.write_text("password")
+    run = next(path for path in sorted((folders[1].parent / "runs").iterdir()) if path.is_dir())
+    (run / "notes.txt").symlink_to(secret)
+    with pytest.raises(PlanError, match=r"notes\.txt is a link, and links are not followed"):
+        merge(folders, to)
+    assert not to.exists() and not (to.parent / "runs").exists()
+
+
 def test_one_or_none_cannot_be_merged(machines, tmp_path):
     folders, to = machines
     with pytest.raises(PlanError, match="two comparisons or more"):

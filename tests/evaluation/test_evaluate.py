@@ -105,7 +105,10 @@ def test_scoring_leaves_everything_as_it_was(evaluator, base):
     before = [module.training for module in model.modules()]
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     config = model.config.to_dict()
+    modes: set[bool] = set()
+    model.model.register_forward_hook(lambda module, *_: modes.add(module.training))
     evaluator.score(model)
+    assert modes == {False}  # without dropout, though it is in training
     assert [module.training for module in model.modules()] == before
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
     assert torch.equal(torch.get_rng_state(), states[2])
@@ -122,6 +125,8 @@ def test_primary_rows_carry_texts_and_chance(scores):
     assert set(scores.loc[~scores["primary"], "chance"]) == {0.0}
     choice = primary[primary["task"] == "choices"]
     assert set(choice["chance"]) == {1 / 3}
+    chances = {str(task): set(part["chance"]) for task, part in primary.groupby("task")}
+    assert chances == {"choices": {1 / 3}, "domain_exact_match": {0.0}, "pairs": {0.5}, "text": {0.0}}
     assert set(choice["output"]) <= set(COLOURS)
     assert ((choice["output"] == choice["target"]) == (choice["score"] == 1)).all()
     assert set(primary.loc[primary["task"] == "domain_exact_match", "cluster"]) == {"one"}

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = ("mydata.json", "orders.json", "general.json", "chat.json", "corpus.txt", "finance.json", "law.json", "medicine.json")
-FILES += ("data/train.json", "data/test.json", "data/general.jsonl")
+FILES += ("facts.json", "figures.json", "data/train.json", "data/test.json", "data/general.jsonl")
 
 
 @pytest.fixture

@@ -13,13 +13,19 @@ from harness.plan.load import make_plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"^(?:    |\$ )(lethe .+)$", PAGE, re.MULTILINE)))
+QUESTIONS = PAGE.split("\n### ")[1:]
+COMMANDS = sorted({command.split(" | ")[0] for command in re.findall(r"^(?:    |\$ )(lethe .+)$", PAGE, re.MULTILINE)})
+"""Without what a shell does with their output."""
+BLOCKS = re.compile(r"```console\n\$ ([^\n]+)\n(.*?)```", re.DOTALL)
+PLACES = re.compile(r"/(tmp|home|root|work)/")
+"""Places of one machine only."""
+NOT_RUN = "Does block expansion forget less?"
+"""The one question whose command has not been run for the page."""
 
 
 def test_every_question_has_a_command():
-    questions = PAGE.split("\n### ")[1:]
-    assert len(questions) == 17
-    without = [q.splitlines()[0] for q in questions if not re.search(r"^(?:    |\$ )lethe .+$", q, re.MULTILINE)]
+    assert len(QUESTIONS) == 17
+    without = [q.splitlines()[0] for q in QUESTIONS if not re.search(r"^(?:    |\$ )lethe .+$", q, re.MULTILINE)]
     assert not without
 
 
@@ -32,11 +38,16 @@ def test_a_command_is_taken_as_it_stands(command: str, folder: Path):
         assert plan.recipe_texts
 
 
-def test_outputs_are_of_the_commands_above_them():
-    blocks = re.findall(r"```console\n\$ (lethe [^\n]+)\n(.*?)```", PAGE, re.DOTALL)
-    assert blocks
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.splitlines()[0])
+def test_outputs_are_of_the_commands_above_them(question: str):
+    blocks = BLOCKS.findall(question)
+    assert blocks, "no output"
     for command, output in blocks:
         recipes = re.search(r'--recipes "([^"]+)"', command)
+        if question.startswith(NOT_RUN):
+            assert not output and "Not run yet" in question
+            continue
         assert output.strip(), f"no output of {command}"
+        assert not PLACES.search(output), command
         for recipe in recipes[1].split() if recipes else ():
             assert recipe in output.replace("\n", ""), f"{recipe} is not in the output of {command}"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_store import build
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from harness.report.tables.answer_quality import domain_phrases, quality_table
@@ -121,7 +122,10 @@ def test_the_bootstrap_of_a_mean_has_its_standard_error():
 def test_the_jackknife_of_a_mean_is_exact():
     values = np.random.default_rng(0).normal(size=50)
     left_out = np.array([np.delete(values, i).mean() for i in range(50)])
-    assert jackknifed(values.mean(), left_out).se == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    found = jackknifed(values.mean(), left_out)
+    assert found.se == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    half = norm.ppf(0.975) * found.se
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-4)
 
 
 def test_a_ratio_leaves_out_what_is_not_known():

@@ -6,6 +6,8 @@ import io
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +16,8 @@ from rich.console import Console
 
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
-from harness.report.summary.contrasts import contrast
+from harness.report.summary.contrasts import contrast, contrasts
+from harness.report.summary.rows import rows_of
 from harness.report.summary.summarise import summarise
 from harness.report.tables.main_table import _holm, latex, markdown
 from harness.report.verdict.terminal import show
@@ -97,6 +100,32 @@ def test_a_holm_p_at_the_floor_of_the_draws_is_printed_as_a_bound_times_pairs():
     assert format.holm_value(0.12, above, 12) == "0.120" and format.holm_value(math.nan, Estimate(), 0) == "—"
     line = pd.Series({"holm": 12 * least, "change": floor, "pairs": 12})
     assert _holm(line) == "< 0.0002 × 12" and _holm(None) == "—"
+
+
+def test_every_contrast_with_a_reference_is_in_one_holm_correction():
+    """Of a recipe that is better than one reference for sure, and of one that is not: both pairs count."""
+    numbers = {("mix", "sft"): 0.01, ("lora", "sft"): 0.02, ("mix", "low_lr"): 0.3, ("lora", "low_lr"): math.nan}
+
+    def difference(quantity: str, row: str, reference: str) -> Estimate:
+        return Estimate(1.0, 0.5, 1.5, p=numbers.get((row, reference), math.nan))
+
+    recipes = [SimpleNamespace(name=name, done=name != "ewc") for name in ("sft", "mix", "lora", "ewc")]
+    summary: Any = SimpleNamespace(recipes=recipes, references=["sft", "low_lr"], difference=difference, analysis=None)
+    lines = contrasts(summary).set_index(["row", "reference"])
+    assert ("ewc", "sft") not in lines.index and set(lines["pairs"]) == {3}
+    corrected = {pair: lines.loc[pair, "holm"] for pair in numbers}
+    assert corrected[("mix", "sft")] == pytest.approx(0.03) and corrected[("lora", "sft")] == pytest.approx(0.04)
+    assert corrected[("mix", "low_lr")] == pytest.approx(0.3) and pd.isna(corrected[("lora", "low_lr")])
+
+
+def test_costs_are_means_over_all_seeds_that_ended_well():
+    runs: list[Any] = []
+    for seed, seconds, status in ((0, 10.0, "done"), (1, 20.0, "done"), (2, 60.0, "done"), (3, 1e9, "failed")):
+        run = {"row": "lora", "role": "recipe", "track": "free", "seed": seed, "key": str(seed), "status": status}
+        runs.append(run | {"ledger": {"seconds": seconds, "accounts": {"train": seconds / 2}}})
+    (row,) = rows_of(runs)
+    assert row.cost("ledger", "seconds") == 30.0 and row.shares("ledger", "accounts") == {"train": 15.0}
+    assert row.seeds == (0, 1, 2) and row.status == "done 3 of 4: failed"
 
 
 def test_terminal_says_the_same(report: Report):

@@ -7,6 +7,7 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.commands.compare import compare
@@ -15,9 +16,12 @@ from harness.plan.load import make_plan
 from harness.plan.tuning_rule import Reference, TuningRule, parse_tuning_rule, reference_of, spread_over
 from harness.recipes.recipe import parse_recipe
 from harness.recipes.registry import methods
-from harness.runs.tune import Axis, Trial, at_edge, axes_of, choose, is_plain, points
+from harness.runs import tune as tuning
+from harness.runs.tune import Axis, Trial, at_edge, axes_of, choose, is_plain, points, select
 from harness.store.comparisons import read_comparison
-from harness.store.runs import RunStore
+from harness.store.runs import RunFolder, RunStore
+from harness.store.schema import ITEM_COLUMNS
+from harness.vocabulary import EvalKind
 from tests.support.comparisons import carried_out, mtimes, options
 
 NAN = math.nan
@@ -138,6 +142,39 @@ def test_the_best_at_an_edge_is_flagged():
     trials = [Trial("sft", {axis: value}, None) for value in (1e-3, 2e-4, 5e-3)]
     assert [len(at_edge("sft", trials, best)) for best in range(3)] == [0, 1, 1]
     assert "lr=0.005 is the highest of 3 tried (range 0.0001 to 0.01)" in at_edge("sft", trials, 2)[0]
+
+
+def test_dev_items_alone_select(tmp_path, monkeypatch):
+    """The trial that is best on dev items is worst on test items, which lie beside them; a trial that failed is no choice."""
+    store = RunStore(tmp_path)
+    base = SimpleNamespace(row="base", key="0" * 16)
+    monkeypatch.setattr(tuning, "base_on_dev", lambda _: base)
+    trials = []
+    for number, (dev, test, status) in enumerate([(0.6, 0.8, "done"), (0.9, 0.5, "done"), (1.0, 1.0, "failed")]):
+        spec = SimpleNamespace(row=f"sft trial {number}", recipe=f"sft(lr=1e-{number})", key=str(number + 1) * 16, track="free")
+        trials.append(Trial("sft", {}, spec))  # type: ignore[arg-type]
+        write_scores(store.run(spec.key), dev, test, status)
+    write_scores(store.run(base.key), 0.3, 0.3, "done")
+    plan = SimpleNamespace(tune_rule="gain", tune_points=1)
+    result = select(SimpleNamespace(plan=plan), trials, store, "dev")  # type: ignore[arg-type]
+    assert result.chosen == {"sft": "sft(lr=1e-1)"} and [line["selected"] for line in result.record] == [False, True, False]
+
+
+def write_scores(run: RunFolder, dev: float, test: float, status: str) -> None:
+    """A run with so many right of 20 domain items, dev and test."""
+    for kind, level in ((EvalKind.DEV, dev), (EvalKind.FINAL, test)):
+        items = np.arange(20)
+        row = {"task": "t", "family": "t", "group": "domain", "channel": "choice", "metric": "acc", "primary": True}
+        row |= {
+            "fraction": 1.0,
+            "alpha": 1.0,
+            "higher_better": True,
+            "chance": 0.0,
+            "score": (items < 20 * level).astype(float),
+        }
+        frame = pd.DataFrame(row | {"item": items.astype(str), "cluster": items.astype(str)})
+        run.write_scores(kind, "dev", frame.reindex(columns=list(ITEM_COLUMNS)).astype(dict(ITEM_COLUMNS)))
+    run.write("status", {"status": status, "reason": "because", "traceback": None})
 
 
 # --- whole comparisons -----------------------------------------------------------------------------------------------

@@ -112,6 +112,17 @@ def test_lower_is_better_loses_when_it_rises():
     assert found.estimate("change", "x").value == pytest.approx(-50)
 
 
+@pytest.mark.parametrize("channel", ["likelihood", "choice", "generation"])
+def test_every_channel_is_read_above_its_chance(channel):
+    """Ten points between chance and all there is: 0.8 to 0.6 of 0.5 to 1, and errors from 0.2 to 0.3 of at most 0.5."""
+    scores = table({"base": [0.8] * 12, "x": [0.6] * 12}, "rises", chance=0.5, channel=channel)
+    errors = table({"base": [0.2] * 12, "x": [0.3] * 12}, "falls", chance=0.5, channel=channel, higher_better=False)
+    for part, change, kept in ((scores, -100 * 0.2 / 0.5, 100 * 0.1 / 0.3), (errors, -100 * 0.1 / 0.5, 100 * 0.2 / 0.3)):
+        found = analysis.analyse(part, "base", reps=20)
+        assert found.estimate("change", "x").value == pytest.approx(change)
+        assert found.estimate("retention", "x").value == pytest.approx(kept)
+
+
 def test_gain_is_the_macro_mean_over_domain_tasks():
     long = table({"base": [0] * 8, "x": [1] * 8}, "long", group="domain")
     short = table({"base": [0, 0], "x": [0, 0]}, "short", group="domain")
@@ -162,9 +173,14 @@ def test_draws_are_shared_so_equal_rows_never_differ():
 def test_p_of_a_difference_agrees_with_the_paired_t_test():
     x, y = coin(500, 0.60, 8), coin(500, 0.66, 9)
     scores = table({"base": np.ones(500), "x": [x, x], "y": [y, y]})
-    assert analysis.analyse(scores, "base").difference("change", "x", "y").p == pytest.approx(
-        reference.ttest_rel(x, y).pvalue, abs=0.015
-    )
+    difference = analysis.analyse(scores, "base").difference("change", "x", "y")
+    assert difference.p == pytest.approx(reference.ttest_rel(x, y).pvalue, abs=0.015)
+
+    # A minus B, in its number and in its draws, with an interval of 95 %.
+    assert difference.value == pytest.approx(100 * (x - y).mean()) and difference.value < 0
+    half = 1.96 * 100 * reference.sem(x - y)
+    assert difference.low == pytest.approx(difference.value - half, abs=0.4)
+    assert difference.high == pytest.approx(difference.value + half, abs=0.4)
 
 
 def test_clusters_shared_between_tasks_are_drawn_together():

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from harness.commands.cli import main
 from harness.errors import PlanError
 from harness.report.verify import verify
 from harness.store.comparisons import read_comparison
-from harness.store.files import read_record, write_record
+from harness.store.files import read_record, read_table, write_record
 from harness.store.hashes import HASHES, Damaged, Hashes
 from harness.store.journal import Journal
 from harness.store.results import Results, results_of
 from harness.store.runs import RunFolder, RunStore
+from harness.vocabulary import EvalKind
 from tests.report.fake_store import build
 
 
@@ -178,6 +182,67 @@ def test_a_newer_form_is_refused(folder):
         read_comparison(folder, RunStore(folder.parent / "runs"))
 
 
+def with_row(record: dict, **changes) -> dict:
+    """A record without a hash, of one row."""
+    return {"rows": [record["rows"][0] | changes]}
+
+
+def test_json_that_no_parser_reads_is_damage_like_any_other(folder):
+    nested = "[" * 200_000
+    run = RunFolder(a_file(folder, "run.json").parent)
+    (run.path / HASHES).write_text(nested)
+    with pytest.raises(Damaged, match="is not JSON"):
+        run.read("ledger")
+    (run.path / HASHES).unlink()
+    for text, fault in ((nested, "is not JSON"), ("[1, 2]", "holds no fields by name")):
+        (run.path / "ledger.json").write_text(text)
+        with pytest.raises(Damaged, match=fault):
+            run.read("ledger")
+    (folder / "comparison.json").write_text(nested)
+    with pytest.raises(PlanError, match="is not JSON"):
+        read_record(folder)
+
+
+def test_whole_files_of_another_content_are_damage_too(folder):
+    """As a store without hashes may hold them: an older one, or one that somebody wrote by hand."""
+    run = RunFolder(a_file(folder, "run.json").parent)
+    (run.path / HASHES).unlink()
+    scores = a_file(folder, "evals")
+    kind, key = scores.stem.split("-")
+    table = pd.read_parquet(scores)
+    for wrong in (table.drop(columns="item"), table.assign(score="high")):
+        wrong.to_parquet(scores)
+        with pytest.raises(Damaged, match="is not a table of scores"):
+            run.scores(EvalKind(kind), key)
+    (run.path / "run.json").write_text('{"schema_version": 1, "asked": 3}')
+    with pytest.raises(Damaged, match="no fields in its part 'asked'"):
+        run.read("run")
+    (folder / "people.json").write_text("[1]")
+    with pytest.raises(PlanError, match=r"people\.json holds no ratings"):
+        read_comparison(folder, RunStore(folder.parent / "none"))
+    for text in (b"", b"\xff\xfe\x00", b'a,b\n"1'):
+        (folder / "table.csv").write_bytes(text)
+        with pytest.raises(PlanError, match=r"table\.csv is not a table .*`lethe report` writes it anew"):
+            read_table(folder / "table.csv")
+
+
+def test_a_store_that_may_only_be_read_is_told_without_a_report(folder, monkeypatch, capsys):
+    def refuse(results: Results) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(results.root))
+
+    monkeypatch.setattr(Results, "recording", refuse)
+    assert main(["report", folder.name, "--out", str(folder.parent)]) == 0
+    said = capsys.readouterr().out
+    assert "sft" in said and f"{folder.parent} may only be read; copy it" in " ".join(said.split())
+    assert not (folder / "report.html").exists()
+
+
+def test_a_path_in_the_place_of_a_name_is_told_how_to_be_given(folder):
+    """It would be found, and its runs looked for elsewhere: a report of nothing but missing runs."""
+    with pytest.raises(PlanError, match=f"is a path.* give {folder.name} --out {folder.parent}"):
+        Results(folder.parent / "results").record(str(folder))
+
+
 @pytest.mark.parametrize(
     "change, fault",
     [
@@ -185,6 +250,16 @@ def test_a_newer_form_is_refused(folder):
         (lambda record: record | {"rows": record["rows"][:-1]}, "its hash differs"),
         (lambda record: {"rows": [record["rows"][0] | {"key": "../x"}]}, "names no run by its key"),
         (lambda record: {"rows": ["row"]}, "names no run by its key"),
+        (lambda record: with_row(record, key=None), "names no run by its key"),
+        (lambda record: with_row(record, row=["sft"]), "lacks its field 'row', or it has another type"),
+        (lambda record: with_row(record, seed=None), "lacks its field 'seed'"),
+        (lambda record: with_row(record, evals="final"), "lacks its field 'evals'"),
+        (lambda record: with_row(record, evals={"final": "../../x"}), "names an evaluation by what is no key"),
+        (lambda record: with_row(record, role="king"), "role is 'king', which there is not"),
+        (lambda record: with_row(record, track="king"), "track is 'king', which there is not"),
+        (lambda record: {"rows": [], "trials": [{"key": "/etc"}]}, "names no run by its key"),
+        (lambda record: {"rows": [], "plan": "3epochs"}, "its field 'plan' has another type"),
+        (lambda record: {"rows": [], "notes": 3}, "its field 'notes' has another type"),
         (lambda record: [record], "has no rows"),
     ],
 )
