@@ -121,7 +121,8 @@ def test_a_long_name_covers_no_number(report, tmp_path: Path):
     frame = FRAME[: FRAME.index("<script>")].format(width=390)
     frame += """<script>document.getElementById("f").onload = (e) => { const d = e.target.contentDocument;
       d.querySelectorAll("details").forEach((x) => x.open = true);
-      const heads = [...d.querySelectorAll("tbody th")].filter((x) => x.textContent.includes("samples=64"));
+      const named = [...d.querySelectorAll("tbody th")].filter((x) => x.textContent.includes("samples=64"));
+      const heads = named.filter((x) => x.checkVisibility());
       const right = (x) => x.getBoundingClientRect().right;
       const spilled = heads.filter((x) => Math.max(...[...x.querySelectorAll(".piece")].map(right)) > right(x));
       const broken = heads.filter((x) => [...x.querySelectorAll(".piece")].some((y) => y.getClientRects()[0].height > 30));
