@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -49,7 +49,7 @@ class ProgressRecord(TypedDict):
     notes: list[str]
     ledger: LedgerRecord
     room: int
-    paid: int
+    paid: NotRequired[int]
     """Dev evaluations charged ahead."""
 
 

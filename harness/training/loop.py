@@ -217,7 +217,7 @@ def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped
     run.enter(record["stage"])
     run.engine.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
-    run.position.paid = record["paid"]
+    run.position.paid = record.get("paid", 0)  # checkpoints of earlier versions charged nothing ahead
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record

@@ -13,6 +13,7 @@ from harness.contract import Method
 from harness.models.base_model import weights_hash
 from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
+from harness.training import loop
 from harness.training.loop import Diverged, train
 from tests.support.training import in_training, make_run, trained, trained_model
 
@@ -44,6 +45,22 @@ def test_killed_and_resumed_ends_bit_identical(recipe, base, tmp_path):
     assert weights_hash(resumed) == weights_hash(whole)
     logs = [[e | {"seconds": 0} for e in RunFolder(tmp_path / name).log()] for name in ("whole", "cut")]
     assert logs[0] == logs[1]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(base, tmp_path, monkeypatch):
+    """It knows nothing of evaluations that are charged ahead."""
+    record = loop._record
+
+    def earlier(run, progress):
+        return {key: value for key, value in record(run, progress).items() if key != "paid"}
+
+    monkeypatch.setattr(loop, "_record", earlier)
+    run = make_run(base, "sft", meter="flops", allowed=2.5e9)
+    with pytest.raises(Killed):
+        train(run, tmp_path, lambda *_: None, killed_at(3), checkpoint_every=0.0)
+    resumed = make_run(base, "sft", meter="flops", allowed=2.5e9)
+    trained(resumed, tmp_path)
+    assert [entry["step"] for entry in RunFolder(tmp_path).log()][:3] == [1, 2, 3] and resumed.position.paid == 0
 
 
 def test_observers_see_sixths_once_and_disturb_nothing(base, tmp_path):
