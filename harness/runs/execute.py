@@ -35,7 +35,7 @@ from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
 from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
-from harness.training.run import PlannedRun
+from harness.training.run import PlannedRun, TrainingRun
 from harness.training.step import Cramped
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -197,10 +197,10 @@ def _trained(
         monitor.step(entry)
         events(Stepped(spent=entry["spent"], loss=entry["loss"], speed=tokens / seconds))
 
-    def observe(fraction: float, weights: Callable[[], Weights]) -> None:
+    def observe(fraction: float, weights: Callable[[], Weights], training: TrainingRun) -> None:
         # Evaluation is neither charged nor counted as the training's memory; where it has no room
         # of its own, what trains moves aside.
-        with memory.paused(), nullcontext() if scoring.has_room else run.aside():
+        with memory.paused(), nullcontext() if scoring.has_room else training.aside():
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
             # A run without a path needs no curve either.

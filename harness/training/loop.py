@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -27,8 +27,8 @@ from harness.training.step import optimizer_step
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is evaluated."""
 
-Observe = Callable[[float, Callable[[], Weights]], None]
-"""Called at budget fractions with a function that returns the effective weights; free of charge."""
+Observe = Callable[[float, Callable[[], Weights], TrainingRun], None]
+"""Called at budget fractions with a function that returns the effective weights, and the run; free of charge."""
 Report = Callable[[LogLine], None]
 """Called after each optimizer step with its line of the log."""
 
@@ -47,27 +47,23 @@ class Overdrawn(Exception):
 class Watch:
     """What goes out while a run trains: its log, its looks at fractions of the budget, its checkpoints."""
 
-    def __init__(self, run: TrainingRun, folder: Path, observe: Observe, report: Report, looks: Sequence[float], every: float):
+    def __init__(
+        self,
+        run: TrainingRun,
+        log: TextIO,
+        observe: Observe,
+        report: Report,
+        looks: Sequence[float],
+        checkpoints: Checkpoints,
+    ):
         self._run = run
+        self._log = log
         self._observe = observe
         self._report = report
-        stored = RunFolder(folder)
-
-        # Rank 0 alone writes the log; the other ranks write the same to nowhere.
-        self._log_path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
-        self._checkpoints = Checkpoints(run.engine, run.methods, partial(_record, run), stored.checkpoint, every)
+        self.checkpoints = checkpoints
 
         # A resumed run was evaluated already at the fractions before its checkpoint.
         self._looks = [look for look in looks if look > run.ledger.fraction + ROUNDING]
-
-    @contextmanager
-    def opened(self, steps: int) -> Iterator[None]:
-        """Keep the log open inside the context, cut to its first `steps` entries: a killed run may have written more."""
-        path = self._log_path
-        logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
-        path.write_text("".join(logged))
-        with path.open("a") as self._log:
-            yield
 
     def note(self, entry: LogLine) -> None:
         """Log a step, and report it."""
@@ -77,14 +73,24 @@ class Watch:
 
     def look(self) -> None:
         """Evaluate the run at the fractions that it has reached."""
-        engine = self._run.engine
-        while self._looks and self._looks[0] <= self._run.ledger.fraction + ROUNDING:
-            self._observe(self._looks.pop(0), engine.gather())
-            engine.broadcast(None)  # the other ranks wait here, free of charge
+        run = self._run
+        while self._looks and self._looks[0] <= run.ledger.fraction + ROUNDING:
+            fraction = self._looks.pop(0)
+            weights = run.trained.gather()
+            self._observe(fraction, weights, run)
+            # The other ranks wait here, free of charge.
+            run.engine.broadcast(None)
 
-    def save_if_due(self, progress: Progress) -> None:
-        """Save a checkpoint if enough time has passed."""
-        self._checkpoints.save_if_due(progress)
+
+@contextmanager
+def _opened_log(run: TrainingRun, stored: RunFolder, steps: int) -> Iterator[TextIO]:
+    """Open the log inside the context, cut to its first `steps` entries: a killed run may have written more."""
+    # Rank 0 alone writes the log; the other ranks write the same to nowhere.
+    path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
+    logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+    path.write_text("".join(logged))
+    with path.open("a") as log:
+        yield log
 
 
 def train(
@@ -101,8 +107,11 @@ def train(
     of `looks`. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
     """
     run, progress = _begin(planned, folder)
-    watch = Watch(run, folder, observe, report, looks, checkpoint_every)
-    with watch.opened(progress.steps):
+    stored = RunFolder(folder)
+    save = partial(_save, run, stored.checkpoint)
+    checkpoints = Checkpoints(run.engine.broadcast, save, checkpoint_every)
+    with _opened_log(run, stored, progress.steps) as log:
+        watch = Watch(run, log, observe, report, looks, checkpoints)
         _train_stage(run, progress, watch)
 
         # The stage's part of the budget is spent, or a method ended the run.
@@ -129,12 +138,12 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
         if stopped_by:
             progress.stopped_by = stopped_by
             return
-        watch.save_if_due(progress)
+        watch.checkpoints.save_if_due(progress)
 
 
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
-    weights = run.engine.gather()()
+    weights = run.trained.gather()()
     run.position.finishing = True
     # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
@@ -156,6 +165,11 @@ def _advance(run: TrainingRun, step: Step, progress: Progress) -> LogLine:
     if len(run.ends) > 1:
         line["stage"] = run.stage
     return line
+
+
+def _save(run: TrainingRun, folder: Path, progress: Progress) -> None:
+    """Save a checkpoint of the run's present state, whole or not at all."""
+    run.trained.save(folder, _record(run, progress))
 
 
 def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
@@ -215,7 +229,7 @@ def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
 def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped: RoomRecord | None) -> Progress:
     """Take up where the run was killed: stage, masters and moments, and what was spent until then."""
     run.enter(record["stage"])
-    run.engine.restore(stored.checkpoint)
+    run.trained.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
     run.position.paid = record.get("paid", 0)  # checkpoints of earlier versions charged nothing ahead
 
@@ -259,7 +273,7 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
 
     A killed run comes here again from its last checkpoint, and writes the same.
     """
-    weights = run.engine.gather()()
+    weights = run.trained.gather()()
     if run.engine.rank == 0:
         stored = RunFolder(folder)
         stored.weights_folder.mkdir(exist_ok=True)
@@ -274,7 +288,7 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
         _prepare(run, "stage_begin", model)
         run.engine.broadcast_method_state(run.methods, folder, run.device)
     # Last, so that an interruption before here leaves the stage's own moments in the checkpoint.
-    run.engine.begin()
+    run.trained.begin()
 
 
 def _affordable(run: TrainingRun, step: Step) -> Step:

@@ -146,13 +146,6 @@ class PlannedRun(RunState):
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
         return self._teacher.logits(batch, source)
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Keep what trains in host memory inside the context, so that its device has room for other models."""
-        self.base_copy.forget()
-        with self.engine.aside():
-            yield
-
     def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
         if model is None:
             raise RuntimeError(NO_MODEL)
@@ -212,7 +205,7 @@ class TrainingRun(PlannedRun):
         # Last: a sharding engine cuts the weights, which the trials above need whole.
         if self.training.compile:
             compile_blocks(self.model, self.longest, self.position.room)
-        self.engine.build(wrapped, self.training.weight_decay, self.methods)
+        self.trained = self.engine.build(wrapped, self.training.weight_decay, self.methods)
 
     def load(self) -> nn.Module:
         return self._planned.load()
@@ -228,7 +221,14 @@ class TrainingRun(PlannedRun):
     # --- the model in training ---
 
     def weights(self) -> Weights:
-        return self.engine.gather()()
+        return self.trained.gather()()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep what trains in host memory inside the context, so that its device has room for other models."""
+        self.base_copy.forget()
+        with self.trained.aside():
+            yield
 
     def price_of(self, model: nn.Module, backward: bool) -> Price:
         """Return the price of a pass: the model in training costs what its frozen weights leave, any other the whole."""

@@ -71,11 +71,11 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> StepLine
 
 def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
     """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
-    engine = run.engine
-    masters = engine.masters
+    trained = run.trained
+    masters = trained.masters
 
     # The mean gradient of the step, as methods change it.
-    engine.reduce()
+    trained.reduce()
     masters.scale_gradients(1.0 / max(normaliser, 1e-12))
     for method in run.filled("gradient"):
         method.gradient(masters.values, masters.gradients, run)
@@ -89,7 +89,7 @@ def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[f
     # The schedule's clock is the fraction spent in the middle of this step.
     run.ledger.steps += 1
     rate = run.rate((spent_before + run.ledger.fraction) / 2)
-    for group in engine.optimizer.param_groups:
+    for group in trained.optimizer.param_groups:
         group["lr"] = rate
 
     # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
@@ -98,11 +98,11 @@ def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[f
         masters.step_pulls(decoupled, rate)
 
     # Methods wrap the optimizer's step, the last method outermost.
-    update: Callable[[], Any] = engine.step
+    update: Callable[[], Any] = trained.step
     for method in run.filled("update"):
         update = partial(method.update, update, masters.values, run)
     update()
-    engine.forget()
+    trained.forget()
     masters.publish()
     return rate, norm
 
@@ -159,7 +159,7 @@ def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
             return StepSums.over_ranks([rank_sums for rank_sums, _ in gathered])
 
         # Memory ran out on some rank: every rank tries the step again with smaller micro-batches.
-        engine.forget()
+        run.trained.forget()
         _halve(run, step, lacks[0])
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -173,17 +173,17 @@ def _smaller(run: TrainingRun) -> str:
 
 def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
     """Run the forward and backward passes of this rank's micro-batches."""
-    engine = run.engine
-    for batch, counts, last in engine.batches(run, step):
+    trained = run.trained
+    for batch, counts, last in trained.batches(run, step):
         # A repeated micro-batch only keeps this rank in step with the others: its gradients are zero, and it is free.
         if not counts:
-            features = engine.features(run, batch)
-            with engine.gathered(run.head.module):
+            features = trained.features(run, batch)
+            with trained.gathered(run.head.module):
                 loss = no_loss(run.head, features)
-            engine.backward(loss, last)
+            trained.backward(loss, last)
             continue
         with run.charged("train", run.model, batch, backward=True):
-            engine.backward(loss_of(run, batch, sums), last)
+            trained.backward(loss_of(run, batch, sums), last)
 
 
 def _halve(run: TrainingRun, step: Step, lack: str) -> None:
@@ -215,8 +215,8 @@ def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
 
     The head goes forward and backward here, at pieces of the places; the backward pass of what is returned is the blocks'.
     """
-    engine = run.engine
-    features = engine.features(run, batch)
+    trained = run.trained
+    features = trained.features(run, batch)
     objective = WeightedLoss(run, batch, sums)
-    with engine.gathered(run.head.module):
+    with trained.gathered(run.head.module):
         return loss_in_pieces(run.head, features, objective, objective.places_at_once(run.places_at_once))
