@@ -1,9 +1,11 @@
-"""The engine of a run in one process, and the model that it trains. Other engines override what several processes change.
+"""The engine of a run in one process, and the model that it trains.
 
-All engines share the loop in `harness/training/loop.py`. Where a run has several processes (ranks), every rank goes through
-that loop with the same examples, ledger and random streams, so all ranks take the same decisions. The engine splits a step's
-examples over the ranks and gathers what each rank has. From a wrapped model it builds a `TrainedModel`, which has masters and
-optimizer from its first line on, sums gradients over the ranks, steps and saves.
+Other engines override what several processes change. All share the loop in
+`harness/training/loop.py`: every process (rank) of a run goes through that loop with the same
+examples, ledger and random streams, so all ranks take the same decisions. The engine splits a
+step's examples over the ranks and gathers what each rank has. From a wrapped model it builds a
+`TrainedModel`, which has masters and optimizer from its first line on, sums gradients over the
+ranks, steps and saves.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
-from harness.training.checkpoint import STATE, ProgressRecord, restore_methods, restore_training, save_checkpoint
+from harness.training.checkpoint import (
+    STATE,
+    ProgressRecord,
+    restore_methods,
+    restore_training,
+    save_checkpoint,
+)
 from harness.training.masters import Masters
 
 if TYPE_CHECKING:
@@ -82,7 +90,7 @@ class Alone:
         return work()
 
     def all_reduce(self, part: float) -> float:
-        """Return the sum of the ranks' parts, of a quantity that each rank holds a different part of."""
+        """Return the sum of the ranks' parts of a quantity; each rank holds a different part."""
         return part
 
     # --- what is trained ---
@@ -91,7 +99,12 @@ class Alone:
         """Return each rank's share of a step's examples, ordered by rank."""
         return [step]
 
-    def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> TrainedModel:
+    def build(
+        self,
+        wrapped: Wrapped,
+        weight_decay: float,
+        methods: Sequence[Method],
+    ) -> TrainedModel:
         """Return the model in training: masters and optimizer of a wrapped model.
 
         Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
@@ -101,7 +114,12 @@ class Alone:
 
     # --- what methods prepared ---
 
-    def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
+    def broadcast_method_state(
+        self,
+        methods: Sequence[Method],
+        folder: Path,
+        device: torch.device,
+    ) -> None:
         """Copy to every rank what methods prepared on rank 0."""
 
     @property
@@ -109,7 +127,12 @@ class Alone:
         """Name of the file of a checkpoint that holds this rank's tensors."""
         return STATE
 
-    def restore_methods(self, folder: Path, methods: Sequence[Method], device: torch.device) -> None:
+    def restore_methods(
+        self,
+        folder: Path,
+        methods: Sequence[Method],
+        device: torch.device,
+    ) -> None:
         """Restore what methods had when the checkpoint was saved."""
         restore_methods(folder / self.state, methods, device)
 
@@ -120,9 +143,15 @@ def adamw(tensors: Sequence[Tensor], weight_decay: float) -> torch.optim.AdamW:
 
 
 class TrainedModel:
-    """A wrapped model in training in one process: its fp32 masters, their optimizer, and what is done with them."""
+    """A wrapped model in training in one process: fp32 masters, their optimizer, and its passes."""
 
-    def __init__(self, engine: Alone, masters: Masters, optimizer: torch.optim.Optimizer, methods: Sequence[Method]):
+    def __init__(
+        self,
+        engine: Alone,
+        masters: Masters,
+        optimizer: torch.optim.Optimizer,
+        methods: Sequence[Method],
+    ):
         self.engine = engine
         self.masters = masters
         self.optimizer = optimizer
@@ -132,7 +161,8 @@ class TrainedModel:
 
     def batches(self, run: BatchedRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """Yield this rank's micro-batches as (batch, does it count, is it the last)."""
-        batches = list(run.batches(self.engine.split_step(step)[self.engine.rank]))
+        share = self.engine.split_step(step)[self.engine.rank]
+        batches = list(run.batches(share))
         for number, batch in enumerate(batches, 1):
             yield batch, True, number == len(batches)
 
@@ -141,9 +171,9 @@ class TrainedModel:
         return run.features(run.model, batch)
 
     def gathered(self, module: nn.Module | None) -> AbstractContextManager[None]:
-        """Let this rank call a module inside the context by itself, as often as it likes; every rank must enter it.
+        """Let this rank call a module inside the context by itself, as often as it likes.
 
-        None: a module that is not called by itself.
+        Every rank must enter the context. None: a module that is not called by itself.
         """
         return nullcontext()
 
@@ -160,7 +190,7 @@ class TrainedModel:
         self.optimizer.step()
 
     def forget(self) -> None:
-        """Drop the gradients of a step that is over or given up, even in the middle of a backward pass."""
+        """Drop the gradients of a step that is over, or given up in the middle of a pass."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter in self.masters.parameters:
             parameter.grad = None

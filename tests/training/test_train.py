@@ -14,7 +14,8 @@ from harness.models.base_model import weights_hash
 from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training import loop
-from harness.training.loop import Diverged, train
+from harness.training.loop import train
+from harness.training.step import Diverged
 from tests.support.training import in_training, make_run, trained, trained_model
 
 
