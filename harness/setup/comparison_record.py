@@ -84,7 +84,7 @@ def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
     base = material.base
     sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
     fields = spec.question.fields
-    asked = {
+    record = {
         "recipe": spec.row,
         "methods": fields.get("methods", []),
         "track": spec.track,
@@ -103,9 +103,9 @@ def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
 
     # Of a model that was tuned elsewhere neither budget nor training is known.
     if spec.tuned is not None:
-        return asked | {"measured": spec.tuned.record()}
+        return record | {"measured": spec.tuned.record()}
     examples = {part: fields[part] for part in ("data", "general") if fields.get(part)}
-    return asked | {
+    return record | {
         "learning_rate": spec.training.learning_rate,
         "training": fields.get("training"),
         "examples": examples,
