@@ -12,7 +12,7 @@ from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
 from harness.store.question import Question
-from harness.store.schema import PROTOCOL, RowRecord
+from harness.store.schema import PROTOCOL, DataRecord, RowRecord
 
 
 def question_of(material: Material) -> Question:
@@ -44,10 +44,10 @@ def question_of(material: Material) -> Question:
     return Question(fields)
 
 
-def data_record(plan: Plan, material: Material) -> dict[str, Any]:
+def data_record(plan: Plan, material: Material) -> DataRecord:
     """Return what comparison.json says of the data."""
     dataset = material.dataset
-    record = {
+    record: DataRecord = {
         "name": dataset.name,
         "path": plan.data,
         "fingerprint": dataset.fingerprint,
