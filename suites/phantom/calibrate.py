@@ -226,7 +226,8 @@ def statistics_gates(found: Repeated) -> list[Gate]:
         Gate(
             f"coverage, {found.seeds} seeds",
             f"95 % intervals cover in {rules[1]}",
-            f"{100 * share:.1f} % of {found.comparisons:,} ({name})",
+            f"{100 * share:.1f} % of {found.comparisons:,} ({name}); t intervals over the seeds' own values"
+            f" {100 * found.reference[name]:.1f} %",
             0.93 <= share <= most,
         )
         for name, share in found.coverage.items()
