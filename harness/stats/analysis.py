@@ -195,20 +195,17 @@ def analyse(
 ) -> Analysis:
     """Return all quantities of a table of item scores with `row` and `seed`.
 
-    `base`: the untouched model's row.
-    `kept`: the (task, metric) pairs that enter retention, where another table has decided that.
-    `constant`: the row that always gives the same answer, by which gain is split into form and
-    knowledge.
-    `areas`: family -> column group.
+    `base`: the untouched model's row. `kept`: the (task, metric) pairs that enter retention, where
+    another table has decided that. `constant`: the row that always gives the same answer, by which
+    gain is split into form and knowledge. `areas`: family -> column group.
     """
-    # a row without a seed (the base) counts as seed -1
+    # A row without a seed (the base) counts as seed -1.
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
     measures = measures_of(scores, base, kept)
     table = aligned(scores, base, measures)
     rows = [base, *(row for row in scores["row"].unique() if row != base)]
     strata = strata_of(table, rows)
-
-    # sums over all items, (3, R, S, M): changes, base scores, pairs
+    # Sums over all items, (3, R, S, M): changes, base scores, pairs.
     total = np.full((3, len(rows), table["seed"].nunique(), len(measures)), 0.0)
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
