@@ -76,6 +76,19 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         raise
 
 
+def try_writing(folder: Path) -> None:
+    """Write a file into a local folder and remove it. Raises OSError naming the folder where nothing can be written there."""
+    if not is_local(folder):
+        return
+    trial = beside(folder / "trial")
+    try:
+        write_atomic(trial, b"")
+        trial.unlink()
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Name the file in what the system refuses inside: a write that a full disk refuses names none."""
