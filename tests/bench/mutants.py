@@ -35,7 +35,7 @@ from types import CodeType
 from typing import Any
 
 from tests.bench.mutations import mutated, mutations
-from tests.bench.reached import TracedTest, statement_lines, tests_of
+from tests.bench.reached import TracedTest, chosen_tests, statement_lines
 from tests.bench.swapped import can_be_swapped, compiled, swap
 from tests.bench.warm import Ended, Warm, import_all, session, supervised
 
@@ -193,7 +193,7 @@ def warm_work(warm: Warm, mutants: Sequence[Mutant]) -> None:
     tests = all_tests(warm)
     for mutant in mutants:
         line = statement_lines((ROOT / mutant.module).read_text())[mutant.line]
-        chosen = tests_of(tests, TESTS[mutant.module], (mutant.module, line))
+        chosen = chosen_tests(tests, TESTS[mutant.module], (mutant.module, line))
         note(mutant, warm.run(chosen, lambda mutant=mutant: swap(mutant.file, mutant.code)))
 
 
@@ -204,7 +204,7 @@ def cold_work(mutants: Sequence[Mutant]) -> None:
     known = json.loads(REACHED.read_text()).values()
     tests = [TracedTest(**record) for of_file in known for record in of_file["tests"]]
     for mutant in mutants:
-        reaching = [test for test in tests_of(tests, TESTS[mutant.module], None) if mutant.module in test.reached]
+        reaching = [test for test in chosen_tests(tests, TESTS[mutant.module], None) if mutant.module in test.reached]
 
         def work(mutant: Mutant = mutant, reaching: Sequence[TracedTest] = reaching) -> str:
             sys.meta_path.insert(0, Planted(mutant.module, mutant.tree))

@@ -35,7 +35,7 @@ class TracedTest:
         return self.name.split("::")[0]
 
 
-def tests_of(tests: Sequence[TracedTest], files: Sequence[str], statement: Statement | None) -> list[TracedTest]:
+def chosen_tests(tests: Sequence[TracedTest], files: Sequence[str], statement: Statement | None) -> list[TracedTest]:
     """Return the tests of some files or folders that reach a statement, the quickest first; without one, all of these tests."""
     chosen = [test for test in tests if any(Path(test.file).is_relative_to(file) for file in files)]
     if statement:

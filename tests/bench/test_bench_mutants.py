@@ -15,7 +15,7 @@ import pytest
 import harness.text.bounds
 from tests.bench.mutants import ROOT, TESTS, Planted, all_mutants, drawn
 from tests.bench.mutations import mutated, mutations
-from tests.bench.reached import Notes, TracedTest, statement_lines, tests_of
+from tests.bench.reached import Notes, TracedTest, chosen_tests, statement_lines
 from tests.bench.swapped import can_be_swapped, compiled, swap
 from tests.bench.warm import supervised
 
@@ -86,10 +86,10 @@ def test_a_mutant_is_given_to_the_tests_that_reach_its_statement_and_the_quickes
         TracedTest("t/a.py::b", {"m.py": [3], "n.py": [9]}, 2.0),
         TracedTest("t/b/c.py::c", {"m.py": [9]}, 1.0),
     ]
-    assert [test.name[-1] for test in tests_of(tests, ["t/a.py", "t/b"], ("m.py", 3))] == ["b", "a"]
-    assert [test.name[-1] for test in tests_of(tests, ["t/a.py"], ("m.py", 9))] == ["a"]
-    assert [test.name[-1] for test in tests_of(tests, ["t"], None)] == ["c", "b", "a"]
-    assert tests_of(tests, ["t"], ("m.py", 4)) == []
+    assert [test.name[-1] for test in chosen_tests(tests, ["t/a.py", "t/b"], ("m.py", 3))] == ["b", "a"]
+    assert [test.name[-1] for test in chosen_tests(tests, ["t/a.py"], ("m.py", 9))] == ["a"]
+    assert [test.name[-1] for test in chosen_tests(tests, ["t"], None)] == ["c", "b", "a"]
+    assert chosen_tests(tests, ["t"], ("m.py", 4)) == []
     lines = statement_lines(TEXT)
     assert lines[9] == 9 and lines[10] == 10, "the head of a condition, and what it holds"
     assert statement_lines("x = (\n    1 +\n    2\n)\n") == dict.fromkeys(range(1, 5), 1)
