@@ -242,6 +242,17 @@ def names(folder: Path) -> list[str]:
         return []
 
 
+def share(path: Path) -> None:
+    """Give a local file, or all files of a folder, the rights that the umask gives: safetensors writes for its owner alone."""
+    trial = beside(path)
+    trial.touch()
+    rights = trial.stat().st_mode & 0o777
+    trial.unlink()
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(rights)
+
+
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Give a new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
@@ -252,6 +263,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        share(fresh)
 
         # A folder cannot replace one that is not empty: the old one moves aside first.
         old = None
