@@ -20,6 +20,7 @@ from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
 from harness.plan.values import Budget
+from harness.recipes.optimizer import DEFAULT, read_optimizer
 from harness.recipes.recipe import Recipe
 from harness.setup.inputs import SHARED, MeasuredModel, read_inputs
 from harness.setup.machine import resolve_machine
@@ -75,6 +76,7 @@ class Material:
             micro_tokens=plan.micro_tokens,
             warmup=plan.warmup,
             decay=plan.decay,
+            optimizer=read_optimizer(plan.optimizer).text,
             weight_decay=plan.weight_decay,
             clip=plan.clip,
             precision=plan.precision,
@@ -165,6 +167,9 @@ def _domain_examples(settings: Settings, template: ChatTemplate, stages: Sequenc
 def _notes_on_runs(settings: Settings, recipes: Sequence[Recipe], measured: Sequence[MeasuredModel]) -> list[str]:
     """Return notes on what runs, and on what is not saved or compared of it."""
     notes = [*_not_the_base(recipes), *_not_saved(settings, recipes), *_notes_on_measured(settings, measured)]
+    optimizer = read_optimizer(settings.optimizer).text
+    if recipes and optimizer != DEFAULT:
+        notes.append(f"Trained by {optimizer}, every recipe alike; the default is {DEFAULT}.")
     if settings.gpus_per_run < 1:
         notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
     return notes

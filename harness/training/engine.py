@@ -17,13 +17,30 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
+from harness.recipes.optimizer import read_optimizer
 from harness.training.checkpoint import STATE, ProgressRecord, restore_methods, restore_training, save_checkpoint
 from harness.training.masters import Masters
+from harness.training.protocol import Training
 
 if TYPE_CHECKING:
     from harness.training.ledger import Ledger
 
 T = TypeVar("T")
+
+
+def make_optimizer(tensors: Sequence[Tensor], training: Training) -> torch.optim.Optimizer:
+    """Return the protocol's optimizer over these tensors; its rate is set at each step."""
+    optimizer = read_optimizer(training.optimizer)
+    settings: dict[str, Any] = dict(optimizer.settings)
+    decay = training.weight_decay
+    match optimizer.name:
+        case "sgd":
+            return torch.optim.SGD(tensors, lr=0.0, weight_decay=decay, **settings)
+        case "adafactor":
+            return torch.optim.Adafactor(tensors, lr=0.0, weight_decay=decay)
+        case _:
+            betas = (settings["beta1"], settings["beta2"])
+            return torch.optim.AdamW(tensors, lr=0.0, betas=betas, eps=settings["eps"], weight_decay=decay, fused=True)
 
 
 class ModelInTraining(Protocol):
@@ -155,18 +172,18 @@ class Alone:
             for tensor, device in moved:
                 tensor.data = tensor.data.to(device)
 
-    def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> None:
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> None:
         """Make masters and optimizer for a wrapped model.
 
         Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
         """
         self.masters = Masters(wrapped)
-        self.weight_decay = weight_decay
+        self.training = training
         self.begin()
 
     def begin(self) -> None:
         """Start with an optimizer that has fresh moments."""
-        self.optimizer = torch.optim.AdamW(self.masters.tensors, lr=0.0, weight_decay=self.weight_decay, fused=True)
+        self.optimizer = make_optimizer(self.masters.tensors, self.training)
 
     def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         """Copy to every rank what methods prepared on rank 0."""

@@ -25,7 +25,8 @@ from harness.plan.deepspeed import DeepSpeedConfig
 from harness.store.files import replacing
 from harness.training.checkpoint import ProgressRecord, restore_masters, write_progress, write_state
 from harness.training.data_parallel import Together
-from harness.training.engine import ModelInTraining
+from harness.training.engine import ModelInTraining, make_optimizer
+from harness.training.protocol import Training
 from harness.training.shards import Shards
 
 
@@ -50,7 +51,7 @@ class Zero(Together):
     def all_reduce(self, part: float) -> float:
         return sum(self.all_gather(part))
 
-    def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> None:
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about DeepSpeed's own use of torch
             import deepspeed
@@ -59,7 +60,7 @@ class Zero(Together):
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
             logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
             trained = [p for p in wrapped.model.parameters() if p.requires_grad]
-            inner = torch.optim.AdamW(trained, lr=0.0, weight_decay=weight_decay, fused=True)
+            inner = make_optimizer(trained, training)
             config = self._fitting(sum(p.numel() for p in trained))
 
             # At a new stage the engine is made anew.
