@@ -145,7 +145,7 @@ class Method:
         """
 
     def update(self, step: Callable[[], None], weights: Weights, run: Run) -> None:
-        """UPDATE, chained: wraps the optimizer's step, which `step` makes; `weights` are the trained parameters it moves."""
+        """UPDATE, chained: wraps the optimizer's step and decoupled pulls, which `step` makes; `weights` are what it moves."""
         step()
 
     def stage_begin(self, model: nn.Module, run: Run) -> None:

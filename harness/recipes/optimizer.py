@@ -44,7 +44,9 @@ class Optimizer:
     @property
     def unsharded(self) -> str:
         """Why it does not work on parts of weights (ZeRO-2, ZeRO-3); empty where it does."""
-        return "it keeps means over the rows and columns of whole matrices" if self.name == "adafactor" else ""
+        if self.name == "adafactor":
+            return "it keeps means over the rows and columns of whole matrices"
+        return "" if self.name == DEFAULT else f"only {DEFAULT} was tried there"
 
     def numbers(self, shape: Sequence[int]) -> int:
         """Return how many fp32 numbers it keeps of a trained weight of this shape."""

@@ -110,7 +110,7 @@ def _unfit(plan: Plan, budget: Budget | None, recipes: Sequence[Recipe]) -> list
     optimizer = read_optimizer(plan.optimizer)
     faults += [fault for recipe in recipes if (fault := unoptimized(recipe, optimizer))]
     if plan.deepspeed and optimizer.unsharded:
-        faults.append(f"{optimizer.text} cannot be sharded by DeepSpeed: {optimizer.unsharded}; take adamw or sgd")
+        faults.append(f"{optimizer.text} cannot be sharded by DeepSpeed: {optimizer.unsharded}; take adamw, or leave deepspeed")
     if plan.deepspeed:
         for recipe in recipes:
             fault = unsharded(recipe, len(plan.sources) > 1)
