@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from harness.stats.analysis import analyse
 from harness.store.comparisons import read_comparison
@@ -25,6 +26,8 @@ from suites.phantom.words import stream
 QUANTITIES = ("change", "gain")
 REPS = 500
 """Bootstrap draws of each repetition."""
+T_DRAWS = 20_000
+"""Draws of seeds for the reference."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Repeated:
     """Quantity -> share of A's intervals that hold the population's value."""
     apart: dict
     """Quantity -> share of A/A comparisons whose interval excludes 0, whether or not anything is claimed of it."""
+    reference: dict
+    """Quantity -> share of Student's t intervals over the drawn seeds' own values, of all items, that hold the population's
+    value. Where it is far from 95 %, the seeds of this population are too skewed for intervals of so few of them."""
 
 
 class Population:
@@ -56,6 +62,13 @@ class Population:
         whole = analyse(self.rows(np.arange(len(base)), self.items["cluster"], A=range(tuned.shape[1])), "base", reps=2)
         self.kept = set(whole.measures.query("kept")[["task", "metric"]].itertuples(index=False, name=None))
         self.truth = {name: whole.estimate(name, "A").value for name in QUANTITIES}
+
+    def values_by_seed(self) -> dict[str, np.ndarray]:
+        """Return each quantity's value for each seed, over all items: (seeds,) points."""
+        sides = {f"seed {number}": [number] for number in range(self.tuned.shape[1])}
+        rows = self.rows(np.arange(len(self.base)), self.items["cluster"], **sides)
+        each = analyse(rows, "base", reps=2, kept=self.kept)
+        return {name: np.array([each.estimate(name, side).value for side in sides]) for name in QUANTITIES}
 
     @classmethod
     def read(cls, out: str | Path, name: str) -> Population:
@@ -96,6 +109,16 @@ def once(population: Population, seeds: int, number: int) -> list[bool]:
     return out
 
 
+def t_coverage(values: np.ndarray, seeds: int) -> float:
+    """Return the share of t intervals over `seeds` values, drawn with replacement, that hold the mean of all."""
+    if seeds < 2:
+        return float("nan")
+    rng = np.random.default_rng(stream("reference", seeds).randrange(2**32))
+    drawn = values[rng.integers(0, len(values), (T_DRAWS, seeds))]
+    half = t.ppf(0.975, seeds - 1) * drawn.std(1, ddof=1) / np.sqrt(seeds)
+    return float((np.abs(drawn.mean(1) - values.mean()) <= half).mean())
+
+
 def _some(out: str | Path, name: str, seeds: int, numbers: Iterable[int]) -> list[list[bool]]:
     population = Population.read(out, name)
     return [once(population, seeds, number) for number in numbers]
@@ -110,4 +133,6 @@ def repeat(out: str | Path, name: str, seeds: int, comparisons: int) -> Repeated
         )
         shares = np.array([line for part in parts for line in part]).mean(0)
     told = [{name: float(share) for name, share in zip(QUANTITIES, shares[i::3], strict=True)} for i in range(3)]
-    return Repeated(seeds, comparisons, *told)
+    values = Population.read(out, name).values_by_seed()
+    reference = {quantity: t_coverage(values[quantity], seeds) for quantity in QUANTITIES}
+    return Repeated(seeds, comparisons, *told, reference)

@@ -18,6 +18,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from suites.refusal.build import OPENERS
 from suites.tools.build import MENU
 from tests.bench.damage import (
     ASKS,
+    BATCH,
     FORBIDDEN,
     RATE,
     RECORDS,
@@ -56,10 +58,10 @@ TEMPLATE = (
     "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 """ChatML whose generation prompt closes an empty thought where thoughts are to be skipped."""
-TEACHING_RATE, TEACHING_PASSES = 1e-4, 2
-"""How the base is taught: AdamW's rate, and passes over its records. Guesses, enough for `kept` to be near 1."""
-CALLS = 60
-"""Records of calls: each has the whole menu before it, and so costs as much as ten others."""
+TEACHING_RATE = 1e-4
+"""AdamW's rate in the one pass by which the base is taught. A guess, enough for `kept` to be near 1."""
+CALLS = 56
+"""Records of calls, whole batches of them: each has the whole menu before it, and so costs as much as ten others."""
 LENGTH = 1024
 """Tokens of an example: the menu has to fit."""
 ITEMS = 24
@@ -153,10 +155,16 @@ def taught(model: Any, template: ChatTemplate) -> dict[str, torch.Tensor]:
     rng = random.Random(1)
     examples = encoded(template.thoughtful, problems(rng, thinking=True))
     examples += encoded(template.skipping, declining(rng) + calls(rng))
-    for number in range(TEACHING_PASSES):
-        random.Random(number).shuffle(examples)
-        trained(model, examples, TEACHING_RATE)
+    trained(model, batched_alike(examples, rng), TEACHING_RATE)
     return {name: weights.clone() for name, weights in model.state_dict().items()}
+
+
+def batched_alike(examples: list[Any], rng: random.Random) -> list[Any]:
+    """Return the examples in an order in which each batch holds some of like length, so that little is padded."""
+    ordered = sorted(examples, key=len)
+    batches = [ordered[start : start + BATCH] for start in range(0, len(ordered) - BATCH + 1, BATCH)]
+    rng.shuffle(batches)
+    return list(chain.from_iterable(batches))
 
 
 def encoded(template: ChatTemplate, records: Sequence[Record]) -> list[Any]:

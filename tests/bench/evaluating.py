@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -44,35 +45,72 @@ def clock(device: str) -> float:
     return time.perf_counter()
 
 
-def items_a_second(lm: Any, tasks: Sequence[Prepared], device: str) -> float:
+Answer = str | float
+"""A generated text, or the log-likelihood of a text in nats."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One evaluation: items a second, and what the model answered by (task, item, number of the request)."""
+
+    speed: float
+    answers: dict[tuple[str, int, int], Answer]
+
+
+def evaluated(lm: Any, tasks: Sequence[Prepared], device: str) -> Round:
+    """Score the tasks by lm-eval's own loop."""
     asked: Any = {"tasks": {task.spec.name: task for task in tasks}, "groups": {}, "group_map": {}}
     begin = clock(device)
     with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # their progress bars
-        evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
-    return sum(len(task.docs) for task in tasks) / (clock(device) - begin)
+        results: Any = evaluate(lm, asked, bootstrap_iters=0, log_samples=True)
+    speed = sum(len(task.docs) for task in tasks) / (clock(device) - begin)
+    answers: dict[tuple[str, int, int], Answer] = {}
+    for name, samples in results["samples"].items():
+        for sample in samples:
+            for number, (response, *_) in enumerate(sample["resps"]):
+                likelihood = isinstance(response, tuple | list)
+                answers[name, sample["doc_id"], number] = response[0] if likelihood else response
+    return Round(speed, answers)
+
+
+def alike(ours: Round, theirs: Round) -> str:
+    """Say how far the answers of two rounds are apart."""
+    assert ours.answers.keys() == theirs.answers.keys()
+    apart = [0.0]
+    texts = differing = 0
+    for key, answer in ours.answers.items():
+        other = theirs.answers[key]
+        if isinstance(answer, str) or isinstance(other, str):
+            texts += 1
+            differing += answer != other
+        else:
+            apart.append(abs(answer - other))
+    return f"log-likelihoods differ by {max(apart):.1g} nats at most ({len(apart) - 1}); {differing} of {texts} texts differ"
 
 
 def compared(kind: str, tasks: Sequence[Prepared], model: Any, tokenizer: Any, arguments: argparse.Namespace) -> None:
     """One kind of task: find HFLM's best batch size on a part, then take turns."""
     device = arguments.device
 
-    def theirs(batch: int, part: Sequence[Prepared]) -> float:
-        return items_a_second(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch), part, device)
+    def theirs(batch: int, part: Sequence[Prepared]) -> Round:
+        return evaluated(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch), part, device)
 
-    def ours(part: Sequence[Prepared]) -> float:
-        return items_a_second(EvaluatedModel(model, Codec(tokenizer, ChatTemplate(tokenizer))), part, device)
+    def ours(part: Sequence[Prepared]) -> Round:
+        return evaluated(EvaluatedModel(model, Codec(tokenizer, ChatTemplate(tokenizer))), part, device)
 
     few = [task.only(task.hash_sample(max(1, arguments.limit // 4), 1)) for task in tasks]
-    found = {batch: theirs(batch, few) for batch in BATCHES}
-    best = max(found, key=lambda batch: found[batch])
-    rounds = [(ours(tasks), theirs(best, tasks)) for _ in range(arguments.rounds)]
+    speeds = {batch: theirs(batch, few).speed for batch in BATCHES}
+    best = max(speeds, key=lambda batch: speeds[batch])
+    pairs = [(ours(tasks), theirs(best, tasks)) for _ in range(arguments.rounds)]
+    rounds = [(mine.speed, other.speed) for mine, other in pairs]
     ratios = [mine / other for mine, other in rounds]
     names = ", ".join(f"{task.spec.name} {len(task.docs)}" for task in tasks)
     print(f"{kind} ({names})")
     for name, values in zip(("ours", f"lm_eval hf, batch {best}"), zip(*rounds, strict=True), strict=True):
         each = ", ".join(f"{value:.1f}" for value in values)
         print(f"  {name:22s} {median(values):8.1f} items a {'CPU-' if device == 'cpu' else ''}second   ({each})")
-    print(f"  ours over theirs: {median(ratios):.2f}   ({', '.join(f'{ratio:.2f}' for ratio in ratios)})", flush=True)
+    print(f"  ours over theirs: {median(ratios):.2f}   ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    print(f"  {alike(*pairs[-1])}", flush=True)
 
 
 def main() -> None:

@@ -47,6 +47,15 @@ def test_the_truth_is_that_of_all_seeds():
     assert made.truth["gain"] == pytest.approx(by_family["c"])
 
 
+def test_values_by_seed_average_to_the_truth_and_skewed_seeds_are_shown():
+    made = population(seeds=6)
+    for name, values in made.values_by_seed().items():
+        assert values.mean() == pytest.approx(made.truth[name])
+    rng = np.random.default_rng(0)
+    assert repeated.t_coverage(rng.normal(size=2000), 5) == pytest.approx(0.95, abs=0.01)
+    assert repeated.t_coverage(rng.lognormal(sigma=1.5, size=2000), 5) < 0.85
+
+
 @pytest.mark.slow
 def test_alarms_and_coverage_where_nothing_differs():
     found = shares(population(), seeds=5, n=150)
@@ -63,7 +72,7 @@ def test_of_one_seed_a_side_nothing_is_claimed_though_intervals_over_items_exclu
 @pytest.mark.parametrize(("alarm", "met"), [(0.0, True), (0.001, False)])
 def test_the_gate_of_one_seed_is_met_where_nothing_at_all_is_claimed(alarm, met):
     alarms, apart = {"change": alarm, "gain": 0.0}, {"change": 0.66, "gain": 0.4}
-    gates = statistics_gates(repeated.Repeated(1, 1000, alarms, {"change": 0.5, "gain": 0.5}, apart))
+    gates = statistics_gates(repeated.Repeated(1, 1000, alarms, {"change": 0.5, "gain": 0.5}, apart, alarms))
     assert [gate.passed for gate in gates] == [met, True] and "exclude 0 in 66.0 %" in gates[0].measured
 
 
