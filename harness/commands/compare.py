@@ -16,6 +16,7 @@ from harness.data.contamination import RULE
 from harness.doing import doing, spoken
 from harness.evaluation.backends import check_backend
 from harness.evaluation.item_rows import headline
+from harness.plan.deepspeed import ranks_of
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
 from harness.recipes.catalogue import papers
@@ -25,7 +26,7 @@ from harness.setup.constant_answers import constant_rows
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
-from harness.setup.specs import RunSpec, allowed_amount, ranks_of, run_specs
+from harness.setup.specs import RunSpec, allowed_amount, run_specs
 from harness.setup.suite_tasks import load_tasks, without_contamination, without_retention_items
 from harness.store.files import place, read_json, read_record, sweep, write_json, write_record
 from harness.store.provenance import where

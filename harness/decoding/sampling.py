@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -55,8 +56,17 @@ class Speaker:
     def texts(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
         """Return a text each, of at most `limit` sampled tokens; an empty prompt is BOS alone.
 
-        From BOS a model that knows conversations often asks something first, and stops there. Such a question is answered.
+        From BOS a model that knows conversations often asks something first, and stops there. Such
+        a question is answered.
         """
+        trains = self.model.training
+        self.model.eval()  # without dropout
+        try:
+            return self._examples(prompts, limit)
+        finally:
+            self.model.train(trains)
+
+    def _examples(self, prompts: Sequence[Sequence[int]], limit: int) -> list[Example]:
         # Half of the context is left to what comes before.
         limit = min(limit, self.longest // 2)
         begun = [tuple(prompt)[-(self.longest - limit) :] or (self.start,) for prompt in prompts]
@@ -88,6 +98,41 @@ class Speaker:
         room = max(self.micro_tokens, ROOM)
         continued = continuations(self.model, prompts, self.stops, self.micro_tokens, room, self.choose)
         return [(*text, *more) for text, more in zip(begun, continued, strict=True)]
+
+
+class Speakers:
+    """What makes speakers of models that share a tokenizer, a context and a size of pass."""
+
+    def __init__(self, tokenizer: Any, longest: int, micro_tokens: int):
+        """`longest`: the model's context; `micro_tokens`: of one forward pass."""
+        self._tokenizer = tokenizer
+        self._longest = longest
+        self._micro_tokens = micro_tokens
+        self._kept: dict[float, Speaker] = {}
+
+    def of(self, model: Any, temperature: float) -> Speaker:
+        """Return what samples from this model."""
+        return Speaker(
+            model,
+            self._tokenizer,
+            longest=self._longest,
+            temperature=temperature,
+            micro_tokens=self._micro_tokens,
+        )
+
+    def of_trained(self, model: Any, temperature: float) -> Speaker:
+        """Return what samples from the model in training, which is always the same.
+
+        It is kept by temperature, as it reads the chat template, which is slow.
+        """
+        if temperature not in self._kept:
+            self._kept[temperature] = self.of(model, temperature)
+        return self._kept[temperature]
+
+    @cached_property
+    def silent(self) -> Speaker:
+        """What reads and writes prompts, and speaks with no model."""
+        return self.of(None, 1.0)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> Ids:

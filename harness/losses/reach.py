@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.contract import Batch, Example, Method, Run
+from harness.contract import Batch, Example, Method, Run, overrides
 from harness.models.batches import collate
 from harness.recipes.hooks import ask
 
@@ -55,6 +55,16 @@ class TrialRun:
         """Return rows `(n, V)` of random logits, the same for a place in every piece."""
         rows = self._base_logits[batch.begin : batch.begin + len(batch.places)]
         return rows[batch.from_source(source)]
+
+
+def reach_of(method: Method, run: Run, vocabulary: int, device: torch.device) -> Reach:
+    """Return what a method's token weights and penalty need at once."""
+    needs = [Reach.PLACE]
+    if overrides(method, "token_weights"):
+        needs.append(reach_of_weights(method, vocabulary, device))
+    if overrides(method, "penalty"):
+        needs.append(reach_of_penalty(method, run, vocabulary, device))
+    return max(needs)
 
 
 def reach_of_weights(method: Method, vocabulary: int, device: torch.device) -> Reach:

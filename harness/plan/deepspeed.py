@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.plan.settings import Settings
 from harness.store.opening import read_text
 
 DeepSpeedConfig = dict[str, Any]
@@ -81,3 +82,18 @@ def deepspeed_config(text: str, precision: str) -> DeepSpeedConfig:
 def _without_auto(value: DeepSpeedConfig) -> DeepSpeedConfig:
     kept = {key: _without_auto(part) if isinstance(part, dict) else part for key, part in value.items()}
     return {key: part for key, part in kept.items() if part not in ("auto", {})}
+
+
+def sharding_of(plan: Settings) -> DeepSpeedConfig | None:
+    """Return DeepSpeed's configuration for a run; None if every process holds the whole model."""
+    return deepspeed_config(plan.deepspeed, plan.precision) if plan.deepspeed else None
+
+
+def ranks_of(plan: Settings) -> dict[str, Any]:
+    """Return a question's entries on a run's processes; none for one process.
+
+    They say how many processes there are, and how DeepSpeed shards the run.
+    """
+    if not plan.has_ranks:
+        return {}
+    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}

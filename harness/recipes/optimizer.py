@@ -42,6 +42,13 @@ class Optimizer:
         return self.name + (f"({', '.join(given)})" if given else "")
 
     @property
+    def notes(self) -> list[str]:
+        """What a report says of it: nothing of the default."""
+        if self.text == DEFAULT:
+            return []
+        return [f"Trained by {self.text}, every recipe alike; the default is {DEFAULT}."]
+
+    @property
     def unsharded(self) -> str:
         """Why it does not work on parts of weights (ZeRO-2, ZeRO-3); empty where it does."""
         if self.name == "adafactor":

@@ -1,27 +1,29 @@
-"""One run from question to answer: train under the ledger, evaluate, store. Errors become a status, not a crash."""
+"""One run from question to answer: train under the ledger, evaluate, store.
+
+Errors become a status, not a crash.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from statistics import median, pvariance
 from typing import Any
 
 from harness.contract import Weights
 from harness.models.base_model import read_weights, save_model, save_weights, weights_hash
 from harness.models.device_memory import PeakMemory, ran_out_of_memory
-from harness.plan.load import portable
 from harness.recipes.hooks import ask
 from harness.runs.events import Event, Events, SetAside, Stepped
 from harness.runs.measured import measure
-from harness.runs.monitor import Monitor
+from harness.runs.monitor import Monitor, stability
 from harness.runs.run_scores import Scoring
+from harness.setup.comparison_record import asked_of
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, planned_run
@@ -29,14 +31,14 @@ from harness.store.hashes import move_aside
 from harness.store.lease import Lost, leased
 from harness.store.provenance import where
 from harness.store.runs import RunFolder, RunStore
-from harness.store.schema import PROTOCOL, SCHEMA_VERSION, LogLine
+from harness.store.schema import SCHEMA_VERSION, LogLine
 from harness.store.workspace import workspace
 from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
 from harness.training.ledger import Ledger
-from harness.training.loop import SIXTHS, Diverged, Overdrawn, train
-from harness.training.run import PlannedRun
-from harness.training.step import Cramped
+from harness.training.loop import SIXTHS, Overdrawn, train
+from harness.training.run import PlannedRun, TrainingRun
+from harness.training.step import Cramped, Diverged
 from harness.vocabulary import EvalKind, Role, Status
 
 Join = Callable[[], Alone]
@@ -44,9 +46,17 @@ Join = Callable[[], Alone]
 
 
 def execute(
-    spec: RunSpec, material: Material, store: RunStore, evaluation: Evaluation, events: Events, join: Join = Alone
+    spec: RunSpec,
+    material: Material,
+    store: RunStore,
+    evaluation: Evaluation,
+    events: Events,
+    join: Join = Alone,
 ) -> None:
-    """Make what the store lacks of a run and its evaluations. Waits while another process makes the same run."""
+    """Make what the store lacks of a run and its evaluations.
+
+    Waits while another process makes the same run.
+    """
     home = store.run(spec.key)
     try:
         with leased(home.path) as lease, workspace(home) as copy:
@@ -65,11 +75,12 @@ def execute(
         # alone.
         if join is not Alone:
             raise  # all processes of the run begin again
-        execute(spec, material, store, evaluation, events)  # waits for the process that took the run over
+        # Waits for the process that took the run over.
+        execute(spec, material, store, evaluation, events)
 
 
 def follow(spec: RunSpec, material: Material, join: Join) -> None:
-    """Train with rank 0 of the run, which executes it; write nothing here but parts of checkpoints."""
+    """Train with rank 0 of the run, which executes it; write only parts of checkpoints here."""
     run = planned_run(material, spec, join())
     folder = run.engine.broadcast(Path())  # rank 0's folder
     memory = PeakMemory(run.device)
@@ -81,13 +92,20 @@ def follow(spec: RunSpec, material: Material, join: Join) -> None:
 
 
 def _looks(spec: RunSpec) -> list[float]:
-    """Return the fractions of the budget at which the run is evaluated or saves a model, the end left out."""
+    """Return the budget fractions at which the run is evaluated or saves a model, less than 1."""
     # The last fraction is left out: the end is evaluated by itself.
     fractions = {fraction for fraction in spec.models if fraction < 1}
     return sorted(fractions.union(SIXTHS))
 
 
-def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: Evaluation, events: Events, join: Join) -> None:
+def _execute(
+    spec: RunSpec,
+    material: Material,
+    folder: RunFolder,
+    evaluation: Evaluation,
+    events: Events,
+    join: Join,
+) -> None:
     """Train and score whatever is not stored; store a status where that fails."""
     try:
         # Damaged files are set aside first: what is missing is then made again as if it had never
@@ -99,7 +117,8 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
             measure(spec, spec.tuned, material, folder, evaluation.of(spec.tuned), events)
             return
         scoring = Scoring(spec, material, folder, evaluation)
-        # A finished training is made again if its models are missing, or scores are and its weights were deleted.
+        # A finished training is made again if its models are missing, or scores are and its
+        # weights were deleted.
         trained = folder.status == Status.DONE and folder.has_models(spec.models)
         if not trained or not (scoring.complete or _weights_are_sound(folder)):
             # Another training may end elsewhere, so scores of the old one must not stand beside it.
@@ -119,11 +138,12 @@ def _execute(spec: RunSpec, material: Material, folder: RunFolder, evaluation: E
 
 
 def _weights_are_sound(folder: RunFolder) -> bool:
-    """Return whether the trained weights are there and are those that were trained; others are set aside."""
+    """Return whether the weights in the store are those that were trained; set aside others."""
     if not folder.weights.exists():
         return False
     # By hash, not by presence: weights that were half written would score as something else.
-    sound = weights_hash(read_weights(folder.weights)) == folder.read("run")["happened"]["weights_hash"]
+    trained_hash = folder.read("run")["happened"]["weights_hash"]
+    sound = weights_hash(read_weights(folder.weights)) == trained_hash
     if not sound:
         move_aside(folder.weights)
     return sound
@@ -141,7 +161,14 @@ def _status_of(error: Exception) -> tuple[Status, str]:
     return Status.FAILED, f"{type(error).__name__}: {error}"
 
 
-def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scoring, events: Events, join: Join) -> None:
+def _train(
+    spec: RunSpec,
+    material: Material,
+    folder: RunFolder,
+    scoring: Scoring,
+    events: Events,
+    join: Join,
+) -> None:
     """Train, keep the weights, and write run.json, ledger.json and, last, status.json."""
     # A status from an earlier try says nothing about this one, and its seals would not match.
     folder.remove("status")
@@ -164,12 +191,13 @@ def _train(spec: RunSpec, material: Material, folder: RunFolder, scoring: Scorin
     folder.weights_folder.mkdir(exist_ok=True)
     save_weights(weights, folder.weights)
     trained_hash = weights_hash(weights)
+    of_methods = chain.from_iterable(ask(method, "notes") for method in run.methods)
     happened = _happened(folder, spec, progress, begin, started) | {
         "peak_memory_bytes": peak,
         "weights_hash": trained_hash,
         "evaluation_seconds": scoring.seconds,
         "models": _models(folder, scoring, trained_hash),
-        "notes": [*progress.notes, *chain.from_iterable(ask(method, "notes") for method in run.methods)],
+        "notes": [*progress.notes, *of_methods],
     }
     _write_records(spec, material, folder, happened, run.ledger)
     monitor.close()
@@ -184,7 +212,7 @@ def _trained(
     run: PlannedRun,
     watchers: tuple[Monitor, PeakMemory],
 ) -> tuple[Weights, Progress]:
-    """Return the trained weights and how far the training came; report steps and evaluate on the way."""
+    """Train, reporting steps and evaluating on the way; return the weights and the progress."""
     monitor, memory = watchers
     tokens = 0
     seconds = 0.0
@@ -197,10 +225,11 @@ def _trained(
         monitor.step(entry)
         events(Stepped(spent=entry["spent"], loss=entry["loss"], speed=tokens / seconds))
 
-    def observe(fraction: float, weights: Callable[[], Weights]) -> None:
+    def observe(fraction: float, weights: Callable[[], Weights], training: TrainingRun) -> None:
         # Evaluation is neither charged nor counted as the training's memory; where it has no room
         # of its own, what trains moves aside.
-        with memory.paused(), nullcontext() if scoring.has_room else run.aside():
+        room = nullcontext() if scoring.has_room else training.aside()
+        with memory.paused(), room:
             if fraction in spec.models:
                 save_model(material.base, weights(), folder.model(fraction))
             # A run without a path needs no curve either.
@@ -227,12 +256,18 @@ def _models(folder: RunFolder, scoring: Scoring, trained_hash: str) -> list[floa
     return sorted(fractions)
 
 
-def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happened: dict[str, Any], ledger: Ledger) -> None:
+def _write_records(
+    spec: RunSpec,
+    material: Material,
+    folder: RunFolder,
+    happened: dict[str, Any],
+    ledger: Ledger,
+) -> None:
     """Write what is kept of a finished training, and remove what only a resumed one needs."""
     record = {
         "schema_version": SCHEMA_VERSION,
         "key": spec.key,
-        "asked": asked(spec, material),
+        "asked": asked_of(spec, material),
         "happened": happened,
         "where": where(),
     }
@@ -246,7 +281,13 @@ def _write_records(spec: RunSpec, material: Material, folder: RunFolder, happene
     folder.remove("room")
 
 
-def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float, started: datetime) -> dict[str, Any]:
+def _happened(
+    folder: RunFolder,
+    spec: RunSpec,
+    progress: Progress,
+    begin: float,
+    started: datetime,
+) -> dict[str, Any]:
     """Return when the run was made, how far it came, and how steadily."""
     return {
         "started": started.isoformat(timespec="seconds"),
@@ -257,41 +298,3 @@ def _happened(folder: RunFolder, spec: RunSpec, progress: Progress, begin: float
         "stopped_by": progress.stopped_by,
         "stability": stability(folder.log(), spec.training.warmup),
     }
-
-
-def asked(spec: RunSpec, material: Material) -> dict[str, Any]:
-    """Return the question in full, for run.json."""
-    plan = material.plan
-    dataset = material.dataset
-    base = material.base
-    sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
-    fields = spec.question.fields
-    return {
-        "recipe": spec.row,
-        "methods": fields.get("methods", []),
-        "track": spec.track,
-        "role": spec.role,
-        "seed": spec.seed,
-        "learning_rate": spec.training.learning_rate,
-        "training": fields.get("training"),
-        "examples": {part: fields[part] for part in ("data", "general") if fields.get(part)},
-        "budget": {"text": plan.budget, "meter": spec.meter, "amount": spec.allowed},
-        "model": {"name": portable(plan).model, "hash": base.hash, "parameters": base.parameters},
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint} | sizes,
-        "protocol": PROTOCOL,
-        "threads": plan.threads,
-        "precision": plan.precision,
-    }
-
-
-def stability(log: Sequence[LogLine], warmup: float) -> dict[str, float | int | None]:
-    """Return the variance of the loss after warm-up, and the number of gradient norms above ten medians."""
-    losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
-    # A variance of one number says nothing.
-    variance = pvariance(losses) if len(losses) > 1 else None
-    norms = [entry["gradient_norm"] for entry in log]
-    spikes = None
-    if norms:
-        limit = 10 * median(norms)
-        spikes = sum(norm > limit for norm in norms)
-    return {"loss_variance": variance, "gradient_spikes": spikes}

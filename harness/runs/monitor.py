@@ -1,8 +1,10 @@
-"""What a run shows while it trains: its curves, in the trackers that the plan names."""
+"""What a run shows while it trains, in the trackers that the plan names, and what its log says."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median, pvariance
 
 import pandas as pd
 
@@ -60,3 +62,20 @@ def _folder(plan: Settings, run_folder: Path) -> Path:
     if is_local(place(plan.out)):
         return place(plan.out) / plan.name / "tensorboard"
     return run_folder / "tensorboard"
+
+
+def stability(log: Sequence[LogLine], warmup: float) -> dict[str, float | int | None]:
+    """Return how steadily a run trained, from its log.
+
+    That is the variance of the loss after warm-up, and the number of gradient norms above ten
+    medians.
+    """
+    losses = [entry["loss"] for entry in log if entry["spent"] > warmup]
+    # A variance of one number says nothing.
+    variance = pvariance(losses) if len(losses) > 1 else None
+    norms = [entry["gradient_norm"] for entry in log]
+    spikes = None
+    if norms:
+        limit = 10 * median(norms)
+        spikes = sum(norm > limit for norm in norms)
+    return {"loss_variance": variance, "gradient_spikes": spikes}

@@ -19,7 +19,7 @@ from harness.setup.specs import RunSpec, planned_run
 from harness.store.journal import Journal
 from harness.store.runs import RunFolder
 from harness.store.schema import ITEM_COLUMNS
-from harness.training.loop import Diverged
+from harness.training.step import Diverged
 from harness.vocabulary import EvalKind, Role
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)

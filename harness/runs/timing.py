@@ -28,8 +28,9 @@ from harness.setup.evaluations import CURVE, Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, planned_run, spec_of
 from harness.store.schema import LogLine
-from harness.training.loop import SIXTHS, Diverged, train
+from harness.training.loop import SIXTHS, train
 from harness.training.protocol import TrainingData
+from harness.training.step import Diverged
 from harness.vocabulary import EvalKind, Role
 
 STEPS, FEWER = 4, 2

@@ -1,15 +1,17 @@
-"""What comparison.json says of a comparison: its question, its data, its rows."""
+"""What comparison.json says of a comparison (its question, its data, its rows), and run.json of a run."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from harness.plan.deepspeed import sharding_of
+from harness.plan.load import portable
 from harness.plan.plan import Plan
 from harness.plan.tuning_rule import STANDARD_RULE
 from harness.recipes.optimizer import DEFAULT
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, sharding_of
+from harness.setup.specs import RunSpec
 from harness.store.question import Question
 from harness.store.schema import PROTOCOL, RowRecord
 
@@ -76,6 +78,42 @@ def row_record(spec: RunSpec, evaluation: EvaluationPlan) -> RowRecord:
     if spec.tuned:
         record["measured"] = spec.tuned.record()
     return record
+
+
+def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
+    """Return what was asked of a run, for run.json."""
+    plan = material.plan
+    dataset = material.dataset
+    base = material.base
+    sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
+    fields = spec.question.fields
+    asked = {
+        "recipe": spec.row,
+        "methods": fields.get("methods", []),
+        "track": spec.track,
+        "role": spec.role,
+        "seed": spec.seed,
+        "model": {
+            "name": portable(plan).model,
+            "hash": base.hash,
+            "parameters": base.parameters,
+        },
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint} | sizes,
+        "protocol": PROTOCOL,
+        "threads": plan.threads,
+        "precision": plan.precision,
+    }
+
+    # Of a model that was tuned elsewhere neither budget nor training is known.
+    if spec.tuned is not None:
+        return asked | {"measured": spec.tuned.record()}
+    examples = {part: fields[part] for part in ("data", "general") if fields.get(part)}
+    return asked | {
+        "learning_rate": spec.training.learning_rate,
+        "training": fields.get("training"),
+        "examples": examples,
+        "budget": {"text": plan.budget, "meter": spec.meter, "amount": spec.allowed},
+    }
 
 
 def answers_of(material: Material) -> list[str]:

@@ -1,4 +1,7 @@
-"""Material: everything that a plan's runs share, loaded and checked once. All faults are reported together, before any run."""
+"""Material: everything that a plan's runs share, loaded and checked once.
+
+All faults are reported together, before any run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
 from harness.plan.values import Budget
-from harness.recipes.optimizer import DEFAULT, read_optimizer
+from harness.recipes.optimizer import read_optimizer
 from harness.recipes.recipe import Recipe
 from harness.setup.inputs import SHARED, MeasuredModel, read_inputs
 from harness.setup.machine import resolve_machine
@@ -64,7 +67,7 @@ class Material:
     families: tuple[Family, ...] = ()
     """What the general families share with the general pool."""
     measured: tuple[MeasuredModel, ...] = ()
-    """Models tuned elsewhere; where nothing is trained the base itself is among them, as the control."""
+    """Models tuned elsewhere; where nothing is trained, also the base itself, as the control."""
 
     @property
     def training(self) -> Training:
@@ -91,11 +94,16 @@ class Material:
         return encode(self.plan, self.template, records, source)
 
 
-def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record], source: str) -> list[Example]:
+def encode(
+    settings: Settings,
+    template: ChatTemplate,
+    records: Sequence[Record],
+    source: str,
+) -> list[Example]:
     """Return the training examples of records.
 
-    Conversations go through the chat template and are cut to `max_length`; plain texts are kept whole, in pieces of
-    `pack_length`.
+    Conversations go through the chat template and are cut to `max_length`; plain texts are kept
+    whole, in pieces of `pack_length`.
     """
     doing(f"tokenising {len(records):,} {source} records")
     # Conversations go through the template; plain texts are cut into pieces of equal length.
@@ -107,12 +115,18 @@ def encode(settings: Settings, template: ChatTemplate, records: Sequence[Record]
 
         # Then everything the domain says is learned, its questions too.
         if settings.prompt_loss and source == "domain":
-            examples = [dataclasses.replace(example, supervised=(True,) * len(example)) for example in examples]
+            examples = [_all_supervised(example) for example in examples]
     pieces: list[Example] = []
     if texts:
-        pieces = encode_texts(template.tokenizer, texts, source, settings.pack_length or settings.max_length)
+        length = settings.pack_length or settings.max_length
+        pieces = encode_texts(template.tokenizer, texts, source, length)
     check_known(template, pieces, source)
     return examples + pieces
+
+
+def _all_supervised(example: Example) -> Example:
+    """Return the example with every token learned."""
+    return dataclasses.replace(example, supervised=(True,) * len(example))
 
 
 def gather(plan: Plan) -> Material:
@@ -155,7 +169,11 @@ def gather(plan: Plan) -> Material:
     )
 
 
-def _domain_examples(settings: Settings, template: ChatTemplate, stages: Sequence[Dataset]) -> tuple[Example, ...]:
+def _domain_examples(
+    settings: Settings,
+    template: ChatTemplate,
+    stages: Sequence[Dataset],
+) -> tuple[Example, ...]:
     """Return the training examples of all stages, each with the number of its stage."""
     examples: list[Example] = []
     for number, stage in enumerate(stages, 1):
@@ -164,19 +182,27 @@ def _domain_examples(settings: Settings, template: ChatTemplate, stages: Sequenc
     return tuple(examples)
 
 
-def _notes_on_runs(settings: Settings, recipes: Sequence[Recipe], measured: Sequence[MeasuredModel]) -> list[str]:
+def _notes_on_runs(
+    settings: Settings,
+    recipes: Sequence[Recipe],
+    measured: Sequence[MeasuredModel],
+) -> list[str]:
     """Return notes on what runs, and on what is not saved or compared of it."""
-    notes = [*_not_the_base(recipes), *_not_saved(settings, recipes), *_notes_on_measured(settings, measured)]
-    optimizer = read_optimizer(settings.optimizer).text
-    if recipes and optimizer != DEFAULT:
-        notes.append(f"Trained by {optimizer}, every recipe alike; the default is {DEFAULT}.")
+    notes = _not_the_base(recipes)
+    notes += _not_saved(settings, recipes)
+    notes += _notes_on_measured(settings, measured)
+    notes += read_optimizer(settings.optimizer).notes
     if settings.gpus_per_run < 1:
-        notes.append(f"With {settings.gpus_per_run:g} of a GPU a run, {SHARED}: device-seconds are not to be compared.")
+        share = f"{settings.gpus_per_run:g} of a GPU"
+        notes.append(f"With {share} a run, {SHARED}: device-seconds are not to be compared.")
     return notes
 
 
 def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> list[str]:
-    """Return notes on the models tuned elsewhere: how each differs from the base, and what is not known of them."""
+    """Return notes on the models tuned elsewhere.
+
+    They say how each differs from the base, and what is not known of them.
+    """
     rows = [model for model in models if model.role == Role.MEASURED]
     notes: list[str] = []
     for model in rows:
@@ -185,14 +211,18 @@ def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> l
     if rows and settings.sources and not settings.test:
         names = ", ".join(dict.fromkeys(model.row for model in rows))
         notes.append(
-            f"Whether {names} saw the domain's test records in training is not known here: the records were split from"
-            " the data file. Give test records that nothing was trained on (TEST=)."
+            f"Whether {names} saw the domain's test records in training is not known here: the"
+            " records were split from the data file. Give test records that nothing was trained on"
+            " (TEST=)."
         )
     return notes
 
 
 def _thinks(records: Sequence[Record]) -> bool:
-    """Return whether answers are to begin with thoughts: at least a tenth of the trained ones do. Fewer are left out."""
+    """Return whether answers are to begin with thoughts: at least a tenth of the trained ones do.
+
+    Fewer are left out.
+    """
     answers = 0
     with_thoughts = 0
     for record in records:
@@ -209,8 +239,8 @@ def _thinks(records: Sequence[Record]) -> bool:
 def _split_general(settings: Settings, records: list[Record]) -> tuple[list[Record], list[Record]]:
     """Return (pool to train on, dev retention items).
 
-    The embedded pool ships its dev items; of others, a tenth of the records, at most 200, are the dev items, those with the
-    lowest ids (hashes of their content).
+    The embedded pool ships its dev items; of others, a tenth of the records, at most 200, are the
+    dev items, those with the lowest ids (hashes of their content).
     """
     shipped = embedded()
     # What Lethe ships comes with dev items of its own.
@@ -242,10 +272,15 @@ def _not_saved(settings: Settings, recipes: Iterable[Recipe]) -> list[str]:
     texts = ", ".join(recipe.text for recipe in recipes if not recipe.folds)
     if not (settings.checkpoint_fractions and texts):
         return []
-    return [f"No models of {texts} are saved: what they add does not fold into the base's own weights."]
+    reason = "what they add does not fold into the base's own weights"
+    return [f"No models of {texts} are saved: {reason}."]
 
 
-def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+def _usable(
+    recipes: Iterable[Recipe],
+    has: dict[Need, bool],
+    texts: bool,
+) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
     """Return the recipes that can run, and notes on those that need what this plan lacks.
 
     `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.
@@ -259,7 +294,8 @@ def _usable(recipes: Iterable[Recipe], has: dict[Need, bool], texts: bool) -> tu
 
         # Virtual tokens stand at a row's beginning, and a packed row has many texts.
         elif texts and not recipe.packs:
-            notes.append(f"{recipe.text} is left out: its virtual tokens stand once a row, and a packed row holds many texts")
+            reason = "its virtual tokens stand once a row, and a packed row holds many texts"
+            notes.append(f"{recipe.text} is left out: {reason}")
         else:
             usable.append(recipe)
     if notes and not usable:

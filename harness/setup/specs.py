@@ -1,4 +1,7 @@
-"""The runs of a plan: one per row of the table and seed, each named by a hash of the question it answers."""
+"""The runs of a plan: one per row of the table and seed.
+
+Each is named by a hash of the question that it answers.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ import torch
 
 from harness.contract import Example, Need, Step
 from harness.measured.tuned import Tuned
-from harness.plan.deepspeed import DeepSpeedConfig, deepspeed_config
-from harness.plan.settings import Settings
+from harness.plan.deepspeed import ranks_of
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
 from harness.setup.inputs import CONTROL, MeasuredModel
 from harness.setup.material import Material
@@ -50,7 +52,10 @@ class RunSpec:
     question: Question
     """What is trained: equal questions are one run."""
     kinds: tuple[EvalKind, ...]
-    """The evaluations it must have: `REPORTED`, or `DEV` for a trial of a tuning, which never sees a test item."""
+    """The evaluations it must have.
+
+    `REPORTED`, or `DEV` for a trial of a tuning, which never sees a test item.
+    """
     models: tuple[float, ...]
     """Fractions of the budget at which it saves a model."""
     tuned: Tuned | None = None
@@ -62,11 +67,16 @@ class RunSpec:
         return self.question.key
 
 
-def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | None = None) -> list[RunSpec]:
+def run_specs(
+    material: Material,
+    allowed: float,
+    tuned: Mapping[str, str] | None = None,
+) -> list[RunSpec]:
     """Return the specs of a plan's runs; `tuned`: row -> text of the recipe to run.
 
-    First the untouched base and the zero-budget control. Then an untrained run for each recipe that does not begin as the
-    base: what quantisation loses before training must not count as forgetting. Then every recipe with every seed.
+    First the untouched base and the zero-budget control. Then an untrained run for each recipe that
+    does not begin as the base: what quantisation loses before training must not count as
+    forgetting. Then every recipe with every seed.
     """
     plan = material.plan
     specs = [spec_of(material, "base", Role.BASE, PLAIN, 0, 0.0)]
@@ -80,7 +90,8 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
     beginnings = [unlike_base(recipe) for recipe in material.recipes]
     for text in dict.fromkeys(beginnings):
         if text:
-            specs.append(spec_of(material, f"{text}, untrained", Role.UNTRAINED, parse_recipe(text), 0, 0.0))
+            row = f"{text}, untrained"
+            specs.append(spec_of(material, row, Role.UNTRAINED, parse_recipe(text), 0, 0.0))
 
     # The row keeps the name of what was asked; the recipe that runs may be the tuned one.
     for row_recipe in material.recipes:
@@ -92,23 +103,38 @@ def run_specs(material: Material, allowed: float, tuned: Mapping[str, str] | Non
 
 
 def measured_spec(material: Material, model: MeasuredModel) -> RunSpec:
-    """Return the spec of a model that is scored and not trained; its question is which model it is."""
+    """Return the spec of a model that is scored, not trained; its question is which model it is."""
     # Scored as the base is, which is not trained either; the hash of its files makes it a question
     # of its own.
     spec = spec_of(material, model.row, Role.BASE, PLAIN, model.seed, 0.0, REPORTED[:-1])
     question = Question({**spec.question.fields, "role": model.role, "measured": model.tuned.hash})
-    return dataclasses.replace(spec, role=model.role, track=Track.MEASURED, question=question, tuned=model.tuned)
+    return dataclasses.replace(
+        spec,
+        role=model.role,
+        track=Track.MEASURED,
+        question=question,
+        tuned=model.tuned,
+    )
 
 
 def rate_of(material: Material, recipe: Recipe) -> float:
-    """Return the peak learning rate: the recipe's own, else plain fine-tuning's times its methods' `lr_scale`."""
+    """Return the peak learning rate.
+
+    It is the recipe's own, else plain fine-tuning's times its methods' `lr_scale`.
+    """
     # A method may need another rate than plain fine-tuning; a recipe that gives one overrules both.
     scale = math.prod(method.lr_scale for method in recipe.methods)
     return recipe.learning_rate or material.training.learning_rate * scale
 
 
 def spec_of(
-    material: Material, row: str, role: Role, recipe: Recipe, seed: int, allowed: float, kinds: tuple[EvalKind, ...] = ()
+    material: Material,
+    row: str,
+    role: Role,
+    recipe: Recipe,
+    seed: int,
+    allowed: float,
+    kinds: tuple[EvalKind, ...] = (),
 ) -> RunSpec:
     """Return the spec of one run, with the question that names it.
 
@@ -146,10 +172,28 @@ def spec_of(
     # What does not fold into the base's own weights cannot be saved as a model.
     saves_models = role == Role.RECIPE and reported and recipe.folds
     models = plan.checkpoint_fractions if saves_models else ()
-    return RunSpec(row, role, recipe.track, seed, recipe.text, training, plan.meter, allowed, Question(fields), kinds, models)
+    return RunSpec(
+        row=row,
+        role=role,
+        track=recipe.track,
+        seed=seed,
+        recipe=recipe.text,
+        training=training,
+        meter=plan.meter,
+        allowed=allowed,
+        question=Question(fields),
+        kinds=kinds,
+        models=models,
+    )
 
 
-def _trained_fields(material: Material, recipe: Recipe, training: Training, seed: int, allowed: float) -> dict[str, Any]:
+def _trained_fields(
+    material: Material,
+    recipe: Recipe,
+    training: Training,
+    seed: int,
+    allowed: float,
+) -> dict[str, Any]:
     """Return everything that changes a trained run, for its question."""
     plan = material.plan
     data = material.training_data
@@ -176,23 +220,17 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """Return a hash of tokenised examples: template, truncation and supervision included."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(repr((example.id, example.tokens, example.supervised, example.source)).encode())
+        content = (example.id, example.tokens, example.supervised, example.source)
+        digest.update(repr(content).encode())
     return digest.hexdigest()[:16]
 
 
-def sharding_of(plan: Settings) -> DeepSpeedConfig | None:
-    """Return DeepSpeed's configuration for a run of this plan; None if every process holds the whole model."""
-    return deepspeed_config(plan.deepspeed, plan.precision) if plan.deepspeed else None
-
-
-def ranks_of(plan: Settings) -> dict[str, Any]:
-    """Return a question's entries on a run's processes: how many, and how DeepSpeed shards it; none for one process."""
-    if not plan.has_ranks:
-        return {}
-    return {"ranks": plan.ranks, "deepspeed": sharding_of(plan)}
-
-
-def planned_run(material: Material, spec: RunSpec, engine: Alone | None = None, open_dev: OpenDev = no_dev_items) -> PlannedRun:
+def planned_run(
+    material: Material,
+    spec: RunSpec,
+    engine: Alone | None = None,
+    open_dev: OpenDev = no_dev_items,
+) -> PlannedRun:
     """Return the run that answers a spec's question, in one process unless an engine is given."""
     recipe = parse_recipe(spec.recipe)
     ledger = Ledger(spec.meter, spec.allowed)
@@ -210,7 +248,10 @@ def planned_run(material: Material, spec: RunSpec, engine: Alone | None = None, 
 
 
 def allowed_amount(material: Material) -> float:
-    """Return the budget in the binding meter's unit: as given, or the price of so many epochs of plain fine-tuning."""
+    """Return the budget in the binding meter's unit.
+
+    It is as given, or the price of so many epochs of plain fine-tuning.
+    """
     # A budget in its own unit is taken as it stands; only epochs have to be priced.
     budget = material.budget
     meter = material.plan.meter
@@ -243,7 +284,7 @@ PACE_STEPS = 8
 
 
 def seconds_a_flop(material: Material, engine: Alone | None = None) -> float:
-    """Return the seconds per FLOP of plain fine-tuning on this device, measured over a few optimizer steps."""
+    """Return the seconds per FLOP of plain fine-tuning on this device, over a few steps."""
     from harness.training.loop import train
 
     # In steps, so that the budget does not depend on the pace that is being measured.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, Protocol, TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,36 +60,16 @@ class RoomRecord(TypedDict):
     notes: list[str]
 
 
-class SavingEngine(Protocol):
-    """The part of a run's engine (harness/training/engine.py) that saving uses."""
-
-    def broadcast(self, value: bool) -> bool:
-        """Return rank 0's `value`."""
-        ...
-
-    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
-        """Save a checkpoint of the run's present state, whole or not at all."""
-        ...
-
-
 class Checkpoints:
     """The schedule of a training's checkpoints. At most a twentieth of the time goes there, so large models save more rarely.
 
-    `record` returns what a resumed run must know besides tensors. `every`: least seconds between checkpoints; 0: each step.
+    `broadcast` returns rank 0's answer on every rank, `save` writes the run's present state, whole or not at all.
+    `every`: least seconds between checkpoints; 0: each step.
     """
 
-    def __init__(
-        self,
-        engine: SavingEngine,
-        methods: Sequence[Method],
-        record: Callable[[Progress], ProgressRecord],
-        folder: Path,
-        every: float,
-    ):
-        self.engine = engine
-        self.methods = methods
-        self.record = record
-        self.folder = folder
+    def __init__(self, broadcast: Callable[[bool], bool], save: Callable[[Progress], None], every: float):
+        self.broadcast = broadcast
+        self.save = save
         self.every = every
         self.pause = every
         self.saved = time.monotonic()
@@ -98,10 +78,10 @@ class Checkpoints:
         """Save if enough time has passed on rank 0."""
         # Rank 0's clock decides for all ranks: in a sharded run every rank writes its own part, so
         # all must save or none.
-        if not self.engine.broadcast(time.monotonic() - self.saved > self.pause):
+        if not self.broadcast(time.monotonic() - self.saved > self.pause):
             return
         begin = time.monotonic()
-        self.engine.save(self.folder, self.methods, self.record(progress))
+        self.save(progress)
         self.saved = time.monotonic()
 
         # Nineteen parts of training for one of saving. With `every` 0 a checkpoint follows each

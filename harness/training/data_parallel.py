@@ -14,8 +14,11 @@ import torch
 import torch.distributed as dist
 
 from harness.contract import Example, Method, Step, Weights
+from harness.models.adapters import Wrapped
 from harness.training.checkpoint import ProgressRecord, method_tensors, restore_methods, write_tensors
-from harness.training.engine import Alone
+from harness.training.engine import Alone, TrainedModel, make_optimizer
+from harness.training.masters import Masters
+from harness.training.protocol import Training
 
 if TYPE_CHECKING:
     from harness.training.ledger import Ledger
@@ -101,20 +104,9 @@ class Together(Alone):
     def split_step(self, step: Step) -> list[Step]:
         return split_step(step, self.size)
 
-    def reduce(self) -> None:
-        # Started all at once and awaited together, so that messages overlap.
-        sums = []
-
-        # A frozen parameter has no gradient on any rank, and summing nothing would still cost a
-        # message each.
-        for master, parameter in zip(self.masters.tensors, self.masters.parameters, strict=True):
-            if not parameter.requires_grad:
-                continue
-            if master.grad is None:  # this rank had no example
-                master.grad = torch.zeros_like(master)
-            sums.append(dist.all_reduce(master.grad, async_op=True))
-        for work in sums:
-            work.wait()  # type: ignore[union-attr]
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> TrainedModel:
+        masters = Masters(wrapped)
+        return ReplicatedModel(self, masters, make_optimizer(masters.tensors, training), methods)
 
     def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         path = folder / "prepared.safetensors"
@@ -133,9 +125,28 @@ class Together(Alone):
         if self.rank == 0:
             path.unlink()
 
-    def gather(self) -> Callable[[], Weights]:
-        return super().gather() if self.rank == 0 else dict
 
-    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
-        if self.rank == 0:
-            super().save(folder, methods, record)
+class ReplicatedModel(TrainedModel):
+    """A model in training of which every rank holds all."""
+
+    def reduce(self) -> None:
+        # Started all at once and awaited together, so that messages overlap.
+        sums = []
+
+        # A frozen parameter has no gradient on any rank, and summing nothing would still cost a
+        # message each.
+        for master, parameter in zip(self.masters.tensors, self.masters.parameters, strict=True):
+            if not parameter.requires_grad:
+                continue
+            if master.grad is None:  # this rank had no example
+                master.grad = torch.zeros_like(master)
+            sums.append(dist.all_reduce(master.grad, async_op=True))
+        for work in sums:
+            work.wait()  # type: ignore[union-attr]
+
+    def gather(self) -> Callable[[], Weights]:
+        return super().gather() if self.engine.rank == 0 else dict
+
+    def save(self, folder: Path, record: ProgressRecord) -> None:
+        if self.engine.rank == 0:
+            super().save(folder, record)

@@ -1,8 +1,11 @@
-"""The engine of a run: computes it in one process. The other engines override what several processes do differently.
+"""The engine of a run in one process, and the model that it trains.
 
-All engines share the loop in `harness/training/loop.py`. Where a run has several processes (ranks), every rank goes through
-that loop with the same examples, ledger and random streams, so all ranks take the same decisions. The engine splits a step's
-examples over the ranks, sums what each rank computed, and holds the trained state (`masters`, `optimizer`).
+Other engines override what several processes change. All share the loop in
+`harness/training/loop.py`: every process (rank) of a run goes through that loop with the same
+examples, ledger and random streams, so all ranks take the same decisions. The engine splits a
+step's examples over the ranks and gathers what each rank has. From a wrapped model it builds a
+`TrainedModel`, which has masters and optimizer from its first line on, sums gradients over the
+ranks, steps and saves.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ from torch import Tensor, nn
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
 from harness.recipes.optimizer import read_optimizer
-from harness.training.checkpoint import STATE, ProgressRecord, restore_methods, restore_training, save_checkpoint
+from harness.training.checkpoint import (
+    STATE,
+    ProgressRecord,
+    restore_methods,
+    restore_training,
+    save_checkpoint,
+)
 from harness.training.masters import Masters
 from harness.training.protocol import Training
 
@@ -28,23 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def make_optimizer(tensors: Sequence[Tensor], training: Training) -> torch.optim.Optimizer:
-    """Return the protocol's optimizer over these tensors; its rate is set at each step."""
-    optimizer = read_optimizer(training.optimizer)
-    settings: dict[str, Any] = dict(optimizer.settings)
-    decay = training.weight_decay
-    match optimizer.name:
-        case "sgd":
-            return torch.optim.SGD(tensors, lr=0.0, weight_decay=decay, **settings)
-        case "adafactor":
-            return torch.optim.Adafactor(tensors, lr=0.0, weight_decay=decay)
-        case _:
-            betas = (settings["beta1"], settings["beta2"])
-            return torch.optim.AdamW(tensors, lr=0.0, betas=betas, eps=settings["eps"], weight_decay=decay, fused=True)
-
-
-class ModelInTraining(Protocol):
-    """The part of a run (`harness.training.run.TrainingRun`) that an engine uses."""
+class BatchedRun(Protocol):
+    """The part of a run (`harness.training.run.TrainingRun`) that a trained model uses."""
 
     model: Any
 
@@ -72,8 +66,6 @@ class Alone:
     """Whether a rank holds only its part of what is trained."""
     forwards_alone: bool = True
     """Whether one rank can run the model in training without the others."""
-    masters: Masters
-    optimizer: torch.optim.Optimizer
 
     # --- collectives: every rank must call them, in the same order ---
 
@@ -100,29 +92,101 @@ class Alone:
         return work()
 
     def all_reduce(self, part: float) -> float:
-        """Return the sum of the ranks' parts, of a quantity that each rank holds a different part of."""
+        """Return the sum of the ranks' parts of a quantity; each rank holds a different part."""
         return part
 
-    # --- a step ---
+    # --- what is trained ---
 
     def split_step(self, step: Step) -> list[Step]:
         """Return each rank's share of a step's examples, ordered by rank."""
         return [step]
 
-    def batches(self, run: ModelInTraining, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
+    def build(
+        self,
+        wrapped: Wrapped,
+        training: Training,
+        methods: Sequence[Method],
+    ) -> TrainedModel:
+        """Return the model in training: masters and optimizer of a wrapped model.
+
+        Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
+        """
+        masters = Masters(wrapped)
+        return TrainedModel(self, masters, make_optimizer(masters.tensors, training), methods)
+
+    # --- what methods prepared ---
+
+    def broadcast_method_state(
+        self,
+        methods: Sequence[Method],
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        """Copy to every rank what methods prepared on rank 0."""
+
+    @property
+    def state(self) -> str:
+        """Name of the file of a checkpoint that holds this rank's tensors."""
+        return STATE
+
+    def restore_methods(
+        self,
+        folder: Path,
+        methods: Sequence[Method],
+        device: torch.device,
+    ) -> None:
+        """Restore what methods had when the checkpoint was saved."""
+        restore_methods(folder / self.state, methods, device)
+
+
+def make_optimizer(tensors: Sequence[Tensor], training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer of every run, as the protocol names it. Its rate is set at each step."""
+    optimizer = read_optimizer(training.optimizer)
+    settings: dict[str, Any] = dict(optimizer.settings)
+    decay = training.weight_decay
+    match optimizer.name:
+        case "sgd":
+            return torch.optim.SGD(tensors, lr=0.0, weight_decay=decay, **settings)
+        case "adafactor":
+            return torch.optim.Adafactor(tensors, lr=0.0, weight_decay=decay)
+        case _:
+            betas = (settings["beta1"], settings["beta2"])
+            eps = settings["eps"]
+            return torch.optim.AdamW(tensors, 0.0, betas, eps, weight_decay=decay, fused=True)
+
+
+class TrainedModel:
+    """A wrapped model in training in one process: fp32 masters, their optimizer, and its passes."""
+
+    def __init__(
+        self,
+        engine: Alone,
+        masters: Masters,
+        optimizer: torch.optim.Optimizer,
+        methods: Sequence[Method],
+    ):
+        self.engine = engine
+        self.masters = masters
+        self.optimizer = optimizer
+        self.methods = tuple(methods)
+
+    # --- a step ---
+
+    def batches(self, run: BatchedRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """Yield this rank's micro-batches as (batch, does it count, is it the last)."""
-        batches = list(run.batches(self.split_step(step)[self.rank]))
+        share = self.engine.split_step(step)[self.engine.rank]
+        batches = list(run.batches(share))
         for number, batch in enumerate(batches, 1):
             yield batch, True, number == len(batches)
 
-    def features(self, run: ModelInTraining, batch: Batch) -> Tensor:
+    def features(self, run: BatchedRun, batch: Batch) -> Tensor:
         """Return `run.features` of the model in training."""
         return run.features(run.model, batch)
 
     def gathered(self, module: nn.Module | None) -> AbstractContextManager[None]:
-        """Let this rank call a module inside the context by itself, as often as it likes; every rank must enter it.
+        """Let this rank call a module inside the context by itself, as often as it likes.
 
-        None: a module that is not called by itself.
+        Every rank must enter the context. None: a module that is not called by itself.
         """
         return nullcontext()
 
@@ -139,7 +203,7 @@ class Alone:
         self.optimizer.step()
 
     def forget(self) -> None:
-        """Drop the gradients of a step that is over or given up, even in the middle of a backward pass."""
+        """Drop the gradients of a step that is over, or given up in the middle of a pass."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter in self.masters.parameters:
             parameter.grad = None
@@ -172,39 +236,18 @@ class Alone:
             for tensor, device in moved:
                 tensor.data = tensor.data.to(device)
 
-    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> None:
-        """Make masters and optimizer for a wrapped model.
-
-        Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
-        """
-        self.masters = Masters(wrapped)
-        self.training = training
-        self.begin()
-
     def begin(self) -> None:
-        """Start with an optimizer that has fresh moments."""
-        self.optimizer = make_optimizer(self.masters.tensors, self.training)
-
-    def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
-        """Copy to every rank what methods prepared on rank 0."""
+        """Start a stage: with fresh moments."""
+        self.optimizer.state.clear()
 
     def gather(self) -> Callable[[], Weights]:
         """Return a function that returns the effective weights on rank 0."""
         return self.masters.effective
 
-    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
+    def save(self, folder: Path, record: ProgressRecord) -> None:
         """Save a checkpoint of the run's present state, whole or not at all."""
-        save_checkpoint(folder, self.masters, self.optimizer, methods, record)
-
-    @property
-    def state(self) -> str:
-        """Name of the file of a checkpoint that holds this rank's tensors."""
-        return STATE
-
-    def restore_methods(self, folder: Path, methods: Sequence[Method], device: torch.device) -> None:
-        """Restore what methods had when the checkpoint was saved."""
-        restore_methods(folder / self.state, methods, device)
+        save_checkpoint(folder, self.masters, self.optimizer, self.methods, record)
 
     def restore(self, folder: Path) -> None:
         """Restore masters and optimizer from a checkpoint."""
-        restore_training(folder / self.state, self.masters, self.optimizer)
+        restore_training(folder / self.engine.state, self.masters, self.optimizer)

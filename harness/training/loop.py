@@ -1,34 +1,42 @@
-"""The training loop of every method: it calls hooks and charges the ledger, and knows no method by name."""
+"""The training loop of every method: it calls hooks and the ledger, and knows no method by name."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
-from harness.contract import Step, Weights
+from harness.contract import Weights
 from harness.models.base_model import save_weights
 from harness.models.packed_attention import check_packing
 from harness.recipes.hooks import ask
 from harness.store.runs import RunFolder
 from harness.store.schema import LogLine
-from harness.training.checkpoint import Checkpoints, Progress, ProgressRecord, RoomRecord, read_progress
+from harness.training.checkpoint import (
+    Checkpoints,
+    Progress,
+    ProgressRecord,
+    RoomRecord,
+    read_progress,
+)
 from harness.training.run import PlannedRun, TrainingRun
-from harness.training.step import optimizer_step
+from harness.training.step import advance, affordable, demand_finite
 
 SIXTHS = (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6)
 """Fractions of the budget at which every run is evaluated."""
 
-Observe = Callable[[float, Callable[[], Weights]], None]
-"""Called at budget fractions with a function that returns the effective weights; free of charge."""
+Observe = Callable[[float, Callable[[], Weights], TrainingRun], None]
+"""Called at budget fractions, free of charge.
+
+It is given the fraction, a function that returns the effective weights, and the run.
+"""
 Report = Callable[[LogLine], None]
 """Called after each optimizer step with its line of the log."""
 
@@ -36,38 +44,30 @@ ROUNDING = 1e-9
 """Fraction of the budget that sums of charges may miss a look by."""
 
 
-class Diverged(Exception):
-    """The loss or the gradient stopped being a finite number."""
-
-
 class Overdrawn(Exception):
     """Preparation alone cost more than the budget."""
 
 
 class Watch:
-    """What goes out while a run trains: its log, its looks at fractions of the budget, its checkpoints."""
+    """What goes out while a run trains: its log, looks at budget fractions, checkpoints."""
 
-    def __init__(self, run: TrainingRun, folder: Path, observe: Observe, report: Report, looks: Sequence[float], every: float):
+    def __init__(
+        self,
+        run: TrainingRun,
+        log: TextIO,
+        observe: Observe,
+        report: Report,
+        looks: Sequence[float],
+        checkpoints: Checkpoints,
+    ):
         self._run = run
+        self._log = log
         self._observe = observe
         self._report = report
-        stored = RunFolder(folder)
-
-        # Rank 0 alone writes the log; the other ranks write the same to nowhere.
-        self._log_path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
-        self._checkpoints = Checkpoints(run.engine, run.methods, partial(_record, run), stored.checkpoint, every)
+        self.checkpoints = checkpoints
 
         # A resumed run was evaluated already at the fractions before its checkpoint.
         self._looks = [look for look in looks if look > run.ledger.fraction + ROUNDING]
-
-    @contextmanager
-    def opened(self, steps: int) -> Iterator[None]:
-        """Keep the log open inside the context, cut to its first `steps` entries: a killed run may have written more."""
-        path = self._log_path
-        logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
-        path.write_text("".join(logged))
-        with path.open("a") as self._log:
-            yield
 
     def note(self, entry: LogLine) -> None:
         """Log a step, and report it."""
@@ -77,14 +77,27 @@ class Watch:
 
     def look(self) -> None:
         """Evaluate the run at the fractions that it has reached."""
-        engine = self._run.engine
-        while self._looks and self._looks[0] <= self._run.ledger.fraction + ROUNDING:
-            self._observe(self._looks.pop(0), engine.gather())
-            engine.broadcast(None)  # the other ranks wait here, free of charge
+        run = self._run
+        while self._looks and self._looks[0] <= run.ledger.fraction + ROUNDING:
+            fraction = self._looks.pop(0)
+            weights = run.trained.gather()
+            self._observe(fraction, weights, run)
+            # The other ranks wait here, free of charge.
+            run.engine.broadcast(None)
 
-    def save_if_due(self, progress: Progress) -> None:
-        """Save a checkpoint if enough time has passed."""
-        self._checkpoints.save_if_due(progress)
+
+@contextmanager
+def _opened_log(run: TrainingRun, stored: RunFolder, steps: int) -> Iterator[TextIO]:
+    """Open the log inside the context, cut to its first `steps` entries.
+
+    A killed run may have written more.
+    """
+    # Rank 0 alone writes the log; the other ranks write the same to nowhere.
+    path = stored.log_path if run.engine.rank == 0 else Path(os.devnull)
+    logged = path.read_text().splitlines(keepends=True)[:steps] if path.exists() else []
+    path.write_text("".join(logged))
+    with path.open("a") as log:
+        yield log
 
 
 def train(
@@ -95,14 +108,18 @@ def train(
     looks: Sequence[float] = SIXTHS,
     checkpoint_every: float = 30.0,
 ) -> tuple[Weights, Progress]:
-    """Spend a planned run's budget; return the final effective weights and how far the training came.
+    """Spend a planned run's budget; return the final weights and how far the training came.
 
-    Resumes from `folder/checkpoint` if there is one. `observe` is called in rising order after the steps that reach a fraction
-    of `looks`. A checkpoint is saved every `checkpoint_every` seconds (0: after each step).
+    The weights are effective ones. Resumes from `folder/checkpoint` if there is one. `observe` is
+    called in rising order after the steps that reach a fraction of `looks`. A checkpoint is saved
+    every `checkpoint_every` seconds (0: after each step).
     """
     run, progress = _begin(planned, folder)
-    watch = Watch(run, folder, observe, report, looks, checkpoint_every)
-    with watch.opened(progress.steps):
+    stored = RunFolder(folder)
+    save = partial(_save, run, stored.checkpoint)
+    checkpoints = Checkpoints(run.engine.broadcast, save, checkpoint_every)
+    with _opened_log(run, stored, progress.steps) as log:
+        watch = Watch(run, log, observe, report, looks, checkpoints)
         _train_stage(run, progress, watch)
 
         # The stage's part of the budget is spent, or a method ended the run.
@@ -118,23 +135,23 @@ def _train_stage(run: TrainingRun, progress: Progress, watch: Watch) -> None:
     # A resumed run skips the steps of this stage that its checkpoint holds.
     for examples in islice(run.steps(), progress.steps - progress.begun, None):
         run.settle()
-        step = _affordable(run, examples)
+        step = affordable(run, examples)
         if not step:
             return
-        entry = _advance(run, step, progress)
+        entry = advance(run, step, progress)
         watch.note(entry)
-        _demand_finite(entry)
+        demand_finite(entry)
         watch.look()
         stopped_by = _stopper(run)
         if stopped_by:
             progress.stopped_by = stopped_by
             return
-        watch.save_if_due(progress)
+        watch.checkpoints.save_if_due(progress)
 
 
 def _final_weights(run: TrainingRun) -> Weights:
     """Return the trained weights as methods finish them, on rank 0."""
-    weights = run.engine.gather()()
+    weights = run.trained.gather()()
     run.position.finishing = True
     # Ranks other than 0 hold no plain weights, and methods such as merging act on those.
     if run.engine.rank == 0:
@@ -144,18 +161,9 @@ def _final_weights(run: TrainingRun) -> Weights:
     return weights
 
 
-def _advance(run: TrainingRun, step: Step, progress: Progress) -> LogLine:
-    """Make one optimizer step and count it; return its line of the log."""
-    entry = optimizer_step(run, step, progress)
-    progress.steps += 1
-    # A step may hold a part of an example (a method may cut it), which counts as that part of an
-    # epoch.
-    domain_examples = sum(example.part for example in step if example.source == "domain")
-    progress.epochs += domain_examples / len(run.data.domain)
-    line: LogLine = {"step": progress.steps, "spent": run.ledger.fraction, **entry}
-    if len(run.ends) > 1:
-        line["stage"] = run.stage
-    return line
+def _save(run: TrainingRun, folder: Path, progress: Progress) -> None:
+    """Save a checkpoint of the run's present state, whole or not at all."""
+    run.trained.save(folder, _record(run, progress))
 
 
 def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
@@ -172,16 +180,11 @@ def _record(run: TrainingRun, progress: Progress) -> ProgressRecord:
     }
 
 
-def _demand_finite(entry: LogLine) -> None:
-    """Raise Diverged where a step's loss or gradient norm is not finite."""
-    loss = entry["loss"]
-    norm = entry["gradient_norm"]
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise Diverged(f"the loss was {loss} and the gradient norm {norm} at step {entry['step']}")
-
-
 def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
-    """Prepare on the untouched base, and return the run that trains it and how far it came; a checkpoint is restored."""
+    """Prepare on the untouched base; return the run that trains it, and how far it came.
+
+    If there is a checkpoint, it is restored.
+    """
     engine = planned.engine
     stored = RunFolder(folder)
     # Every rank must see the same files before it decides whether it resumes.
@@ -212,21 +215,36 @@ def _begin(planned: PlannedRun, folder: Path) -> tuple[TrainingRun, Progress]:
     return run, progress if record is None else _resume(run, stored, record, cramped)
 
 
-def _resume(run: TrainingRun, stored: RunFolder, record: ProgressRecord, cramped: RoomRecord | None) -> Progress:
-    """Take up where the run was killed: stage, masters and moments, and what was spent until then."""
+def _resume(
+    run: TrainingRun,
+    stored: RunFolder,
+    record: ProgressRecord,
+    cramped: RoomRecord | None,
+) -> Progress:
+    """Restore the stage, masters and moments, and the ledger of a run that was killed."""
     run.enter(record["stage"])
-    run.engine.restore(stored.checkpoint)
+    run.trained.restore(stored.checkpoint)
     run.ledger.restore(record["ledger"])
-    run.position.paid = record.get("paid", 0)  # checkpoints of earlier versions charged nothing ahead
+    # Checkpoints of earlier versions charged nothing ahead.
+    run.position.paid = record.get("paid", 0)
 
     # Less room than at the checkpoint counts; its notes include the checkpoint's.
     latest = cramped or record
     run.position.room = latest["room"]
-    return Progress(record["steps"], record["epochs"], record["begun"], room=record["room"], notes=latest["notes"])
+    return Progress(
+        steps=record["steps"],
+        epochs=record["epochs"],
+        begun=record["begun"],
+        room=record["room"],
+        notes=latest["notes"],
+    )
 
 
 def _prepare(run: PlannedRun, hook: str, model: Any) -> None:
-    """Call the methods' `prepare` or `stage_begin` on rank 0. Raises Overdrawn where the budget does not pay for it."""
+    """Call the methods' `prepare` or `stage_begin` on rank 0.
+
+    Raises Overdrawn where the budget does not pay for it.
+    """
     methods = run.filled(hook)
 
     def prepare_all() -> None:
@@ -235,8 +253,10 @@ def _prepare(run: PlannedRun, hook: str, model: Any) -> None:
 
     if methods:
         run.engine.on_rank_zero(run.ledger, prepare_all)
-    if run.ledger.spent > run.ledger.allowed:
-        raise Overdrawn(f"preparation cost {run.ledger.spent:.3g} of {run.ledger.allowed:.3g} {run.ledger.meter}")
+    ledger = run.ledger
+    if ledger.spent > ledger.allowed:
+        cost = f"{ledger.spent:.3g} of {ledger.allowed:.3g} {ledger.meter}"
+        raise Overdrawn(f"preparation cost {cost}")
 
 
 def _stopper(run: TrainingRun) -> str:
@@ -255,11 +275,12 @@ def _stopper(run: TrainingRun) -> str:
 
 
 def _next_stage(run: TrainingRun, folder: Path) -> None:
-    """Keep the weights as `weights/stage-<n>.safetensors`, and begin the next stage with fresh moments.
+    """Keep the weights as `weights/stage-<n>.safetensors`; begin the next stage.
 
-    A killed run comes here again from its last checkpoint, and writes the same.
+    It has fresh moments. A killed run comes here again from its last checkpoint, and writes the
+    same.
     """
-    weights = run.engine.gather()()
+    weights = run.trained.gather()()
     if run.engine.rank == 0:
         stored = RunFolder(folder)
         stored.weights_folder.mkdir(exist_ok=True)
@@ -274,26 +295,4 @@ def _next_stage(run: TrainingRun, folder: Path) -> None:
         _prepare(run, "stage_begin", model)
         run.engine.broadcast_method_state(run.methods, folder, run.device)
     # Last, so that an interruption before here leaves the stage's own moments in the checkpoint.
-    run.engine.begin()
-
-
-def _affordable(run: TrainingRun, step: Step) -> Step:
-    """Return the step, cut to the examples that the budget still pays for; empty where it pays for none."""
-
-    def affords(count: int) -> bool:
-        return run.ledger.affords(*run.step_price(step[:count]))
-
-    if affords(len(step)):
-        return step
-    if run.ledger.meter == "steps":
-        return []  # a smaller step costs as much
-    # Bisect: `most` examples are affordable, `too_many` are not.
-    most = 0
-    too_many = len(step)
-    while too_many - most > 1:
-        middle = (most + too_many) // 2
-        if affords(middle):
-            most = middle
-        else:
-            too_many = middle
-    return step[:most]
+    run.trained.begin()

@@ -1,7 +1,8 @@
-"""One run, with the services that its methods may use: as planned, on the untouched base, and in training.
+"""One run, with the services that its methods may use.
 
-A run is a `PlannedRun` until its model is wrapped: methods prepare with it, and whatever only plans, prices or tries a recipe
-needs no more. `TrainingRun` is made of a planned run and the wrapped model, and has everything from its first line on.
+A run is a `PlannedRun` until its model is wrapped: methods prepare with it on the untouched base,
+and whatever only plans, prices or tries a recipe needs no more. `TrainingRun` is made of a planned
+run and the wrapped model, and has everything from its first line on.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.alike.clusters import first_alike
-from harness.contract import Batch, Example, Method, Weights, last_answer, overrides
+from harness.contract import Batch, Example, Method, Weights, last_answer
 from harness.decoding.difficulty import read, token_scores
-from harness.decoding.sampling import Speaker
+from harness.decoding.sampling import Speaker, Speakers
 from harness.losses.head import separate_head
-from harness.losses.reach import Reach, reach_of_penalty, reach_of_weights
+from harness.losses.reach import Reach, reach_of
 from harness.losses.teacher import BaseCopy, SilencedTeacher, Teacher
 from harness.models.adapters import Wrapped, unfolded, wrap
 from harness.models.flops import Price
@@ -80,39 +81,36 @@ class PlannedRun(RunState):
         return reading.loss if by == "loss" else -reading.similarity
 
     def generate(
-        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+        self,
+        model: nn.Module | None,
+        prompts: Sequence[Sequence[int]],
+        *,
+        limit: int,
+        temperature: float,
+        name: str,
     ) -> list[Example]:
         if model is None:
             raise RuntimeError(NO_MODEL)
-        return self._sampled(self._new_speaker(model, temperature), prompts, limit, name)
+        return self._sampled(self.speakers.of(model, temperature), prompts, limit, name)
 
-    def _sampled(self, speaker: Speaker, prompts: Sequence[Sequence[int]], limit: int, name: str) -> list[Example]:
-        """Return what a speaker says after the prompts, from the random stream `name`, and charge it."""
-        training = speaker.model.training
-        speaker.model.eval()  # without dropout
-        try:
-            with self._metered("generation", speaker.model), self.rng(name):
-                return speaker.texts(prompts, limit)
-        finally:
-            speaker.model.train(training)
-
-    def _new_speaker(self, model: nn.Module | None, temperature: float) -> Speaker:
-        """Return what samples from this model."""
-        return Speaker(
-            model,
-            self.base.tokenizer,
-            longest=self.base.max_length,
-            temperature=temperature,
-            micro_tokens=self.training.micro_tokens,
-        )
+    def _sampled(
+        self,
+        speaker: Speaker,
+        prompts: Sequence[Sequence[int]],
+        limit: int,
+        name: str,
+    ) -> list[Example]:
+        """Return what a speaker says after prompts, from the stream `name`, and charge it."""
+        with self._metered("generation", speaker.model), self.rng(name):
+            return speaker.texts(prompts, limit)
 
     @cached_property
-    def _words(self) -> Speaker:
-        """What reads and writes prompts, and speaks with no model."""
-        return self._new_speaker(None, 1.0)
+    def speakers(self) -> Speakers:
+        """What makes the samplers of models."""
+        return Speakers(self.base.tokenizer, self.base.max_length, self.training.micro_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self._words.tokens.decode(tokens)
+        return self.speakers.silent.tokens.decode(tokens)
 
     def affords_again(self, account: str) -> bool:
         return self.ledger.affords_again(account)
@@ -120,7 +118,7 @@ class PlannedRun(RunState):
     def prompt_with(self, example: Example, words: str) -> tuple[int, ...]:
         # Where the answer begins: all before it is what was asked.
         end = last_answer(example)
-        return self._words.prompt_with(example.tokens[:end], example.tokens[end:], words)
+        return self.speakers.silent.prompt_with(example.tokens[:end], example.tokens[end:], words)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         for group in self.groups(examples):
@@ -145,13 +143,6 @@ class PlannedRun(RunState):
 
     def base_logits(self, batch: Batch, source: str = "domain") -> Tensor:
         return self._teacher.logits(batch, source)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Keep what trains in host memory inside the context, so that its device has room for other models."""
-        self.base_copy.forget()
-        with self.engine.aside():
-            yield
 
     def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
         if model is None:
@@ -181,7 +172,10 @@ class TrainingRun(PlannedRun):
     """A planned run whose model is wrapped and trains."""
 
     def __init__(self, planned: PlannedRun, wrapped: Wrapped):
-        """Take a wrapped model whose weights are whole, try what its head can do, and let the engine make masters for it."""
+        """Take a wrapped model whose weights are whole.
+
+        What its head can do is tried, and the engine makes masters for it.
+        """
         super().__init__(
             base=planned.base,
             data=planned.data,
@@ -193,7 +187,8 @@ class TrainingRun(PlannedRun):
             engine=planned.engine,
             open_dev=planned.open_dev,
         )
-        # One stage, one room and one copy of the base: a method may have kept the planned run since it prepared.
+        # One stage, one room and one copy of the base: a method may have kept the planned run
+        # since it prepared.
         self._planned = planned
         self.position = planned.position
         self.enter(planned.stage)
@@ -207,12 +202,11 @@ class TrainingRun(PlannedRun):
         self.head = separate_head(wrapped.model)
         self.vocabulary = vocabulary(wrapped.model)
         self._reach: dict[Method, Reach] = {}
-        self._speakers: dict[float, Speaker] = {}
 
         # Last: a sharding engine cuts the weights, which the trials above need whole.
         if self.training.compile:
             compile_blocks(self.model, self.longest, self.position.room)
-        self.engine.build(wrapped, self.training, self.methods)
+        self.trained = self.engine.build(wrapped, self.training, self.methods)
 
     def load(self) -> nn.Module:
         return self._planned.load()
@@ -222,16 +216,23 @@ class TrainingRun(PlannedRun):
         return self._planned.base_copy
 
     @property
-    def _words(self) -> Speaker:
-        return self._planned._words
+    def speakers(self) -> Speakers:
+        return self._planned.speakers
 
     # --- the model in training ---
 
     def weights(self) -> Weights:
-        return self.engine.gather()()
+        return self.trained.gather()()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Keep what trains in host memory inside the context: its device has room for others."""
+        self.base_copy.forget()
+        with self.trained.aside():
+            yield
 
     def price_of(self, model: nn.Module, backward: bool) -> Price:
-        """Return the price of a pass: the model in training costs what its frozen weights leave, any other the whole."""
+        # The model in training costs what its frozen weights leave, any other the whole.
         return self.price("train" if model is self.model else "full", backward)
 
     def dev_scores(self, model: nn.Module | None = None, ahead: int = 0) -> float | None:
@@ -239,33 +240,35 @@ class TrainingRun(PlannedRun):
         return super().dev_scores(self.model if model is None else model, ahead)
 
     def generate(
-        self, model: nn.Module | None, prompts: Sequence[Sequence[int]], *, limit: int, temperature: float, name: str
+        self,
+        model: nn.Module | None,
+        prompts: Sequence[Sequence[int]],
+        *,
+        limit: int,
+        temperature: float,
+        name: str,
     ) -> list[Example]:
         if model is not None:
             return super().generate(model, prompts, limit=limit, temperature=temperature, name=name)
 
-        # Rank 0 alone has room for the cache; the others get its texts and are charged for their wait.
+        # Rank 0 alone has room for the cache; the others get its texts and are charged for their
+        # wait.
         def speak() -> list[Example]:
-            return self._sampled(self._speaker(temperature), prompts, limit, name)
+            speaker = self.speakers.of_trained(self.model, temperature)
+            return self._sampled(speaker, prompts, limit, name)
 
         return self.engine.broadcast(self.engine.on_rank_zero(self.ledger, speak) or [])
 
-    def _speaker(self, temperature: float) -> Speaker:
-        """Return what samples from the model in training; kept, as it reads the chat template, which is slow."""
-        if temperature not in self._speakers:
-            self._speakers[temperature] = self._new_speaker(self.model, temperature)
-        return self._speakers[temperature]
-
     @cached_property
     def _teacher(self) -> Teacher:
-        # What is added, switched off, leaves the base only if it stands alone over untouched weights
-        # (docs/decisions/teacher_logits.md).
+        # What is added, switched off, leaves the base only if it stands alone over untouched
+        # weights (docs/decisions/teacher_logits.md).
         if self.wrapped.silenced and self.engine.forwards_alone:
             return SilencedTeacher(self, self.model, self.head)
         return Teacher(self, self.base_copy)
 
     def features(self, model: Any, batch: Batch) -> Tensor:
-        """Return what the head of the model in training reads at supervised places, `(S, H)`; `model` is it, or wraps it."""
+        """Return what the head reads at supervised places, `(S, H)`; `model` may be wrapped."""
         return self.head.features(model, batch)
 
     @property
@@ -276,24 +279,16 @@ class TrainingRun(PlannedRun):
     def reach(self, method: Method) -> Reach:
         """Return what a method's token weights and penalty need at once."""
         if method not in self._reach:
-            needs = [Reach.PLACE]
-            if overrides(method, "token_weights"):
-                needs.append(reach_of_weights(method, self.vocabulary, self.device))
-            if overrides(method, "penalty"):
-                needs.append(reach_of_penalty(method, self, self.vocabulary, self.device))
-            self._reach[method] = max(needs)
+            self._reach[method] = reach_of(method, self, self.vocabulary, self.device)
         return self._reach[method]
 
     def settle(self) -> None:
-        """Let weights rest or train again, as RESTS hooks say for the present fraction of the budget."""
+        """Let weights rest or train again, as RESTS hooks say for the spent fraction."""
         methods = self.filled("rests")
         if not methods:
             return
-        trained = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad or name in self.resting:
-                trained[name] = parameter
-
+        masters = self.trained.masters
+        trained = dict(zip(masters.values, masters.parameters, strict=True))
         # One method is enough to let a weight rest.
         resting = set()
         for name in trained:

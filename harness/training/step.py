@@ -1,7 +1,11 @@
-"""One optimizer step: its forward and backward passes, which begin again when memory runs out, and the update."""
+"""One optimizer step: what the budget pays for, its passes, and the update.
+
+Forward and backward passes begin again, with smaller micro-batches, when memory runs out.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,14 +20,21 @@ from harness.losses.pieces import loss_in_pieces, no_loss
 from harness.losses.step_sums import StepSums
 from harness.losses.weighted_loss import WeightedLoss
 from harness.recipes.hooks import ask
-from harness.store.schema import StepLine
+from harness.store.schema import LogLine, StepLine
 from harness.training.checkpoint import Progress
 from harness.training.masters import Pull
 from harness.training.run import TrainingRun
 
 
+class Diverged(Exception):
+    """The loss or the gradient stopped being a finite number."""
+
+
 class Cramped(torch.OutOfMemoryError):
-    """Memory ran out while other ranks wait for this one: all ranks must begin again, with this room and these notes."""
+    """Memory ran out while other ranks wait for this one.
+
+    All ranks must begin again, with this room and these notes.
+    """
 
     def __init__(self, lack: str, room: int, notes: list[str]):
         super().__init__(lack, room, notes)
@@ -35,10 +46,56 @@ class Cramped(torch.OutOfMemoryError):
         return self.lack
 
 
+def affordable(run: TrainingRun, step: Step) -> Step:
+    """Return the step, cut to the examples that the budget still pays for; empty if to none."""
+
+    def affords(count: int) -> bool:
+        return run.ledger.affords(*run.step_price(step[:count]))
+
+    if affords(len(step)):
+        return step
+    if run.ledger.meter == "steps":
+        return []  # a smaller step costs as much
+
+    # Bisect: `most` examples are affordable, `too_many` are not.
+    most = 0
+    too_many = len(step)
+    while too_many - most > 1:
+        middle = (most + too_many) // 2
+        if affords(middle):
+            most = middle
+        else:
+            too_many = middle
+    return step[:most]
+
+
+def advance(run: TrainingRun, step: Step, progress: Progress) -> LogLine:
+    """Make one optimizer step and count it; return its line of the log."""
+    entry = optimizer_step(run, step, progress)
+    progress.steps += 1
+    # A step may hold a part of an example (a method may cut it), which counts as that part of an
+    # epoch.
+    domain_examples = sum(example.part for example in step if example.source == "domain")
+    progress.epochs += domain_examples / len(run.data.domain)
+    line: LogLine = {"step": progress.steps, "spent": run.ledger.fraction, **entry}
+    if len(run.ends) > 1:
+        line["stage"] = run.stage
+    return line
+
+
+def demand_finite(entry: LogLine) -> None:
+    """Raise Diverged where a step's loss or gradient norm is not finite."""
+    loss = entry["loss"]
+    norm = entry["gradient_norm"]
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise Diverged(f"the loss was {loss} and the gradient norm {norm} at step {entry['step']}")
+
+
 def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> StepLine:
     """Make one optimizer step; return its part of the log's line.
 
-    Gradients sum over the tokens of all micro-batches and are divided by the step's normaliser at the end.
+    Gradients sum over the tokens of all micro-batches. At the end they are divided by the step's
+    normaliser.
     """
     begin = time.perf_counter()
     spent_before = run.ledger.fraction
@@ -70,12 +127,15 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> StepLine
 
 
 def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
-    """Update the masters by the step's gradients, and the model by the masters; return learning rate and gradient norm."""
-    engine = run.engine
-    masters = engine.masters
+    """Update the masters by the step's gradients, and the model by the masters.
+
+    Return the learning rate and the gradient norm.
+    """
+    trained = run.trained
+    masters = trained.masters
 
     # The mean gradient of the step, as methods change it.
-    engine.reduce()
+    trained.reduce()
     masters.scale_gradients(1.0 / max(normaliser, 1e-12))
     for method in run.filled("gradient"):
         method.gradient(masters.values, masters.gradients, run)
@@ -89,30 +149,30 @@ def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[f
     # The schedule's clock is the fraction spent in the middle of this step.
     run.ledger.steps += 1
     rate = run.rate((spent_before + run.ledger.fraction) / 2)
-    for group in engine.optimizer.param_groups:
+    for group in trained.optimizer.param_groups:
         group["lr"] = rate
 
-    # Decoupled pulls are outside clipping and the optimizer's moments, but part of the step: what a method keeps still, or
-    # moves nothing at all in a pass, no pull moves either.
+    # Decoupled pulls are outside clipping and the optimizer's moments, but part of the step: what
+    # a method keeps still, or moves nothing at all in a pass, no pull moves either.
     decoupled = _pulls(run, decoupled=True)
 
     def move() -> None:
         if decoupled:
             masters.step_pulls(decoupled, rate)
-        engine.step()
+        trained.step()
 
     # Methods wrap that step, the last method outermost.
     update: Callable[[], Any] = move
     for method in run.filled("update"):
         update = partial(method.update, update, masters.values, run)
     update()
-    engine.forget()
+    trained.forget()
     masters.publish()
     return rate, norm
 
 
 def _pulls(run: TrainingRun, decoupled: bool) -> Pull | None:
-    """Return the sum of the decoupled (or the other) pulls as one function; None if there are none."""
+    """Return the sum of the decoupled (or of the other) pulls as one function, None if none."""
     methods = [method for method in run.filled("pull") if method.decoupled is decoupled]
     if not methods:
         return None
@@ -135,8 +195,9 @@ def _sum_of(parts: Iterable[Tensor | None]) -> Tensor | None:
 def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
     """Compute the step's gradients, not yet summed over ranks; return its sums over all ranks.
 
-    Where memory runs out, the step begins again with micro-batches of half the size, of the same examples, and later steps
-    keep that size. Where ranks pass together, the whole run begins again (`Cramped`).
+    Where memory runs out, the step begins again with micro-batches of half the size, of the same
+    examples, and later steps keep that size. Where ranks pass together, the whole run begins again
+    (`Cramped`).
     """
     engine = run.engine
     stream = f"step {progress.steps}"
@@ -163,11 +224,12 @@ def _gradients(run: TrainingRun, step: Step, progress: Progress) -> StepSums:
             return StepSums.over_ranks([rank_sums for rank_sums, _ in gathered])
 
         # Memory ran out on some rank: every rank tries the step again with smaller micro-batches.
-        engine.forget()
+        run.trained.forget()
         _halve(run, step, lacks[0])
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
-        progress.notes = [f"Memory ran out: from step {progress.steps + 1} on, {_smaller(run)}; steps stay as large."]
+        began = f"from step {progress.steps + 1} on"
+        progress.notes = [f"Memory ran out: {began}, {_smaller(run)}; steps stay as large."]
 
 
 def _smaller(run: TrainingRun) -> str:
@@ -177,17 +239,18 @@ def _smaller(run: TrainingRun) -> str:
 
 def _pass_all(run: TrainingRun, step: Step, sums: StepSums) -> None:
     """Run the forward and backward passes of this rank's micro-batches."""
-    engine = run.engine
-    for batch, counts, last in engine.batches(run, step):
-        # A repeated micro-batch only keeps this rank in step with the others: its gradients are zero, and it is free.
+    trained = run.trained
+    for batch, counts, last in trained.batches(run, step):
+        # A repeated micro-batch only keeps this rank in step with the others: its gradients are
+        # zero, and it is free.
         if not counts:
-            features = engine.features(run, batch)
-            with engine.gathered(run.head.module):
+            features = trained.features(run, batch)
+            with trained.gathered(run.head.module):
                 loss = no_loss(run.head, features)
-            engine.backward(loss, last)
+            trained.backward(loss, last)
             continue
         with run.charged("train", run.model, batch, backward=True):
-            engine.backward(loss_of(run, batch, sums), last)
+            trained.backward(loss_of(run, batch, sums), last)
 
 
 def _halve(run: TrainingRun, step: Step, lack: str) -> None:
@@ -198,29 +261,33 @@ def _halve(run: TrainingRun, step: Step, lack: str) -> None:
 
 
 def _cramped(run: TrainingRun, step: Step, progress: Progress, lack: str) -> Cramped:
-    """Return the exception that makes all ranks of a sharded run begin again; they cannot try the step again.
+    """Return the exception that makes all ranks of a sharded run begin again.
 
-    DeepSpeed's ranks wait for each other inside a pass: under ZeRO-3 for parts of the weights, under ZeRO-2 for buckets of
-    gradients, which are summed in the backward pass whenever a bucket is full. So the other ranks (or their devices) are
-    blocked and cannot be notified. And what DeepSpeed keeps of a failed pass (a bucket, marks of what was reduced, the sums
-    of earlier micro-batches) would enter the next pass, or forbid it.
+    They cannot try the step again. DeepSpeed's ranks wait for each other inside a pass: under
+    ZeRO-3 for parts of the weights, under ZeRO-2 for buckets of gradients, which are summed in the
+    backward pass whenever a bucket is full. So the other ranks (or their devices) are blocked and
+    cannot be notified. And what DeepSpeed keeps of a failed pass (a bucket, marks of what was
+    reduced, the sums of earlier micro-batches) would enter the next pass, or forbid it.
     """
     _halve(run, step, lack)
     room = run.position.room
     note = (
-        f"Memory ran out in step {progress.steps + 1}: all processes began again from the last checkpoint, with"
-        f" micro-batches of at most {room} tokens; steps stay as large, and what was done since then is in no budget."
+        f"Memory ran out in step {progress.steps + 1}: all processes began again from the last"
+        f" checkpoint, with micro-batches of at most {room} tokens; steps stay as large, and what"
+        " was done since then is in no budget."
     )
     return Cramped(lack, room, [*progress.notes, note])
 
 
 def loss_of(run: TrainingRun, batch: Batch, sums: StepSums) -> Tensor:
-    """Run the forward pass of one micro-batch; return its weighted loss, summed over tokens, and add to the step's sums.
+    """Run the forward pass of one micro-batch and add to the step's sums.
 
-    The head goes forward and backward here, at pieces of the places; the backward pass of what is returned is the blocks'.
+    Return its weighted loss, summed over tokens. The head goes forward and backward here, at pieces
+    of the places; the backward pass of what is returned is the blocks'.
     """
-    engine = run.engine
-    features = engine.features(run, batch)
+    trained = run.trained
+    features = trained.features(run, batch)
     objective = WeightedLoss(run, batch, sums)
-    with engine.gathered(run.head.module):
-        return loss_in_pieces(run.head, features, objective, objective.places_at_once(run.places_at_once))
+    with trained.gathered(run.head.module):
+        at_once = objective.places_at_once(run.places_at_once)
+        return loss_in_pieces(run.head, features, objective, at_once)

@@ -25,7 +25,7 @@ from harness.plan.deepspeed import DeepSpeedConfig
 from harness.store.files import replacing
 from harness.training.checkpoint import ProgressRecord, restore_masters, write_progress, write_state
 from harness.training.data_parallel import Together
-from harness.training.engine import ModelInTraining, make_optimizer
+from harness.training.engine import BatchedRun, TrainedModel, make_optimizer
 from harness.training.protocol import Training
 from harness.training.shards import Shards
 
@@ -38,7 +38,8 @@ class Zero(Together):
     def __init__(self, rank: int, size: int, meeting: tuple[str, int], device: torch.device, config: DeepSpeedConfig):
         super().__init__(rank, size, meeting, device)
         self.config = config
-        self.deep: Any = None
+        self._built: ShardedModel | None = None
+        """The model built last, which holds DeepSpeed's buffers until another is built."""
         # In stage 3 each rank holds a slice of every weight, so a forward needs all ranks.
         self.forwards_alone = config["zero_optimization"]["stage"] < 3
         # DeepSpeed reads these from the environment. Local ones count the devices that this process sees.
@@ -51,7 +52,14 @@ class Zero(Together):
     def all_reduce(self, part: float) -> float:
         return sum(self.all_gather(part))
 
-    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> None:
+    @property
+    def state(self) -> str:
+        return f"state-{self.rank}.safetensors"
+
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> TrainedModel:
+        # The buffers of an earlier model are as large as the model.
+        if self._built is not None:
+            self._built.deep.destroy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about DeepSpeed's own use of torch
             import deepspeed
@@ -62,18 +70,9 @@ class Zero(Together):
             trained = [p for p in wrapped.model.parameters() if p.requires_grad]
             inner = make_optimizer(trained, training)
             config = self._fitting(sum(p.numel() for p in trained))
-
-            # At a new stage the engine is made anew.
-            if self.deep is not None:
-                self.deep.destroy()  # its buffers are as large as the model
-            self.deep = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=config)[0]
-        self.optimizer = self.deep.optimizer
-        self.inner = self.deep.optimizer.optimizer
-        self._shards = Shards(wrapped, self.deep.optimizer, self.all_reduce)
-        self.masters = self._shards
-        for method in methods:
-            self._shards.cut(method)
-        self.begin()
+            deep = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=config)[0]
+        self._built = ShardedModel(self, deep, Shards(wrapped, deep.optimizer, self.all_reduce), methods)
+        return self._built
 
     def _fitting(self, parameters: int) -> DeepSpeedConfig:
         """Return the configuration with a reduction bucket no larger than what is trained.
@@ -84,6 +83,21 @@ class Zero(Together):
         zero = {"reduce_bucket_size": min(500_000_000, parameters)} | self.config["zero_optimization"]
         return self.config | {"zero_optimization": zero}
 
+
+class ShardedModel(TrainedModel):
+    """A model in training of which every rank holds a part, as DeepSpeed cuts it."""
+
+    def __init__(self, engine: Zero, deep: Any, shards: Shards, methods: Sequence[Method]):
+        """Take a model as DeepSpeed wraps it, and this rank's shards of its masters."""
+        super().__init__(engine, shards, deep.optimizer, methods)
+        self.deep = deep
+        self.inner = deep.optimizer.optimizer
+        """The optimizer that DeepSpeed wraps: it holds this rank's moments."""
+        self._shards = shards
+        for method in methods:
+            shards.cut(method)
+        self.begin()
+
     def begin(self) -> None:
         self.inner.state.clear()
 
@@ -91,23 +105,23 @@ class Zero(Together):
         """Move nothing: DeepSpeed keeps its tensors in place, and sharding leaves enough memory."""
         return nullcontext()
 
-    def batches(self, run: ModelInTraining, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
+    def batches(self, run: BatchedRun, step: Step) -> Iterator[tuple[Batch, bool, bool]]:
         """Yield equally many micro-batches on every rank, since all ranks take part in each pass.
 
         A rank with fewer repeats one that does not count.
         """
-        shares = self.split_step(step)
+        shares = self.engine.split_step(step)
         # A rank with fewer micro-batches repeats one that does not count, so that collectives
         # match.
         passes = max(len(run.groups(share)) for share in shares)
-        batches = list(run.batches(shares[self.rank]))
+        batches = list(run.batches(shares[self.engine.rank]))
         filler = batches[-1] if batches else next(run.batches(shares[0][:1]))
         for index in range(passes):
             counts = index < len(batches)
             batch = batches[index] if counts else filler
             yield batch, counts, index == passes - 1
 
-    def features(self, run: ModelInTraining, batch: Batch) -> Tensor:
+    def features(self, run: BatchedRun, batch: Batch) -> Tensor:
         return run.features(self.deep, batch)
 
     @contextmanager
@@ -126,7 +140,7 @@ class Zero(Together):
     def backward(self, loss: Tensor, last: bool) -> None:
         self.deep.set_gradient_accumulation_boundary(last)
         # DeepSpeed takes the mean over ranks, Lethe the sum.
-        self.deep.backward(loss * self.size, scale_wrt_gas=False)
+        self.deep.backward(loss * self.engine.size, scale_wrt_gas=False)
         if last:
             self.masters.take_gradients()
 
@@ -142,35 +156,31 @@ class Zero(Together):
             shard.grad = None
 
     def gather(self) -> Callable[[], Weights]:
-        values = self._shards.gathered(keep=self.rank == 0)
+        values = self._shards.gathered(keep=self.engine.rank == 0)
         # Only rank 0 needs them, and has the room: it evaluates.
-        if self.rank > 0:
+        if self.engine.rank > 0:
             return dict
         return lambda: self.masters.wrapped.effective(values)
 
-    def save(self, folder: Path, methods: Sequence[Method], record: ProgressRecord) -> None:
+    def save(self, folder: Path, record: ProgressRecord) -> None:
         # Each rank writes its own part into rank 0's folder, which takes the old one's place when
         # all are done.
-        if self.rank == 0:
+        if self.engine.rank == 0:
             with replacing(folder) as fresh:
                 write_progress(fresh, record)
-                self._save_part(fresh, methods)
+                self._save_part(fresh)
         else:
-            self._save_part(None, methods)
+            self._save_part(None)
 
-    def _save_part(self, folder: Path | None, methods: Sequence[Method]) -> None:
+    def _save_part(self, folder: Path | None) -> None:
         """Write this rank's file into rank 0's folder; rank 0 waits for all."""
-        folder = Path(self.broadcast(str(folder)))
+        folder = Path(self.engine.broadcast(str(folder)))
         moments = {index: self.inner.state[flat] for index, flat in enumerate(self._shards.flats)}
-        write_state(folder / self.state, self.masters, moments, methods)
-        self.broadcast(None)
-
-    @property
-    def state(self) -> str:
-        return f"state-{self.rank}.safetensors"
+        write_state(folder / self.engine.state, self.masters, moments, self.methods)
+        self.engine.broadcast(None)
 
     def restore(self, folder: Path) -> None:
-        moments = restore_masters(folder / self.state, self.masters)
+        moments = restore_masters(folder / self.engine.state, self.masters)
         for index, flat in enumerate(self._shards.flats):
             state = moments.get(index, {})
             self.inner.state[flat] = {name: tensor.to(flat.device) for name, tensor in state.items()}

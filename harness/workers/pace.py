@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import PlanError
+from harness.plan.deepspeed import sharding_of
 from harness.setup.material import Material
-from harness.setup.specs import seconds_a_flop, sharding_of
+from harness.setup.specs import seconds_a_flop
 from harness.workers.process import device_slots
 from harness.workers.ranks import RankInfo, Send, launch
 from harness.workers.ray_cluster import Resources, connect, nodes_of, slots_per_node

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.plan.deepspeed import sharding_of
 from harness.plan.settings import Settings
 from harness.runs.events import Requeued
 from harness.setup.evaluations import Evaluation, EvaluationPlan
 from harness.setup.material import Material
-from harness.setup.specs import RunSpec, sharding_of
+from harness.setup.specs import RunSpec
 from harness.store.runs import RunStore
 from harness.vocabulary import Role, Status
 from harness.workers.process import Send, settle, steady

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from harness.runs.execute import execute
 from harness.setup.specs import run_specs
 from harness.store.runs import RunStore
 from harness.tokens.chat_template import ChatTemplate
-from harness.training.engine import Alone
+from harness.training.engine import Alone, TrainedModel
 from tests.support.training import examples, make_run, small_files
 
 CPU = torch.device("cpu")
@@ -208,13 +209,12 @@ def test_what_trains_steps_aside_and_is_back(monkeypatch):
 
     parameter, quantised, master, here = There("cuda"), There("cuda"), There("cuda"), There("cpu")
     quantised.quant_state = None  # type: ignore[attr-defined]
-    engine, forgotten = Alone(), []
+    forgotten: list[int] = []
     wrapped = SimpleNamespace(model=SimpleNamespace(parameters=lambda: iter([parameter, quantised])))
-    engine.masters = SimpleNamespace(  # type: ignore[assignment]
-        wrapped=wrapped, tensors=[master, here], forget_start=lambda: forgotten.append(1)
-    )
-    engine.optimizer = SimpleNamespace(state={})  # type: ignore[assignment]
-    with pytest.raises(RuntimeError), engine.aside():
+    masters: Any = SimpleNamespace(wrapped=wrapped, tensors=[master, here], forget_start=lambda: forgotten.append(1))
+    optimizer: Any = SimpleNamespace(state={})
+    trained = TrainedModel(Alone(), masters, optimizer, ())
+    with pytest.raises(RuntimeError), trained.aside():
         assert (parameter.moves, master.moves) == (["cpu"], ["cpu"]) and forgotten
         raise RuntimeError
     assert (parameter.moves, master.moves) == (["cpu", "cuda"], ["cpu", "cuda"])

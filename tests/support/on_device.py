@@ -29,11 +29,12 @@ from harness.recipes.registry import methods
 from harness.runs import execute
 from harness.setup.specs import run_specs
 from harness.store.runs import RunStore
+from harness.training.engine import TrainedModel
 from harness.training.protocol import TrainingData, stage_ends
 from harness.training.run import TrainingRun
 from harness.vocabulary import EvalKind
 from tests.support.fake_gpu import NAME, register
-from tests.support.training import examples, make_run, trained, trained_model
+from tests.support.training import examples, make_run, state_of, trained, trained_model
 
 CPU, GPU = torch.device("cpu"), register()
 ELSEWHERE = {"qlora", "oft", "osf"}
@@ -87,8 +88,8 @@ def run_on(device: torch.device, base, recipe: str, **changes: Any):
 
 def stay(run) -> None:
     """Model, masters and moments are where the run is."""
-    moments = [tensor for state in run.engine.optimizer.state.values() for tensor in state.values()]
-    held = [*trained_model(run).parameters(), *trained_model(run).buffers(), *run.engine.masters.tensors, *moments]
+    moments = [tensor for state in state_of(run).optimizer.state.values() for tensor in state.values()]
+    held = [*trained_model(run).parameters(), *trained_model(run).buffers(), *state_of(run).masters.tensors, *moments]
     assert moments and {tensor.device for tensor in held} == {run.device}
 
 
@@ -144,15 +145,15 @@ class Killed(Exception):
 def killed_and_resumed(make, folder: Path, after: int):
     """(the resumed run, its weights): a checkpoint a step, and none after so many."""
     run = make()
-    begin = run.engine.save
 
-    def save(*arguments: Any) -> None:
-        begin(*arguments)
-        if run.ledger.steps == after:
-            raise Killed
+    class Dying(TrainedModel):
+        def save(self, *arguments: Any) -> None:
+            super().save(*arguments)
+            if run.ledger.steps == after:
+                raise Killed
 
-    run.engine.save = save
-    with pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("harness.training.engine.TrainedModel", Dying)
         trained(run, folder, checkpoint_every=0.0)
     run = make()
     return run, trained(run, folder)[0]

@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {"meter": "steps", "allowed": 4, "micro_tokens": 64, 
 def train_into(run, folder: Path, report=lambda _: None, **options) -> None:
     """Train; the first process leaves weights and ledger in `folder`, beside the log."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights, _ = train(run, folder, lambda _, weights: weights(), report, **options)
+    weights, _ = train(run, folder, lambda _, weights, run: weights(), report, **options)
     if run.engine.rank == 0:
         save_weights(weights, folder / "weights.safetensors")
         (folder / "ledger.json").write_text(json.dumps(run.ledger.record()))

@@ -11,6 +11,7 @@ from harness.models.adapters import Wrapped
 from harness.models.base_model import BaseModel
 from harness.recipes.recipe import parse_recipe
 from harness.runs.laws import examples, mean_probability
+from harness.training.engine import Alone, TrainedModel
 from harness.training.ledger import Ledger
 from harness.training.loop import train
 from harness.training.protocol import OpenDev, Training, TrainingData
@@ -26,6 +27,16 @@ def small_files(folder: Path, n: int = 160) -> dict[str, str]:
     (folder / "domain.json").write_text(json.dumps(domain))
     (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, suite)))
     return {"data": str(folder / "domain.json"), "suites": str(folder / "echo.jsonl")}
+
+
+class Remembering(Alone):
+    """One process that keeps hold of what it trains."""
+
+    trained: TrainedModel
+
+    def build(self, *arguments):
+        self.trained = super().build(*arguments)
+        return self.trained
 
 
 def make_run(
@@ -52,7 +63,7 @@ def make_run(
     training = Training(**{**settings, "precision": "float32", **changes})
     data = TrainingData(examples(40), examples(30, "general"))
     methods = parse_recipe(recipe).methods
-    run = PlannedRun(base, data, methods, training, Ledger(meter, allowed), seed, open_dev=open_dev)
+    run = PlannedRun(base, data, methods, training, Ledger(meter, allowed), seed, engine=Remembering(), open_dev=open_dev)
     run.logits_at_once = logits_at_once or run.logits_at_once
     return run
 
@@ -65,9 +76,15 @@ def in_training(run: PlannedRun, model: Any = None) -> TrainingRun:
     return TrainingRun(run, Wrapped(model, run.start, names))
 
 
+def state_of(run: PlannedRun) -> TrainedModel:
+    """Masters and optimizer of a run of `make_run`."""
+    assert isinstance(run.engine, Remembering)
+    return run.engine.trained
+
+
 def trained_model(run: PlannedRun) -> Any:
     """The model that a run trained."""
-    return run.engine.masters.wrapped.model
+    return state_of(run).masters.wrapped.model
 
 
 def trained(run: PlannedRun, folder: Path, **options):

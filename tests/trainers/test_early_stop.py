@@ -11,7 +11,7 @@ from harness.models.base_model import weights_hash
 from harness.models.batches import collate
 from harness.models.flops import Shape
 from harness.training.loop import train
-from tests.support.training import examples, make_run, trained
+from tests.support.training import examples, make_run, state_of, trained
 
 
 def stopping(base, folder, retention, recipe="early_stop", **options):
@@ -38,7 +38,9 @@ def test_stops_at_the_first_breach_and_gives_the_weights_before_it(base, tmp_pat
     seen = {}
     (tmp_path / "2").mkdir()
     steps = itertools.count(1)
-    train(whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(whole.engine.gather()())}))
+    train(
+        whole, tmp_path / "2", lambda *_: None, lambda _: seen.update({next(steps): weights_hash(state_of(whole).gather()())})
+    )
     assert weights_hash(weights) == seen[8]
 
 
@@ -49,7 +51,7 @@ def test_a_breach_at_the_first_look_gives_the_base(base, tmp_path):
 
 def test_a_breach_at_the_first_look_gives_adapters_as_they_began(base, tmp_path):
     run, weights, _, _ = stopping(base, tmp_path, [0.8, 0.5], "adapter+early_stop")
-    start = run.engine.masters.wrapped.start
+    start = state_of(run).masters.wrapped.start
     assert any(name.startswith("added.") for name in weights) and weights.keys() == start.keys()
     assert all(torch.equal(tensor, start[name]) for name, tensor in weights.items())
 

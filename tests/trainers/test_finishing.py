@@ -13,7 +13,7 @@ from harness.models.base_model import own_weights, weights_hash
 from harness.models.batches import collate
 from harness.models.flops import Shape
 from harness.recipes.registry import methods
-from tests.support.training import examples, make_run, mean_probability, trained
+from tests.support.training import examples, make_run, mean_probability, state_of, trained
 
 
 def finished(name: str, start: dict, tuned: dict, **settings):
@@ -102,7 +102,7 @@ def test_the_largest_strength_that_keeps_the_dev_items_is_chosen_and_paid_for_be
     assert 0.95 * 6e8 < run.ledger.spent <= 1.01 * 6e8
     (note,) = run.methods[0].notes()
     assert note.startswith("Strength 0.75 of the change was chosen: retention 0.790")
-    plain = run.engine.gather()()
+    plain = state_of(run).gather()()
     module = sys.modules[type(run.methods[0]).__module__]
     expected = module.interpolated(plain, run.start, 0.75)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)

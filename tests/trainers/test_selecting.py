@@ -11,7 +11,7 @@ import torch
 from harness.recipes.registry import methods
 from harness.toolbox import linear_layers
 from harness.training.loop import train
-from tests.support.training import make_run, trained
+from tests.support.training import make_run, state_of, trained
 
 NAME = "model.layers.1.mlp.down_proj.weight"
 
@@ -19,7 +19,7 @@ NAME = "model.layers.1.mlp.down_proj.weight"
 def weights_by_step(run, folder) -> list[dict[str, torch.Tensor]]:
     """All weights at the start and after every step."""
     seen = [{name: tensor.clone() for name, tensor in run.start.items()}]
-    train(run, folder, lambda *_: None, lambda _: seen.append(run.engine.masters.effective()))
+    train(run, folder, lambda *_: None, lambda _: seen.append(state_of(run).masters.effective()))
     return seen
 
 

@@ -14,7 +14,7 @@ from harness.plan.load import make_plan
 from harness.recipes.optimizer import read_optimizer
 from harness.recipes.recipe import parse_recipe, unoptimized
 from harness.training.loop import train
-from tests.support.training import make_run, trained
+from tests.support.training import make_run, state_of, trained
 from tests.training.test_plain_torch import SETTINGS, STEPS, plain_torch
 
 TORCHS = {
@@ -36,10 +36,10 @@ def test_it_is_torchs_own_keeps_what_is_predicted_and_resumes_bit_for_bit(name, 
     assert all(torch.allclose(weights[key], tensor, atol=1e-4) for key, tensor in expected.items())
 
     # What it keeps of each weight, counters of steps aside, is what memory is predicted by.
-    states = run.engine.optimizer.state.values()
+    states = state_of(run).optimizer.state.values()
     kept = sum(value.numel() for state in states for key, value in state.items() if key != "step")
     moved_by = read_optimizer(name)
-    assert kept == sum(moved_by.numbers(tensor.shape) for tensor in run.engine.masters.tensors)
+    assert kept == sum(moved_by.numbers(tensor.shape) for tensor in state_of(run).masters.tensors)
 
     # A kill in the middle changes no bit.
     def kill(entry):

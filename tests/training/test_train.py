@@ -14,7 +14,8 @@ from harness.models.base_model import weights_hash
 from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training import loop
-from harness.training.loop import Diverged, train
+from harness.training.loop import train
+from harness.training.step import Diverged
 from tests.support.training import in_training, make_run, trained, trained_model
 
 
@@ -66,7 +67,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(base, tmp_path, monk
 def test_observers_see_sixths_once_and_disturb_nothing(base, tmp_path):
     seen = []
 
-    def nosy(fraction, weights):
+    def nosy(fraction, weights, run):
         seen.append(round(fraction * 6))
         weights()
         torch.rand(3)
@@ -165,7 +166,7 @@ def test_models_saved_on_the_way_load_as_what_was_trained(base, tmp_path):
 
     run = make_run(base, "lora", allowed=10)
 
-    def observe(fraction, weights):
+    def observe(fraction, weights, _):
         save_model(base, weights(), tmp_path / f"{fraction:g}")
         seen.append((fraction, run.ledger.fraction, logits_at(trained_model(run), batch).detach()))
 

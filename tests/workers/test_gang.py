@@ -11,10 +11,11 @@ import pytest
 
 from harness.commands.compare import prepare
 from harness.errors import PlanError
+from harness.plan.deepspeed import ranks_of
 from harness.plan.load import make_plan
 from harness.runs.events import Event, Requeued
 from harness.setup.material import gather
-from harness.setup.specs import ranks_of, run_specs
+from harness.setup.specs import run_specs
 from harness.store.lease import Lost
 from harness.store.runs import RunStore
 from harness.training.data_parallel import Together

@@ -20,7 +20,8 @@ from harness.setup.specs import run_specs
 from harness.store.files import read_json
 from harness.store.runs import RunFolder, RunStore
 from harness.training.data_parallel import split_step
-from harness.training.engine import Alone
+from harness.training.engine import Alone, TrainedModel, make_optimizer
+from harness.training.masters import Masters
 from harness.workers.dispatch import run_all
 from harness.workers.ranks import FaultKind, launch
 from tests.support.rank_runs import compare, compare_training, short_in
@@ -169,8 +170,16 @@ class Dealing(Alone):
     def split_step(self, step):
         return split_step(step, 2)
 
+    def build(self, wrapped, training, methods):
+        masters = Masters(wrapped)
+        return DealtModel(self, masters, make_optimizer(masters.tensors, training), methods)
+
+
+class DealtModel(TrainedModel):
+    """The model that `Dealing` trains."""
+
     def batches(self, run, step):
-        batches = [batch for share in self.split_step(step) for batch in run.batches(share)]
+        batches = [batch for share in self.engine.split_step(step) for batch in run.batches(share)]
         for place, batch in enumerate(batches, 1):
             yield batch, True, place == len(batches)
 
