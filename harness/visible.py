@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 LONGEST = 2_000
 """Characters of one text shown; the rest stays in the store."""
-HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control characters but tab and line end, halves of surrogate pairs, and what has no width or turns the writing direction."""
+HIDDEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Control characters but tab and line end, halves of surrogate pairs, and what has no width or turns the writing direction:
+Unicode's default ignorable characters, but for the variation selectors that emoji need."""
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 """How a cell begins that a spreadsheet would compute, or that `csv_text` has marked already."""
 MARKS = re.compile(

@@ -8,7 +8,6 @@ Exit codes: 0 all is well · 1 a run did not end well, the rest is reported · 2
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -80,11 +79,18 @@ def _compare(options: Options) -> int:
 
         outcome = run(plan)
     show(outcome.report.summary)
-    if not outcome.failed:
+    if not outcome.failed and outcome.report.files:
         remember(plan, outcome.folder, shown(outcome.report.summary), begun)
     say(1, outcome.failed)
-    print(f"report: {outcome.folder / 'report.html'}")
+    print(_place(outcome.report))
     return 1 if outcome.failed else 0
+
+
+def _place(report: Any) -> str:
+    """Return a line that says where a report was written, or why it was not."""
+    if report.files:
+        return f"report: {report.folder / 'report.html'}"
+    return f"no report was written: {report.folder.parent} may only be read; copy it to a folder of your own for one"
 
 
 def _plan(options: Options) -> int:
@@ -112,28 +118,25 @@ def _recipes(options: Options) -> int:
 
 
 def _report(options: Options) -> int:
-    from harness.store.results import open_results
+    from harness.store.results import may_only_be_read, open_results
 
     results, name = open_results(options["out"]), options["name"]
     results.record(name)  # refused before the report's libraries are imported
 
-    from harness.report.summary.summarise import summarise
     from harness.report.verdict.terminal import show
-    from harness.report.write import write_report
-    from harness.store.comparisons import read_comparison
+    from harness.report.write import read_report, write_report
 
     folder = results.folder(name)
     try:
         with results.recording():
-            show(write_report(folder, results.store).summary)
+            report = write_report(folder, results.store)
     except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if not may_only_be_read(error):
             raise
         # What may only be read is read. Where that was refused, it is refused again here, in a sentence.
-        show(summarise(read_comparison(folder, results.store)))
-        print(f"no report was written: {results.root} may only be read; copy it to a folder of your own for one")
-        return 0
-    print(f"report: {folder / 'report.html'}")
+        report = read_report(folder, results.store)
+    show(report.summary)
+    print(_place(report))
     return 0
 
 

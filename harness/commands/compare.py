@@ -28,10 +28,10 @@ from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, run_specs
 from harness.setup.suite_tasks import load_tasks, without_contamination, without_retention_items
-from harness.store.files import place, read_json, read_record, sweep, write_json, write_record
+from harness.store.files import place, read_json, read_record, sweep, try_writing, write_json, write_record
 from harness.store.provenance import where
 from harness.store.question import free_name, given_name
-from harness.store.results import open_results
+from harness.store.results import may_only_be_read, open_results
 from harness.store.runs import RunFolder, RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, RowRecord, key_of
 from harness.text.rules import read_format, read_rules
@@ -59,7 +59,7 @@ def compare(plan_file: str | None = None, quiet: bool = False, **options: Any) -
 
 def run(plan: Plan, quiet: bool = False) -> Outcome:
     """Do the same for a plan that is made already."""
-    from harness.report.write import write_report
+    from harness.report.write import read_report, write_report
 
     # The report is written under a lease of the results: two comparisons that end at once must not
     # overwrite each other.
@@ -67,8 +67,13 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
         folder, failed = carry_out(plan, quiet)
         doing("writing the report: intervals, plots, page")
         results = open_results(plan.out)
-        with results.recording():
-            return Outcome(folder, write_report(folder, results.store), failed)
+        try:
+            with results.recording():
+                return Outcome(folder, write_report(folder, results.store), failed)
+        except OSError as error:
+            if not may_only_be_read(error):
+                raise
+            return Outcome(folder, read_report(folder, results.store), failed)
 
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
@@ -98,14 +103,27 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
 
     # Another command may have taken the name meanwhile. What was computed here is not lost then, nor what it wrote.
     constant = constant_rows(material, evaluation.keys, store)
-    with results.recording():
-        material, note = named(material, None)
+    failures = _failures(specs, store, evaluation)
+    try:
+        with results.recording():
+            material, note = named(material, None)
+            folder = results.folder(material.plan.name)
+            earlier = read_record(folder) or {}
+            kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
+            write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+    except OSError as error:
         folder = results.folder(material.plan.name)
-        earlier = read_record(folder) or {}
-        kept = kept_rows(earlier, specs, material, evaluation, allowed, store)
-        write_record(folder, _record(earlier, material, evaluation, specs, kept, tuning, constant))
+        if not may_only_be_read(error) or not _holds_all(folder, specs):
+            raise
+        return folder, failures
     _tell([note, *kept.notes], quiet)
-    return folder, _failures(specs, store, evaluation)
+    return folder, failures
+
+
+def _holds_all(folder: Path, specs: Sequence[RunSpec]) -> bool:
+    """Return whether a comparison's record has a row of every run."""
+    record = read_record(folder) or {"rows": []}
+    return {spec.key for spec in specs} <= {entry["key"] for entry in record["rows"]}
 
 
 def make_runs(specs: Sequence[RunSpec], material: Material, evaluation: EvaluationPlan, store: RunStore, quiet: bool) -> None:
@@ -120,6 +138,9 @@ def make_runs(specs: Sequence[RunSpec], material: Material, evaluation: Evaluati
         elif seconds := _scoring_seconds(store.run(spec.key)):
             # What earlier evaluations took says how long those to come will take.
             scored.append(seconds)
+    # Before anything is loaded for the first of them.
+    if missing:
+        try_writing(store.root)
     with Progress(missing, material.plan, quiet, lambda spec: _result(spec, store, evaluation), scored) as progress:
         run_all(missing, material, evaluation, store, progress.event)
 
@@ -187,8 +208,10 @@ def _allowed(material: Material) -> float:
     # The measured pace is part of what names the runs, so it must not be measured anew.
     question |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
-    kept = read_json(path) or question | {"seconds_a_flop": pace(material)}
-    write_json(path, kept)
+    kept = read_json(path)
+    if kept is None:
+        kept = question | {"seconds_a_flop": pace(material)}
+        write_json(path, kept)
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
     return allowed_amount(flops) * kept["seconds_a_flop"]
 

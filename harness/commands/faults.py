@@ -71,8 +71,10 @@ MESSAGES = {
     "CUDA error": "the GPU cannot be used: look at nvidia-smi, or give --device cpu",
     "NVIDIA driver": "the GPU's driver does not fit this torch: update it, or give --device cpu",
     "No CUDA GPUs are available": "torch sees no GPU: give --device cpu",
+    "Could not determine home directory": "there is no user of that name: write the path out in the place of ~name",
+    "Symlink loop": "a link leads back to itself: check the path",
 }
-"""What can be done where torch raises plain RuntimeErrors, by what they say."""
+"""What can be done where plain RuntimeErrors are raised (by torch, by paths), by what they say."""
 
 FILES = {
     errno.ENOENT: "does not exist; check the path",
@@ -84,6 +86,7 @@ FILES = {
     errno.EDQUOT: "does not fit: your quota is used up; free some space, or give --out on another disk",
     errno.EISDIR: "is a folder where a file is wanted; give a file",
     errno.ENOTDIR: "goes through a file as if it were a folder; check the path",
+    errno.ELOOP: "is a link that leads back to itself; check the path",
     errno.EEXIST: "is there already; give another place",
     errno.ENOTEMPTY: "is not empty; give another folder",
     errno.ENAMETOOLONG: "is too long a name for this file system; give a shorter one",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.bundled import ROOT
+from harness.bundled import ROOT, SUITES
 from harness.errors import PlanError, raise_faults
+from harness.files.sidecar import read_sidecar
 from harness.plan.load import make_plan
 from harness.plan.plan import Plan
 from harness.recipes.recipe_text import FILE
+from harness.store.opening import test_files
 from harness.store.question import Question, question_in
 
-SCORER = re.compile(r"""scorer\s*=\s*["'](.+?\.py):""")
-"""How a suite's sidecar names its scorer."""
 PATHS = ("data", "test", "model", "general")
 """Options that may name a file."""
 
@@ -24,8 +25,9 @@ PATHS = ("data", "test", "model", "general")
 def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any) -> Plan:
     """Return the recorded plan with changes. Raises PlanError where the record holds none.
 
-    Paths inside the checkout are recorded from its top, and are found from anywhere. `code`: files of methods and scorers that
-    may run though only the record names them; of others none does. A cluster is never taken from a record.
+    Paths inside the checkout are recorded from its top, and are found from anywhere. `code`: files and folders whose code may
+    run though only the record names them (methods, scorers, tasks of lm-eval); no other code of a record runs. A cluster's
+    address is never taken from a record.
     """
     if not isinstance(record.get("plan"), dict):
         raise PlanError(
@@ -33,6 +35,9 @@ def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any)
             " it is damaged, or older than plans were recorded"
         )
     options = record["plan"] | changes
+    for name in ("recipes", "suites"):  # a list is as good as a text
+        if isinstance(options.get(name), list):
+            options[name] = " ".join(map(str, options[name]))
     for name in PATHS:
         if options.get(name):
             files = str(options[name]).split(",")
@@ -40,6 +45,8 @@ def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any)
 
     if options.get("ray") != "auto":
         options["ray"] = None
+    # Nor is it told to others, or written elsewhere, because a record says so.
+    options |= {"tensorboard": None, "report_to": None}
     _refuse_code(options, code)
 
     # An option that is unknown here and not set said nothing; one that is set is refused by name.
@@ -48,29 +55,49 @@ def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any)
 
 
 def _refuse_code(options: Mapping[str, Any], code: Sequence[str]) -> None:
-    """Raise PlanError naming every file whose code a record would run and that nobody named."""
-    named = {Path(file).expanduser().resolve() for file in code}
-    code_files = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
-    for suite in str(options.get("suites") or "").replace(",", " ").split():
-        code_files += [(file, f"scorer of {suite}") for file in _scorers(Path(suite))]
-    foreign = {str(file): what for file, what in code_files if file.expanduser().resolve() not in named}
+    """Raise PlanError naming everything whose code a record would run and that nobody named."""
+    named = [file for file in map(_found, map(Path, code)) if file]
+    places = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
+    for suite in str(options.get("suites") or "").split():
+        places += _code_of(Path(suite))
+    for test in str(options.get("test") or "").split(","):
+        places += chain.from_iterable(_code_of(Path(file)) for file in test_files(test.strip()))
+
+    # What is not there cannot run, and is refused later. A folder that was named stands for all that is in it.
+    foreign = {}
+    for place, purpose in places:
+        file = _found(place)
+        if file and not any(file.is_relative_to(known) for known in named):
+            foreign[str(place)] = purpose
     if foreign:
-        files = "; ".join(f"{file} ({what})" for file, what in foreign.items())
-        flags = " ".join(f"--code {file}" for file in foreign)
+        files = "; ".join(f"{place} ({purpose})" for place, purpose in foreign.items())
+        flags = " ".join(f"--code {shlex.quote(place)}" for place in foreign)
         raise PlanError(f"the record runs code of its own: {files}. Read it, and name what may run: {flags}")
 
 
-def _scorers(suite: Path) -> list[Path]:
-    """Return the files of scorers that the sidecars of a suite name; none for suites inside the checkout."""
-    if not suite.exists() or suite.resolve().is_relative_to(ROOT.resolve()):
+def _found(place: Path) -> Path | None:
+    """Return the file or folder that a place leads to; None where there is none, or where no file can have such a name."""
+    try:
+        file = place.expanduser().resolve()
+        return file if file.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _code_of(place: Path) -> list[tuple[Path, str]]:
+    """Return what runs where a suite or a test file is read, each with what it is; nothing for the suites of Lethe."""
+    suite = _found(place)
+    if suite is None or suite.is_relative_to(SUITES.resolve()):
         return []
-    sidecars = sorted(suite.rglob("*.toml")) if suite.is_dir() else [suite.with_suffix(".toml")]
-    files = []
-    for sidecar in sidecars:
-        for line in sidecar.read_text(encoding="utf-8", errors="replace").splitlines() if sidecar.is_file() else ():
-            if match := SCORER.search(line):
-                files.append(sidecar.parent / match[1])
-    return files
+    # lm-eval imports the functions that its files name, and its templates may call anything.
+    if suite.is_dir() and any(suite.rglob("*.yaml")):
+        return [(place, "tasks of lm-eval")]
+    places = []
+    for file in sorted(suite.iterdir()) if suite.is_dir() else [suite]:
+        scorer = read_sidecar(file).scorer
+        if scorer:
+            places.append((file.parent / scorer.partition(":")[0], f"scorer of {place}"))
+    return places
 
 
 def _absolute(text: str, several: bool) -> str:

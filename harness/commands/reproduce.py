@@ -75,7 +75,7 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
 
     # Columns that hold a row against others mean nothing where only some rows are run.
     changes = {"recipes": " ".join(rows)} if rows else {}
-    plan = plan_of(record, code, out=out, tensorboard=None, report_to=None, **changes)
+    plan = plan_of(record, code, out=out, **changes)
     refuse_another_question(record, question_of(prepare(plan)[0]), source)
     again, failed = carry_out(plan, quiet)
     stored = open_results(out)

@@ -20,7 +20,7 @@ from torch import nn
 
 from harness.checkpoints.loading import config_of, load_model
 from harness.contract import Weights
-from harness.store.files import is_local, read_bytes, replacing
+from harness.store.files import is_local, read_bytes, replacing, share
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ def save_weights(weights: Weights, path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+    share(path)
 
 
 def read_weights(path: Path) -> Weights:

@@ -84,6 +84,7 @@ def _verify_run(run: RunFolder, verified: Verified) -> None:
     if not damaged:
         try:
             run.read("run")
+            run.read("status")
         except PlanError as error:  # of another version
             verified.faults += error.faults
     for folder in (run.path, run.evaluations, run.weights_folder):

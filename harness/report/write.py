@@ -58,6 +58,7 @@ class Report:
     verdict: Verdict
     cautions: list[Caution]
     files: list[Path]
+    """What was written; nothing where the results may only be read."""
     summary: Summary
 
     @property
@@ -106,6 +107,13 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     for name, content in files.items():
         write_atomic(folder / name, content)
     return Report(folder, table, verdict, warned, [folder / name for name in files], summary)
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def read_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
+    """Return what the report of a comparison says, and write nothing: for results that may only be read."""
+    summary = summarise(read_comparison(folder, store), reps)
+    return Report(folder, full_table(summary), verdict_of(summary), cautions(summary), [], summary)
 
 
 def _card_section(summary: Summary, table: pd.DataFrame, warned: list[Caution]) -> str:

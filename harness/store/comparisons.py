@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from harness.errors import PlanError, raise_faults
 from harness.store.files import read_json, read_record
-from harness.store.hashes import Damaged
-from harness.store.runs import STATUS, RunStore
+from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS, EntryRecord, ReadEntry, RunEntry, TrialEntry
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -104,11 +103,7 @@ def _with_run(entry: EntryRecord, store: RunStore, faults: list[str]) -> ReadEnt
         except PlanError as error:
             faults += error.faults
     record = records.pop("status", None) or {}
-    status = None
-    try:
-        status = Status(record["status"]) if record.get("status") else None
-    except (PlanError, AttributeError, TypeError):
-        faults += Damaged(run.path / STATUS, "says no status that there is").faults
+    status = Status(record["status"]) if record.get("status") else None
     return cast(ReadEntry, {**entry, "status": status, "status_record": record, **records})
 
 

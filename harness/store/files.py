@@ -76,6 +76,19 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         raise
 
 
+def try_writing(folder: Path) -> None:
+    """Write a file into a local folder and remove it. Raises OSError naming the folder where nothing can be written there."""
+    if not is_local(folder):
+        return
+    trial = beside(folder / "trial")
+    try:
+        write_atomic(trial, b"")
+        trial.unlink()
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Name the file in what the system refuses inside: a write that a full disk refuses names none."""
@@ -229,6 +242,17 @@ def names(folder: Path) -> list[str]:
         return []
 
 
+def share(path: Path) -> None:
+    """Give a local file, or all files of a folder, the rights that the umask gives: safetensors writes for its owner alone."""
+    trial = beside(path)
+    trial.touch()
+    rights = trial.stat().st_mode & 0o777
+    trial.unlink()
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(rights)
+
+
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Give a new local folder that takes `folder`'s place when the block ends well; a crash leaves the old one."""
@@ -239,6 +263,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        share(fresh)
 
         # A folder cannot replace one that is not empty: the old one moves aside first.
         old = None

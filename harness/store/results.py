@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import shutil
 import tempfile
@@ -20,6 +21,14 @@ from harness.store.runs import RunStore
 
 RECORDING = ".recording"
 """Folder, beside the comparisons, of the lease under which records and reports are written."""
+
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""The system's numbers where a place may be read and not written."""
+
+
+def may_only_be_read(error: OSError) -> bool:
+    """Return whether writing was refused because the place may only be read: by its disk, or by its permissions."""
+    return error.errno in REFUSED
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,18 @@ class Results:
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:
         """Give an empty local folder, gone when the block ends: on the disk of the results where they are local."""
-        if is_local(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-
         # Weights are large: the disk of the results has room where /tmp may not.
-        folder = beside(self.root / purpose) if is_local(self.root) else Path(tempfile.mkdtemp())
-        folder.mkdir(exist_ok=True)
+        try:
+            if not is_local(self.root):
+                folder = Path(tempfile.mkdtemp())
+            else:
+                self.root.mkdir(parents=True, exist_ok=True)
+                folder = beside(self.root / purpose)
+                folder.mkdir()
+        except OSError as error:
+            if not may_only_be_read(error):
+                raise
+            folder = Path(tempfile.mkdtemp())
         try:
             yield folder
         finally:

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from harness.errors import PlanError
 from harness.store.files import check_version, legible, names, write_atomic
 from harness.store.hashes import HASHES, Damaged, Hashes, digest, move_aside
-from harness.store.schema import ITEM_COLUMNS, LogLine, holds_scores, run_fault
+from harness.store.schema import ITEM_COLUMNS, LogLine, holds_scores, run_fault, status_fault
 from harness.vocabulary import EvalKind, Status
 
 STATUS = "status.json"
@@ -48,6 +48,8 @@ LEASES = "leases"
 STAGE = "stage-{}.safetensors"
 """File of the weights at the end of a stage."""
 LOG = "log.jsonl"
+FAULTS = {"run": run_fault, "status": status_fault}
+"""Record of a run -> what says whether its form is wrong."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class RunFolder:
         Raises Damaged where it is not what was written, and PlanError where a newer version wrote it.
         """
         record = self.hashes.read_json(f"{name}.json")
-        if name == "run" and record is not None:
+        if record is None:
+            return None
+        if name == "run":
             check_version(record, self._record_path(name))
-            if fault := run_fault(record):
-                raise Damaged(self._record_path(name), fault)
+        fault = FAULTS[name](record) if name in FAULTS else ""
+        if fault:
+            raise Damaged(self._record_path(name), fault)
         return record
 
     def write(self, name: str, value: Any) -> None:

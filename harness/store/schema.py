@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, TypedDict
 
-from harness.vocabulary import EvalKind, Role, Status, Track
+from harness.vocabulary import Area, EvalKind, Role, Status, Track
 
 PROTOCOL = 3
 """Raised whenever old and new scores may not share a table."""
@@ -195,8 +195,16 @@ RECORD_FIELDS: dict[str, type] = {
     "suites": list,
     "notes": list,
     "trials": list,
+    "families": list,
+    "rules": list,
+    "template": list,
+    "contamination": dict,
+    "papers": dict,
+    "where": dict,
 }
 """Field of a record -> its type, where it is there."""
+SUITE_FIELDS: dict[str, type] = {"name": str, "tasks": list, "items": int, "families": dict, "areas": dict}
+"""Field of a suite -> its type, where it is there; its name always is."""
 ENTRY_FIELDS: dict[str, type] = {"row": str, "seed": int, "evals": dict}
 """Field of a row -> its type."""
 
@@ -214,6 +222,12 @@ def run_fault(record: Mapping[str, Any]) -> str:
     return ""
 
 
+def status_fault(record: Mapping[str, Any]) -> str:
+    """Return what is wrong with the record of how a run ended, in words; "" where nothing is."""
+    status = record.get("status")
+    return f"has the status {str(status)[:40]!r}, which there is not" if status and status not in list(Status) else ""
+
+
 def holds_scores(types: Mapping[str, str]) -> bool:
     """Return whether a table of columns of these types (in Arrow's words) may be one of scores.
 
@@ -226,8 +240,25 @@ def _faults(record: Mapping[str, Any]) -> Iterator[str]:
     for name, kind in RECORD_FIELDS.items():
         if not isinstance(record.get(name) or kind(), kind):
             yield f"its field '{name}' has another type"
+            return
+    for suite in record.get("suites") or []:
+        yield from _suite_faults(suite)
     for entry in [*record["rows"], *(record.get("trials") or [])]:
         yield from _entry_faults(entry)
+
+
+def _suite_faults(suite: Any) -> Iterator[str]:
+    """Yield what is wrong with a suite."""
+    if not isinstance(suite, dict) or not isinstance(suite.get("name"), str):
+        yield "a suite has no name"
+        return
+    for name, kind in SUITE_FIELDS.items():
+        if not isinstance(suite.get(name) or kind(), kind):
+            yield f"a suite's field '{name}' has another type"
+            return
+    for family, area in (suite.get("areas") or {}).items():
+        if area not in list(Area):
+            yield f"the family '{str(family)[:40]}' has the area {str(area)[:40]!r}, which there is not"
 
 
 def _entry_faults(entry: Any) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 A mutant is one module with one small change: another comparison, another operator, a condition turned round, a number off by
 one, a statement or an argument left out. The fast tests of that module must fail for it. Mutants are drawn by a seed, as many
-of a module as it has of all. Each runs in a process forked from one that has imported the libraries; files are never touched,
-the changed module is put in the place of its import.
+of a module as it has of all. Files are never touched.
 
-The tests of a module run once as it is, to see which of them reach which lines (tests/bench/reached.py, kept in
-build/reached.json). A mutant is given to those that reach its statement alone, the quickest first, up to the first that fails.
+One session of pytest imports and collects everything once (tests/bench/warm.py). Each mutant runs in a process forked from it,
+in which the functions of its module get the mutant's code (tests/bench/swapped.py). What is mutated at import, such as a
+default value, is imported in the place of its module by a process that has imported the libraries alone; those come last.
+
+The tests run once as they are, to see which of them reach which statements (tests/bench/reached.py, kept in
+build/reached.json). A mutant is given to those that reach its statement alone, the quickest first, up to the first that fails;
+where no test reaches it, it is not noticed.
 
 What became of each mutant is a line of build/mutants.jsonl. A killed run goes on there; `--again` tries those anew that no
 test noticed.
@@ -17,13 +21,12 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
 import random
-import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -32,17 +35,16 @@ from types import CodeType
 from typing import Any
 
 from tests.bench.mutations import mutated, mutations
-from tests.bench.reached import Reached, Tracer, statement_lines
+from tests.bench.reached import TracedTest, chosen_tests, statement_lines
+from tests.bench.swapped import can_be_swapped, compiled, swap
+from tests.bench.warm import Ended, Warm, import_all, session, supervised
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL = ROOT / "build" / "mutants.jsonl"
+REACHED = ROOT / "build" / "reached.json"
+OUTPUT = ROOT / "build" / "mutant.txt"
 LIBRARIES = ("torch", "transformers", "peft", "lm_eval.evaluator", "datasets", "scipy.stats", "statsmodels.api", "pytest")
 """Imported before anything is forked: what the tests import, but for Lethe itself."""
-SLOWER = 5.0
-"""A mutant is ended after so many times the seconds of its tests on the unchanged module, and counts as noticed."""
-BESIDE = 30.0
-"""Seconds beside those of the tests that a mutant may take: imports, and fixtures that another test pays for."""
-REACHED = ROOT / "build" / "reached.json"
 TESTS: dict[str, tuple[str, ...]] = {
     "harness/training/ledger.py": ("tests/training/test_budget.py", "tests/training/test_train.py"),
     "harness/training/loop.py": ("tests/training/test_train.py", "tests/runs/test_stages.py", "tests/training/test_budget.py"),
@@ -84,16 +86,23 @@ class Mutant:
     def name(self) -> str:
         return f"{self.source}/{self.place}/{self.kind}"
 
+    @property
+    def file(self) -> str:
+        return str(ROOT / self.module)
 
-@dataclass(frozen=True)
-class Ended:
-    """How the tests of a mutant ended."""
+    @property
+    def tree(self) -> ast.Module:
+        return mutated((ROOT / self.module).read_text(), self.place, self.kind)
 
-    outcome: str
-    """`noticed`, `too slow`, or `not noticed`."""
-    seconds: float
-    test: str
-    """The test that failed."""
+    @property
+    def code(self) -> CodeType:
+        return compiled(self.tree, self.file)
+
+    @property
+    def at_import(self) -> bool:
+        """Whether it changes what an import makes."""
+        unchanged = compiled(ast.parse((ROOT / self.module).read_text()), self.file)
+        return not can_be_swapped(unchanged, self.code)
 
 
 class Planted(SourceFileLoader):
@@ -131,82 +140,37 @@ def drawn(modules: Sequence[str], number: int, seed: int) -> list[Mutant]:
     return mutants
 
 
-def tested(module: str, tree: ast.Module | None, tests: Sequence[str], limit: float) -> Ended:
-    """Run tests in a process of their own, with the module as `tree` has it; None: as it is, and note what they reach."""
-    output = ROOT / "build" / f"mutant-{os.getpid()}.txt"
-    begin = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _test(module, tree, tests, output)
-    while True:
-        ended, code, used = os.wait4(child, os.WNOHANG)
-        if ended:
-            break
-        # Waiting for a processor is not the mutant's fault, up to a point.
-        if _seconds_of(child) > limit or time.monotonic() - begin > 10 * limit:
-            os.killpg(child, signal.SIGKILL)
-            os.wait4(child, 0)
-            return Ended("too slow", limit, "")
-        time.sleep(0.05)
-    if os.waitstatus_to_exitcode(code) in (4, 5):
-        raise SystemExit(f"pytest could not run the tests of {module}: see {output}")
-    failures = [line.split()[1] for line in output.read_text().splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    outcome = "noticed" if code else "not noticed"
-    return Ended(outcome, used.ru_utime + used.ru_stime, failures[0] if failures else "")
+def stale_files(known: dict[str, Any]) -> dict[str, str]:
+    """Return test file -> hash of it and of all that is mutated, for those of which is not known what they reach."""
+    modules = b"".join((ROOT / module).read_bytes() for module in TESTS)
+    stale = {}
+    for file in sorted({file for tests in TESTS.values() for test in tests for file in _test_files(test)}):
+        content = hashlib.sha256(modules + (ROOT / file).read_bytes()).hexdigest()[:12]
+        if known.get(file, {}).get("of") != content:
+            stale[file] = content
+    return stale
 
 
-def _seconds_of(process: int) -> float:
-    """Return the processor's seconds that a process has taken so far."""
-    import psutil
-
-    times = psutil.Process(process).cpu_times()
-    return times.user + times.system
-
-
-def _test(module: str, tree: ast.Module | None, tests: Sequence[str], output: Path) -> None:
-    """In the forked process: run the tests, and end with 0 where all passed."""
-    import pytest
-
-    os.setpgid(0, 0)
-    written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(written, 1)
-    os.dup2(written, 2)
-    tracer = Tracer(str(ROOT / module)) if tree is None else None
-    if tree is not None:
-        sys.meta_path.insert(0, Planted(module, tree))
-    imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins are, before pytest begins
-    asked = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", imported, *tests]
-    code = pytest.main(asked, plugins=[tracer] if tracer else [])
-    if tracer:
-        _keep(module, tracer.result())
-    sys.stdout.flush()
-    os._exit(int(code))
+def _test_files(test: str) -> list[str]:
+    """Return the files of tests that an entry of TESTS names."""
+    path = ROOT / test
+    files = path.rglob("test_*.py") if path.is_dir() else [path]
+    return [str(file.relative_to(ROOT)) for file in files]
 
 
-def _keep(module: str, reached: Reached) -> None:
-    """Write what the tests of a module reach, beside that of other modules."""
+def all_tests(warm: Warm) -> list[TracedTest]:
+    """Return what each test reaches; those of files that changed run, and all that tests import is imported."""
     known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
-    REACHED.write_text(json.dumps(known | {module: asdict(reached) | {"of": _sources_of(module)}}))
-
-
-def _sources_of(module: str) -> str:
-    """Return a hash of a module and its tests."""
-    files = [ROOT / module]
-    for test in map(ROOT.joinpath, TESTS[module]):
-        files += sorted(test.rglob("*.py")) if test.is_dir() else [test]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-def reached_of(module: str) -> Reached:
-    """Return what the tests of a module reach of it; they run where that is not known, and must pass."""
-    known = json.loads(REACHED.read_text()) if REACHED.exists() else {}
-    if known.get(module, {}).get("of") != _sources_of(module):
-        unchanged = tested(module, None, TESTS[module], 3600.0)
-        if unchanged.outcome != "not noticed":
-            raise SystemExit(f"the tests of {module} fail without a mutant: {unchanged.test}")
-        known = json.loads(REACHED.read_text())
-        print(f"unchanged   {unchanged.seconds:6.1f} s  {module}", flush=True)
-    return Reached(known[module]["lines"], known[module]["seconds"])
+    for file, content in stale_files(known).items():
+        traced = REACHED.with_suffix(".new")
+        warm.trace([file], ROOT, list(TESTS), traced)
+        known[file] = json.loads(traced.read_text()) | {"of": content}
+        REACHED.write_text(json.dumps(known))
+        tests = [TracedTest(**record) for record in known[file]["tests"]]
+        print(f"unchanged   {sum(test.seconds for test in tests):6.1f} s  {file}", flush=True)
+        import_all(known[file]["imported"])
+    import_all(sorted({module for of_file in known.values() for module in of_file["imported"]}))
+    return [TracedTest(**record) for of_file in known.values() for record in of_file["tests"]]
 
 
 def results_so_far() -> dict[str, dict[str, Any]]:
@@ -217,20 +181,45 @@ def results_so_far() -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in lines}
 
 
-def work(mutants: Sequence[Mutant], again: bool) -> None:
-    """Test every mutant that the journal lacks; with `again` those too that no test noticed."""
-    known = results_so_far()
+def left(mutants: Sequence[Mutant], again: bool) -> list[Mutant]:
+    """Return the mutants that the journal lacks; with `again` those too that no test noticed."""
+    known = {name: line["outcome"] for name, line in results_so_far().items()}
+    return [mutant for mutant in mutants if mutant.name not in known or (again and known[mutant.name] == "not noticed")]
+
+
+def warm_work(warm: Warm, mutants: Sequence[Mutant]) -> None:
+    """Test mutants of functions in the session."""
+    import_all([module.removesuffix(".py").replace("/", ".") for module in TESTS])
+    tests = all_tests(warm)
     for mutant in mutants:
-        outcome = known.get(mutant.name, {}).get("outcome")
-        if outcome and not (again and outcome == "not noticed"):
-            continue
-        reached, text = reached_of(mutant.module), (ROOT / mutant.module).read_text()
-        tests = reached.tests_of(*statement_lines(text).get(mutant.line, (0, 0)))
-        limit = BESIDE + SLOWER * sum(reached.seconds[test] for test in tests)
-        ended = tested(mutant.module, mutated(text, mutant.place, mutant.kind), tests, limit)
-        with JOURNAL.open("a") as journal:
-            journal.write(json.dumps({"name": mutant.name} | asdict(mutant) | asdict(ended)) + "\n")
-        print(f"{ended.outcome:12}{ended.seconds:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}", flush=True)
+        line = statement_lines((ROOT / mutant.module).read_text())[mutant.line]
+        chosen = chosen_tests(tests, TESTS[mutant.module], (mutant.module, line))
+        note(mutant, warm.run(chosen, lambda mutant=mutant: swap(mutant.file, mutant.code)))
+
+
+def cold_work(mutants: Sequence[Mutant]) -> None:
+    """Test mutants of what an import makes, each in a process that has imported the libraries alone."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    known = json.loads(REACHED.read_text()).values()
+    tests = [TracedTest(**record) for of_file in known for record in of_file["tests"]]
+    for mutant in mutants:
+        reaching = [test for test in chosen_tests(tests, TESTS[mutant.module], None) if mutant.module in test.reached]
+
+        def work(mutant: Mutant = mutant, reaching: Sequence[TracedTest] = reaching) -> str:
+            sys.meta_path.insert(0, Planted(mutant.module, mutant.tree))
+            failed: list[str] = []
+            code = session([test.name for test in reaching], lambda warm: failed.append(warm.run_here(reaching)), OUTPUT)
+            return failed[0] if failed and failed[0] else f"pytest ended with {code}" if code else ""
+
+        note(mutant, supervised(work, OUTPUT))
+
+
+def note(mutant: Mutant, ended: Ended) -> None:
+    """Write what became of a mutant."""
+    with JOURNAL.open("a") as journal:
+        journal.write(json.dumps({"name": mutant.name} | asdict(mutant) | asdict(ended)) + "\n")
+    print(f"{ended.outcome:12}{ended.seconds:6.1f} s  {mutant.module}:{mutant.line}  {mutant.change}", flush=True)
 
 
 def table(mutants: Sequence[Mutant]) -> Iterator[str]:
@@ -257,13 +246,20 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="MODULE")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for library in LIBRARIES:
-        importlib.import_module(library)
     JOURNAL.parent.mkdir(exist_ok=True)
     mutants = drawn(list(TESTS), asked.number, asked.seed)
     if asked.only:
         mutants = [mutant for mutant in mutants if mutant.module in asked.only]
-    work(mutants, asked.again)
+
+    # The session has imported what mutants of imports need to see imported anew, so it has a process of its own.
+    todo = left(mutants, asked.again)
+    files = sorted({test for tests in TESTS.values() for test in tests})
+    child = os.fork()
+    if child == 0:
+        os._exit(session(files, lambda warm: warm_work(warm, [mutant for mutant in todo if not mutant.at_import]), OUTPUT))
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit(1)
+    cold_work([mutant for mutant in todo if mutant.at_import])
     print("\n".join(table(mutants)))
 
 

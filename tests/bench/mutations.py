@@ -43,7 +43,7 @@ def mutations(text: str) -> Iterator[Mutation]:
             before = ast.unparse(node)
             after = ast.unparse(ast.fix_missing_locations(changed))
             if before != after:
-                yield getattr(node, "lineno", 0), f"{_short(before)}  ->  {_short(after)}", place, kind
+                yield _line(node), f"{_short(before)}  ->  {_short(after)}", place, kind
 
 
 def mutated(text: str, place: int, kind: int) -> ast.Module:
@@ -51,6 +51,11 @@ def mutated(text: str, place: int, kind: int) -> ast.Module:
     tree = ast.parse(text)
     _change(list(_places(tree))[place], kind)
     return ast.fix_missing_locations(tree)
+
+
+def _line(node: ast.AST) -> int:
+    """Return the line of a node; of a comprehension, that of what it goes through."""
+    return node.iter.lineno if isinstance(node, ast.comprehension) else getattr(node, "lineno", 0)
 
 
 def _short(text: str) -> str:

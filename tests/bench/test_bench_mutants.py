@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
+import os
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ import pytest
 import harness.text.bounds
 from tests.bench.mutants import ROOT, TESTS, Planted, all_mutants, drawn
 from tests.bench.mutations import mutated, mutations
-from tests.bench.reached import Reached, Tracer, statement_lines
+from tests.bench.reached import Notes, TracedTest, chosen_tests, statement_lines
+from tests.bench.swapped import can_be_swapped, compiled, swap
+from tests.bench.warm import supervised
 
 TEXT = '''
 """A module: 1 < 2."""
@@ -77,21 +81,94 @@ def test_a_mutant_is_imported_in_the_place_of_its_module(monkeypatch):
 
 
 def test_a_mutant_is_given_to_the_tests_that_reach_its_statement_and_the_quickest_is_first():
-    reached = Reached({"a": [3, 9], "b": [4], "c": [9]}, {"a": 3.0, "b": 2.0, "c": 1.0})
-    assert reached.tests_of(3, 4) == ["b", "a"]
-    assert reached.tests_of(20, 20) == ["c", "b", "a"], "what only an import runs may matter to all"
+    tests = [
+        TracedTest("t/a.py::a", {"m.py": [3, 9]}, 3.0),
+        TracedTest("t/a.py::b", {"m.py": [3], "n.py": [9]}, 2.0),
+        TracedTest("t/b/c.py::c", {"m.py": [9]}, 1.0),
+    ]
+    assert [test.name[-1] for test in chosen_tests(tests, ["t/a.py", "t/b"], ("m.py", 3))] == ["b", "a"]
+    assert [test.name[-1] for test in chosen_tests(tests, ["t/a.py"], ("m.py", 9))] == ["a"]
+    assert [test.name[-1] for test in chosen_tests(tests, ["t"], None)] == ["c", "b", "a"]
+    assert chosen_tests(tests, ["t"], ("m.py", 4)) == []
     lines = statement_lines(TEXT)
-    assert lines[9] == (9, 9) and lines[10] == (10, 10), "the head of a condition, and what it holds"
-    assert statement_lines("x = (\n    1 +\n    2\n)\n") == dict.fromkeys(range(1, 5), (1, 4))
+    assert lines[9] == 9 and lines[10] == 10, "the head of a condition, and what it holds"
+    assert statement_lines("x = (\n    1 +\n    2\n)\n") == dict.fromkeys(range(1, 5), 1)
 
 
-def test_lines_are_noted_of_one_file_alone():
-    functions: dict[str, Any] = {}
-    exec(compile("def double(n):\n    if n:\n        return 2 * n\n    return 0", "/there.py", "exec"), functions)
-    tracer = Tracer("/there.py")
-    lines: set[int] = set()
-    before = sys.gettrace()
-    with tracer._into(lines):
-        functions["double"](1)
-        json.dumps([1])
-    assert lines == {1, 2, 3} and sys.gettrace() is before
+MODULE = """
+LIMIT = 3
+
+def decorated(function):
+    return lambda n: function(n) + 1
+
+class Kind:
+    low = 1
+    def twice(self, n, by=2):
+        return by * n
+
+@decorated
+def check(n):
+    if n > LIMIT:
+        return "above"[:n - n] or 10
+    return [m for m in range(n)][-1]
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch) -> Any:
+    """A module that was imported, and a function that was imported from it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_module_to_mutate.py").write_text(MODULE)
+    yield importlib.import_module("a_module_to_mutate")
+    del sys.modules["a_module_to_mutate"]
+
+
+def code_of(text: str, module: Any) -> Any:
+    return compiled(ast.parse(text), module.__file__)
+
+
+def test_what_was_imported_before_runs_the_mutants_code(module):
+    check, kind = module.check, module.Kind()
+    assert (check(2), check(9), kind.twice(3)) == (2, 11, 6)
+    changed = MODULE.replace("by * n", "by / n").replace("n > LIMIT", "n < LIMIT").replace("[-1]", "[0]")
+    assert can_be_swapped(code_of(MODULE, module), code_of(changed, module))
+    assert swap(module.__file__, code_of(changed, module)) >= 4
+    assert (check(2), check(9), kind.twice(3)) == (11, 1, 2 / 3)
+
+
+@pytest.mark.parametrize("part, instead", [("LIMIT = 3", "LIMIT = 4"), ("low = 1", "low = 2"), ("by=2", "by=3")])
+def test_what_an_import_makes_is_imported_anew(module, part, instead):
+    changed = MODULE.replace(part, instead)
+    assert changed != MODULE and not can_be_swapped(code_of(MODULE, module), code_of(changed, module))
+
+
+def test_every_statement_that_runs_is_noted(module):
+    notes = Notes()
+    notes.plant(Path(module.__file__).parent, ["a_module_to_mutate.py"])
+    assert module.check(9) == 11
+    name = "a_module_to_mutate.py"
+    assert notes.now == {(name, 14), (name, 15)}
+    with notes._into(statements := set()):
+        module.check(2)
+    assert (name, 16) in statements and (name, 15) not in statements
+
+
+def endless() -> str:
+    signal.setitimer(signal.ITIMER_PROF, 0.05)
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    "work, outcome, failed",
+    [
+        (lambda: "", "not noticed", ""),
+        (lambda: "a test", "noticed", "a test"),
+        (lambda: 1 / 0, "noticed", "ZeroDivisionError outside of the tests"),
+        (lambda: os._exit(3), "noticed", ""),
+        (endless, "too slow", ""),
+    ],
+)
+def test_how_the_tests_of_a_mutant_end_is_told(work, outcome, failed, tmp_path):
+    ended = supervised(work, tmp_path / "output.txt")
+    assert (ended.outcome, ended.test) == (outcome, failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -15,10 +16,13 @@ from harness.commands.cli import main
 from harness.commands.recorded import plan_of, refuse_another_question
 from harness.commands.reproduce import COSTS, differences, differing_versions
 from harness.errors import PlanError
+from harness.models.base_model import own_weights, save_model
 from harness.plan.plan import Plan
+from harness.store.files import read_record, write_record
 from harness.store.hashes import Hashes
 from harness.store.question import Question
 from harness.store.runs import RunStore
+from tests.report.fake_store import build
 from tests.support.training import small_files
 
 
@@ -67,22 +71,73 @@ def test_a_record_from_the_checkout_is_found_from_anywhere(tmp_path, monkeypatch
     assert Path(plan.data).is_file() and Path(str(plan.model)).is_dir() and Path(str(plan.general)).is_file()
 
 
-def test_code_that_only_a_record_names_does_not_run(tmp_path):
-    record = json.loads((ROOT / "results" / "published" / "finance" / "comparison.json").read_text())
-    ran = tmp_path / "ran"
-    evil = f"open({str(ran)!r}, 'w')\n"
-    (tmp_path / "x.py").write_text(evil)
-    (tmp_path / "s.py").write_text(evil + "def score(output, row): return 1.0\n")
-    (tmp_path / "s.jsonl").write_text('{"id": "1", "question": "q", "answer": "a"}\n')
-    (tmp_path / "s.toml").write_text('type = "python"\nscorer = "s.py:score"\n')
-    record["plan"] |= {"recipes": f"sft+{tmp_path}/x.py:X", "suites": f"{tmp_path}/s.jsonl", "ray": "ray://elsewhere:10001"}
-    with pytest.raises(PlanError) as caught:
-        plan_of(record, out=str(tmp_path))
-    (fault,) = caught.value.faults
-    assert f"--code {tmp_path}/x.py" in fault and f"--code {tmp_path}/s.py" in fault and not ran.exists()
-    record["plan"]["recipes"] = "sft"
-    plan = plan_of(record, [f"{tmp_path}/s.py"], out=str(tmp_path))
-    assert plan.ray is None and plan.suites == f"{tmp_path}/s.jsonl"
+def evil(folder: Path) -> tuple[dict, Path]:
+    """A record like that of the published comparison, in a folder, and the file that any code there would make."""
+    ran = folder / "ran"
+    text = f"open({str(ran)!r}, 'w')\n"
+    for file in ("x.py", "s.py", "tasks.py"):
+        (folder / file).write_text(text + "def score(output, row): return 1.0\n")
+    (folder / "a,b").mkdir()
+    (folder / "yaml").mkdir()
+    (folder / "yaml" / "t.yaml").write_text("task: t\ndoc_to_text: !function tasks.score\n")
+    for items in ("s", "t", "a,b/u"):
+        (folder / f"{items}.jsonl").write_text('{"id": "1", "question": "q", "answer": "a"}\n')
+        place = "../s.py" if "/" in items else "s.py"
+        # as TOML may spell it, so that no reading by eye or by pattern finds it
+        (folder / f"{items}.toml").write_text(f'"type" = "python"\n"scorer" = "{place[:-3]}\\u002epy:score"\n')
+    return json.loads((ROOT / "results" / "published" / "finance" / "comparison.json").read_text()), ran
+
+
+NAMED = {
+    "a recipe's file": ({"recipes": "sft+{0}/x.py:X"}, "{0}/x.py"),
+    "a list of recipes": ({"recipes": ["sft", "{0}/x.py:X"]}, "{0}/x.py"),
+    "a suite's scorer": ({"suites": "{0}/s.jsonl"}, "{0}/s.py"),
+    "a list of suites": ({"suites": ["{0}/s.jsonl"]}, "{0}/s.py"),
+    "a suite with a comma in its name": ({"suites": "{0}/a,b/u.jsonl"}, "{0}/a,b/../s.py"),
+    "a test file's scorer": ({"test": "{0}/t.jsonl"}, "{0}/s.py"),
+    "one test file among several": ({"test": "{0}/none.jsonl+{0}/t.jsonl"}, "{0}/s.py"),
+    "tasks of lm-eval": ({"suites": "{0}/yaml"}, "{0}/yaml"),
+}
+
+
+@pytest.mark.parametrize("named", NAMED)
+@pytest.mark.parametrize("command", ["reproduce", "export --retrain"])
+def test_code_that_a_downloaded_folder_names_does_not_run(named, command, tmp_path, capsys, monkeypatch):
+    options, code = NAMED[named]
+    folder, _ = build(tmp_path / "results", curves=False, items=0.02)
+    record, ran = evil(tmp_path)
+    for name, value in options.items():
+        texts = [text.format(tmp_path) for text in (value if isinstance(value, list) else [value])]
+        record["plan"][name] = texts if isinstance(value, list) else texts[0]
+    own = read_record(folder) or {}
+    own["rows"] = [row | ({"recipe": texts[-1]} if "recipes" in options else {}) for row in own["rows"]]
+    write_record(folder, own | {"plan": record["plan"] | {"ray": "ray://elsewhere:10001", "report_to": "wandb"}})
+    pd.DataFrame({"row": ["base", "sft"]}).to_csv(folder / "table.csv", index=False)
+
+    # What comes after the check is not done here: the plan that would be carried out is looked at.
+    plans: list[Plan] = []
+
+    def seen(plan: Plan) -> None:
+        plans.append(plan)
+        raise PlanError("far enough")
+
+    monkeypatch.setattr("harness.commands.compare.prepare", seen)
+    monkeypatch.setattr("harness.commands.export.prepare", seen)
+    monkeypatch.setattr("harness.commands.recorded.make_plan", lambda options: Plan(**options))
+    arguments = ["reproduce", str(folder), "--out", str(tmp_path / "again")]
+    if command != "reproduce":
+        arguments = ["export", folder.name, "--retrain", "--recipe", "sft", "--to", str(tmp_path / "model"), "--out"]
+        arguments.append(str(folder.parent))
+    assert main(arguments) == 2 and plans == []
+    said = capsys.readouterr().err
+    assert "the record runs code of its own" in said and f"--code {code.format(tmp_path)}" in said
+    assert main([*arguments, "--code", str(tmp_path / "other.py")]) == 2 and plans == []
+
+    # Named, it may run; a cluster and what a record reports to are nobody's to choose but the user's.
+    assert main([*arguments, "--code", code.format(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("far enough\n") and not ran.exists()
+    (plan,) = plans
+    assert plan.ray is None and plan.report_to is None
 
 
 def test_another_question_is_refused_field_by_field():
@@ -116,6 +171,22 @@ def test_every_item_of_a_sample_is_held_against_the_stored_one():
     assert compared(scored(1.0, 0.0, None, 0.25, 1.0, 1.0), stored) == (1, 6)  # the last was never scored
     with pytest.raises(PlanError, match="does not hold them"):
         compared(stored, None)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_an_exported_checkpoint_has_the_rights_that_the_umask_gives(base, tmp_path, mask):
+    import torch
+
+    weights = own_weights(base.load(torch.float32))
+    before = os.umask(mask)
+    try:
+        save_model(base, weights, tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [tmp_path / "model", *(tmp_path / "model").rglob("*")]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in files}
+    for path in files:
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
 
 
 def test_misuse_exits_with_2(tmp_path, capsys):

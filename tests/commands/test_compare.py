@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,11 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.commands.cli import main
 from harness.commands.compare import compare
 from harness.errors import PlanError
 from harness.store.comparisons import read_comparison
 from harness.store.runs import RunStore
-from tests.support.comparisons import carried_out, hashes, lethe, mtimes, options
+from tests.support.comparisons import carried_out, flags, hashes, lethe, mtimes, options
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +104,31 @@ def test_a_second_time_trains_and_scores_nothing(outcome, files, tiny_path):
     before = mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*")
     compare(quiet=True, **options(files, tiny_path, outcome[0]))
     assert mtimes(outcome[0], "runs/*/*.*") | mtimes(outcome[0], "runs/*/evals/*") == before
+
+
+def test_what_is_complete_and_may_only_be_read_is_read(outcome, files, tiny_path, monkeypatch, capsys):
+    out = outcome[0]
+    asked = flags(options(files, tiny_path, out))
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *more, **options):
+        if set(mode) & set("wxa+") and path.is_relative_to(out):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    for made in out.glob("made-*.json"):
+        made.unlink()
+    before = mtimes(out, "**/*")
+    assert main(["compare", *asked]) == 0
+    said = capsys.readouterr()
+    assert "sft" in said.out and f"no report was written: {out} may only be read" in " ".join(said.out.split())
+    assert mtimes(out, "**/*") == before
+
+    # What is not there cannot be made: that is said before anything is loaded for it.
+    assert main(["compare", *asked, "--recipes", "low_lr"]) == 2
+    said = capsys.readouterr()
+    assert "stands on a disk that cannot be written; give --out a folder on another" in said.err and "runs," not in said.err
 
 
 def test_a_new_suite_evaluates_and_trains_nothing(outcome, files, tiny_path):

@@ -41,6 +41,8 @@ USERS = [
     (json.JSONDecodeError("Expecting value", "", 0), "not JSON"),
     (GatedRepoError("403"), "accept its terms"),
     (TimeoutError("timed out"), "network"),
+    (RuntimeError("Could not determine home directory."), "there is no user of that name"),
+    (RuntimeError("Symlink loop from '/there'"), "a link leads back to itself"),
 ]
 
 
@@ -117,6 +119,16 @@ def test_a_misspelt_option_is_one_sentence(capsys):
     assert cli.main(["compare", "--budgett", "3epochs"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "did you mean --budget?" in said
+
+
+@pytest.mark.parametrize("command", [["data", "inspect"], ["diff", "x"], ["reproduce"]])
+@pytest.mark.parametrize("path", ["~no-such-user/x.json", "loop/x.json"])
+def test_a_path_that_leads_nowhere_is_the_users(command, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    assert cli.main([*command, path]) == 2
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err + said.out and "Lethe's own" not in said.err
 
 
 def test_several_faults_are_said_together(monkeypatch, capsys):

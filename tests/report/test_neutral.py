@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pandas as pd
 import pytest
@@ -98,6 +99,10 @@ def test_no_cell_of_a_table_is_a_formula_and_all_are_read_back():
 
 
 def test_a_terminal_gets_no_escape():
+    unseen = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    # signs of Arabic, Kaithi and Egyptian are drawn
+    marks = {mark for mark in unseen if unicodedata.bidirectional(mark) in ("AN", "AL") or ord(mark) >> 8 in (0x110, 0x134)}
+    assert [mark for mark in sorted(unseen - marks - set("\t\n")) if visible(mark) == mark] == []
     assert visible("\x1b[31mred\x1b[0m \x9b1m \x07 a\u202eb") == "⟨U+001B⟩[31mred⟨U+001B⟩[0m ⟨U+009B⟩1m ⟨U+0007⟩ a⟨U+202E⟩b"
 
 

@@ -260,6 +260,13 @@ def test_a_path_in_the_place_of_a_name_is_told_how_to_be_given(folder):
         (lambda record: {"rows": [], "trials": [{"key": "/etc"}]}, "names no run by its key"),
         (lambda record: {"rows": [], "plan": "3epochs"}, "its field 'plan' has another type"),
         (lambda record: {"rows": [], "notes": 3}, "its field 'notes' has another type"),
+        (lambda record: {"rows": [], "papers": ["a"]}, "its field 'papers' has another type"),
+        (lambda record: {"rows": [], "suites": ["general"]}, "a suite has no name"),
+        (lambda record: {"rows": [], "suites": [{"name": "g", "items": "4"}]}, "a suite's field 'items' has another type"),
+        (
+            lambda record: {"rows": [], "suites": [{"name": "g", "areas": {"facts": "must"}}]},
+            "the family 'facts' has the area 'must', which there is not",
+        ),
         (lambda record: [record], "has no rows"),
     ],
 )
@@ -268,6 +275,35 @@ def test_a_comparisons_record_is_checked(folder, change, fault):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(PlanError, match=fault):
         read_record(folder)
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("status", {"status": "paused"}, "has the status 'paused', which there is not"),
+        ("status", {"status": ["done"]}, "which there is not"),
+        ("run", {"schema_version": 99}, "schema_version 99"),
+        ("run", {"schema_version": "1"}, "schema_version '1'"),
+        ("run", {"asked": [1]}, "no fields in its part 'asked'"),
+    ],
+)
+def test_a_run_of_another_version_is_named_by_every_command(folder, name, change, words, capsys):
+    """Whole and hashed, but with words that this version does not have."""
+    run = RunFolder(a_file(folder, "run.json").parent)
+    run.write(name, (run.read(name) or {}) | change)
+    for arguments in (["verify"], ["report", folder.name]):
+        assert main([*arguments, "--out", str(folder.parent)]) == (1 if arguments == ["verify"] else 2)
+        said = "".join(capsys.readouterr())
+        assert words in said and str(run.path / f"{name}.json") in said and "Lethe's own" not in said
+
+
+def test_fields_that_this_version_does_not_know_are_let_alone(folder, capsys):
+    run = RunFolder(a_file(folder, "run.json").parent)
+    for name in ("run", "status", "ledger"):
+        run.write(name, (run.read(name) or {}) | {"of a later version": {"x": 1}})
+    write_record(folder, (read_record(folder) or {}) | {"of a later version": [1]})
+    assert main(["verify", "--out", str(folder.parent)]) == 0
+    assert "all as they were written" in capsys.readouterr().out
 
 
 def test_a_damaged_line_of_a_journal_is_computed_again(tmp_path):

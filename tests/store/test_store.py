@@ -50,10 +50,12 @@ def test_files_and_folders_have_the_rights_that_the_umask_gives(tmp_path):
             write_json(tmp_path / "x.json", {})
             with replacing(tmp_path / "c") as fresh:
                 (fresh / "a").write_text("1")
+                (fresh / "a").chmod(0o600)  # as safetensors leaves its files
         finally:
             os.umask(before)
         assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o666 & ~mask
         assert (tmp_path / "c").stat().st_mode & 0o777 == 0o777 & ~mask
+        assert (tmp_path / "c" / "a").stat().st_mode & 0o777 == 0o666 & ~mask and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):

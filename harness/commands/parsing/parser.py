@@ -57,7 +57,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-CODE = "a file of a method or scorer that the record names and that may run here; may be given several times"
+CODE = "a file or folder of code that the record names and that may run here; may be given several times"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -153,7 +153,7 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--recipe", help="row of the table; default: the one the verdict is about")
     export.add_argument("--seed", type=int, default=0, help="which of its runs (default: 0)")
     export.add_argument("--retrain", action="store_true", help="train it again, bit for bit, where its weights were not kept")
-    export.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
+    export.add_argument("--code", action="append", default=[], metavar="PLACE", help=CODE)
     export.add_argument("--out", default="results", help="folder of results and of the run store")
 
 
@@ -161,7 +161,7 @@ def _add_reproduce(commands: Any) -> None:
     reproduce = commands.add_parser("reproduce", help="run a published comparison from its record and say what differs")
     reproduce.add_argument("folder", help="results/<name>, with comparison.json and table.csv")
     reproduce.add_argument("--only", metavar="RECIPES", help="these rows of its table")
-    reproduce.add_argument("--code", action="append", default=[], metavar="FILE", help=CODE)
+    reproduce.add_argument("--code", action="append", default=[], metavar="PLACE", help=CODE)
     reproduce.add_argument("--out", default="results/reproduced", help="folder of the new runs and results")
 
 
