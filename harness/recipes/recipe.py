@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 from harness.contract import CHAINED_PLACES, PLACES, Method, Need, overrides
 from harness.errors import PlanError, raise_faults
 from harness.recipes.method_faults import need_faults
+from harness.recipes.optimizer import DEFAULT, OPTIMIZERS, Optimizer
 from harness.recipes.recipe_text import (
     FILE,
     SettingValues,
@@ -149,6 +150,17 @@ def unsharded(recipe: Recipe, stages: bool) -> str:
             reason = "what it learned is in parts when it looks at the whole model where a stage begins"
         if reason:
             return f"'{recipe.text}' cannot be sharded by DeepSpeed: {name}: {reason}; leave it out, or leave deepspeed"
+    return ""
+
+
+def unoptimized(recipe: Recipe, optimizer: Optimizer) -> str:
+    """Return why a recipe cannot be trained by an optimizer; empty where it can."""
+    if optimizer.settings.get("beta1") == OPTIMIZERS[DEFAULT]["beta1"].default:
+        return ""
+    for name, method in zip(recipe.names, recipe.methods, strict=True):
+        if method.adamw_only:
+            cure = "leave it out, or take the default optimizer"
+            return f"'{recipe.text}' cannot be trained by {optimizer.text}: {name}: {method.adamw_only}; {cure}"
     return ""
 
 

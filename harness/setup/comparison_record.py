@@ -8,6 +8,7 @@ from harness.plan.deepspeed import sharding_of
 from harness.plan.load import portable
 from harness.plan.plan import Plan
 from harness.plan.tuning_rule import STANDARD_RULE
+from harness.recipes.optimizer import DEFAULT
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
@@ -18,6 +19,7 @@ from harness.store.schema import PROTOCOL, DataRecord, RowRecord
 def question_of(material: Material) -> Question:
     """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
     plan = material.plan
+    optimizer = material.training.optimizer
     # An option that came later is None where it is not used, so that earlier comparisons stay the same question.
     fields = {
         "protocol": PROTOCOL,
@@ -33,6 +35,7 @@ def question_of(material: Material) -> Question:
         "kernels": None if plan.kernels == "plain" else plan.kernels,
         "compile": plan.compile or None,
         "deepspeed": sharding_of(plan),
+        "optimizer": None if optimizer == DEFAULT else optimizer,
         "batch_size": plan.batch_size,
         "precision": plan.precision,
         "scoring": None if plan.scoring == "float32" else plan.scoring,
