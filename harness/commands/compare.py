@@ -88,13 +88,11 @@ def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     store = results.store
     sweep(results.root)
     sweep(store.root)
-
     # Trials first: they choose the settings of the runs.
     trials = trials_of(material, allowed)
     make_runs(trial_specs(material, trials), material, evaluation, store, quiet)
     tuning = select(material, trials, store, evaluation.keys.get(EvalKind.DEV))
     specs = run_specs(material, allowed, tuning.chosen)
-
     # One run may serve two rows (a recipe at its defaults, and a point of its curve): each key once.
     points = point_specs(material, allowed, tuning.points)
     by_key = {spec.key: spec for _, spec in points} | {spec.key: spec for spec in specs}

@@ -219,10 +219,7 @@ def _notes_on_measured(settings: Settings, models: Sequence[MeasuredModel]) -> l
 
 
 def _thinks(records: Sequence[Record]) -> bool:
-    """Return whether answers are to begin with thoughts: at least a tenth of the trained ones do.
-
-    Fewer are left out.
-    """
+    """Return whether answers are to begin with thoughts; fewer than a tenth are left out."""
     answers = 0
     with_thoughts = 0
     for record in records:

@@ -63,7 +63,7 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """Return the JSON of `run`, `ledger`, `status`, `probe` or `room`, or None where it is not written yet.
+        """Return the JSON of a record (`run`, `ledger`, `status`, ...), None where it is not written yet.
 
         Raises Damaged where it is not what was written, and PlanError where a newer version wrote it.
         """
@@ -119,21 +119,16 @@ class RunFolder:
         self.hashes.drop(*(name for name in hashes if name.startswith((LOG, f"{WEIGHTS}/", f"{MODELS}/"))))
 
     def forget_way(self, curve: str) -> None:
-        """Remove what an earlier training left on its way: its scores under this key, and its weights between stages.
-
-        Local folders only.
-        """
+        """Remove an earlier training's scores under this key and weights between stages; local folders only."""
         self.drop_scores(EvalKind.CURVE, curve)
         for path in self.weights_folder.glob(STAGE.format("*")):
             path.unlink()
 
     def forget_end(self, curve: str, fractions: Sequence[float]) -> None:
-        """Remove what an earlier training came to, where the present one ended in other weights.
+        """Remove what an earlier training came to, where the present one ended in other weights; local folders only.
 
-        Only the present training's scores on its way (under the key `curve`) and its models at these fractions stay. Local
-        folders only.
+        Only the present training's scores on its way (under the key `curve`) and its models at these fractions stay.
         """
-        # Scores and models made on the way belong to the present training; all others are of weights that are gone.
         kept_scores = self._scores_path(EvalKind.CURVE, curve)
         for name in names(self.evaluations):
             path = self.evaluations / name
