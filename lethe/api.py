@@ -41,6 +41,7 @@ def compare(  # noqa: PLR0913
     micro_tokens: int | None = None,
     warmup: float | None = None,
     decay: str | None = None,
+    optimizer: str | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     precision: str | None = None,
@@ -116,7 +117,9 @@ def compare(  # noqa: PLR0913
         micro_tokens: padded tokens a micro-batch, at most; default: 8192, or by gpu.
         warmup: share of the budget over which the learning rate rises (default: 0.05).
         decay: how the learning rate falls to the budget's end: cosine, linear or constant (does not) (default: cosine).
-        weight_decay: AdamW's decay to zero (default: 0.0).
+        optimizer: of every recipe, with torch's settings: adamw, as adamw(beta1=0.9, beta2=0.999, eps=1e-8),
+            sgd(momentum=0) or adafactor, whose rate is relative to each weight's size (default: adamw).
+        weight_decay: the optimizer's decay to zero (default: 0.0).
         clip: largest gradient norm (default: 1.0).
         precision: training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast.
         kernels: norms, rotary embedding, SwiGLU: plain, or liger (pip install 'lethe[liger]'); default: liger on GPUs,

@@ -25,6 +25,7 @@ class Mofo(Method):
     off = {"alpha": 1.0}
     search = {"alpha": (0.03, 0.5)}
     bounds = {"alpha": "(0, 1]"}
+    adamw_only = "the momenta that it goes by are AdamW's"
     unsharded = "the largest momenta are looked for in a whole tensor"
 
     DECAY = 0.9

@@ -166,7 +166,7 @@ def _whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: record.get(name) for name in WHOLE}
 
 
-def _evaluations(source: Source, other: Source) -> dict[str, Any]:
+def _evaluations(source: Source, other: Source) -> dict[str, str]:
     """Return the keys of a comparison's evaluations, of the kinds that another one has too."""
     # Of the kinds that both have: one machine may have tuned, which needs an evaluation more.
     keys = source.record["rows"][0].get("evals") or {}

@@ -3,8 +3,8 @@
 Bytes on each of n GPUs; P parameters of which T train, w bytes a weight in the computing precision:
 
     weights w P, and the teacher's copy w P where there is one · gradients w T, and 4 T summed in fp32 · masters 4 T · moments
-    8 T · what a method prepared for each weight it pulls on 4 P, and the base's fp32 values that pulls go by 4 P · numbers that
-    a method says it `holds`, 4 T each · activations of the blocks · the head
+    8 T with AdamW, else what the optimizer keeps · what a method prepared for each weight it pulls on 4 P, and the base's fp32
+    values that pulls go by 4 P · numbers that a method says it `holds`, 4 T each · activations of the blocks · the head
 
 ZeRO-2 divides what is summed, masters, moments and what was prepared by n, ZeRO-3 weights and gradients too; offloaded states
 are in the CPU's memory. The blocks' activations are what autograd keeps, counted over an empty model.
@@ -37,6 +37,7 @@ from harness.models.forward import features_at, logits_at
 from harness.models.meta_shapes import MetaShapes
 from harness.models.structure import structure_of
 from harness.plan.gpus import RESERVE, Gpu
+from harness.recipes.optimizer import DEFAULT, read_optimizer
 from harness.recipes.recipe import Recipe
 from harness.training.ledger import Ledger
 from harness.training.protocol import Training, TrainingData
@@ -99,7 +100,7 @@ class Size:
 class Sizer:
     """Sizes of one recipe on one model's shape, for sequences of up to `length` tokens on a device of type `device`."""
 
-    def __init__(self, path: str, recipe: Recipe, precision: str, length: int, device: str):
+    def __init__(self, path: str, recipe: Recipe, precision: str, length: int, device: str, optimizer: str = DEFAULT):
         self.recipe = recipe
         self.length = length
         self.width = 2 if precision == "bfloat16" else 4
@@ -114,6 +115,8 @@ class Sizer:
         self.run = _run_without_data(path, recipe, precision, self.parameters, length)
         model: Any = self.run.empty()
         self.trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        moved_by = read_optimizer(optimizer)
+        self.moments = sum(moved_by.numbers(p.shape) for p in model.parameters() if p.requires_grad)
         self.head_trained = sum(p.numel() for p in model.get_output_embeddings().parameters() if p.requires_grad)
         self.kept = kept_bytes(model, self.width)
 
@@ -141,7 +144,7 @@ class Sizer:
         parts = way.gpus if way.stage >= 2 else 1
         pieces = way.gpus if way.stage == 3 else 1
         weights = self.width * self.parameters * (1 / pieces + self.copied)
-        states = (4 + 4 + 8 + 4 * self.held) * self.trained + 4 * self.pulled * self.parameters
+        states = (4 + 4 + 4 * self.held) * self.trained + 4 * self.moments + 4 * self.pulled * self.parameters
         states = 0 if way.offload else states / parts
         gradients = self.width * self.trained / pieces
         whole = (self.width * (2 if self.prepared else 1) + 4 * self.prepared) * self.parameters

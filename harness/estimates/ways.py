@@ -59,7 +59,7 @@ def sizer_of(plan: Plan, recipe: Recipe) -> Sizer:
     """Return the sizer of a recipe for the plan's model and its longest sequences, on a GPU."""
     length = plan.pack_length or plan.max_length
     assert length is not None
-    return Sizer(str(plan.model), recipe, str(plan.precision), length, "cuda")
+    return Sizer(str(plan.model), recipe, str(plan.precision), length, "cuda", plan.optimizer)
 
 
 def choose(sizers: Sequence[Sizer], gpu: Gpu, gpus: int, decided: Decided) -> Way:

@@ -7,7 +7,7 @@ place (arXiv:2509.04259 uses it on domain inputs to predict forgetting), in fp32
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -88,6 +88,28 @@ class Drift:
         base = self.base()
         budget = self._budget or token_budget_of(base)
         return while_memory_runs_out(lambda tokens: self._measured(model, base, tokens, journal or Journal()), budget)
+
+    def rows(
+        self,
+        group: str,
+        model: nn.Module,
+        journal: Journal | None,
+        cluster_of: Mapping[str, str],
+    ) -> list[ItemRow]:
+        """Return one row per example and metric; `cluster_of`: id of an example's record -> cluster."""
+        name = drift_task(group)
+        fixed: ItemRow = {"task": name, "family": name}
+        fixed |= DRIFT_GROUPS[group]
+        fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
+        rows: list[ItemRow] = []
+        for example, values in self.measure(model, journal):
+            # examples cut from one record share its cluster
+            record = example.id.partition(".")[0]
+            item: ItemRow = {"item": example.id, "cluster": cluster_of.get(record, record)}
+            for metric, value in values.items():
+                row: ItemRow = {"channel": METRICS[metric], "metric": metric, "score": value}
+                rows.append(fixed | item | row)
+        return rows
 
     def _measured(
         self, model: nn.Module, base: nn.Module, budget: int, journal: Journal

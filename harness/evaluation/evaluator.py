@@ -1,8 +1,8 @@
-"""Evaluator: scores every model of a comparison the same way, the base included; one row per item and metric.
+"""Evaluator: scores every model of a comparison the same way; one row per item and metric.
 
-lm-eval runs all likelihood, choice and generation tasks on our model class (harness/evaluation/lm_eval_model.py).
-Quality is measured on the same generations, held-out loss and drift on fixed examples. Requests are built and tokenised
-once, for all models.
+The base is scored as every other model. lm-eval runs all likelihood, choice and generation tasks on
+our model class (harness/evaluation/lm_eval_model.py). Quality is measured on the same generations,
+held-out loss and drift on fixed examples. Requests are built and tokenised once, for all models.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from harness.errors import PlanError
 from harness.evaluation.backends import answering
 from harness.evaluation.beside import AnswerFacts
 from harness.evaluation.codec import Codec
-from harness.evaluation.drift import DRIFT_GROUPS, Base, Drift, drift_task
-from harness.evaluation.drift import METRICS as DRIFT_METRICS
+from harness.evaluation.drift import Base, Drift, drift_task
 from harness.evaluation.item_rows import frame_of, task_rows
 from harness.evaluation.lm_eval_model import EvaluatedModel
 from harness.evaluation.prepared_task import Prepared, question_of, sampling_notes
@@ -36,7 +35,10 @@ from harness.text import choice_calibration
 
 
 class Evaluator:
-    """Scorer of models on fixed tasks and examples. `key` names the question; the weights' hash names the answer."""
+    """Scorer of models on fixed tasks and examples.
+
+    `key` names the question; the weights' hash names the answer.
+    """
 
     def __init__(  # noqa: PLR0913
         self,
@@ -55,11 +57,12 @@ class Evaluator:
     ) -> None:
         """Prepare the tasks and examples.
 
-        `drift_examples`: `domain`, `general` (the pool's) or `held_out` (of families held out) -> examples whose loss
-        and drift are measured against `base`.
+        `drift_examples`: `domain`, `general` (the pool's) or `held_out` (of families held out) ->
+        examples whose loss and drift are measured against `base`.
         `cluster_of`: example id -> cluster.
         `max_length`: the model's context, read from its config if not given.
-        `limit`: items of each task at most, hash-sampled (chosen by a hash of their content, so always the same).
+        `limit`: items of each task at most, hash-sampled (chosen by a hash of their content, so
+        always the same).
         `backend`: hf or vllm (harness/evaluation/backends.py).
         `scoring`: the precision in which models are scored.
         """
@@ -76,9 +79,15 @@ class Evaluator:
         self._drift = self._drift_of(drift_examples or {}, token_budget)
 
     def _prepare(self, tasks: Sequence[EvalTask], template: Any, limit: int | None) -> None:
-        """Make the tasks ready, but those that the template cannot ask; `limit`: so many items of each at most."""
+        """Make the tasks ready, except those that the template cannot ask.
+
+        `limit`: so many items of each at most.
+        """
         # A model that knows no thoughts would be asked for what it cannot say.
-        self._thoughtless = [task.name for task in tasks if task.thinking and not template.knows_thoughts]
+        self._thoughtless: list[str] = []
+        for task in tasks:
+            if task.thinking and not template.knows_thoughts:
+                self._thoughtless.append(task.name)
         tasks = [task for task in tasks if task.name not in self._thoughtless]
         items = sum(task.items for task in tasks)
         tasks_in_turn = counted(tasks, f"rendering {items:,} items, task by task")
@@ -90,7 +99,11 @@ class Evaluator:
             self._sampling_notes = sampling_notes(self.tasks, limit)
             self.tasks = [task.only(task.hash_sample(limit, 0)) for task in self.tasks]
 
-    def _drift_of(self, drift_examples: Mapping[str, Sequence[Example]], token_budget: int | None) -> dict[str, Drift]:
+    def _drift_of(
+        self,
+        drift_examples: Mapping[str, Sequence[Example]],
+        token_budget: int | None,
+    ) -> dict[str, Drift]:
         """Return what measures drift, by group of texts."""
         # Drift has no meaning without a base, and a group without examples has no drift.
         drift: dict[str, Drift] = {}
@@ -102,7 +115,7 @@ class Evaluator:
         return drift
 
     def _tell_scorers(self, max_length: int | None) -> None:
-        """Let scorers know what they are told beside the answers. Without a base nothing is said of fluency."""
+        """Give scorers what they need beside the answers. Only a base can judge fluency."""
         for task in self.tasks:
             judge = self.base if task.spec.fluency else None
             if task.spec.thinking or judge is not None:
@@ -134,12 +147,14 @@ class Evaluator:
 
     @property
     def summary(self) -> list[SuiteRecord]:
-        """[{name, tasks, items, families: {family: items}, areas: {family: column group}}], one per suite."""
+        """Tasks, items, families and their column groups: one record per suite."""
         suites: dict[str, SuiteRecord] = {}
         for task in self.tasks:
             name = task.spec.suite
             family = task.spec.family
-            suite = suites.setdefault(name, {"name": name, "tasks": [], "items": 0, "families": {}, "areas": {}})
+            if name not in suites:
+                suites[name] = {"name": name, "tasks": [], "items": 0, "families": {}, "areas": {}}
+            suite = suites[name]
             suite["tasks"].append(task.spec.name)
             suite["items"] += len(task.docs)
             suite["families"][family] = suite["families"].get(family, 0) + len(task.docs)
@@ -152,16 +167,19 @@ class Evaluator:
         """Sentences the report must show: how items are scored, and which were too long."""
         notes = [task.spec.note for task in self.tasks if task.spec.note]
         notes += self._sampling_notes
-        notes += [f"{name}: the chat template knows no thoughts: left out." for name in self._thoughtless]
+        for name in self._thoughtless:
+            notes.append(f"{name}: the chat template knows no thoughts: left out.")
         # The report must say where a prompt is not what its author wrote.
         for task in self.tasks:
             spelled = task.spelling(self.codec)
             if spelled:
                 share = f"{spelled:,} of {len(task.docs):,} items"
-                notes.append(f"{task.spec.name}: {share} spell out a special token in their text: it is read as text.")
+                reason = "spell out a special token in their text: it is read as text"
+                notes.append(f"{task.spec.name}: {share} {reason}.")
         for name, (cut, total) in self._truncated().items():
             share = f"{cut:,} of {total:,} prompts"
-            notes.append(f"{name}: {share} are longer than the model's context and lose their beginning.")
+            reason = "are longer than the model's context and lose their beginning"
+            notes.append(f"{name}: {share} {reason}.")
         return notes
 
     def score(
@@ -175,16 +193,18 @@ class Evaluator:
     ) -> pd.DataFrame:
         """Return one row per item and metric, as `ITEM_COLUMNS` lays out.
 
-        The model and all random states are left as they were. Answers that the journal has are not computed again.
+        The model and all random states are left as they were. Answers that the journal has are not
+        computed again.
         """
         rows: list[ItemRow] = []
         with undisturbed(model):
             if self.tasks:
-                with answering(self.backend, model, self.codec, journal=journal, **self._options) as lm:
+                options = {"journal": journal, **self._options}
+                with answering(self.backend, model, self.codec, **options) as lm:
                     rows += self._answered(lm)
             if drift:
                 for group, measured in self._drift.items():
-                    rows += self._drift_rows(group, measured, model, journal)
+                    rows += measured.rows(group, model, journal, self.cluster_of)
         return frame_of(rows, fraction, alpha)
 
     def score_answers(self, lm: Any) -> pd.DataFrame:
@@ -210,14 +230,16 @@ class Evaluator:
         return chosen
 
     def sample(self, domain: int, general: int, seed: int = 0, drift: int = 0) -> Evaluator:
-        """Return the same evaluator on about this many items per group, spread evenly over its tasks.
+        """Return the same evaluator on about this many items per group.
 
-        Drift is measured on the first `drift` examples of each group.
+        They are spread evenly over the group's tasks. Drift is measured on the first `drift`
+        examples of each group.
         """
         chosen = copy.copy(self)
         chosen._drift = {}
         if drift:
-            chosen._drift = {group: measured.first(drift) for group, measured in self._drift.items()}
+            for group, measured in self._drift.items():
+                chosen._drift[group] = measured.first(drift)
         chosen.tasks = []
         for group, wanted in (("domain", domain), ("general", general)):
             tasks = [task for task in self.tasks if task.spec.group == group]
@@ -252,7 +274,7 @@ class Evaluator:
             measured.remember()
 
     def _truncated(self) -> dict[str, tuple[int, int]]:
-        """Return task -> (items whose prompt is cut, items), for tasks that have any; empty without a base."""
+        """Return task -> (items whose prompt is cut, items); empty without a base."""
         if self.base is None:
             return {}
         lm = EvaluatedModel(self.base(), self.codec, **self._options)
@@ -267,25 +289,11 @@ class Evaluator:
                 truncated[task.spec.name] = (len(long), len(task.docs))
         return truncated
 
-    def _drift_rows(self, group: str, drift: Drift, model: nn.Module, journal: Journal | None) -> list[ItemRow]:
-        name = drift_task(group)
-        fixed: ItemRow = {"task": name, "family": name}
-        fixed |= DRIFT_GROUPS[group]
-        fixed |= {"primary": False, "higher_better": False, "chance": 0.0}
-        rows: list[ItemRow] = []
-        for example, values in drift.measure(model, journal):
-            # examples cut from one record share its cluster
-            record = example.id.partition(".")[0]
-            item: ItemRow = {"item": example.id, "cluster": self.cluster_of.get(record, record)}
-            for metric, value in values.items():
-                row: ItemRow = {"channel": DRIFT_METRICS[metric], "metric": metric, "score": value}
-                rows.append(fixed | item | row)
-        return rows
-
 
 def _refuse_repeated(tasks: Sequence[EvalTask]) -> None:
     """Raise PlanError where a name stands for two tasks: rows of scores are told apart by it."""
     occurrences = Counter(task.name for task in tasks)
     repeated = [name for name, count in occurrences.items() if count > 1]
     if repeated:
-        raise PlanError(*(f"task '{name}' comes from two suites; name it once" for name in repeated))
+        faults = [f"task '{name}' comes from two suites; name it once" for name in repeated]
+        raise PlanError(*faults)

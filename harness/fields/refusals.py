@@ -25,11 +25,17 @@ def refusals(place: Place, values: Mapping[str, Any], names: Iterable[str] = ())
     reading = set(names)
     bad: dict[int, list[str]] = {}
     for name, value in values.items():
-        # A name may be like those of several fields: the first is meant.
-        meant = [number for number in _fields_called(place, name) if TABLE[number].instead in ("", *reading)]
-        if meant and TABLE[meant[0]].refuses(value):
-            bad.setdefault(meant[0], []).append(f"'{name}'")
+        number = _refusing(place, name, value, reading)
+        if number is not None:
+            bad.setdefault(number, []).append(f"'{name}'")
     return [f"{' and '.join(quoted)} {TABLE[number].meaning}" for number, quoted in sorted(bad.items())]
+
+
+def _refusing(place: Place, name: str, value: Any, reading: set[str]) -> int | None:
+    """Return where in the table the field stands that refuses this name with this value; None where none does."""
+    # A name may be like those of several fields: the first is meant.
+    meant = [number for number in _fields_called(place, name) if TABLE[number].instead in ("", *reading)]
+    return meant[0] if meant and TABLE[meant[0]].refuses(value) else None
 
 
 def changes(name: str) -> bool:
@@ -53,6 +59,8 @@ def lost(name: str, value: Any, names: Iterable[str], said: str | None) -> str:
     """
     reading = set(names)
     chat = CHATS[0] in reading
+    if _refusing(Place.RECORD, name, value, reading) is not None:
+        return ""  # said already
     if APART.fullmatch(name) and CHOICES[0] in reading:
         return APART_CURE
     if not chat and converses(value):

@@ -76,7 +76,10 @@ OTHER_CHOICES = (
     *("candidates", "alternatives", "endings", "answer_choices", "answer_options", "possible_answers", "multiple_choice"),
     *("distractors", "wrong_answers", "wrong_choices", "incorrect_options"),
 )
-PASSAGES = ("passage", "paragraph", "article", "story", "document", "documents", "contexts", "background")
+PASSAGES = (
+    *("passage", "paragraph", "article", "story", "document", "documents", "contexts", "background", "abstract", "excerpt"),
+    *("evidence", "premise", "ctx", "table", "tables", "pre_text", "post_text"),
+)
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 MEDIA_REFUSED = "is not text, and models of text alone are trained here; leave such records out"
 NOT_TEXT = re.compile(r"(image|img|photo|audio|video|pixel|speech)s?(_?(path|file|file_name|url|id|value|byte)s?)?")
@@ -100,7 +103,11 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TABLE = (
     Field(R, CHATS, "the turns of a chat: a list of objects with `role` and `content`, or `from` and `value`"),
     Field(R, ("instruction",), "the task; trained with `output` or `response`"),
-    Field(R, ("input", "context"), "what the task or question is about: stands on a line below it"),
+    Field(
+        R,
+        ("input", "context"),
+        "what the task or question is about: stands on a line below it; `nan` and `<noinput>` are nothing",
+    ),
     Field(R, ("prompt", "query"), "what the user says; trained with `completion` or `response`"),
     Field(R, ("question",), "what is asked; with `answer` or `response`, or with `choices` and `answer`"),
     Field(R, ("output", "completion", "response"), "the answer that is trained"),
@@ -123,7 +130,7 @@ TABLE = (
         (ACCEPTED,),
         'the accepted answers, as SQuAD has them: a list of texts or {"text": [...]}; a record that is trained has one',
     ),
-    Field(R, SYSTEMS, "the record's system prompt"),
+    Field(R, SYSTEMS, "the record's system prompt; one word alone is none, and refused"),
     Field(R, HISTORIES, "earlier turns, [[question, answer], ...] or a list of messages; their answers are trained too"),
     Field(R, THOUGHTS, "the thoughts before the answer: written as <think> in front of it"),
     Field(R, KINDS, "what the record's kind is called: test records of one kind are one task"),
@@ -210,7 +217,7 @@ TABLE = (
         given,
     ),
     Field(I, ("type",), "how the item is scored (docs/suites.md)"),
-    Field(I, ("tolerance", "unit"), "of numeric answers"),
+    Field(I, ("tolerance", "unit"), "of numeric answers; a unit is a known one, or stands in the question or an answer"),
     Field(I, ("rewrites",), "the question in other words"),
     Field(I, ("fill",), "of long prompts: tokens of the sidecar's filler text before the question, and facts that stand in it"),
     Field(I, ("chance",), "the score of a guess, from 0 to below 1"),

@@ -26,6 +26,15 @@ def given(value: Any) -> bool:
     return not (isinstance(value, (list, dict)) and not value)
 
 
+NOTHING = frozenset(("nan", "<noinput>", "<no input>", "noinput"))
+"""What stands in an optional text that was empty: pandas' NaN written out, and the mark that Self-Instruct has there."""
+
+
+def is_label(value: str) -> bool:
+    """Return whether a text is one word, as names and categories are and no system prompt is; `/no_think` is a switch."""
+    return value.strip().isalpha() and value.strip().isascii()
+
+
 JUDGEMENTS = frozenset(
     (
         *("true", "false", "0", "1", "good", "bad", "right", "wrong", "correct", "incorrect"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import PlanError
@@ -13,8 +14,9 @@ from harness.files.choices import has_options, read_choice, read_options
 from harness.files.row import Row, json_type, listed
 from harness.files.sidecar import Scorer, Sidecar
 from harness.files.turns import read_history, read_system
-from harness.text.numbers import read_tolerance, read_unit
+from harness.text.numbers import is_known_unit, read_tolerance, read_unit
 from harness.text.rules import parse_rules
+from harness.text.thoughts import split_thoughts
 
 TYPES = {
     "choice": "choice", "pair": "pair", "text": "text", "continuation": "continuation",
@@ -121,7 +123,7 @@ class Item:
         if isinstance(solution := self.row.value("solution"), str):
             doc["solution"] = solution
         if kind in ("", "numeric"):
-            doc |= self._measure()
+            doc |= self._measure([doc["prompt"], *doc["targets"]])
         if self.row.has("rewrites"):
             doc["rewrites"] = self._rewrites()
         return doc
@@ -189,13 +191,14 @@ class Item:
         values = value if isinstance(value, list) and value else [value]
         # True and False are numbers to Python, and no answers.
         texts = [str(v) for v in values if isinstance(v, (str, int, float)) and not isinstance(v, bool) and str(v).strip()]
-        texts = [self.row.checked("'answer'", text) for text in texts]
+        # What a model says is read without its thoughts, so that an answer is too.
+        texts = [self.row.checked("'answer'", split_thoughts(text)[1]) for text in texts]
         if len(texts) < len(values):
             self.row.fault(f"'answer' is {json_type(value)}; give a text, a number, or a list of accepted texts")
         return texts
 
-    def _measure(self) -> Doc:
-        """Return tolerance and unit, where they are given."""
+    def _measure(self, texts: Sequence[str]) -> Doc:
+        """Return tolerance and unit, where they are given; `texts`: the question and its answers."""
         row = self.row
         tolerance = row.value("tolerance") if row.has("tolerance") else self.sidecar.tolerance
         unit = row.value("unit") if row.has("unit") else self.sidecar.unit
@@ -204,6 +207,14 @@ class Item:
             read_unit(unit)
         except ValueError as error:
             row.fault(str(error))
+            return {}
+
+        # A column of this name may be something else: a chapter, a department. Every other unit would then be wrong.
+        named = " ".join(texts).casefold()
+        if row.has("unit") and unit.strip() and not is_known_unit(unit) and unit.strip().casefold() not in named:
+            row.fault(
+                f"'unit' is {unit!r}, no known unit and in neither question nor answer; drop it where it is another thing"
+            )
         return {name: value for name, value in (("tolerance", tolerance), ("unit", unit)) if value}
 
     def _rules(self) -> Doc:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.fields.names import nearest
 from harness.fields.refusals import lost, refusals
 from harness.fields.table import ACCEPTED, Place
-from harness.fields.values import given
+from harness.fields.values import NOTHING, given
 from harness.text.json_reader import LongNumber, Repeated, Unreadable, parse
 
 NAMES_SHOWN = 8
@@ -60,12 +60,15 @@ class Row:
         return self.values.get(name)
 
     def text(self, name: str, optional: bool = False) -> str:
-        """Return a field's text; "" where it is optional and missing or blank."""
+        """Return a field's text; "" where it is optional and missing, blank or a mark of being so (`NOTHING`)."""
         if name not in self.values:
             if not optional:
                 self.fault(f"no '{name}'; add it, as text (it has {listed(self.values)})")
             return ""
-        return self.checked(f"'{name}'", self.value(name), optional)
+        value = self.value(name)
+        if optional and isinstance(value, str) and value.strip().lower() in NOTHING:
+            return ""
+        return self.checked(f"'{name}'", value, optional)
 
     def any_text(self, names: Sequence[str]) -> str:
         """Return the text of one of several fields that mean the same; two that differ are a fault. "" where there is none."""

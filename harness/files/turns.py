@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.fields.refusals import refusals
 from harness.fields.table import CHATS, HISTORIES, SUPERVISED, SYSTEMS, THOUGHTS, Place, names_read
-from harness.fields.values import CONTENT_NAMES, ROLE_NAMES, given, number_of
+from harness.fields.values import CONTENT_NAMES, ROLE_NAMES, given, is_label, number_of
 from harness.files.row import Row, json_type, structured
 from harness.text.json_reader import Repeated
 
@@ -41,6 +41,9 @@ def with_thoughts(thoughts: str, answer: str) -> str:
 def read_system(row: Row) -> list[Turn]:
     """Return the record's system prompt, from a field of its own."""
     text = row.any_text(SYSTEMS)
+    if is_label(text):
+        name = row.first(name for name in SYSTEMS if row.values.get(name) == text)
+        row.fault(f"'{name}' is the word {text!r}, which is no system prompt; rename the field where it names something else")
     return [Turn("system", text)] if text else []
 
 

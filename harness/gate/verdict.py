@@ -8,6 +8,7 @@ at all. On the machine of the baseline an unchanged tree reads exactly 0 everywh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,7 +223,7 @@ def _lacks(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
 
 
 def _missing_scores(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
-    """Return a finding for each measure with items that had a score then and have none now.
+    """Return a finding for each measure with items that had a score then and have none now, or one that is no finite number.
 
     A measure that a text may be too short for fails only where it has no score at all.
     """
@@ -234,7 +235,7 @@ def _missing_scores(name: str, evidence: Evidence, baseline: Evidence) -> list[F
             items = items_of(evidence, measure)
             current = dict(zip(items, now.get(measure, []), strict=False))
             wanted = [item for item, score in zip(description["items"], scores, strict=True) if score is not None]
-            lost = [item for item in wanted if current.get(item) is None]
+            lost = [item for item in wanted if (score := current.get(item)) is None or not math.isfinite(score)]
             # Repetition of one word is undefined, which is no loss as long as others have scores.
             scored = any(score is not None for score in current.values())
             undefined = description["channel"] == "degeneration" and scored

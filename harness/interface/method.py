@@ -70,6 +70,8 @@ class Method:
     """fp32 numbers that it holds for each trained weight, beside what its `pull` goes by: for the memory that is predicted."""
     unsharded: ClassVar[str] = ""
     """Why it does not work where each process holds a part of the weights only (ZeRO-2, ZeRO-3); empty where it does."""
+    adamw_only: ClassVar[str] = ""
+    """Why it works only where the plan's optimizer is AdamW with `beta1` 0.9; empty where it does with any."""
     decoupled: ClassVar[bool] = False
     """Whether its pull is a plain step of its own, outside clipping and the optimizer's moments."""
     adds: ClassVar[str] = ""
@@ -143,7 +145,7 @@ class Method:
         """
 
     def update(self, step: Callable[[], None], weights: Weights, run: Run) -> None:
-        """UPDATE, chained: wraps the optimizer's step, which `step` makes; `weights` are the trained parameters it moves."""
+        """UPDATE, chained: wraps the optimizer's step and decoupled pulls, which `step` makes; `weights` are what it moves."""
         step()
 
     def stage_begin(self, model: nn.Module, run: Run) -> None:

@@ -15,6 +15,7 @@ from harness.plan.gpus import find_gpu
 from harness.plan.measured import read_measured
 from harness.plan.tuning_rule import parse_tuning_rule
 from harness.plan.values import devices_of, parse_limits
+from harness.recipes.optimizer import read_optimizer
 from harness.store.question import RESERVED
 from harness.text.answer_metrics import read_metrics
 from harness.text.bounds import Bound, bound_fault
@@ -109,6 +110,7 @@ def text_faults(plan: Plan) -> list[str]:
             parse(text)
         except ValueError as error:
             faults.append(str(error))
+    faults += faults_of(read_optimizer, plan.optimizer)
     try:
         read_metrics(plan.domain_metric or "")
     except ValueError as error:

@@ -69,7 +69,7 @@ def deepspeed_config(text: str, precision: str) -> DeepSpeedConfig:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0,  # the loop clips, after pulls
         "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW, wherever its moments are
+        "zero_force_ds_cpu_optimizer": False,  # torch's own optimizers, wherever their moments are
         "steps_per_print": 10**9,
     }
 

@@ -108,7 +108,12 @@ class TrainingOptions:
     micro_tokens: int | None = option(None, "padded tokens a micro-batch, at most; default: 8192, or by gpu")
     warmup: float = option(0.05, "share of the budget over which the learning rate rises")
     decay: str = option("cosine", "how the learning rate falls to the budget's end: cosine, linear or constant (does not)")
-    weight_decay: float = option(0.0, "AdamW's decay to zero")
+    optimizer: str = option(
+        "adamw",
+        "of every recipe, with torch's settings: adamw, as adamw(beta1=0.9, beta2=0.999, eps=1e-8), sgd(momentum=0) or"
+        " adafactor, whose rate is relative to each weight's size",
+    )
+    weight_decay: float = option(0.0, "the optimizer's decay to zero")
     clip: float = option(1.0, "largest gradient norm")
     precision: str | None = option(
         None, "training arithmetic, bfloat16 or float32 (masters are always fp32); default: bfloat16 where fast"

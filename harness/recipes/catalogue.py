@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -94,9 +94,16 @@ def catalogue() -> list[Entry]:
     return entries
 
 
-def papers(recipes: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return method -> {source, bibtex} of every method in these recipes."""
-    sources = {}
+class Paper(TypedDict):
+    """Where a method comes from, as comparison.json has it."""
+
+    source: str
+    bibtex: list[str]
+
+
+def papers(recipes: Iterable[str]) -> dict[str, Paper]:
+    """Return method -> paper of every method in these recipes."""
+    sources: dict[str, Paper] = {}
     for recipe in map(parse_recipe, recipes):
         for name, made in zip(recipe.names, recipe.methods, strict=True):
             entry = Entry(name, type(made), (), (), {})

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.contract import CHAINED_PLACES, PLACES, Method, Need, overrides
 from harness.errors import PlanError, raise_faults
 from harness.recipes.method_faults import need_faults
+from harness.recipes.optimizer import DEFAULT, OPTIMIZERS, Optimizer
 from harness.recipes.recipe_text import (
     FILE,
     SettingValues,
@@ -28,6 +29,15 @@ CHAINED = ("records", "stream", "split", "gradient", "update", "finish")
 """Axes whose order matters: methods that share one keep their written order, all others commute."""
 ALONE = {"order": "the order of the examples"}
 """Axes that one method may fill -> what it chooses."""
+
+
+class MethodQuestion(TypedDict):
+    """One method of a recipe, as a run's key has it."""
+
+    name: str
+    settings: SettingValues
+    source: str
+    """Hash of the file that defines it (`source_hash`)."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +83,12 @@ class Recipe:
         return all(method.adds != "tokens" for method in self.methods)
 
     @property
-    def question(self) -> list[dict[str, Any]]:
+    def question(self) -> list[MethodQuestion]:
         """What names this recipe in a run's key: settings, and the hash of each method's own source."""
-        return [
-            {"name": name, "settings": settings, "source": source_hash(type(method))}
-            for name, settings, method in zip(self.names, self.settings, self.methods, strict=True)
-        ]
+        questions: list[MethodQuestion] = []
+        for name, settings, method in zip(self.names, self.settings, self.methods, strict=True):
+            questions.append({"name": name, "settings": settings, "source": source_hash(type(method))})
+        return questions
 
     def __reduce__(self) -> Any:
         return parse_recipe, (self.text,)  # another process need not be able to import a method that came from a file
@@ -140,6 +150,17 @@ def unsharded(recipe: Recipe, stages: bool) -> str:
             reason = "what it learned is in parts when it looks at the whole model where a stage begins"
         if reason:
             return f"'{recipe.text}' cannot be sharded by DeepSpeed: {name}: {reason}; leave it out, or leave deepspeed"
+    return ""
+
+
+def unoptimized(recipe: Recipe, optimizer: Optimizer) -> str:
+    """Return why a recipe cannot be trained by an optimizer; empty where it can."""
+    if optimizer.settings.get("beta1") == OPTIMIZERS[DEFAULT]["beta1"].default:
+        return ""
+    for name, method in zip(recipe.names, recipe.methods, strict=True):
+        if method.adamw_only:
+            cure = "leave it out, or take the default optimizer"
+            return f"'{recipe.text}' cannot be trained by {optimizer.text}: {name}: {method.adamw_only}; {cure}"
     return ""
 
 

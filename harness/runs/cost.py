@@ -104,7 +104,9 @@ class Costs:
             device = "cuda" if self.cuda else "cpu"
             recipe = parse_recipe(spec.recipe)
             length = packed or longest
-            self._sizers[key] = Sizer(self.material.base.path, recipe, spec.training.precision, length, device)
+            training = spec.training
+            path = self.material.base.path
+            self._sizers[key] = Sizer(path, recipe, training.precision, length, device, training.optimizer)
         blends = any(Need.GENERAL_DATA in method.needs for method in run.methods)
         if (packed, blends) not in self._shapes:
             self._shapes[packed, blends] = shapes_of(run, self.material.plan.ranks, blends)

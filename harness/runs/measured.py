@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from torch import nn
+
 from harness.measured.tuned import Tuned, load_tuned
 from harness.models.placement import placed
 from harness.runs.events import Evaluating, Events
@@ -16,7 +18,7 @@ from harness.store.journal import Journal
 from harness.store.provenance import where
 from harness.store.runs import RunFolder
 from harness.store.schema import SCHEMA_VERSION
-from harness.vocabulary import Status
+from harness.vocabulary import EvalKind, Status
 
 
 def measure(
@@ -40,10 +42,7 @@ def measure(
         model = placed(load_tuned(tuned, material.base, evaluation.dtype), evaluation.device)
         for kind in missing:
             events(Evaluating(kind=kind))
-            key = evaluation.keys[kind]
-            journal = Journal(folder.journal_path(kind, key), tuned.hash)
-            scores = evaluation.score(kind, model, journal=journal)
-            folder.write_scores(kind, key, scores)
+            _score(kind, model, tuned, folder, evaluation)
     happened = {
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,3 +60,10 @@ def measure(
     }
     folder.write("run", record)
     folder.write("status", {"status": Status.DONE, "reason": None, "traceback": None})
+
+
+def _score(kind: EvalKind, model: nn.Module, tuned: Tuned, folder: RunFolder, evaluation: Evaluation) -> None:
+    """Make one evaluation of the model, and store it."""
+    key = evaluation.keys[kind]
+    journal = Journal(folder.journal_path(kind, key), tuned.hash)
+    folder.write_scores(kind, key, evaluation.score(kind, model, journal=journal))

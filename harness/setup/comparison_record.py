@@ -8,16 +8,18 @@ from harness.plan.deepspeed import sharding_of
 from harness.plan.load import portable
 from harness.plan.plan import Plan
 from harness.plan.tuning_rule import STANDARD_RULE
+from harness.recipes.optimizer import DEFAULT
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
 from harness.store.question import Question
-from harness.store.schema import PROTOCOL, RowRecord
+from harness.store.schema import PROTOCOL, DataRecord, RowRecord
 
 
 def question_of(material: Material) -> Question:
     """Return what makes two comparisons the same one: rows may be added to it, these fields may not change."""
     plan = material.plan
+    optimizer = material.training.optimizer
     # An option that came later is None where it is not used, so that earlier comparisons stay the same question.
     fields = {
         "protocol": PROTOCOL,
@@ -33,6 +35,7 @@ def question_of(material: Material) -> Question:
         "kernels": None if plan.kernels == "plain" else plan.kernels,
         "compile": plan.compile or None,
         "deepspeed": sharding_of(plan),
+        "optimizer": None if optimizer == DEFAULT else optimizer,
         "batch_size": plan.batch_size,
         "precision": plan.precision,
         "scoring": None if plan.scoring == "float32" else plan.scoring,
@@ -44,10 +47,10 @@ def question_of(material: Material) -> Question:
     return Question(fields)
 
 
-def data_record(plan: Plan, material: Material) -> dict[str, Any]:
+def data_record(plan: Plan, material: Material) -> DataRecord:
     """Return what comparison.json says of the data."""
     dataset = material.dataset
-    record = {
+    record: DataRecord = {
         "name": dataset.name,
         "path": plan.data,
         "fingerprint": dataset.fingerprint,
@@ -84,7 +87,7 @@ def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
     base = material.base
     sizes = {part: len(getattr(dataset, part)) for part in ("train", "dev", "test")}
     fields = spec.question.fields
-    asked = {
+    record = {
         "recipe": spec.row,
         "methods": fields.get("methods", []),
         "track": spec.track,
@@ -103,9 +106,9 @@ def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
 
     # Of a model that was tuned elsewhere neither budget nor training is known.
     if spec.tuned is not None:
-        return asked | {"measured": spec.tuned.record()}
+        return record | {"measured": spec.tuned.record()}
     examples = {part: fields[part] for part in ("data", "general") if fields.get(part)}
-    return asked | {
+    return record | {
         "learning_rate": spec.training.learning_rate,
         "training": fields.get("training"),
         "examples": examples,

@@ -18,7 +18,8 @@ from harness.models.base_model import BaseModel, architecture_of
 from harness.models.kernels import kernels_of
 from harness.plan.plan import Plan
 from harness.plan.values import Budget, parse_budget
-from harness.recipes.recipe import Recipe, parse_recipe, unsharded
+from harness.recipes.optimizer import read_optimizer
+from harness.recipes.recipe import Recipe, parse_recipe, unoptimized, unsharded
 from harness.setup.machine import meter_of
 from harness.setup.recipe_trial import recipe_faults
 from harness.tokens.plain_form import plain_form
@@ -104,6 +105,12 @@ def _unfit(plan: Plan, budget: Budget | None, recipes: Sequence[Recipe]) -> list
     if budget and plan.gpus_per_run < 1 and meter_of(plan, budget) == "seconds":
         cure = "bind another meter, as --meter flops, or give a run a whole GPU"
         faults.append(f"with gpus_per_run {plan.gpus_per_run:g}, {SHARED}; {cure}")
+
+    # What moves the weights must suit the methods, and parts of weights where these are sharded.
+    optimizer = read_optimizer(plan.optimizer)
+    faults += [fault for recipe in recipes if (fault := unoptimized(recipe, optimizer))]
+    if plan.deepspeed and optimizer.unsharded:
+        faults.append(f"{optimizer.text} cannot be sharded by DeepSpeed: {optimizer.unsharded}; take adamw, or leave deepspeed")
     if plan.deepspeed:
         for recipe in recipes:
             fault = unsharded(recipe, len(plan.sources) > 1)

@@ -23,6 +23,7 @@ from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.plan.settings import Settings
 from harness.plan.values import Budget
+from harness.recipes.optimizer import read_optimizer
 from harness.recipes.recipe import Recipe
 from harness.setup.inputs import SHARED, MeasuredModel, read_inputs
 from harness.setup.machine import resolve_machine
@@ -78,6 +79,7 @@ class Material:
             micro_tokens=plan.micro_tokens,
             warmup=plan.warmup,
             decay=plan.decay,
+            optimizer=read_optimizer(plan.optimizer).text,
             weight_decay=plan.weight_decay,
             clip=plan.clip,
             precision=plan.precision,
@@ -189,6 +191,7 @@ def _notes_on_runs(
     notes = _not_the_base(recipes)
     notes += _not_saved(settings, recipes)
     notes += _notes_on_measured(settings, measured)
+    notes += read_optimizer(settings.optimizer).notes
     if settings.gpus_per_run < 1:
         share = f"{settings.gpus_per_run:g} of a GPU"
         notes.append(f"With {share} a run, {SHARED}: device-seconds are not to be compared.")

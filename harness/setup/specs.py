@@ -136,36 +136,18 @@ def spec_of(
     allowed: float,
     kinds: tuple[EvalKind, ...] = (),
 ) -> RunSpec:
-    """Return the spec of one run, with the question that names it.
-
-    `kinds`: its evaluations; if none are given, those of a row of the table.
-    """
+    """Return the spec of one run, with the question that names it; `kinds`: its evaluations."""
     plan = material.plan
-    data = material.training_data
-
     # A trial of a tuning names its evaluations; whatever enters the table has those of the table.
     reported = not kinds
-    if reported:
-        kinds = REPORTED[:-1] if plan.final_only or not material.recipes else REPORTED
     training = dataclasses.replace(
         material.training,
         learning_rate=rate_of(material, recipe),
         pack_length=material.training.pack_length if recipe.packs else None,
     )
 
-    # The number of examples of each stage, where there are several.
-    fields: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
-    if role != Role.BASE and len(material.stages) > 1:
-        sizes = Counter(example.stage for example in data.domain)
-        fields["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
-        if reported:
-            kinds = (*kinds, EvalKind.STAGES)
-
-    # The probe trains the plain model again, so that what was trained must fold into it.
-    if plan.probe and reported and recipe.folds and role in (Role.BASE, Role.RECIPE):
-        kinds = (*kinds, EvalKind.PROBE)
-
     # The base answers the same question whatever is trained.
+    fields: dict[str, Any] = {"protocol": PROTOCOL, "role": role, "model": material.base.hash}
     if role != Role.BASE:
         fields |= _trained_fields(material, recipe, training, seed, allowed)
 
@@ -182,9 +164,22 @@ def spec_of(
         meter=plan.meter,
         allowed=allowed,
         question=Question(fields),
-        kinds=kinds,
+        kinds=kinds or _reported_kinds(material, role, recipe),
         models=models,
     )
+
+
+def _reported_kinds(material: Material, role: Role, recipe: Recipe) -> tuple[EvalKind, ...]:
+    """Return the evaluations of a run that enters the table."""
+    plan = material.plan
+    kinds = REPORTED[:-1] if plan.final_only or not material.recipes else REPORTED
+    if role != Role.BASE and len(material.stages) > 1:
+        kinds = (*kinds, EvalKind.STAGES)
+
+    # The probe trains the plain model again, so that what was trained must fold into it.
+    if plan.probe and recipe.folds and role in (Role.BASE, Role.RECIPE):
+        kinds = (*kinds, EvalKind.PROBE)
+    return kinds
 
 
 def _trained_fields(
@@ -208,6 +203,11 @@ def _trained_fields(
         "device": plan.device,
         "torch": torch.__version__,
     }
+
+    # The number of examples of each stage, where there are several.
+    if len(material.stages) > 1:
+        sizes = Counter(example.stage for example in data.domain)
+        fields["stages"] = [sizes[number] for number in range(1, len(material.stages) + 1)]
 
     # Only where a run has several processes: the names of older runs do not mention them.
     fields |= ranks_of(plan)

@@ -1,7 +1,8 @@
-"""Statistics of a comparison: paired with the base, item by item. Needs numpy, pandas and scipy only.
+"""Statistics of a comparison: paired with the base, item by item. Only numpy, pandas and scipy.
 
-Every headline number is a weighted mean over tasks. One hierarchical bootstrap (seeds, then clusters of items within
-strata, the same draw for all rows) gives them all their intervals, and differences between rows theirs.
+Every headline number is a weighted mean over tasks. One hierarchical bootstrap (seeds, then
+clusters of items within strata, the same draw for all rows) gives them all their intervals, and
+differences between rows theirs.
 """
 
 from __future__ import annotations
@@ -14,24 +15,40 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.above_chance import corrected
-from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seed_means
+from harness.stats.bootstrap import (
+    Stratum,
+    counted_twice,
+    over_seeds,
+    resample,
+    resample_items,
+    seed_means,
+)
 from harness.stats.estimate import DETECTABLE, Estimate, estimate_of, stretched
-from harness.stats.measures import Quantity, aligned, evaluated, measures_of, quantities_of, steps_of
+from harness.stats.item_counts import answered_shares, counts_of, missing_of
+from harness.stats.measures import (
+    Quantity,
+    aligned,
+    evaluated,
+    measures_of,
+    quantities_of,
+    steps_of,
+)
 from harness.stats.quantity_name import QuantityName
 from harness.stats.strata import strata_of
 
 MARGIN = 1.0
-"""Points of the chance-corrected general mean that "does not forget" tolerates (non-inferiority), and tuning too."""
+"""Points of the chance-corrected general mean that non-inferiority and tuning tolerate."""
 ITEM_DRAWS = 200
 """Bootstrap draws behind how much items vary within a seed."""
 DISCORDANT = 0.2
-"""Share of items that a change of model flips, where nothing is measured yet: a guess, between METRICS' 0.1 and 0.3."""
+"""Share of items that a change of model flips: a guess, between METRICS' 0.1 and 0.3."""
 
 
 def detectable(families: Sequence[int]) -> float:
-    """Return the points that a mean over families of so many items must move to be seen (80 % power, 5 %).
+    """Return the points that a mean over families must move to be seen (80 % power, 5 %).
 
-    The formula is 2.80 · √(Σ ψ/n) / J, with ψ = `DISCORDANT`, n the items of a family and J the number of families.
+    `families`: the items of each. The formula is 2.80 · √(Σ ψ/n) / J, with ψ = `DISCORDANT`, n the
+    items of a family and J the number of families.
     """
     variance = sum(DISCORDANT / items for items in families)
     return 100 * DETECTABLE * math.sqrt(variance) / len(families)
@@ -43,7 +60,7 @@ class Analysis:
 
     rows: list[str]
     measures: pd.DataFrame
-    """One line per (task, metric): what is known of it, the base's mean, whether it enters retention (`kept`)."""
+    """One line per (task, metric): the base's mean, whether it enters retention (`kept`), ..."""
     seeds: dict[str, int]
     missing: dict[str, int]
     """row -> headline items without a score in this row or in the base: dropped, in pairs."""
@@ -55,14 +72,21 @@ class Analysis:
     """quantity -> (S, B, R): each seed's own value as items are resampled, alike for all seeds."""
     counts: dict[str, np.ndarray] = field(repr=False)
     answered: dict[str, np.ndarray] = field(repr=False)
-    """`level:` quantity -> (R,) share of a row's answers that have it: one too short to repeat anything has no repetition."""
+    """`level:` quantity -> (R,) share of a row's answers that have it.
+
+    An answer that is too short to repeat anything has no repetition.
+    """
     steps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """quantity in points -> (R,) what the cluster of items that weighs most is worth; others have none (`Estimate.step`)."""
+    """quantity in points -> (R,) what the cluster of items that weighs most is worth.
+
+    Other quantities have none (`Estimate.step`).
+    """
 
     def compares(self, *rows: str) -> bool:
         """Return whether these rows can be compared: each has several seeds, or is the base.
 
-        One seed says nothing about another training. The base is not trained, so it has none to repeat.
+        One seed says nothing about another training. The base is not trained, so it has none to
+        repeat.
         """
         # The base is not trained, so a second seed of it would be the same.
         trained = [row for row in rows if row != self.rows[0]]
@@ -76,8 +100,10 @@ class Analysis:
         by_seed = self.by_seed[name][:, column]
         draws = self.replicates[name][:, column]
         twice = counted_twice(self.item_draws[name][..., column])
+        value = self.point[name][column]
+        items = self.counts[name][column]
         step = self.steps[name][column] if name in self.steps else 0.0
-        return estimate_of(self.point[name][column], by_seed, draws, self.counts[name][column], twice, step=step)
+        return estimate_of(value, by_seed, draws, items, twice, step=step)
 
     def share(self, name: str, row: str) -> float:
         """Return the share of a row's answers that a level is over; NaN where it is not known."""
@@ -86,7 +112,7 @@ class Analysis:
         return float(self.answered[name][self.rows.index(row)])
 
     def difference(self, name: str, row: str, reference: str) -> Estimate:
-        """Return `row` minus `reference`, from the same draws; with a p only where both have several seeds."""
+        """Return `row` minus `reference`, from the same draws; a p only for several seeds."""
         if row not in self.rows or reference not in self.rows or name not in self.point:
             return Estimate()
         a = self.rows.index(row)
@@ -97,10 +123,14 @@ class Analysis:
         items = min(self.counts[name][a], self.counts[name][b])
         twice = counted_twice(self.item_draws[name][..., a] - self.item_draws[name][..., b])
         step = max(self.steps[name][a], self.steps[name][b]) if name in self.steps else 0.0
-        return estimate_of(value, by_seed, draws, items, twice, test=self.compares(row, reference), step=step)
+        test = self.compares(row, reference)
+        return estimate_of(value, by_seed, draws, items, twice, test=test, step=step)
 
     def draws(self, name: str, rows: list[str]) -> np.ndarray:
-        """Return (B, R) joint draws of `rows`, each as far from its estimate as its interval is wide (seeds may be few)."""
+        """Return (B, R) joint draws of `rows`.
+
+        Each is as far from its estimate as its interval is wide (seeds may be few).
+        """
         columns = []
         for row in rows:
             column = self.rows.index(row)
@@ -119,9 +149,10 @@ class Analysis:
 
     @property
     def ability(self) -> float:
-        """What retention is a share of: points of the base above chance, mean over the families that enter; NaN without any.
+        """What retention is a share of: points of the base above chance; NaN without families.
 
-        Measures that have no chance level (bits per byte) are whole, 100 points.
+        The mean is over the families that enter. Measures that have no chance level (bits per byte)
+        are whole, 100 points.
         """
         name = "retention"
         if name not in self.point:
@@ -129,10 +160,13 @@ class Analysis:
         part = self.measures[self.measures["kept"]]
 
         # Tasks without a chance level have no such scale; 1 stands for them.
-        scores, chance, higher = (part[column].to_numpy() for column in ("base", "chance", "higher_better"))
-        above = corrected(scores.astype(float), chance.astype(float), higher.astype(bool))
-        tasks = part.assign(above=np.where(np.isnan(above), 1.0, above)).groupby("family")["above"].mean()
-        return 100 * float(tasks.mean())
+        scores = part["base"].to_numpy().astype(float)
+        chance = part["chance"].to_numpy().astype(float)
+        higher = part["higher_better"].to_numpy().astype(bool)
+        above = corrected(scores, chance, higher)
+        whole = part.assign(above=np.where(np.isnan(above), 1.0, above))
+        families = whole.groupby("family")["above"].mean()
+        return 100 * float(families.mean())
 
     @property
     def reps(self) -> int:
@@ -144,7 +178,8 @@ class Analysis:
         # Five seeds: fewer give an interval of seeds that is hardly one.
         most = max(self.seeds.values(), default=1)
         if most <= 1:
-            return "one seed: the intervals cover the choice of items only, not a repetition of the training"
+            items_only = "the intervals cover the choice of items only"
+            return f"one seed: {items_only}, not a repetition of the training"
         caution = "; so few seeds show little of how much seeds matter" if most < 5 else ""
         return f"{most} seeds: the intervals cover the choice of items and the seed{caution}"
 
@@ -158,19 +193,19 @@ def analyse(
     constant: str | None = None,
     areas: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Return all quantities of a table of item scores with `row` and `seed`; `base` names the untouched model's row.
+    """Return all quantities of a table of item scores with `row` and `seed`.
 
-    `kept`: the (task, metric) pairs that enter retention, where another table has decided that. `constant`: the row that always
-    gives the same answer, by which gain is split into form and knowledge. `areas`: family -> column group.
+    `base`: the untouched model's row. `kept`: the (task, metric) pairs that enter retention, where
+    another table has decided that. `constant`: the row that always gives the same answer, by which
+    gain is split into form and knowledge. `areas`: family -> column group.
     """
-    # a row without a seed (the base) counts as seed -1
+    # A row without a seed (the base) counts as seed -1.
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))
     measures = measures_of(scores, base, kept)
     table = aligned(scores, base, measures)
     rows = [base, *(row for row in scores["row"].unique() if row != base)]
     strata = strata_of(table, rows)
-
-    # sums over all items, (3, R, S, M): changes, base scores, pairs
+    # Sums over all items, (3, R, S, M): changes, base scores, pairs.
     total = np.full((3, len(rows), table["seed"].nunique(), len(measures)), 0.0)
     for stratum in strata:
         total[..., stratum.measures] = stratum.sums.sum(0)
@@ -182,11 +217,11 @@ def analyse(
         rows=rows,
         measures=measures,
         seeds={row: int(available[r].any(-1).sum()) for r, row in enumerate(rows)},
-        missing=_missing(measures, pairs, available, rows),
+        missing=missing_of(measures, pairs, available, rows),
         **_estimated(quantities, measures, total, available, floor),
         **_drawn(quantities, measures, strata, available, floor, reps, seed),
-        counts=_counts(quantities, pairs, available),
-        answered=_answered(scores, quantities, measures, rows),
+        counts=counts_of(quantities, pairs, available),
+        answered=answered_shares(scores, quantities, measures, rows),
         steps=steps_of(quantities, measures, strata, total[2].shape),
     )
 
@@ -258,43 +293,3 @@ def _by_seed(
         for name, values in evaluated(quantities, measures, after, before, floor).items():
             values_by_seed[name][seed] = values
     return values_by_seed
-
-
-def _counts(quantities: dict[QuantityName, Quantity], pairs: np.ndarray, available: np.ndarray) -> dict[str, np.ndarray]:
-    """Return (R,) paired items behind each quantity: the mean over a row's seeds, summed over the measures that enter."""
-    # Means over seeds: items are the same for each, so summing them would count them twice.
-    items = pairs.sum(1) / np.maximum(available.sum(1), 1)
-    counts = {}
-    for name, quantity in quantities.items():
-        counts[name] = items[:, quantity.weights > 0].sum(-1).round().astype(int)
-    return counts
-
-
-def _answered(
-    scores: pd.DataFrame, quantities: dict[QuantityName, Quantity], measures: pd.DataFrame, rows: list[str]
-) -> dict[str, np.ndarray]:
-    """Return (R,) share of the answers behind each level that have a score."""
-    # Answers of one token have no repetition, so a level is over fewer answers than there are.
-    groups = scores.assign(scored=scores["score"].notna()).groupby(["task", "metric", "row"], observed=True)["scored"]
-    pairs = pd.MultiIndex.from_frame(measures[["task", "metric"]])
-    scored = groups.sum().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
-    every = groups.size().unstack("row").reindex(columns=rows).reindex(pairs).to_numpy(float)
-    shares = {}
-    for name, quantity in quantities.items():
-        if quantity.kind == "level":
-            use = quantity.weights > 0
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shares[name] = np.nansum(scored[use], 0) / np.nansum(every[use], 0)
-    return shares
-
-
-def _missing(measures: pd.DataFrame, pairs: np.ndarray, available: np.ndarray, rows: list[str]) -> dict[str, int]:
-    """Return row -> headline items without a pair, over all of its seeds."""
-    headline = measures["headline"].to_numpy(bool)
-    # What every row should have, were nothing missing.
-    expected = measures["items"].to_numpy(int)[headline].sum()
-    seeds = np.maximum(available.any(-1).sum(-1), 1)
-    missing = {}
-    for r, row in enumerate(rows):
-        missing[row] = int(expected * seeds[r] - pairs[r][:, headline].sum())
-    return missing

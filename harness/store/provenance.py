@@ -10,11 +10,38 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from harness.bundled import ROOT
 
 PACKAGES = ("torch", "transformers", "peft", "liger_kernel", "lm_eval", "datasets", "nltk", "numpy", "pandas")
+
+
+class GitState(TypedDict):
+    """The state of this checkout; None where git or a repository is not there."""
+
+    commit: str | None
+    dirty: bool | None
+    """Whether files that git tracks were changed."""
+
+
+class Machine(TypedDict):
+    """What computed."""
+
+    python: str
+    system: str
+    processor: str
+    cores: int | None
+    cpu_capability: str
+    gpu: str | None
+
+
+class Provenance(TypedDict):
+    """Where a result came from."""
+
+    git: GitState
+    packages: dict[str, str | None]
+    machine: Machine
 
 
 @cache
@@ -28,19 +55,20 @@ def host() -> str:
 
 
 @cache
-def where() -> dict[str, Any]:
+def where() -> Provenance:
     """Return the commit and dirty flag of this checkout, versions of what computes, and the machine."""
     return {"git": _git(), "packages": versions(), "machine": _machine()}
 
 
-def _git() -> dict[str, Any]:
+def _git() -> GitState:
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
         # Files that git does not track are no part of the code.
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+        commit = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--untracked-files=no")
     except FileNotFoundError:  # git is not installed
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
@@ -57,7 +85,7 @@ def versions() -> dict[str, str | None]:
     return installed
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Machine:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None

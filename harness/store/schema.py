@@ -59,6 +59,21 @@ class ItemRow(TypedDict, total=False):
     target: str
 
 
+class DataRecord(TypedDict):
+    """What comparison.json says of the data."""
+
+    name: str
+    path: str
+    """As the plan gives it."""
+    fingerprint: str
+    notes: list[str]
+    train: int
+    dev: int
+    test: int
+    stages: NotRequired[list[str]]
+    """The names of its files, where there are several."""
+
+
 class SuiteRecord(TypedDict):
     """What a comparison asks of one suite, as comparison.json has it."""
 

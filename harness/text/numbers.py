@@ -170,6 +170,12 @@ def read_unit(unit: str) -> tuple[str, float]:
     return _KNOWN.get(name) or _KNOWN.get(name.removesuffix("s")) or (name, 1.0)
 
 
+def is_known_unit(unit: str) -> bool:
+    """Return whether a unit's size is known, its plural too."""
+    name = unit.strip().casefold()
+    return name in _KNOWN or name.removesuffix("s") in _KNOWN
+
+
 def _suffix(unit: str) -> re.Pattern[str]:
     """Return a pattern of what may follow a number: a unit, a scale, or a scale and a unit."""
     wanted = unit.strip().casefold()

@@ -16,8 +16,9 @@ import torch.distributed as dist
 from harness.contract import Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
 from harness.training.checkpoint import ProgressRecord, method_tensors, restore_methods, write_tensors
-from harness.training.engine import Alone, TrainedModel, adamw
+from harness.training.engine import Alone, TrainedModel, make_optimizer
 from harness.training.masters import Masters
+from harness.training.protocol import Training
 
 if TYPE_CHECKING:
     from harness.training.ledger import Ledger
@@ -103,9 +104,9 @@ class Together(Alone):
     def split_step(self, step: Step) -> list[Step]:
         return split_step(step, self.size)
 
-    def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> TrainedModel:
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> TrainedModel:
         masters = Masters(wrapped)
-        return ReplicatedModel(self, masters, adamw(masters.tensors, weight_decay), methods)
+        return ReplicatedModel(self, masters, make_optimizer(masters.tensors, training), methods)
 
     def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         path = folder / "prepared.safetensors"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from harness.contract import Batch, Example, Method, Step, Weights
 from harness.models.adapters import Wrapped
+from harness.recipes.optimizer import read_optimizer
 from harness.training.checkpoint import (
     STATE,
     ProgressRecord,
@@ -28,6 +29,7 @@ from harness.training.checkpoint import (
     save_checkpoint,
 )
 from harness.training.masters import Masters
+from harness.training.protocol import Training
 
 if TYPE_CHECKING:
     from harness.training.ledger import Ledger
@@ -102,7 +104,7 @@ class Alone:
     def build(
         self,
         wrapped: Wrapped,
-        weight_decay: float,
+        training: Training,
         methods: Sequence[Method],
     ) -> TrainedModel:
         """Return the model in training: masters and optimizer of a wrapped model.
@@ -110,7 +112,7 @@ class Alone:
         Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
         """
         masters = Masters(wrapped)
-        return TrainedModel(self, masters, adamw(masters.tensors, weight_decay), methods)
+        return TrainedModel(self, masters, make_optimizer(masters.tensors, training), methods)
 
     # --- what methods prepared ---
 
@@ -137,9 +139,20 @@ class Alone:
         restore_methods(folder / self.state, methods, device)
 
 
-def adamw(tensors: Sequence[Tensor], weight_decay: float) -> torch.optim.AdamW:
-    """Return the optimizer of every run. Its rate is set at each step."""
-    return torch.optim.AdamW(tensors, lr=0.0, weight_decay=weight_decay, fused=True)
+def make_optimizer(tensors: Sequence[Tensor], training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer of every run, as the protocol names it. Its rate is set at each step."""
+    optimizer = read_optimizer(training.optimizer)
+    settings: dict[str, Any] = dict(optimizer.settings)
+    decay = training.weight_decay
+    match optimizer.name:
+        case "sgd":
+            return torch.optim.SGD(tensors, lr=0.0, weight_decay=decay, **settings)
+        case "adafactor":
+            return torch.optim.Adafactor(tensors, lr=0.0, weight_decay=decay)
+        case _:
+            betas = (settings["beta1"], settings["beta2"])
+            eps = settings["eps"]
+            return torch.optim.AdamW(tensors, 0.0, betas, eps, weight_decay=decay, fused=True)
 
 
 class TrainedModel:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from harness.contract import Example
+from harness.recipes.optimizer import DEFAULT
 
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
@@ -19,7 +20,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 """Factor on the learning rate after warm-up, by the share x of the rest of the budget that is spent."""
 
-LATER = {"kernels": "plain", "compile": False}
+LATER = {"kernels": "plain", "compile": False, "optimizer": DEFAULT}
 """Settings that older questions do not know, at what those runs had."""
 
 
@@ -38,7 +39,7 @@ class Training:
     decay: str
     """How it falls after that: a name in `DECAYS`."""
     weight_decay: float
-    """AdamW's decay to zero."""
+    """The optimizer's decay to zero."""
     clip: float
     """Largest gradient norm."""
     precision: str
@@ -51,6 +52,8 @@ class Training:
     """What computes norms, rotary embedding and SwiGLU: `plain` layers, or `liger`."""
     compile: bool = False
     """Whether torch compiles the blocks."""
+    optimizer: str = DEFAULT
+    """What moves the masters, in its one spelling (harness/recipes/optimizer.py)."""
 
     @property
     def question(self) -> dict[str, Any]:

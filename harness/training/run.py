@@ -206,7 +206,7 @@ class TrainingRun(PlannedRun):
         # Last: a sharding engine cuts the weights, which the trials above need whole.
         if self.training.compile:
             compile_blocks(self.model, self.longest, self.position.room)
-        self.trained = self.engine.build(wrapped, self.training.weight_decay, self.methods)
+        self.trained = self.engine.build(wrapped, self.training, self.methods)
 
     def load(self) -> nn.Module:
         return self._planned.load()

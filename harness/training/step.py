@@ -152,13 +152,17 @@ def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[f
     for group in trained.optimizer.param_groups:
         group["lr"] = rate
 
-    # Decoupled pulls are a step of their own, outside clipping and the optimizer's moments.
+    # Decoupled pulls are outside clipping and the optimizer's moments, but part of the step: what
+    # a method keeps still, or moves nothing at all in a pass, no pull moves either.
     decoupled = _pulls(run, decoupled=True)
-    if decoupled:
-        masters.step_pulls(decoupled, rate)
 
-    # Methods wrap the optimizer's step, the last method outermost.
-    update: Callable[[], Any] = trained.step
+    def move() -> None:
+        if decoupled:
+            masters.step_pulls(decoupled, rate)
+        trained.step()
+
+    # Methods wrap that step, the last method outermost.
+    update: Callable[[], Any] = move
     for method in run.filled("update"):
         update = partial(method.update, update, masters.values, run)
     update()

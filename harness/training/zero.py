@@ -25,7 +25,8 @@ from harness.plan.deepspeed import DeepSpeedConfig
 from harness.store.files import replacing
 from harness.training.checkpoint import ProgressRecord, restore_masters, write_progress, write_state
 from harness.training.data_parallel import Together
-from harness.training.engine import BatchedRun, TrainedModel, adamw
+from harness.training.engine import BatchedRun, TrainedModel, make_optimizer
+from harness.training.protocol import Training
 from harness.training.shards import Shards
 
 
@@ -55,7 +56,7 @@ class Zero(Together):
     def state(self) -> str:
         return f"state-{self.rank}.safetensors"
 
-    def build(self, wrapped: Wrapped, weight_decay: float, methods: Sequence[Method]) -> TrainedModel:
+    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> TrainedModel:
         # The buffers of an earlier model are as large as the model.
         if self._built is not None:
             self._built.deep.destroy()
@@ -67,7 +68,7 @@ class Zero(Together):
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
             logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
             trained = [p for p in wrapped.model.parameters() if p.requires_grad]
-            inner = adamw(trained, weight_decay)
+            inner = make_optimizer(trained, training)
             config = self._fitting(sum(p.numel() for p in trained))
             deep = deepspeed.initialize(model=wrapped.model, optimizer=inner, config=config)[0]
         self._built = ShardedModel(self, deep, Shards(wrapped, deep.optimizer, self.all_reduce), methods)

@@ -169,7 +169,10 @@ def batched_alike(examples: list[Any], rng: random.Random) -> list[Any]:
 
 def encoded(template: ChatTemplate, records: Sequence[Record]) -> list[Any]:
     """Return the records as examples."""
-    return [example for row in records for example in template.encode(row, max_length=LENGTH)]
+    examples = []
+    for row in records:
+        examples += template.encode(row, max_length=LENGTH)
+    return examples
 
 
 def main(path: str, out: str) -> None:

@@ -8,6 +8,7 @@ Records are of about 700 bytes, a hundredth of them near-duplicates of others; o
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import resource
@@ -20,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 SIZES = (30_000, 300_000)
-WORDS = [
-    a + b + c for a in "bcdfgklmnprst" for b in ("an", "er", "il", "os", "ud", "ar", "in") for c in ("a", "e", "o", "ty", "s")
-]
+SYLLABLES = ("bcdfgklmnprst", ("an", "er", "il", "os", "ud", "ar", "in"), ("a", "e", "o", "ty", "s"))
+WORDS = ["".join(parts) for parts in itertools.product(*SYLLABLES)]
 
 
 def records(number: int) -> Iterator[dict[str, Any]]:

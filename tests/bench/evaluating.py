@@ -128,11 +128,10 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = load_model(arguments.model, torch.float32, arguments.device)
     codec = Codec(tokenizer, ChatTemplate(tokenizer))
-    tasks = [
-        Prepared(told, codec)
-        for suite in arguments.suites
-        for told in load_suite(suite, count=lambda t: len(tokenizer(t)["input_ids"]))
-    ]
+    tasks = []
+    for suite in arguments.suites:
+        specs = load_suite(suite, count=lambda t: len(tokenizer(t)["input_ids"]))
+        tasks += [Prepared(spec, codec) for spec in specs]
     tasks = [task.only(task.hash_sample(arguments.limit, 0)) for task in tasks]
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, fp32, {arguments.device}")
     gc.freeze()  # the collector would search what was imported, again and again, on both sides

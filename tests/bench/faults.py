@@ -46,7 +46,9 @@ def main() -> None:
     wrong = torch.tensor(file.reading.wrong)
     hits = int((wrong & corrupted).sum())
     print(f"flagged wrong: {int(wrong.sum())}, of which corrupted {hits}; of the corrupted {hits / int(corrupted.sum()):.1%}")
-    clashes = {record.id for group in contradictions(file.records) for record in group}
+    clashes = set()
+    for group in contradictions(file.records):
+        clashes |= {record.id for record in group}
     clashing = torch.tensor([record.id in clashes for record in file.records])
     found = int((clashing & corrupted).sum())
     share = found / int(corrupted.sum())

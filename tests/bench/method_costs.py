@@ -50,9 +50,9 @@ def memory(name: str, path: str) -> float:
 def changes_memory(name: str) -> bool:
     """Whether a recipe needs other memory than plain fine-tuning, as the estimate sees it."""
     recipe = parse_recipe(name)
-    hooks = ("trainable", "pull")
-    holds = any(method.holds for method in recipe.methods)
-    return holds or bool({Need.BASE_LOGITS} & recipe.needs) or any(overrides(m, hook) for m in recipe.methods for hook in hooks)
+    if Need.BASE_LOGITS in recipe.needs:
+        return True
+    return any(method.holds or overrides(method, "trainable") or overrides(method, "pull") for method in recipe.methods)
 
 
 def measured(names: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -53,6 +53,22 @@ def test_a_history_is_earlier_turns(tmp_path, name, history):
     assert doc["before"] == [["user", "p"], ["assistant", "4"]]
 
 
+@pytest.mark.parametrize("nothing", ["", "  ", "nan", "NaN", "<noinput>", None])
+def test_an_input_that_was_empty_is_nothing(tmp_path, nothing):
+    (record,) = read(tmp_path, {"instruction": "Say hi", "input": nothing, "output": "hi"})
+    assert said(record) == [("user", "Say hi"), ("assistant", "hi")]
+
+
+def test_a_suites_unit_and_system_and_thoughts_are_read_as_they_are_meant(tmp_path):
+    rows = [
+        {"question": "How many shares?", "answer": "5", "unit": "shares", "system": "/no_think"},
+        {"question": "How much?", "answer": "<think>\n2 + 3\n</think>\n\n5", "unit": "USD"},
+    ]
+    docs = read_item_file(save(tmp_path, *rows)).kinds["numeric"]
+    assert [(doc["unit"], doc["targets"]) for doc in docs] == [("shares", ["5"]), ("USD", ["5"])]
+    assert docs[0]["before"] == [["system", "/no_think"]]
+
+
 @pytest.mark.parametrize("history", [[], "", None, "[]"])
 def test_an_empty_history_is_none(tmp_path, history):
     assert len(read(tmp_path, ALPACA | {"history": history})[0].messages) == 2

@@ -48,6 +48,22 @@ def test_options_passages_and_judgements_under_other_names_are_refused(tmp_path,
     assert words in suite_faults(tmp_path, ASK | {field: value})[0]
 
 
+@pytest.mark.parametrize("table", [[["year", "sales"], ["2019", "94"]], "year | sales | 2018 | 90 | 2019 | 94 |"])
+def test_a_table_that_is_asked_about_is_no_conversation_and_not_dropped(tmp_path, table):
+    """As in FinQA and TAT-QA: rows of two cells look like pairs of question and answer."""
+    for faults in (data_faults(ASK | {"table": table}), suite_faults(tmp_path, ASK | {"table": table})):
+        assert len(faults) == 1 and "'table' is read with the question" in faults[0] and "call it `context`" in faults[0]
+
+
+def test_a_familiar_name_that_means_something_else_is_refused_by_name(tmp_path):
+    """A column of organ systems is no system prompt, and a column of chapters holds no units."""
+    organ = {"question": "What beats?", "answer": "the heart", "system": "cardiovascular"}
+    for faults in (data_faults(organ), suite_faults(tmp_path, organ)):
+        assert "'system' is the word 'cardiovascular', which is no system prompt" in faults[0]
+    (fault,) = suite_faults(tmp_path, {"question": "How many?", "answer": "5", "unit": "Chapter 3"})
+    assert "'unit' is 'Chapter 3', no known unit and in neither question nor answer" in fault
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [

@@ -146,7 +146,7 @@ def test_choice_answers_that_name_no_choice(tmp_path, answer, why):
         ({"messages": [*CHAT, {"role": "narrator", "content": "x"}]}, ["'messages' 6", "'narrator'", "human"]),
         ({"messages": [*CHAT, {"role": "assistant", "content": ""}]}, ["'messages' 6 content is empty"]),
         ({"messages": [*CHAT[1:], CHAT[0]]}, ["'messages' 5", "system message after the first"]),
-        ({"messages": CHAT, "system": "T"}, ["beside the field 'system'"]),
+        ({"messages": CHAT, "system": "Be brief."}, ["beside the field 'system'"]),
         ({"question": "q", "choices": ["x"], "answer": "A"}, ["a list of 1", "2 to 26"]),
         ({"question": "q", "choices": ["x", 2], "answer": "A"}, ["'choices' 2", "the number 2"]),
     ],

@@ -235,9 +235,9 @@ def test_a_gpus_sums_are_not_exact():
 # --- what is missing fails --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["row", "seed", "measure", "item", "diverged", "overdrawn"])
+@pytest.mark.parametrize("what", ["row", "seed", "measure", "item", "nan", "diverged", "overdrawn"])
 def test_what_is_missing_fails(what):
-    assert outcome(drop(evidence(), what)) == "regression"
+    assert outcome(drop(evidence(), what)) == outcome(drop(elsewhere(), what)) == "regression"
 
 
 @pytest.mark.parametrize("what", ["failed", "out_of_memory"])

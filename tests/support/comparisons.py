@@ -30,7 +30,10 @@ def carried_out(asked: dict[str, Any]) -> Path:
 
 def flags(asked: Mapping[str, Any]) -> list[str]:
     """Options as they stand at the command line."""
-    return [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    words = []
+    for key, value in asked.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    return words
 
 
 def lethe(asked: Mapping[str, Any], **more: Any) -> subprocess.Popen:

@@ -100,8 +100,8 @@ def drop(found: dict, what: str) -> dict:
         found["rows"]["ewc"]["seeds"] = {"1": seeds["0"]}
     elif what == "measure":
         del run["scores"]["general_held_out/kl_to_base"]
-    elif what == "item":
-        run["scores"]["finance/exact_match"][7] = None
+    elif what in ("item", "nan"):
+        run["scores"]["finance/exact_match"][7] = None if what == "item" else float("nan")
     else:
         run |= {"status": what, "reason": "because", "scores": {}}
     return found

@@ -6,6 +6,7 @@ Everything must be computed where it belongs, and come out with the bits of the 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,9 @@ def run_on(device: torch.device, base, recipe: str, **changes: Any):
 
 def stay(run) -> None:
     """Model, masters and moments are where the run is."""
-    moments = [tensor for state in state_of(run).optimizer.state.values() for tensor in state.values()]
+    moments: list[Any] = []
+    for state in state_of(run).optimizer.state.values():
+        moments += state.values()
     held = [*trained_model(run).parameters(), *trained_model(run).buffers(), *state_of(run).masters.tensors, *moments]
     assert moments and {tensor.device for tensor in held} == {run.device}
 
@@ -208,7 +211,7 @@ def test_stages_have_the_bits_of_the_cpu(recipe, after, base, tmp_path):
 def asked(tiny_path, tmp_path_factory) -> dict[str, Any]:
     """A comparison with every way to score, on little data."""
     folder = tmp_path_factory.mktemp("asked")
-    words = [f"{a}{b}{c}" for a in "abcdef" for b in "ghij" for c in "klmno"]
+    words = ["".join(letters) for letters in itertools.product("abcdef", "ghij", "klmno")]
     rows = {
         "domain.json": [{"instruction": f"Grade {word}", "output": "buy" if i % 2 else "sell"} for i, word in enumerate(words)],
         "general.json": [{"instruction": f"Say {word}", "output": word} for word in words],

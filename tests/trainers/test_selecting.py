@@ -42,9 +42,9 @@ def test_ssu_scores_columns_by_magnitudes_and_general_inputs(base):
 
 @pytest.mark.parametrize("by", ["importance", "random"])
 def test_ssu_columns_end_with_the_bases_bits(base, by, tmp_path):
-    run = make_run(base, f"ssu(by={by})", weight_decay=0.1)
+    run = make_run(base, f"ssu(by={by})+wd(decay=0.5)", weight_decay=0.1)
     weights, _ = trained(run, tmp_path / "run")
-    columns = run.methods[0].columns_[NAME]
+    columns = next(method for method in run.methods if hasattr(method, "columns_")).columns_[NAME]
     moved = (weights[NAME] != run.start[NAME]).any(0)
     assert len(columns) == 32 and not moved[columns].any() and moved.sum() == 32
 

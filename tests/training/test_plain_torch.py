@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -45,10 +46,15 @@ def loss_of(model: Any, example: Example) -> torch.Tensor:
     return losses[torch.tensor(example.supervised[1:])].sum()
 
 
-def plain_torch(path: Any, steps: list[list[Example]]) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The weights after these steps, and each step's norm of the gradient before clipping."""
+def adamw(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a plan that names none."""
+    return torch.optim.AdamW(parameters, lr=0.0, weight_decay=SETTINGS["weight_decay"])
+
+
+def plain_torch(path: Any, steps: list[list[Example]], make: Any = adamw) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The weights after these steps, and each step's norm of the gradient before clipping; `make` makes the optimizer."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=SETTINGS["weight_decay"])
+    optimizer = make(model.parameters())
     norms = []
     for number, examples in enumerate(steps):
         supervised = sum(sum(example.supervised[1:]) for example in examples)

@@ -20,7 +20,7 @@ from harness.setup.specs import run_specs
 from harness.store.files import read_json
 from harness.store.runs import RunFolder, RunStore
 from harness.training.data_parallel import split_step
-from harness.training.engine import Alone, TrainedModel, adamw
+from harness.training.engine import Alone, TrainedModel, make_optimizer
 from harness.training.masters import Masters
 from harness.workers.dispatch import run_all
 from harness.workers.ranks import FaultKind, launch
@@ -170,9 +170,9 @@ class Dealing(Alone):
     def split_step(self, step):
         return split_step(step, 2)
 
-    def build(self, wrapped, weight_decay, methods):
+    def build(self, wrapped, training, methods):
         masters = Masters(wrapped)
-        return DealtModel(self, masters, adamw(masters.tensors, weight_decay), methods)
+        return DealtModel(self, masters, make_optimizer(masters.tensors, training), methods)
 
 
 class DealtModel(TrainedModel):

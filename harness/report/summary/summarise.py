@@ -30,7 +30,8 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     fewer = min(reps, 2000)
 
     # Every way of reading methods at the same gain.
-    terms = Terms(limits_in(comparison.record).loss or STANDARD.loss or 0.0, tuple(references_of(rows)))
+    allowed_loss = limits_in(comparison.record).loss or STANDARD.loss or 0.0
+    terms = Terms(allowed_loss, tuple(references_of(rows)))
     curves = read_curves(final, curve, path, analysis, base, fewer, terms)
     trials, tried = read_trials(comparison.trials, comparison.dev, base, fewer)
     settings = _points(comparison)
@@ -56,8 +57,16 @@ def summarise(comparison: Comparison, reps: int = 10_000) -> Summary:
     )
 
 
-def _analysis_of(comparison: Comparison, rows: list[Row], final: pd.DataFrame, reps: int) -> Analysis | None:
-    """Return the statistics of final scores, and of settings that were scored on test items beside the selected ones."""
+def _analysis_of(
+    comparison: Comparison,
+    rows: list[Row],
+    final: pd.DataFrame,
+    reps: int,
+) -> Analysis | None:
+    """Return the statistics of final scores.
+
+    They include settings that were scored on test items beside the selected ones.
+    """
     # Every number is one against the base: where it has no score, there is nothing to analyse.
     base = base_of(rows)
     if not final.loc[final["row"] == base, "score"].notna().any():

@@ -1,7 +1,7 @@
-"""A stored comparison, ready to show: one row per recipe with its numbers, costs and fate, and what may be said of it.
+"""A stored comparison, ready to show: one row per recipe, and what may be said of it.
 
-Derived tables are functions of a summary (harness/report/summary/item_tables.py, contrasts.py, harness/report/tables/), made
-once by `computed`.
+A row has numbers, costs and status. Derived tables are functions of a summary, made once by
+`computed` (harness/report/summary/item_tables.py, contrasts.py, harness/report/tables/).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 READABLE = 20.0
-"""Points above chance of the base, mean over families, from which what is kept is shown in per cent.
+"""Least points above chance of the base, mean over families, for showing shares of it in per cent.
 
 A guess: below it a point of general score is five per cent and more.
 """
@@ -48,7 +48,10 @@ class Summary:
     """Final item scores of finished runs."""
     store: RunStore = field(repr=False)
     trials: pd.DataFrame = field(repr=False)
-    """row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds: one line per trial."""
+    """One line per trial.
+
+    row, recipe, selected, status, gain and change on dev items with intervals, n, flops, seconds.
+    """
     stages: Stages | None
     """Scores after each stage, where the plan has several."""
     answers: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
@@ -60,11 +63,14 @@ class Summary:
     estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict, init=False, repr=False)
     """Estimates computed so far: large tables need the same one many times."""
     made: dict[Callable[[Summary], Any], Any] = field(default_factory=dict, init=False, repr=False)
-    """Results of `computed`, by function. A changed copy (`dataclasses.replace`) begins with none."""
+    """Results of `computed`, by function; a changed copy (`dataclasses.replace`) has none."""
     ways: tuple[Way, ...] = ()
     """Every way of reading methods at the same gain, the one to lead with first."""
     points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-    """row, recipe, name: settings of tuned recipes that were scored on test items beside the selected one, a line each."""
+    """row, recipe, name: one line per setting of a tuned recipe that was scored on test items.
+
+    The selected setting is not among them.
+    """
 
     @property
     def base(self) -> str:
@@ -79,7 +85,7 @@ class Summary:
         return [scale for scale in first if scale != "change"]
 
     def rating(self, row: str, scale: str, change: bool = False) -> Estimate:
-        """Return people's mean rating of a row's outputs from 1 to 5, or its change against the base."""
+        """Return people's mean rating of a row's outputs, from 1 to 5, or its change."""
         # Stored as JSON, where a number that could not be computed is null.
         path = ("rows", row, "change", scale) if change else ("rows", row, scale)
         stored = dig(self.people, *path) or {}
@@ -96,7 +102,7 @@ class Summary:
 
     @cached_property
     def matched(self) -> Way:
-        """The way by which the report reads what is kept at the same gain: the first that compares two curves."""
+        """The way to read what is kept at the same gain: the first that compares two curves."""
         return leading(self.ways)
 
     @property
@@ -131,7 +137,10 @@ class Summary:
         return next(row for row in self.rows if row.name == name)
 
     def texts(self, row: str, runs: int | None = None) -> pd.DataFrame:
-        """Return a row's final scores with prompts, outputs and targets, from the store; `runs`: of the first so many runs."""
+        """Return a row's final scores with prompts, outputs and targets, from the store.
+
+        `runs`: of the first so many runs.
+        """
         return read_texts(self._finished(row)[:runs], self.store, EvalKind.FINAL)
 
     def logs(self, row: str) -> Iterator[LogLine]:
@@ -148,9 +157,11 @@ class Summary:
 
     def estimate(self, quantity: str, row: str) -> Estimate:
         """Return a quantity of a row with its interval; unknown where nothing was scored."""
+        if self.analysis is None:
+            return Estimate()
         # Drawn once: an interval over thousands of draws is the slow part of a report.
         if (quantity, row) not in self.estimates:
-            self.estimates[quantity, row] = self.analysis.estimate(quantity, row) if self.analysis else Estimate()
+            self.estimates[quantity, row] = self.analysis.estimate(quantity, row)
         return self.estimates[quantity, row]
 
     def difference(self, quantity: str, row: str, reference: str) -> Estimate:
@@ -158,7 +169,7 @@ class Summary:
         return self.analysis.difference(quantity, row, reference) if self.analysis else Estimate()
 
     def computed(self, make: Callable[[Summary], T]) -> T:
-        """Return `make(self)`, computed at the first call: many places need the same derived table."""
+        """Return `make(self)`, computed at the first call: many need the same derived table."""
         # By the function itself, so that two tables of one name cannot be confused.
         if make not in self.made:
             self.made[make] = make(self)
@@ -166,7 +177,7 @@ class Summary:
 
     @cached_property
     def gain_unit(self) -> str:
-        """The unit of gain: points of a score, or, where texts are read, hundredths of a bit per byte saved."""
+        """The unit of gain: points of a score, or hundredths of a bit per byte saved."""
         # Bits only if all of the domain is texts: a mean over both kinds would have no unit.
         measures = self.analysis.measures if self.analysis else pd.DataFrame()
         domain = measures.query("headline and group == 'domain'") if len(measures) else measures
@@ -175,7 +186,10 @@ class Summary:
 
     @property
     def in_per_cent(self) -> bool:
-        """Whether shares of the base's general ability are shown: of a small ability they scatter, points do not."""
+        """Whether shares of the base's general ability are shown.
+
+        Shares of a small ability scatter; points do not.
+        """
         return bool(self.analysis and self.analysis.ability >= READABLE)
 
     @property
@@ -185,29 +199,45 @@ class Summary:
         ability = self.analysis.ability if self.analysis else np.nan
         if not np.isfinite(ability):
             return "no family stands above chance, so there is no share of the base's ability"
-        return f"points only: the base is {points(ability)} points above chance, of which a share says little"
+        above = f"the base is {points(ability)} points above chance"
+        return f"points only: {above}, of which a share says little"
 
     def parts(self, scope: Scope, measured: Measured = Measured.CHANGE) -> list[str]:
-        """Return the families, channels, ... over which a general change is known; or the tasks over which a gain is."""
+        """Return the families, channels, ... over which a general change is known.
+
+        Of a gain: the tasks.
+        """
         names = self.analysis.names if self.analysis else []
-        return sorted(name.part for name in names if name.measured is measured and name.scope is scope)
+        parts = [name.part for name in names if name.measured is measured and name.scope is scope]
+        return sorted(parts)
 
     @cached_property
     def areas(self) -> dict[Area, list[str]]:
-        """Column group -> its families that enter the general change; empty if there is one group only."""
+        """Column group -> its families that enter the general change; empty for one group only."""
         # A family may be recorded and not counted: left out at chance, or seen in training.
         areas = areas_of(self.record)
         inside = [family for family in self.parts(Scope.FAMILY) if family in areas]
-        return {area: families for area in Area if (families := [family for family in inside if areas[family] == area])}
+        families_of: dict[Area, list[str]] = {}
+        for area in Area:
+            families = [family for family in inside if areas[family] == area]
+            if families:
+                families_of[area] = families
+        return families_of
 
     @property
     def areas_sentence(self) -> str:
-        """Return which column groups enter the general change, and with how many families; "" if there is one group only."""
+        """Sentence on the column groups that enter the general change; "" for one group only.
+
+        It says with how many families each does.
+        """
         # One group needs no sentence: then the mean is over all families alike.
-        parts = [f"{len(families)} of {area.upper()} ({area.meaning})" for area, families in self.areas.items()]
+        parts = []
+        for area, families in self.areas.items():
+            parts.append(f"{len(families)} of {area.upper()} ({area.meaning})")
         if not parts:
             return ""
-        return f"ΔR and what is kept are means over {sum(map(len, self.areas.values()))} families: {', '.join(parts)}."
+        total = sum(map(len, self.areas.values()))
+        return f"ΔR and what is kept are means over {total} families: {', '.join(parts)}."
 
     def worst_family(self, row: str) -> str | None:
         """Return the family that lost most, in points of the chance-corrected score."""
@@ -226,9 +256,13 @@ class Summary:
 
 
 def areas_of(record: Mapping[str, Any]) -> dict[str, Area]:
-    """Return general family -> column group, as the comparison recorded it; empty if all are of one group, or none is known."""
+    """Return general family -> column group, as the comparison recorded it.
+
+    Empty if all are of one group, or none is known.
+    """
     # Comparisons of older versions recorded no column groups.
     by_family: dict[str, Area] = {}
     for suite in record.get("suites") or []:
-        by_family |= {family: Area(area) for family, area in (suite.get("areas") or {}).items()}
+        areas = suite.get("areas") or {}
+        by_family |= {family: Area(area) for family, area in areas.items()}
     return by_family if len(set(by_family.values())) > 1 else {}

@@ -98,18 +98,27 @@ def _paired(wide: pd.DataFrame, row: str, base: str) -> pd.DataFrame:
     return wide[wide["row"] == row].merge(start, on=keys, suffixes=("", "_base"))
 
 
-def _lines(both: pd.DataFrame, n: int) -> list[dict[str, Any]]:
+def _lines(both: pd.DataFrame, n: int) -> list[dict[str, str | float]]:
     # Items of one passage fall together, seeds of one item too.
     counts = draws((both["task"] + "\0" + clusters_of(both)).to_list(), reps=1000)
     once = np.ones((1, len(both)), np.float32)
-    lines = []
+    lines: list[dict[str, str | float]] = []
     for name, (column, function) in _MEASURES.items():
         level = _of(both, column, function, "", counts, once)
         start = _of(both, column, function, "_base", counts, once)
         value = _estimate(level, n, (0.0, MOST.get(name, np.inf)))
         change = _estimate(tuple(a - b for a, b in zip(level, start, strict=True)), n)
-        line = {"measure": name, "value": value.value, "low": value.low, "high": value.high}
-        lines.append(line | {"change": change.value, "change low": change.low, "change high": change.high})
+        lines.append(
+            {
+                "measure": name,
+                "value": value.value,
+                "low": value.low,
+                "high": value.high,
+                "change": change.value,
+                "change low": change.low,
+                "change high": change.high,
+            }
+        )
     return lines
 
 

@@ -77,13 +77,13 @@ class _Task:
         counts = np.r_[np.ones((1, len(base)), np.float32), draws(base["cluster"].fillna("").to_list(), REPS)]
         return cls(base, labels, counts, _row(items, base, labels, counts))
 
-    def line(self, items: pd.DataFrame, is_base: bool) -> dict[str, Any]:
+    def line(self, items: pd.DataFrame, is_base: bool) -> dict[str, float]:
         """Return the numbers of a row's `items`."""
         drawn = _row(items, self.base, self.labels, self.counts)
         n = len(self.base)
         f1 = _estimate(drawn, n)
         change = Estimate() if is_base else _estimate(drawn - self.start, n)
-        line = {"labels": len(self.labels), "f1": f1.value, "low": f1.low, "high": f1.high, "n": n}
+        line: dict[str, float] = {"labels": len(self.labels), "f1": f1.value, "low": f1.low, "high": f1.high, "n": n}
         line |= {"change": change.value, "change low": change.low, "change high": change.high}
         return line | {"accuracy": float(items["score"].mean())}
 

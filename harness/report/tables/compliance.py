@@ -6,8 +6,6 @@ cover the choice of items, changes are against the base on the same items.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -36,8 +34,8 @@ def compliance_table(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], base: str) -> list[dict[str, Any]]:
-    lines = []
+def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], base: str) -> list[dict[str, str | float]]:
+    lines: list[dict[str, str | float]] = []
     for row in [row for row in rows if row in kept]:
         kept_by_row = kept[row].to_numpy(float)
         level, _ = estimated(kept_by_row, np.isfinite(kept_by_row), counts)
@@ -49,7 +47,7 @@ def _lines(rule: str, kept: pd.DataFrame, counts: np.ndarray, rows: list[str], b
             change = estimate_of(value.value, np.array([]), replicates, value.n)
         spread = {"value": level.value, "low": level.low, "high": level.high, "n": level.n}
         spread |= {"change": change.value, "change low": change.low, "change high": change.high}
-        lines.append({"row": row, "rule": rule} | spread)
+        lines.append({"row": row, "rule": rule, **spread})
     return lines
 
 

@@ -12,8 +12,6 @@ often are) too much is taken away, so the raw shares stand beside. Without choic
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -110,12 +108,13 @@ def item_flips(base: np.ndarray, tuned: np.ndarray, chance: np.ndarray) -> dict[
     return flips
 
 
-def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
+def _line(values: np.ndarray, replicates: np.ndarray) -> dict[str, float]:
     """Counts and shares of one recipe: from (measures, n) values of items, and (shares, B) draws."""
-    line: dict[str, Any] = {"n": int(np.isfinite(values[0]).sum())}
+    n = int(np.isfinite(values[0]).sum())
+    line: dict[str, float] = {"n": n}
     line |= {name: int(np.nansum(of_items)) for name, of_items in zip(COUNTS, values, strict=False)}
     for name, of_items, drawn in zip(MEASURES, values[len(COUNTS) :], replicates, strict=True):
-        share = estimate_of(100 * float(np.nanmean(of_items)), np.array([]), drawn, line["n"])
+        share = estimate_of(100 * float(np.nanmean(of_items)), np.array([]), drawn, n)
 
         # The correction may take more away than there is.
         least = 0.0 if name.endswith("corrected") else -np.inf
