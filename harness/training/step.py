@@ -127,10 +127,7 @@ def optimizer_step(run: TrainingRun, step: Step, progress: Progress) -> StepLine
 
 
 def _update(run: TrainingRun, normaliser: float, spent_before: float) -> tuple[float, float]:
-    """Update the masters by the step's gradients, and the model by the masters.
-
-    Return the learning rate and the gradient norm.
-    """
+    """Update masters and model by the step's gradients; return learning rate and gradient norm."""
     trained = run.trained
     masters = trained.masters
 
