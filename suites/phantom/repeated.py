@@ -132,7 +132,8 @@ def repeat(out: str | Path, name: str, seeds: int, comparisons: int) -> Repeated
             _some, *zip(*((out, name, seeds, range(w, comparisons, workers)) for w in range(workers)), strict=True)
         )
         shares = np.array([line for part in parts for line in part]).mean(0)
-    told = [{name: float(share) for name, share in zip(QUANTITIES, shares[i::3], strict=True)} for i in range(3)]
+    # Each repetition answers three questions of each quantity in turn.
+    alarms, coverage, apart = (dict(zip(QUANTITIES, map(float, shares[i::3]), strict=True)) for i in range(3))
     values = Population.read(out, name).values_by_seed()
     reference = {quantity: t_coverage(values[quantity], seeds) for quantity in QUANTITIES}
-    return Repeated(seeds, comparisons, *told, reference)
+    return Repeated(seeds, comparisons, alarms, coverage, apart, reference)
