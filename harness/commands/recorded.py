@@ -60,8 +60,10 @@ def _refuse_code(options: Mapping[str, Any], code: Sequence[str]) -> None:
     places = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
     for suite in str(options.get("suites") or "").split():
         places += _code_of(Path(suite))
-    for test in str(options.get("test") or "").split(","):
-        places += chain.from_iterable(_code_of(Path(file)) for file in test_files(test.strip()))
+    # A stage without a test file of its own has an empty place, which is not the folder that Lethe runs in.
+    for stage in str(options.get("test") or "").split(","):
+        files = [file for file in test_files(stage.strip()) if file]
+        places += chain.from_iterable(_code_of(Path(file)) for file in files)
 
     # What is not there cannot run, and is refused later. A folder that was named stands for all that is in it.
     foreign = {}

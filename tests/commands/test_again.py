@@ -121,8 +121,9 @@ def test_code_that_a_downloaded_folder_names_does_not_run(named, command, tmp_pa
         plans.append(plan)
         raise PlanError("far enough")
 
-    monkeypatch.setattr("harness.commands.compare.prepare", seen)
+    # export takes `prepare` from compare when it is imported, which must not be while it is replaced there.
     monkeypatch.setattr("harness.commands.export.prepare", seen)
+    monkeypatch.setattr("harness.commands.compare.prepare", seen)
     monkeypatch.setattr("harness.commands.recorded.make_plan", lambda options: Plan(**options))
     arguments = ["reproduce", str(folder), "--out", str(tmp_path / "again")]
     if command != "reproduce":
@@ -138,6 +139,14 @@ def test_code_that_a_downloaded_folder_names_does_not_run(named, command, tmp_pa
     assert capsys.readouterr().err.endswith("far enough\n") and not ran.exists()
     (plan,) = plans
     assert plan.ray is None and plan.report_to is None
+
+
+def test_a_record_without_code_is_taken_up_beside_tasks_of_lm_eval(tmp_path, monkeypatch):
+    (tmp_path / "task.yaml").write_text("task: x\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for test in (None, ""):
+        record = {"plan": {"data": str(ROOT / "suites" / "phantom" / "data" / "finance.json"), "test": test, "recipes": "sft"}}
+        assert plan_of(record).recipe_texts == ["sft"]
 
 
 def test_another_question_is_refused_field_by_field():
