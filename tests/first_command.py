@@ -63,7 +63,7 @@ def planned(arguments: list[str]) -> dict[str, Any]:
 
     def written(folder: Any, *_: Any) -> Any:
         folders.append(folder)
-        return SimpleNamespace(summary=None, table=None)
+        return SimpleNamespace(summary=None, table=None, folder=folder, files=[folder / "report.html"])
 
     patches = [
         mock.patch.object(compare, "load_tasks", lambda _: []),
