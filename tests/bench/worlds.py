@@ -124,10 +124,13 @@ def measured(
 
 
 def published(folder: Path) -> tuple[World, str]:
-    """A stored comparison as a world, and what it is. A claim's recipe is the row of the same methods with the most seeds."""
+    """A stored comparison as a world, and what it is.
+
+    A claim's recipe is the row of the same methods with the most seeds; of several, the one at default settings.
+    """
     record = read_comparison(folder, RunStore(folder.parent / "runs"))
     summary = summarise(record)
-    rows = sorted((row for row in summary.recipes if row.done), key=lambda row: -len(row.seeds))
+    rows = sorted((row for row in summary.recipes if row.done), key=lambda row: (-len(row.seeds), "(" in row.name))
     stands_for: dict[str, str] = {}
     for row in rows:
         stands_for.setdefault("+".join(name for name, _ in read_terms(row.name)), row.name)
