@@ -23,15 +23,14 @@ from harness.runs.events import Event, Events, SetAside, Stepped
 from harness.runs.measured import measure
 from harness.runs.monitor import Monitor, stability
 from harness.runs.run_scores import Scoring
-from harness.setup.comparison_record import asked_of
+from harness.setup.comparison_record import run_record
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, planned_run
 from harness.store.hashes import move_aside
 from harness.store.lease import Lost, leased
-from harness.store.provenance import where
 from harness.store.runs import RunFolder, RunStore
-from harness.store.schema import SCHEMA_VERSION, LogLine
+from harness.store.schema import LogLine
 from harness.store.workspace import workspace
 from harness.training.checkpoint import Progress
 from harness.training.engine import Alone
@@ -264,16 +263,8 @@ def _write_records(
     ledger: Ledger,
 ) -> None:
     """Write what is kept of a finished training, and remove what only a resumed one needs."""
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "key": spec.key,
-        "asked": asked_of(spec, material),
-        "happened": happened,
-        "where": where(),
-    }
-
     # The status comes last: once it stands, all the rest does.
-    folder.write("run", record)
+    folder.write("run", run_record(spec, material, happened))
     folder.write("ledger", ledger.record())
     folder.seal()
     folder.end(Status.DONE)

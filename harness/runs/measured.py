@@ -10,14 +10,12 @@ from torch import nn
 from harness.measured.tuned import Tuned, load_tuned
 from harness.models.placement import placed
 from harness.runs.events import Evaluating, Events
-from harness.setup.comparison_record import asked_of
+from harness.setup.comparison_record import run_record
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
 from harness.store.journal import Journal
-from harness.store.provenance import where
 from harness.store.runs import RunFolder
-from harness.store.schema import SCHEMA_VERSION
 from harness.vocabulary import EvalKind, Status
 
 
@@ -51,14 +49,7 @@ def measure(
         "models": [],
         "notes": list(tuned.notes),
     }
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "key": spec.key,
-        "asked": asked_of(spec, material),
-        "happened": happened,
-        "where": where(),
-    }
-    folder.write("run", record)
+    folder.write("run", run_record(spec, material, happened))
     folder.write("status", {"status": Status.DONE, "reason": None, "traceback": None})
 
 

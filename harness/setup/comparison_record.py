@@ -12,8 +12,9 @@ from harness.recipes.optimizer import DEFAULT
 from harness.setup.evaluations import EvaluationPlan
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
+from harness.store.provenance import where
 from harness.store.question import Question
-from harness.store.schema import PROTOCOL, DataRecord, RowRecord
+from harness.store.schema import PROTOCOL, SCHEMA_VERSION, DataRecord, RowRecord
 
 
 def question_of(material: Material) -> Question:
@@ -80,7 +81,18 @@ def row_record(spec: RunSpec, evaluation: EvaluationPlan) -> RowRecord:
     return record
 
 
-def asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
+def run_record(spec: RunSpec, material: Material, happened: dict[str, Any]) -> dict[str, Any]:
+    """Return run.json: what was asked of a run, what happened, and where."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": spec.key,
+        "asked": _asked_of(spec, material),
+        "happened": happened,
+        "where": where(),
+    }
+
+
+def _asked_of(spec: RunSpec, material: Material) -> dict[str, Any]:
     """Return what was asked of a run, for run.json."""
     plan = material.plan
     dataset = material.dataset
