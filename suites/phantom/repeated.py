@@ -45,7 +45,7 @@ class Repeated:
     """Quantity -> share of A/A comparisons whose interval excludes 0, whether or not anything is claimed of it."""
     reference: dict
     """Quantity -> share of Student's t intervals over the drawn seeds' own values, of all items, that hold the population's
-    value. Where it is far from 95 %, the seeds of this population are too skewed for intervals of so few of them."""
+    value; empty for one seed. Where it is far from 95 %, this population's seeds are too skewed for so few of them."""
 
 
 class Population:
@@ -111,8 +111,6 @@ def once(population: Population, seeds: int, number: int) -> list[bool]:
 
 def t_coverage(values: np.ndarray, seeds: int) -> float:
     """Return the share of t intervals over `seeds` values, drawn with replacement, that hold the mean of all."""
-    if seeds < 2:
-        return float("nan")
     rng = np.random.default_rng(stream("reference", seeds).randrange(2**32))
     drawn = values[rng.integers(0, len(values), (T_DRAWS, seeds))]
     half = t.ppf(0.975, seeds - 1) * drawn.std(1, ddof=1) / np.sqrt(seeds)
@@ -134,6 +132,8 @@ def repeat(out: str | Path, name: str, seeds: int, comparisons: int) -> Repeated
         shares = np.array([line for part in parts for line in part]).mean(0)
     # Each repetition answers three questions of each quantity in turn.
     alarms, coverage, apart = (dict(zip(QUANTITIES, map(float, shares[i::3]), strict=True)) for i in range(3))
-    values = Population.read(out, name).values_by_seed()
-    reference = {quantity: t_coverage(values[quantity], seeds) for quantity in QUANTITIES}
+    reference = {}
+    if seeds > 1:  # one seed has no spread to make an interval of
+        values = Population.read(out, name).values_by_seed()
+        reference = {quantity: t_coverage(values[quantity], seeds) for quantity in QUANTITIES}
     return Repeated(seeds, comparisons, alarms, coverage, apart, reference)
