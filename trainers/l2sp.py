@@ -23,7 +23,7 @@ class L2sp(Method):
     off = {"strength": 0.0}
     search = {"strength": (1.0, 1000.0)}
     bounds = {"strength": "[0, inf)"}
-    decoupled = True
+    decoupled = True  # within the step that other methods wrap: what `ssu` keeps still is not pulled
 
     def __init__(self, strength: float = 100.0):
         self.strength = strength

@@ -21,7 +21,7 @@ class Wd(Method):
     off = {"decay": 0.0}
     search = {"decay": (0.01, 10.0)}
     bounds = {"decay": "[0, inf)"}
-    decoupled = True
+    decoupled = True  # within the step that other methods wrap: what `ssu` keeps still is not pulled
 
     def __init__(self, decay: float = 0.1):
         self.decay = decay
