@@ -85,8 +85,8 @@ def _verify_run(run: RunFolder, verified: Verified) -> None:
     verified.faults += damaged
     if not damaged:
         try:
-            run.read("run")
-            run.read("status")
+            for name in ("run", "ledger", "status"):
+                run.read(name)
         except PlanError as error:  # of another version
             verified.faults += error.faults
     for folder in (run.path, run.evaluations, run.weights_folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from harness.store.files import read_record
 from harness.store.hashes import Damaged, Hashes, read_hashed
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS, EntryRecord, ReadEntry, RunEntry, TrialEntry
+from harness.text.json_reader import parse_record
 from harness.visible import read_csv_text
 from harness.vocabulary import EvalKind, Role, Status
 
@@ -118,8 +118,8 @@ def read_verdict(folder: Path) -> dict[str, Any]:
     """Return the verdict of a report; empty where an older version wrote it. Raises PlanError as `read_table` does."""
     data = read_reported(folder, VERDICT)
     try:
-        verdict = json.loads(data or b"{}")
-    except (ValueError, RecursionError):
+        verdict = parse_record(data or b"{}")
+    except ValueError:
         raise PlanError(f"{folder / VERDICT} is not JSON, or was cut short; {WRITTEN_ANEW}") from None
     if not isinstance(verdict, dict):
         raise PlanError(f"{folder / VERDICT} holds no fields by name; {WRITTEN_ANEW}")

@@ -21,6 +21,7 @@ import psutil
 from harness.errors import PlanError
 from harness.store.provenance import host
 from harness.store.schema import SCHEMA_VERSION, key_of, record_fault
+from harness.text.json_reader import parse_record
 
 RECORD_HASH = "hash"
 """The field of a comparison's record that has the hash of all others."""
@@ -180,10 +181,10 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path) -> Any:
     """Return the file's JSON, or None where there is no such file."""
     try:
-        return json.loads(read_bytes(path))
+        return parse_record(read_bytes(path))
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         fault = json.JSONDecodeError("not JSON, or cut short", "", 0)
         fault.add_note(f"in {path}")
         raise fault from error
@@ -205,7 +206,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         if not is_local(path):
             raise  # the object store's own words tell more
         raise PlanError(f"{str(path)[:LONGEST]} cannot be read ({error.strerror}); {cure}") from None
-    if record is None:
+    if record is None and not path.exists():
         return None
     if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
         raise PlanError(f"{path} is not what `lethe compare` writes: it has no rows; {cure}")

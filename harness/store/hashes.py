@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import PlanError
 from harness.store.files import RECORD_HASH, is_local, legible, read_bytes, read_json, write_json
 from harness.store.schema import key_of
+from harness.text.json_reader import parse_record
 
 HASHES = "hashes.json"
 ASIDE = ".damaged"
@@ -69,10 +70,10 @@ class Hashes:
         """Return name -> hash; empty where there are none. Raises Damaged where they cannot be read."""
         path = self.folder / HASHES
         try:
-            hashes = json.loads(read_bytes(path))
+            hashes = parse_record(read_bytes(path))
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError, IsADirectoryError):
+        except (ValueError, IsADirectoryError):
             raise Damaged(path, "is not JSON, or was cut short") from None
         if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
             raise Damaged(path, "does not hold hashes by name")
@@ -126,8 +127,8 @@ class Hashes:
         if data is None:
             return None
         try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError):
+            fields = parse_record(data)
+        except ValueError:
             raise Damaged(self.folder / name, "is not JSON, or was cut short") from None
         if not isinstance(fields, dict):
             raise Damaged(self.folder / name, "holds no fields by name")
@@ -178,7 +179,7 @@ def unreadable(path: Path) -> str:
     """Return why a file without a hash cannot be what was written, by its form alone; "" where it may be."""
     try:
         if path.suffix == ".json":
-            json.loads(read_bytes(path))
+            parse_record(read_bytes(path))
         elif path.suffix == ".parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq

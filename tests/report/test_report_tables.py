@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.report.summary import format
 from harness.report.summary.contrasts import contrast, contrasts
 from harness.report.summary.rows import rows_of
 from harness.report.summary.summarise import summarise
-from harness.report.tables.main_table import _holm, latex, markdown
+from harness.report.tables.main_table import _holm, latex, markdown, records
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report
 from harness.stats.analysis import Estimate
@@ -64,6 +65,12 @@ def test_markdown_escapes_bars():
 def test_latex_is_booktabs_and_escaped():
     text = latex(pd.DataFrame({"row": ["low_lr & 5 %"], "b": ["−1"]}))
     assert "\\toprule" in text and r"low\_lr \& 5 \%" in text and "$-$1" in text
+    assert r"low\_lr \& 5 \% & $-$1 \\" in text.splitlines(), "no column of numbers in front"
+
+
+def test_json_has_no_number_that_is_none():
+    text = records(pd.DataFrame({"ΔR": [1.5, math.nan, math.inf, -math.inf]}))
+    assert [line["ΔR"] for line in json.loads(text)] == [1.5, None, None, None] and "ΔR" in text
 
 
 @pytest.mark.parametrize(

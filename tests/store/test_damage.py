@@ -233,7 +233,7 @@ def test_whole_files_of_another_content_are_damage_too(folder):
         with pytest.raises(Damaged, match="is not a table of scores"):
             run.scores(EvalKind(kind), key)
     (run.path / "run.json").write_text('{"schema_version": 1, "asked": 3}')
-    with pytest.raises(Damaged, match="no fields in its part 'asked'"):
+    with pytest.raises(Damaged, match="its field 'asked' has another type"):
         run.read("run")
     ratings = {"rows": {"sft": {"overall": {"value": 4.5}}}, "agreement": {}}
     write_hashed(folder / "people.json", ratings)
@@ -348,11 +348,19 @@ def test_a_path_in_the_place_of_a_name_is_told_how_to_be_given(folder):
         (lambda record: {"rows": [], "notes": 3}, "its field 'notes' has another type"),
         (lambda record: {"rows": [], "papers": ["a"]}, "its field 'papers' has another type"),
         (lambda record: {"rows": [], "suites": ["general"]}, "a suite has no name"),
-        (lambda record: {"rows": [], "suites": [{"name": "g", "items": "4"}]}, "a suite's field 'items' has another type"),
+        (lambda record: {"rows": [], "suites": [{"name": "g", "items": "4"}]}, "of a suite its field 'items' has another type"),
         (
             lambda record: {"rows": [], "suites": [{"name": "g", "areas": {"facts": "must"}}]},
             "the family 'facts' has the area 'must', which there is not",
         ),
+        (lambda record: {"rows": [], "data": {"notes": 3}}, "its field 'notes' has another type"),
+        (lambda record: {"rows": [], "papers": {"sft": {"bibtex": "x"}}}, "its field 'bibtex' has another type"),
+        (lambda record: {"rows": [], "contamination": {"found": ["task"]}}, "its field 'found' has another type"),
+        (lambda record: with_row(record, role=None), "lacks its field 'role'"),
+        (lambda record: with_row(record, seed=2**63), "seed is out of range"),
+        (lambda record: {"rows": [], "plan": {"learning_rate": 10**400}}, "is not JSON"),
+        (lambda record: {"rows": [], "plan": {"learning_rate": float("nan")}}, "is not JSON"),
+        (lambda record: None, "has no rows"),
         (lambda record: [record], "has no rows"),
     ],
 )
@@ -370,11 +378,15 @@ def test_a_comparisons_record_is_checked(folder, change, fault):
         ("status", {"status": ["done"]}, "which there is not"),
         ("run", {"schema_version": 99}, "schema_version 99"),
         ("run", {"schema_version": "1"}, "schema_version '1'"),
-        ("run", {"asked": [1]}, "no fields in its part 'asked'"),
+        ("run", {"asked": [1]}, "its field 'asked' has another type"),
+        ("run", {"happened": {"peak_memory_bytes": "much"}}, "its field 'peak_memory_bytes' has another type"),
+        ("ledger", {"tokens": 3}, "its field 'tokens' has another type"),
+        ("ledger", {"accounts": {"train": {"flops": [1]}}}, "its field 'flops' has another type"),
+        ("ledger", {"flops": 10**400}, "is not JSON"),
     ],
 )
 def test_a_run_of_another_version_is_named_by_every_command(folder, name, change, words, capsys):
-    """Whole and hashed, but with words that this version does not have."""
+    """Whole and hashed, but with words or types that this version does not have."""
     run = RunFolder(a_file(folder, "run.json").parent)
     run.write(name, (run.read(name) or {}) | change)
     for arguments in (["verify"], ["report", folder.name]):
