@@ -18,7 +18,7 @@ from rich.console import Console
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
 from harness.report.summary.contrasts import contrast, contrasts
-from harness.report.summary.rows import rows_of
+from harness.report.summary.rows import references_of, rows_of
 from harness.report.summary.summarise import summarise
 from harness.report.tables.main_table import _holm, latex, markdown, records
 from harness.report.verdict.terminal import show
@@ -133,6 +133,14 @@ def test_costs_are_means_over_all_seeds_that_ended_well():
     (row,) = rows_of(runs)
     assert row.cost("ledger", "seconds") == 30.0 and row.shares("ledger", "accounts") == {"train": 15.0}
     assert row.seeds == (0, 1, 2) and row.status == "done 3 of 4: failed"
+
+
+def test_a_row_that_did_not_end_is_no_reference():
+    runs: list[Any] = []
+    for number, (row, status) in enumerate({"low_lr": "done", "sft": "failed", "lora": "done"}.items()):
+        runs.append({"row": row, "role": "recipe", "track": "free", "seed": 0, "key": str(number), "status": status})
+    runs.append({"row": "sft(lr=1)", "role": "measured", "track": "free", "seed": 0, "key": "9", "status": "done"})
+    assert references_of(rows_of(runs)) == ["low_lr"]
 
 
 def test_terminal_says_the_same(report: Report):

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as reference
 
 from harness.stats import analysis, claims
-from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, tail_stretch
+from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seeds_half_width, tail_stretch
 from harness.stats.measures import _numbered
 
 
@@ -361,6 +361,23 @@ def test_draws_are_means_over_what_was_drawn(monkeypatch, alike, cached):
     for row in range(1, 4):
         assert found[0][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, (base + moved)[:, row]), rel=1e-5)
         assert found[1][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, base[:, row]), rel=1e-5)
+
+
+def test_rows_of_other_items_are_drawn_alike_row_by_row_or_all_at_once_with_one_seed(monkeypatch):
+    rng, shape = np.random.default_rng(3), (6, 4, 1, 2)
+    counts = rng.integers(1, 4, shape)
+    strata = [Stratum(np.array([0, 1]), np.stack([rng.random(shape) * counts, rng.random(shape) * counts, counts], 1))]
+    whole, available = [], np.ones(shape[1:], bool)
+    for cached in (250_000, 1):
+        monkeypatch.setattr("harness.stats.bootstrap.CACHED", cached)
+        whole.append(np.stack(resample(strata, available, 40, np.random.default_rng(0))))
+    assert whole[0] == pytest.approx(whole[1])
+
+
+def test_the_width_that_seeds_alone_leave_is_students():
+    by_seed = np.array([1.0, 2.0, 4.0, np.nan])
+    assert seeds_half_width(by_seed) == pytest.approx(4.302653 * reference.sem(by_seed[:3]))
+    assert seeds_half_width(by_seed[:1]) == 0
 
 
 def test_a_row_that_lacks_every_seed_has_no_mean():

@@ -203,6 +203,7 @@ def test_rate_and_loss_are_those_of_the_step(base, tmp_path):
     middles = [(before + after) / 2 for before, after in itertools.pairwise(ends)]
     assert [line["rate"] for line in lines] == pytest.approx([run.rate(middle) for middle in middles])
     assert heard == pytest.approx([line["loss"] for line in lines]) and len(heard) == 5
+    assert not any("stage" in line for line in lines), "a run of one domain has no stages"
 
 
 def test_a_run_that_goes_on_is_not_evaluated_twice_at_one_fraction():
