@@ -21,7 +21,7 @@ What = str | Callable[[], str]
 
 
 class _Voice(threading.Thread):
-    """Prints what begins, and says it again while it lasts."""
+    """Prints the name of a step when it begins, and again while it lasts."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

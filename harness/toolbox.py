@@ -58,7 +58,7 @@ def virtual_tokens(model: nn.Module, config: type, **settings: Any) -> nn.Module
 def peft_model(model: nn.Module, config: Any) -> nn.Module:
     """Return the model as peft wraps it, without its warnings.
 
-    What added parts need of the model, and what does not fold, is found by trying it (harness/setup/recipe_trial.py).
+    Whether the added parts fit the model and fold is tried beforehand (harness/setup/recipe_trial.py).
     """
     from peft import get_peft_model
 
@@ -217,8 +217,8 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
 def look_at_inputs(model: nn.Module, run: Run, examples: Sequence[Example], look: Callable[[str, Tensor], float]) -> None:
     """Let an unwrapped model read these examples, forwards only, charged as `statistics`.
 
-    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32. It
-    returns the FLOPs of the matrix products that it made of them, which are charged too.
+    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32.
+    It returns the FLOPs of its own matrix products, which are charged too.
     """
     mask = torch.zeros(0)
     looks = 0.0

@@ -87,7 +87,7 @@ def _found(place: Path) -> Path | None:
 
 
 def _code_of(place: Path) -> list[tuple[Path, str]]:
-    """Return what runs where a suite or a test file is read, each with what it is; nothing for the suites of Lethe."""
+    """Return the code that a suite or a test file runs, each path with its purpose; none for Lethe's own suites."""
     suite = _found(place)
     if suite is None or suite.is_relative_to(SUITES.resolve()):
         return []

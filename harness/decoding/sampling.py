@@ -121,10 +121,7 @@ class Speakers:
         )
 
     def of_trained(self, model: Any, temperature: float) -> Speaker:
-        """Return what samples from the model in training, which is always the same.
-
-        It is kept by temperature, as it reads the chat template, which is slow.
-        """
+        """Return the sampler of the model in training. One is kept per temperature, since reading the chat template is slow."""
         if temperature not in self._kept:
             self._kept[temperature] = self.of(model, temperature)
         return self._kept[temperature]

@@ -231,10 +231,7 @@ ACCEPTED = "use instruction/input/output, messages, conversations, prompt/comple
 
 
 def form_of(row: Row, accept: str) -> Form | None:
-    """Return the form that a row is whole in, else the one that it comes closest to.
-
-    None, and a fault, where there is no one.
-    """
+    """Return the form whose fields a row has, else the closest one. Without a single closest one: None, and a fault."""
     if accept == "text":
         return TEXT
     whole = [form for form in FORMS if not form.missing(row)]

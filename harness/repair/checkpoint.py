@@ -100,7 +100,7 @@ def _mended(tuned: Weights, run: PlannedRun) -> Weights:
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Return what of a recipe cannot act on a model that is trained already."""
     faults = []
-    for name, method in zip(recipe.names, recipe.methods, strict=True):
+    for name, method in zip(recipe.names, recipe.named, strict=True):
         hooks = [hook for hook in axis_names() if overrides(method, hook)]
         if hooks != ["finish"]:
             faults.append(

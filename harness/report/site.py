@@ -83,12 +83,12 @@ class Published:
 
     @property
     def board(self) -> tuple[str, str, str]:
-        """What makes a board: protocol, model and data by their hashes."""
+        """The key of its board: protocol, and hashes of model and data."""
         return str(self.record["protocol"]), self.record["model"]["hash"], self.record["data"]["fingerprint"]
 
     @property
     def question(self) -> str:
-        """What makes a section: all that was asked, and how it was scored."""
+        """The key of its section: the question and the scoring."""
         scored = self.record["rows"][0]["evals"].get("final")
         return key_of([self.record.get("question"), scored])
 
@@ -165,7 +165,7 @@ def _refuse_target(to: Path) -> None:
 
 
 def _refuse_folders(folders: Sequence[Path]) -> None:
-    """Raise PlanError with all files that a comparison lacks, and those that are links: what they lead to is not published."""
+    """Raise PlanError with all missing files of a comparison, and with all links, whose targets are not published."""
     missing = []
     links = []
     for folder in folders:

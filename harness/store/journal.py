@@ -1,4 +1,4 @@
-"""What an evaluation has computed so far, so that a killed one goes on where it was. No torch here.
+"""The answers of an evaluation so far, so that a killed evaluation resumes from them. No torch here.
 
 One line of JSON a part: [hash of what was asked, answer, checksum of both]. Floats keep their bits. A line that a kill cut
 short, or that is damaged, is dropped: its part is computed again.

@@ -187,7 +187,7 @@ def opens(text: str) -> bool:
 
 
 def unknown_mark(answer: str) -> str:
-    """Return what looks like a mark of thoughts in the answer proper, where scorers read it; "" for nothing."""
+    """Return a likely mark of thoughts within the part of an answer that scorers read; "" if there is none."""
     match = _LOOK.search(split_thoughts(answer)[1])
     return match[0] if match else ""
 

@@ -99,9 +99,7 @@ def _check_answers(template: Any, sequences: Sequence[Pieces], joined: Sequence[
 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:
-    """Return the record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is
-    trained.
-    """
+    """Return the record's pieces: one sequence if the template is prefix-stable on it, else one per trained answer."""
     # Everything after the last answer is asked of nobody.
     answers = [index for index, turn in enumerate(record.messages) if turn.role == "assistant"]
     trained = [record.messages[index].trained for index in answers]

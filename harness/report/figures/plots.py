@@ -1,4 +1,4 @@
-"""The plots: what was gained against what was kept, how it came about, where it was lost, what it cost."""
+"""The plots: gain against ability kept, both along the budget, losses by family, and cost."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _pretty(value: Any) -> str:
 
 
 def _data_block(name: str, value: Any) -> Markup:
-    """Return data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
+    """Return data for page.js as an inert element: no text of a model can end it or run as code."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
     # Nothing that a model wrote can close the element or open another.

@@ -111,7 +111,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
 
 
 def matched_sentence(summary: Summary) -> str:
-    """Return what is kept where methods have gained the same: by the one that keeps most, its equals, plain fine-tuning."""
+    """Return a sentence on ability kept at equal gain: of the best recipe, its equals and plain fine-tuning."""
     way = summary.matched
     able = {}
     for row in summary.compared:
