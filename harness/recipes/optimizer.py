@@ -85,10 +85,10 @@ def read_optimizer(text: str) -> Optimizer:
 
     # The rate is the plan's, so a setting `lr` is unknown here as any other.
     settings = OPTIMIZERS[name]
-    known = {setting: value for setting, value in given.items() if setting in settings}
+    valid = {setting: value for setting, value in given.items() if setting in settings}
     listed = f"has {', '.join(settings)}" if settings else "has none"
     faults = [f"optimizer '{text}': {name} has no setting '{key}'; it {listed}" for key in given if key not in settings]
-    faults += [f"optimizer {fault}" for fault in setting_faults(text, name, known, settings)]
+    faults += [f"optimizer {fault}" for fault in setting_faults(text, name, valid, settings)]
     if faults:
         raise PlanError(*faults)
-    return Optimizer(name, {setting: known.get(setting, facts.default) for setting, facts in settings.items()})
+    return Optimizer(name, {setting: valid.get(setting, facts.default) for setting, facts in settings.items()})

@@ -52,7 +52,7 @@ class Published:
     """Rows of table.csv."""
     verdict: dict[str, Any]
     """verdict.json; empty where an older version wrote the report."""
-    place: str
+    site_folder: str
     """Its folder in the site, under files/."""
 
     @property
@@ -103,7 +103,7 @@ class Entry:
 
     @property
     def card(self) -> str:
-        return f"files/{self.source.place}/cards/{slug(self.line['row'])}.md"
+        return f"files/{self.source.site_folder}/cards/{slug(self.line['row'])}.md"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
     # Whole or not at all: a reader never sees half of a site.
     with replacing(to) as fresh:
         for comparison in published:
-            _files(comparison, fresh / "files" / comparison.place)
+            _files(comparison, fresh / "files" / comparison.site_folder)
         _write_pages(boards, fresh)
         write_atomic(fresh / "leaderboard.csv", csv_text(_leaderboard(boards)))
         (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
@@ -199,7 +199,9 @@ def _write_pages(boards: list[Board], folder: Path) -> None:
 def boards_of(published: Iterable[Published]) -> list[Board]:
     """Return boards by protocol (newest first), then name; a section for each question, newest first."""
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
-    for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
+    for comparison in sorted(
+        published, key=lambda comparison: (comparison.record["created"], comparison.site_folder), reverse=True
+    ):
         grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
     # Numbers of different questions share a page, and never a table.
     boards = []

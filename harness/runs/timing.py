@@ -112,8 +112,9 @@ def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
 
 
 def clock_of(plan: Settings) -> Callable[[], float]:
-    """Return a clock of the time that a run takes here. On CPUs it counts the CPU time of this process, so that other work on
-    this machine does not count.
+    """Return a clock of the time that a run takes here.
+
+    On CPUs it counts the CPU time of this process, so that other work on this machine does not count.
     """
     if plan.device != "cpu":
         return time.monotonic

@@ -1,5 +1,6 @@
-"""Options that this machine decides: device, precision, seeds, runs at once, the meter, the scoring precision. They are
-defaults, so they must never stop a plan that gives none of them.
+"""Options that this machine decides: device, precision, seeds, runs at once, the meter, the scoring precision.
+
+They are defaults, so they must never stop a plan that gives none of them.
 """
 
 from __future__ import annotations

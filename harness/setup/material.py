@@ -278,8 +278,7 @@ def _usable(
     has: dict[Need, bool],
     texts: bool,
 ) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Return the recipes that can run, and notes on recipes with needs that this plan does not
-    meet.
+    """Return the recipes that can run, and notes on recipes whose needs this plan does not meet.
 
     `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.
     """

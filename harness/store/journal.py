@@ -52,8 +52,8 @@ class Journal:
 
 def _line(name: str, answer: Any) -> bytes:
     """Return a part as it stands in the file."""
-    said = json.dumps([name, answer])
-    return json.dumps([name, answer, zlib.crc32(said.encode())]).encode() + b"\n"
+    part = json.dumps([name, answer])
+    return json.dumps([name, answer, zlib.crc32(part.encode())]).encode() + b"\n"
 
 
 def _part(line: bytes) -> tuple[str, Any] | None:

@@ -92,6 +92,7 @@ def free_name(root: Path, wanted: str, question: Question) -> Name:
 
     It is the first of `wanted`, `wanted-2`, `wanted-3` ... that is free or holds this question.
     """
+    # Numbered on, so that an earlier comparison is never written over.
     note = None
     for number in range(1, NUMBERS + 1):
         name = wanted if number == 1 else f"{wanted}-{number}"
@@ -116,6 +117,7 @@ def _another(folder: Path, question: Question) -> str | None:
     record = read_record(folder)
     if record is None:
         return None
+    # The same question: that comparison is gone on with.
     differences = question_in(record).differences(question)
     if not differences:
         return None

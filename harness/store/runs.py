@@ -63,8 +63,9 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """Return the JSON of a record (`run`, `ledger`, `status`, ...); None if it is not written yet. Raises Damaged if its
-        content has changed, and PlanError if a newer version wrote it.
+        """Return the JSON of a record (`run`, `ledger`, `status`, ...).
+
+        None if it is not written yet. Raises Damaged if its content has changed, and PlanError if a newer version wrote it.
         """
         record = self.hashes.read_json(f"{name}.json")
         if record is None:
@@ -149,8 +150,9 @@ class RunFolder:
         return list(self.hashes.damages(*records, *evaluations, *stored, leave_out=leave_out, may_lack=large))
 
     def set_aside(self) -> list[Damaged]:
-        """Rename damaged files and a damaged checkpoint, so that they are made anew, and return them. Local folders only. If
-        the training's own record is damaged, the whole run is made anew.
+        """Rename damaged files and a damaged checkpoint, so that they are made anew, and return them.
+
+        Local folders only. If the training's own record is damaged, the whole run is made anew.
         """
         damaged = self.damages()
         for damage in damaged:

@@ -106,10 +106,10 @@ def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
     for index, step in zip(answers, steps, strict=True):
-        said = record.messages[index].content
-        _count_thoughts(said, seen)
+        content = record.messages[index].content
+        _count_thoughts(content, seen)
         seen["answers"] += 1
-        seen["changed"] += _words(split_thoughts(said)[1]) not in _words(template.tokens.plain(step.answer))
+        seen["changed"] += _words(split_thoughts(content)[1]) not in _words(template.tokens.plain(step.answer))
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]

@@ -173,8 +173,9 @@ def name_points(
 def place_labels(
     axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]
 ) -> tuple[list[Artist], list[str]]:
-    """Write names beside their points without covering what is `dotted`, with a thin line to points further away. Return the
-    labels, and the names for which there was no free place.
+    """Write names beside their points without covering what is `dotted`, with a thin line to points further away.
+
+    Return the labels, and the names for which there was no free place.
     """
     # Places are known once everything is drawn.
     canvas = axes.figure.canvas

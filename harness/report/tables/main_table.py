@@ -112,7 +112,7 @@ def _matched(summary: Summary, row: str) -> dict[str, object]:
     """Return what is kept at the same gain by the way that the report leads with, and on the line from the base."""
     way, line = summary.matched, summary.curves.matched_path
     tradeoff = way.of(row)
-    numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.said or None}
+    numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.description or None}
     if tradeoff is None:
         tradeoff = Tradeoff(math.nan)
     numbers |= _spread("change at matched gain", tradeoff.change) | _spread("retention at matched gain", tradeoff.kept)

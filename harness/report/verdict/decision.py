@@ -95,8 +95,9 @@ def _none(summary: Summary, advice: Advice) -> Decision:
 
 
 def _nearest(summary: Summary, advice: Advice) -> tuple[str, str, Estimate, float] | None:
-    """Return the recipe with the largest gain whose values keep the limits and whose interval does not; with the interval that
-    is too wide and the half width it would need.
+    """Return the recipe with the largest gain whose values keep the limits and whose interval does not.
+
+    With the interval that is too wide and the half width it would need.
     """
     candidates: list[tuple[float, tuple[str, str, Estimate, float]]] = []
     for row, why in advice.out.items():
