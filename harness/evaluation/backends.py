@@ -79,7 +79,7 @@ class VllmModel(EvaluatedModel):
         scored = iter(self.journal.once(name, lambda: self._engine._loglikelihood_tokens(scorable, disable_tqdm=True)))
         return [tuple(next(scored)) if text.tokens else (0.0, True) for text in continuations]
 
-    def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+    def continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         stops = sorted(self.stops)
         settings = [self._sampling(limit, until) for limit, until in plans]
         tokens = [list(prompt.tokens) for prompt in prompts]

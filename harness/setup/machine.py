@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 import torch
@@ -140,7 +140,19 @@ def _control(name: str) -> str:
         return ""
 
 
-def facts(plan: Plan) -> dict[str, Any]:
+class MachineFacts(TypedDict):
+    """What this machine decides of a plan."""
+
+    device: str | None
+    precision: str | None
+    seeds: int | None
+    gpu_memory: float | None
+    """Bytes of a GPU; None without one."""
+    liger: bool
+    """Whether Liger's kernels are installed."""
+
+
+def facts(plan: Plan) -> MachineFacts:
     """Return everything of this machine that a plan's question depends on."""
     from importlib.util import find_spec
 

@@ -58,14 +58,18 @@ def interface(address: str) -> str | None:
     return next((name for name, addresses in interfaces if any(entry.address == address for entry in addresses)), None)
 
 
-def driver_environment() -> dict[str, Any]:
+Environment = dict[str, str | int | None]
+"""Protocol, commit, versions of packages and the working folder, by name."""
+
+
+def driver_environment() -> Environment:
     """Return what must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
     return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
 
 
-def enter_environment(driver: dict[str, Any]) -> None:
+def enter_environment(driver: Environment) -> None:
     """Work in the driver's folder; raise RuntimeError where a version here is not the driver's."""
-    os.chdir(driver["folder"])
+    os.chdir(str(driver["folder"]))
     different = {name: value for name, value in driver_environment().items() if value != driver[name]}
     if different:
         wanted = ", ".join(f"{name} {value} (driver: {driver[name]})" for name, value in different.items())
