@@ -1,4 +1,4 @@
-"""What a command is doing now, said on stderr: a line when something begins, and a line every few seconds while it lasts.
+"""Progress of a command on stderr: a line when a step begins, and a line every few seconds while it lasts.
 
 Nothing is said outside of `spoken`, so that library calls and tests are silent. No torch here.
 """
