@@ -61,7 +61,7 @@ def test_what_a_check_measured_goes_there_too(out, monkeypatch, tmp_path):
     monkeypatch.setattr(check, "measure", lambda *_: measured)
     monkeypatch.setattr(check, "decide", lambda *_: type("Verdict", (), {"exit_code": 0}))
     monkeypatch.setattr(check, "read_policy", lambda *_: object())
-    monkeypatch.setattr(check, "show", lambda _: None)
+    monkeypatch.setattr(check, "announce", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     assert check.check(out=out) == 0
     assert read_evidence(place(out) / "check" / "evidence.json") == measured
