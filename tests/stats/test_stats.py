@@ -11,7 +11,7 @@ from scipy import stats as reference
 
 from harness.stats import analysis, claims
 from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seeds_half_width, tail_stretch
-from harness.stats.measures import _numbered
+from harness.stats.measures import numbered
 
 
 def table(scores: dict, task: str = "t", **columns) -> pd.DataFrame:
@@ -403,4 +403,4 @@ def test_a_chance_level_that_is_not_known_is_zero_and_a_task_that_the_base_lacks
 
 def test_names_that_are_missing_are_one_name_of_their_own():
     names = pd.DataFrame({"family": ["p", "p", "q", "q"], "cluster": ["x", None, "x", None]})
-    assert _numbered(names, "family", "cluster").tolist() == [0, 1, 2, 3]
+    assert numbered(names, "family", "cluster").tolist() == [0, 1, 2, 3]

@@ -18,7 +18,7 @@ from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training import loop
 from harness.training.ledger import Ledger
-from harness.training.loop import SIXTHS, Watch, _next_stage, train
+from harness.training.loop import SIXTHS, Watch, next_stage, train
 from harness.training.step import Diverged
 from tests.support.training import in_training, make_run, trained, trained_model
 
@@ -207,9 +207,15 @@ def test_rate_and_loss_are_those_of_the_step(base, tmp_path):
 
 
 def test_a_run_that_goes_on_is_not_evaluated_twice_at_one_fraction():
-    run: Any = SimpleNamespace(ledger=SimpleNamespace(fraction=3 / 6))
+    looks: list[float] = []
     nothing: Any = None
-    assert Watch(run, nothing, nothing, nothing, SIXTHS, nothing)._looks == [4 / 6, 5 / 6]
+    ledger = SimpleNamespace(fraction=3 / 6)
+    masters, engine = SimpleNamespace(gather=lambda: None), SimpleNamespace(broadcast=lambda _: None)
+    run: Any = SimpleNamespace(ledger=ledger, trained=masters, engine=engine)
+    watch = Watch(run, nothing, lambda fraction, *_: looks.append(fraction), nothing, SIXTHS, nothing)
+    for ledger.fraction in (3 / 6, 1.0):
+        watch.look()
+    assert looks == [4 / 6, 5 / 6]
 
 
 def test_what_methods_prepare_for_a_stage_reaches_every_rank(tmp_path):
@@ -222,5 +228,5 @@ def test_what_methods_prepare_for_a_stage_reaches_every_rank(tmp_path):
         engine=engine, trained=masters, stage=1, enter=lambda stage: None, filled=lambda hook: ["a method"],
         load=lambda: None, ledger=Ledger("steps", 3), methods=("a method",), device="cpu",
     )  # fmt: skip
-    _next_stage(run, tmp_path)
+    next_stage(run, tmp_path)
     assert told == [("a method",)]
