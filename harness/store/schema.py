@@ -208,7 +208,7 @@ RECORD_FORM: Form = {
     "name": str,
     "created": str,
     "command": str,
-    "plan": {"data": str, "recipes": str, "budget": str, "meter": str, "learning_rate": NUMBER},
+    "plan": {"data": str, "recipes": (str, list), "budget": str, "meter": str, "learning_rate": NUMBER},
     "question": dict,
     "model": {"name": str, "hash": str, "parameters": NUMBER},
     "data": {"name": str, "path": str, "fingerprint": str, "notes": [str], "stages": [str]},
