@@ -34,8 +34,8 @@ from harness.training.run import PlannedRun
 
 RATE = 1e-2
 STEPS = 6
-BUDGETS = (20, 80, 320)
-"""In steps of plain fine-tuning: the first that pays for what the method prepares too."""
+BUDGETS = (8, 80, 320)
+"""In steps of plain fine-tuning: the first that pays for what the method prepares, and for a step, counts."""
 MOST_OVER = 0.01
 """Share of the budget by which a run may exceed it, or stay below the last step it could have made."""
 
@@ -128,13 +128,15 @@ def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
 
 def _on_a_budget(name: str, workshop: Workshop) -> tuple[PlannedRun, Weights, Progress]:
     """A run under a budget of FLOPs that pays for its preparation and some steps."""
-    # What a method prepares may cost more than a small budget: then a larger one is tried.
+    # What a method prepares may cost more than a small budget, or leave nothing of it: then a larger one is tried.
     plain = workshop.run("")
     price, _ = plain.step_price(next(plain.steps()))
     for steps in BUDGETS:
         run = workshop.run(name, meter="flops", allowed=steps * price)
         with contextlib.suppress(Overdrawn):
-            return run, *workshop.trained(run)
+            weights, progress = workshop.trained(run)
+            if progress.steps or steps == BUDGETS[-1]:
+                return run, weights, progress
     raise Broken(f"what it prepares costs more than {BUDGETS[-1]} steps of plain fine-tuning")
 
 
@@ -259,7 +261,9 @@ def check_laws(target: str) -> int:
     """Run every law on the methods of a file, print what held; the exit code is 1 where one does not."""
     broken = 0
     with tempfile.TemporaryDirectory() as folder:
-        workshop = Workshop(open_base(embedded().model), Path(folder))
+        base = open_base(embedded().model)
+        base.hold(torch.float32)
+        workshop = Workshop(base, Path(folder))
         for name in named(target):
             print(f"{name}:")
             for law, fault in verdicts(name, workshop):
