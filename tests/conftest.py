@@ -96,6 +96,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {path.stem: str(path) for path in folder.iterdir()}
 
 
+@pytest.fixture
+def unrendered():
+    """For tests of reports that look at nothing of the plots."""
+    from tests.support.plots import unrendered
+
+    with unrendered():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data beside the project, where it is present."""

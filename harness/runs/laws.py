@@ -33,7 +33,8 @@ from harness.training.protocol import Training, TrainingData
 from harness.training.run import PlannedRun
 
 RATE = 1e-2
-STEPS = 6
+STEPS = 4
+"""More than an epoch of the examples."""
 BUDGETS = (8, 80, 320)
 """In steps of plain fine-tuning: the first that pays for what the method prepares, and for a step, counts."""
 MOST_OVER = 0.01
@@ -58,11 +59,11 @@ class Workshop:
     """Hashes of the weights that short runs ended with, by recipe and seed: several laws compare with the same run."""
 
     def run(self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS) -> PlannedRun:
-        """A run of a recipe on 40 domain and 30 general examples."""
+        """A run of a recipe on 24 domain and 12 general examples."""
         made = parse_recipe(recipe)
         # Small and fast: a method that breaks a law breaks it here too.
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
-        data = TrainingData(examples(40), examples(30, "general"))
+        data = TrainingData(examples(24), examples(12, "general"))
         ledger = Ledger(meter, allowed)
         return PlannedRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
 

@@ -34,8 +34,8 @@ def asked(tiny_path, tmp_path_factory):
     (folder / "general.json").write_text(json.dumps(general))
     places = small_files(folder, 60) | {"general": str(folder / "general.json"), "out": str(folder / "results")}
     settings = {
-        "limit": 6,
-        "recipes": "sft lora distill ewc+wise prompt",
+        "limit": 2,
+        "recipes": "sft lora distill ewc(samples=4)+wise prompt",
         "budget": "2steps",
         "max_length": 64,
         "precision": "bfloat16",
