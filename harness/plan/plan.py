@@ -234,7 +234,7 @@ class StorageOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What it chooses by, and where curves are shown."""
+    """The limits that choose a recipe, and where curves are shown."""
 
     require: str | None = option(
         None,

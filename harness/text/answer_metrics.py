@@ -126,7 +126,7 @@ def choice(output: str, target: str, choices: Sequence[str] = ()) -> float:
 
 
 def named_choice(text: str, choices: Sequence[str]) -> int | None:
-    """Return the choice that the final answer names, or where it names none, the whole text."""
+    """Return the choice that the final answer names; if it names none, the one that the whole text names."""
     named = choice_letter(final(text), choices)
     return choice_letter(text, choices) if named is None else named
 

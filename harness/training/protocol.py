@@ -59,7 +59,7 @@ class Training:
 
     @property
     def question(self) -> dict[str, Any]:
-        """As the name of a run has it: what came later is in it only where it is used, so that older runs are found."""
+        """The protocol as it enters a run's key. Newer fields are left out at their defaults, so that older runs are found."""
         return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
 
     def rate(self, fraction: float) -> float:
