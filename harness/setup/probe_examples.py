@@ -6,8 +6,8 @@ from harness.contract import Example
 from harness.errors import PlanError
 from harness.evaluation.evaluator import Evaluator
 from harness.setup.material import Material
-from harness.setup.specs import fingerprint
 from harness.store.schema import key_of
+from harness.training.protocol import fingerprint
 
 EXAMPLES = 50
 """Most examples that the probe trains on."""

@@ -105,6 +105,7 @@ def test_junit_and_the_sentence_name_the_base(stored):
     assert (suite.get("name"), suite.get("failures")) == ("lethe measure --gate", "1")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_report_ranks_and_chooses_nothing_and_invents_no_cost(stored):
     summary, _, _ = judged(stored, None)
     assert summary.recipes == []

@@ -136,6 +136,7 @@ def test_means_intervals_and_changes(exported, tmp_path):
     assert one_t["n"] == 3
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_ratings_are_a_column_of_the_table_and_a_section(exported, tmp_path):
     out, _ = exported
     import_ratings("finance", filled(out, tmp_path, lambda n, one, scale: 1 + (n + len(one["output"])) % 5), out=str(out))

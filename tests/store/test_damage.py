@@ -312,6 +312,7 @@ def test_a_damaged_lease_ends_by_its_silence(tmp_path, monkeypatch, text):
     assert watch.free(tmp_path) == 2
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_store_that_may_only_be_read_is_told_without_a_report(folder, monkeypatch, capsys):
     def refuse(results: Results) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(results.root))
@@ -385,6 +386,7 @@ def test_a_comparisons_record_is_checked(folder, change, fault):
         ("ledger", {"flops": 10**400}, "is not JSON"),
     ],
 )
+@pytest.mark.usefixtures("unrendered")
 def test_a_run_of_another_version_is_named_by_every_command(folder, name, change, words, capsys):
     """Whole and hashed, but with words or types that this version does not have."""
     run = RunFolder(a_file(folder, "run.json").parent)
