@@ -94,7 +94,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     """Return the sentences below the verdict, those that say nothing left out."""
     lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
     if advice.refusal:
-        lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
+        lines.append(f"lethe export asks for --recipe: {advice.refusal}.")
     # Of the recipe that is advised: what it forgets, where most, and what it stands apart from.
     if advice.row is not None:
         lines.append(forgetting(advice.row, summary.estimate("change", advice.row), MARGIN))
