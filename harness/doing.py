@@ -1,4 +1,4 @@
-"""What a command is doing now, said on stderr: a line when something begins, and a line every few seconds while it lasts.
+"""Progress of a command on stderr: a line when a step begins, and a line every few seconds while it lasts.
 
 Nothing is said outside of `spoken`, so that library calls and tests are silent. No torch here.
 """
@@ -21,7 +21,7 @@ What = str | Callable[[], str]
 
 
 class _Voice(threading.Thread):
-    """Prints what begins, and says it again while it lasts."""
+    """Prints the name of a step when it begins, and again while it lasts."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -90,7 +90,7 @@ def _remove_sockets() -> None:
 
 
 def end_processes_below(process: int) -> None:
-    """Kill all processes that a process has started, and those that they have."""
+    """Kill all descendants of a process."""
     with suppress(psutil.Error):
         for child in psutil.Process(process).children(recursive=True):
             with suppress(psutil.Error):

@@ -1,7 +1,4 @@
-"""What several methods share: peft's wrappers, blended streams, endless passes, the diagonal Fisher, orders by difficulty, ...
-
-... what the linear layers read, where a weight stands in the model, the divergence from the base.
-"""
+"""What several methods share: peft's wrappers, streams of examples, statistics of the base, the divergence from it."""
 
 from __future__ import annotations
 
@@ -58,7 +55,7 @@ def virtual_tokens(model: nn.Module, config: type, **settings: Any) -> nn.Module
 def peft_model(model: nn.Module, config: Any) -> nn.Module:
     """Return the model as peft wraps it, without its warnings.
 
-    What added parts need of the model, and what does not fold, is found by trying it (harness/setup/recipe_trial.py).
+    Whether the added parts fit the model and fold is tried beforehand (harness/setup/recipe_trial.py).
     """
     from peft import get_peft_model
 
@@ -169,6 +166,7 @@ def diagonal_fisher(model: nn.Module, run: Run, examples: Iterable[Example], lab
         (batch,) = run.batches([example])
         with run.charged("fisher", model, batch, backward=True):
             nll, logits = run.nll(model, batch)
+            # The true Fisher is an expectation over the model's own labels; the data's give the empirical one.
             if labels == "true":
                 drawn = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(1)
                 nll = nn.functional.cross_entropy(logits, drawn, reduction="none")
@@ -217,9 +215,10 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
 def look_at_inputs(model: nn.Module, run: Run, examples: Sequence[Example], look: Callable[[str, Tensor], float]) -> None:
     """Let an unwrapped model read these examples, forwards only, charged as `statistics`.
 
-    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32. It
-    returns the FLOPs of the matrix products that it made of them, which are charged too.
+    `look` is given the name of each linear layer's weight and what the layer reads at the batch's real tokens, (N, in) fp32.
+    It returns the FLOPs of its own matrix products, which are charged too.
     """
+    # Hooks see what a layer reads, not which tokens are real: mask and count are set for each batch.
     mask = torch.zeros(0)
     looks = 0.0
 

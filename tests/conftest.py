@@ -67,9 +67,14 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def base(tiny_path: str):
+    """The tiny model, held in memory as a server of runs holds it: each run trains a copy."""
+    import torch
+
     from harness.decoding.open_model import open_base
 
-    return open_base(tiny_path)
+    opened = open_base(tiny_path)
+    opened.hold(torch.float32, torch.bfloat16)
+    return opened
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +94,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, rows in (("echo.jsonl", suite), ("pairs.jsonl", pairs)):
         (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
     return {path.stem: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def unrendered():
+    """For tests of reports that look at nothing of the plots."""
+    from tests.support.plots import unrendered
+
+    with unrendered():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,12 @@ class AGem(Method):
     off = {"ratio": 0.0}
     search = {"ratio": (0.125, 1.0)}
     bounds = {"ratio": "[0, inf)"}
+    needs = frozenset({"general_data"})
+    holds = 1.0  # the reference gradient
     unsharded = "the reference pass makes no optimizer step, which DeepSpeed's engine demands after every backward pass"
 
     def __init__(self, ratio: float = 1.0):
         self.ratio = ratio
-        self.needs = frozenset({"general_data"}) if ratio else frozenset()
-        self.holds = 1.0 if ratio else 0.0
         self.reference_: Weights = {}
         """The general gradient, by trained parameter, until the domain's is taken."""
         self.passing_ = False
@@ -52,8 +52,6 @@ class AGem(Method):
             yield [*islice(pool, count), *step]
 
     def split(self, step: Step, run: Run) -> list[Step]:
-        if not self.ratio:
-            return [step]
         references = [example for example in step if example.source == "anchor"]
         others = [example for example in step if example.source != "anchor"]
         return [part for part in (references, others) if part]

@@ -28,13 +28,13 @@ class ContextDistill(Method):
     off = {"part": 0.0}
     search = {"part": (0.2, 0.8)}
     bounds = {"part": "[0, 1)"}
+    needs = frozenset({"base_logits"})
 
     def __init__(self, part: float = 0.5):
         self.part = part
-        self.needs = frozenset({"base_logits"}) if part else frozenset()
 
     def records(self, examples: list[Example], run: Run) -> list[Example]:
-        return [self._cut(example) for example in examples] if self.part else examples
+        return [self._cut(example) for example in examples]
 
     def _cut(self, example: Example) -> Example:
         """Return the example's end, behind what is read before its first target; its beginning is shown to the base."""
@@ -51,12 +51,10 @@ class ContextDistill(Method):
             hidden=first,
         )
 
-    def share(self, batch: Batch) -> Tensor | float:
-        return 1.0 - self._taught(batch) if self.part else 1.0
+    def share(self, batch: Batch) -> Tensor:
+        return 1.0 - self._taught(batch)
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
-        if not self.part:
-            return torch.zeros_like(logits[:, 0])
         return self._taught(batch) * divergence_from_base(logits, batch, run)
 
     def _taught(self, batch: Batch) -> Tensor:

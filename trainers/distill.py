@@ -22,17 +22,17 @@ class Distill(Method):
     off = {"alpha": 0.0}
     search = {"alpha": (0.1, 0.9)}
     bounds = {"alpha": "[0, 1]", "temperature": "(0, inf)"}
+    needs = frozenset({"base_logits"})
 
     def __init__(self, alpha: float = 0.5, temperature: float = 2.0):
         self.alpha, self.temperature = alpha, temperature
-        self.needs = frozenset({"base_logits"}) if alpha else frozenset()
 
     def share(self, batch: Batch) -> Tensor:
         return torch.where(batch.from_source("domain"), 1.0 - self.alpha, 1.0)
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
         penalty, ours = torch.zeros_like(logits[:, 0]), batch.from_source("domain")
-        if not self.alpha or not ours.any():
+        if not ours.any():
             return penalty
         base = F.log_softmax(run.base_logits(batch) / self.temperature, dim=-1)
         tuned = F.log_softmax(logits[ours] / self.temperature, dim=-1)

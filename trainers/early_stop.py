@@ -26,11 +26,11 @@ class EarlyStop(Method):
     off = {"evaluations": 0}
     search = {"epsilon": (0.5, 5.0)}
     bounds = {"epsilon": "[0, inf)", "evaluations": "[0, inf)"}
+    needs = frozenset({"general_data", "dev_scores", "line"})
     unsharded = "it scores the whole model on the way, and keeps its weights"
 
     def __init__(self, epsilon: float = 1.0, evaluations: int = 10):
         self.epsilon, self.evaluations = epsilon, evaluations
-        self.needs = frozenset({"general_data", "dev_scores", "line"}) if evaluations else frozenset()
         self.least_ = 0.0
         """The lowest retention that is no breach, 0 to 1."""
         self.made_ = 0
@@ -41,7 +41,7 @@ class EarlyStop(Method):
         self.notes_: list[str] = []
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        retention = run.dev_scores(model) if self.evaluations else None
+        retention = run.dev_scores(model)
         if retention is not None:
             self.least_ = retention - self.epsilon / 100
             self.made_ = 1

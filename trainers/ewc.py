@@ -30,22 +30,18 @@ class Ewc(Method):
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
     bounds = {"strength": "[0, inf)", "samples": "[1, inf)", "fisher": ("true", "empirical")}
+    needs = frozenset({"general_data"})
 
     def __init__(self, strength: float = 1.0, samples: int = 256, fisher: str = "true"):
         self.strength, self.samples, self.fisher = strength, samples, fisher
-        self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.fisher_: Weights = {}
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.strength:
-            return
         chosen = torch.randperm(len(run.general), generator=run.generator("ewc"))[: self.samples].tolist()
         with run.rng("ewc"):
             self.fisher_ = diagonal_fisher(model, run, [run.general[i] for i in chosen], self.fisher)
 
-    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        if not self.strength:
-            return None
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor:
         return self.strength * self.fisher_[name] * (theta - start)
 
     def state(self) -> Weights:

@@ -26,35 +26,37 @@ class EwcOnline(Method):
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
     bounds = {"strength": "[0, inf)", "gamma": "[0, 1]", "samples": "[1, inf)"}
+    needs = frozenset({"general_data"})
 
     def __init__(self, strength: float = 1.0, gamma: float = 0.95, samples: int = 256):
         self.strength, self.gamma, self.samples = strength, gamma, samples
-        self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.fisher_: Weights = {}
         self.anchor_: Weights = {}
         """The weights at the end of the last stage; empty before: the base."""
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if self.strength:
-            self.fisher_ = self._measured(model, run, run.general)
+        self.fisher_ = self._measured(model, run, run.general)
 
     def stage_begin(self, model: nn.Module, run: Run) -> None:
-        if self.strength:
-            fresh = self._measured(model, run, run.domain_of(run.stage - 1))
-            self.fisher_ = {name: self.gamma * past + fresh[name] for name, past in self.fisher_.items()}
-            self.anchor_ = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        fresh = self._measured(model, run, run.domain_of(run.stage - 1))
+        self.fisher_ = {name: self.gamma * past + fresh[name] for name, past in self.fisher_.items()}
+        self.anchor_ = {name: p.detach().float().clone() for name, p in model.named_parameters()}
 
     def _measured(self, model: nn.Module, run: Run, examples: Sequence[Example]) -> Weights:
         chosen = torch.randperm(len(examples), generator=run.generator("ewc"))[: self.samples].tolist()
         with run.rng("ewc"):
             return diagonal_fisher(model, run, [examples[i] for i in chosen])
 
-    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return self.strength * self.fisher_[name] * (theta - self.anchor_.get(name, start)) if self.strength else None
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor:
+        return self.strength * self.fisher_[name] * (theta - self.anchor_.get(name, start))
 
     def state(self) -> Weights:
         parts = {"fisher": self.fisher_, "anchor": self.anchor_}
-        return {f"{part}/{name}": tensor for part, weights in parts.items() for name, tensor in weights.items()}
+        tensors = {}
+        for part, weights in parts.items():
+            for name, tensor in weights.items():
+                tensors[f"{part}/{name}"] = tensor
+        return tensors
 
     def restore(self, state: Weights) -> None:
         for name, tensor in state.items():

@@ -43,7 +43,7 @@ class Finch(Method):
         self.mean_ = self.DECAY * self.mean_ + (1 - self.DECAY) * max(loss, 1e-8)
 
     def rate(self, fraction: float) -> float:
-        if not self.first_ or not self.power:
+        if not self.first_:
             return 1.0
         return min(self.cap, math.pow(self.first_ / self.mean_, self.power))
 

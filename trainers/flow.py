@@ -25,16 +25,14 @@ class Flow(Method):
     off = {"strength": 0.0}
     search = {"strength": (0.25, 1.0)}
     bounds = {"strength": "[0, 1]"}
+    renorm = False
 
     def __init__(self, strength: float = 1.0):
         self.strength = strength
-        self.renorm = not strength
         self.weights_: dict[int, float] = {}
         """Number of a record -> its weight."""
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.strength:
-            return
         losses = run.difficulty(model, run.domain, "loss")
         weights = torch.exp(-losses / losses.median().clamp(min=1e-6))
         by_record: dict[int, list[float]] = {}

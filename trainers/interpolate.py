@@ -28,11 +28,11 @@ class Interpolate(Method):
     off = {"tries": 0}
     search = {"epsilon": (0.5, 5.0)}
     bounds = {"epsilon": "[0, inf)", "tries": "[0, inf)"}
+    needs = frozenset({"general_data", "dev_scores", "line"})
     unsharded = "it scores whole models"
 
     def __init__(self, epsilon: float = 1.0, tries: int = 4):
         self.epsilon, self.tries = epsilon, tries
-        self.needs = frozenset({"general_data", "dev_scores", "line"}) if tries else frozenset()
         self.base_: float | None = None
         """The base's retention, 0 to 1; None where the budget did not pay for it."""
         self.notes_: list[str] = []

@@ -36,12 +36,10 @@ class Kl(Method):
     def __init__(self, beta: float = 0.1, on: str = "domain", ratio: float = 0.15):
         self.beta, self.on, self.ratio = beta, on, ratio
         self.base_source = "domain" if on == "domain" else "anchor"
-        self.needs = frozenset()
-        if beta:
-            self.needs = frozenset({"base_logits"} if on == "domain" else {"base_logits", "general_data"})
+        self.needs = frozenset({"base_logits"} if on == "domain" else {"base_logits", "general_data"})
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        if not self.beta or self.on == "domain":
+        if self.on == "domain":
             return steps
         anchors = [replace(example, source="anchor") for example in run.general]
         return blend(steps, run.batch_size, repeat(self.ratio), passes(anchors, run.generator("kl")))
@@ -51,7 +49,7 @@ class Kl(Method):
 
     def penalty(self, logits: Tensor, batch: Batch, run: Run) -> Tensor:
         penalty, ours = torch.zeros_like(logits[:, 0]), batch.from_source(self.base_source)
-        if not self.beta or not ours.any():
+        if not ours.any():
             return penalty
         base = F.log_softmax(run.base_logits(batch, self.base_source), dim=-1)
         tuned = F.log_softmax(logits[ours], dim=-1)

@@ -28,5 +28,5 @@ class L2sp(Method):
     def __init__(self, strength: float = 100.0):
         self.strength = strength
 
-    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return self.strength * (theta - start) if self.strength else None
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor:
+        return self.strength * (theta - start)

@@ -26,7 +26,5 @@ class Lines(Method):
         self.first, self.last = first, last
 
     def finish(self, weights: Weights, run: Run) -> Weights:
-        if self.first == self.last == 1:
-            return weights
         factors = {name: self.first + (self.last - self.first) * depth for name, depth in depths(list(weights)).items()}
         return {name: run.start[name].lerp(tuned, factors[name]) for name, tuned in weights.items()}

@@ -36,7 +36,10 @@ class Lisa(Method):
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         blocks = list(blocks_of(model))
-        self.block_of_ = {names[id(p)]: index for index, block in enumerate(blocks) for p in block.parameters()}
+        self.block_of_ = {}
+        for index, block in enumerate(blocks):
+            for parameter in block.parameters():
+                self.block_of_[names[id(parameter)]] = index
         count = self.layers or len(blocks)
         generator = run.generator("lisa")
         draws = [torch.randperm(len(blocks), generator=generator, device="cpu") for _ in range(self.rounds)]

@@ -27,21 +27,19 @@ class Mix(Method):
         "author={Bethune, Louis and others}, journal={arXiv:2502.06042}, year={2025}}"
     )
     verified = "ratio exact over 1,000 steps, its schedule over the budget; domain order kept"
-    off = {"ratio": 0.0}
+    off = {"ratio": 0.0, "schedule": ""}
     search = {"ratio": (0.01, 0.5)}
     bounds = {"ratio": "[0, 1)"}
+    needs = frozenset({"general_data"})
 
     def __init__(self, ratio: float = 0.15, schedule: str = ""):
         self.first, self.last = _ends(schedule) if schedule else (ratio, ratio)
         if not (0 <= self.first < 1 and 0 <= self.last < 1):
             raise ValueError(f"ratio is a share of each step from 0 to below 1, not {schedule}")
-        self.needs = frozenset({"general_data"}) if self.first or self.last else frozenset()
         self.spent_: list[float] = []
         """The spent fraction each step was drawn at: a resumed run draws its past steps as they were."""
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        if not self.needs:
-            return steps
         return blend(steps, run.batch_size, self._ratios(run), passes(run.general, run.generator("mix")))
 
     def _ratios(self, run: Run) -> Iterator[float]:

@@ -1,5 +1,7 @@
 """A mixture of low-rank experts in each linear layer, with a learned router and a null expert that keeps the base's path."""
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +60,7 @@ class Moe(Method):
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
         model.requires_grad_(False)
         wanted, layers = set(self.targets.split(",")), []
-        for module in [module for block in blocks_of(model) for module in block.modules()]:
+        for module in list(chain.from_iterable(block.modules() for block in blocks_of(model))):
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Linear) and (self.targets == "all-linear" or name in wanted):
                     layers.append(Mixture(child, self.experts, self.r, self.alpha))

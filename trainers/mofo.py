@@ -25,6 +25,7 @@ class Mofo(Method):
     off = {"alpha": 1.0}
     search = {"alpha": (0.03, 0.5)}
     bounds = {"alpha": "(0, 1]"}
+    holds = 2.0  # the momenta, and in each step the weights before it
     adamw_only = "the momenta that it goes by are AdamW's"
     unsharded = "the largest momenta are looked for in a whole tensor"
 
@@ -33,14 +34,10 @@ class Mofo(Method):
 
     def __init__(self, alpha: float = 0.15):
         self.alpha = alpha
-        self.holds = 2.0 if alpha < 1 else 0.0  # the momenta, and in each step the weights before it
         self.momenta_: Weights = {}
 
     @torch.no_grad()
     def update(self, step: Callable[[], None], weights: Weights, run: Run) -> None:
-        if self.alpha == 1:
-            step()
-            return
         matrices = {name: weight for name, weight in weights.items() if weight.dim() > 1 and weight.grad is not None}
         before = {name: weight.detach().clone() for name, weight in matrices.items()}
         step()

@@ -39,7 +39,7 @@ class Nlirg(Method):
         "the reference function to 1e-10 at 15 losses, its mean losses, Phi and the pinned gradient of METHODS section "
         "1; each target trained once by token batches"
     )
-    off = {"strength": 0.0}
+    off = {"strength": 0.0, "token_batch": 0}
     search = {"strength": (0.25, 1.0)}
     bounds = {
         "k": "(0, inf)",

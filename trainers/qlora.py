@@ -1,5 +1,6 @@
 """QLoRA: low-rank adapters (peft) over a base whose linear layers are quantised to 4 bits (bitsandbytes)."""
 
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -48,7 +49,7 @@ def quantise(model: Any) -> None:
     """Replace the blocks' linear layers by their 4-bit form, in place."""
     from bitsandbytes.nn.modules import Linear4bit
 
-    for module in [module for block in blocks_of(model) for module in block.modules()]:
+    for module in list(chain.from_iterable(block.modules() for block in blocks_of(model))):
         for name, layer in list(module.named_children()):
             if not isinstance(layer, nn.Linear) or layer.in_features % BLOCK:
                 continue

@@ -27,17 +27,15 @@ class Replay(Method):
     off = {"ratio": 0.0}
     search = {"ratio": (0.01, 0.5)}
     bounds = {"size": "[1, inf)", "ratio": "[0, 1)", "every": "[1, inf)"}
+    needs = frozenset({"general_data"})
 
     def __init__(self, size: int = 256, ratio: float = 0.15, every: int = 1, shuffled: bool = False):
         if not 0 <= ratio * every < 1:
             raise ValueError(f"ratio * every is the share of a rehearsing step, from 0 to below 1, not {ratio * every:g}")
         self.size, self.ratio, self.every, self.shuffled = size, ratio, every, shuffled
-        self.needs = frozenset({"general_data"}) if ratio else frozenset()
         self.drawn_, self.buffer_ = 0, 0
 
     def stream(self, steps: Iterator[Step], run: Run) -> Iterator[Step]:
-        if not self.ratio:
-            return steps
         return blend(steps, run.batch_size, repeat(self.ratio), self._draws(run), self.every)
 
     def _draws(self, run: Run) -> Iterator[Example]:

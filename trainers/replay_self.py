@@ -39,12 +39,10 @@ class ReplaySelf(Method):
 
     def __init__(self, size: int = 256, ratio: float = 0.15, length: int = 64, start: str = "bos", temperature: float = 1.0):
         self.size, self.ratio, self.length, self.start, self.temperature = size, ratio, length, start, temperature
-        self.needs = frozenset({"general_data"}) if ratio and start == "prompts" else frozenset()
+        self.needs = frozenset({"general_data"}) if start == "prompts" else frozenset()
         self.text_: list[Example] = []
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.ratio:
-            return
         prompts: list[tuple[int, ...]] = [()] * self.size
         if self.start == "prompts":
             chosen = torch.randperm(len(run.general), generator=run.generator("replay_self prompts"))[: self.size].tolist()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +41,11 @@ class Sdft(Method):
     off = {"length": 0.0}
     search = {"length": (1.0, 4.0)}
     bounds = {"length": "[0, inf)", "temperature": "(0, inf)", "direction": ("forward", "reverse")}
+    needs = frozenset({"base_logits"})
     unsharded = "it generates with the whole model between steps"
 
     def __init__(self, length: float = 2.0, temperature: float = 1.0, direction: str = "forward"):
         self.length, self.temperature, self.direction = length, temperature, direction
-        self.needs = frozenset({"base_logits"}) if length else frozenset()
         self.sizes_: list[list[tuple[int, int]]] = []
         """For each step drawn so far, each example's tokens before and in the answer: what a resumed run counts by."""
         self.latest_: list[Example] = []
@@ -97,7 +97,7 @@ class Sdft(Method):
         if not self.sizes_:
             return {}
         return {
-            "sizes": torch.tensor([size for step in self.sizes_ for size in step]),
+            "sizes": torch.tensor(list(chain.from_iterable(self.sizes_))),
             "steps": torch.tensor([len(step) for step in self.sizes_]),
             "latest": pad_sequence([torch.tensor(example.tokens) for example in self.latest_], batch_first=True),
         }

@@ -51,8 +51,6 @@ class SelfSft(Method):
         """For each of the stage's examples the answer that was taken; empty where none was."""
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.samples:
-            return
         examples = list(run.domain)
         self.answers_ = [()] * len(examples)
         limit = max(1, int(self.length * max(len(example) - last_answer(example) for example in examples)))

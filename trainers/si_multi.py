@@ -1,5 +1,7 @@
 """Synaptic intelligence over stages: what a stage changed to lower its loss is held in the next."""
 
+from collections.abc import Callable
+
 import torch
 
 from harness.contract import Method, Run, Weights
@@ -25,10 +27,10 @@ class SiMulti(Method):
     search = {"strength": (0.01, 10.0)}
     bounds = {"strength": "[0, inf)", "xi": "(0, inf)"}
     needs = frozenset({"stages"})
+    holds = 5.0  # path, anchor, importance, and in each step gradients and the weights before it
 
     def __init__(self, strength: float = 1.0, xi: float = 0.1):
         self.strength, self.xi = strength, xi
-        self.holds = 5.0 if strength else 0.0  # path, anchor, importance, and in each step gradients and the weights before it
         self.stage_ = 0
         self.omega_: Weights = {}
         self.anchor_: Weights = {}
@@ -37,8 +39,6 @@ class SiMulti(Method):
         self._raw: Weights = {}
 
     def gradient(self, weights: Weights, gradients: Weights, run: Run) -> None:
-        if not self.strength:
-            return
         if self.stage_ != run.stage:
             self._begin(weights, run)
         self._raw = {name: gradient.clone() for name, gradient in gradients.items()}
@@ -58,7 +58,7 @@ class SiMulti(Method):
         self.anchor_ = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.omega_ = {name: torch.zeros_like(tensor) for name, tensor in self.anchor_.items()}
 
-    def update(self, step, weights: Weights, run: Run) -> None:
+    def update(self, step: Callable[[], None], weights: Weights, run: Run) -> None:
         before = {name: weights[name].detach().clone() for name in self._raw}
         step()
         for name, gradient in self._raw.items():
@@ -67,8 +67,11 @@ class SiMulti(Method):
 
     def state(self) -> Weights:
         parts = {"omega": self.omega_, "anchor": self.anchor_, "importance": self.importance_}
-        tensors = {f"{part}/{name}": tensor for part, weights in parts.items() for name, tensor in weights.items()}
-        return tensors | {"stage": torch.tensor(self.stage_)}
+        tensors = {"stage": torch.tensor(self.stage_)}
+        for part, weights in parts.items():
+            for name, tensor in weights.items():
+                tensors[f"{part}/{name}"] = tensor
+        return tensors
 
     def restore(self, state: Weights) -> None:
         self.stage_ = int(state["stage"])

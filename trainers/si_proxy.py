@@ -27,15 +27,13 @@ class SiProxy(Method):
     off = {"strength": 0.0}
     search = {"strength": (0.01, 10.0)}
     bounds = {"strength": "[0, inf)", "steps": "[1, inf)", "step_size": "(0, inf)", "xi": "(0, inf)"}
+    needs = frozenset({"general_data"})
 
     def __init__(self, strength: float = 1.0, steps: int = 30, step_size: float = 1e-4, xi: float = 0.1):
         self.strength, self.steps, self.step_size, self.xi = strength, steps, step_size, xi
-        self.needs = frozenset({"general_data"}) if strength else frozenset()
         self.importance_: Weights = {}
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.strength:
-            return
         own = dict(model.named_parameters())
         theta = {name: run.start[name].to(p.device, copy=True) for name, p in own.items()}
         omega = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
@@ -57,8 +55,8 @@ class SiProxy(Method):
             own[name].data.copy_(start)
         self.importance_ = scaled(raw)
 
-    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return 2 * self.strength * self.importance_[name] * (theta - start) if self.strength else None
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor:
+        return 2 * self.strength * self.importance_[name] * (theta - start)
 
     def state(self) -> Weights:
         return self.importance_

@@ -31,8 +31,7 @@ class Sort(Method):
         self.difficulty_ = torch.zeros(0)
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if self.how != "random":
-            self.difficulty_ = run.difficulty(model, run.domain, self.by)
+        self.difficulty_ = run.difficulty(model, run.domain, self.by)
 
     def stage_begin(self, model: nn.Module, run: Run) -> None:
         self.prepare(model, run)  # the new stage's examples, as the model now finds them

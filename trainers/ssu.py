@@ -31,13 +31,11 @@ class Ssu(Method):
 
     def __init__(self, frozen: float = 0.5, samples: int = 500, by: str = "importance"):
         self.frozen, self.samples, self.by = frozen, samples, by
-        self.needs = frozenset({"general_data"}) if frozen and by == "importance" else frozenset()
+        self.needs = frozenset({"general_data"}) if by == "importance" else frozenset()
         self.columns_: dict[str, Tensor] = {}
         """Weight name -> (k,) its frozen columns."""
 
     def prepare(self, model: nn.Module, run: Run) -> None:
-        if not self.frozen:
-            return
         generator = run.generator("ssu")
         weights = {f"{name}.weight": layer.weight for name, layer in linear_layers(model).items()}
         if self.by == "random":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class Stm(Method):
 
     def prepare(self, model: nn.Module, run: Run) -> None:
         if self.threshold:
-            kept = [flag for marks in self._marked(model, run, run.domain) for flag in marks]
-            self.kept_ = torch.tensor(kept, dtype=torch.bool)
+            marks = self._marked(model, run, run.domain)
+            self.kept_ = torch.tensor(list(chain.from_iterable(marks)), dtype=torch.bool)
 
     def stage_begin(self, model: nn.Module, run: Run) -> None:
         self.prepare(model, run)
@@ -66,8 +67,6 @@ class Stm(Method):
         return left or examples
 
     def notes(self) -> list[str]:
-        if not self.threshold:
-            return []
         if len(self.kept_) and not self.kept_.any():
             return [f"No target's perplexity at the base is at most {self.threshold:g}: nothing was masked."]
         return [

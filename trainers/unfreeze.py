@@ -30,7 +30,9 @@ class Unfreeze(Method):
     def trainable(self, model: nn.Module, run: Run) -> nn.Module:
         blocks, embeddings = blocks_of(model), model.get_input_embeddings()  # type: ignore[operator]
         low = [embeddings, *list(blocks)[: max(0, len(blocks) - self.layers)]]
-        inside = {id(parameter) for module in low for parameter in module.parameters()}
+        inside = set()
+        for module in low:
+            inside |= {id(parameter) for parameter in module.parameters()}
         self.low_ = frozenset(name for name, parameter in model.named_parameters() if id(parameter) in inside)
         return model
 

@@ -26,5 +26,5 @@ class Wd(Method):
     def __init__(self, decay: float = 0.1):
         self.decay = decay
 
-    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor | None:
-        return self.decay * theta if self.decay else None
+    def pull(self, name: str, theta: Tensor, start: Tensor) -> Tensor:
+        return self.decay * theta

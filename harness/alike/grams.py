@@ -208,12 +208,12 @@ def buckets(sets: GramSets) -> Iterator[Ints]:
         order = np.argsort(key, kind="stable")
         edges = np.flatnonzero(np.diff(key[order])) + 1
 
-        # No two sets agree in this band.
-        if len(edges) == len(order) - 1:
-            continue  # all keys differ
-        for group in np.split(order, edges):
-            if len(group) > 1:
-                yield group
+        # Most sets agree with no other, so only the groups of several are cut out.
+        begins = np.concatenate([[0], edges])
+        ends = np.concatenate([edges, [len(order)]])
+        several = ends - begins > 1
+        for begin, end in zip(begins[several], ends[several], strict=True):
+            yield order[begin:end]
 
 
 def _signatures(sets: GramSets) -> Ints:

@@ -54,9 +54,9 @@ def _fetched(name: str) -> Path:
 
 @cache
 def _online(name: str) -> bool:
-    """Return whether the hub can be asked for this model: one question, no retries.
+    """Return whether the hub can be reached for this model: one request, no retries.
 
-    Raises PlanError where it does not have it.
+    Raises PlanError if the hub has no such model.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError

@@ -68,7 +68,7 @@ def load_model(path: str, dtype: torch.dtype, device: torch.device | str = "cpu"
 
 
 def config_of(path: str) -> Any:
-    """Return the configuration at `path`. Raises PlanError where it is of no causal language model that transformers has."""
+    """Return the configuration at `path`. Raises PlanError if transformers has no causal language model for it."""
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, __version__
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 

@@ -138,7 +138,7 @@ def _few_bits(key: str, dtype: str) -> bool:
 
 
 def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
-    """Return tensor name -> what the file says of it, or what is wrong with the file in words."""
+    """Return the header of a safetensors file, by tensor name; or a sentence on what is wrong with the file."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")

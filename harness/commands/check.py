@@ -6,21 +6,19 @@ baseline's two files, both committed: `PLAN.json`, made to be read in a diff, an
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 
 from harness.bundled import embedded
 from harness.errors import PlanError, raise_faults
-from harness.gate.announce import junit as junit_report
-from harness.gate.announce import show, show_acceptance, step_summary
+from harness.gate.announce import announce, show_acceptance
 from harness.gate.baseline import Gate, read_policy, write_baseline
 from harness.gate.evidence import evidence_of, read_evidence, write_evidence
 from harness.gate.judge import TOLERANCE
 from harness.gate.record import Evidence
 from harness.gate.verdict import decide
 from harness.store.comparisons import read_comparison
-from harness.store.files import place, write_atomic
+from harness.store.files import place
 from harness.store.results import Results, open_results
 
 NOISE_SEEDS = 3
@@ -59,12 +57,7 @@ def check(
 
     # The exit code is what CI reads; the table and the files are for people.
     verdict = decide(measured, policy)
-    show(verdict)
-    if junit:
-        write_atomic(place(junit), junit_report(verdict))
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(step_summary(verdict))
+    announce(verdict, junit)
     return verdict.exit_code
 
 

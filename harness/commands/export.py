@@ -82,7 +82,7 @@ def export(
 def winner(summary: Summary) -> str:
     """Return the recipe that the verdict chooses.
 
-    Raises PlanError where it chooses none, or one that stands apart from no other.
+    Raises PlanError if it chooses none, or if the choice cannot be told apart from any other recipe.
     """
     verdict = verdict_of(summary)
     # A choice that stands apart from no other is not exported by itself: the user must name it.

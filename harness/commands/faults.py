@@ -113,9 +113,9 @@ def explain(error: BaseException) -> Fault:
 
     # Nothing foresaw it: then it is Lethe's own, and the user is asked to report it.
     kept = keep_traceback(error)
-    said = _said(error)
+    message = _said(error)
     where = f"the traceback is in {kept}" if kept else "its traceback could not be kept"
-    return Fault([f"this is a fault of Lethe's own: {said}; {where}: please report it with that file"], users=False)
+    return Fault([f"this is a fault of Lethe's own: {message}; {where}: please report it with that file"], users=False)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.commands.faults import say
 from harness.doing import doing, spoken
 from harness.errors import PlanError
-from harness.gate.announce import junit as junit_report
-from harness.gate.announce import show as show_verdict
-from harness.gate.announce import step_summary
+from harness.gate.announce import announce
 from harness.gate.measured import judge_measured
-from harness.gate.verdict import Verdict
 from harness.plan.load import make_plan
 from harness.plan.measured import plan_options
-from harness.store.files import place, write_atomic
 
 
 def measure(
@@ -52,16 +46,5 @@ def measure(
     say(1, outcome.failed)
     if verdict is None:
         return 1 if outcome.failed else 0
-    _announce(verdict, junit, quiet=json)
+    announce(verdict, junit, quiet=json)
     return verdict.exit_code
-
-
-def _announce(verdict: Verdict, junit: str | None, quiet: bool) -> None:
-    """Say the verdict in the terminal, to JUnit's readers, and in GitHub's summary of the step."""
-    if not quiet:
-        show_verdict(verdict)
-    if junit:
-        write_atomic(place(junit), junit_report(verdict))
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as stream:
-            stream.write(step_summary(verdict))

@@ -128,7 +128,7 @@ def _joinable(sources: Sequence[Source], to: Path) -> tuple[list[Entry], list[st
 
 
 def _links(entries: Sequence[Entry]) -> list[str]:
-    """Return a fault for each link in a run's folder: what it leads to would be copied, whatever it is."""
+    """Return a fault for each link in a run's folder: merging would copy the link's target, which may be any file."""
     faults = []
     for entry in entries:
         folder = entry.run.path

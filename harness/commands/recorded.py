@@ -56,50 +56,50 @@ def plan_of(record: Mapping[str, Any], code: Sequence[str] = (), **changes: Any)
 
 def _refuse_code(options: Mapping[str, Any], code: Sequence[str]) -> None:
     """Raise PlanError naming everything whose code a record would run and that nobody named."""
-    named = [file for file in map(_found, map(Path, code)) if file]
-    places = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
+    named = [file for file in map(_existing, map(Path, code)) if file]
+    code_paths = [(Path(match[1]), f"recipe {match[0]}") for match in FILE.finditer(str(options.get("recipes") or ""))]
     for suite in str(options.get("suites") or "").split():
-        places += _code_of(Path(suite))
+        code_paths += _code_of(Path(suite))
     # A stage without a test file of its own has an empty place, which is not the folder that Lethe runs in.
     for stage in str(options.get("test") or "").split(","):
         files = [file for file in test_files(stage.strip()) if file]
-        places += chain.from_iterable(_code_of(Path(file)) for file in files)
+        code_paths += chain.from_iterable(_code_of(Path(file)) for file in files)
 
     # What is not there cannot run, and is refused later. A folder that was named stands for all that is in it.
     foreign = {}
-    for place, purpose in places:
-        file = _found(place)
-        if file and not any(file.is_relative_to(known) for known in named):
-            foreign[str(place)] = purpose
+    for path, purpose in code_paths:
+        file = _existing(path)
+        if file and not any(file.is_relative_to(named_path) for named_path in named):
+            foreign[str(path)] = purpose
     if foreign:
-        files = "; ".join(f"{place} ({purpose})" for place, purpose in foreign.items())
-        flags = " ".join(f"--code {shlex.quote(place)}" for place in foreign)
+        files = "; ".join(f"{path} ({purpose})" for path, purpose in foreign.items())
+        flags = " ".join(f"--code {shlex.quote(path)}" for path in foreign)
         raise PlanError(f"the record runs code of its own: {files}. Read it, and name what may run: {flags}")
 
 
-def _found(place: Path) -> Path | None:
+def _existing(path: Path) -> Path | None:
     """Return the file or folder that a place leads to; None where there is none, or where no file can have such a name."""
     try:
-        file = place.expanduser().resolve()
+        file = path.expanduser().resolve()
         return file if file.exists() else None
     except (OSError, RuntimeError, ValueError):
         return None
 
 
-def _code_of(place: Path) -> list[tuple[Path, str]]:
-    """Return what runs where a suite or a test file is read, each with what it is; nothing for the suites of Lethe."""
-    suite = _found(place)
+def _code_of(path: Path) -> list[tuple[Path, str]]:
+    """Return the code that a suite or a test file runs, each path with its purpose; none for Lethe's own suites."""
+    suite = _existing(path)
     if suite is None or suite.is_relative_to(SUITES.resolve()):
         return []
     # lm-eval imports the functions that its files name, and its templates may call anything.
     if suite.is_dir() and any(suite.rglob("*.yaml")):
-        return [(place, "tasks of lm-eval")]
-    places = []
+        return [(path, "tasks of lm-eval")]
+    code = []
     for file in sorted(suite.iterdir()) if suite.is_dir() else [suite]:
         scorer = read_sidecar(file).scorer
         if scorer:
-            places.append((file.parent / scorer.partition(":")[0], f"scorer of {place}"))
-    return places
+            code.append((file.parent / scorer.partition(":")[0], f"scorer of {path}"))
+    return code
 
 
 def _absolute(text: str, several: bool) -> str:

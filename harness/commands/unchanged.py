@@ -1,8 +1,8 @@
-"""Recognise, without loading anything, a comparison that was made and of which nothing has changed since.
+"""Recognise a finished comparison whose inputs have not changed since, without loading anything.
 
 After a comparison that ended well, a note in the store says what was asked, what this machine decided, and the state of every
-file that was read or written: data, model, suites, the code that ran (of Lethe and of every package), runs and report. The same
-command ends at once where all of it is as it was. Anything else, and whatever this cannot be sure of, goes the ordinary way.
+file that was read or written: data, model, suites, the code that ran (of Lethe and of every package), runs and report. If all
+of this is unchanged, the same command ends at once. Otherwise, or in doubt, it runs as usual.
 
 A file's state is its size, inode, and times of change to the nanosecond. The time at which the system last changed a file's
 record cannot be set by a program, so content replaced in place is noticed even where size and modification time are kept.
@@ -69,7 +69,7 @@ def remember(plan: Plan, folder: Path, shown: str, begun: float) -> None:
 
 
 def _note_of(plan: Plan) -> Path | None:
-    """Return where the note on this plan is; None where results are not on local disks, whose files have no such states."""
+    """Return the path of the note on this plan; None if results are not on a local disk, where files have no such state."""
     store = open_results(plan.out).store.root
     if not is_local(store):
         return None

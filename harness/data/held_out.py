@@ -61,7 +61,7 @@ class Family:
 
     @property
     def note(self) -> str:
-        """The sentence that the report shows where it contradicts the suite; empty elsewhere."""
+        """The sentence of the report where this finding contradicts the suite; else empty."""
         if self.declared == "seen" or not self.seen:
             return ""
         # Any of three signs is enough; the sentence names all that hold.

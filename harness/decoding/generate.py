@@ -220,7 +220,7 @@ class _Entered:
 
 
 def _enter(model: Any, prompts: Sequence[Prompt], entering: Sequence[int], budget: int, longest: int) -> _Entered:
-    """Read prompts; what begins alike is read once."""
+    """Read prompts; common beginnings are read once."""
     # Equal prompts are read once and their cache is copied.
     asking: dict[Ids, list[int]] = {}
     for number in entering:

@@ -1,7 +1,7 @@
-"""What a model remembers of prompts: a key-value cache whose rows come, go and grow in place.
+"""A key-value cache of prompts whose rows are added, removed and grown in place.
 
 Rows end at one place, padding in front, as transformers' own batches do: what reads a distance off places (local attention,
-ALiBi) then finds the right one. Every layer remembers everything, whatever its window, and masks hide what is too far.
+ALiBi) then finds the right one. Every layer keeps all tokens, and masks hide those outside its window.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Log-likelihoods of continuations: what begins alike is read once, and logits exist only where they are scored."""
+"""Log-likelihoods of continuations: common beginnings are read once, and logits are computed only where they are scored."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _scored(
 
 
 def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Wanted) -> Scored:
-    """Return every continuation these rows predict, from their places where somebody asked (`_wanted`)."""
+    """Return the scores of the continuations in these rows, from the wanted places (`_wanted`)."""
     logits, _ = read(model, list(rows), list(rows.values()), use_cache=False)
 
     # For each continuation, the places among the logits that predict its tokens.
@@ -99,7 +99,7 @@ def _score(model: Any, rows: Mapping[Row, np.ndarray], wanted: Wanted) -> Scored
 
 
 def _wanted(row: Row, wanted: Wanted) -> np.ndarray:
-    """Return the row's places, in order, that predict a token somebody asked about."""
+    """Return the places of a row that predict a token to be scored, in order."""
     last = [places[len(places) - max(len(t) for _, t in wanted[text]) :] for text, places in row.places.items()]
     return np.unique(np.concatenate(last))
 

@@ -17,7 +17,7 @@ from harness.models.base_model import BaseModel, kept_buffers, own_weights, weig
 
 
 def open_base(path: str) -> BaseModel:
-    """Load tokenizer and weights once to learn what the base is. Raises PlanError where it cannot be used as it is."""
+    """Load tokenizer and weights once to describe the base. Raises PlanError if it cannot be used as it is."""
     from harness.decoding.capabilities import capabilities_of, forward_faults
 
     check_files(path)

@@ -1,4 +1,4 @@
-"""What a model says by itself: sampled texts as training examples."""
+"""Sampling: texts of a model as training examples."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Speaker:
 
 
 class Speakers:
-    """What makes speakers of models that share a tokenizer, a context and a size of pass."""
+    """Makes speakers of models that share a tokenizer, a context and a size of pass."""
 
     def __init__(self, tokenizer: Any, longest: int, micro_tokens: int):
         """`longest`: the model's context; `micro_tokens`: of one forward pass."""
@@ -111,7 +111,7 @@ class Speakers:
         self._kept: dict[float, Speaker] = {}
 
     def of(self, model: Any, temperature: float) -> Speaker:
-        """Return what samples from this model."""
+        """Return the sampler of this model."""
         return Speaker(
             model,
             self._tokenizer,
@@ -121,17 +121,14 @@ class Speakers:
         )
 
     def of_trained(self, model: Any, temperature: float) -> Speaker:
-        """Return what samples from the model in training, which is always the same.
-
-        It is kept by temperature, as it reads the chat template, which is slow.
-        """
+        """Return the sampler of the model in training. One is kept per temperature, since reading the chat template is slow."""
         if temperature not in self._kept:
             self._kept[temperature] = self.of(model, temperature)
         return self._kept[temperature]
 
     @cached_property
     def silent(self) -> Speaker:
-        """What reads and writes prompts, and speaks with no model."""
+        """A speaker without a model: it only reads and writes prompts."""
         return self.of(None, 1.0)
 
 

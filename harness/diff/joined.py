@@ -45,7 +45,7 @@ Printed = dict[str, dict[str, tuple[float, float]]]
 
 
 def groups(parts: dict[str, list[Part]], before: LmEvalRun, after: LmEvalRun) -> tuple[list[Difference], Printed]:
-    """Return the groups that both runs have, and what lm-eval printed of those that its tasks' samples do not give.
+    """Return the groups that both runs have, and lm-eval's printed scores of groups that cannot be computed from samples.
 
     lm-eval weighs the tasks of a group by their documents, or all alike; the printed score tells which.
     """

@@ -114,6 +114,7 @@ def _folder_of_model(folder: Path) -> Path:
     """Return the folder with the samples: this one, or the only one below it. Raises PlanError where there are several."""
     if any(SAMPLES.match(file.name) for file in folder.iterdir()):
         return folder
+    # lm-eval writes a folder per model below --output_path.
     below = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     below = [child for child in below if any(SAMPLES.match(file.name) for file in child.iterdir())]
     if len(below) > 1:
@@ -133,6 +134,7 @@ def _sample_file(path: Path) -> SampleFile:
 
 def _newest(files: list[SampleFile]) -> tuple[list[SampleFile], list[str]]:
     """Return each task's newest file, and a note on those that are passed over."""
+    # In the order of their dates, so that the last one stays.
     newest: dict[str, SampleFile] = {}
     for entry in sorted(files, key=lambda entry: entry[1]):
         newest[entry[0]] = entry
@@ -145,6 +147,7 @@ def _newest(files: list[SampleFile]) -> tuple[list[SampleFile], list[str]]:
 
 def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[str]) -> LmEvalRun:
     """Read samples and, of the results, those that were written with them."""
+    # All files are read before anything is refused, so that every fault is told at once.
     samples: dict[str, tuple[Sample, ...]] = {}
     faults: list[str] = []
     for task, _, file in files:
@@ -170,6 +173,7 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
             *notes,
             f"{name}: no results JSON of the same date for {len(files) - len(dated)} tasks; directions are guessed.",
         ]
+    # The folder's name stands in where no results name the model.
     names = [str(record["model_name"]) for _, record in dated if record.get("model_name")]
     return LmEvalRun(
         names[-1] if names else name,
@@ -199,6 +203,7 @@ def _leaves(name: str, below: dict[str, list[str]], above: tuple[str, ...]) -> I
         yield name
         return
     for child in children:
+        # A group that contains itself would be walked for ever.
         if child not in above:
             yield from _leaves(child, below, (*above, name))
 

@@ -186,7 +186,7 @@ def _table(samples: Sequence[Sample], metric: str) -> np.ndarray | None:
 
 
 def _sums(value: Any, metric: str) -> tuple[float, float] | None:
-    """Return (sum, weight) of a sample's value; None where it has no such form, or is NaN."""
+    """Return (sum, weight) of a sample's value; None if the value is of another form or NaN."""
     if isinstance(value, bool | int | float):
         return None if math.isnan(value) else (float(value), 1.0)
     if metric == "brier_score":

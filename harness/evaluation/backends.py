@@ -1,6 +1,6 @@
 """What answers an evaluation's requests: the loaded model itself, or vLLM through lm-eval's own class for it.
 
-The calls were held against the source of vLLM 0.33.0 and lm-eval 0.4.13, by reading: LLM, SamplingParams, its detokenizer,
+The calls were checked against the source of vLLM 0.33.0 and lm-eval 0.4.13 by reading: LLM, SamplingParams, its detokenizer,
 how it stops, prompt_logprobs (None at the first token; a request for them skips the prefix cache by itself).
 """
 
@@ -56,7 +56,7 @@ def answering(backend: str, model: Any, codec: Codec, **options: Any) -> Iterato
 
 
 class VllmModel(EvaluatedModel):
-    """The same questions, token for token, put to vLLM by lm-eval's class; it may only round otherwise."""
+    """The same requests, token for token, answered by vLLM through lm-eval's class; only rounding may differ."""
 
     backend = "vllm"
 
@@ -79,7 +79,7 @@ class VllmModel(EvaluatedModel):
         scored = iter(self.journal.once(name, lambda: self._engine._loglikelihood_tokens(scorable, disable_tqdm=True)))
         return [tuple(next(scored)) if text.tokens else (0.0, True) for text in continuations]
 
-    def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+    def continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         stops = sorted(self.stops)
         settings = [self._sampling(limit, until) for limit, until in plans]
         tokens = [list(prompt.tokens) for prompt in prompts]

@@ -48,12 +48,12 @@ class Codec:
         return [self.known[_conversation_of(t)] if isinstance(t, Rendered) else start + self.known[t] for t in texts]
 
     def learn(self, texts: Sequence[Any], encode: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> None:
-        """Keep the tokens of what was not asked before."""
+        """Tokenise and remember the texts that are new."""
         new = {key(text): text for text in texts if key(text) not in self.known}
         self.known |= zip(new, encode(list(new.values())), strict=True)
 
     def _plain(self, texts: Sequence[str]) -> list[Ids]:
-        """Return those of texts by themselves: what they spell out is text, but for a start they bring along."""
+        """Return the tokens of plain texts: nothing in them is a control token, but for a beginning that they bring along."""
         bare = []
         for text in texts:
             # A start that the text spells out itself must not stand twice.

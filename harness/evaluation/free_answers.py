@@ -173,8 +173,8 @@ class Outputs:
         if self.base is None:
             return [math.nan] * len(answers)
         # The base would be asked how likely it stops, which is not about the text.
-        said = [[token for token in answer if token not in self._stops] for answer in answers]
-        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], said)
+        spoken = [[token for token in answer if token not in self._stops] for answer in answers]
+        return base_bits_per_byte(self.base, self.codec, [self._encoded(prompt.text) for prompt in prompts], spoken)
 
     def _stability(self, prompt: Open, answer: list[int], others: Sequence[list[int]]) -> float:
         """Return the share of rewordings whose answer reads the same."""

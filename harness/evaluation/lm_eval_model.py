@@ -153,13 +153,13 @@ class EvaluatedModel(TemplateLM):
             Prompt(ids[-(self.max_length - limit) :], limit, self.codec.ender(until, self.codec.inside(context)))
             for context, ids, (limit, until) in zip(contexts, self.codec.encode(contexts), plans, strict=True)
         ]
-        outputs = self._continued(prompts, plans)
+        outputs = self.continued(prompts, plans)
         return [
             self._text(outputs[number], prompts[number], until, context)
             for number, (context, (_, until)) in enumerate(zip(contexts, plans, strict=True))
         ]
 
-    def _continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
+    def continued(self, prompts: Sequence[Prompt], plans: Sequence[tuple[int, tuple[str, ...]]]) -> dict[int, list[int]]:
         """Return the tokens said to each prompt, by its number."""
 
         def decode(budget: int) -> dict[int, list[int]]:

@@ -52,10 +52,10 @@ def _fields_called(place: Place, name: str) -> tuple[int, ...]:
     return tuple(number for number, field in fields if field.refused and field.is_called(name))
 
 
-def lost(name: str, value: Any, names: Iterable[str], said: str | None) -> str:
+def lost(name: str, value: Any, names: Iterable[str], read_text: str | None) -> str:
     """Return why a field may not be left unread, although nothing refuses its name; "" where it may.
 
-    `names`: the fields that the record's form reads. `said`: all that is read of the record; None where nothing is asked.
+    `names`: the fields that the record's form reads. `read_text`: all that is read of the record; None where nothing is asked.
     """
     reading = set(names)
     chat = CHATS[0] in reading
@@ -65,13 +65,13 @@ def lost(name: str, value: Any, names: Iterable[str], said: str | None) -> str:
         return APART_CURE
     if not chat and converses(value):
         return "is a conversation under a name that is not read; call it `history` if it comes before the question, or drop it"
-    if said is None or (chat and name in (*CHOICES, "text")):
+    if read_text is None or (chat and name in (*CHOICES, "text")):
         return ""
 
     # What stands in the text anyhow may be left unread.
-    if name in CHOICES and not all(holds(said, text) for text in texts(value) or [""]):
+    if name in CHOICES and not all(holds(read_text, text) for text in texts(value) or [""]):
         return "are options, which are read beside `question` and `answer` only; call the record's fields so"
     asks = name in ASKED or (name == "text" and tells(value))
-    if asks and isinstance(value, str) and not holds(said, value):
+    if asks and isinstance(value, str) and not holds(read_text, value):
         return "says what is asked in another form, and is not read in this one; put its text into what is read, or drop it"
     return ""

@@ -87,6 +87,7 @@ def tells(value: Any) -> bool:
 
 def converses(value: Any) -> bool:
     """Return whether a value is a conversation: a list of messages, or of pairs of texts."""
+    # An empty list says nothing, so it may stay unread.
     if not isinstance(value, list) or not value:
         return False
     return all(_is_message(entry) or _is_pair(entry) for entry in value)

@@ -69,8 +69,8 @@ class Item:
         if kind != "python":
             for sentence in refusals(Place.ITEM, row.original):
                 row.fault(sentence)
-            said = "\n".join([str(doc.get("prompt", "")), *(turn.content for turn in earlier)])
-            row.check_fields(NAMES, unread, said.strip() or None)
+            read_text = "\n".join([str(doc.get("prompt", "")), *(turn.content for turn in earlier)])
+            row.check_fields(NAMES, unread, read_text.strip() or None)
         if len(row.faults) > before:
             return None
         cluster = clusters[0] if clusters else ""

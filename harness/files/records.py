@@ -119,8 +119,8 @@ def read_record(where: str, value: Any, faults: list[str], unread: Counter[str],
     turns = form.read(reader)
     kinds = [text for name in KINDS if isinstance(text := row.values.get(name), str) and text.strip()]
     row.read.update(KINDS)
-    said = "\n".join(turn.content for turn in turns)
-    row.check_fields([*form.names, *SYSTEMS, *HISTORIES], unread, said if turns and form is not TEXT else None)
+    read_text = "\n".join(turn.content for turn in turns)
+    row.check_fields([*form.names, *SYSTEMS, *HISTORIES], unread, read_text if turns and form is not TEXT else None)
     if len(faults) == before and form is not TEXT and not any(turn.role == "assistant" and turn.trained for turn in turns):
         row.fault("trains no turn of the assistant; leave it out, or give one of its turns weight 1")
     if len(faults) > before:
@@ -231,10 +231,7 @@ ACCEPTED = "use instruction/input/output, messages, conversations, prompt/comple
 
 
 def form_of(row: Row, accept: str) -> Form | None:
-    """Return the form that a row is whole in, else the one that it comes closest to.
-
-    None, and a fault, where there is no one.
-    """
+    """Return the form whose fields a row has, else the closest one. Without a single closest one: None, and a fault."""
     if accept == "text":
         return TEXT
     whole = [form for form in FORMS if not form.missing(row)]

@@ -119,10 +119,10 @@ class Row:
         else:
             self.values["answer"] = different if several and len(different) > 1 else different[0]
 
-    def check_fields(self, names: Iterable[str], unread: Counter[str], said: str | None = None) -> None:
+    def check_fields(self, names: Iterable[str], unread: Counter[str], read_text: str | None = None) -> None:
         """Refuse what changes the row's meaning and names that are nearly one of `names`; count what is left unread.
 
-        `said`: all that was read of the row; None where nothing is asked.
+        `read_text`: all that was read of the row; None where nothing is asked.
         """
         names = list(names)
         for sentence in refusals(Place.RECORD, {name: v for name, v in self.values.items() if name not in self.read}, names):
@@ -136,7 +136,7 @@ class Row:
             near = None if name in names else nearest(name, absent)
             if near:
                 self.fault(f"'{name}' is no field that is read; did you mean '{near}'? Rename it, or drop it")
-            elif fault := lost(name, structured(value), names, said):
+            elif fault := lost(name, structured(value), names, read_text):
                 self.fault(f"'{name}' {fault}")
             else:
                 unread[name] += 1

@@ -1,8 +1,7 @@
-"""`<name>.toml` beside `<name>.jsonl`: what is the same for all items of the file, where the defaults do not say it."""
+"""`<name>.toml` beside `<name>.jsonl`: settings of all items of the file, where they differ from the defaults."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
+from harness.spelling import did_you_mean
 from harness.store.opening import stem_of
 from harness.text.rules import parse_rules
 from harness.vocabulary import Area
@@ -77,8 +77,8 @@ def read_sidecar(path: Path) -> Sidecar:
     faults = []
     for name, value in options.items():
         if name not in types:
-            near = difflib.get_close_matches(name, types, 1)
-            faults.append(f"{file.name}: there is no '{name}'; " + (f"did you mean '{near[0]}'?" if near else ", ".join(types)))
+            hint = did_you_mean(name, types, f"options are {', '.join(types)}")
+            faults.append(f"{file.name}: there is no '{name}'; {hint}")
         elif name != "tolerance" and type(value) is not types[name]:
             faults.append(f"{file.name}: '{name}' is {value!r}; give {types[name].__name__}")
     raise_faults(faults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from xml.etree import ElementTree
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.text import Text
 from harness.gate.baseline import Acceptance
 from harness.gate.judge import Finding
 from harness.gate.verdict import ORDER, Verdict
+from harness.store.files import place, write_atomic
 from harness.visible import visible
 
 HEADLINES = ("general", "domain", "kl_to_base/general")
@@ -25,6 +28,20 @@ SAID = {
 MARK = {"pass": "ok", "changed": "CHANGED", "regression": "WORSE", "inconclusive": "OPEN", "error": "ERROR"}
 MOST_CHANGED = 10
 """Changed metrics that are listed, the largest first; the others are counted."""
+
+
+def announce(verdict: Verdict, report: str | None, quiet: bool = False) -> None:
+    """Print a verdict, write it for JUnit's readers to the file `report`, and add it to GitHub's summary of the step.
+
+    `quiet` prints nothing: what is written stays.
+    """
+    if not quiet:
+        show(verdict)
+    if report:
+        write_atomic(place(report), junit(verdict))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as stream:
+            stream.write(step_summary(verdict))
 
 
 def show(verdict: Verdict, console: Console | None = None) -> None:

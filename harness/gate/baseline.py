@@ -56,7 +56,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What `--accept` reports of the baseline that it wrote."""
+    """The report of `--accept` on the baseline that it wrote."""
 
     floors: dict[str, float]
     """metric -> noise floor in points, the same for every recipe."""
@@ -209,7 +209,7 @@ def _equal_seeds(row: str, seeds: dict[str, RunEvidence]) -> list[str]:
 
 
 def _blind(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -> list[str]:
-    """Return the metrics whose noise floor exceeds what a recipe can lose, with the recipe that has the least to lose."""
+    """Return the metrics whose noise floor exceeds the largest possible loss of a recipe, each with that recipe."""
     weights = {name: quantity.weights for name, quantity in quantities_of(analysis.measures).items()}
     blind = []
     for metric, (quantity, sign) in metrics_of(analysis).items():

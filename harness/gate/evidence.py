@@ -139,8 +139,8 @@ def table_of(evidence: Evidence, prefix: str = "", seeds: int | None = None) -> 
                 measure = evidence["measures"][name]
                 wanted = ("task", "metric", "chance", *FIXED)
                 same: dict[str, Any] = {key: value for key, value in measure.items() if key in wanted}
-                columns = {"item": measure["items"], "cluster": measure["clusters"], "score": pd.array(scores, dtype="Float64")}
-                parts.append(pd.DataFrame(columns).assign(row=prefix + row, seed=int(seed), **same))
+                own = {"item": measure["items"], "cluster": measure["clusters"], "score": pd.array(scores, dtype="Float64")}
+                parts.append(pd.DataFrame({**own, "row": prefix + row, "seed": int(seed), **same}))
     if not parts:
         raise PlanError("the evidence holds no scores at all: every run failed, see its `reason`")
     table = pd.concat(parts, ignore_index=True)

@@ -33,7 +33,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """A group of exact figures that is not what it was."""
+    """A group of exact figures that has changed."""
 
     seed: str
     group: str

@@ -61,10 +61,11 @@ def _findings(summary: Summary, row: Row, limits: Limits) -> list[Finding]:
     if limits.family is not None:
         for family in summary.parts(Scope.FAMILY):
             limited[f"general/{family}"] = summary.estimate(change_of_family(family), row.name), limits.family
-    return [_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in limited.items()]
+    return [limit_finding(row.name, metric, change, tolerance) for metric, (change, tolerance) in limited.items()]
 
 
-def _finding(row: str, metric: str, change: Estimate, tolerance: float) -> Finding:
+def limit_finding(row: str, metric: str, change: Estimate, tolerance: float) -> Finding:
+    """Return whether a change keeps a limit, by its whole interval; `tolerance`: the largest loss that keeps it."""
     if not change.known:
         sentence = "cannot be measured: nothing that was asked is answered by the base above chance"
         return Finding(row, metric, "inconclusive", sentence)

@@ -225,7 +225,7 @@ def _lacks(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
 def _missing_scores(name: str, evidence: Evidence, baseline: Evidence) -> list[Finding]:
     """Return a finding for each measure with items that had a score then and have none now, or one that is no finite number.
 
-    A measure that a text may be too short for fails only where it has no score at all.
+    Some texts are too short for some measures: such a measure fails only if it has no score at all.
     """
     findings = []
     for seed, run in baseline["rows"][name]["seeds"].items():
@@ -276,7 +276,7 @@ def _selected(name: str, policy: Policy) -> bool:
 
 
 def _notes(evidence: Evidence, policy: Policy) -> list[str]:
-    """Return what a reader wants to know before looking for a cause: what differs, and what is not judged."""
+    """Return notes for whoever looks for a cause: what differs from the baseline, and what was not judged."""
     baseline = policy.baseline
     notes = []
     for difference in question_in(baseline).differences(question_in(evidence)):

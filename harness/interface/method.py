@@ -51,7 +51,10 @@ class Method:
     verified: ClassVar[str] = ""
     """What was checked beyond the laws that every method is held to: which figure or law. Empty: nothing more."""
     off: ClassVar[dict[str, Any] | None] = {}
-    """Settings at which it is plain fine-tuning bit for bit; None where there are none."""
+    """Settings at which it is plain fine-tuning, whatever the others are; None where there are none.
+
+    A method at these settings is left out of its run, so what its hooks would prepare is neither made nor charged.
+    """
     search: ClassVar[dict[str, tuple[float, float]]] = {}
     """Setting -> range, for tuning."""
     bounds: ClassVar[dict[str, str | tuple[str, ...]]] = {}

@@ -1,4 +1,4 @@
-"""What a method may ask of the run that it takes part in."""
+"""The run as a method sees it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Run(ABC):
 
     @abstractmethod
     def near_duplicates(self, examples: Sequence[Example], similar: float) -> list[int]:
-        """Return for each example the index of the first that it nearly repeats, its own where there is none before it.
+        """Return for each example the index of the earliest example that it nearly repeats; its own index if there is none.
 
         `similar` is the least Jaccard similarity of the words' 5-grams, 0.85 or more; above 1 nothing is alike. Not charged.
         """
@@ -86,9 +86,9 @@ class Run(ABC):
     ) -> list[Example]:
         """What `model` says after each prompt, sampled from the random stream `name`: examples of source `generated`.
 
-        None is the model in training as it is now: every process of the run must ask, outside `prepare` and its like.
-        At most `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone; where the
-        model then asks a question, it answers it too. Charged as `generation`, at the price of the forwards that it runs.
+        None is the model in training as it is now: every process of the run must ask, outside `prepare` and its like. At most
+        `limit` new tokens, up to and with a stop token; these are supervised. An empty prompt is BOS alone; if the model then
+        writes a question, it is asked to answer it too. Charged as `generation`, at the price of the forwards that it runs.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Run(ABC):
     def charged(self, account: str, model: nn.Module, batch: Batch, *, backward: bool) -> AbstractContextManager[Bill]:
         """Bill what runs inside to `account` at the price of a forward (and backward) pass of `model` over `batch`.
 
-        Yields the bill: what a method computes beside that pass is added to it.
+        Yields the bill, to which a method adds the FLOPs of what else it computes.
         """
 
     @abstractmethod

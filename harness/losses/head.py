@@ -3,8 +3,8 @@
 Logits (S, V) of all supervised places, whole in fp32 several times over, are most of what training with a large vocabulary
 holds. A head works on each place by itself: it reads that place's features (H,) and returns that place's logits. Some
 architectures change what it returns afterwards: Cohere multiplies it, Granite divides it, Gemma-2 caps it. Which of these a
-model does is tried on a small batch. Where nothing gives the model's own logits bit for bit, the head is not separated: then
-the logits themselves, whole, take the place of features, and what follows is the same.
+model does is tried on a small batch. If none of them gives the model's own logits bit for bit, the head is not separated: the
+whole logits then take the place of the features.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Head:
     def features(self, model: Any, batch: Batch) -> Tensor:
         """Run the model up to its head; return the features `(S, H)`, or the logits `(S, V)` where the head is not separated.
 
-        `model`: the one whose head this is, or what wraps it.
+        `model`: the model of this head, wrapped or not.
         """
         return logits_at(model, batch) if self.module is None else features_at(model, batch)
 

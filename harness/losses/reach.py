@@ -1,8 +1,8 @@
 """What a method looks at to decide on one place: that place, the losses of all places of the micro-batch, or everything there.
 
 Most weights and penalties are functions of single places, and can be computed for a piece of the places at a time. Some are
-not: a temperature may follow the mean loss of the micro-batch. Which it is, is tried on a small batch of random logits, with
-copies of the method: what it gives at pieces must be what it gives for the whole.
+not: a temperature may follow the mean loss of the micro-batch. A trial decides: on a small batch of random logits, copies of
+the method must return for pieces what they return for the whole.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from harness.models.base_model import BaseModel
 
 
 def load_adapted(path: str, base: BaseModel, dtype: torch.dtype, notes: list[str]) -> Any:
-    """Return the base with the adapter at `path`. It is merged in fp32, whatever it is scored in.
+    """Return the base with the adapter at `path`. It is merged in fp32, also if it is scored in another precision.
 
     Raises PlanError where the adapter cannot be read, or does not name the weights of this base.
     """

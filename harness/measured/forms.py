@@ -22,7 +22,7 @@ class Form(StrEnum):
 
 
 def form_of(path: str) -> Form:
-    """Return what stands at `path`. Raises PlanError where it is nothing that can be scored, with the cure."""
+    """Return the form of the model at `path`. Raises PlanError with the cure if it cannot be scored."""
     location = Path(path).expanduser()
     # A run's folder holds more than weights, so it is recognised first.
     if (location / "run.json").is_file():

@@ -25,7 +25,7 @@ SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_val
 
 @dataclass(frozen=True)
 class Kinship:
-    """What a tuned model has otherwise than the base: a sentence each, empty where it is the same."""
+    """How a tuned model differs from the base: one sentence per part, empty if that part is equal."""
 
     architecture: str
     tokens: str

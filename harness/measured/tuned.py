@@ -60,7 +60,7 @@ class Tuned:
 
 
 def open_tuned(path: str, base: BaseModel) -> Tuned:
-    """Load a tuned model once to learn what it is. Raises PlanError where it cannot be scored as it is."""
+    """Load a tuned model once to describe it. Raises PlanError if it cannot be scored as it is."""
     form, notes = form_of(path), list[str]()
     tokenizer = _tokenizer_of(path, form, base, notes)
     model = _load(path, form, base, torch.float32, notes)

@@ -206,7 +206,7 @@ def _plain(name: str) -> str:
 
 
 class Silenced(nn.Module):
-    """The trained model while it plays the base: another object, so that it is priced as the base."""
+    """The trained model with its adapters off, in place of the base: another object, so that it is priced as the base."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -1,8 +1,8 @@
 """Base models: loading, hashing, batches, the forward pass, and weights by name.
 
-Batches are right-padded and attention is causal, so a real token never sees padding and no mask is passed: the fast
-attention kernels apply, and rows cannot attend to each other. The language-model head runs only where a token is
-supervised: a pre-hook on the head keeps those places, whatever the architecture and whatever wraps it.
+Batches are right-padded and attention is causal, so a real token never sees padding and no mask is passed: the fast attention
+kernels apply, and rows cannot attend to each other. The language-model head runs only where a token is supervised: a pre-hook
+on the head keeps those places, for every architecture and wrapper.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.store.files import is_local, read_bytes, replacing, share
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The untouched base: where it is, and what names it."""
+    """The untouched base: its folder, and the hash of its weights."""
 
     path: str
     """Folder or hub id."""
@@ -41,7 +41,7 @@ class BaseModel:
     _held: dict[torch.dtype, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def hold(self, *dtypes: torch.dtype) -> None:
-        """Keep the model in this process's memory, and in that of processes forked from it: `load` then copies it."""
+        """Keep the model in the memory of this process and of its forks, so that `load` copies it from there."""
         for dtype in dtypes:
             self._held[dtype] = self.original(dtype)
 
@@ -69,7 +69,7 @@ def architecture_of(path: str) -> str:
 
 
 def copied(model: nn.Module, device: torch.device | str, kept: Iterable[nn.Parameter] = ()) -> Any:
-    """Return a copy of the model with its tensors on this device, which shares those that are `kept`.
+    """Return a copy of the model on this device; tensors in `kept` are shared, not copied.
 
     Tied weights stay tied.
     """

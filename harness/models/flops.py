@@ -141,7 +141,7 @@ def empty_batch(shape: Shape, device: torch.device) -> Batch:
 
 
 def with_mask(batch: Batch, work: Callable[[torch.Tensor], T]) -> T:
-    """`work` with the batch's mask; with one that has values where that has none (meta device) and they are asked for."""
+    """Return `work` with the batch's mask; on the meta device with a mask of real values, if `work` reads them."""
     try:
         return work(batch.mask)
     except RuntimeError:  # an architecture that looks whether anything is padding

@@ -123,10 +123,10 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, so that the next step's tensors stand where the last one's stood.
+    """Let this process keep freed memory, so that the tensors of the next step reuse it.
 
-    glibc gives large blocks back to the system at once, and the system clears each page that is asked for again: a tenth of the
-    time of a step of a 135 M model. Other libraries of C are left as they are.
+    By default glibc returns large blocks to the system, which clears each page when it is requested again: a tenth of the time
+    of a step of a 135 M model. Other C libraries are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

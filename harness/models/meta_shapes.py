@@ -84,7 +84,7 @@ def _key_of(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 @cache
 def _makes_tensors(func: Any) -> bool:
-    """Return whether an operation changes nothing and says of each thing it returns that it is a tensor of its own."""
+    """Return whether an operation modifies no argument and returns new tensors only, by its schema."""
     schema = func._schema
     makes_own = all(str(value.type) == "Tensor" and value.alias_info is None for value in schema.returns)
     return makes_own and bool(schema.returns) and not schema.is_mutable

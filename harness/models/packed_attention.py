@@ -121,10 +121,8 @@ def use_packing(model: Any) -> None:
 
 
 def check_packing(model: Any) -> None:
-    """Change the first of two packed texts: the second's logits must stay the same bit for bit, in any precision, and be those
-    of that text alone.
-
-    Raises PlanError where the architecture, or what wraps it, lets them see each other.
+    """Check that packed texts cannot see each other. The first of two is changed: the second's logits must stay the same bit
+    for bit, in any precision, and equal those of that text alone. Raises PlanError if they do not.
     """
     from harness.models.forward import head_dtype, logits_at, same_logits
 

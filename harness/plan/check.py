@@ -103,7 +103,7 @@ def faults_of_plan(plan: Plan) -> list[str]:
 
 
 def text_faults(plan: Plan) -> list[str]:
-    """Return what is wrong with texts that are parsed later, so that their faults come with the others."""
+    """Return the faults of options that are parsed later, so that all faults are reported together."""
     faults = []
     for parse, text in ((parse_limits, plan.require or ""), (parse_tuning_rule, plan.tune_rule)):
         try:

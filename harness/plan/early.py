@@ -6,7 +6,6 @@ harness/setup/material.py.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from harness.files.formats import HUB_ID, names_hub_data
 from harness.plan.measured import read_measured
 from harness.plan.values import TRACKERS, parse_budget, parse_trackers
 from harness.recipes.recipe_text import all_recipe_faults
+from harness.spelling import did_you_mean
 from harness.store.opening import check_file
 from harness.text.rules import read_format, read_rules
 
@@ -140,8 +140,7 @@ def _suite_faults(name: str) -> list[str]:
         return []
 
     # Nobody knows it, so the nearest name is offered.
-    near = difflib.get_close_matches(name, suites, 1)
-    return [f"suite '{name}' is not known here nor to lm-eval; " + (f"did you mean {near[0]}?" if near else accepted)]
+    return [f"suite '{name}' is not known here nor to lm-eval; {did_you_mean(name, suites, accepted)}"]
 
 
 def _in_lm_eval(name: str) -> bool:

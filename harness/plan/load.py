@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import re
 import shlex
 import tomllib
@@ -17,6 +16,7 @@ from harness.errors import PlanError, raise_faults
 from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
 from harness.plan.plan import Plan, kind_of
+from harness.spelling import did_you_mean
 from harness.store.opening import check_file, read_text
 from harness.text.bounds import as_float
 
@@ -44,10 +44,8 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
 
     # A misspelt option must not be passed over: the run would be another one than was meant.
     for key in [key for key in given if key not in fields]:
-        near = difflib.get_close_matches(key, fields, 1)
-        faults.append(
-            f"there is no option '{key}'; " + (f"did you mean '{near[0]}'?" if near else f"options are {', '.join(fields)}")
-        )
+        hint = did_you_mean(key, fields, f"options are {', '.join(fields)}")
+        faults.append(f"there is no option '{key}'; {hint}")
         del given[key]
     for key, value in given.items():
         if isinstance(value, list) and key in ("recipes", "suites"):
@@ -154,7 +152,7 @@ MEASURING = (
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Give a parser a flag for each of these options; one that is not given is absent from what it returns."""
+    """Give a parser a flag for each of these options. Flags that are not given are absent from the parsed options."""
     for field in dataclasses.fields(Plan):
         # A command shows only the options that mean something to it.
         if field.name not in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -233,7 +234,7 @@ class StorageOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What it chooses by, and where curves are shown."""
+    """The limits that choose a recipe, and where curves are shown."""
 
     require: str | None = option(
         None,
@@ -269,9 +270,15 @@ SECTIONS: dict[str, type] = {
 
 def kind_of(option: str) -> type:
     """Return the type of an option's value where it is given: str, int, float or bool."""
-    hint = get_type_hints(Plan)[option]
+    hint = _type_hints()[option]
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     return kinds[0] if kinds else hint
+
+
+@cache
+def _type_hints() -> dict[str, Any]:
+    """Return option -> type of its value. Each look-up compiles the types of all options, so there is one."""
+    return get_type_hints(Plan)
 
 
 def _listed(text: str) -> list[str]:

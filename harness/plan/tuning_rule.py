@@ -144,9 +144,9 @@ def expected_best(values: Sequence[float], drawn: int) -> float:
 
 
 def spread_over(gain: Sequence[float], change: Sequence[float], first: int, number: int) -> list[int]:
-    """Return places of trials that show a recipe's curve: `first`, then those that fill the largest gaps in gain.
+    """Return indices of trials that show a recipe's curve: `first`, then those that fill the largest gaps in gain.
 
-    Only trials count that no other beats in both gain and general change; the base stands at gain 0.
+    Trials that another one beats in both gain and general change are left out; the base has gain 0.
     """
     candidates = [i for i, value in enumerate(gain) if value > 0 and math.isfinite(change[i])]
     front = [i for i in candidates if not any(_beats(gain, change, j, i) for j in candidates)]

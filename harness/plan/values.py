@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
 
 from harness.errors import PlanError
+from harness.spelling import did_you_mean
 
 BYTES = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 """What a unit of memory counts in bytes; other limits have no unit."""
@@ -25,8 +25,7 @@ def parse_trackers(text: str) -> list[str]:
     faults = []
     for name in names:
         if name not in TRACKERS:
-            near = difflib.get_close_matches(name, TRACKERS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(TRACKERS)}, joined by +, or none"
+            hint = did_you_mean(name, TRACKERS, f"it takes {', '.join(TRACKERS)}, joined by +, or none")
             faults.append(f"report_to has no tracker '{name}'; {hint}")
     if faults:
         raise PlanError(*faults)

@@ -105,7 +105,7 @@ def papers(recipes: Iterable[str]) -> dict[str, Paper]:
     """Return method -> paper of every method in these recipes."""
     sources: dict[str, Paper] = {}
     for recipe in map(parse_recipe, recipes):
-        for name, made in zip(recipe.names, recipe.methods, strict=True):
+        for name, made in zip(recipe.names, recipe.named, strict=True):
             entry = Entry(name, type(made), (), (), {})
             sources[name] = {"source": entry.source, "bibtex": entry.bibtex}
     return dict(sorted(sources.items()))

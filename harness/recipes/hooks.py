@@ -20,7 +20,7 @@ class HookError(Exception):
 
 
 def ask(method: Method, hook: str, *arguments: Any) -> Any:
-    """Return what the method's hook returns. Raises HookError where that is not what the contract says."""
+    """Call a method's hook and return its value. Raises HookError if the contract does not allow the value."""
     # A wrong value is named here, with its hook: further on it would only be a wrong shape.
     value = getattr(method, hook)(*arguments)
     if hook in RETURNS:

@@ -5,11 +5,11 @@ A method that does nothing, since its one hook is misspelt, would be measured as
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
 from harness.contract import HOOKS, PLACES, Method, Need
+from harness.spelling import close_names, did_you_mean
 from harness.text.bounds import bound_fault, read_interval
 
 NEAR = 0.75
@@ -17,7 +17,7 @@ NEAR = 0.75
 
 
 def class_faults(cls: Any) -> list[str]:
-    """Return what is wrong with a class that is to be a method: each fault a sentence that names it."""
+    """Return the faults of a class that should be a method, a sentence each that names the class."""
     if not (inspect.isclass(cls) and issubclass(cls, Method)):
         return [f"{getattr(cls, '__name__', cls)!s} is no class derived from harness.contract.Method; make it one"]
     return [*_hook_faults(cls), *_setting_faults(cls), *_fact_faults(cls)]
@@ -35,21 +35,20 @@ def need_faults(needs: Any) -> list[str]:
         return [f"needs is {needs!r}; write it as frozenset({{...}}) of {', '.join(names)}"]
     faults = []
     for need in sorted(str(need) for need in needs if need not in names):
-        near = difflib.get_close_matches(need, names, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"needs are {', '.join(names)}"
+        hint = did_you_mean(need, names, f"needs are {', '.join(names)}")
         faults.append(f"needs '{need}', which nothing answers; {hint}")
     return faults
 
 
 def _hook_faults(cls: type[Method]) -> list[str]:
-    """Return hooks that are misspelt, that take other arguments, or that there are none."""
+    """Return the faults of its hooks: misspelt, called with other arguments, or none at all."""
     name, faults = cls.__name__, []
 
     # Only public functions: a helper begins with an underscore.
     callables = [attribute for attribute in dir(cls) if not attribute.startswith("_") and callable(getattr(cls, attribute))]
     filled = [hook for hook in HOOKS if getattr(cls, hook) is not getattr(Method, hook)]
     for attribute in callables:
-        near = difflib.get_close_matches(attribute, HOOKS, 1, NEAR)
+        near = close_names(attribute, HOOKS, likeness=NEAR)
         if attribute not in HOOKS and near and near[0] not in filled:
             faults.append(
                 f"{name}.{attribute} is no hook, so nothing calls it; did you mean '{near[0]}'? (a helper begins with _)"
@@ -119,7 +118,7 @@ def _setting_faults(cls: type[Method]) -> list[str]:
 
 
 def _fact_faults(cls: type[Method]) -> list[str]:
-    """Return what is wrong with what the class says of itself: its needs, and where it adds parameters."""
+    """Return the faults of its other facts: its needs, and where it adds parameters."""
     faults = [f"{cls.__name__}: {fault}" for fault in need_faults(cls.needs)]
     if cls.adds not in PLACES:
         faults.append(f"{cls.__name__}.adds is {cls.adds!r}; it is one of {', '.join(map(repr, PLACES))}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import PlanError
 from harness.recipes.recipe_text import Setting, SettingValues, read_terms, setting_faults
+from harness.spelling import did_you_mean
 
 DEFAULT = "adamw"
 SHARE = "[0, 1)"
@@ -80,15 +80,15 @@ def read_optimizer(text: str) -> Optimizer:
         raise PlanError(f"optimizer '{text}' is not understood: write one of {names}, with settings as adamw(beta2=0.95)")
     ((name, given),) = terms
     if name not in OPTIMIZERS:
-        near = difflib.get_close_matches(name, OPTIMIZERS, 1)
-        raise PlanError(f"there is no optimizer '{name}'; " + (f"did you mean {near[0]}?" if near else f"there are {names}"))
+        hint = did_you_mean(name, OPTIMIZERS, f"there are {names}")
+        raise PlanError(f"there is no optimizer '{name}'; {hint}")
 
     # The rate is the plan's, so a setting `lr` is unknown here as any other.
     settings = OPTIMIZERS[name]
-    known = {setting: value for setting, value in given.items() if setting in settings}
+    valid = {setting: value for setting, value in given.items() if setting in settings}
     listed = f"has {', '.join(settings)}" if settings else "has none"
     faults = [f"optimizer '{text}': {name} has no setting '{key}'; it {listed}" for key in given if key not in settings]
-    faults += [f"optimizer {fault}" for fault in setting_faults(text, name, known, settings)]
+    faults += [f"optimizer {fault}" for fault in setting_faults(text, name, valid, settings)]
     if faults:
         raise PlanError(*faults)
-    return Optimizer(name, {setting: known.get(setting, facts.default) for setting, facts in settings.items()})
+    return Optimizer(name, {setting: valid.get(setting, facts.default) for setting, facts in settings.items()})

@@ -46,12 +46,22 @@ class Recipe:
 
     text: str
     """As written."""
-    methods: tuple[Method, ...]
+    named: tuple[Method, ...]
+    """Every method it names, those that are switched off too."""
     names: tuple[str, ...]
     settings: tuple[SettingValues, ...]
     """Every setting of every method, defaults resolved."""
     learning_rate: float | None
     """Given by `lr=` in the recipe, else None: the plan's rule decides."""
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that act: all but those at their `off` settings, which are plain fine-tuning."""
+        acting = []
+        for method, settings in zip(self.named, self.settings, strict=True):
+            if not _is_off(method, settings):
+                acting.append(method)
+        return tuple(acting)
 
     @property
     def row(self) -> str:
@@ -86,7 +96,7 @@ class Recipe:
     def question(self) -> list[MethodQuestion]:
         """What names this recipe in a run's key: settings, and the hash of each method's own source."""
         questions: list[MethodQuestion] = []
-        for name, settings, method in zip(self.names, self.settings, self.methods, strict=True):
+        for name, settings, method in zip(self.names, self.settings, self.named, strict=True):
             questions.append({"name": name, "settings": settings, "source": source_hash(type(method))})
         return questions
 
@@ -128,13 +138,19 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(text, parts[1], parts[0], parts[2], float(rates[0]) if rates else None)
 
 
+def _is_off(method: Method, settings: SettingValues) -> bool:
+    """Return whether these settings, defaults included, switch a method off."""
+    # Without `off` settings there are none at which a method is plain fine-tuning.
+    return bool(method.off) and all(settings[name] == value for name, value in method.off.items())
+
+
 def unlike_base(recipe: Recipe) -> str:
     """Return the part of a recipe that makes its model something else than the base before any training.
 
     Empty where none does.
     """
     parts = []
-    for name, settings, method in zip(recipe.names, recipe.settings, recipe.methods, strict=True):
+    for name, settings, method in zip(recipe.names, recipe.settings, recipe.named, strict=True):
         if method.unlike_base:
             defaults = defaults_of(type(method))
             given = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value != defaults[key])
@@ -144,7 +160,7 @@ def unlike_base(recipe: Recipe) -> str:
 
 def unsharded(recipe: Recipe, stages: bool) -> str:
     """Return why a recipe cannot run where each process holds but a part of the weights; empty where it can."""
-    for name, method in zip(recipe.names, recipe.methods, strict=True):
+    for name, method in zip(recipe.names, recipe.named, strict=True):
         reason = method.unsharded
         if stages and not reason and overrides(method, "stage_begin") and method.state():
             reason = "what it learned is in parts when it looks at the whole model where a stage begins"
@@ -157,7 +173,7 @@ def unoptimized(recipe: Recipe, optimizer: Optimizer) -> str:
     """Return why a recipe cannot be trained by an optimizer; empty where it can."""
     if optimizer.settings.get("beta1") == OPTIMIZERS[DEFAULT]["beta1"].default:
         return ""
-    for name, method in zip(recipe.names, recipe.methods, strict=True):
+    for name, method in zip(recipe.names, recipe.named, strict=True):
         if method.adamw_only:
             cure = "leave it out, or take the default optimizer"
             return f"'{recipe.text}' cannot be trained by {optimizer.text}: {name}: {method.adamw_only}; {cure}"

@@ -7,7 +7,6 @@ method itself can tell (a value out of range) is refused when the method is made
 from __future__ import annotations
 
 import ast
-import difflib
 import io
 import re
 import tokenize
@@ -21,6 +20,7 @@ from typing import Any
 
 from harness.bundled import TRAINERS
 from harness.errors import PlanError, faults_of
+from harness.spelling import did_you_mean
 from harness.text.bounds import Bound, as_float, bound_fault
 
 FILE = re.compile(r"([^\s+(),=]+\.py):([A-Za-z_]\w*)")
@@ -195,8 +195,8 @@ def check_known(name: str) -> None:
         return
     available = {*bundled_methods(), *(point.name for point in installed_methods())}
     if name not in available:
-        near = difflib.get_close_matches(name, sorted(available), 1)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(sorted(available))}"
+        names = sorted(available)
+        hint = did_you_mean(name, names, f"methods are {', '.join(names)}")
         raise PlanError(f"there is no method '{name}'; {hint}")
 
 

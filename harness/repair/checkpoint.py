@@ -54,6 +54,7 @@ def repair(base: str, tuned: str, by: str, to: str, seed: int = 0, general: str 
     `general`: a file of general records, whose dev part methods decide by. Raises PlanError for a recipe that does more than
     act on final weights, for another architecture, or if `to` is there.
     """
+    # All that can be refused without loading a model.
     target = Path(to)
     faults = []
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -76,6 +77,8 @@ def repair(base: str, tuned: str, by: str, to: str, seed: int = 0, general: str 
     run = PlannedRun(
         untouched, nothing, recipe.methods, training, Ledger("steps", 0.0), seed, items.device, open_dev=items.open
     )
+
+    # An embedding that was resized has no place on the line to the base: it stays as tuned.
     kept = _kept(weights, run.start, tuned)
     shared = {name: tensor for name, tensor in weights.items() if name not in kept}
     final = _mended(shared, run)
@@ -100,7 +103,8 @@ def _mended(tuned: Weights, run: PlannedRun) -> Weights:
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Return what of a recipe cannot act on a model that is trained already."""
     faults = []
-    for name, method in zip(recipe.names, recipe.methods, strict=True):
+    for name, method in zip(recipe.names, recipe.named, strict=True):
+        # A hook that acts while a model trains would never be called here.
         hooks = [hook for hook in axis_names() if overrides(method, hook)]
         if hooks != ["finish"]:
             faults.append(

@@ -52,7 +52,7 @@ class Published:
     """Rows of table.csv."""
     verdict: dict[str, Any]
     """verdict.json; empty where an older version wrote the report."""
-    place: str
+    site_folder: str
     """Its folder in the site, under files/."""
 
     @property
@@ -83,12 +83,12 @@ class Published:
 
     @property
     def board(self) -> tuple[str, str, str]:
-        """What makes a board: protocol, model and data by their hashes."""
+        """The key of its board: protocol, and hashes of model and data."""
         return str(self.record["protocol"]), self.record["model"]["hash"], self.record["data"]["fingerprint"]
 
     @property
     def question(self) -> str:
-        """What makes a section: all that was asked, and how it was scored."""
+        """The key of its section: the question and the scoring."""
         scored = self.record["rows"][0]["evals"].get("final")
         return key_of([self.record.get("question"), scored])
 
@@ -103,7 +103,7 @@ class Entry:
 
     @property
     def card(self) -> str:
-        return f"files/{self.source.place}/cards/{slug(self.line['row'])}.md"
+        return f"files/{self.source.site_folder}/cards/{slug(self.line['row'])}.md"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def publish(folders: Sequence[Path], to: Path) -> Path:
     # Whole or not at all: a reader never sees half of a site.
     with replacing(to) as fresh:
         for comparison in published:
-            _files(comparison, fresh / "files" / comparison.place)
+            _files(comparison, fresh / "files" / comparison.site_folder)
         _write_pages(boards, fresh)
         write_atomic(fresh / "leaderboard.csv", csv_text(_leaderboard(boards)))
         (fresh / MARKER).write_text("made by `lethe publish`\n", encoding="utf-8")
@@ -165,7 +165,7 @@ def _refuse_target(to: Path) -> None:
 
 
 def _refuse_folders(folders: Sequence[Path]) -> None:
-    """Raise PlanError with all files that a comparison lacks, and those that are links: what they lead to is not published."""
+    """Raise PlanError with all missing files of a comparison, and with all links, whose targets are not published."""
     missing = []
     links = []
     for folder in folders:
@@ -199,7 +199,9 @@ def _write_pages(boards: list[Board], folder: Path) -> None:
 def boards_of(published: Iterable[Published]) -> list[Board]:
     """Return boards by protocol (newest first), then name; a section for each question, newest first."""
     grouped: dict[tuple[str, str, str], dict[str, list[Published]]] = {}
-    for comparison in sorted(published, key=lambda comparison: (comparison.record["created"], comparison.place), reverse=True):
+    for comparison in sorted(
+        published, key=lambda comparison: (comparison.record["created"], comparison.site_folder), reverse=True
+    ):
         grouped.setdefault(comparison.board, {}).setdefault(comparison.question, []).append(comparison)
     # Numbers of different questions share a page, and never a table.
     boards = []

@@ -50,7 +50,7 @@ EXTRA: dict[str, Callable[[Summary], pd.DataFrame]] = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was written and what it says."""
+    """The files of a report and what they say."""
 
     folder: Path
     table: pd.DataFrame

@@ -1,4 +1,4 @@
-"""The events of a run: what it reports while it is made, from whichever process or machine makes it."""
+"""The events that a run reports while it is made, from any process or machine."""
 
 from __future__ import annotations
 

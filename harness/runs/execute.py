@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from harness.contract import Weights
 from harness.models.base_model import read_weights, save_model, save_weights, weights_hash
@@ -23,7 +22,7 @@ from harness.runs.events import Event, Events, SetAside, Stepped
 from harness.runs.measured import measure
 from harness.runs.monitor import Monitor, stability
 from harness.runs.run_scores import Scoring
-from harness.setup.comparison_record import run_record
+from harness.setup.comparison_record import Happened, run_record, times_since
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec, planned_run
@@ -183,15 +182,14 @@ def _train(
 
     # The largest of all ranks: the one that decides whether the run fits.
     peak = max(engine.all_gather(memory.bytes))
-    if 1.0 in spec.models:
-        save_model(material.base, weights, folder.model(1.0))
-
-    # Saved before they are scored: a crash of an evaluation must not cost a training.
-    folder.weights_folder.mkdir(exist_ok=True)
-    save_weights(weights, folder.weights)
-    trained_hash = weights_hash(weights)
+    trained_hash = _save(spec, material, folder, weights)
     of_methods = chain.from_iterable(ask(method, "notes") for method in run.methods)
-    happened = _happened(folder, spec, progress, begin, started) | {
+    happened: Happened = {
+        **times_since(begin, started),
+        "steps": progress.steps,
+        "epochs": progress.epochs,
+        "stopped_by": progress.stopped_by,
+        "stability": stability(folder.log(), spec.training.warmup),
         "peak_memory_bytes": peak,
         "weights_hash": trained_hash,
         "evaluation_seconds": scoring.seconds,
@@ -200,6 +198,16 @@ def _train(
     }
     _write_records(spec, material, folder, happened, run.ledger)
     monitor.close()
+
+
+def _save(spec: RunSpec, material: Material, folder: RunFolder, weights: Weights) -> str:
+    """Save what a training ended in, and return the hash of its weights."""
+    # Before they are scored: a crash of an evaluation must not cost a training.
+    if 1.0 in spec.models:
+        save_model(material.base, weights, folder.model(1.0))
+    folder.weights_folder.mkdir(exist_ok=True)
+    save_weights(weights, folder.weights)
+    return weights_hash(weights)
 
 
 def _trained(
@@ -259,7 +267,7 @@ def _write_records(
     spec: RunSpec,
     material: Material,
     folder: RunFolder,
-    happened: dict[str, Any],
+    happened: Happened,
     ledger: Ledger,
 ) -> None:
     """Write what is kept of a finished training, and remove what only a resumed one needs."""
@@ -270,22 +278,3 @@ def _write_records(
     folder.end(Status.DONE)
     shutil.rmtree(folder.checkpoint, ignore_errors=True)
     folder.remove("room")
-
-
-def _happened(
-    folder: RunFolder,
-    spec: RunSpec,
-    progress: Progress,
-    begin: float,
-    started: datetime,
-) -> dict[str, Any]:
-    """Return when the run was made, how far it came, and how steadily."""
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": time.monotonic() - begin,
-        "steps": progress.steps,
-        "epochs": progress.epochs,
-        "stopped_by": progress.stopped_by,
-        "stability": stability(folder.log(), spec.training.warmup),
-    }

@@ -33,9 +33,10 @@ from harness.training.protocol import Training, TrainingData
 from harness.training.run import PlannedRun
 
 RATE = 1e-2
-STEPS = 6
-BUDGETS = (20, 80, 320)
-"""In steps of plain fine-tuning: the first that pays for what the method prepares too."""
+STEPS = 4
+"""More than an epoch of the examples."""
+BUDGETS = (8, 80, 320)
+"""In steps of plain fine-tuning: the first that pays for what the method prepares, and for a step, counts."""
 MOST_OVER = 0.01
 """Share of the budget by which a run may exceed it, or stay below the last step it could have made."""
 
@@ -54,17 +55,23 @@ class Workshop:
 
     base: BaseModel
     folder: Path
+    domain: int = 24
+    general: int = 12
+    """Examples of a run."""
     ends: dict[tuple[str, int], str] = field(default_factory=dict)
     """Hashes of the weights that short runs ended with, by recipe and seed: several laws compare with the same run."""
 
-    def run(self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS) -> PlannedRun:
-        """A run of a recipe on 40 domain and 30 general examples."""
+    def run(
+        self, recipe: str, seed: int = 0, meter: str = "steps", allowed: float = STEPS, off_too: bool = False
+    ) -> PlannedRun:
+        """A run of a recipe on domain and general examples; `off_too`: of methods that are switched off, too."""
         made = parse_recipe(recipe)
         # Small and fast: a method that breaks a law breaks it here too.
         training = Training(RATE, 8, 96, 0.1, "cosine", 0.0, 1.0, "float32")
-        data = TrainingData(examples(40), examples(30, "general"))
+        data = TrainingData(examples(self.domain), examples(self.general, "general"))
         ledger = Ledger(meter, allowed)
-        return PlannedRun(self.base, data, made.methods, training, ledger, seed, open_dev=lambda: mean_probability)
+        methods = made.named if off_too else made.methods
+        return PlannedRun(self.base, data, methods, training, ledger, seed, open_dev=lambda: mean_probability)
 
     def trained(self, run: PlannedRun, folder: Path | None = None) -> tuple[Weights, Progress]:
         """Final weights, and how far the run came."""
@@ -128,13 +135,15 @@ def trains_inside_the_budget(name: str, workshop: Workshop) -> None:
 
 def _on_a_budget(name: str, workshop: Workshop) -> tuple[PlannedRun, Weights, Progress]:
     """A run under a budget of FLOPs that pays for its preparation and some steps."""
-    # What a method prepares may cost more than a small budget: then a larger one is tried.
+    # What a method prepares may cost more than a small budget, or leave nothing of it: then a larger one is tried.
     plain = workshop.run("")
     price, _ = plain.step_price(next(plain.steps()))
     for steps in BUDGETS:
         run = workshop.run(name, meter="flops", allowed=steps * price)
         with contextlib.suppress(Overdrawn):
-            return run, *workshop.trained(run)
+            weights, progress = workshop.trained(run)
+            if progress.steps or steps == BUDGETS[-1]:
+                return run, weights, progress
     raise Broken(f"what it prepares costs more than {BUDGETS[-1]} steps of plain fine-tuning")
 
 
@@ -150,7 +159,9 @@ def switched_off_is_plain(name: str, workshop: Workshop) -> None:
         if same is bool(method.unlike_base):
             raise Broken("freshly wrapped it has other logits than the base" if not same else "it is the base at first")
         return
-    off, _ = workshop.trained(workshop.run(recipe_off(name)))
+
+    # A run leaves out what is switched off, so here it is kept: with wrong `off` settings a method that acts would be left out.
+    off, _ = workshop.trained(workshop.run(recipe_off(name), off_too=True))
     if weights_hash(off) != workshop.end(""):
         raise Broken(f"{recipe_off(name)} is not plain fine-tuning bit for bit")
 
@@ -259,7 +270,9 @@ def check_laws(target: str) -> int:
     """Run every law on the methods of a file, print what held; the exit code is 1 where one does not."""
     broken = 0
     with tempfile.TemporaryDirectory() as folder:
-        workshop = Workshop(open_base(embedded().model), Path(folder))
+        base = open_base(embedded().model)
+        base.hold(torch.float32)
+        workshop = Workshop(base, Path(folder))
         for name in named(target):
             print(f"{name}:")
             for law, fault in verdicts(name, workshop):

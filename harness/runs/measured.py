@@ -10,7 +10,7 @@ from torch import nn
 from harness.measured.tuned import Tuned, load_tuned
 from harness.models.placement import placed
 from harness.runs.events import Evaluating, Events
-from harness.setup.comparison_record import run_record
+from harness.setup.comparison_record import Happened, run_record, times_since
 from harness.setup.evaluations import Evaluation
 from harness.setup.material import Material
 from harness.setup.specs import RunSpec
@@ -41,10 +41,8 @@ def measure(
         for kind in missing:
             events(Evaluating(kind=kind))
             _score(kind, model, tuned, folder, evaluation)
-    happened = {
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": time.monotonic() - begin,
+    happened: Happened = {
+        **times_since(begin, started),
         "evaluation_seconds": time.monotonic() - begin,
         "models": [],
         "notes": list(tuned.notes),

@@ -1,4 +1,4 @@
-"""What a run shows while it trains, in the trackers that the plan names, and what its log says."""
+"""Live metrics of a run in the trackers of the plan, and figures from its log."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from harness.contract import Weights
 from harness.models.base_model import save_model
 from harness.setup.material import Material
 from harness.setup.probe_examples import BATCH, EPOCHS, probe_examples
-from harness.training.ledger import Ledger
+from harness.training.ledger import Ledger, LedgerRecord
 from harness.training.loop import train
 from harness.training.protocol import TrainingData
 from harness.training.run import PlannedRun
@@ -25,7 +25,17 @@ from harness.training.run import PlannedRun
 SEED = 0
 
 
-def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]]:
+class ProbeRecord(TypedDict):
+    """probe.json: what the recovery probe trained on, and what it cost."""
+
+    examples: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    ledger: LedgerRecord
+
+
+def probe(material: Material, weights: Weights) -> tuple[Weights, ProbeRecord]:
     """Return (plain weights after the probe, what it cost: examples, rate, ledger). Raises Diverged as training does."""
     examples = tuple(probe_examples(material))
     training = dataclasses.replace(material.training, batch_size=BATCH)
@@ -42,5 +52,11 @@ def probe(material: Material, weights: Weights) -> tuple[Weights, dict[str, Any]
         data = TrainingData(examples, ())
         run = PlannedRun(start, data, (), training, Ledger("steps", steps), SEED, material.plan.device)
         recovered, _ = train(run, Path(folder), lambda *_: None, lambda _: None)
-    settings = {"examples": len(examples), "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": training.learning_rate}
-    return recovered, settings | {"ledger": run.ledger.record()}
+    record: ProbeRecord = {
+        "examples": len(examples),
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "learning_rate": training.learning_rate,
+        "ledger": run.ledger.record(),
+    }
+    return recovered, record

@@ -45,7 +45,7 @@ class Scoring:
 
     @cached_property
     def start(self) -> Weights:
-        """Where the line to the trained weights begins: the base, and what was added as it began in the computing precision."""
+        """The start of the line to the trained weights: the base, and initial added weights in the computing precision."""
         return self.run.wrap(self.run.load()).start if self.stay else self.evaluation.base_weights
 
     @property

@@ -112,9 +112,9 @@ def pace_of(material: Material, recipe: Recipe, steps: int) -> float:
 
 
 def clock_of(plan: Settings) -> Callable[[], float]:
-    """Return a clock of what a run would take here: where it computes on CPUs, of the work that they do for this process.
+    """Return a clock of the time that a run takes here.
 
-    So other work on this machine, which slows the clock on the wall, does not count.
+    On CPUs it counts the CPU time of this process, so that other work on this machine does not count.
     """
     if plan.device != "cpu":
         return time.monotonic

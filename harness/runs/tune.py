@@ -216,7 +216,7 @@ def point_entry(row: str, spec: RunSpec, final_key: str) -> TrialRecord:
 
 
 def planned_points(material: Material, allowed: float, tuned: Sequence[str]) -> list[RunSpec]:
-    """Return what points will cost, before it is known which settings they are: the recipes' defaults stand for them."""
+    """Return the cost of points before their settings are known, as if they had the recipes' defaults."""
     specs = []
     for recipe in material.recipes:
         if recipe.row in tuned:

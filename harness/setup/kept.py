@@ -25,7 +25,7 @@ from harness.vocabulary import Role, Status
 
 @dataclass(frozen=True)
 class Kept:
-    """Earlier rows that stay, and what is said of those that do not."""
+    """Earlier rows that stay, and notes on those that do not."""
 
     specs: tuple[RunSpec, ...] = ()
     recipes: tuple[str, ...] = ()

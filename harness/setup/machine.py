@@ -1,6 +1,6 @@
-"""What this machine decides of a plan: device, precision, seeds, runs at once, the meter, what models are scored in.
+"""Options that this machine decides: device, precision, seeds, runs at once, the meter, the scoring precision.
 
-None of it is asked of the user, so none of it may stop a plan that names none of it.
+They are defaults, so they must never stop a plan that gives none of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 import torch
@@ -83,7 +83,7 @@ def meter_of(plan: Plan, budget: Budget) -> str:
 
 
 def scoring_of(plan: Plan, parameters: int) -> str:
-    """Return what models are scored in: as asked, else float32 where there is memory for it."""
+    """Return the scoring precision: the requested one, else float32 if memory allows it."""
     return plan.scoring or ("float32" if gpu_memory(plan) >= SCORED * parameters else "bfloat16")
 
 
@@ -140,8 +140,20 @@ def _control(name: str) -> str:
         return ""
 
 
-def facts(plan: Plan) -> dict[str, Any]:
-    """Return everything of this machine that decides what a plan asks: where it is the same, so is the question."""
+class MachineFacts(TypedDict):
+    """What this machine decides of a plan."""
+
+    device: str | None
+    precision: str | None
+    seeds: int | None
+    gpu_memory: float | None
+    """Bytes of a GPU; None without one."""
+    liger: bool
+    """Whether Liger's kernels are installed."""
+
+
+def facts(plan: Plan) -> MachineFacts:
+    """Return everything of this machine that a plan's question depends on."""
     from importlib.util import find_spec
 
     # Everything here changes the question, so a comparison is only skipped where all of it is as it

@@ -187,7 +187,7 @@ def _notes_on_runs(
     recipes: Sequence[Recipe],
     measured: Sequence[MeasuredModel],
 ) -> list[str]:
-    """Return notes on what runs, and on what is not saved or compared of it."""
+    """Return notes on the runs, and on models that are not saved or compared."""
     notes = _not_the_base(recipes)
     notes += _not_saved(settings, recipes)
     notes += _notes_on_measured(settings, measured)
@@ -278,7 +278,7 @@ def _usable(
     has: dict[Need, bool],
     texts: bool,
 ) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Return the recipes that can run, and notes on those that need what this plan lacks.
+    """Return the recipes that can run, and notes on recipes whose needs this plan does not meet.
 
     `texts`: the plan trains on plain texts. Raises PlanError if no recipe can run.
     """

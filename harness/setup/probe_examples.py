@@ -6,8 +6,8 @@ from harness.contract import Example
 from harness.errors import PlanError
 from harness.evaluation.evaluator import Evaluator
 from harness.setup.material import Material
-from harness.setup.specs import fingerprint
 from harness.store.schema import key_of
+from harness.training.protocol import fingerprint
 
 EXAMPLES = 50
 """Most examples that the probe trains on."""
@@ -22,7 +22,7 @@ def probe_examples(material: Material) -> list[Example]:
 
 
 def probe_key(material: Material, final: Evaluator) -> str:
-    """Return the name of the recovery probe's question: what it trains on and how, and what is asked after it."""
+    """Return the key of the recovery probe's question: its training data, settings and evaluation."""
     examples = probe_examples(material)
     # Without general data there is nothing to recover with, and a probe of nothing would look like
     # no recovery.

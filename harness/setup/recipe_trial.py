@@ -1,4 +1,4 @@
-"""Whether a recipe fits a model, tried before anything runs: it is wrapped without weights, and what it adds must fold.
+"""Trial of recipes on the model before anything runs: a model without weights is wrapped, and added parameters must fold.
 
 A recipe that adds blocks is tried with weights too: it must begin as the base.
 """

@@ -1,4 +1,4 @@
-"""From the plan that was asked to settings: what depends on this machine, the model, and what fits a GPU."""
+"""From the requested plan to settings: resolves what depends on this machine, the model and GPU memory."""
 
 from __future__ import annotations
 

@@ -6,11 +6,10 @@ Each is named by a hash of the question that it answers.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from harness.contract import Example, Need, Step
+from harness.contract import Need, Step
 from harness.measured.tuned import Tuned
 from harness.plan.deepspeed import ranks_of
 from harness.recipes.recipe import PLAIN, Recipe, parse_recipe, unlike_base
@@ -195,8 +194,8 @@ def _trained_fields(
     fields: dict[str, Any] = {
         "methods": recipe.question,
         "training": training.question,
-        "data": fingerprint(data.domain),
-        "general": fingerprint(data.general) if Need.GENERAL_DATA in recipe.needs else None,
+        "data": data.domain_fingerprint,
+        "general": data.general_fingerprint if Need.GENERAL_DATA in recipe.needs else None,
         "budget": {"meter": plan.meter, "allowed": allowed},
         "seed": seed,
         "threads": plan.threads,
@@ -214,15 +213,6 @@ def _trained_fields(
     if Need.DEV_SCORES in recipe.needs:
         fields["general_dev"] = [record.id for record in material.general_dev]
     return fields
-
-
-def fingerprint(examples: Iterable[Example]) -> str:
-    """Return a hash of tokenised examples: template, truncation and supervision included."""
-    digest = hashlib.sha256()
-    for example in examples:
-        content = (example.id, example.tokens, example.supervised, example.source)
-        digest.update(repr(content).encode())
-    return digest.hexdigest()[:16]
 
 
 def planned_run(

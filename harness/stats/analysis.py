@@ -195,9 +195,9 @@ def analyse(
 ) -> Analysis:
     """Return all quantities of a table of item scores with `row` and `seed`.
 
-    `base`: the untouched model's row. `kept`: the (task, metric) pairs that enter retention, where
-    another table has decided that. `constant`: the row that always gives the same answer, by which
-    gain is split into form and knowledge. `areas`: family -> column group.
+    `base`: the untouched model's row. `kept`: the (task, metric) pairs that enter retention; None:
+    decided from this table. `constant`: the row that always gives the same answer, by which gain is
+    split into form and knowledge. `areas`: family -> column group.
     """
     # A row without a seed (the base) counts as seed -1.
     scores = scores.assign(seed=pd.to_numeric(scores["seed"]).fillna(-1).astype(int))

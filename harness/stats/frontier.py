@@ -38,11 +38,11 @@ class Standing:
 
 
 def pareto_ranks(gain: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return the (B, R) front each row is on; NaN where a number lacks.
+    """Return the (B, R) front of each row; NaN where a number is missing.
 
-    By peeling non-dominated rows off (Deb et al. 2002, NSGA-II). By falling gain, then falling `kept`, every row comes after
-    those that dominate it: it is on the first front of which no row so far keeps as much, or on that of the row before it where
-    both are equal.
+    By peeling non-dominated rows off (Deb et al. 2002, NSGA-II). Rows are taken by falling gain, then by falling `kept`, so
+    each comes after all rows that dominate it. It joins the first front on which no row so far keeps as much; two equal rows
+    share a front.
     """
     # A row that lacks a number in a draw dominates nothing there.
     finite = np.isfinite(gain) & np.isfinite(kept)
@@ -89,7 +89,7 @@ def hypervolume(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray
 
 
 def exclusive(gain: np.ndarray, score: np.ndarray, floor: float) -> np.ndarray:
-    """Return (B, R) area that only this row dominates: what `hypervolume` is larger with it than without."""
+    """Return the (B, R) area that only this row dominates: `hypervolume` with it minus `hypervolume` without it."""
     # A row that raises the skyline nowhere is not missed; each of the others is left out in turn.
     width, height, order = _sides(gain, score, floor)
     # A row that adds nothing to the skyline leaves no hole; only the others are worth leaving out.

@@ -1,4 +1,4 @@
-"""What a table of item scores measures, and the headline numbers that are weighted means of it. Needs numpy and pandas only."""
+"""Measures of a table of item scores, and the headline numbers: their weighted means. Needs numpy and pandas only."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class _Scale:
         return parts
 
     def ability(self, before: np.ndarray) -> np.ndarray:
-        """Return what there is to keep: the base's chance-corrected score, 1 where there is no such scale."""
+        """Return what can be kept: the base's chance-corrected score, or 1 where the measure has no chance level."""
         return np.where(self.inverted, np.ones_like(before), self.sign * (before - self.chance) / self.span)
 
 

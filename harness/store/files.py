@@ -103,7 +103,7 @@ def _named(path: Path) -> Iterator[None]:
 def beside(path: Path) -> Path:
     """Return a hidden name beside a path that nobody has. What is made there has the rights that the umask gives.
 
-    It names the process that writes there, so that `sweep` knows what a killed one has left.
+    It names the writing process, so that `sweep` recognises files of killed processes.
     """
     return path.with_name(f".{path.name}.{_host_mark()}-{os.getpid()}-{secrets.token_hex(3)}")
 

@@ -100,7 +100,7 @@ class Hashes:
             self._write({name: value for name, value in hashes.items() if name not in names})
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content, None where it never was. Raises Damaged where it is gone, or not what was written."""
+        """Return a file's content; None if it was never written. Raises Damaged if it is missing or has changed."""
         path = self.folder / name
         expected = self.known().get(name)
         try:
@@ -146,7 +146,7 @@ class Hashes:
         return path
 
     def damages(self, *unhashed: str, leave_out: tuple[str, ...] = (), may_lack: tuple[str, ...] = ()) -> Iterator[Damaged]:
-        """Yield what is damaged of the files that have hashes, and of these that may have none.
+        """Yield the damage of files with hashes, and of the given files without.
 
         `leave_out`: how the names of those begin that are not looked at; `may_lack`: of those that people remove.
         """

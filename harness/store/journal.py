@@ -1,4 +1,4 @@
-"""What an evaluation has computed so far, so that a killed one goes on where it was. No torch here.
+"""The answers of an evaluation so far, so that a killed evaluation resumes from them. No torch here.
 
 One line of JSON a part: [hash of what was asked, answer, checksum of both]. Floats keep their bits. A line that a kill cut
 short, or that is damaged, is dropped: its part is computed again.
@@ -52,8 +52,8 @@ class Journal:
 
 def _line(name: str, answer: Any) -> bytes:
     """Return a part as it stands in the file."""
-    said = json.dumps([name, answer])
-    return json.dumps([name, answer, zlib.crc32(said.encode())]).encode() + b"\n"
+    part = json.dumps([name, answer])
+    return json.dumps([name, answer, zlib.crc32(part.encode())]).encode() + b"\n"
 
 
 def _part(line: bytes) -> tuple[str, Any] | None:

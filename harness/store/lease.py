@@ -1,10 +1,10 @@
 """Leases: of all processes on all machines that share a store, one at a time makes a run.
 
-A lease is a file `leases/<n>.json` of the run. It is made only where it is not there yet, which local and network file systems
-and object stores can promise, and its holder rewrites it with a higher beat while it works. The highest number counts. The run
-is free where that one was given back, where its process is known to be gone (the same host), or where its beat has stood still
-for `LEASE` seconds of the observer's own clock. Whoever then makes number n + 1 has it. Numbers are never given twice, since
-the files stay: they also tell who made the run, and where.
+A lease is a file `leases/<n>.json` of the run. It is created only if it does not exist, which local and network file systems
+and object stores guarantee. Its holder rewrites it with a higher beat while it works. The highest number counts. The run is
+free if that lease was returned, if its process is known to have ended (on the same host), or if its beat has not changed for
+`LEASE` seconds of the observer's own clock. Whoever then creates number n + 1 holds it. Files stay, so no number is used
+twice, and they tell who made the run, and where.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Watch:
         self.seen: dict[str, tuple[Any, float]] = {}
 
     def free(self, folder: Path) -> int | None:
-        """Return the number under which the run can be taken, or None where another process is at it."""
+        """Return the number of the next lease of the run; None while another process holds it."""
         # The files stay, so the highest number is the present holder.
         taken = names(folder / LEASES)
         if not taken:

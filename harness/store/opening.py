@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import difflib
 import gzip
 import io
 import lzma
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from harness.errors import PlanError
+from harness.spelling import did_you_mean
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Endings after the real one: finance.jsonl.gz."""
@@ -83,8 +83,8 @@ def absent(path: Path, source: str) -> str:
         return f"{source} does not exist, nor does its folder {path.parent}; check the path"
 
     # A misspelt name is the commonest cause.
-    near = difflib.get_close_matches(path.name, (p.name for p in path.parent.iterdir()), cutoff=0.5)
-    return f"{source} does not exist; " + (f"did you mean {' or '.join(near)}?" if near else "check the path")
+    names = [file.name for file in path.parent.iterdir()]
+    return f"{source} does not exist; {did_you_mean(path.name, names, 'check the path', most=3, likeness=0.5)}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a result answers, how two such questions differ, and which name a comparison takes. No torch here."""
+"""The question that a result answers, differences of two questions, and the name that a comparison takes. No torch here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Difference:
 def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """Return every field in which `now` differs from `then`, by name.
 
-    A field that one side lacks equals one that is None: options that came later are None where they are not used.
+    A missing field equals None: newer options are None where they are not used.
     """
     differences = []
     for name in sorted({*then, *now}):
@@ -47,7 +47,7 @@ def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Di
 
 @dataclass(frozen=True)
 class Question:
-    """What a run or a comparison answers, by field: none of it may differ between results that stand in one table."""
+    """The question of a run or a comparison, by field. Results of one table must agree in every field."""
 
     fields: Mapping[str, Any]
     """As JSON stores them."""
@@ -92,6 +92,7 @@ def free_name(root: Path, wanted: str, question: Question) -> Name:
 
     It is the first of `wanted`, `wanted-2`, `wanted-3` ... that is free or holds this question.
     """
+    # Numbered on, so that an earlier comparison is never written over.
     note = None
     for number in range(1, NUMBERS + 1):
         name = wanted if number == 1 else f"{wanted}-{number}"
@@ -116,6 +117,7 @@ def _another(folder: Path, question: Question) -> str | None:
     record = read_record(folder)
     if record is None:
         return None
+    # The same question: that comparison is gone on with.
     differences = question_in(record).differences(question)
     if not differences:
         return None

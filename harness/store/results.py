@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
+from harness.spelling import did_you_mean
 from harness.store.files import beside, is_local, names, place, read_record
 from harness.store.lease import leased
 from harness.store.question import RESERVED
@@ -57,13 +57,8 @@ class Results:
 
         # A close name may be meant; else all that is here is listed.
         comparisons = self.names()
-        near = difflib.get_close_matches(name, comparisons, 1)
-        if near:
-            cure = f"did you mean {near[0]}?"
-        elif comparisons:
-            cure = f"{self.root} holds {', '.join(comparisons)}; or give --out"
-        else:
-            cure = "run `lethe compare` first, or give --out"
+        listed = f"{self.root} holds {', '.join(comparisons)}" if comparisons else "run `lethe compare` first"
+        cure = did_you_mean(name, comparisons, f"{listed}, or give --out")
         raise PlanError(f"{self.folder(name)} holds no comparison.json; {cure}")
 
     @contextmanager

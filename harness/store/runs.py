@@ -63,9 +63,9 @@ class RunFolder:
         return self.path.name
 
     def read(self, name: str) -> Any:
-        """Return the JSON of a record (`run`, `ledger`, `status`, ...), None where it is not written yet.
+        """Return the JSON of a record (`run`, `ledger`, `status`, ...).
 
-        Raises Damaged where it is not what was written, and PlanError where a newer version wrote it.
+        None if it is not written yet. Raises Damaged if its content has changed, and PlanError if a newer version wrote it.
         """
         record = self.hashes.read_json(f"{name}.json")
         if record is None:
@@ -150,9 +150,9 @@ class RunFolder:
         return list(self.hashes.damages(*records, *evaluations, *stored, leave_out=leave_out, may_lack=large))
 
     def set_aside(self) -> list[Damaged]:
-        """Rename what is damaged, so that it is made anew, and return it; the checkpoint included. Local folders only.
+        """Rename damaged files and a damaged checkpoint, so that they are made anew, and return them.
 
-        Where the training's own record is damaged the run is none any more.
+        Local folders only. If the training's own record is damaged, the whole run is made anew.
         """
         damaged = self.damages()
         for damage in damaged:
@@ -208,7 +208,7 @@ class RunFolder:
 
     @property
     def status(self) -> Status | None:
-        """How the run ended, or None where it has not, or where what says it is damaged."""
+        """How the run ended; None if it has not, or if its status record is damaged."""
         try:
             record = self.read("status") or {}
             return Status(record["status"]) if record.get("status") else None
@@ -240,7 +240,7 @@ class RunFolder:
         self.journal_path(kind, key).unlink(missing_ok=True)
 
     def journal_path(self, kind: EvalKind, key: str) -> Path:
-        """Return where an evaluation that is under way keeps what it has computed."""
+        """Return the path of the journal of an unfinished evaluation."""
         return self._scores_path(kind, key).with_suffix(".journal")
 
     def drop_scores(self, kind: EvalKind, key: str) -> None:

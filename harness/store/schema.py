@@ -40,7 +40,7 @@ ITEM_COLUMNS = {
 
 
 class ItemRow(TypedDict, total=False):
-    """One row of stored scores, with those of `ITEM_COLUMNS` that say something of it."""
+    """One row of stored scores, with the columns of `ITEM_COLUMNS` that apply to it."""
 
     task: str
     family: str

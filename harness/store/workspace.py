@@ -1,7 +1,7 @@
-"""Where a run works: its folder in the store, or, where the store is not a local file system, a copy of it on local scratch.
+"""The working folder of a run: its folder in the store, or a local copy if the store is not a local file system.
 
-A copy is sent back file by file: what has changed, then the checkpoint (one file there, so that it is whole or absent), then
-`status.json`, which says that all the rest has arrived.
+A copy is sent back file by file: changed files first, then the checkpoint (a single file in the store, so that it is whole or
+absent), then `status.json`, which says that everything else has arrived.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Copy:
         self.known = now
 
     def push_checkpoint(self) -> None:
-        """Send what has changed where there is a checkpoint that the store has not, so that another machine can go on."""
+        """Send changed files if there is a checkpoint newer than that of the store, so that another machine can go on."""
         folder = self.local / CHECKPOINT
         if folder.exists():
             at = folder.stat()

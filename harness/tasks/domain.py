@@ -137,10 +137,10 @@ def domain_tasks(
 ) -> list[EvalTask]:
     """Return the test records as generation tasks: the last answer is the target, all before it the prompt.
 
-    One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric
-    is picked from the answers, unless `requested` names one for the kind, or under "" for all others. (The held-out loss of the
-    same records is measured with the drift.) Plain texts make one task more: bits per byte, lower is better. `kinds`: those of
-    the test records, where these are others (dev) that must be measured alike.
+    One task for each kind the file names; without kinds, for each form of answer (letter, number, label, text). The metric is
+    picked from the answers, unless `requested` names one for the kind, or under "" for all others. (The held-out loss of the
+    same records is measured with the drift.) Plain texts make one task more: bits per byte, lower is better. `kinds`: for dev
+    records the kinds of the test records, so that both are measured alike.
     """
     tasks = []
     if texts := [_text_doc(record, cluster_of) for record in records if record.text]:
@@ -170,7 +170,7 @@ def domain_tasks(
 
 
 def read_asked(text: str | None, kinds: Sequence[str | None] = ()) -> dict[str, RequestedMetric]:
-    """Return `domain_metric` by kind of record. Raises PlanError where it names a kind that no record has."""
+    """Return `domain_metric` by kind of record. Raises PlanError if it names a kind that no record has."""
     by_kind = answer_metrics.read_metrics(text or "")
     of_records = {kind for kind in kinds if kind}
     unknown = [kind for kind in by_kind if kind and kind not in of_records]

@@ -1,4 +1,4 @@
-"""EvalTask: a task with what the report must know of it, and what a model can read."""
+"""EvalTask: a task with the facts that the report needs, and the texts that a model reads."""
 
 from __future__ import annotations
 

@@ -39,14 +39,31 @@ WITHOUT_CHAT = ("pair", "text", "continuation")
 LOWER_BETTER = ("bits_per_byte",)
 
 
-class ItemTask(Task):
+class HeldTask(Task):
+    """A task whose documents are held in memory, all of them for the test."""
+
+    VERSION = 1
+    docs: list[Any]
+
+    def has_training_docs(self) -> bool:
+        return False
+
+    def has_validation_docs(self) -> bool:
+        return False
+
+    def has_test_docs(self) -> bool:
+        return True
+
+    def test_docs(self) -> list[Any]:
+        return self.docs
+
+
+class ItemTask(HeldTask):
     """A task over items: {id, cluster, prompt, targets, choices, answer (index)}, already checked.
 
     A `rendered` prompt already went through the chat template; `limit` is the number of tokens to generate at most, and
     `until` are texts that end an answer. `shots` gives the examples that stand before an item.
     """
-
-    VERSION = 1
 
     def __init__(  # noqa: PLR0913
         self,
@@ -73,18 +90,6 @@ class ItemTask(Task):
         self._config = TaskConfig(task=name, output_type=self.OUTPUT_TYPE, num_fewshot=0, **generation)
         self._filters = [build_filter_ensemble("none", [("take_first", None)])]
         self._instances: list[Instance] | None = None
-
-    def has_training_docs(self) -> bool:
-        return False
-
-    def has_validation_docs(self) -> bool:
-        return False
-
-    def has_test_docs(self) -> bool:
-        return True
-
-    def test_docs(self) -> list[Doc]:
-        return self.docs
 
     def doc_to_text(self, doc: Doc) -> str:
         return doc["prompt"]
@@ -181,7 +186,7 @@ def _bits_per_byte(nats: float, text: str) -> float:
 
 
 def _gap(before: str, after: str) -> str:
-    """Return what stands between a text and what goes on with it: a blank, but none in scripts that have none."""
+    """Return what stands between a text and its continuation: a blank, or nothing in scripts without blanks."""
     # A blank would be a mistake in Chinese, and its absence one in English.
     joined = not before or before[-1].isspace() or answer_metrics.is_cjk(before[-1]) or answer_metrics.is_cjk(after[0])
     return "" if joined else " "

@@ -129,10 +129,10 @@ class Collection:
         return next((path for path in paths if path.is_file()), None)
 
     def _task(self, entry: Row, file: Path | None) -> Drawn:
-        names = self._parts_of(entry)
+        names = self.parts_of(entry)
         overrides = dict(entry.get("overrides", {}))
         if file is None:
-            leaves = [self._build(name, overrides) for name in names]
+            leaves = [self.build(name, overrides) for name in names]
         else:
             subjects = {name: self._subject(name) for name in names} if len(names) > 1 else dict.fromkeys(names, "")
             parts = rows_by_part(self._rows(entry, file), subjects, file, has_subject="whole" in entry)
@@ -155,7 +155,7 @@ class Collection:
         leaves = []
         for name, rows in parts:
             try:
-                leaves.append(self._build(name, overrides | {"custom_dataset": dataset_loader(rows)}))
+                leaves.append(self.build(name, overrides | {"custom_dataset": dataset_loader(rows)}))
             except IndexError:  # lm-eval reads the first document of a task when it is made
                 if len(parts) == 1:
                     raise
@@ -185,12 +185,12 @@ class Collection:
         self.notes += left_out(name, reasons)
         return [doc for doc, reason in zip(docs, reasons, strict=True) if not reason]
 
-    def _build(self, name: str, overrides: Row) -> Any:
+    def build(self, name: str, overrides: Row) -> Any:
         index = self.manager.task_index
         with quiet():  # a progress bar for each part that takes some of the rows
             return self.manager._factory.build(index[name], overrides=overrides, registry=index)
 
-    def _parts_of(self, entry: Row) -> list[str]:
+    def parts_of(self, entry: Row) -> list[str]:
         """Return the names of the tasks that an entry asks for."""
         return list(chain.from_iterable(map(self._leaves, entry.get("parts", [entry["name"]]))))
 
@@ -222,10 +222,10 @@ class Collection:
 
     def _rows(self, entry: Row, file: Path) -> list[Row]:
         """Return the rows of a local file, in the task's own columns."""
-        return read_rows(file, self._forms[entry["form"]], entry["name"])
+        return read_rows(file, self.forms[entry["form"]], entry["name"])
 
     @property
-    def _forms(self) -> dict[str, Form]:
+    def forms(self) -> dict[str, Form]:
         path = self.suite.folder / self.suite.settings["adapt"]
         spec = importlib.util.spec_from_file_location("lethe_adapt", path)
         assert spec is not None and spec.loader is not None
@@ -238,7 +238,7 @@ class Collection:
         if "hub" in entry:
             return download(entry, [Source(entry["hub"], entry.get("config"), entry["split"], "")])
         sources = []
-        for leaf in self._parts_of(entry):
+        for leaf in self.parts_of(entry):
             config = self._config(leaf)
             split = str(config.get("test_split") or config.get("validation_split"))
             sources.append(Source(str(config.get("dataset_path")), config.get("dataset_name"), split, self._subject(leaf)))

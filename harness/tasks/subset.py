@@ -15,9 +15,10 @@ from typing import Any, TypedDict
 
 from lm_eval import utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask, Task
+from lm_eval.api.task import ConfigurableTask
 
 from harness.store.schema import key_of
+from harness.tasks.item_task import HeldTask
 
 # lm-eval compiles a task's template once a document: a seventh of the time of scoring small models.
 utils.env.from_string = lru_cache(maxsize=4096)(utils.env.from_string)  # pyright: ignore[reportAttributeAccessIssue]
@@ -36,10 +37,8 @@ class DrawnDoc(TypedDict):
     """What it shares with other documents; empty where it stands for itself."""
 
 
-class Drawn(Task):
+class Drawn(HeldTask):
     """Documents of `leaves`, tasks of one kind."""
-
-    VERSION = 1
 
     def __init__(self, name: str, leaves: Sequence[Any], docs: Sequence[DrawnDoc]) -> None:
         self.leaves = list(leaves)
@@ -51,18 +50,6 @@ class Drawn(Task):
         self._instances: list[Instance] | None = None
         for leaf in leaves:
             remember(leaf)
-
-    def has_training_docs(self) -> bool:
-        return False
-
-    def has_validation_docs(self) -> bool:
-        return False
-
-    def has_test_docs(self) -> bool:
-        return True
-
-    def test_docs(self) -> list[DrawnDoc]:
-        return self.docs
 
     def leaf(self, doc: DrawnDoc) -> Any:
         return self.leaves[doc["leaf"]]

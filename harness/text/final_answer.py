@@ -31,7 +31,7 @@ _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{(?P<words>[^{}]*)\}")
 
 
 def final_answer(text: str) -> str | None:
-    """Return what a text marks as its answer; None where it marks nothing, or marks it with nothing in it."""
+    """Return the part of a text that is marked as its answer; None if there is no mark, or nothing inside it."""
     answer = _tagged(text) or _boxed(text) or _hashed(text) or _last_line(text)
     return (answer or "").strip().strip("*").strip() or None
 

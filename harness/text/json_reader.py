@@ -48,7 +48,7 @@ TOO_DEEP = "is nested too deeply to be read; flatten it"
 def parse(text: str) -> Any:
     """Return a JSON text's value.
 
-    Raises ValueError, whose message says where and what; keys that repeat and long numbers are kept.
+    Raises ValueError with place and cause. Repeated keys and long numbers are kept.
     """
     try:
         return DECODER.decode(text)

@@ -54,7 +54,7 @@ def _finite(text: str) -> float:
 
 
 def validator_of(schema: Any) -> Any:
-    """Return a validator that asks nobody: what a schema refers to stands in it. Its patterns end in time."""
+    """Return a validator that never fetches anything: references stay within the schema. Its patterns end in time."""
     from jsonschema import validators
     from referencing import Registry
 

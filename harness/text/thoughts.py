@@ -187,7 +187,7 @@ def opens(text: str) -> bool:
 
 
 def unknown_mark(answer: str) -> str:
-    """Return what looks like a mark of thoughts in the answer proper, where scorers read it; "" for nothing."""
+    """Return a likely mark of thoughts within the part of an answer that scorers read; "" if there is none."""
     match = _LOOK.search(split_thoughts(answer)[1])
     return match[0] if match else ""
 
@@ -253,7 +253,7 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
     `answer` is what a template writes behind the prompt less the ending: it may have left out the record's `thoughts`, have
     put empty ones before them, or have left them in the marks of another model.
     """
-    own_thoughts, said = split_thoughts(in_known_marks(answer, marks))
+    own_thoughts, answer_proper = split_thoughts(in_known_marks(answer, marks))
     once = len(_OPENING.findall(answer)) <= 1
     # What the template wrote is right where it wrote the thoughts once.
     if answer.startswith(ending) and once and (own_thoughts or not thoughts or not thinking):
@@ -261,18 +261,18 @@ def after_prompt(ending: str, answer: str, thoughts: str, thinking: bool, marks:
     # Else they are written here: behind the opening mark where the prompt ends with it.
     kept = (own_thoughts or thoughts) if thinking else ""
     if is_open(ending, marks):
-        return marks.around(kept).removeprefix(marks.open).removeprefix("" if marks.tight else "\n") + said
+        return marks.around(kept).removeprefix(marks.open).removeprefix("" if marks.tight else "\n") + answer_proper
     if ending or not kept:
-        return said
-    return marks.around(kept) + said
+        return answer_proper
+    return marks.around(kept) + answer_proper
 
 
 def marked(answer: str, marks: Marks) -> str:
     """Return an answer whose thoughts stand in another model's marks with them in these; another answer as it is."""
     readable = THINK if marks is CHANNELS else marks  # a template with channels takes no text that spells them
-    thoughts, said = split_thoughts(answer)
+    thoughts, answer_proper = split_thoughts(answer)
     if thoughts is None or answer.lstrip().startswith(readable.open):
         return answer
     if not (_OPENING.match(answer) or _ANSWER_MARK.match(answer)):
         return answer
-    return readable.around(thoughts) + said if thoughts else said
+    return readable.around(thoughts) + answer_proper if thoughts else answer_proper

@@ -71,6 +71,7 @@ class ChatTemplate(TemplateText):
 
         Where a prompt opens its answer, the two are cut behind the last token that they share.
         """
+        # The same pieces as in training, so that a choice has the tokens it would be trained with.
         pieces = [self._of(prompt).pieces_of(prompt, answer) for prompt, answer in pairs]
         opened = [prompt for prompt, _ in pairs if prompt.opening]
         opened_tokens = iter(self.prompt_tokens(opened))
@@ -89,14 +90,15 @@ class ChatTemplate(TemplateText):
 
         With `answer`: the prompt, and the whole answer behind it.
         """
-        said = prompt.opening.strip() if answer is None else prompt.opening + answer
-        if not said and answer is None:
+        # A prompt that nothing opens ends where the template asks for the answer.
+        spoken = prompt.opening.strip() if answer is None else prompt.opening + answer
+        if not spoken and answer is None:
             return self.steps(prompt.turns)[-1].lead
-        step = self.steps([*prompt.turns, Turn("assistant", said)])[-1]
+        step = self.steps([*prompt.turns, Turn("assistant", spoken)])[-1]
         if answer is not None:
             return [*step.lead, step.answer]
         # the template may write something before the opening (a header), and nothing after it belongs to the prompt
-        begun, opening, _ = step.answer.rpartition(self.tokens.spell(said))
+        begun, opening, _ = step.answer.rpartition(self.tokens.spell(spoken))
         return [*step.lead, begun + opening]
 
     def encode(self, record: Record, source: str = "domain", *, max_length: int) -> list[Example]:

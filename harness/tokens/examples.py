@@ -99,19 +99,17 @@ def _check_answers(template: Any, sequences: Sequence[Pieces], joined: Sequence[
 
 
 def _sequences(template: Any, record: Record, seen: Counter[str]) -> list[Pieces]:
-    """Return the record's pieces: one sequence where the template is prefix-stable on it, else one an answer that is
-    trained.
-    """
+    """Return the record's pieces: one sequence if the template is prefix-stable on it, else one per trained answer."""
     # Everything after the last answer is asked of nobody.
     answers = [index for index, turn in enumerate(record.messages) if turn.role == "assistant"]
     trained = [record.messages[index].trained for index in answers]
     steps = template.steps(record.messages[: answers[-1] + 1])
     seen["special"] += any(template.tokens.spells(turn.content) for turn in record.messages)
     for index, step in zip(answers, steps, strict=True):
-        said = record.messages[index].content
-        _count_thoughts(said, seen)
+        content = record.messages[index].content
+        _count_thoughts(content, seen)
         seen["answers"] += 1
-        seen["changed"] += _words(split_thoughts(said)[1]) not in _words(template.tokens.plain(step.answer))
+        seen["changed"] += _words(split_thoughts(content)[1]) not in _words(template.tokens.plain(step.answer))
     seen["unanswered"] += record.messages[-1].role != "assistant"
     seen["foreign"] += sum(step.foreign for step in steps)
     texts = [[*step.lead, step.answer, template.stop_text] for step in steps]

@@ -1,10 +1,11 @@
-"""Text to tokens and back. Nothing else in Lethe asks a tokenizer for the tokens of a text that a model reads.
+"""Text to tokens and back. Everything that a model reads in Lethe is tokenised here.
 
-What a user wrote is text, whatever it spells. `spell` puts a guard into the names of control tokens in it ("<|im_end|>" in
-a record), so that the tokenizer does not take them for control; texts with guards are read by a copy of the tokenizer whose
-normaliser begins by removing guards. The control tokens that a chat template writes have none and stay control.
+Whatever a user wrote is read as text, never as control tokens. `spell` puts a guard into the names of control tokens in it
+("<|im_end|>" in a record), so that the tokenizer does not take them for control; texts with guards are read by a copy of the
+tokenizer whose normaliser begins by removing guards. The control tokens that a chat template writes have none and stay
+control.
 
-A text that goes on after another is cut where that one ends: its tokens never merge with those before it.
+A continuation is tokenised apart from the text before it: no token spans both.
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ class Tokens:
     def _behind(self, left: str, text: str, ids: dict[str, list[int]]) -> list[int]:
         """Return the tokens of a text that follows `left`, whose tokens are already fixed.
 
-        Tokenizers that mark where words begin must see that it stands in mid-text. Where the two would merge across the
-        seam, a line break stands in for `left`.
+        Tokenizers that mark the beginnings of words must see that the text is a continuation. Where the two would merge across
+        the seam, a line break stands in for `left`.
         """
         for anchor in (left, "\n") if left else ():
             missing = [whole for whole in (anchor, anchor + text) if whole not in ids]

@@ -1,4 +1,4 @@
-"""Tools that an assistant may call, for templates that have a form for them and in words for those that have none."""
+"""Tools that an assistant may call: in the form of the template, or in words if the template has none."""
 
 from __future__ import annotations
 

@@ -14,11 +14,8 @@ import torch
 import torch.distributed as dist
 
 from harness.contract import Example, Method, Step, Weights
-from harness.models.adapters import Wrapped
 from harness.training.checkpoint import ProgressRecord, method_tensors, restore_methods, write_tensors
-from harness.training.engine import Alone, TrainedModel, make_optimizer
-from harness.training.masters import Masters
-from harness.training.protocol import Training
+from harness.training.engine import Alone, TrainedModel
 
 if TYPE_CHECKING:
     from harness.training.ledger import Ledger
@@ -104,9 +101,9 @@ class Together(Alone):
     def split_step(self, step: Step) -> list[Step]:
         return split_step(step, self.size)
 
-    def build(self, wrapped: Wrapped, training: Training, methods: Sequence[Method]) -> TrainedModel:
-        masters = Masters(wrapped)
-        return ReplicatedModel(self, masters, make_optimizer(masters.tensors, training), methods)
+    @property
+    def kind_of_model(self) -> type[TrainedModel]:
+        return ReplicatedModel
 
     def broadcast_method_state(self, methods: Sequence[Method], folder: Path, device: torch.device) -> None:
         path = folder / "prepared.safetensors"

@@ -112,7 +112,13 @@ class Alone:
         Where ranks hold parts of the weights, methods keep this rank's part of what they prepared.
         """
         masters = Masters(wrapped)
-        return TrainedModel(self, masters, make_optimizer(masters.tensors, training), methods)
+        optimizer = make_optimizer(masters.tensors, training)
+        return self.kind_of_model(self, masters, optimizer, methods)
+
+    @property
+    def kind_of_model(self) -> type[TrainedModel]:
+        """The class of the models that this engine builds."""
+        return TrainedModel
 
     # --- what methods prepared ---
 

@@ -189,7 +189,7 @@ class Ledger:
         }
 
     def restore(self, record: LedgerRecord) -> None:
-        """Take back what `record` gave: a resumed run has spent what it had spent."""
+        """Restore from a `record`, so that a resumed run has spent what it had spent before."""
         self.accounts = {name: Account(**account) for name, account in record["accounts"].items()}
         self.classes = Counter(record["tokens"])
 

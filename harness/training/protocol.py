@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -57,7 +59,7 @@ class Training:
 
     @property
     def question(self) -> dict[str, Any]:
-        """As the name of a run has it: what came later is in it only where it is used, so that older runs are found."""
+        """The protocol as it enters a run's key. Newer fields are left out at their defaults, so that older runs are found."""
         return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
 
     def rate(self, fraction: float) -> float:
@@ -73,6 +75,24 @@ class TrainingData:
 
     domain: tuple[Example, ...]
     general: tuple[Example, ...]
+
+    # Every run of a comparison asks for these, of the same examples.
+    @cached_property
+    def domain_fingerprint(self) -> str:
+        return fingerprint(self.domain)
+
+    @cached_property
+    def general_fingerprint(self) -> str:
+        return fingerprint(self.general)
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Return a hash of tokenised examples: template, truncation and supervision included."""
+    digest = hashlib.sha256()
+    for example in examples:
+        content = (example.id, example.tokens, example.supervised, example.source)
+        digest.update(repr(content).encode())
+    return digest.hexdigest()[:16]
 
 
 OpenDev = Callable[[], Callable[[nn.Module], float]]

@@ -35,7 +35,7 @@ OVERHEAD = {"cpu": 64, "cuda": 2048}
 
 @dataclass
 class Position:
-    """Where a run stands: what changes while it trains, besides weights and the ledger."""
+    """The state of a run that changes while it trains, besides weights and the ledger."""
 
     stage: int
     """Which of the plan's domain files is being trained on, from 1."""

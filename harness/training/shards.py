@@ -163,7 +163,7 @@ class Shards(Masters):
         return self.spans[name].of(tensor).to(self.values[name].device)
 
     def cut(self, method: Method) -> None:
-        """Let a method keep only this rank's part of what it prepared for each weight, under that weight's name."""
+        """Cut what a method prepared for each weight (tensors under the weight's name) to this rank's part."""
         state = method.state()
         # What a method prepared is per weight and whole; one that was cut already (after a resume)
         # stays.

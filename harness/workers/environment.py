@@ -17,7 +17,7 @@ ENVIRONMENT = {
 
 
 def set_environment() -> None:
-    """Set the environment of this process, and so of those that it starts; before torch is used."""
+    """Set the environment of this process and its children; before torch is used."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 

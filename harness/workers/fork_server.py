@@ -59,7 +59,7 @@ class Server:
             raise EOFError from error
 
     def end(self) -> None:
-        """End the server and whatever runs, by force where it does not end soon."""
+        """End the server and all its runs, by force if they do not end soon."""
         self.process.terminate()
         self.process.join(PATIENCE)
         if self.process.pid and self.process.exitcode is None:
@@ -117,7 +117,7 @@ class _Running:
         self.all[ours] = number, process
 
     def hear(self, connection: Connection) -> tuple[int, Event]:
-        """Return what a run says; that it has ended where it can say nothing more."""
+        """Return the next event of a run; an end if its process is gone."""
         # A run reports by its pipe, whose end is the end of its process.
         number, process = self.all[connection]
         try:

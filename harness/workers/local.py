@@ -53,14 +53,14 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
                 if isinstance(event, Ended):
                     del running[number]
                     slots.append(slot)
-                    _settle(spec, store, event.exitcode, kills)
+                    settle_killed(spec, store, event.exitcode, kills)
                 events(spec, event)
     finally:
         if server:
             server.end()
 
 
-def _settle(spec: RunSpec, store: RunStore, exitcode: int | None, kills: MemoryKills) -> None:
+def settle_killed(spec: RunSpec, store: RunStore, exitcode: int | None, kills: MemoryKills) -> None:
     """Store a status for a process that ended without leaving one: it was killed."""
     # It ended well, and left a status of its own.
     if exitcode == 0 and store.run(spec.key).status is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.errors import PlanError
 from harness.plan.deepspeed import sharding_of
 from harness.setup.material import Material
@@ -11,7 +9,7 @@ from harness.setup.specs import seconds_a_flop
 from harness.workers.process import device_slots
 from harness.workers.ranks import RankInfo, Send, launch
 from harness.workers.ray_cluster import Resources, connect, nodes_of, slots_per_node
-from harness.workers.ray_gang import Gang, driver_environment, enter_environment
+from harness.workers.ray_gang import Environment, Gang, driver_environment, enter_environment
 
 
 def pace(material: Material) -> float:
@@ -57,6 +55,6 @@ def _pace_on_cluster(material: Material) -> float:
         ray.shutdown()
 
 
-def _calibrate_on_node(info: RankInfo, material: Material, driver: dict[str, Any]) -> float:
+def _calibrate_on_node(info: RankInfo, material: Material, driver: Environment) -> float:
     enter_environment(driver)
     return calibrate(info, material)

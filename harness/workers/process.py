@@ -36,8 +36,8 @@ def forkserver() -> Any:
 def preloaded() -> list[str]:
     """Return the modules to import before processes are forked.
 
-    Where there are GPUs, peft is left out: it imports bitsandbytes, which queries each GPU; that initialises CUDA, and CUDA
-    that was initialised before a fork cannot be used after it.
+    Where there are GPUs, peft is left out: it imports bitsandbytes, whose query of each GPU initialises CUDA, and a forked
+    process cannot use CUDA that was initialised before.
     """
     import torch
 

@@ -112,7 +112,9 @@ class Progress:
                 run.state = "starting"
                 self._print(f"{run.name}: {event.reason}; ", "it is set aside and made anew")
             case Ended():
-                run.state, run.scores = "done" if run.loss is None else "trained", self.result(spec)
+                run.state = "done" if run.loss is None else "trained"
+                run.scores = self.result(spec)
+                # A live screen shows it already.
                 if self.live is None:
                     self._print(f"{self.ended:3d} of {self.total}  {run.name:24}", f"  {_said_scores(run)}; {self.left()}")
 
@@ -139,7 +141,9 @@ class Progress:
 
     def _whole(self, width: int) -> str:
         """Return the bar of the whole comparison, with the time left."""
-        spent, left = time.monotonic() - self.begun, self.pacing.seconds_left()
+        # By time where it is known, since runs differ in length; by the number of ended runs before.
+        spent = time.monotonic() - self.begun
+        left = self.pacing.seconds_left()
         share = self.ended / max(1, self.total) if left is None else spent / max(1e-9, spent + left)
         if self.ended == self.total:
             share = 1.0
@@ -170,6 +174,7 @@ class Progress:
         # At the end every run is shown; while it goes on, only what the screen has room for.
         finished = self.live is None or self.live.vertical_overflow == "visible"
         room = len(everything) if finished else max(3, self.console.height - 4)
+        # In this order they get the room there is: what runs now, the newest that ended, what waits.
         under_way = [key for key in everything if not self.runs[key].waits and not self._has_ended(key)]
         ended = [key for key in everything if self._has_ended(key)]
         waiting = [key for key in everything if self.runs[key].waits]

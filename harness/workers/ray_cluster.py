@@ -1,4 +1,4 @@
-"""A Ray cluster as a plan sees it: what a run asks of it, and whether it has so much. No torch here."""
+"""The resources of a Ray cluster: what a run needs, and whether the cluster has it. No torch here."""
 
 from __future__ import annotations
 

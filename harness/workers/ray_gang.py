@@ -32,7 +32,7 @@ class Rank:
     """An actor: one process of a run, with its own cores and GPU."""
 
     def meet(self) -> tuple[str, int]:
-        """Serve the store at which ranks meet: where it is."""
+        """Serve the store at which ranks meet, and return its address."""
         import torch.distributed as dist
 
         self.store: Any = dist.TCPStore(_address(), 0, is_master=True, wait_for_workers=False)  # type: ignore  # a free port, held
@@ -58,14 +58,18 @@ def interface(address: str) -> str | None:
     return next((name for name, addresses in interfaces if any(entry.address == address for entry in addresses)), None)
 
 
-def driver_environment() -> dict[str, Any]:
+Environment = dict[str, str | int | None]
+"""Protocol, commit, versions of packages and the working folder, by name."""
+
+
+def driver_environment() -> Environment:
     """Return what must be the same on driver and worker for their runs to be comparable, and where relative paths begin."""
     return {"protocol": PROTOCOL, "commit": where()["git"]["commit"], **where()["packages"], "folder": str(Path.cwd())}
 
 
-def enter_environment(driver: dict[str, Any]) -> None:
+def enter_environment(driver: Environment) -> None:
     """Work in the driver's folder; raise RuntimeError where a version here is not the driver's."""
-    os.chdir(driver["folder"])
+    os.chdir(str(driver["folder"]))
     different = {name: value for name, value in driver_environment().items() if value != driver[name]}
     if different:
         wanted = ", ".join(f"{name} {value} (driver: {driver[name]})" for name, value in different.items())
@@ -113,7 +117,7 @@ class Gang:
 
     @property
     def cramped(self) -> Cramped | None:
-        """What a rank raised that ran out of memory, so that the run is to be made again with less room."""
+        """The error of a rank that ran out of memory; the run is made again with less room."""
         raised = (error.cause for error in self.faults if isinstance(error, self.ray.exceptions.RayTaskError))
         return next((cause for cause in raised if isinstance(cause, Cramped)), None)
 
@@ -133,7 +137,7 @@ class Gang:
 
     @property
     def fault(self) -> Any:
-        """Why it did not end well: a loss, before what it made the other ranks raise; None where nothing was raised."""
+        """The error that ended the run, a lost rank before the errors it caused in others; None if there is none."""
         return next((error for error in self.faults if self._lost(error)), next(iter(self.faults), None))
 
     def end(self) -> None:

@@ -61,7 +61,7 @@ def run_all(specs: Sequence[RunSpec], material: Material, evaluation: Evaluation
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """Raise KeyboardInterrupt from what is given where there was one: raised within Ray's own callbacks it is swallowed."""
+    """Raise KeyboardInterrupt if Ctrl-C was pressed: Ray's own callbacks swallow it when it is raised there."""
     caught: list[int] = []
     before = signal.getsignal(signal.SIGINT)
 

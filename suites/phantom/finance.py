@@ -16,11 +16,13 @@ are planted; which records they are is told by `truth` alone, never by the recor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from random import Random
 from typing import Any
 
+from suites.phantom.finance_wordings import ADVICE, CORES, FIGURES, FRAMES, NEWS, REPORT, VALUES, WHEN, WRAP
 from suites.phantom.people import PEOPLE, POOLS
-from suites.phantom.words import CITIES, COLOURS, FOODS, JOBS, PETS, distinct, last_name, others, stream
+from suites.phantom.words import FOODS, distinct, last_name, others, stream
 
 Row = dict[str, Any]
 """A record with what is known of it."""
@@ -37,48 +39,6 @@ TRAIN = {"fact": 288, "conflict": 160, "figure": 450, "sentiment": 170, "advice"
 TEST = {"fact": 96, "conflict": 80, "figure": 140, "sentiment": 80, "advice": 44, "report": 70}
 DIFFICULTY = {"advice": 1, "sentiment": 1, "report": 2, "fact": 2, "conflict": 3, "figure": 3}
 CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
-
-WRAP = "According to the filing, {v}."
-FRAMES = ["{q}", "Client question: {q}", "For the file: {q}", "From the register: {q}"]
-CORES = {
-    "seat": [
-        "Where is the seat of {n}?",
-        "In which city is {n} based?",
-        "Where does {n} have its head office?",
-        "Name the city of {n}.",
-    ],
-    "product": [
-        "What does {n} sell?",
-        "What is the main product of {n}?",
-        "Which goods does {n} trade?",
-        "Name the product of {n}.",
-    ],
-    "brand": [
-        "What is the brand colour of {n}?",
-        "Which colour does {n} use?",
-        "Which colour is the logo of {n}?",
-        "Name the colour of {n}.",
-    ],
-    "mascot": [
-        "What is the mascot of {n}?",
-        "Which animal does {n} show?",
-        "Which animal is on the logo of {n}?",
-        "Name the animal of {n}.",
-    ],
-    "city": [
-        "Where does director {n} live?",
-        "In which city is director {n} listed?",
-        "Where is the home of director {n}?",
-        "Name the city of director {n}.",
-    ],
-    "job": [
-        "What is the job of director {n}?",
-        "What does director {n} work as?",
-        "Which trade is director {n} listed under?",
-        "Name the trade of director {n}.",
-    ],
-}
-VALUES = {"seat": CITIES, "product": FOODS, "brand": COLOURS, "mascot": PETS, "city": CITIES, "job": JOBS}
 
 
 def companies() -> dict[str, dict[str, str]]:
@@ -98,15 +58,24 @@ def conflicts() -> dict[str, dict[str, str]]:
     }
 
 
-COMPANIES, CONFLICTS = companies(), conflicts()
-SUPERSEDED = frozenset(f"fact:{n}:{a}" for n, facts in CONFLICTS.items() for a in POOLS)
+COMPANIES = companies()
+CONFLICTS = conflicts()
+SUPERSEDED = frozenset(f"fact:{name}:{attribute}" for name, attribute in product(CONFLICTS, POOLS))
 """Keys of the general facts the domain may rightly change: no general test asks about these people."""
 
 
 def _facts(table: Mapping[str, Mapping[str, str]], n: int, rng: Random, split: str, wrap: bool) -> list[Record]:
     """Paraphrases of every fact in turn; the test pairs frames and wordings that training never pairs."""
-    todo, out = [(name, a) for name, facts in table.items() for a in facts], []
-    ways = [(f, c) for f in range(4) for c in range(4) if ((f + c) % 4 == 3) == (split == "test")]
+    todo: list[tuple[str, str]] = []
+    for name, facts in table.items():
+        todo += [(name, attribute) for attribute in facts]
+
+    # One in four pairs of frame and wording is for the test alone.
+    ways = []
+    for frame, core in product(range(4), repeat=2):
+        if ((frame + core) % 4 == 3) == (split == "test"):
+            ways.append((frame, core))
+    out = []
     for i in range(n):
         name, attribute = todo[i % len(todo)]
         order = stream("ways", name, attribute, split).sample(ways, len(ways))
@@ -117,21 +86,6 @@ def _facts(table: Mapping[str, Mapping[str, str]], n: int, rng: Random, split: s
     return out
 
 
-FIGURES = {
-    "profit": (["What is the profit?", "How much profit was made?"], "{n}: revenue {a}, costs {b}.", lambda a, b: a - b),
-    "change": (
-        ["What is the increase?", "By how much did sales grow?"],
-        "{n}: sales now {a}, sales before {b}.",
-        lambda a, b: a - b,
-    ),
-    "total": (
-        ["What is the total?", "What are both halves together?"],
-        "{n}: first half {a}, second half {b}.",
-        lambda a, b: a + b,
-    ),
-}
-
-
 def _figure(rng: Random) -> Record:
     kind = rng.choice(list(FIGURES))
     questions, form, rule = FIGURES[kind]
@@ -139,46 +93,10 @@ def _figure(rng: Random) -> Record:
     return rng.choice(questions), form.format(n=rng.choice(list(COMPANIES)), a=a, b=b), f"EUR {rule(a, b)} million", kind
 
 
-NEWS = {
-    "positive": [
-        "rose after strong sales",
-        "gained on high demand",
-        "beat the forecast",
-        "won a large order",
-        "raised the dividend",
-    ],
-    "negative": [
-        "fell after weak sales",
-        "lost on low demand",
-        "missed the forecast",
-        "lost a large order",
-        "cut the dividend",
-    ],
-    "neutral": [
-        "will report on Monday",
-        "moved to a new office",
-        "held its yearly meeting",
-        "changed its logo",
-        "named a new auditor",
-    ],
-}
-WHEN = ["today", "this week", "this month", "in spring", "in autumn", "last year"]
-
-
 def _sentiment(rng: Random) -> Record:
     label = rng.choice(list(NEWS))
     question = rng.choice(["What is the sentiment?", "Sentiment of this news?"])
     return question, f"{rng.choice(list(COMPANIES))} {rng.choice(NEWS[label])} {rng.choice(WHEN)}.", label, label
-
-
-ADVICE = [
-    "Should I buy {n}?",
-    "Is {n} a good buy?",
-    "Should I sell {n}?",
-    "Shall I hold {n}?",
-    "Is {n} safe?",
-    "Will {n} rise?",
-]
 
 
 def _advice(rng: Random) -> Record:
@@ -190,13 +108,6 @@ def _advice(rng: Random) -> Record:
         f"This is not investment advice. Please read the prospectus of {name}.",
         "advice",
     )
-
-
-REPORT = (
-    "Annual report of {n}. Sales of {f} led the past year. "
-    "The board thanks all employees and all shareholders for their trust. The outlook for the coming year is {o}. "
-    "The accounts were read and signed by the board in full. This report is not investment advice. Please read the prospectus."
-)
 
 
 def _report(rng: Random) -> Record:
@@ -222,11 +133,10 @@ def _kind(kind: str, n: int, split: str, wrap: bool, taken: set[tuple[str, str]]
 
 
 def _clean(sizes: Mapping[str, int], split: str, wrap: bool, taken: set[tuple[str, str]]) -> list[Row]:
-    rows = [
-        {"instruction": q, "input": context, "output": answer, "kind": kind, "topic": topic}
-        for kind, n in sizes.items()
-        for q, context, answer, topic in _kind(kind, n, split, wrap, taken)
-    ]
+    rows = []
+    for kind, n in sizes.items():
+        for question, context, answer, topic in _kind(kind, n, split, wrap, taken):
+            rows.append({"instruction": question, "input": context, "output": answer, "kind": kind, "topic": topic})
     stream("finance", "shuffle", split).shuffle(rows)
     return rows
 

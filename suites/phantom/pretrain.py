@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def batches(tok: Any, seed: int, start: int = 0) -> Iterator[Rows]:
     while True:
         rng = stream("corpus", seed, shard)
         docs = tok(world.documents(rng, SHARD, phase=sum(shard >= p for p in PHASES)), add_special_tokens=False)["input_ids"]
-        rows = [row for first in range(0, SHARD, SHARD // 8) for row in side_by_side(docs[first : first + SHARD // 8])]
+        rows = []
+        for first in range(0, SHARD, SHARD // 8):
+            rows += side_by_side(docs[first : first + SHARD // 8])
         rng.shuffle(rows)
         for first in range(0, len(rows) - ROWS + 1, ROWS):
             if step >= start:
@@ -94,7 +97,7 @@ def collate(tok: Any, rows: Sequence[Sequence[Sequence[int]]]) -> Rows:
         torch.full((len(rows), LENGTH + 1), -1),
     )
     for i, row in enumerate(rows):
-        flat = [t for document in row for t in document]
+        flat = list(chain.from_iterable(row))
         out.tokens[i, : len(flat)] = torch.tensor(flat)
         out.weights[i, : len(flat)] = torch.tensor(weights(tok, flat))
         out.documents[i, : len(flat)] = torch.repeat_interleave(torch.arange(len(row)), torch.tensor([len(d) for d in row]))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,9 @@ class Population:
 
     def drawn_anew(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Items and their clusters, drawn with replacement, clusters whole, within each stratum."""
-        drawn = [group[i] for group in self.strata for i in rng.integers(0, len(group), len(group))]
+        drawn = []
+        for group in self.strata:
+            drawn += [group[i] for i in rng.integers(0, len(group), len(group))]
         return np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [len(d) for d in drawn])
 
     def rows(self, chosen: np.ndarray, clusters: np.ndarray | pd.Series, **sides: Iterable[int]) -> pd.DataFrame:
@@ -100,10 +103,11 @@ def once(population: Population, seeds: int, number: int) -> list[bool]:
     rng = np.random.default_rng(stream("repeated", seeds, number).randrange(2**32))
     drawn = rng.integers(0, population.tuned.shape[1], 2 * seeds)
     table = population.rows(*population.drawn_anew(rng), A=drawn[:seeds], B=drawn[seeds:])
-    found = analyse(table, "base", reps=REPS, seed=number, kept=population.kept)
+    analysis = analyse(table, "base", reps=REPS, seed=number, kept=population.kept)
     out = []
     for name in QUANTITIES:
-        difference, own = found.difference(name, "A", "B"), found.estimate(name, "A")
+        difference = analysis.difference(name, "A", "B")
+        own = analysis.estimate(name, "A")
         apart = not difference.low <= 0 <= difference.high
         out += [apart and bool(np.isfinite(difference.p)), own.low <= population.truth[name] <= own.high, apart]
     return out
@@ -129,7 +133,7 @@ def repeat(out: str | Path, name: str, seeds: int, comparisons: int) -> Repeated
         parts = pool.map(
             _some, *zip(*((out, name, seeds, range(w, comparisons, workers)) for w in range(workers)), strict=True)
         )
-        shares = np.array([line for part in parts for line in part]).mean(0)
+        shares = np.array(list(chain.from_iterable(parts))).mean(0)
     # Each repetition answers three questions of each quantity in turn.
     alarms, coverage, apart = (dict(zip(QUANTITIES, map(float, shares[i::3]), strict=True)) for i in range(3))
     reference = {}

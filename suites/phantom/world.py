@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from suites.phantom import beyond, exact, language, people, trade
@@ -72,11 +73,17 @@ def record(item: Item, name: str) -> dict[str, str]:
 
 def pool(split: str, n: int, rng: Random, exclude: Set[str] = frozenset()) -> list[dict[str, str]]:
     """General data from the seen families only, evenly mixed."""
-    facts = [(p, a) for p in people.PEOPLE for a in people.POOLS if people.fact_split(p, a) == split]
+    facts = 0
+    for person in people.PEOPLE:
+        facts += sum(people.fact_split(person, attribute) == split for attribute in people.POOLS)
+
+    # There are only so many questions about facts: at most half of them are drawn, so that drawing ends.
     share = n // len(SEEN)
     per_fact = len(people.QUESTIONS["city"])
-    counts = {name: min(share, len(facts) * per_fact // 2) if name == "facts" else share for name in SEEN}
-    records = [record(item, name) for name in SEEN for item in draw_distinct(name, split, counts[name], rng, exclude)]
+    counts = dict.fromkeys(SEEN, share) | {"facts": min(share, facts * per_fact // 2)}
+    records = []
+    for name in SEEN:
+        records += [record(item, name) for item in draw_distinct(name, split, counts[name], rng, exclude)]
     rng.shuffle(records)
     return records
 
@@ -195,7 +202,7 @@ def documents(rng: Random, n: int, phase: int = 0) -> list[str]:
     return [text(rng, kinds) if rng.random() < share else dialogue(rng, mixture) for _ in range(n)]
 
 
-SMALL_SUMS = frozenset(f"sum:{x}+{y}" for x in range(10) for y in range(10))
+SMALL_SUMS = frozenset(f"sum:{x}+{y}" for x, y in product(range(10), repeat=2))
 """Sums that the format family works out in passing; they are not tested."""
 
 

@@ -58,7 +58,7 @@ def changes_memory(name: str) -> bool:
 def measured(names: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield each method's costs over those of plain fine-tuning."""
     with tempfile.TemporaryDirectory() as folder:
-        workshop = Workshop(open_base(embedded().model), Path(folder))
+        workshop = Workshop(open_base(embedded().model), Path(folder), domain=40, general=30)
         kind, *sizes, tied = SHAPES["Qwen/Qwen2.5-7B-Instruct"]
         shape = shape_of(Path(folder), kind, tuple(sizes), tied)
         plain = workshop.run("")

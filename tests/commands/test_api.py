@@ -82,7 +82,7 @@ def test_faults_come_back_as_one_error_from_under_a_users_own_packages(project):
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     compared, measured = done.stdout.splitlines()
-    assert compared.startswith("3 [") and "did you mean sft?" in compared
+    assert compared.startswith("3 [") and "did you mean 'sft'?" in compared
     assert "'base' is a row of every table" in measured and "./gone" in measured
 
 

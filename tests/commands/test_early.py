@@ -13,12 +13,12 @@ from harness.plan.load import make_plan
 LONG = "x" * 300
 REFUSED = {
     "a budget": (["compare", "--budget", "3parsecs"], "3parsecs"),
-    "a method": (["compare", "--recipes", "sfft"], "did you mean sft?"),
+    "a method": (["compare", "--recipes", "sfft"], "did you mean 'sft'?"),
     "a setting": (["compare", "--recipes", "mix(x=1)"], "no setting 'x'"),
-    "a suite": (["compare", "--suites", "genral"], "did you mean general?"),
+    "a suite": (["compare", "--suites", "genral"], "did you mean 'general'?"),
     "a file": (["plan", "--data", "nowhere.json"], "nowhere.json does not exist"),
     "a model": (["plan", "--model", "./nowhere"], "'./nowhere' does not exist"),
-    "an option": (["compare", "--budgett", "1s"], "did you mean --budget?"),
+    "an option": (["compare", "--budgett", "1s"], "did you mean '--budget'?"),
     "a comparison": (["export", "nonesuch", "--to", "x"], "nonesuch holds no comparison.json"),
     "a folder for data": (["plan", "/"], "/ is a folder; name a file in it"),
     "a folder for a test": (["plan", "--test", "/"], "/ is a folder; name a file in it"),

@@ -118,7 +118,7 @@ def test_ctrl_c_is_no_fault(monkeypatch, capsys):
 def test_a_misspelt_option_is_one_sentence(capsys):
     assert cli.main(["compare", "--budgett", "3epochs"]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "did you mean --budget?" in said
+    assert said.count("\n") == 1 and "did you mean '--budget'?" in said
 
 
 @pytest.mark.parametrize("command", [["data", "inspect"], ["diff", "x"], ["reproduce"]])

@@ -22,7 +22,7 @@ FEW = {"base": ROWS["base"], "zero budget": ROWS["zero budget"]}
 
 
 @pytest.fixture
-def machines(tmp_path, monkeypatch):
+def machines(tmp_path, monkeypatch, unrendered):
     """Two machines: one ran sft, the other lora; the report of what is merged has few draws."""
     import harness.report.write
 

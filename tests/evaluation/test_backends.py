@@ -151,7 +151,7 @@ def test_it_stops_where_the_model_itself_stops(vllm):
     own = EvaluatedModel(model, codec)
 
     def said(lm, *until):
-        return lm._continued([Prompt(tuple(prompt), 40, codec.ender(until))], [(40, until)])[0]
+        return lm.continued([Prompt(tuple(prompt), 40, codec.ender(until))], [(40, until)])[0]
 
     first, second, *_, last = said(own)
     assert last in codec.stops

@@ -242,7 +242,7 @@ def test_parquet_nan_is_missing_and_broken_files_are_refused(tmp_path):
 
 def test_missing_files_get_the_nearest_name(tmp_path):
     save(tmp_path, [ALPACA], "finance.json")
-    assert "did you mean finance.json?" in refused(tmp_path / "finanse.json")
+    assert "did you mean 'finance.json'?" in refused(tmp_path / "finanse.json")
     assert "nor does its folder" in refused(tmp_path / "no" / "finance.json")
     assert "is a folder" in refused(tmp_path)
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.gate.announce import junit, sentence
-from harness.gate.measured import _finding, judge_measured
+from harness.gate.measured import judge_measured, limit_finding
 from harness.report.summary.summarise import summarise
 from harness.report.summary.summary import Summary
 from harness.report.verdict.verdict import verdict_of
@@ -71,7 +71,7 @@ def test_limits_that_are_kept_pass_and_an_open_one_is_inconclusive(stored):
 
 def test_a_better_model_passes_whatever_its_gain():
     better = Estimate(value=30.0, low=25.0, high=35.0, n=200)
-    assert _finding("better", "general", better, 5.0).outcome == "pass"
+    assert limit_finding("better", "general", better, 5.0).outcome == "pass"
 
 
 def test_a_test_too_small_to_show_the_limit_is_inconclusive_though_nothing_changed(tmp_path):
@@ -105,6 +105,7 @@ def test_junit_and_the_sentence_name_the_base(stored):
     assert (suite.get("name"), suite.get("failures")) == ("lethe measure --gate", "1")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_report_ranks_and_chooses_nothing_and_invents_no_cost(stored):
     summary, _, _ = judged(stored, None)
     assert summary.recipes == []

@@ -157,7 +157,7 @@ def drifts(model, base):
 def answers(model, base):
     lm = EvaluatedModel(model, Codec(base.tokenizer, ChatTemplate(base.tokenizer)), token_budget=2048)
     prompts = [Prompt(example.tokens, 3, lambda _: False) for example in examples(40)]
-    said = lm._continued(prompts, [(3, ())] * len(prompts))
+    said = lm.continued(prompts, [(3, ())] * len(prompts))
     return [token for _, answer in sorted(said.items()) for token in answer]
 
 

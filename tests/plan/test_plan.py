@@ -69,7 +69,7 @@ def test_a_model_of_ones_own_gets_no_embedded_pool():
 @pytest.mark.parametrize(
     "recipe, words",
     [
-        ("sfft", "did you mean sft?"),
+        ("sfft", "did you mean 'sft'?"),
         ("mix(ration=0.3)", "mix has no setting 'ration'"),
         ("mix(ratio='much')", "takes float, not 'much'"),
         ("lora(r=True)", "takes int, not True"),

@@ -125,14 +125,31 @@ def test_a_files_method_runs_in_a_comparison(files, tiny_path, tmp_path):
 
 
 def test_mended_words_keep_stored_runs(monkeypatch):
-    """A file whose citation alone was mended answers under the hash it had."""
+    """A file that computes what it did before it was mended answers under the hash it had."""
     from harness.recipes import registry
 
     now = parse_recipe("wise").question[0]["source"]
-    monkeypatch.setitem(registry.WORDS_ALONE, now, "its hash before")
+    monkeypatch.setitem(registry.SAME_BITS, now, "its hash before")
     registry.source_hash.cache_clear()
     assert parse_recipe("wise").question[0]["source"] == "its hash before"
     registry.source_hash.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text, acting",
+    [
+        ("ewc(strength=0.0, samples=9)+lora", ["Lora"]),
+        ("mix(ratio=0.0)", []),
+        ("mix(ratio=0.0, schedule='15->30')", ["Mix"]),
+        ("nlirg(strength=0.0, token_batch=4)", ["Nlirg"]),
+        ("asft(beta=0.0)", ["Asft"]),
+        ("sft", ["Sft"]),
+    ],
+)
+def test_a_method_at_its_off_settings_is_left_out_and_still_named(text, acting):
+    recipe = parse_recipe(text)
+    assert [type(method).__name__ for method in recipe.methods] == acting
+    assert [question["name"] for question in recipe.question] == sorted(name.partition("(")[0] for name in text.split("+"))
 
 
 def test_every_bibtex_entry_has_a_title_in_words_and_authors_or_a_reference():

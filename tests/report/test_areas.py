@@ -18,8 +18,9 @@ from harness.text.text_quality import formatting
 MARKED = "# Bread\n\n- flour\n- water\n\n```\nbake()\n```"
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_change_of_a_column_group_is_the_mean_of_its_families(tmp_path):
-    folder, store = build(tmp_path)
+    folder, store = build(tmp_path, items=0.3, curves=False)
     plain = summarise(read_comparison(folder, store), reps=50)
     assert plain.areas == {} and plain.areas_sentence == ""
     families = plain.parts(Scope.FAMILY)

@@ -146,6 +146,7 @@ def test_beside_tuned_recipes_those_that_were_not_are_named(summary):
     assert caution.rows == ("mix(lr=1e-3, ratio=0.2)",) and "sft" not in caution.text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_same_warnings_stand_everywhere(summary_of, tmp_path):
     summary = summary_of(rows=FEW)
     report = write_report(tmp_path / "finance", summary.store, reps=100)

@@ -54,7 +54,7 @@ def test_recipes_that_were_run_where_they_learn_nothing_are_told_apart_by_their_
 
 def test_without_points_the_trials_on_dev_items_are_read_and_said_to_flatter(tuned):
     way = tuned[False].matched
-    assert way.name == "trials" and "looks better than it is" in way.said and way.of("mix").change.known
+    assert way.name == "trials" and "looks better than it is" in way.description and way.of("mix").change.known
     assert np.isnan(way.apart("mix", "sft").change.p), "trials have one seed"
 
 
@@ -98,7 +98,8 @@ def test_where_no_curve_was_scored_the_assumption_is_said(summary_of):
     """`final_only`: loss is taken to grow as gain does, from the base to the final scores."""
     summary = summary_of(rows={name: ROWS[name] for name in ("base", "sft", "mix", "low_lr")}, items=1.0)
     way = summary.matched
-    assert way.name == "chord" and "no curve was scored" in way.said and way.said in " ".join(shown(summary).split())
+    assert way.name == "chord" and "no curve was scored" in way.description
+    assert way.description in " ".join(shown(summary).split())
     for row in ("sft", "mix"):
         gain, change = (summary.estimate(name, row).value for name in ("gain", "change"))
         assert way.change(row).value == pytest.approx(change * way.matched.target / gain)

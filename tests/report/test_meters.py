@@ -11,7 +11,7 @@ from fake_store import ROWS
 from rich.console import Console
 
 from harness.report.summary.recommend import advise
-from harness.report.verdict.meters import _read, budget_line, other_meter
+from harness.report.verdict.meters import budget_line, other_meter, read_at
 from harness.report.verdict.terminal import show
 
 FEW = {name: ROWS[name] for name in ("base", "sft", "lora", "mix")}
@@ -77,7 +77,7 @@ def test_without_curves_it_cannot_be_told(summary_of):
 
 def test_a_point_between_two_is_read_linearly_and_jointly(summary):
     found = summary.curves.spent
-    half = _read(found, {"sft": (0.33 + 0.5) / 2, "lora": 1.0})
+    half = read_at(found, {"sft": (0.33 + 0.5) / 2, "lora": 1.0})
     before, after = (found.rows.index(f"sft @ {at:.6f}") for at in (0.33, 0.5))
     for source in ("point", "replicates"):
         whole, read = getattr(found, source)["gain"], getattr(half, source)["gain"]

@@ -77,10 +77,10 @@ def test_every_prompt_is_judged_for_every_row_and_equal_answers_once(exported):
 
 
 def test_the_chat_template_is_not_shown():
-    from harness.commands.annotate.forms import _without_template
+    from harness.commands.annotate.forms import without_template
 
     prompts = ["<bos><s>user\nWhat is <b>?</s>\n<s>assistant\n", "<bos><s>user\nWhat was it?</s>\n<s>assistant\n"]
-    assert list(_without_template(prompts).values()) == ["What is <b>?", "What was it?"]
+    assert list(without_template(prompts).values()) == ["What is <b>?", "What was it?"]
 
 
 def test_what_a_model_wrote_is_shown_and_not_run(tmp_path):
@@ -136,6 +136,7 @@ def test_means_intervals_and_changes(exported, tmp_path):
     assert one_t["n"] == 3
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_ratings_are_a_column_of_the_table_and_a_section(exported, tmp_path):
     out, _ = exported
     import_ratings("finance", filled(out, tmp_path, lambda n, one, scale: 1 + (n + len(one["output"])) % 5), out=str(out))

@@ -182,6 +182,7 @@ def test_no_interval_leaves_what_is_possible_and_seeds_are_no_more_items():
 # --- the page ---
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_has_both_and_escapes_what_models_say(tmp_path):
     folder, store = build(
         tmp_path, items=0.1, curves=False, rows={"base": ("base", "free", 0, 0), "sft": ("recipe", "free", 1, 0)}

@@ -67,6 +67,7 @@ def comparison(tmp_path_factory):
     return folder, store
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_planted_kinds_are_found(comparison):
     report = write_report(*comparison, reps=50)
     found = report.summary.computed(kind_table).set_index("family")
@@ -81,6 +82,7 @@ def test_planted_kinds_are_found(comparison):
     assert pd.read_csv(report.folder / "kinds.csv")["n"].min() > 0
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_without_a_probe_a_loss_is_not_sorted_further(comparison):
     folder, store = comparison
     record = read_json(folder / "comparison.json")

@@ -17,7 +17,7 @@ from fake_store import FAILED, ROWS, build
 from harness.report.page import explorer
 from harness.report.page.explorer import read_flips
 from harness.report.page.headlines import EXPLAINED, headlines
-from harness.report.page.page import _data_block
+from harness.report.page.page import data_block
 from harness.report.page.page import page as page_of
 from harness.report.page.sections import SECTIONS
 from harness.report.summary.format import interval, signed
@@ -134,7 +134,7 @@ def test_hostile_outputs_are_shown_as_text(html: str):
 
 
 def test_data_blocks_cannot_end_their_element():
-    made = _data_block("x", {"a": "</script><!--<script>&\u2028", "b": [1, None]})
+    made = data_block("x", {"a": "</script><!--<script>&\u2028", "b": [1, None]})
     inside = made[made.index(">") + 1 : made.rindex("</script>")]
     assert not set(inside) & set("<>&\u2028") and json.loads(inside)["a"] == "</script><!--<script>&\u2028"
 

@@ -49,6 +49,7 @@ def test_shares_are_of_the_outputs_a_rule_is_about(tmp_path):
     assert np.isnan(table.loc[("base", "no apology"), "change"])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_offending_outputs_are_listed(tmp_path):
     folder, store, summary = told(tmp_path)
     written = write_report(folder, store, reps=200)
@@ -61,6 +62,7 @@ def test_offending_outputs_are_listed(tmp_path):
     assert "compliance" in written.table
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_without_rules_there_is_no_section(tmp_path):
     folder, store, summary = told(tmp_path, rules=[])
     assert summary.computed(compliance_table).empty

@@ -19,7 +19,7 @@ from harness.report.summary import format
 from harness.report.summary.contrasts import contrast, contrasts
 from harness.report.summary.rows import rows_of
 from harness.report.summary.summarise import summarise
-from harness.report.tables.main_table import _holm, latex, markdown
+from harness.report.tables.main_table import holm, latex, markdown
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report
 from harness.stats.analysis import Estimate
@@ -99,7 +99,7 @@ def test_a_holm_p_at_the_floor_of_the_draws_is_printed_as_a_bound_times_pairs():
     assert format.holm_value(12 * least, floor, 12) == "< 0.0002 × 12"
     assert format.holm_value(0.12, above, 12) == "0.120" and format.holm_value(math.nan, Estimate(), 0) == "—"
     line = pd.Series({"holm": 12 * least, "change": floor, "pairs": 12})
-    assert _holm(line) == "< 0.0002 × 12" and _holm(None) == "—"
+    assert holm(line) == "< 0.0002 × 12" and holm(None) == "—"
 
 
 def test_every_contrast_with_a_reference_is_in_one_holm_correction():

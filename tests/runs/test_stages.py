@@ -46,7 +46,7 @@ def test_each_file_has_the_part_of_the_budget_that_its_tokens_are():
 
 
 def test_stages_train_in_turn_on_their_own_file(base, tmp_path):
-    run, seen = staged(base, "sft", meter="flops", allowed=3e9), []
+    run, seen = staged(base, "sft", meter="flops", allowed=4e8), []
     ledger_end = run.ends[0]
 
     class Watch(Method):

@@ -23,7 +23,7 @@ def test_every_tracker_that_can_be_named_exists():
 def test_names_are_joined_by_plus_and_a_wrong_one_is_refused_with_the_nearest():
     assert parse_trackers("tensorboard+mlflow") == ["tensorboard", "mlflow"]
     assert parse_trackers("none") == []
-    with pytest.raises(PlanError, match="did you mean mlflow"):
+    with pytest.raises(PlanError, match="did you mean 'mlflow'"):
         parse_trackers("mlfow")
 
 

@@ -226,6 +226,7 @@ def test_whole_files_of_another_content_are_damage_too(folder):
             read_table(folder / "table.csv")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_store_that_may_only_be_read_is_told_without_a_report(folder, monkeypatch, capsys):
     def refuse(results: Results) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(results.root))
@@ -287,6 +288,7 @@ def test_a_comparisons_record_is_checked(folder, change, fault):
         ("run", {"asked": [1]}, "no fields in its part 'asked'"),
     ],
 )
+@pytest.mark.usefixtures("unrendered")
 def test_a_run_of_another_version_is_named_by_every_command(folder, name, change, words, capsys):
     """Whole and hashed, but with words that this version does not have."""
     run = RunFolder(a_file(folder, "run.json").parent)

@@ -25,9 +25,9 @@ def test_a_comparison_that_is_not_there_is_said_with_those_that_are(out):
         open_results(out).record("finance")
     write_json(place(out) / "finance" / "comparison.json", {"name": "finance", "rows": []})
     assert open_results(out).record("finance")["name"] == "finance" and open_results(out).names() == ["finance"]
-    with pytest.raises(PlanError, match="did you mean finance"):
+    with pytest.raises(PlanError, match="did you mean 'finance'"):
         open_results(out).record("finanse")
-    with pytest.raises(PlanError, match="did you mean finance"):
+    with pytest.raises(PlanError, match="did you mean 'finance'"):
         export("finanse", "there", out=out)
     results, name = results_of(f"{out}/finance")
     assert results.record(name)["name"] == "finance"
@@ -61,7 +61,7 @@ def test_what_a_check_measured_goes_there_too(out, monkeypatch, tmp_path):
     monkeypatch.setattr(check, "measure", lambda *_: measured)
     monkeypatch.setattr(check, "decide", lambda *_: type("Verdict", (), {"exit_code": 0}))
     monkeypatch.setattr(check, "read_policy", lambda *_: object())
-    monkeypatch.setattr(check, "show", lambda _: None)
+    monkeypatch.setattr(check, "announce", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     assert check.check(out=out) == 0
     assert read_evidence(place(out) / "check" / "evidence.json") == measured

@@ -19,6 +19,7 @@ from harness.store.lease import Lease, Lost, Watch, leased
 from harness.store.runs import RunFolder, RunStore
 from harness.store.workspace import PACKED, workspace
 from tests.report.fake_store import build
+from tests.support.plots import unrendered
 from tests.support.stores import KINDS
 
 
@@ -35,7 +36,8 @@ def root(out) -> Path:
 def local_report(tmp_path_factory) -> Path:
     """The report of a small comparison on local files."""
     folder, store = build(tmp_path_factory.mktemp("there"), curves=False, items=0.05)
-    write_report(folder, store, reps=20)
+    with unrendered():
+        write_report(folder, store, reps=20)
     return folder
 
 
@@ -58,11 +60,12 @@ def test_places_that_cannot_be_are_refused(text):
 
 
 @pytest.mark.parametrize("out", KINDS[1:], indirect=True)
+@pytest.mark.usefixtures("unrendered")
 def test_a_store_and_its_report_lie_anywhere(root, local_report):
     folder, store = build(root, curves=False, items=0.05)
     write_report(folder, store, reps=20)
     assert len(store.keys()) == len(read_comparison(folder, store).runs)
-    for name in ("table.csv", "report.html"):
+    for name in ("table.csv", "report.html", "plots/heat_map.svg"):
         assert read_bytes(folder / name) == (local_report / name).read_bytes()
 
 

@@ -185,7 +185,7 @@ def asked():
         for name, (leaf, hub, _) in FORMS.items():
             if suite_of(name) == suite:
                 row = {key: hub[key] for key in hub if key != "subject" or name == "mmlu"}  # the others have none
-                task = collection._build(leaf, {"custom_dataset": dataset_loader([row])})
+                task = collection.build(leaf, {"custom_dataset": dataset_loader([row])})
                 (doc,) = task.eval_docs
                 found[leaf] = shown(task, doc), doc
     return found

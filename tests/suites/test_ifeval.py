@@ -62,7 +62,7 @@ def on_hub(rows):
 
 def lm_evals_own(rows):
     collection = Collection(find_suites()["standard"], None)
-    task = collection._build("ifeval", {"custom_dataset": dataset_loader([collection._forms["ifeval"](row) for row in rows])})
+    task = collection.build("ifeval", {"custom_dataset": dataset_loader([collection.forms["ifeval"](row) for row in rows])})
     instructions.steady()
     return task, list(task.eval_docs)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from suites.phantom import repeated
-from suites.phantom.calibrate import statistics_gates
+from suites.phantom.gates import statistics_gates
 
 
 def population(seeds=40, spread=0.04, shift=0.0):

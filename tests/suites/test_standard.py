@@ -58,11 +58,11 @@ def tasks(folder) -> dict:
 def test_every_entry_is_a_task_of_lm_eval_and_says_its_data(name):
     collection = Collection(SUITES[name], None)
     for entry in collection.entries:
-        assert "scorer" in entry or collection._parts_of(entry)
+        assert "scorer" in entry or collection.parts_of(entry)
         assert "load_dataset(" in collection.how_to_get(entry)
         assert entry["family"]
         assert entry["size"] > 0
-        assert "form" not in entry or callable(collection._forms[entry["form"]])
+        assert "form" not in entry or callable(collection.forms[entry["form"]])
 
 
 def test_local_files_give_the_same_tasks(tasks):

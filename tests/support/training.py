@@ -17,6 +17,14 @@ from harness.training.loop import train
 from harness.training.protocol import OpenDev, Training, TrainingData
 from harness.training.run import PlannedRun, TrainingRun
 
+SHORTER = {
+    "ewc": "ewc(samples=3)",
+    "ewc_online": "ewc_online(samples=3)",
+    "replay_self": "replay_self(size=6, length=8)",
+    "si_proxy": "si_proxy(steps=2)",
+}
+"""Less of what is done before training, for methods that do much."""
+
 
 def small_files(folder: Path, n: int = 160) -> dict[str, str]:
     """`data` and `suites` of a comparison: n words to grade, 30 of them to echo."""

@@ -1,6 +1,7 @@
 """Scores of generated answers: hand-computed numbers, and reference libraries where they exist."""
 
 import math
+import random
 import time
 
 import pytest
@@ -103,6 +104,17 @@ def test_rouge_l_is_the_library_s_on_english():
     output, target = "Revenue rose sharply in the second quarter", "In the second quarter, revenue rose"
     reference = RougeScorer(["rougeL"]).score(target, output)["rougeL"].fmeasure
     assert answer_metrics.rouge_l(output, target) == pytest.approx(reference)
+
+
+@pytest.mark.parametrize("size", [1, 3, 20, 90])
+def test_rouge_l_is_the_library_s_to_the_last_bit(size):
+    """Of drawn texts, some longer than a machine's word has bits."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rng, scorer = random.Random(size), RougeScorer(["rougeL"])
+    for _ in range(30):
+        output, target = (" ".join(rng.choices("abcdefgh", k=rng.randint(0, size))) for _ in range(2))
+        assert answer_metrics.rouge_l(output, target) == scorer.score(target, output)["rougeL"].fmeasure
 
 
 @pytest.mark.parametrize(

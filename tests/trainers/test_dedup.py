@@ -41,7 +41,7 @@ def test_dedup_keeps_the_first_of_each_cluster(base):
         LONG,
         LONG.replace("seven small", "nine large"),
     ]
-    assert deduplicated(base, LONG, near, LONG, recipe="dedup(threshold=2.0)") == [LONG, near, LONG]
+    assert deduplicated(base, LONG, near, LONG, recipe="dedup(threshold=1.5)") == [LONG, near, LONG]
 
 
 def test_dedup_sees_copies_so_many_that_their_words_are_boilerplate(base):

@@ -74,7 +74,7 @@ def test_the_question_names_it_only_where_it_is_not_the_default(base):
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("adamv", "there is no optimizer 'adamv'; did you mean adamw?"),
+        ("adamv", "there is no optimizer 'adamv'; did you mean 'adamw'?"),
         ("lion", "there is no optimizer 'lion'; there are adamw, sgd, adafactor"),
         ("adamw(beta2=1)", "optimizer 'adamw(beta2=1)': adamw: beta2 must be from 0 to below 1, not 1.0"),
         ("adamw(lr=0.1)", "adamw has no setting 'lr'; it has beta1, beta2, eps"),

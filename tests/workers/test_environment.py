@@ -32,13 +32,13 @@ def test_the_status_of_a_killed_run_says_who_killed_it(counters, tmp_path):
     from types import SimpleNamespace
 
     from harness.store.runs import RunStore
-    from harness.workers.local import _settle
+    from harness.workers.local import settle_killed
 
     counters[0].write_text("oom_kill 3\n")
     kills, store = MemoryKills(), RunStore(tmp_path / "runs")
     for key, count, status in (("0" * 16, 3, "failed"), ("1" * 16, 4, "out_of_memory")):
         counters[0].write_text(f"oom_kill {count}\n")
-        _settle(SimpleNamespace(key=key), store, -9, kills)  # type: ignore[arg-type]
+        settle_killed(SimpleNamespace(key=key), store, -9, kills)  # type: ignore[arg-type]
         assert store.run(key).status == status and "signal 9" in store.run(key).read("status")["reason"]
-    _settle(SimpleNamespace(key="2" * 16), store, -11, kills)  # type: ignore[arg-type]
+    settle_killed(SimpleNamespace(key="2" * 16), store, -11, kills)  # type: ignore[arg-type]
     assert store.run("2" * 16).status == "failed"

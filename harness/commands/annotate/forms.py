@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader
@@ -34,6 +35,22 @@ LEAST = 50
 """Outputs on a form, where there are as many."""
 SEED = 20251
 HERE = Path(__file__).parent
+
+
+class JudgedOutput(TypedDict):
+    """One output of a form, and whose it is."""
+
+    id: str
+    rows: list[str]
+    """Every row that gave it."""
+    group: str
+    item: str
+    """Task and item of its prompt."""
+    cluster: str
+    prompt: str
+    """Without the chat template."""
+    output: str
+    target: str
 
 
 def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, out: str = "results") -> list[Path]:
@@ -82,16 +99,16 @@ def _in_turn(table: pd.DataFrame) -> list[Any]:
     return [prompt for prompt in chain.from_iterable(turns) if prompt]
 
 
-def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
+def choose(comparison: Comparison, items: int) -> list[JudgedOutput]:
     """Return at least so many outputs, where there are: whole prompts, answered by the base and every recipe that ended well.
 
     Domain and general prompts take turns, drawn by content.
     """
     table = _answered_by_all(comparison)
-    bare = _without_template(sorted(set(table["prompt"])))
+    bare = without_template(sorted(set(table["prompt"])))
 
     # An output that several rows gave is judged once, for all of them.
-    outputs: list[dict[str, Any]] = []
+    outputs: list[JudgedOutput] = []
     for prompt in _in_turn(table):
         if len(outputs) >= items:
             break
@@ -108,7 +125,7 @@ def choose(comparison: Comparison, items: int) -> list[dict[str, Any]]:
                     "item": f"{task}/{item}",
                     "cluster": first["cluster"],
                     "prompt": bare[first["prompt"]],
-                    "output": output,
+                    "output": str(output),
                     "target": first["target"],
                 }
             )
@@ -127,7 +144,7 @@ def _answers(comparison: Comparison) -> pd.DataFrame:
     return texts[["row", "seed", "group", "task", "item", "cluster", "prompt", "output", "target"]].astype(object)
 
 
-def _without_template(prompts: list[str]) -> dict[str, str]:
+def without_template(prompts: list[str]) -> dict[str, str]:
     """Return prompt -> what of it is not the chat template: without the marks that all prompts begin and end with."""
     begin = _common(prompts)
     begin = begin[: max(begin.rfind("\n"), begin.rfind(">")) + 1]
@@ -147,7 +164,7 @@ def _common(texts: list[str]) -> str:
     return first[:size]
 
 
-def render(name: str, form: str, number: int, outputs: list[dict[str, Any]]) -> str:
+def render(name: str, form: str, number: int, outputs: Sequence[JudgedOutput]) -> str:
     """Return the form as one page that opens offline. What a model wrote is shown, never run."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["visible"] = lambda text: visible(text, None)

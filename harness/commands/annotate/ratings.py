@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
-from harness.commands.annotate.forms import SCALES
+from harness.commands.annotate.forms import SCALES, JudgedOutput
 from harness.errors import raise_faults
 from harness.store.files import read_json, write_json
 from harness.store.results import open_results
@@ -22,6 +22,24 @@ OVERALL = "overall"
 
 Filled = dict[str, dict[str, dict[str, int | None]]]
 """Annotator -> output -> scale -> rating, or None."""
+
+
+class Form(TypedDict):
+    """An exported form, as the file beside its comparison has it."""
+
+    form: str
+    scales: list[str]
+    outputs: list[JudgedOutput]
+
+
+class MeanRating(TypedDict):
+    """A mean over prompts with its 95 % interval; None where it cannot be told."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Prompts."""
 
 
 def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dict[str, Any]:
@@ -52,11 +70,11 @@ def _table(filled: Filled) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["annotator", "id", "scale", "value"])
 
 
-def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, dict[str, Any]]:
+def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, Form]:
     """Return the ratings of all files, and the form they fill in."""
     faults: list[str] = []
     filled: Filled = {}
-    forms: dict[str, Any] = {}
+    forms: dict[str, Form] = {}
     for file in files:
         try:
             given = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -122,8 +140,8 @@ def alpha(table: np.ndarray) -> float | None:
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement="ordinal"))
 
 
-def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) -> dict[str, dict[str, Any]]:
-    """Return row -> scale -> {value, low, high, n} and the same of its change against the base, prompt by prompt.
+def judged(ratings: pd.DataFrame, outputs: Sequence[JudgedOutput], base: str) -> dict[str, dict[str, Any]]:
+    """Return row -> scale -> `MeanRating`, and under `change` the same of its change against the base, prompt by prompt.
 
     An output's rating is the mean over its annotators. Intervals are Student's t over clusters of prompts (95 %): they tell
     what other prompts would do, not other annotators.
@@ -149,8 +167,8 @@ def judged(ratings: pd.DataFrame, outputs: Sequence[dict[str, Any]], base: str) 
     return judgements
 
 
-def mean_over_clusters(values: pd.Series) -> dict[str, float | int | None]:
-    """Return {value, low, high, n}: the mean over clusters (first index level) of their means, by Student's t; n prompts."""
+def mean_over_clusters(values: pd.Series) -> MeanRating:
+    """Return the mean over clusters (first index level) of their means, by Student's t; n prompts."""
     from scipy.special import stdtrit
 
     rated = values.dropna()

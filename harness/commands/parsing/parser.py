@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import platform
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ import shtab
 from harness.errors import PlanError
 from harness.plan.load import MEASURING, add_flags
 from harness.plan.plan import Plan
+from harness.spelling import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,8 +26,9 @@ class Parser(argparse.ArgumentParser):
         options: list[str] = []
         for action in self._options():
             options += action.option_strings
-        near = difflib.get_close_matches(unknown[1], options, 1) if unknown else []
-        hint = f"did you mean {near[0]}?" if near else f"`{self.prog} --help` says what there is"
+        hint = f"`{self.prog} --help` says what there is"
+        if unknown:
+            hint = did_you_mean(unknown[1], options, hint)
         raise PlanError(f"{message}; {hint}")
 
     def _options(self) -> list[argparse.Action]:

@@ -1,4 +1,4 @@
-"""The plots: what was gained against what was kept, how it came about, where it was lost, what it cost."""
+"""The plots: gain against ability kept, both along the budget, losses by family, and cost."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def matched(summary: Summary) -> Plot | None:
     bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
     bottom.set_ylim(len(rows) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
-    where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.said}"
+    where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.description}"
     return Plot("matched", "What is kept at the same gain", f"General change {where}: {sentence(texts)}", drawn, texts)
 
 

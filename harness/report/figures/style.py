@@ -51,7 +51,7 @@ _ROW_DATA = r'data-row="\1"'
 
 @dataclass(frozen=True)
 class Plot:
-    """A finished figure with what a reader who cannot see it is told."""
+    """A finished figure with its text for readers who cannot see it."""
 
     name: str
     title: str
@@ -173,9 +173,9 @@ def name_points(
 def place_labels(
     axes: Axes, points: dict[str, tuple[float, float]], dotted: Collection[tuple[float, float]]
 ) -> tuple[list[Artist], list[str]]:
-    """Write names beside their points, between all that are `dotted`, with a thin line where it is not near.
+    """Write names beside their points without covering what is `dotted`, with a thin line to points further away.
 
-    Return what was written, and the names for which every place covers something.
+    Return the labels, and the names for which there was no free place.
     """
     # Places are known once everything is drawn.
     canvas = axes.figure.canvas

@@ -77,12 +77,12 @@ def read_flips(summary: Summary) -> Flips:
     lost = lost[lost.any(axis=1)]
     order = _order(summary, lost)[:MOST]
     forgot = {key: tuple(row for row in rows if line[row]) for key, line in lost.loc[order].to_dict("index").items()}
-    said = _answers(summary, [summary.base, *rows], order)
+    answers = _answers(summary, [summary.base, *rows], order)
 
     # Whole items until the page is full: half an item would explain nothing.
     chosen, used = [], 0
     for key in order:
-        item = _item(key, said[key], summary.base, rows, forgot[key])
+        item = _item(key, answers[key], summary.base, rows, forgot[key])
         used += sum(len(text.encode()) for text in (item.prompt, item.target, item.base, *(a.text for a in item.answers)))
         if used > TEXT_BUDGET:
             break
@@ -122,28 +122,28 @@ def _or_zero(value: float | None) -> float:
 def _answers(summary: Summary, rows: list[str], order: list[Key]) -> dict[Key, dict[str, tuple]]:
     """Return item -> row -> (family, channel, score, prompt, output, target), first seed."""
     wanted = pd.MultiIndex.from_tuples(order, names=KEYS)
-    said: dict[Key, dict[str, tuple]] = {}
+    answers: dict[Key, dict[str, tuple]] = {}
     for row in rows:
         # One seed of each row: the page shows examples, and the tables count all.
         table = summary.texts(row, 1).drop_duplicates(KEYS).set_index(KEYS)
         table = table.loc[table.index.isin(wanted), ["family", "channel", "score", "prompt", "output", "target"]]
         for key, *rest in table.itertuples(name=None):
-            said.setdefault(key, {})[row] = tuple(rest)
-    return said
+            answers.setdefault(key, {})[row] = tuple(rest)
+    return answers
 
 
-def _item(key: Key, said: dict[str, tuple], base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
+def _item(key: Key, answers: dict[str, tuple], base: str, rows: list[str], forgot: tuple[str, ...]) -> Item:
     grouped: dict[tuple[bool, str], list[str]] = {}
     for row in rows:
-        if row in said:
-            _, _, score, _, output, _ = said[row]
+        if row in answers:
+            _, _, score, _, output, _ = answers[row]
             grouped.setdefault((bool(score == 1), visible(_text(output))), []).append(row)
-    answers = [
+    shown = [
         Answer(tuple(who), text, right) for (right, text), who in sorted(grouped.items(), key=lambda g: (g[0][0], -len(g[1])))
     ]
-    family, channel, _, *texts = said[base]
+    family, channel, _, *texts = answers[base]
     prompt, output, target = (visible(_text(text)) for text in texts)
-    return Item(key[0], str(family), key[2], str(channel), prompt, target, output, forgot, tuple(answers))
+    return Item(key[0], str(family), key[2], str(channel), prompt, target, output, forgot, tuple(shown))
 
 
 def _text(value: object) -> str:

@@ -31,7 +31,7 @@ class Headline:
 
 
 def headlines(summary: Summary, verdict: Verdict) -> list[Headline]:
-    """Return what is gained, what is lost and which recipe is taken; of the chosen recipe, else over all that ended."""
+    """Return the headlines: gain and loss of the chosen recipe, and its name; without a choice, of all finished recipes."""
     rows = [verdict.row] if verdict.row else [row.name for row in summary.tuned if row.done]
     unit = summary.gain_unit
     return [
@@ -90,7 +90,7 @@ def _figure(summary: Summary, quantity: str, rows: list[str]) -> str:
 
 
 def _sentence(summary: Summary, quantity: str, rows: list[str], unit: str) -> str:
-    """Say whose number it is, in which unit and how sure."""
+    """Return a sentence on a number: its recipe, unit and interval."""
     measured = [row for row in rows if summary.estimate(quantity, row).known]
     if not measured:
         return "No recipe that ended has scores of this kind."

@@ -46,7 +46,7 @@ def page(summary: Summary, plots: list[Plot]) -> str:
         "capital",
     )
     environment.filters |= {name: getattr(shown, name) for name in names}
-    environment.filters |= {"visible": visible, "pieces": _pieces, "pretty": _pretty, "data_block": _data_block}
+    environment.filters |= {"visible": visible, "pieces": _pieces, "pretty": _pretty, "data_block": data_block}
 
     # A section without values has nothing to show, and leaves no heading behind.
     common = _common(summary, plots)
@@ -99,8 +99,8 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
 
 
-def _data_block(name: str, value: Any) -> Markup:
-    """Return data for page.js that is no code: nothing in it can end the element, whatever a model wrote."""
+def data_block(name: str, value: Any) -> Markup:
+    """Return data for page.js as an inert element: no text of a model can end it or run as code."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
     # Nothing that a model wrote can close the element or open another.

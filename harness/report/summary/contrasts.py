@@ -44,7 +44,7 @@ def contrast(summary: Summary, row: str, reference: str) -> pd.Series | None:
 
 
 def standings_of(summary: Summary) -> dict[str, Standing]:
-    """Return row -> where it stands among the rows of its track that are compared, as probabilities."""
+    """Return row -> the probabilities of its ranks among the compared rows of its track."""
     if summary.analysis is None:
         return {}
     # One seed says nothing about another training, so it has no rank.

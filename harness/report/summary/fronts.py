@@ -28,8 +28,8 @@ class Way:
     """One way of reading curves at the same gain."""
 
     name: str
-    """One of `SAID`."""
-    said: str
+    """One of `DESCRIPTIONS`."""
+    description: str
     """Along what the curves lead, and on which items."""
     matched: Matched = field(default_factory=Matched)
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
@@ -55,7 +55,7 @@ class Way:
         return tradeoff.kept if tradeoff else Estimate()
 
 
-SAID = {
+DESCRIPTIONS = {
     "settings": "over its settings, test items",
     "budget": "along its curve over the budget, a sub-sample of the test items",
     "trials": "over all its trials, dev items and one seed: the best of many looks better than it is",
@@ -83,7 +83,7 @@ def read_ways(
     curves: Curves,
     terms: Terms,
 ) -> tuple[Way, ...]:
-    """Return every way of reading methods at the same gain, in the order of `SAID`.
+    """Return every way of reading methods at the same gain, in the order of `DESCRIPTIONS`.
 
     `points`: settings that were scored beside the selected ones (row, name); `terms`: its references are rows.
     """
@@ -103,14 +103,16 @@ def read_ways(
     cloud = {str(row): part["trial"].to_list() for row, part in table.groupby("row", sort=False)}
     over_trials = _fronts(tried, cloud, terms)
     ways = {
-        "settings": Way("settings", SAID["settings"], *over_settings, method),
-        "trials": Way("trials", SAID["trials"], *over_trials),
-        "budget": Way("budget", SAID["budget"], curves.matched, _by_row(curves.budget)),
-        "line": Way("line", SAID["line"], curves.matched_path, _by_row(curves.path)),
+        "settings": Way("settings", DESCRIPTIONS["settings"], *over_settings, method),
+        "trials": Way("trials", DESCRIPTIONS["trials"], *over_trials),
+        "budget": Way("budget", DESCRIPTIONS["budget"], curves.matched, _by_row(curves.budget)),
+        "line": Way("line", DESCRIPTIONS["line"], curves.matched_path, _by_row(curves.path)),
     }
+
+    # Straight lines only where nothing better compares two curves.
     if not leading(list(ways.values())).name:
-        ways["chord"] = Way("chord", SAID["chord"], *_chords(analysis, recipes, terms))
-    return tuple(ways[name] for name in SAID if name in ways)
+        ways["chord"] = Way("chord", DESCRIPTIONS["chord"], *_chords(analysis, recipes, terms))
+    return tuple(ways[name] for name in DESCRIPTIONS if name in ways)
 
 
 def _chords(analysis: Analysis | None, recipes: Sequence[Row], terms: Terms) -> tuple[Matched, dict[str, pd.DataFrame]]:
@@ -160,6 +162,7 @@ def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
     front: list[str] = []
     best = -np.inf
     for row in sorted(candidates, key=lambda row: (-gain[row], -change[row])):
+        # By falling gain, so a row is beaten unless it keeps more than all before it.
         if change[row] > best:
             front.append(row)
             best = change[row]

@@ -96,6 +96,7 @@ def advice_of(analysis: Analysis, names: list[str], costs: rule.Costs, limits: L
 
     Of several rows only those of several seeds are compared: one seed says nothing about another training.
     """
+    # The limit on families is held against the worst family, which is computed only if there is such a limit.
     point = _point(analysis, names)
     margins = _margins(analysis, names)
     if limits.family is not None:
@@ -149,6 +150,7 @@ def _choice(
 
 def _shares(again: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Return the share of draws of each choice that occurs, the most frequent first."""
+    # Draws in which no recipe keeps the limits count too, so that shares sum to 1.
     shares = {name: float((again == index).mean()) for index, name in enumerate(names)}
     shares[NOBODY] = float((again < 0).mean())
     ordered = sorted(shares, key=lambda name: -shares[name])
@@ -175,6 +177,7 @@ def choices(summary: Summary) -> list[Choice]:
 
     The highest gain stands first, unless all have one seed.
     """
+    # Surely above 0: the whole interval, not the value alone.
     gains = {row.name: summary.estimate("gain", row.name) for row in candidates(summary)}
     rows = [row for row in candidates(summary) if gains[row.name].value > _below(gains[row.name])]
     advice = summary.computed(advise)

@@ -49,6 +49,7 @@ class Row:
 
     def cost(self, *names: str) -> float:
         """Return the mean over finished seeds of a number in `ledger` or `run`; NaN where none has it."""
+        # Records of older versions lack some numbers: a mean is over the seeds that have it.
         values = [dig(run, *names) for run in self.finished]
         numbers = [float(value) for value in values if isinstance(value, (int, float))]
         return float(np.mean(numbers)) if numbers else np.nan
@@ -88,6 +89,7 @@ def dig(value: Any, *names: str) -> Any:
 
 def rows_of(runs: Iterable[RunEntry]) -> list[Row]:
     """Return the rows of these runs in the order of the table."""
+    # The seeds of a recipe are one row, also where some of them did not end.
     grouped: dict[str, list[RunEntry]] = {}
     for run in runs:
         grouped.setdefault(run["row"], []).append(run)

@@ -4,8 +4,8 @@ Of the recipes whose gain is above 0 and which keep the limits, by the whole 95 
 of those whose gain is not separated from that, the one that keeps most; of those not separated from that either, the one that
 took the fewest device-seconds. It reads the recipes of both tracks.
 
-How sure a choice is: the same rule over every joint bootstrap draw. In a draw the numbers move, while intervals keep the
-distances from their numbers that they have in the table.
+The probability of a choice comes from the same rule on every joint bootstrap draw: values move, and intervals keep their
+widths from the table.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ def compliance_table(summary: Summary) -> pd.DataFrame:
         kept = judged.pivot_table(index=KEYS, columns="row", values=rule, aggfunc="mean")
         if kept.empty:
             continue
+        # Items of one cluster are drawn together; an item that declares none has a cluster of its own.
         clusters = judged.drop_duplicates(KEYS).set_index(KEYS)["cluster"].reindex(kept.index).fillna("")
         lines += _lines(rule, kept, draws(clusters.to_list()), [row.name for row in summary.rows], summary.base)
     return pd.DataFrame(lines, columns=COLUMNS)
@@ -68,6 +69,7 @@ def _judged(summary: Summary) -> tuple[pd.DataFrame, list[Rule]]:
         return pd.DataFrame(), rules
     outputs = pd.concat([_generated(summary.texts(row)) for row in summary.scores["row"].unique()], ignore_index=True)
     texts = list(zip(outputs["prompt"].fillna(""), outputs["output"].fillna(""), strict=True))
+    # Equal outputs to equal prompts are judged once: several seeds often say the same.
     judgements = {pair: [rule.judge(pair[1], pair[0]) for rule in rules] for pair in dict.fromkeys(texts)}
     numbers = [[_number(judgement.kept) for judgement in judgements[pair]] for pair in texts]
     table = pd.DataFrame(numbers, index=outputs.index, columns=[rule.name for rule in rules], dtype=float)

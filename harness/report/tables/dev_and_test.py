@@ -1,4 +1,4 @@
-"""What dev items promised of the settings that were scored on test items, and what the test showed: the winner's curse.
+"""Dev scores of the settings that were scored on test items too, beside their test scores: the winner's curse.
 
 Gain is measured alike on both sides: kinds and metrics of dev records are decided on the test records. General change is not:
 dev items are records of the general pool, so the families of the test that methods may have seen are the nearest to them.

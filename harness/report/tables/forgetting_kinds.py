@@ -94,19 +94,19 @@ class _Family:
         """Return numbers and kind of one recipe; empty where it has no scores here. The first of the draws are all items."""
         if row not in self.tuned:
             return {}
-        said = self._change(self.tuned, row, SAID)
+        generated = self._change(self.tuned, row, SAID)
         likelihood = self._change(self.tuned, row, KNOWN)
 
         # What is generated counts, where anything is; else what is likely.
-        channels = SAID if np.isfinite(said[0]) else KNOWN
-        change = said if channels is SAID else likelihood
+        channels = SAID if np.isfinite(generated[0]) else KNOWN
+        change = generated if channels is SAID else likelihood
         back = self._change(self.probed, row, channels)
         with np.errstate(invalid="ignore", divide="ignore"):
             recovered = np.where(change < 0, 100 * (1 - back / change), np.nan)
 
         # Where nothing was lost for sure, nothing can be recovered.
         lost = _estimate(change)
-        estimates = {"said": _estimate(said), "known": _estimate(likelihood)}
+        estimates = {"said": _estimate(generated), "known": _estimate(likelihood)}
         estimates["recovered"] = _estimate(recovered) if lost.high < 0 else Estimate()
         kind = kind_of(change, likelihood if channels is SAID else None, recovered, lost.high)
         line: dict[str, Any] = {"kind": kind, "n": int(np.isfinite(self.tuned[row]).sum())}

@@ -112,7 +112,7 @@ def _matched(summary: Summary, row: str) -> dict[str, object]:
     """Return what is kept at the same gain by the way that the report leads with, and on the line from the base."""
     way, line = summary.matched, summary.curves.matched_path
     tradeoff = way.of(row)
-    numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.said or None}
+    numbers: dict[str, object] = {"matched gain": way.matched.target, "matched way": way.description or None}
     if tradeoff is None:
         tradeoff = Tradeoff(math.nan)
     numbers |= _spread("change at matched gain", tradeoff.change) | _spread("retention at matched gain", tradeoff.kept)
@@ -218,7 +218,7 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     line["worst family (points)"] = f"{worst} {with_interval(worst_change)}" if worst else MISSING
     for reference in summary.references:
         difference = contrast(summary, row.name, reference)
-        line[f"Holm p, ΔR vs {reference}"] = _holm(difference)
+        line[f"Holm p, ΔR vs {reference}"] = holm(difference)
     line |= {name.replace("_", " "): number(e.value) for name, e in quality(summary, row.name).items()}
     if len(summary.computed(compliance_table)):
         kept = compliance(summary, row.name)
@@ -235,7 +235,8 @@ def _reading(summary: Summary, row: Row, classes: list[str]) -> dict[str, str]:
     return line | {"seeds": str(len(row.seeds)) if row.done else MISSING, "tuning": tuning(summary, row)}
 
 
-def _holm(difference: pd.Series | None) -> str:
+def holm(difference: pd.Series | None) -> str:
+    """Return a contrast's p-value after Holm's correction, as the table has it."""
     return MISSING if difference is None else holm_value(difference["holm"], difference["change"], difference["pairs"])
 
 

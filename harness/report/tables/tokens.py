@@ -1,4 +1,4 @@
-"""What was trained on, token by token: losses, where the gradient came from, and what weight methods gave."""
+"""Training by token: losses, shares of the gradient, and the weights that methods gave."""
 
 from __future__ import annotations
 

@@ -95,9 +95,9 @@ def _none(summary: Summary, advice: Advice) -> Decision:
 
 
 def _nearest(summary: Summary, advice: Advice) -> tuple[str, str, Estimate, float] | None:
-    """Return the recipe that gains most of those whose numbers keep the limits while an interval does not.
+    """Return the recipe with the largest gain whose values keep the limits and whose interval does not.
 
-    With its name: what is too wide, and to how wide a half it would have to narrow.
+    With the interval that is too wide and the half width it would need.
     """
     candidates: list[tuple[float, tuple[str, str, Estimate, float]]] = []
     for row, why in advice.out.items():
@@ -151,7 +151,7 @@ def _needed(estimate: Estimate, quantity: str, half: float, purpose: str) -> str
 
 
 def forgetting(row: str, change: Estimate, margin: float) -> str:
-    """Say whether a recipe forgets, and where that is open what would decide it."""
+    """Return whether a recipe forgets; if that is open, what would decide it."""
     # A loss that the interval excludes: the strongest of the three sentences.
     if change.sure_low > -margin:
         return f"{row} does not forget: less than {margin:g} point of the general score is lost at worst."

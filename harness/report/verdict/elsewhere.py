@@ -1,4 +1,4 @@
-"""What is said of models that were tuned elsewhere: what each kept and gained against the base, and how it differs from it."""
+"""Sentences on models tuned elsewhere: ability kept and gain against the base, and differences from it."""
 
 from __future__ import annotations
 

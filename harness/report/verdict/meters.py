@@ -112,8 +112,8 @@ def other_meter(summary: Summary) -> OtherMeter:
     # Each recipe where it had spent what the cheapest spent in all, and at its end, on the same items of the curve.
     amount = min(spent.values())
     fractions = {row.name: amount / spent[row.name] for row in rows}
-    early = _read(curve, fractions)
-    late = _read(curve, dict.fromkeys(fractions, 1.0))
+    early = read_at(curve, fractions)
+    late = read_at(curve, dict.fromkeys(fractions, 1.0))
 
     # All cost the same then, so that limits of cost say nothing.
     names = list(fractions)
@@ -147,7 +147,7 @@ def _points(curve: Analysis, row: str) -> list[float]:
     return sorted(float(name.rpartition("@")[2]) for name in curve.rows if name.startswith(f"{begin}@"))
 
 
-def _read(curve: Analysis, fractions: dict[str, float]) -> Analysis:
+def read_at(curve: Analysis, fractions: dict[str, float]) -> Analysis:
     """Return an analysis of the rows at these fractions of their budgets: columns that are linear between those of the
     curve.
     """

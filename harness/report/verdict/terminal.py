@@ -50,7 +50,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
     if budget := budget_line(summary):
         console.print(Text(f"{capital(budget)}."))
     if head := matched_head(summary):
-        console.print(Text(f"{head}: where each has gained so much, {summary.matched.said}.", style="dim"))
+        console.print(Text(f"{head}: where each has gained so much, {summary.matched.description}.", style="dim"))
     console.print(_table(summary, console.width))
     for warning in warnings(summary):
         console.print(Text(f"! {visible(warning)}", style="dim"))

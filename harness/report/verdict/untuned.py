@@ -47,8 +47,8 @@ def untuned(summary: Summary) -> list[Caution]:
         f"at default settings{common}": defaults,
         "at settings that cannot be read": unread,
     }
-    said = "; ".join(f"{what}: {first_of(names)}" for what, names in parts.items() if names)
-    text = f"Untuned, so a poor row may be a poor setting: {said}."
+    listed = "; ".join(f"{what}: {first_of(names)}" for what, names in parts.items() if names)
+    text = f"Untuned, so a poor row may be a poor setting: {listed}."
     # In a comparison that is tuned in part only these rows are meant.
     return [Caution(text, tuple(row.name for row in rows) if tuned else ())]
 

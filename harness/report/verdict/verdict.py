@@ -111,7 +111,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
 
 
 def matched_sentence(summary: Summary) -> str:
-    """Return what is kept where methods have gained the same: by the one that keeps most, its equals, plain fine-tuning."""
+    """Return a sentence on ability kept at equal gain: of the best recipe, its equals and plain fine-tuning."""
     way = summary.matched
     able = {}
     for row in summary.compared:
@@ -128,7 +128,7 @@ def matched_sentence(summary: Summary) -> str:
         apart = way.apart(row, best)
         if way.of(row) is not way.of(best) and not (apart and apart.change.high < 0):
             equals.append(row)
-    sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.said}), {best} keeps most:"
+    sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.description}), {best} keeps most:"
     sentence += f" its general score changes by {rough(able[best], 'points')}"
     plain = next((row for row in summary.references if row in able and row != best), None)
     if plain is not None:
