@@ -7,6 +7,7 @@ general change.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +46,23 @@ class Way:
         """Return a row's curve minus that of another row; None where one does not reach the matched gain."""
         names = [self.curve_of.get(name, name) for name in (row, reference) if name]
         return self.matched.apart.get((names[0], names[1])) if len(names) == 2 else None
+
+    def labels(self, rows: Sequence[str]) -> dict[str, str]:
+        """Return row -> label of its curve, of those rows that have one: the curve's name where several rows share it."""
+        sharing = Counter(self.curve_of.get(row, row) for row in rows)
+        labels = {}
+        for row in rows:
+            curve = self.curve_of.get(row, row)
+            if self.of(row) is not None:
+                labels[row] = curve if sharing[curve] > 1 else row
+        return labels
+
+    def entries(self, rows: Sequence[str]) -> dict[str, str]:
+        """Return label -> the first row of each curve: settings of one method are one entry."""
+        entries: dict[str, str] = {}
+        for row, label in self.labels(rows).items():
+            entries.setdefault(label, row)
+        return entries
 
     def change(self, row: str) -> Estimate:
         tradeoff = self.of(row)
