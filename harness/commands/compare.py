@@ -28,7 +28,8 @@ from harness.setup.kept import Kept, answered, kept_rows
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, allowed_amount, run_specs
 from harness.setup.suite_tasks import load_tasks, without_contamination, without_retention_items
-from harness.store.files import place, read_json, read_record, sweep, try_writing, write_json, write_record
+from harness.store.files import is_local, place, read_record, sweep, try_writing, write_record
+from harness.store.hashes import move_aside, read_hashed, write_hashed
 from harness.store.provenance import where
 from harness.store.question import free_name, given_name
 from harness.store.results import may_only_be_read, open_results
@@ -206,12 +207,25 @@ def _allowed(material: Material) -> float:
     # The measured pace is part of what names the runs, so it must not be measured anew.
     question |= ranks_of(plan)
     path = place(plan.out) / "runs" / f"pace-{key_of(question)}.json"
-    kept = read_json(path)
+    kept = kept_pace(path)
     if kept is None:
-        kept = question | {"seconds_a_flop": pace(material)}
-        write_json(path, kept)
+        kept = pace(material)
+        write_hashed(path, question | {"seconds_a_flop": kept})
     flops = dataclasses.replace(material, plan=dataclasses.replace(plan, meter="flops"))
-    return allowed_amount(flops) * kept["seconds_a_flop"]
+    return allowed_amount(flops) * kept
+
+
+def kept_pace(path: Path) -> float | None:
+    """Return the seconds a FLOP that were measured before, None where they were not or where their file is damaged."""
+    try:
+        record = read_hashed(path, {"seconds_a_flop": float})
+    except ValueError as error:
+        # It names the runs, so another pace makes all of them anew: that must be said.
+        if is_local(path):
+            move_aside(path)
+        say(0, [f"{path} {error}: the pace is measured anew, and runs of the earlier pace are not found any more"])
+        return None
+    return None if record is None else record["seconds_a_flop"]
 
 
 def in_turn(specs: Sequence[RunSpec]) -> list[RunSpec]:

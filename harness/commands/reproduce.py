@@ -17,8 +17,8 @@ from harness.errors import PlanError
 from harness.plan.plan import split_recipes
 from harness.report.summary.format import MISSING, number
 from harness.report.summary.rows import dig
-from harness.store.comparisons import read_comparison
-from harness.store.files import read_json, read_table
+from harness.store.comparisons import read_comparison, read_table
+from harness.store.files import read_json
 from harness.store.question import differing_fields
 from harness.store.results import open_results, results_of
 from harness.store.runs import RunStore
@@ -95,7 +95,7 @@ def reproduce(folder: str, out: str, only: str | None = None, quiet: bool = Fals
 def published_table(folder: Path) -> pd.DataFrame:
     """Return table.csv, by row."""
     try:
-        return read_table(folder / "table.csv").set_index("row")
+        return read_table(folder).set_index("row")
     except FileNotFoundError:
         raise PlanError(f"{folder} holds no table.csv to hold against; `lethe report` writes it") from None
 

@@ -20,10 +20,13 @@ from harness.bundled import ROOT, embedded, find_suites
 from harness.plan.load import resolve_places
 from harness.plan.plan import Plan
 from harness.recipes.recipe_text import FILE
-from harness.store.files import is_local, read_json, write_json
+from harness.store.files import is_local, read_json
+from harness.store.hashes import read_hashed, write_hashed
 from harness.store.results import open_results
 from harness.store.schema import key_of
 
+NOTE = {"folder": str, "shown": str, "roots": list, "files": dict, "machine": dict}
+"""Fields of the note."""
 SETTLED = 2.0
 """Seconds: a file that changed less than this before it was read may change again within one tick of its clock."""
 
@@ -40,7 +43,10 @@ class Made:
 def unchanged(plan: Plan) -> Made | None:
     """Return the comparison that this plan has made already; None where anything may be different."""
     path = _note_of(plan)
-    note = read_json(path) if path is not None else None
+    try:
+        note = read_hashed(path, NOTE) if path is not None else None
+    except (ValueError, OSError):
+        return None  # a damaged note is none: everything is looked at, and the note written anew
     if note is None or note["files"] != _states(note["roots"]):
         return None
     # The machine last: asking it imports torch.
@@ -65,7 +71,7 @@ def remember(plan: Plan, folder: Path, shown: str, begun: float) -> None:
     from harness.setup.machine import facts
 
     note = {"folder": str(folder), "shown": shown, "machine": facts(resolve_places(plan)), "roots": roots}
-    write_json(path, note | {"files": _states(roots)})
+    write_hashed(path, note | {"files": _states(roots)})
 
 
 def _note_of(plan: Plan) -> Path | None:

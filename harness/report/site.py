@@ -22,7 +22,9 @@ from markupsafe import Markup
 from harness.errors import PlanError, raise_faults
 from harness.report.summary import format as shown
 from harness.report.verdict.model_card import card, shown_line
-from harness.store.files import read_json, read_record, read_table, replacing, write_atomic, write_json, write_record
+from harness.store.comparisons import TABLE, TRADEOFF, VERDICT, read_people, read_reported, read_table, read_verdict
+from harness.store.files import read_record, replacing, write_atomic, write_json, write_record
+from harness.store.hashes import write_hashed
 from harness.store.runs import RunStore
 from harness.store.schema import key_of
 from harness.visible import csv_text, visible
@@ -34,7 +36,7 @@ STYLE = Path(__file__).parent / "page" / "page.css"
 MARKER = ".lethe-site"
 """Says that a folder is a site of ours, and may be replaced."""
 PAGE = "report.html"
-DATA = ("verdict.json", "table.csv", "comparison.json")
+DATA = (VERDICT, TABLE, "comparison.json")
 """What is published of every comparison: data that was read, written again."""
 RENDERED = (PAGE, "table.md", "table.tex")
 """What is rendered from the runs, where they are beside the comparison. Nothing that a stranger rendered is published."""
@@ -228,17 +230,17 @@ def _section(group: list[Published]) -> Section:
 
 
 def _plot(folder: Path) -> str:
-    path = folder / "plots" / "tradeoff.svg"
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+    drawn = read_reported(folder, TRADEOFF)
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn).decode()}" if drawn else ""
 
 
 def _read(folder: Path) -> Published:
     record = read_record(folder) or {}  # that it is there was looked at before
-    lines = read_table(folder / "table.csv").astype(object)
+    lines = read_table(folder).astype(object)
     lines = lines.where(lines.notna(), None).to_dict("records")
     folder_name = f"{slug(record['name'])}-{key_of([record, lines])[:8]}"
     rows = [{str(k): v for k, v in line.items()} for line in lines]
-    return Published(folder, record, rows, read_json(folder / "verdict.json") or {}, folder_name)
+    return Published(folder, record, rows, read_verdict(folder), folder_name)
 
 
 def _files(comparison: Published, target: Path) -> None:
@@ -262,9 +264,9 @@ def _render(comparison: Published, target: Path) -> None:
 
     with TemporaryDirectory() as scratch:
         write_record(Path(scratch), comparison.record)
-        people = read_json(comparison.folder / "people.json")
+        people = read_people(comparison.folder)
         if people is not None:
-            write_json(Path(scratch) / "people.json", people)
+            write_hashed(Path(scratch) / "people.json", people)
         write_report(Path(scratch), RunStore(comparison.runs))
         for name in RENDERED:
             (target / name).write_bytes((Path(scratch) / name).read_bytes())

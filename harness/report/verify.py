@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from harness.errors import PlanError
+from harness.store.comparisons import report_faults
 from harness.store.files import names, read_record
 from harness.store.hashes import ASIDE
 from harness.store.results import Results
@@ -59,6 +60,7 @@ def verify(results: Results) -> Verified:
         except PlanError as error:
             verified.faults += error.faults
             continue
+        verified.faults += report_faults(results.folder(name))
         entries = [*record["rows"], *(record.get("trials") or [])]
         named |= {entry["key"] for entry in entries}
         absent = {entry["key"] for entry in entries if not results.store.run(entry["key"]).path.exists()}
@@ -83,8 +85,8 @@ def _verify_run(run: RunFolder, verified: Verified) -> None:
     verified.faults += damaged
     if not damaged:
         try:
-            run.read("run")
-            run.read("status")
+            for name in ("run", "ledger", "status"):
+                run.read(name)
         except PlanError as error:  # of another version
             verified.faults += error.faults
     for folder in (run.path, run.evaluations, run.weights_folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from harness.report.verdict.cautions import cautions
 from harness.report.verdict.model_card import section
 from harness.report.verdict.terminal import show, shown
 from harness.report.verdict.verdict import Verdict, verdict_markdown, verdict_of, verdict_record
-from harness.store.comparisons import read_comparison
-from harness.store.files import sweep, write_atomic
+from harness.store.comparisons import READ_AGAIN, TABLE, VERDICT, read_comparison
+from harness.store.files import as_bytes, sweep, write_atomic
+from harness.store.hashes import Hashes, digest
 from harness.store.runs import RunStore
 from harness.visible import csv_text
 
@@ -81,14 +82,14 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     verdict, warned = verdict_of(summary), cautions(summary)
     staged = f"\n{STAGES}\n\n{markdown(stage_table(summary.stages))}" if summary.stages else ""
     files: dict[str, str | bytes] = {
-        "table.csv": csv_text(table),
+        TABLE: csv_text(table),
         "table.json": records(table),
         "table.md": markdown(reading) + staged + verdict_markdown(verdict, warned),
         "table.tex": latex(reading),
         "appendix.md": appendix_markdown(summary),
         "appendix.tex": appendix_latex(summary),
         "report.html": page(summary, plots),
-        "verdict.json": verdict_record(verdict, warned),
+        VERDICT: verdict_record(verdict, warned),
     }
     # Files that only some comparisons have something to say in.
     if summary.measured:
@@ -104,9 +105,19 @@ def write_report(folder: Path, store: RunStore, reps: int = 10_000) -> Report:
     for plot in plots:
         files |= {f"plots/{plot.name}.{kind}": plot.file(kind) for kind in ("svg", "png")}
     # Everything is made before anything is written: a failure leaves the earlier report whole.
+    write_files(folder, files)
+    return Report(folder, table, verdict, warned, [folder / name for name in files], summary)
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write a report's files, and the hashes of those that are read again."""
+    # A kill in between leaves files without hashes, never hashes of other files.
+    hashes = Hashes(folder)
+    hashes.renew({})
     for name, content in files.items():
         write_atomic(folder / name, content)
-    return Report(folder, table, verdict, warned, [folder / name for name in files], summary)
+    again = {name: files[name] for name in READ_AGAIN if name in files}
+    hashes.renew({name: digest(as_bytes(content)) for name, content in again.items()})
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")

@@ -72,10 +72,10 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     anything, a tuned model's may be a loop.
     """
     # Numbers instead of names: comparing codes is an order faster than comparing texts.
-    item, is_base = _numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
+    item, is_base = numbered(scores, "task", "metric", "item"), (scores["row"] == base).to_numpy(bool)
     score, reference = scores["score"].to_numpy(float), np.full(item.max(initial=-1) + 1, np.nan)
     reference[item[is_base][::-1]] = score[is_base][::-1]  # of an item scored twice the first counts
-    pair = _numbered(scores, "task", "metric")
+    pair = numbered(scores, "task", "metric")
     pairs = scores[["task", "metric"]].iloc[np.unique(pair, return_index=True)[1]].astype(object)
     columns = measures.reset_index()[["index", "task", "metric", "headline"]].astype({"task": object, "metric": object})
     number = pairs.merge(columns)
@@ -83,12 +83,12 @@ def aligned(scores: pd.DataFrame, base: str, measures: pd.DataFrame) -> pd.DataF
     start = np.where(paired, reference[item], np.nan_to_num(reference[item]))
     scored = ~(np.isnan(score) | np.isnan(start))
     part = scores.loc[scored, ["row", "seed", "group", "family", "cluster", "item"]]
-    cluster = _numbered(part.assign(place=clusters_of(part)), "group", "family", "place")
+    cluster = numbered(part.assign(place=clusters_of(part)), "group", "family", "place")
     numbers = {"measure": measure[scored], "cluster": cluster, "score": score[scored], "start": start[scored]}
     return part[["row", "seed"]].assign(**numbers)
 
 
-def _numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
+def numbered(table: pd.DataFrame, *columns: str) -> np.ndarray:
     """Return (n,) numbers of the distinct combinations of these columns, in the order in which they first appear."""
     numbers = np.zeros(len(table), int)
     for column in columns:

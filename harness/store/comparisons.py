@@ -12,12 +12,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from harness.errors import PlanError, raise_faults
-from harness.store.files import read_json, read_record
+from harness.errors import PlanError, faults_of, one_line, raise_faults
+from harness.store.files import read_record
+from harness.store.hashes import Damaged, Hashes, read_hashed
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, NAMES, TEXTS, EntryRecord, ReadEntry, RunEntry, TrialEntry
+from harness.text.json_reader import parse_record
+from harness.visible import read_csv_text
 from harness.vocabulary import EvalKind, Role, Status
 
+TABLE = "table.csv"
+VERDICT = "verdict.json"
+TRADEOFF = "plots/tradeoff.svg"
+READ_AGAIN = (TABLE, VERDICT, TRADEOFF)
+"""Files of a report that other commands read."""
+WRITTEN_ANEW = "`lethe report` writes it anew"
 AHEAD = 64
 """Files of scores that are read ahead."""
 
@@ -81,16 +90,54 @@ def read_comparison(folder: Path, store: RunStore) -> Comparison:
         quality=read_texts(rows, store, EvalKind.QUALITY),
         probe=read_scores(rows, store, EvalKind.PROBE),
         points=read_scores(trials, store, EvalKind.FINAL, "trial"),
-        people=_people_in(folder / "people.json"),
+        people=read_people(folder),
     )
 
 
-def _people_in(path: Path) -> dict[str, Any] | None:
-    """Return what people's ratings came to, None where there are none. Raises PlanError where the file holds none."""
-    people = read_json(path)
-    if people is not None and not isinstance(people, dict):
-        raise PlanError(f"{path} holds no ratings; remove it, and read the forms again with `lethe annotate import`")
-    return people
+def read_people(folder: Path) -> dict[str, Any] | None:
+    """Return what people's ratings came to, None where there are none. Raises PlanError where the file is damaged."""
+    path = folder / "people.json"
+    try:
+        return read_hashed(path, {"rows": dict, "agreement": dict})
+    except ValueError as error:
+        raise PlanError(f"{path} {error}; remove it, and read the forms again with `lethe annotate import`") from None
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """Return the table of a report. Raises FileNotFoundError, and PlanError where it is not what was written."""
+    data = read_reported(folder, TABLE)
+    if data is None:
+        raise FileNotFoundError(folder / TABLE)
+    try:
+        return read_csv_text(data)
+    except ValueError as error:  # of its characters, or of its lines
+        raise PlanError(f"{folder / TABLE} is not a table ({one_line(error)[:200]}); {WRITTEN_ANEW}") from None
+
+
+def read_verdict(folder: Path) -> dict[str, Any]:
+    """Return the verdict of a report; empty where an older version wrote it. Raises PlanError as `read_table` does."""
+    data = read_reported(folder, VERDICT)
+    try:
+        verdict = parse_record(data or b"{}")
+    except ValueError:
+        raise PlanError(f"{folder / VERDICT} is not JSON, or was cut short; {WRITTEN_ANEW}") from None
+    if not isinstance(verdict, dict):
+        raise PlanError(f"{folder / VERDICT} holds no fields by name; {WRITTEN_ANEW}")
+    return verdict
+
+
+def read_reported(folder: Path, name: str) -> bytes | None:
+    """Return a file of a report, None where it never was. Raises PlanError where it is not what was written."""
+    try:
+        return Hashes(folder).read(name)
+    except Damaged as damage:
+        raise PlanError(f"{damage.path} {damage.why}; {WRITTEN_ANEW}") from None
+
+
+def report_faults(folder: Path) -> list[str]:
+    """Return a sentence for each file beside a comparison's record that is read again and is not what was written."""
+    faults = [f"{damage.path} {damage.why}; {WRITTEN_ANEW}" for damage in Hashes(folder).damages()]
+    return faults + faults_of(read_people, folder)
 
 
 def _with_run(entry: EntryRecord, store: RunStore, faults: list[str]) -> ReadEntry:

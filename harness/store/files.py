@@ -14,17 +14,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import psutil
 
 from harness.errors import PlanError
 from harness.store.provenance import host
 from harness.store.schema import SCHEMA_VERSION, key_of, record_fault
-from harness.visible import read_csv_text
-
-if TYPE_CHECKING:
-    import pandas as pd
+from harness.text.json_reader import parse_record
 
 RECORD_HASH = "hash"
 """The field of a comparison's record that has the hash of all others."""
@@ -55,7 +52,7 @@ def is_local(path: Path) -> bool:
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it."""
-    content = data.encode() if isinstance(data, str) else data
+    content = as_bytes(data)
     if not is_local(path):
         cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
         return
@@ -74,6 +71,11 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def as_bytes(data: str | bytes) -> bytes:
+    """Return what a file of this content holds."""
+    return data.encode() if isinstance(data, str) else data
 
 
 def try_writing(folder: Path) -> None:
@@ -179,22 +181,13 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path) -> Any:
     """Return the file's JSON, or None where there is no such file."""
     try:
-        return json.loads(read_bytes(path))
+        return parse_record(read_bytes(path))
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         fault = json.JSONDecodeError("not JSON, or cut short", "", 0)
         fault.add_note(f"in {path}")
         raise fault from error
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Return a table that was written as CSV. Raises FileNotFoundError, and PlanError where the file is none."""
-    try:
-        return read_csv_text(read_bytes(path))
-    except ValueError as error:  # of its characters, or of its lines
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PlanError(f"{path} is not a table ({reason}); `lethe report` writes it anew") from None
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -213,7 +206,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         if not is_local(path):
             raise  # the object store's own words tell more
         raise PlanError(f"{str(path)[:LONGEST]} cannot be read ({error.strerror}); {cure}") from None
-    if record is None:
+    if record is None and not path.exists():
         return None
     if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
         raise PlanError(f"{path} is not what `lethe compare` writes: it has no rows; {cure}")

@@ -2,7 +2,7 @@
 
 `hashes.json` in a folder has the sha256 of its files, by their names in the folder, and one of all these. A file that is
 written anew loses its hash first and gets the new one last, so that a kill between leaves a file without a hash, which is
-read as it is: so are the files of stores that are older than this.
+read as it is: so are the files of stores that are older than this. A single file may have its hash in itself instead.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError
-from harness.store.files import is_local, read_bytes, write_json
+from harness.store.files import RECORD_HASH, is_local, legible, read_bytes, read_json, write_json
+from harness.store.schema import key_of
+from harness.text.json_reader import parse_record
 
 HASHES = "hashes.json"
 ASIDE = ".damaged"
@@ -68,10 +70,10 @@ class Hashes:
         """Return name -> hash; empty where there are none. Raises Damaged where they cannot be read."""
         path = self.folder / HASHES
         try:
-            hashes = json.loads(read_bytes(path))
+            hashes = parse_record(read_bytes(path))
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError, IsADirectoryError):
+        except (ValueError, IsADirectoryError):
             raise Damaged(path, "is not JSON, or was cut short") from None
         if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
             raise Damaged(path, "does not hold hashes by name")
@@ -84,6 +86,10 @@ class Hashes:
 
     def _write(self, hashes: dict[str, str]) -> None:
         write_json(self.folder / HASHES, hashes | {HASHES: _digest_of_all(hashes)})
+
+    def renew(self, hashes: dict[str, str]) -> None:
+        """Keep these hashes alone, whatever there were."""
+        self._write(hashes)
 
     def add(self, hashes: dict[str, str]) -> None:
         """Keep the hashes of files that were written."""
@@ -121,8 +127,8 @@ class Hashes:
         if data is None:
             return None
         try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError):
+            fields = parse_record(data)
+        except ValueError:
             raise Damaged(self.folder / name, "is not JSON, or was cut short") from None
         if not isinstance(fields, dict):
             raise Damaged(self.folder / name, "holds no fields by name")
@@ -173,7 +179,7 @@ def unreadable(path: Path) -> str:
     """Return why a file without a hash cannot be what was written, by its form alone; "" where it may be."""
     try:
         if path.suffix == ".json":
-            json.loads(read_bytes(path))
+            parse_record(read_bytes(path))
         elif path.suffix == ".parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -189,3 +195,34 @@ def unreadable(path: Path) -> str:
     except Exception as error:  # pyarrow's, safetensors', json's and the file system's: all say that it cannot be read
         return f"cannot be read ({(str(error).splitlines() or [type(error).__name__])[0][:120]})"
     return ""
+
+
+def write_hashed(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write fields as JSON with their own hash: for files that no `hashes.json` lists."""
+    plain = json.loads(legible(fields))  # as they will be read: a tuple is a list then, and every name a text
+    write_json(path, plain | {RECORD_HASH: key_of(plain)})
+
+
+def read_hashed(path: Path, form: Mapping[str, type]) -> dict[str, Any] | None:
+    """Return the fields that `write_hashed` wrote, None where there is no such file.
+
+    `form`: the type of each field that must be there; files of earlier versions have no hash. Raises ValueError, which says
+    what is wrong, where the file is not what was written.
+    """
+    try:
+        fields = read_json(path)
+    except (ValueError, IsADirectoryError):
+        raise ValueError("is not JSON, or was cut short") from None
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise ValueError("holds no fields by name")
+
+    # The form too: what somebody wrote by hand has no hash.
+    written = fields.pop(RECORD_HASH, None)
+    if written not in (None, key_of(fields)):
+        raise ValueError("is not what was written: its hash differs")
+    for name, kind in form.items():
+        if not isinstance(fields.get(name), kind):
+            raise ValueError(f"lacks its field '{name}', or it has another type")
+    return fields

@@ -64,16 +64,19 @@ class Watch:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a lease; one that is just being written says nothing yet."""
+    """Return a lease; one that is just being written, or damaged, says nothing yet."""
     try:
-        return read_json(path) or {}
+        record = read_json(path)
     except json.JSONDecodeError:
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _gone(record: Mapping[str, Any]) -> bool:
     """Return whether the holder was a process of this host that has ended."""
-    if record.get("host") != host():
+    # A damaged lease tells no process: its silence alone ends it.
+    whole = isinstance(record.get("pid"), int) and isinstance(record.get("began"), float)
+    if record.get("host") != host() or not whole:
         return False
     try:
         # The same number may be another process by now: the time at which it began tells.

@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ import pyarrow.parquet as pq
 from harness.errors import PlanError
 from harness.store.files import check_version, legible, names, write_atomic
 from harness.store.hashes import HASHES, Damaged, Hashes, digest, move_aside
-from harness.store.schema import ITEM_COLUMNS, LogLine, holds_scores, run_fault, status_fault
+from harness.store.schema import ITEM_COLUMNS, LEDGER_FORM, RUN_FORM, LogLine, holds_scores, status_fault
+from harness.text.json_reader import Form, misfit
 from harness.vocabulary import EvalKind, Status
 
 STATUS = "status.json"
@@ -48,8 +49,8 @@ LEASES = "leases"
 STAGE = "stage-{}.safetensors"
 """File of the weights at the end of a stage."""
 LOG = "log.jsonl"
-FAULTS = {"run": run_fault, "status": status_fault}
-"""Record of a run -> what says whether its form is wrong."""
+FORMS: Mapping[str, Form] = {"run": RUN_FORM, "ledger": LEDGER_FORM, "status": {"reason": str, "traceback": str}}
+"""Record of a run -> its form."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class RunFolder:
             return None
         if name == "run":
             check_version(record, self._record_path(name))
-        fault = FAULTS[name](record) if name in FAULTS else ""
+        fault = misfit(record, FORMS.get(name, {}))
+        if name == "status":
+            fault = fault or status_fault(record)
         if fault:
             raise Damaged(self._record_path(name), fault)
         return record

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NotRequired, TypedDict
 
+from harness.text.json_reader import Form, misfit
 from harness.vocabulary import Area, EvalKind, Role, Status, Track
 
 PROTOCOL = 3
@@ -202,24 +203,45 @@ RUN_KEY = re.compile("[0-9a-f]{16}")
 """What names a run; a path is none."""
 EVALUATION_KEY = re.compile(r"[\w ]+")
 """What names an evaluation: it becomes part of a file's name."""
-RECORD_FIELDS: dict[str, type] = {
-    "plan": dict,
+NUMBER = (int, float)
+RECORD_FORM: Form = {
+    "name": str,
+    "created": str,
+    "command": str,
+    "plan": {"data": str, "recipes": (str, list), "budget": str, "meter": str, "learning_rate": NUMBER},
     "question": dict,
-    "model": dict,
-    "data": dict,
+    "model": {"name": str, "hash": str, "parameters": NUMBER},
+    "data": {"name": str, "path": str, "fingerprint": str, "notes": [str], "stages": [str]},
     "suites": list,
     "notes": list,
     "trials": list,
-    "families": list,
+    "families": [dict],
     "rules": list,
-    "template": list,
-    "contamination": dict,
-    "papers": dict,
-    "where": dict,
+    "template": [list],
+    "contamination": {"found": [dict]},
+    "papers": {...: {"source": str, "bibtex": [str]}},
+    "where": {"git": dict, "packages": dict, "machine": dict},
 }
-"""Field of a record -> its type, where it is there."""
-SUITE_FIELDS: dict[str, type] = {"name": str, "tasks": list, "items": int, "families": dict, "areas": dict}
-"""Field of a suite -> its type, where it is there; its name always is."""
+"""The form of a comparison's record."""
+SUITE_FORM: Form = {"name": str, "tasks": [str], "items": int, "families": {...: int}, "areas": dict}
+RUN_FORM: Form = {
+    "asked": {"methods": [dict], "training": dict, "budget": dict, "model": dict, "data": dict, "measured": dict},
+    "happened": {
+        **dict.fromkeys(("wall_seconds", "evaluation_seconds", "steps", "epochs", "peak_memory_bytes"), NUMBER),
+        "stability": {...: NUMBER},
+        "models": [NUMBER],
+        "notes": [str],
+        "weights_hash": str,
+    },
+    "where": {"git": dict, "packages": dict, "machine": dict},
+}
+"""The form of a run's own record."""
+LEDGER_FORM: Form = {
+    "meter": str,
+    **dict.fromkeys(("allowed", "spent", "overshoot", "flops", "seconds", "steps"), NUMBER),
+    "accounts": {...: {...: NUMBER}},
+    "tokens": {...: NUMBER},
+}
 ENTRY_FIELDS: dict[str, type] = {"row": str, "seed": int, "evals": dict}
 """Field of a row -> its type."""
 
@@ -227,14 +249,6 @@ ENTRY_FIELDS: dict[str, type] = {"row": str, "seed": int, "evals": dict}
 def record_fault(record: Mapping[str, Any]) -> str:
     """Return the first thing that is wrong with the form of a record, in words; "" where nothing is."""
     return next(_faults(record), "")
-
-
-def run_fault(record: Mapping[str, Any]) -> str:
-    """Return what is wrong with the form of a run's own record, in words; "" where nothing is."""
-    for part in ("asked", "happened", "where"):
-        if not isinstance(record.get(part) or {}, dict):
-            return f"has no fields in its part '{part}'"
-    return ""
 
 
 def status_fault(record: Mapping[str, Any]) -> str:
@@ -252,14 +266,15 @@ def holds_scores(types: Mapping[str, str]) -> bool:
 
 
 def _faults(record: Mapping[str, Any]) -> Iterator[str]:
-    for name, kind in RECORD_FIELDS.items():
-        if not isinstance(record.get(name) or kind(), kind):
-            yield f"its field '{name}' has another type"
-            return
+    if fault := misfit(record, RECORD_FORM):
+        yield fault
+        return
     for suite in record.get("suites") or []:
         yield from _suite_faults(suite)
-    for entry in [*record["rows"], *(record.get("trials") or [])]:
-        yield from _entry_faults(entry)
+    for entry in record["rows"]:
+        yield from _entry_faults(entry, ENTRY_FIELDS | {"role": str})
+    for trial in record.get("trials") or []:
+        yield from _entry_faults(trial, ENTRY_FIELDS)
 
 
 def _suite_faults(suite: Any) -> Iterator[str]:
@@ -267,26 +282,27 @@ def _suite_faults(suite: Any) -> Iterator[str]:
     if not isinstance(suite, dict) or not isinstance(suite.get("name"), str):
         yield "a suite has no name"
         return
-    for name, kind in SUITE_FIELDS.items():
-        if not isinstance(suite.get(name) or kind(), kind):
-            yield f"a suite's field '{name}' has another type"
-            return
+    if fault := misfit(suite, SUITE_FORM):
+        yield f"of a suite {fault}"
+        return
     for family, area in (suite.get("areas") or {}).items():
         if area not in list(Area):
             yield f"the family '{str(family)[:40]}' has the area {str(area)[:40]!r}, which there is not"
 
 
-def _entry_faults(entry: Any) -> Iterator[str]:
-    """Yield what is wrong with a row or a trial."""
+def _entry_faults(entry: Any, fields: Mapping[str, type]) -> Iterator[str]:
+    """Yield what is wrong with a row or a trial, which must have these fields."""
     if not isinstance(entry, dict) or not RUN_KEY.fullmatch(str(entry.get("key"))):
         yield "a row names no run by its key"
         return
-    for name, kind in ENTRY_FIELDS.items():
+    for name, kind in fields.items():
         if not isinstance(entry.get(name), kind):
             yield f"a row lacks its field '{name}', or it has another type"
             return
     if not all(isinstance(key, str) and EVALUATION_KEY.fullmatch(key) for key in entry["evals"].values()):
         yield "a row names an evaluation by what is no key"
+    if abs(entry["seed"]) >= 2**63:
+        yield "a row's seed is out of range"
     for name, words in (("role", Role), ("track", Track)):
         if entry.get(name) is not None and entry[name] not in list(words):
             yield f"a row's {name} is {str(entry[name])[:40]!r}, which there is not"

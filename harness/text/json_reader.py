@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from harness.errors import PlanError
@@ -54,6 +55,56 @@ def parse(text: str) -> Any:
         return DECODER.decode(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+
+
+def parse_record(text: str | bytes) -> Any:
+    """Return the value of JSON that Lethe wrote.
+
+    Raises ValueError where it is none, and where it has numbers that Lethe never writes: those that no float can be.
+    """
+    try:
+        return json.loads(text, parse_int=_finite_whole, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:12]} is out of range")
+    return number
+
+
+def _finite_whole(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
+
+
+Form = Mapping[Any, Any]
+"""Field -> its type or types, a list of the one type of its entries, or the form of what it holds; `...` is every field."""
+
+
+def misfit(fields: Mapping[str, Any], form: Form) -> str:
+    """Return the first field that does not have its form, in words; "" where all do. What is absent, null or empty fits."""
+    for name, kind in form.items():
+        for key in fields if name is ... else (name,):
+            value = fields.get(key)
+            if not value:
+                continue
+            if not _fits(value, kind):
+                return f"its field '{str(key)[:40]}' has another type"
+            if isinstance(kind, Mapping) and (inner := misfit(value, kind)):
+                return inner
+    return ""
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value has the type that a form gives it; what it holds by name is not looked at."""
+    if isinstance(kind, Mapping):
+        return isinstance(value, dict)
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(isinstance(entry, kind[0]) for entry in value)
+    return isinstance(value, kind)
 
 
 class JsonText:

@@ -124,7 +124,7 @@ def train(
 
         # The stage's part of the budget is spent, or a method ended the run.
         while run.stage < len(run.ends) and progress.stopped_by == "budget":
-            _next_stage(run, folder)
+            next_stage(run, folder)
             progress.begun = progress.steps
             _train_stage(run, progress, watch)
     return _final_weights(run), progress
@@ -274,7 +274,7 @@ def _stopper(run: TrainingRun) -> str:
     return run.engine.broadcast(run.engine.on_rank_zero(run.ledger, first_to_stop) or "")
 
 
-def _next_stage(run: TrainingRun, folder: Path) -> None:
+def next_stage(run: TrainingRun, folder: Path) -> None:
     """Keep the weights as `weights/stage-<n>.safetensors`; begin the next stage.
 
     It has fresh moments. A killed run comes here again from its last checkpoint, and writes the

@@ -13,13 +13,14 @@ import pytest
 
 from harness.bundled import ROOT
 from harness.commands.cli import main
+from harness.commands.compare import kept_pace
 from harness.commands.recorded import plan_of, refuse_another_question
 from harness.commands.reproduce import COSTS, differences, differing_versions
 from harness.errors import PlanError
 from harness.models.base_model import own_weights, save_model
 from harness.plan.plan import Plan
 from harness.store.files import read_record, write_record
-from harness.store.hashes import Hashes
+from harness.store.hashes import Hashes, write_hashed
 from harness.store.question import Question
 from harness.store.runs import RunStore
 from tests.report.fake_store import build
@@ -301,3 +302,13 @@ def test_a_table_is_reproduced_and_a_false_value_is_found(published, tmp_path, c
     table.to_csv(out / "table.csv", index=False)
     assert main(arguments) == 1  # nothing trains a second time
     assert "1 values of" in capsys.readouterr().out
+
+
+def test_a_damaged_pace_is_set_aside_and_said(tmp_path, capsys):
+    path = tmp_path / "pace-1.json"
+    assert kept_pace(path) is None and capsys.readouterr().err == ""
+    write_hashed(path, {"seconds_a_flop": 2.5})
+    assert kept_pace(path) == 2.5
+    path.write_text(path.read_text().replace("2.5", "3.5"))
+    assert kept_pace(path) is None and not path.exists() and path.with_name("pace-1.json.damaged").exists()
+    assert f"{path} is not what was written" in capsys.readouterr().err

@@ -53,6 +53,17 @@ def test_the_same_again_is_recognised(made):
     assert again is not None and again.folder == folder and again.shown == "the table"
 
 
+@pytest.mark.parametrize("change", [("the table", "the tablet"), ("{", "[{"), ('"files"', '"flies"')])
+def test_a_damaged_note_is_none(made, change):
+    plan, folder = made
+    remember(plan, folder, "the table", later())
+    (note,) = folder.parent.glob("runs/made-*.json")
+    note.write_text(note.read_text().replace(*change, 1))
+    assert unchanged(plan) is None
+    remember(plan, folder, "the table", later())
+    assert unchanged(plan) is not None
+
+
 def replaced_in_place(root: Path) -> None:
     """Other content of the same size, its time of modification set back."""
     file = root / "model" / "model.safetensors"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from harness.errors import PlanError
 from harness.evaluation.evaluator import Evaluator
 from harness.evaluation.item_rows import headline, item_score
 from harness.evaluation.undisturbed import undisturbed
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
+from harness.store.journal import Journal
 from harness.store.schema import ITEM_COLUMNS
 from harness.tasks.domain import domain_tasks
 from harness.tasks.eval_task import EvalTask
@@ -163,6 +166,7 @@ def test_a_sample_s_scores_are_part_of_all_scores(evaluator, base, scores):
     both = own.merge(part, on=["task", "metric", "item"])
     assert len(both) == len(own) == len(part)
     assert both["score_x"].to_numpy() == pytest.approx(both["score_y"].to_numpy(), abs=1e-4, nan_ok=True)
+    assert set(own[own["channel"] == "drift"].groupby("task")["item"].nunique()) == {2}
 
 
 def test_equal_documents_are_two_items(base):
@@ -200,6 +204,34 @@ def test_the_key_names_the_question(evaluator, base):
     changed = tasks(template)
     changed[1].task.docs[0]["choices"][0] = "pink"
     assert key(changed) != key(asked)
+
+
+def test_what_was_stored_before_an_option_existed_is_still_found(base, monkeypatch):
+    monkeypatch.setattr("harness.evaluation.evaluator.key_of", lambda question: question)
+    template = ChatTemplate(base.tokenizer)
+
+    def asked(**options) -> Any:
+        return Evaluator(tasks(template)[:1], template, base.tokenizer, **options).key
+
+    plain = asked()
+    assert asked(backend="hf", scoring="float32") == plain and not {"backend", "scoring"} & plain.keys()
+    assert asked(backend="vllm") == plain | {"backend": "vllm"}
+    assert asked(scoring="bfloat16") == plain | {"scoring": "bfloat16"}
+
+
+def test_a_name_of_two_tasks_is_refused(base):
+    template = ChatTemplate(base.tokenizer)
+    twice = [*tasks(template), *tasks(template)[1:2]]
+    with pytest.raises(PlanError, match="'choices' comes from two suites; name it once"):
+        Evaluator(twice, template, base.tokenizer)
+
+
+def test_answers_that_the_journal_has_are_not_computed_again(evaluator, base, tmp_path):
+    asked, model = evaluator.sample(domain=1, general=2), base.load(torch.float32)
+    first = asked.score(model, journal=Journal(tmp_path / "final.journal"))
+    model.forward = lambda *_, **__: pytest.fail("it was computed")
+    again = asked.score(model, journal=Journal(tmp_path / "final.journal"))
+    pd.testing.assert_frame_equal(again, first)
 
 
 def test_summary_and_notes(evaluator, base):

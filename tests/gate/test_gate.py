@@ -27,8 +27,8 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     "replay switched off": (
         "replay",
         "trainers/replay.py",
-        "        if not self.ratio:\n            return steps\n        return blend",
-        "        return steps\n        return blend",
+        "        return blend(steps,",
+        "        return steps\n        return blend(steps,",
         {("replay", "general"), ("replay", "kl_to_base/general")},
     ),
     "EWC's penalty zeroed": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from pathlib import Path
@@ -17,9 +18,9 @@ from rich.console import Console
 from harness.report.figures.plots import draw, tradeoff
 from harness.report.summary import format
 from harness.report.summary.contrasts import contrast, contrasts
-from harness.report.summary.rows import rows_of
+from harness.report.summary.rows import references_of, rows_of
 from harness.report.summary.summarise import summarise
-from harness.report.tables.main_table import holm, latex, markdown
+from harness.report.tables.main_table import holm, latex, markdown, records
 from harness.report.verdict.terminal import show
 from harness.report.write import Report, write_report
 from harness.stats.analysis import Estimate
@@ -64,6 +65,12 @@ def test_markdown_escapes_bars():
 def test_latex_is_booktabs_and_escaped():
     text = latex(pd.DataFrame({"row": ["low_lr & 5 %"], "b": ["−1"]}))
     assert "\\toprule" in text and r"low\_lr \& 5 \%" in text and "$-$1" in text
+    assert r"low\_lr \& 5 \% & $-$1 \\" in text.splitlines(), "no column of numbers in front"
+
+
+def test_json_has_no_number_that_is_none():
+    text = records(pd.DataFrame({"ΔR": [1.5, math.nan, math.inf, -math.inf]}))
+    assert [line["ΔR"] for line in json.loads(text)] == [1.5, None, None, None] and "ΔR" in text
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,14 @@ def test_costs_are_means_over_all_seeds_that_ended_well():
     (row,) = rows_of(runs)
     assert row.cost("ledger", "seconds") == 30.0 and row.shares("ledger", "accounts") == {"train": 15.0}
     assert row.seeds == (0, 1, 2) and row.status == "done 3 of 4: failed"
+
+
+def test_a_row_that_did_not_end_is_no_reference():
+    runs: list[Any] = []
+    for number, (row, status) in enumerate({"low_lr": "done", "sft": "failed", "lora": "done"}.items()):
+        runs.append({"row": row, "role": "recipe", "track": "free", "seed": 0, "key": str(number), "status": status})
+    runs.append({"row": "sft(lr=1)", "role": "measured", "track": "free", "seed": 0, "key": "9", "status": "done"})
+    assert references_of(rows_of(runs)) == ["low_lr"]
 
 
 def test_terminal_says_the_same(report: Report):

@@ -40,7 +40,10 @@ def published(
         "model": {"name": "lab/base-1b", "hash": changes.get("model", "ab" * 8)},
         "data": {"name": "finance", "fingerprint": "cd" * 8, "train": 100},
         "suites": [{"name": "finance", "tasks": ["f"]}, {"name": "general", "tasks": ["g"]}],
-        "rows": [{"row": row, "seed": 0, "key": "0" * 16, "evals": {"final": changes.get("evals", "ef")}} for row in rows],
+        "rows": [
+            {"row": row, "role": "recipe", "seed": 0, "key": "0" * 16, "evals": {"final": changes.get("evals", "ef")}}
+            for row in rows
+        ],
     }
     (folder / "comparison.json").write_text(json.dumps(record))
     lines = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,3 +70,10 @@ def test_seeds_that_differ_are_not_outweighed_by_items():
 
 def test_the_constant_is_the_poisson_bound():
     assert np.exp(-UNSEEN) == pytest.approx(0.025)
+
+
+def test_items_for_a_width_leave_what_seeds_bring_as_it_is():
+    """By hand: the squares of half widths, less what seeds bring of both."""
+    wide, narrow = Estimate(0.0, -3.0, 3.0, n=100, seeds_half=1.0), Estimate(0.0, -0.5, 0.5, n=100)
+    assert wide.items_for(2.0) == math.ceil(100 * (9 - 1) / (4 - 1)) and narrow.items_for(0.25) == 400
+    assert wide.items_for(1.0) == wide.items_for(0.5) == math.inf

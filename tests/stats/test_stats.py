@@ -10,7 +10,8 @@ import pytest
 from scipy import stats as reference
 
 from harness.stats import analysis, claims
-from harness.stats.bootstrap import Stratum, counted_twice, resample, resample_items, tail_stretch
+from harness.stats.bootstrap import Stratum, counted_twice, over_seeds, resample, resample_items, seeds_half_width, tail_stretch
+from harness.stats.measures import numbered
 
 
 def table(scores: dict, task: str = "t", **columns) -> pd.DataFrame:
@@ -360,3 +361,46 @@ def test_draws_are_means_over_what_was_drawn(monkeypatch, alike, cached):
     for row in range(1, 4):
         assert found[0][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, (base + moved)[:, row]), rel=1e-5)
         assert found[1][:, row] == pytest.approx(np.einsum("bs,bsm->bm", weights, base[:, row]), rel=1e-5)
+
+
+def test_rows_of_other_items_are_drawn_alike_row_by_row_or_all_at_once_with_one_seed(monkeypatch):
+    rng, shape = np.random.default_rng(3), (6, 4, 1, 2)
+    counts = rng.integers(1, 4, shape)
+    strata = [Stratum(np.array([0, 1]), np.stack([rng.random(shape) * counts, rng.random(shape) * counts, counts], 1))]
+    whole, available = [], np.ones(shape[1:], bool)
+    for cached in (250_000, 1):
+        monkeypatch.setattr("harness.stats.bootstrap.CACHED", cached)
+        whole.append(np.stack(resample(strata, available, 40, np.random.default_rng(0))))
+    assert whole[0] == pytest.approx(whole[1])
+
+
+def test_the_width_that_seeds_alone_leave_is_students():
+    by_seed = np.array([1.0, 2.0, 4.0, np.nan])
+    assert seeds_half_width(by_seed) == pytest.approx(4.302653 * reference.sem(by_seed[:3]))
+    assert seeds_half_width(by_seed[:1]) == 0
+
+
+def test_a_row_that_lacks_every_seed_has_no_mean():
+    available = np.array([[[True], [True]], [[False], [False]]])  # rows, seeds, measures
+    scores = np.where(available, 0.5, 0.0)[None].repeat(3, 0)
+    for means in over_seeds(scores, scores, available, np.ones((3, 2))):
+        assert np.isfinite(means[:, 0]).all() and np.isnan(means[:, 1]).all()
+
+
+def test_what_is_kept_is_read_off_headline_measures_of_general_tasks_alone():
+    kept, lost = {"base": coin(400, 0.9), "x": coin(400, 0.9)}, {"base": np.ones(400), "x": np.zeros(400)}
+    parts = [table(kept, "g"), table(lost, "d", group="domain", seen=None), table(lost, "g", metric="beside", primary=False)]
+    found = analysis.analyse(pd.concat(parts), "base", reps=20)
+    assert found.estimate("change", "x").value == 0 and found.estimate("gain", "x").value == -100
+
+
+def test_a_chance_level_that_is_not_known_is_zero_and_a_task_that_the_base_lacks_has_no_items():
+    known = {"base": np.arange(40) < 32, "x": np.arange(40) < 24}
+    found = analysis.analyse(pd.concat([table(known, chance=np.nan), table({"x": np.ones(9)}, "late")]), "base", reps=20)
+    assert found.estimate("retention", "x").value == pytest.approx(75)
+    assert found.measures.set_index("task")["items"].to_dict() == {"t": 40, "late": 0}
+
+
+def test_names_that_are_missing_are_one_name_of_their_own():
+    names = pd.DataFrame({"family": ["p", "p", "q", "q"], "cluster": ["x", None, "x", None]})
+    assert numbered(names, "family", "cluster").tolist() == [0, 1, 2, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,3 +104,17 @@ def test_the_mean_under_a_curve_is_numpys_integral():
 def test_gain_for_a_loss_is_read_where_so_much_is_first_lost():
     gain, change = np.array([[0.0, 10.0, 20.0], [0.0, 10.0, 20.0]]), np.array([[0.0, -4.0, -12.0], [0.0, 1.0, -3.0]])
     assert gain_at(gain, change, 8.0).tolist() == [15.0, 20.0]
+
+
+def test_curves_are_compared_with_the_one_that_keeps_most_though_no_reference_is_there(found):
+    assert matched(found, curves("sft", "mix"), Terms(5.0)).apart.keys() == {("sft", "mix")}
+
+
+def test_a_gain_that_half_of_the_draws_never_reach_is_no_gain(found):
+    column, reached = found.rows.index("mix"), {}
+    for lost in (149, 150):
+        draws = found.replicates["gain"].copy()
+        draws[:, column] = np.where(np.arange(len(draws)) < lost, 0.0, 16.0)
+        one = dataclasses.replace(found, replicates=found.replicates | {"gain": draws})
+        reached[lost] = matched(one, curves("sft", "mix"), Terms(5.0)).change("mix").known
+    assert len(draws) == 300 and reached == {149: True, 150: False}

@@ -14,10 +14,22 @@ import pytest
 from harness.commands.cli import main
 from harness.errors import PlanError
 from harness.report.verify import verify
-from harness.store.comparisons import read_comparison
-from harness.store.files import read_record, read_table, write_record
-from harness.store.hashes import HASHES, Damaged, Hashes
+from harness.report.write import write_files
+from harness.store.comparisons import (
+    READ_AGAIN,
+    TABLE,
+    TRADEOFF,
+    VERDICT,
+    read_comparison,
+    read_reported,
+    read_table,
+    read_verdict,
+)
+from harness.store.files import read_record, write_record
+from harness.store.hashes import HASHES, Damaged, Hashes, read_hashed, write_hashed
 from harness.store.journal import Journal
+from harness.store.lease import Watch
+from harness.store.provenance import host
 from harness.store.results import Results, results_of
 from harness.store.runs import RunFolder, RunStore
 from harness.vocabulary import EvalKind
@@ -74,6 +86,12 @@ def anothers(path: Path) -> None:
     other = next(each for each in sorted(run.parent.iterdir()) if each != run and (each / path.relative_to(run)).exists())
     data = (other / path.relative_to(run)).read_bytes()
     path.write_bytes(data if data != path.read_bytes() else data + b" ")
+
+
+def killed(path: Path, data: str) -> None:
+    """What a kill leaves: the file, and nothing of what comes after."""
+    path.write_text(data)
+    raise OSError
 
 
 DAMAGES: tuple[Callable[[Path], None], ...] = (flip, cut, empty, gone, folder_instead, anothers)
@@ -215,15 +233,83 @@ def test_whole_files_of_another_content_are_damage_too(folder):
         with pytest.raises(Damaged, match="is not a table of scores"):
             run.scores(EvalKind(kind), key)
     (run.path / "run.json").write_text('{"schema_version": 1, "asked": 3}')
-    with pytest.raises(Damaged, match="no fields in its part 'asked'"):
+    with pytest.raises(Damaged, match="its field 'asked' has another type"):
         run.read("run")
-    (folder / "people.json").write_text("[1]")
-    with pytest.raises(PlanError, match=r"people\.json holds no ratings"):
-        read_comparison(folder, RunStore(folder.parent / "none"))
+    ratings = {"rows": {"sft": {"overall": {"value": 4.5}}}, "agreement": {}}
+    write_hashed(folder / "people.json", ratings)
+    assert read_comparison(folder, RunStore(folder.parent / "none")).people == ratings
+    for text in ("[1]", '{"rows": 3}', (folder / "people.json").read_text().replace("4.5", "4.6")):
+        (folder / "people.json").write_text(text)
+        with pytest.raises(PlanError, match=r"people\.json .*`lethe annotate import`"):
+            read_comparison(folder, RunStore(folder.parent / "none"))
     for text in (b"", b"\xff\xfe\x00", b'a,b\n"1'):
         (folder / "table.csv").write_bytes(text)
         with pytest.raises(PlanError, match=r"table\.csv is not a table .*`lethe report` writes it anew"):
-            read_table(folder / "table.csv")
+            read_table(folder)
+    for text, fault in ((b"{", "is not JSON"), (b"[1]", "holds no fields by name")):
+        (folder / "verdict.json").write_bytes(text)
+        with pytest.raises(PlanError, match=rf"verdict\.json {fault}.*`lethe report` writes it anew"):
+            read_verdict(folder)
+
+
+@pytest.fixture
+def reported(folder) -> Path:
+    """The comparison with what other commands read of its report."""
+    write_files(folder, {TABLE: "row,gain\nbase,1.5\nsft,25.5\n", VERDICT: '{"row": "sft"}', TRADEOFF: "<svg/>", "x.md": ""})
+    return folder
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, gone, folder_instead])
+@pytest.mark.parametrize("name", READ_AGAIN)
+def test_what_is_read_of_a_report_is_what_was_written(reported, name, damage, capsys):
+    """Published and reproduced from it: one digit would be another number."""
+    assert read_table(reported)["gain"].tolist() == [1.5, 25.5] and read_verdict(reported) == {"row": "sft"}
+    assert main(["verify", "--out", str(reported.parent)]) == 0
+    damage(reported / name)
+    with pytest.raises(PlanError, match=f"{name} is .*; `lethe report` writes it anew"):
+        read_reported(reported, name)
+    capsys.readouterr()
+    assert main(["verify", "--out", str(reported.parent)]) == 1
+    assert f"{reported / name} is" in capsys.readouterr().out
+
+
+def test_a_report_that_a_kill_cut_short_is_read_as_it_is(reported, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(OSError):
+        patched.setattr("harness.report.write.write_atomic", killed)
+        write_files(reported, {TABLE: "row,gain\nsft,7\n", VERDICT: "{}"})
+    assert read_table(reported)["gain"].tolist() == [7]
+
+
+def test_a_file_with_its_own_hash_tells_its_damage(tmp_path):
+    path = tmp_path / "pace.json"
+    write_hashed(path, {"pace": 2.5e-10, "by number": {1: (2, 3)}})
+    form = {"pace": float}
+    assert read_hashed(path, form) == {"pace": 2.5e-10, "by number": {"1": [2, 3]}}
+    whole = path.read_text()
+    for text, fault in (
+        (whole.replace("2.5e-10", "2.6e-10"), "its hash differs"),
+        (whole[:-9], "is not JSON"),
+        ("[1]", "holds no fields"),
+        ('{"pace": "x"}', "lacks its field 'pace'"),
+        ("{}", "lacks its field 'pace'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=fault):
+            read_hashed(path, form)
+    path.write_text('{"pace": 3.0}')
+    assert read_hashed(path, form) == {"pace": 3.0}, "of an earlier version"
+    assert read_hashed(tmp_path / "none.json", form) is None
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "{", '{"host": "HOST"}', '{"host": "HOST", "pid": "x", "began": 1.0}'])
+def test_a_damaged_lease_ends_by_its_silence(tmp_path, monkeypatch, text):
+    path = tmp_path / "leases" / "000001.json"
+    path.parent.mkdir()
+    path.write_text(text.replace("HOST", host()))
+    watch = Watch()
+    assert watch.free(tmp_path) is None
+    monkeypatch.setattr("harness.store.lease.LEASE", 0.0)
+    assert watch.free(tmp_path) == 2
 
 
 @pytest.mark.usefixtures("unrendered")
@@ -263,11 +349,19 @@ def test_a_path_in_the_place_of_a_name_is_told_how_to_be_given(folder):
         (lambda record: {"rows": [], "notes": 3}, "its field 'notes' has another type"),
         (lambda record: {"rows": [], "papers": ["a"]}, "its field 'papers' has another type"),
         (lambda record: {"rows": [], "suites": ["general"]}, "a suite has no name"),
-        (lambda record: {"rows": [], "suites": [{"name": "g", "items": "4"}]}, "a suite's field 'items' has another type"),
+        (lambda record: {"rows": [], "suites": [{"name": "g", "items": "4"}]}, "of a suite its field 'items' has another type"),
         (
             lambda record: {"rows": [], "suites": [{"name": "g", "areas": {"facts": "must"}}]},
             "the family 'facts' has the area 'must', which there is not",
         ),
+        (lambda record: {"rows": [], "data": {"notes": 3}}, "its field 'notes' has another type"),
+        (lambda record: {"rows": [], "papers": {"sft": {"bibtex": "x"}}}, "its field 'bibtex' has another type"),
+        (lambda record: {"rows": [], "contamination": {"found": ["task"]}}, "its field 'found' has another type"),
+        (lambda record: with_row(record, role=None), "lacks its field 'role'"),
+        (lambda record: with_row(record, seed=2**63), "seed is out of range"),
+        (lambda record: {"rows": [], "plan": {"learning_rate": 10**400}}, "is not JSON"),
+        (lambda record: {"rows": [], "plan": {"learning_rate": float("nan")}}, "is not JSON"),
+        (lambda record: None, "has no rows"),
         (lambda record: [record], "has no rows"),
     ],
 )
@@ -285,12 +379,16 @@ def test_a_comparisons_record_is_checked(folder, change, fault):
         ("status", {"status": ["done"]}, "which there is not"),
         ("run", {"schema_version": 99}, "schema_version 99"),
         ("run", {"schema_version": "1"}, "schema_version '1'"),
-        ("run", {"asked": [1]}, "no fields in its part 'asked'"),
+        ("run", {"asked": [1]}, "its field 'asked' has another type"),
+        ("run", {"happened": {"peak_memory_bytes": "much"}}, "its field 'peak_memory_bytes' has another type"),
+        ("ledger", {"tokens": 3}, "its field 'tokens' has another type"),
+        ("ledger", {"accounts": {"train": {"flops": [1]}}}, "its field 'flops' has another type"),
+        ("ledger", {"flops": 10**400}, "is not JSON"),
     ],
 )
 @pytest.mark.usefixtures("unrendered")
 def test_a_run_of_another_version_is_named_by_every_command(folder, name, change, words, capsys):
-    """Whole and hashed, but with words that this version does not have."""
+    """Whole and hashed, but with words or types that this version does not have."""
     run = RunFolder(a_file(folder, "run.json").parent)
     run.write(name, (run.read(name) or {}) | change)
     for arguments in (["verify"], ["report", folder.name]):

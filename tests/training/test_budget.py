@@ -6,6 +6,7 @@ import inspect
 import itertools
 import sys
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from harness.training import loop
 from harness.training import run as run_module
 from harness.training.ledger import Ledger
 from harness.training.protocol import TrainingData
+from harness.training.step import affordable
 from tests.support.training import SHORTER, make_run, trained
 
 
@@ -298,3 +300,36 @@ def test_what_a_module_holds_beside_its_parameters_is_priced_apart(base):
     assert structure_of(empty, True) in keys and len(keys) == 5
     layer.helpers = {"one": lambda x: x}
     assert structure_of(empty, True) != structure_of(empty, True)
+
+
+def spent_on(ledger: Ledger, account: str, flops: float, tokens: int) -> None:
+    with ledger.charge(account, flops, Counter({account: tokens}), torch.device("cpu")):
+        pass
+
+
+def test_what_ranks_spent_is_counted_once_by_all_of_them_tokens_included():
+    ranks = [Ledger("flops", 100.0) for _ in range(2)]
+    for number, ledger in enumerate(ranks, 1):
+        spent_on(ledger, "train", 10.0 * number, number)
+    for _ in range(2):  # the second time nothing is new
+        spent = [ledger.fresh() for ledger in ranks]
+        for ledger in ranks:
+            ledger.merge(spent)
+    for ledger in ranks:
+        assert ledger.spent == 30 and ledger.classes == {"train": 3} and ledger.accounts["train"].tokens == 3
+
+
+def test_what_will_be_done_later_is_charged_at_the_mean_of_what_was_done():
+    ledger = Ledger("flops", 100.0)
+    for _ in range(2):
+        spent_on(ledger, "dev", 10.0, 4)
+    ledger.charge_again("dev", 3)
+    account = ledger.accounts["dev"]
+    assert (account.flops, account.tokens, account.calls, ledger.classes["dev"]) == (50.0, 20, 5, 20)
+
+
+def test_a_step_is_cut_to_the_most_examples_that_are_paid_for():
+    step: Any = tuple(range(16))
+    for paid in range(17):
+        run: Any = SimpleNamespace(ledger=Ledger("tokens", 10.0 * paid), step_price=lambda part: (0.0, 10 * len(part)))
+        assert affordable(run, step) == step[:paid]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +17,8 @@ from harness.models.base_model import weights_hash
 from harness.recipes.registry import methods
 from harness.store.runs import RunFolder
 from harness.training import loop
-from harness.training.loop import train
+from harness.training.ledger import Ledger
+from harness.training.loop import SIXTHS, Watch, next_stage, train
 from harness.training.step import Diverged
 from tests.support.training import in_training, make_run, trained, trained_model
 
@@ -181,3 +185,48 @@ def test_models_saved_on_the_way_load_as_what_was_trained(base, tmp_path):
         assert torch.allclose(logits_at(model, batch), logits, atol=1e-4)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "0.5")
     assert tokenizer("Hello")["input_ids"] == base.tokenizer("Hello")["input_ids"] and tokenizer.chat_template
+
+
+def test_rate_and_loss_are_those_of_the_step(base, tmp_path):
+    """The schedule's clock is the middle of a step, and methods hear the mean loss that the log has."""
+    heard = []
+
+    class Listen(Method):
+        def observe_loss(self, loss):
+            heard.append(loss)
+
+    run = make_run(base, "sft", allowed=5)
+    run.methods = (Listen(),)
+    trained(run, tmp_path)
+    lines = RunFolder(tmp_path).log()
+    ends = [0.0, *(line["spent"] for line in lines)]
+    middles = [(before + after) / 2 for before, after in itertools.pairwise(ends)]
+    assert [line["rate"] for line in lines] == pytest.approx([run.rate(middle) for middle in middles])
+    assert heard == pytest.approx([line["loss"] for line in lines]) and len(heard) == 5
+    assert not any("stage" in line for line in lines), "a run of one domain has no stages"
+
+
+def test_a_run_that_goes_on_is_not_evaluated_twice_at_one_fraction():
+    looks: list[float] = []
+    nothing: Any = None
+    ledger = SimpleNamespace(fraction=3 / 6)
+    masters, engine = SimpleNamespace(gather=lambda: None), SimpleNamespace(broadcast=lambda _: None)
+    run: Any = SimpleNamespace(ledger=ledger, trained=masters, engine=engine)
+    watch = Watch(run, nothing, lambda fraction, *_: looks.append(fraction), nothing, SIXTHS, nothing)
+    for ledger.fraction in (3 / 6, 1.0):
+        watch.look()
+    assert looks == [4 / 6, 5 / 6]
+
+
+def test_what_methods_prepare_for_a_stage_reaches_every_rank(tmp_path):
+    told = []
+    engine = SimpleNamespace(
+        rank=1, on_rank_zero=lambda *_: None, broadcast_method_state=lambda methods, *_: told.append(methods)
+    )
+    masters = SimpleNamespace(gather=lambda: dict, begin=lambda: None)
+    run: Any = SimpleNamespace(
+        engine=engine, trained=masters, stage=1, enter=lambda stage: None, filled=lambda hook: ["a method"],
+        load=lambda: None, ledger=Ledger("steps", 3), methods=("a method",), device="cpu",
+    )  # fmt: skip
+    next_stage(run, tmp_path)
+    assert told == [("a method",)]

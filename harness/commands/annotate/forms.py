@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from harness.errors import PlanError, raise_faults
 from harness.store.comparisons import Comparison, read_comparison, read_texts
-from harness.store.files import write_atomic, write_json
+from harness.store.files import write_atomic
+from harness.store.hashes import write_hashed
 from harness.store.results import open_results
 from harness.store.schema import key_of
 from harness.visible import visible
@@ -69,7 +70,7 @@ def export_forms(name: str, to: str, annotators: int = 3, items: int = LEAST, ou
         raise PlanError(f"{folder} holds no generated answers of finished runs; give SUITES or data with answers to generate")
     # Ratings are read back by the form that they were given on, which holds which output was whose.
     form = key_of([list(SCALES), outputs])
-    write_json(folder / "people" / f"{form}.json", {"form": form, "scales": list(SCALES), "outputs": outputs})
+    write_hashed(folder / "people" / f"{form}.json", {"form": form, "scales": list(SCALES), "outputs": outputs})
     files = [Path(to) / f"{name}-annotator-{number}.html" for number in range(1, annotators + 1)]
     for number, file in enumerate(files, 1):
         # Each annotator sees another order, so that tiredness falls on other outputs.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.commands.annotate.forms import SCALES, JudgedOutput
 from harness.errors import raise_faults
-from harness.store.files import read_json, write_json
+from harness.store.hashes import read_hashed, write_hashed
 from harness.store.results import open_results
 from harness.vocabulary import Role
 
@@ -56,7 +56,7 @@ def import_ratings(name: str, files: Sequence[str], out: str = "results") -> dic
         "rows": judged(ratings, form["outputs"], base),
         "ratings": filled,
     }
-    write_json(folder / "people.json", people)
+    write_hashed(folder / "people.json", people)
     return people
 
 
@@ -88,7 +88,11 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, Form]:
             continue
 
         # The form's name comes from a file that anybody may have written: it names no other folder.
-        key = read_json(folder / f"{form}.json") if form.isalnum() else None
+        try:
+            key = read_hashed(folder / f"{form}.json", {"form": str, "outputs": list}) if form.isalnum() else None
+        except ValueError as error:
+            faults.append(f"{folder / form}.json {error}; `lethe annotate export` writes it anew")
+            continue
         if key is None:
             faults.append(f"{file} fills in form {form!r}, which this comparison never exported; is it of another one?")
         elif annotator in filled:
