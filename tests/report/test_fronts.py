@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_store import ROWS, add_tuning, build
@@ -139,3 +141,16 @@ def test_a_front_leaves_out_what_another_setting_beats_and_what_gains_nothing(tu
     assert front_of(known, ["mix", "sft"]) == ["sft"]
     known.point["gain"][:] = -1
     assert front_of(known, ["mix", "sft"]) == []
+
+
+def test_where_the_general_score_rises_the_front_goes_through_settings_that_a_later_one_beats(tuned):
+    """SmolLM2: at a gain of 26 plain fine-tuning had kept 8 points more, and read 5 on the line to a setting that gained 44."""
+    analysis = tuned[True].analysis
+    assert analysis is not None
+    known = replace(analysis, rows=["base", "a", "b", "c", "d", "e"], point={})
+    known.point["gain"] = np.array([0, 26.7, 43.8, 50, 10, 20], float)
+    known.point["change"] = np.array([0, 8.4, 8.9, -9, -1, 6.2], float)
+    # `d` lost while it gained, and `e` lies below the line from the base to `a`.
+    assert front_of(known, ["c", "b", "a", "d", "e"]) == ["a", "b", "c"]
+    known.point["change"][5] = 6.4
+    assert front_of(known, ["c", "b", "a", "d", "e"]) == ["e", "a", "b", "c"]

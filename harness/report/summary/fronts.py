@@ -2,7 +2,7 @@
 
 A method is what its recipe says less the settings: the rows `sft(lr=1e-4)` and `sft(lr=1e-3)` are two settings of one method,
 and so are the points of a tuning. Its front joins, from the base on, the settings that no other of it beats both in gain and in
-general change.
+general change, and where the general score rises at first, its upper hull.
 """
 
 from __future__ import annotations
@@ -172,7 +172,11 @@ def _by_row(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
-    """Return the rows that no other of them beats in both gain and general change, by rising gain; those that gain at all."""
+    """Return the rows that a method's front joins, by rising gain: those that gain, and that no other beats in gain and change.
+
+    Where the general score rises, a setting that another beats can still lie above the line from the base to that other one.
+    It was reached at its own, smaller gain, so the front goes through it.
+    """
     places = {row: analysis.rows.index(row) for row in rows if row in analysis.rows}
     gain = {row: float(analysis.point["gain"][index]) for row, index in places.items()}
     change = {row: float(analysis.point["change"][index]) for row, index in places.items()}
@@ -184,7 +188,24 @@ def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
         if change[row] > best:
             front.append(row)
             best = change[row]
-    return front[::-1]
+    front.reverse()
+    return [*_rising(gain, change, candidates, front[0]), *front] if front else []
+
+
+def _rising(gain: Mapping[str, float], change: Mapping[str, float], rows: Sequence[str], first: str) -> list[str]:
+    """Return the rows above the line from the base to the row `first`, as far as they are on the upper hull, by rising gain."""
+    hull: list[str] = []
+    reached = (0.0, 0.0)
+
+    def slope(row: str) -> float:
+        return (change[row] - reached[1]) / (gain[row] - reached[0])
+
+    # From the base on, the next point is the one to which the way rises most steeply.
+    while between := [row for row in rows if reached[0] < gain[row] < gain[first] and slope(row) > slope(first)]:
+        steepest = max(between, key=slope)
+        hull.append(steepest)
+        reached = (gain[steepest], change[steepest])
+    return hull
 
 
 def leading(ways: Sequence[Way]) -> Way:
