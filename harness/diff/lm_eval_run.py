@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from harness.errors import PlanError, raise_faults
 from harness.store.opening import exists
 from harness.text.bounds import as_float
+from harness.text.json_reader import Form, misfit
 
 SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.jsonl$")
 DATED = re.compile(r".+_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[\d.]*)\.json$")
@@ -27,6 +28,8 @@ BESIDE = (
     *("doc_hash", "prompt_hash", "target_hash"),
 )
 """Entries of a sample that are no metrics; older files do not list these."""
+SAMPLE_FORM: Form = {"metrics": [str]}
+"""Of a sample, as far as it is read without looking."""
 LONGEST = 80
 """Characters of a document by which it is shown."""
 READ = 400
@@ -245,6 +248,8 @@ def _sample(line: str, name: str, number: int) -> Sample:
         raise PlanError(f"{name}, line {number} is not JSON ({error}); {cure}") from None
     if not isinstance(entry, dict) or "doc" not in entry or not isinstance(entry.get("doc_id"), int):
         raise PlanError(f"{name}, line {number} has no `doc` and `doc_id`: it is no sample of lm-eval 0.4")
+    if fault := misfit(entry, SAMPLE_FORM):
+        raise PlanError(f"{name}, line {number}: {fault}, which no sample of lm-eval 0.4 has")
     names = entry.get("metrics") or [name for name in entry if name not in BESIDE]
     values = {str(name): entry[name] for name in names if name in entry}
     content = entry.get("doc_hash") or _hash(entry["doc"])

@@ -25,7 +25,11 @@ from harness.stats.measures import quantities_of
 from harness.stats.quantity_name import Measured, QuantityName
 from harness.store.files import read_json, write_atomic
 from harness.store.schema import SCHEMA_VERSION
+from harness.text.json_reader import Form, misfit
 from harness.vocabulary import Role, Status
+
+FORM: Form = {"items_sha256": str, "metrics": {...: {...: {"floor": (int, float)}}}}
+"""Of the file that a reviewer reads, as far as a check reads it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,18 @@ class Acceptance:
 def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
     """Return tolerance, noise floors and accepted evidence. Raises PlanError where there is no baseline, or half of one."""
     # The two files belong together: one of them from another commit would judge by floors of other runs.
-    record = read_json(gate.baseline)
+    cure = f"restore it, or renew it with `lethe check {gate.file} --accept`"
+    try:
+        record = read_json(gate.baseline)
+    except ValueError as error:
+        raise PlanError(f"{gate.baseline} is {error}: {cure}") from None
     if record is None or not gate.items.exists():
         raise PlanError(
             f"{gate.baseline} or {gate.items.name} does not exist: make both with `lethe check {gate.file} --accept`"
         )
+    fault = _fault(record)
+    if fault:
+        raise PlanError(f"{gate.baseline} {fault}: {cure}")
     if digest(gate.items) != record["items_sha256"]:
         raise PlanError(
             f"{gate.items} is not the one that {gate.baseline.name} was accepted with: restore both from one commit"
@@ -85,6 +96,19 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
     policy = Policy(read_evidence(gate.items), floors, gate.tolerance, only)
     raise_faults(baseline_faults(policy))
     return policy
+
+
+def _fault(record: Any) -> str:
+    """Return what makes a file no baseline, in words; "" where it is one."""
+    if not isinstance(record, dict):
+        return "is no JSON object"
+    missing = [key for key in ("items_sha256", "metrics") if key not in record]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    if fault := misfit(record, FORM):
+        return f"is damaged: {fault}"
+    lacking = [row for row, metrics in record["metrics"].items() for metric in metrics.values() if "floor" not in metric]
+    return f"has metrics without a floor, of {lacking[0]}" if lacking else ""
 
 
 def write_baseline(gate: Gate, evidence: Evidence) -> Acceptance:

@@ -24,6 +24,7 @@ from harness.stats.measures import HEADLINE_CHANNELS
 from harness.store.comparisons import Comparison
 from harness.store.files import read_json, write_atomic
 from harness.store.schema import NAMES, SCHEMA_VERSION, RunEntry
+from harness.text.json_reader import Form, misfit
 from harness.vocabulary import EvalKind, Role, Status
 
 LAYOUT = 2
@@ -32,6 +33,12 @@ SECONDARY = ("nll", "kl_to_base", "rep3_word", "no_stop")
 """Kept beside the primary scores: held-out loss and drift (nats a token), repetition, answers that never stop (shares)."""
 COMPARED = (EvalKind.FINAL, EvalKind.QUALITY)
 """Evaluations of a check whose questions are compared exactly."""
+FORM: Form = {
+    "question": {},
+    "measures": {...: {"task": str, "metric": str, "items": list, "clusters": list}},
+    "rows": {...: {"role": str, "track": (str, type(None)), "seeds": {...: {"status": str, "exact": {}, "scores": {}}}}},
+}
+"""Of a file of evidence, as far as it is read without looking."""
 FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
 BOOLEAN = {"seen": "boolean", "primary": "bool", "higher_better": "boolean"}
 
@@ -155,6 +162,8 @@ def read_evidence(path: Path) -> Evidence:
         raise PlanError(f"evidence '{path}' is not JSON: {error}") from None
     if evidence is None:
         raise PlanError(f"evidence '{path}' does not exist; `lethe check` without --evidence measures it")
+    if not isinstance(evidence, dict):
+        raise PlanError(f"evidence '{path}' is no JSON object: it is not what `lethe check` writes")
     missing = [key for key in ("schema_version", "protocol", "question", "measures", "rows") if key not in evidence]
     if missing:
         raise PlanError(f"evidence '{path}' lacks {', '.join(missing)}: it is not what `lethe check` writes")
@@ -164,7 +173,21 @@ def read_evidence(path: Path) -> Evidence:
         readable = f"layout {LAYOUT}, schema {SCHEMA_VERSION}"
         text = f"evidence '{path}' has layout {layout}, schema {evidence['schema_version']}, and this version reads {readable}"
         raise PlanError(f"{text}: renew a baseline with `lethe check --accept`, measure other evidence again")
+    fault = misfit(evidence, FORM) or _lack(evidence)
+    if fault:
+        raise PlanError(f"evidence '{path}' is damaged: {fault}; restore it, or measure it again with `lethe check`")
     return evidence
+
+
+def _lack(evidence: Evidence) -> str:
+    """Return the first row or measure that lacks a field, in words; "" where none does."""
+    needed = {"rows": ("role", "seeds"), "measures": ("task", "metric", "items", "clusters")}
+    for part, fields in needed.items():
+        for name, entry in evidence[part].items():
+            for field in fields:
+                if field not in entry:
+                    return f"'{str(name)[:40]}' in its {part} lacks '{field}'"
+    return ""
 
 
 def write_evidence(path: Path, evidence: Evidence) -> None:

@@ -24,6 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from harness.plan.load import make_plan
+from harness.runs.timing import as_a_run
 from harness.setup.material import Material, gather
 from harness.setup.specs import RunSpec, planned_run, run_specs
 from harness.training.loop import train
@@ -40,7 +41,8 @@ def timed_steps(material: Material, spec: RunSpec, steps: int) -> tuple[int, flo
         times.append(time.process_time())
         supervised.append(entry["supervised"])
 
-    with tempfile.TemporaryDirectory() as folder:
+    # As a run's own process computes: it keeps freed memory, which TRL's steps after it then do too.
+    with as_a_run(material.plan), tempfile.TemporaryDirectory() as folder:
         train(run, Path(folder), lambda *_: None, report)
     return sum(supervised[1:]), times[-1] - times[0]
 
@@ -133,10 +135,14 @@ def main() -> None:
     parser.add_argument("--plan", help="a plan file for another model and other data")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, help="records a step, instead of the plan's")
     parser.add_argument("--compile", action="store_true", help="plain fine-tuning with compiled blocks too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    material = gather(make_plan({"recipes": "sft lora nlirg", "precision": "bfloat16"}, arguments.plan))
+    options: dict[str, Any] = {"recipes": "sft lora nlirg", "precision": "bfloat16"}
+    if arguments.batch_size:
+        options["batch_size"] = arguments.batch_size
+    material = gather(make_plan(options, arguments.plan))
     specs = {spec.row: spec for spec in run_specs(material, 1.0)}
     if arguments.compile:
         compiled = dataclasses.replace(specs["sft"].training, compile=True)
@@ -150,7 +156,7 @@ def main() -> None:
                 for packing in (False, True):
                     name = f"trl {row}, {'packed' if packing else 'lengths grouped'}"
                     figures.setdefault(name, []).append(trl(material, row, arguments.steps, packing))
-    print(f"{material.base.parameters:,} parameters, {arguments.steps} steps a round")
+    print(f"{material.base.parameters:,} parameters, {arguments.steps} steps a round of {material.plan.batch_size} records")
     for name, values in figures.items():
         each = ", ".join(f"{value:,.1f}" for value in values)
         print(f"{name:26s} {median(values):9,.1f} supervised tokens a CPU-second   ({each})")

@@ -217,6 +217,13 @@ def test_all_faults_of_both_runs_are_told_at_once(tmp_path):
     ]
 
 
+def test_a_sample_whose_metrics_are_no_names_is_refused(tmp_path):
+    for number, metrics in enumerate((3, {"acc": 1.0}, [["acc"]])):
+        write(tmp_path / str(number), [entry(0), entry(1, metrics=metrics)])
+        with pytest.raises(PlanError, match="line 2: its field 'metrics' has another type"):
+            read_run(str(tmp_path / str(number)))
+
+
 def test_folders_without_samples_or_with_several_models_are_refused(tmp_path):
     (tmp_path / f"results_{DATE}.json").write_text('{"results": {}}')
     with pytest.raises(PlanError, match="--log_samples"):

@@ -68,27 +68,35 @@ def _draw_change(axes: Any, number: int, estimate: Estimate, look: Mapping[str, 
     return f"{signed(estimate.value)} points {interval(estimate)}"
 
 
+def looks_of(summary: Summary) -> dict[str, dict[str, Any]]:
+    """Return the mark of each tuned row, and of each curve that several rows share."""
+    entries = list(summary.matched.entries([row.name for row in summary.recipes]))
+    return {**marks(entries), **marks([row.name for row in summary.tuned])}
+
+
 def matched(summary: Summary) -> Plot | None:
     """Return each method as a curve of general change against gain, and below it the change where all have gained the same."""
     way = summary.matched
-    rows = [row.name for row in summary.recipes if way.of(row.name) is not None]
+    entries = way.entries([row.name for row in summary.recipes])
     # More curves than can be told apart show nothing.
-    if not rows or len(rows) > NAMED:
+    if not entries or len(entries) > NAMED:
         return None
-    looks = marks([row.name for row in summary.recipes])
-    heights = [3.2, 0.5 + 0.26 * len(rows)]
+    looks = looks_of(summary)
+    heights = [3.2, 0.5 + 0.26 * len(entries)]
     drawn, (top, bottom) = figure(4.3, sum(heights) + 0.6, rows=2, gridspec_kw={"height_ratios": heights})
-    for number, name in enumerate(rows):
+    for number, (label, name) in enumerate(entries.items()):
         curve = way.curves.get(way.curve_of.get(name, name))
         if curve is not None:
-            mark_as(top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[name]), number)
+            mark_as(top.plot(curve["gain"], curve["change"], ms=4.5, lw=1.3, mec=PAPER, mew=0.5, **looks[label]), number)
     top.axvline(way.matched.target, color=INK, lw=0.9, ls=":")
     bottom.axvline(0, color=RULE, lw=0.9)
     top.set_xlabel(f"gain in the domain, {summary.gain_unit}")
     top.set_ylabel("general change, points")
-    texts = {name: _draw_change(bottom, number, way.change(name), looks[name]) for number, name in enumerate(rows)}
-    bottom.set_yticks(range(len(rows)), [visible(name) for name in rows])
-    bottom.set_ylim(len(rows) - 0.5, -0.5)
+    texts = {}
+    for number, (label, name) in enumerate(entries.items()):
+        texts[label] = _draw_change(bottom, number, way.change(name), looks[label])
+    bottom.set_yticks(range(len(entries)), [visible(label) for label in entries])
+    bottom.set_ylim(len(entries) - 0.5, -0.5)
     bottom.set_xlabel(f"general change at a gain of {points(way.matched.target)}, points")
     where = f"at a gain of {points(way.matched.target)} {summary.gain_unit}, {way.description}"
     return Plot("matched", "What is kept at the same gain", f"General change {where}: {sentence(texts)}", drawn, texts)

@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 
-from harness.report.figures.style import Plot, marks
+from harness.report.figures.plots import looks_of
+from harness.report.figures.style import Plot
 from harness.report.page.sections import SECTIONS
 from harness.report.summary import format as shown
 from harness.report.summary.rows import TRACKS
@@ -79,7 +80,7 @@ def _common(summary: Summary, plots: list[Plot]) -> dict[str, Any]:
         "recipes": summary.recipes,
         "tracks": TRACKS,
         "plots": {plot.name: plot for plot in plots},
-        "looks": marks([row.name for row in summary.tuned]),
+        "looks": looks_of(summary),
         "glyphs": GLYPHS,
         "missing": shown.MISSING,
         "Measured": Measured,

@@ -61,7 +61,15 @@ def _matched(summary: Summary) -> Values | None:
     if not way.name:
         return None
     others = [other for other in summary.ways if other is not way and len(other.matched.reached) > 1]
-    return {"way": way, "others": others, "reference": next(iter(summary.references), None)}
+    recipes = [row.name for row in summary.recipes]
+    reference = next(iter(summary.references), None)
+    return {
+        "way": way,
+        "others": others,
+        "entries": way.entries(recipes),
+        "reference": reference,
+        "reference_label": way.labels(recipes).get(reference or "", reference),
+    }
 
 
 def _table(summary: Summary) -> Values:

@@ -2,11 +2,12 @@
 
 A method is what its recipe says less the settings: the rows `sft(lr=1e-4)` and `sft(lr=1e-3)` are two settings of one method,
 and so are the points of a tuning. Its front joins, from the base on, the settings that no other of it beats both in gain and in
-general change.
+general change, and where the general score rises at first, its upper hull.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +46,23 @@ class Way:
         """Return a row's curve minus that of another row; None where one does not reach the matched gain."""
         names = [self.curve_of.get(name, name) for name in (row, reference) if name]
         return self.matched.apart.get((names[0], names[1])) if len(names) == 2 else None
+
+    def labels(self, rows: Sequence[str]) -> dict[str, str]:
+        """Return row -> label of its curve, of those rows that have one: the curve's name where several rows share it."""
+        sharing = Counter(self.curve_of.get(row, row) for row in rows)
+        labels = {}
+        for row in rows:
+            curve = self.curve_of.get(row, row)
+            if self.of(row) is not None:
+                labels[row] = curve if sharing[curve] > 1 else row
+        return labels
+
+    def entries(self, rows: Sequence[str]) -> dict[str, str]:
+        """Return label -> the first row of each curve: settings of one method are one entry."""
+        entries: dict[str, str] = {}
+        for row, label in self.labels(rows).items():
+            entries.setdefault(label, row)
+        return entries
 
     def change(self, row: str) -> Estimate:
         tradeoff = self.of(row)
@@ -154,7 +172,11 @@ def _by_row(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
-    """Return the rows that no other of them beats in both gain and general change, by rising gain; those that gain at all."""
+    """Return the rows that a method's front joins, by rising gain: those that gain, and that no other beats in gain and change.
+
+    Where the general score rises, a setting that another beats can still lie above the line from the base to that other one.
+    It was reached at its own, smaller gain, so the front goes through it.
+    """
     places = {row: analysis.rows.index(row) for row in rows if row in analysis.rows}
     gain = {row: float(analysis.point["gain"][index]) for row, index in places.items()}
     change = {row: float(analysis.point["change"][index]) for row, index in places.items()}
@@ -166,7 +188,24 @@ def front_of(analysis: Analysis, rows: Sequence[str]) -> list[str]:
         if change[row] > best:
             front.append(row)
             best = change[row]
-    return front[::-1]
+    front.reverse()
+    return [*_rising(gain, change, candidates, front[0]), *front] if front else []
+
+
+def _rising(gain: Mapping[str, float], change: Mapping[str, float], rows: Sequence[str], first: str) -> list[str]:
+    """Return the rows above the line from the base to the row `first`, as far as they are on the upper hull, by rising gain."""
+    hull: list[str] = []
+    reached = (0.0, 0.0)
+
+    def slope(row: str) -> float:
+        return (change[row] - reached[1]) / (gain[row] - reached[0])
+
+    # From the base on, the next point is the one to which the way rises most steeply.
+    while between := [row for row in rows if reached[0] < gain[row] < gain[first] and slope(row) > slope(first)]:
+        steepest = max(between, key=slope)
+        hull.append(steepest)
+        reached = (gain[steepest], change[steepest])
+    return hull
 
 
 def leading(ways: Sequence[Way]) -> Way:

@@ -94,7 +94,7 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
     """Return the sentences below the verdict, those that say nothing left out."""
     lines = [one_seed(summary)] if advice.one_seed else [matched_sentence(summary)]
     if advice.refusal:
-        lines.append(f"`lethe export` asks for --recipe: {advice.refusal}.")
+        lines.append(f"lethe export asks for --recipe: {advice.refusal}.")
     # Of the recipe that is advised: what it forgets, where most, and what it stands apart from.
     if advice.row is not None:
         lines.append(forgetting(advice.row, summary.estimate("change", advice.row), MARGIN))
@@ -113,24 +113,29 @@ def _details(summary: Summary, advice: Advice) -> tuple[str, ...]:
 def matched_sentence(summary: Summary) -> str:
     """Return a sentence on ability kept at equal gain: of the best recipe, its equals and plain fine-tuning."""
     way = summary.matched
+    # Settings of one method are one curve.
+    compared = [row.name for row in summary.compared]
+    labels = way.labels(compared)
+    row_of = way.entries(compared)
     able = {}
-    for row in summary.compared:
-        change = way.change(row.name)
+    for label, row in row_of.items():
+        change = way.change(row)
         if change.known:
-            able[row.name] = change
+            able[label] = change
     if len(able) < 2:
-        # Equal to the best are those whose difference from it does not exclude zero; two names of
-        # one curve are one.
         return ""
-    best = max(able, key=lambda row: able[row].value)
+
+    # Equal to the best are those whose difference from it does not exclude zero.
+    best = max(able, key=lambda label: able[label].value)
     equals = []
-    for row in able:
-        apart = way.apart(row, best)
-        if way.of(row) is not way.of(best) and not (apart and apart.change.high < 0):
-            equals.append(row)
+    for label in able:
+        apart = way.apart(row_of[label], row_of[best])
+        if label != best and not (apart and apart.change.high < 0):
+            equals.append(label)
     sentence = f"At the same gain, {points(way.matched.target)} {summary.gain_unit} ({way.description}), {best} keeps most:"
     sentence += f" its general score changes by {rough(able[best], 'points')}"
-    plain = next((row for row in summary.references if row in able and row != best), None)
+    references = [labels.get(row) for row in summary.references]
+    plain = next((label for label in references if label in able and label != best), None)
     if plain is not None:
         sentence += f", that of {plain} by {rough(able[plain], 'points')}"
     return sentence + (f"; not separated from it: {', '.join(equals)}." if equals else "; every other keeps less.")
