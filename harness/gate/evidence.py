@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -176,10 +176,10 @@ def read_evidence(path: Path) -> Evidence:
     fault = misfit(evidence, FORM) or _lack(evidence)
     if fault:
         raise PlanError(f"evidence '{path}' is damaged: {fault}; restore it, or measure it again with `lethe check`")
-    return evidence
+    return cast(Evidence, evidence)
 
 
-def _lack(evidence: Evidence) -> str:
+def _lack(evidence: dict[str, Any]) -> str:
     """Return the first row or measure that lacks a field, in words; "" where none does."""
     needed = {"rows": ("role", "seeds"), "measures": ("task", "metric", "items", "clusters")}
     for part, fields in needed.items():

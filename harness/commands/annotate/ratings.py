@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,7 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, Form]:
         elif annotator in filled:
             faults.append(f"{file} is annotator {annotator}'s, whose ratings another file has too; keep one of them")
         else:
-            forms[form] = key
+            forms[form] = cast(Form, key)
             faults += _faults(file, answers, {output["id"] for output in key["outputs"]})
             filled[annotator] = answers
     if len(forms) > 1:
