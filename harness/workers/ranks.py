@@ -202,7 +202,7 @@ def _work(
         memory = "out of memory: " if kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY) else ""
         connection.send(Fault(kind, f"process {info.rank}: {type(error).__name__}: {memory}{error}"))
         os._exit(1)  # at once: a collective of the other ranks could hold a regular exit back
-    connection.close()
+    # The connection is left open: a watching thread that only begins now would take its end for that of the parent.
     os._exit(0)
 
 
