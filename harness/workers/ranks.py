@@ -55,6 +55,10 @@ class FaultKind(StrEnum):
         return cls.OUT_OF_MEMORY if ran_out_of_memory(error) else cls.OTHER
 
 
+MEMORY = (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY)
+"""Kinds of faults whose cause is known: memory ran out."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """The end of a rank that failed."""
@@ -111,12 +115,12 @@ def _listen(
             except EOFError:
                 processes[rank].join()
                 del running[connection]
-                fault = fault or _exit_fault(rank, processes[rank].exitcode, kills)
+                fault = _cause(fault, _exit_fault(rank, processes[rank].exitcode, kills))
                 if rank == 0 and fault is None:
                     return None
                 continue
             if isinstance(event, Fault):
-                fault = fault or event
+                fault = _cause(fault, event)
             elif rank == 0:
                 receive(event)
     return fault
@@ -154,13 +158,23 @@ def launch(
             return None
 
         # A rank may have reported only that a killed one no longer answers. Memory that ran out is a cause of its own.
-        if fault.kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY):
+        if fault.kind in MEMORY:
             return fault
         return _killed(processes, kills) or fault
     finally:
         for process in processes:
             process.kill()
             process.join()
+
+
+def _cause(first: Fault | None, second: Fault | None) -> Fault | None:
+    """Return that of two faults which caused the other: memory that ran out, else the first.
+
+    A rank whose memory ran out says so before it ends, and others fail because of it; what both say may be read at once.
+    """
+    if first is None or (second is not None and second.kind in MEMORY and first.kind not in MEMORY):
+        return second
+    return first
 
 
 def _killed(processes: Sequence[BaseProcess], kills: MemoryKills) -> Fault | None:
@@ -199,7 +213,7 @@ def _work(
         work(info, connection.send, *arguments)
     except BaseException as error:
         kind = FaultKind.of(error)
-        memory = "out of memory: " if kind in (FaultKind.CRAMPED, FaultKind.OUT_OF_MEMORY) else ""
+        memory = "out of memory: " if kind in MEMORY else ""
         connection.send(Fault(kind, f"process {info.rank}: {type(error).__name__}: {memory}{error}"))
         os._exit(1)  # at once: a collective of the other ranks could hold a regular exit back
     # The connection is left open: a watching thread that only begins now would take its end for that of the parent.

@@ -90,6 +90,14 @@ def lose_another(info: RankInfo, send, lost: int) -> None:
     raise RuntimeError("Connection closed by peer")
 
 
+def lose_memory_first(info: RankInfo, send) -> None:
+    """Rank 0 runs out of memory, and rank 1 fails because of it."""
+    if info.rank == 0:
+        send("begun")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    raise RuntimeError("Connection closed by peer")
+
+
 def tell_gpus(info: RankInfo, send) -> None:
     """The GPUs that this process sees."""
     send({"gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})

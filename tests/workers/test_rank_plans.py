@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter
 
 import pytest
@@ -23,9 +24,7 @@ from harness.training.step import Cramped
 from harness.training.zero import Zero
 from harness.workers.process import device_slots
 from harness.workers.ranks import FaultKind, launch
-from tests.support.ranks import (
-    tell_gpus,
-)
+from tests.support.ranks import lose_memory_first, tell_gpus
 from tests.support.settings import settings
 from tests.support.training import examples
 
@@ -160,3 +159,11 @@ def test_ranks_see_the_gpus_of_the_run_that_starts_them(monkeypatch):
     assert launch(tell_gpus, 1, (), told.append) is None
     assert launch(tell_gpus, 1, (), told.append, slot="5") is None
     assert [event["gpus"] for event in told] == [None, "2,3", "5"]
+
+
+def test_memory_that_ran_out_is_the_cause_even_if_what_it_caused_is_read_first():
+    def receive(event: str) -> None:
+        time.sleep(2)  # meanwhile both ranks have said why they end
+
+    fault = launch(lose_memory_first, 2, (), receive)
+    assert fault is not None and fault.kind is FaultKind.OUT_OF_MEMORY and fault.message.startswith("process 0")
