@@ -54,10 +54,11 @@ def steady(threads: int) -> None:
 
 
 def settle(spec: RunSpec, store: RunStore, status: Status, reason: str) -> None:
-    """Store how a run ended whose process was lost, unless it is done."""
+    """Store how a run ended whose process was lost, unless the run has stored its own end."""
     folder = store.run(spec.key)
-    # A process may die after its run is done, and its status must stay.
-    if folder.status != Status.DONE:
+    # A process may die after its run is done, and other ranks fail because rank 0 has ended (its memory ran out): its status
+    # must stay. A failure alone gives way: rank 0 may have failed because another rank did, whose reason says more.
+    if folder.status in (None, Status.FAILED):
         folder.end(status, reason)
 
 

@@ -90,11 +90,15 @@ def lose_another(info: RankInfo, send, lost: int) -> None:
     raise RuntimeError("Connection closed by peer")
 
 
-def lose_memory_first(info: RankInfo, send) -> None:
-    """Rank 0 runs out of memory, and rank 1 fails because of it."""
+def lose_memory_first(info: RankInfo, send, told: Path) -> None:
+    """Rank 0 runs out of memory, and a moment later rank 1 fails because of it."""
     if info.rank == 0:
         send("begun")
+        told.touch()
         raise torch.OutOfMemoryError("CUDA out of memory")
+    while not told.exists():
+        time.sleep(0.05)
+    time.sleep(1)
     raise RuntimeError("Connection closed by peer")
 
 

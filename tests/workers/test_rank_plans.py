@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,12 +18,14 @@ from harness.plan.plan import Plan
 from harness.recipes.recipe import parse_recipe, unsharded
 from harness.setup.material import gather
 from harness.store.lease import Lost
+from harness.store.runs import RunStore
 from harness.training.data_parallel import split_step
 from harness.training.ledger import Ledger
 from harness.training.shards import Span
 from harness.training.step import Cramped
 from harness.training.zero import Zero
-from harness.workers.process import device_slots
+from harness.vocabulary import Status
+from harness.workers.process import device_slots, settle
 from harness.workers.ranks import FaultKind, launch
 from tests.support.ranks import lose_memory_first, tell_gpus
 from tests.support.settings import settings
@@ -161,9 +164,21 @@ def test_ranks_see_the_gpus_of_the_run_that_starts_them(monkeypatch):
     assert [event["gpus"] for event in told] == [None, "2,3", "5"]
 
 
-def test_memory_that_ran_out_is_the_cause_even_if_what_it_caused_is_read_first():
-    def receive(event: str) -> None:
-        time.sleep(2)  # meanwhile both ranks have said why they end
+@pytest.mark.parametrize("stored", Status)
+def test_the_end_that_a_run_has_stored_stays_where_another_rank_fails_because_of_it(stored, tmp_path):
+    store = RunStore(tmp_path)
+    spec = SimpleNamespace(key="1" * 16)
+    store.run(spec.key).path.mkdir(parents=True)
+    store.run(spec.key).end(stored, "what rank 0 stored")
+    settle(spec, store, Status.FAILED, "process 1: RuntimeError: connection closed")  # type: ignore[arg-type]
+    kept = store.run(spec.key).read("status")
+    failed = stored == Status.FAILED
+    assert kept["status"] == stored and kept["reason"].startswith("process 1" if failed else "what rank 0")
 
-    fault = launch(lose_memory_first, 2, (), receive)
+
+def test_memory_that_ran_out_is_the_cause_even_if_what_it_caused_is_read_first(tmp_path):
+    def receive(event: str) -> None:
+        time.sleep(3)  # meanwhile both ranks have said why they end
+
+    fault = launch(lose_memory_first, 2, (tmp_path / "told",), receive)
     assert fault is not None and fault.kind is FaultKind.OUT_OF_MEMORY and fault.message.startswith("process 0")
