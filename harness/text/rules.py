@@ -96,12 +96,20 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+def _text_of(path: str, source: str) -> str:
+    """Return a file's text. Raises PlanError where it is a pipe or a device, from which reading could wait for ever."""
+    file = Path(path)
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise PlanError(f"{source} is a pipe or a device; write it to a file and name that")
+    return file.read_text(encoding="utf-8")
+
+
 def read_rules(path: str) -> list[dict[str, Any]]:
     """Return the rules of a YAML file, checked; as `parse_rules` takes them."""
     import yaml
 
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = yaml.safe_load(_text_of(path, f"rules file '{path[:SHOWN]}'"))
     except OSError as error:
         raise PlanError(f"rules file '{path[:SHOWN]}' cannot be read ({error.strerror}); name a YAML file") from None
     except UnicodeDecodeError:
@@ -190,7 +198,7 @@ def read_format(text: str) -> dict[str, Any]:
             ) from None
         return {"regex": text}
     try:
-        schema = json.loads(Path(text).read_text(encoding="utf-8"))
+        schema = json.loads(_text_of(text, f"answer_format '{text[:SHOWN]}'"))
     except FileNotFoundError:
         raise PlanError(f"answer_format '{text}' does not exist; give a JSON schema's file, or a regular expression") from None
     except OSError as error:
