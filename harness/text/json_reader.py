@@ -63,12 +63,13 @@ def parse_record(text: str | bytes) -> Any:
     Raises ValueError where it is none, and where it has numbers that Lethe never writes: those that no float can be.
     """
     try:
-        return json.loads(text, parse_int=_finite_whole, parse_float=_finite, parse_constant=_finite)
+        return json.loads(text, parse_int=_finite_whole, parse_float=finite, parse_constant=finite)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Return the number of a text. Raises ValueError where it is none, or one that no float can be."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"the number {text[:12]} is out of range")
@@ -76,7 +77,7 @@ def _finite(text: str) -> float:
 
 
 def _finite_whole(digits: str) -> int:
-    _finite(digits)
+    finite(digits)
     return int(digits)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
+
+from harness.text.json_reader import finite
 
 PATIENCE = 1.0
 """Seconds that a pattern may search one answer."""
@@ -39,18 +40,10 @@ def fits_schema(schema: Any, output: str) -> bool:
 def obeys(schema: Any, text: str) -> bool:
     """Return whether a text is JSON that a schema accepts; NaN, infinity and numbers beyond all floats are no JSON here."""
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, parse_constant=finite, parse_float=finite)
         return bool(validator_of(schema).is_valid(value))
     except (ValueError, OverflowError):  # OverflowError: a whole number that `multipleOf` cannot divide
         return False
-
-
-def _finite(text: str) -> float:
-    """Return a number of an answer. Raises ValueError where it is none or has no end."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
-    return number
 
 
 def validator_of(schema: Any) -> Any:
