@@ -107,8 +107,16 @@ def _fault(record: Any) -> str:
         return f"lacks {', '.join(missing)}"
     if fault := misfit(record, FORM):
         return f"is damaged: {fault}"
-    lacking = [row for row, metrics in record["metrics"].items() for metric in metrics.values() if "floor" not in metric]
-    return f"has metrics without a floor, of {lacking[0]}" if lacking else ""
+    # A form lets empty values pass, of whatever type they are.
+    if not isinstance(record["metrics"], dict):
+        return "is damaged: its metrics are not given by name"
+    for row, metrics in record["metrics"].items():
+        if not isinstance(metrics, dict):
+            return f"is damaged: the metrics of {row} are not given by name"
+        for metric in metrics.values():
+            if not metric or "floor" not in metric:
+                return f"has metrics without a floor, of {row}"
+    return ""
 
 
 def write_baseline(gate: Gate, evidence: Evidence) -> Acceptance:

@@ -36,7 +36,7 @@ COMPARED = (EvalKind.FINAL, EvalKind.QUALITY)
 FORM: Form = {
     "question": {},
     "measures": {...: {"task": str, "metric": str, "items": list, "clusters": list}},
-    "rows": {...: {"role": str, "track": (str, type(None)), "seeds": {...: {"status": str, "exact": {}, "scores": {}}}}},
+    "rows": {...: {"role": str, "track": str, "seeds": {...: {"status": str, "exact": {}, "scores": {}}}}},
 }
 """Of a file of evidence, as far as it is read without looking."""
 FIXED = ("family", "group", "seen", "channel", "primary", "higher_better")
@@ -183,9 +183,11 @@ def _lack(evidence: dict[str, Any]) -> str:
     """Return the first row or measure that lacks a field, in words; "" where none does."""
     needed = {"rows": ("role", "seeds"), "measures": ("task", "metric", "items", "clusters")}
     for part, fields in needed.items():
+        if not isinstance(evidence[part], dict):
+            return f"its {part} are not given by name"
         for name, entry in evidence[part].items():
             for field in fields:
-                if field not in entry:
+                if not entry or field not in entry:
                     return f"'{str(name)[:40]}' in its {part} lacks '{field}'"
     return ""
 

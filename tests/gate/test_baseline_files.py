@@ -36,6 +36,9 @@ def without(name: str) -> Callable[[Any], Any]:
         without("metrics"),
         lambda record: [record],
         lambda record: record | {"metrics": [1]},
+        lambda record: record | {"metrics": []},
+        lambda record: record | {"metrics": {"sft": []}},
+        lambda record: record | {"metrics": {"sft": {"domain": None}}},
         lambda record: record | {"metrics": {"sft": {"domain": {"floor": "5"}}}},
         lambda record: record | {"metrics": {"sft": {"domain": {}}}},
     ],
@@ -56,6 +59,8 @@ def row_of(record: Any, **changes: Any) -> Any:
     [
         lambda record: [record],
         lambda record: record | {"rows": [1]},
+        lambda record: record | {"rows": []},
+        lambda record: record | {"rows": {"sft": None}},
         lambda record: row_of(record, seeds=3),
         lambda record: row_of(record, seeds={"0": {"status": 1}}),
         lambda record: record | {"rows": {"sft": {}}},
