@@ -67,7 +67,7 @@ def read_gate(file: Path) -> Gate:
 
     Raises PlanError with all faults of its table `[check]`; its other options are checked when used.
     """
-    options = read_given_toml(file, f"plan '{file}'", 'an option, as recipes = "sft lora" (docs/ci.md)')
+    options = read_given_toml(file, f"plan '{file}'")
 
     # The check's own options stand apart from those of the comparison that it runs.
     table = options.pop("check", {})
@@ -81,7 +81,7 @@ def read_gate(file: Path) -> Gate:
         faults.append(f"tolerance is a number of points from 0, not {tolerance!r}")
     if type(seeds) is not int or seeds < 2:
         faults.append(f"noise_seeds is 2 or more, not {seeds!r}: one seed shows no noise")
-    given = options.get("seeds", 1)  # told apart from what the plan says: the larger of both numbers is run
+    given = options.get("seeds", 1)  # compared with noise_seeds before the plan's options are checked
     if type(given) is not int:
         faults.append(f"seeds takes int, not {given!r}")
     raise_faults(faults)
