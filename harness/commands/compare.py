@@ -39,6 +39,7 @@ from harness.store.schema import PROTOCOL, SCHEMA_VERSION, RowRecord, key_of
 from harness.text.text_quality import template
 from harness.vocabulary import EvalKind, Role, Status
 from harness.workers.pace import pace
+from harness.workers.process import start_forkserver
 from harness.workers.progress import Progress
 
 
@@ -79,6 +80,9 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     """Make a comparison without its report. Returns (its folder, what did not end well)."""
+    # Runs on this machine fork from a process that imports the libraries meanwhile: planning leaves cores idle.
+    if not plan.ray:
+        start_forkserver()
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
     _tell([note], quiet)

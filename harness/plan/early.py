@@ -58,7 +58,9 @@ def early_faults(plan: Plan) -> list[str]:
 
 
 def _budget_faults(plan: Plan) -> list[str]:
-    # A budget in its own unit binds that meter.
+    # A budget in its own unit binds that meter; the default is in epochs, which any meter prices.
+    if plan.budget is None:
+        return []
     try:
         budget = parse_budget(plan.budget)
     except PlanError as error:

@@ -15,7 +15,7 @@ from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
-from harness.plan.plan import Plan, kind_of
+from harness.plan.plan import DEFAULT_BUDGET, Plan, kind_of
 from harness.spelling import did_you_mean
 from harness.store.opening import read_given_toml
 from harness.text.bounds import as_float
@@ -116,7 +116,7 @@ def _cut(name: str) -> str:
 
 
 def resolve_places(plan: Plan) -> Plan:
-    """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
+    """Fill in the embedded defaults: model, data, test, general pool, budget, suites and name."""
     # Decided here and nowhere else, so that no default is written twice.
     home = embedded()
     changes: dict[str, Any] = {}
@@ -130,6 +130,10 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
+
+    # The embedded comparison is the first that anybody runs: it must end within minutes on two cores.
+    if plan.budget is None:
+        changes["budget"] = home.budget if plan.model is None else DEFAULT_BUDGET
 
     # Suites of the embedded world ask about facts that only its own base knows.
     if plan.suites is None:

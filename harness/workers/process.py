@@ -33,6 +33,14 @@ def forkserver() -> Any:
     return context
 
 
+def start_forkserver() -> None:
+    """Start the process that later ones fork from, so that it imports the libraries while this one still plans."""
+    from multiprocessing.forkserver import ensure_running
+
+    forkserver()
+    ensure_running()
+
+
 def preloaded() -> list[str]:
     """Return the modules to import before processes are forked.
 
