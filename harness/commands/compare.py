@@ -16,6 +16,7 @@ from harness.data.contamination import RULE
 from harness.doing import doing, spoken
 from harness.evaluation.backends import check_backend
 from harness.evaluation.item_rows import headline
+from harness.files.rule_files import read_format, read_rules
 from harness.plan.deepspeed import ranks_of
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
@@ -35,7 +36,6 @@ from harness.store.question import free_name, given_name
 from harness.store.results import may_only_be_read, open_results
 from harness.store.runs import RunFolder, RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, RowRecord, key_of
-from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
 from harness.vocabulary import EvalKind, Role, Status
 from harness.workers.pace import pace
