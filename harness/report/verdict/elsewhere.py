@@ -44,7 +44,7 @@ def _forgets(summary: Summary, row: Row) -> str:
         return f" It does not forget: less than {MARGIN:g} point of the general score is lost at worst."
     if change.high < 0:
         return " It forgets."
-    return f" Whether it forgets is open: changes below {points(change.detectable)} points could not be relied on to show."
+    return f" Whether it forgets is open: changes below {points(change.overlooked)} points could not be relied on to show."
 
 
 def differing(summary: Summary) -> list[str]:
