@@ -1,6 +1,6 @@
-"""The one door to files that a user names: opened as text, whatever they are packed or encoded in, else refused in words.
+"""Files that a user names: opened as text, whatever they are packed or encoded in; what is no such file is refused in words.
 
-What every reader of such a file goes through is `check_file`, so that none waits for a pipe. No torch here.
+Every reader of such a file calls `check_file` first, so that none waits for a pipe. No torch here.
 """
 
 from __future__ import annotations
