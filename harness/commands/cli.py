@@ -43,6 +43,7 @@ def _run(arguments: list[str]) -> int:
     # Libraries that print of their own would write over the progress.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return COMMANDS[command](options)
 

@@ -164,6 +164,16 @@ def test_what_the_hub_does_not_give_of_the_new_tasks_does_not_stop_the_others(mo
         collection.load()
 
 
+def test_where_the_hub_is_out_of_reach_suites_that_need_none_are_named(monkeypatch) -> None:
+    def task(self: Collection, entry: dict[str, Any], file: Path | None) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(Collection, "_task", task)
+    with pytest.raises(PlanError) as caught:
+        Collection(find_suites()["standard"], None).load()
+    assert caught.value.faults[-1].endswith("give SUITES='dialogue', whose items come with Lethe")
+
+
 def _rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
