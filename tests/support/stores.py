@@ -1,11 +1,15 @@
-"""A store on every kind of file system: a folder, fsspec's memory, and a server that speaks S3."""
+"""Stores on every kind of file system (a folder, fsspec's memory, a server that speaks S3), and what lies in them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
+
+from harness.store.files import read_record
+from harness.store.runs import RunStore
 
 KINDS = ("local", "memory", "s3")
 
@@ -31,3 +35,12 @@ def s3_server() -> Iterator[str]:
             s3fs.S3FileSystem.clear_instance_cache()
     finally:
         server.stop()
+
+
+def a_file(folder: Path, name: str) -> Path:
+    """That file of a run that has one, the last in the record."""
+    store = RunStore(folder.parent / "runs")
+    record = read_record(folder) or {}
+    runs = [store.run(entry["key"]).path for entry in record["rows"] if entry["role"] == "recipe"]
+    run = [path for path in runs if (path / "run.json").exists()][-1]
+    return next((run / "evals").glob("final-*.parquet")) if name == "evals" else run / name
