@@ -43,6 +43,8 @@ RATES = (3.5e-4, 5e-4, 7e-4, 1e-3, 1.4e-3)
 SAME = 0.01
 """Domain scores this near to the best are taken for as good: the highest of several rates at the ceiling is a matter of an
 item or two, and each step towards it costs general abilities."""
+BUDGET = "3epochs"
+"""Budget of the comparisons that the gates read, but for those whose budget is their point."""
 SHORT_SEEDS, SHORT_ITEMS = 40, 100
 """Many short runs, and the items of each task they are scored on."""
 SHORT = "1epochs"
@@ -58,7 +60,7 @@ class Lab:
 
     def compare(self, name: str, recipes: Sequence[str], **options: Any) -> Summary:
         """The comparison, made where the store lacks it."""
-        compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **options)
+        compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **({"budget": BUDGET} | options))
         return self.read(name)
 
     def read(self, name: str) -> Summary:
