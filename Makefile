@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto --dist loadfile --no-loadscope-reorder
 # Every option of harness/plan/plan.py (a test holds this list to it), and PLAN: DATA=finance.json becomes --data 'finance.json'
 OPTIONS := PLAN DATA TEST MODEL GENERAL RECIPES MEASURED SUITES DOMAIN_METRIC CONTAMINATION RULES ANSWER_FORMAT LIMIT BACKEND BUDGET \
 	METER SEEDS TUNE TUNE_RULE TUNE_POINTS NAME LEARNING_RATE MODE TEMPLATE PROMPT_LOSS PACK_LENGTH GRADIENT_CHECKPOINTING \
