@@ -54,6 +54,8 @@ class Embedded:
     general_dev: str
     data: str
     """Folder of bundled data sets; `<stem>.test.json` beside a set is its test file."""
+    budget: str
+    """What each run may spend where nothing else is asked."""
 
 
 def embedded() -> Embedded:
@@ -61,5 +63,5 @@ def embedded() -> Embedded:
     for suite in find_suites().values():
         if suite.settings.get("default"):
             places = {key: str(suite.path(key)) for key in ("model", "general", "general_dev", "data")}
-            return Embedded(suite.folder, suite.name, **places)
+            return Embedded(suite.folder, suite.name, **places, budget=suite.settings["budget"])
     raise PlanError("no suite under suites/ is marked `default = true` in its suite.toml; the checkout is incomplete")

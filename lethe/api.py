@@ -103,8 +103,8 @@ def compare(  # noqa: PLR0913
             low_lr lora nlirg lora+nlirg mix replay distill ewc).
         measured: models tuned elsewhere, as rows of their own track: name=PLACE, several separated by spaces; a place
             is a folder, hub id, adapter or run of a store; name=a,b for seeds of one recipe (docs/measure.md).
-        budget: per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps (default:
-            3epochs).
+        budget: per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps; default:
+            3epochs, and 2epochs with the embedded base.
         meter: what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU.
         seeds: runs of each recipe; default: 1 on a CPU, 3 on a GPU.
         tune: trials for each recipe over its own search space, selected on dev items; 0: untuned defaults (default: 0).

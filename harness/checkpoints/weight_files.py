@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import one_line
+from harness.errors import PlanError, one_line
+from harness.store.opening import read_text
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may stand, in the order in which transformers looks."""
@@ -30,8 +31,8 @@ OTHER_FORMS = {
 def read_object(file: Path) -> dict[str, Any]:
     """Return a JSON file's object; empty where it is none."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(read_text(file))
+    except (PlanError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -41,7 +42,7 @@ def broken(file: Path) -> str | None:
     if not file.exists():
         return "is a link to a file that is not there; download it again" if file.is_symlink() else "is missing"
     if not file.is_file():
-        return "is a folder, not a file; put the file in its place"
+        return f"is a {'folder' if file.is_dir() else 'pipe or a device'}, not a file; put the file in its place"
     with file.open("rb") as opened:
         begin = opened.read(len(POINTER))
     if begin == POINTER:
@@ -53,7 +54,7 @@ def broken(file: Path) -> str | None:
     if file.suffix == ".json":
         try:
             json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"is not JSON ({one_line(error)}); download it again"
     return None
 
@@ -146,7 +147,7 @@ def safetensors_header(file: Path) -> dict[str, dict[str, Any]] | str:
             return f"is cut off ({size:,} bytes, fewer than its header says) or no safetensors file"
         try:
             header = json.loads(opened.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             return "is no safetensors file (its header is not JSON)"
     header.pop("__metadata__", None)
 

@@ -6,12 +6,11 @@ baseline's two files, both committed: `PLAN.json`, made to be read in a diff, an
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from harness.bundled import embedded
 from harness.errors import PlanError, raise_faults
-from harness.gate.announce import announce, show_acceptance
+from harness.gate.announce import announce, check_report, show_acceptance
 from harness.gate.baseline import Gate, read_policy, write_baseline
 from harness.gate.evidence import evidence_of, read_evidence, write_evidence
 from harness.gate.judge import TOLERANCE
@@ -19,6 +18,7 @@ from harness.gate.record import Evidence
 from harness.gate.verdict import decide
 from harness.store.comparisons import read_comparison
 from harness.store.files import place
+from harness.store.opening import read_given_toml
 from harness.store.results import Results, open_results
 
 NOISE_SEEDS = 3
@@ -41,6 +41,7 @@ def check(
     # A baseline is of the whole plan, and its policy is what the last one said.
     if accept and names:
         raise PlanError("--accept renews the whole baseline: leave --only away")
+    check_report(junit)
     policy = None if accept else read_policy(gate, names)
 
     # Evidence of another job, or measured here and left where a job can pick it up.
@@ -66,23 +67,23 @@ def read_gate(file: Path) -> Gate:
 
     Raises PlanError with all faults of its table `[check]`; its other options are checked when used.
     """
-    try:
-        options = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PlanError(f"plan '{file}' does not exist; docs/ci.md shows one") from None
-    except tomllib.TOMLDecodeError as error:
-        raise PlanError(f"plan '{file}' is not TOML: {error}") from None
+    options = read_given_toml(file, f"plan '{file}'")
 
     # The check's own options stand apart from those of the comparison that it runs.
     table = options.pop("check", {})
+    if not isinstance(table, dict):
+        raise PlanError(f"check is {table!r} in {file}; write a table [check] with tolerance and noise_seeds (docs/ci.md)")
     tolerance = table.pop("tolerance", TOLERANCE)
     seeds = table.pop("noise_seeds", NOISE_SEEDS)
     faults = [f"[check] has no option '{name}'; it has tolerance and noise_seeds" for name in table]
     faults += [f"{name} is the check's own: leave it out of {file}" for name in ("out", "name") if name in options]
     if not isinstance(tolerance, int | float) or isinstance(tolerance, bool) or not 0 <= tolerance < float("inf"):
         faults.append(f"tolerance is a number of points from 0, not {tolerance!r}")
-    if not isinstance(seeds, int) or seeds < 2:
+    if type(seeds) is not int or seeds < 2:
         faults.append(f"noise_seeds is 2 or more, not {seeds!r}: one seed shows no noise")
+    given = options.get("seeds", 1)  # compared with noise_seeds before the plan's options are checked
+    if type(given) is not int:
+        faults.append(f"seeds takes int, not {given!r}")
     raise_faults(faults)
     return Gate(file, options, float(tolerance), seeds)
 

@@ -16,6 +16,7 @@ from harness.data.contamination import RULE
 from harness.doing import doing, spoken
 from harness.evaluation.backends import check_backend
 from harness.evaluation.item_rows import headline
+from harness.files.rule_files import read_format, read_rules
 from harness.plan.deepspeed import ranks_of
 from harness.plan.load import make_plan, portable
 from harness.plan.plan import Plan
@@ -35,10 +36,10 @@ from harness.store.question import free_name, given_name
 from harness.store.results import may_only_be_read, open_results
 from harness.store.runs import RunFolder, RunStore
 from harness.store.schema import PROTOCOL, SCHEMA_VERSION, RowRecord, key_of
-from harness.text.rules import read_format, read_rules
 from harness.text.text_quality import template
 from harness.vocabulary import EvalKind, Role, Status
 from harness.workers.pace import pace
+from harness.workers.process import start_forkserver
 from harness.workers.progress import Progress
 
 
@@ -79,6 +80,9 @@ def run(plan: Plan, quiet: bool = False) -> Outcome:
 
 def carry_out(plan: Plan, quiet: bool = False) -> tuple[Path, list[str]]:
     """Make a comparison without its report. Returns (its folder, what did not end well)."""
+    # Runs on this machine fork from a process that imports the libraries meanwhile: planning leaves cores idle.
+    if not plan.ray:
+        start_forkserver()
     material, evaluation, allowed = prepare(plan)
     material, note = named(material, plan.name)
     _tell([note], quiet)

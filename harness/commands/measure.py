@@ -8,7 +8,7 @@ from typing import Any
 from harness.commands.faults import say
 from harness.doing import doing, spoken
 from harness.errors import PlanError
-from harness.gate.announce import announce
+from harness.gate.announce import announce, check_report
 from harness.gate.measured import judge_measured
 from harness.plan.load import make_plan
 from harness.plan.measured import plan_options
@@ -26,6 +26,7 @@ def measure(
     """Measure, report, and with `gate` judge; return the exit code. `options`: of the plan, those that train nothing."""
     if junit and not gate:
         raise PlanError("--junit writes the verdict of the gate: give --gate too")
+    check_report(junit)
     requested = make_plan(plan_options(base, tuned, options), plan)
     with spoken(quiet=json):
         doing("loading torch, transformers and lm-eval")

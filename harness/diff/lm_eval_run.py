@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import PlanError, raise_faults
-from harness.store.opening import exists
+from harness.store.opening import exists, opened_text, read_text
 from harness.text.bounds import as_float
 from harness.text.json_reader import Form, misfit
 
@@ -165,6 +165,8 @@ def _read(files: list[SampleFile], results: list[Path], name: str, notes: list[s
         except PlanError as error:
             faults += error.faults
     raise_faults(faults)
+    if not any(samples.values()):
+        raise PlanError(f"{files[0][2]} holds no sample, nor does any other file of this run; copy the files again")
     # Directions, shots and versions are in the results; samples alone do not say them.
     dated = [(task, records[date]) for task, date, _ in files if date in records]
     grouped: dict[str, dict[str, Any]] = {}
@@ -219,9 +221,10 @@ def _numbers(printed: Any) -> dict[str, float]:
 
 def _record(file: Path) -> dict[str, Any]:
     """Return a results JSON. Raises PlanError where it is none."""
+    text = read_text(file, str(file))
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"{file} is not JSON ({error}); it is no results file of lm-eval") from None
     if not isinstance(record, dict) or "results" not in record:
         raise PlanError(f"{file} has no `results`: it is no results file of lm-eval")
@@ -230,20 +233,16 @@ def _record(file: Path) -> dict[str, Any]:
 
 def _samples(file: Path) -> Iterator[Sample]:
     """Yield the samples of a file. Raises PlanError with the line that is none."""
-    name = file.name
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _sample(line, name, number)
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{file} cannot be read: {error}") from None
+    with opened_text(file, source=str(file)) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _sample(line, file.name, number)
 
 
 def _sample(line: str, name: str, number: int) -> Sample:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         cure = "the file is damaged or cut off: copy it again"
         raise PlanError(f"{name}, line {number} is not JSON ({error}); {cure}") from None
     if not isinstance(entry, dict) or "doc" not in entry or not isinstance(entry.get("doc_id"), int):

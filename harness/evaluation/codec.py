@@ -34,7 +34,7 @@ class Codec:
         self.start: Ids = self.tokens.start or ((self.prefix,) if opens_so else ())
         """What stands before a plain text that begins a sequence; a text that spells it out has it once."""
         self._start_texts = tuple({tokenizer.decode(list(self.start)), tokenizer.decode([self.prefix])} - {""})
-        self.known: dict[Any, Any] = {}
+        self.tokens_of: dict[Any, Any] = {}
         self._enders: dict[tuple[Any, ...], Callable[[list[int]], bool]] = {}
         self._pieces: list[str] = []
 
@@ -45,12 +45,12 @@ class Codec:
         self.learn([text for text in texts if isinstance(text, Rendered)], self.template.prompt_tokens, _conversation_of)
         self.learn([text for text in texts if not isinstance(text, Rendered)], self._plain, str)
         start = self.start if whole else ()
-        return [self.known[_conversation_of(t)] if isinstance(t, Rendered) else start + self.known[t] for t in texts]
+        return [self.tokens_of[_conversation_of(t)] if isinstance(t, Rendered) else start + self.tokens_of[t] for t in texts]
 
     def learn(self, texts: Sequence[Any], encode: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> None:
         """Tokenise and remember the texts that are new."""
-        new = {key(text): text for text in texts if key(text) not in self.known}
-        self.known |= zip(new, encode(list(new.values())), strict=True)
+        new = {key(text): text for text in texts if key(text) not in self.tokens_of}
+        self.tokens_of |= zip(new, encode(list(new.values())), strict=True)
 
     def _plain(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of plain texts: nothing in them is a control token, but for a beginning that they bring along."""
@@ -131,7 +131,7 @@ def encode_pairs(codec: Codec, pairs: Iterable[tuple[str, str]]) -> list[tuple[I
 
     # Each pair back to its place.
     next_plain = iter(plain)
-    return [codec.known[_answered(pair)] if isinstance(pair[0], Rendered) else next(next_plain) for pair in pairs]
+    return [codec.tokens_of[_answered(pair)] if isinstance(pair[0], Rendered) else next(next_plain) for pair in pairs]
 
 
 def _conversation_of(prompt: Any) -> Any:

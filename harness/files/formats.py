@@ -205,7 +205,7 @@ def delimiter_of(header: str, path: Path) -> str:
         # The comma wins a draw.
         return sum(cell.strip().casefold() in KNOWN for cell in cells), len(cells), delimiter == ","
 
-    return max(",;\t", key=names)
+    return max(",;\t|", key=names)
 
 
 def check_header(path: Path, names: list[str]) -> None:

@@ -17,7 +17,7 @@ Written by `make docs` from `harness/fields/table.py`, the table that reads them
 `DATA`, `TEST`, `GENERAL` and `SUITES` take files that end in {endings}. Each may be compressed
 ({packed}), and is in UTF-8 or, with a byte-order mark, in any Unicode encoding. `DATA`, `TEST` and
 `GENERAL` take hub data sets too. A .json file holds a list of records, an object whose `data` is
-one, or one object after another. The cells of a .csv file are separated by commas, semicolons or
+one, or one object after another. The cells of a .csv file are separated by commas, semicolons, bars or
 tabs.
 
 The fields of a record decide its form, and one file may mix forms:

@@ -30,7 +30,7 @@ from harness.files.formats import read_rows
 from harness.files.item_row import Doc, Item
 from harness.files.row import FAULTS_SHOWN, Row, shortened, unread_note
 from harness.files.sidecar import Scorer, Sidecar, load_scorer, read_sidecar, read_tools
-from harness.store.opening import check_file
+from harness.store.opening import read_text
 from harness.store.schema import key_of
 from harness.text import answer_metrics
 
@@ -58,7 +58,6 @@ class ItemFile:
 
 def read_item_file(path: Path) -> ItemFile:
     """Return a file's items with its sidecar; whatever is wrong stands in one `PlanError`."""
-    check_file(path, str(path))
     sidecar = read_sidecar(path)
     scorer = load_scorer(sidecar.scorer, path.parent) if sidecar.scorer else None
     notes: list[str] = []
@@ -66,7 +65,8 @@ def read_item_file(path: Path) -> ItemFile:
     if sidecar.tools:
         _give_tools(file, path)
     if sidecar.filler:
-        file.filler = _text_of(path.parent / sidecar.filler)
+        filler = path.parent / sidecar.filler
+        file.filler = read_text(filler, f"filler text '{filler}'")
     # What an item needs at scoring is tried now, so that no run ends in its lack.
     if "instructions" in file.kinds:
         _runnable(file, path)
@@ -110,14 +110,6 @@ def read_items(
     for part in docs.values():
         _clusters(part)
     return docs
-
-
-def _text_of(file: Path) -> str:
-    """Return a filler text. Raises PlanError where there is none."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"filler text '{file}' cannot be read ({error}); put a UTF-8 text beside the suite") from None
 
 
 def _give_tools(file: ItemFile, path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import PlanError, raise_faults
 from harness.spelling import did_you_mean
-from harness.store.opening import stem_of
+from harness.store.opening import read_given_json, read_given_toml, stem_of
 from harness.text.rules import parse_rules
 from harness.vocabulary import Area
 
@@ -65,12 +65,9 @@ class Sidecar:
 def read_sidecar(path: Path) -> Sidecar:
     """Return the sidecar of a JSONL file; all defaults where there is none. Raises PlanError with all faults."""
     file = path.with_name(f"{stem_of(path)}.toml")
-    if not file.exists():
+    if not os.path.lexists(file):
         return Sidecar()
-    try:
-        options = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{file} is not TOML: {error}") from None
+    options = read_given_toml(file, str(file))
 
     # Each option has the type of its default; a tolerance is a number or a share.
     types = {f.name: type(getattr(Sidecar(), f.name)) for f in fields(Sidecar)}
@@ -98,12 +95,7 @@ def read_sidecar(path: Path) -> Sidecar:
 
 def read_tools(file: Path) -> str:
     """Return a file of tools as one line of JSON: a list of {type: function, function: {name, description, parameters}}."""
-    try:
-        tools = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"tools file '{file}' cannot be read ({error.strerror}); put it beside the suite") from None
-    except ValueError as error:
-        raise PlanError(f"tools file '{file}' is not JSON ({error}); mend it") from None
+    tools = read_given_json(file, f"tools file '{file}'")
     # Tools are called by name, so each needs one of its own.
     names = []
     for tool in tools if isinstance(tools, list) else []:

@@ -13,7 +13,8 @@ from rich.text import Text
 from harness.gate.baseline import Acceptance
 from harness.gate.judge import Finding
 from harness.gate.verdict import ORDER, Verdict
-from harness.store.files import place, write_atomic
+from harness.store.files import is_local, place, write_atomic
+from harness.store.opening import check_target
 from harness.visible import visible
 
 HEADLINES = ("general", "domain", "kl_to_base/general")
@@ -28,6 +29,12 @@ SAID = {
 MARK = {"pass": "ok", "changed": "CHANGED", "regression": "WORSE", "inconclusive": "OPEN", "error": "ERROR"}
 MOST_CHANGED = 10
 """Changed metrics that are listed, the largest first; the others are counted."""
+
+
+def check_report(report: str | None) -> None:
+    """Refuse a file for JUnit's readers that cannot be written, before anything is measured."""
+    if report and is_local(path := place(report)):
+        check_target(path, f"junit '{report}'")
 
 
 def announce(verdict: Verdict, report: str | None, quiet: bool = False) -> None:

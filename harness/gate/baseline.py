@@ -6,7 +6,6 @@ Both files lie beside the plan and are committed: `PLAN.json`, made to be read i
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,16 +74,17 @@ def read_policy(gate: Gate, only: tuple[str, ...] = ()) -> Policy:
     cure = f"restore it, or renew it with `lethe check {gate.file} --accept`"
     try:
         record = read_json(gate.baseline)
-    except ValueError as error:
-        raise PlanError(f"{gate.baseline} is {error}: {cure}") from None
-    if record is None or not gate.items.exists():
+        items = digest(gate.items) if gate.items.exists() else ""
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{gate.baseline} or {gate.items.name} cannot be read ({error}): {cure}") from None
+    if record is None or not items:
         raise PlanError(
             f"{gate.baseline} or {gate.items.name} does not exist: make both with `lethe check {gate.file} --accept`"
         )
     fault = _fault(record)
     if fault:
         raise PlanError(f"{gate.baseline} {fault}: {cure}")
-    if digest(gate.items) != record["items_sha256"]:
+    if items != record["items_sha256"]:
         raise PlanError(
             f"{gate.items} is not the one that {gate.baseline.name} was accepted with: restore both from one commit"
         )
@@ -297,5 +297,5 @@ def _metrics(analysis: Analysis, recipes: list[str], floors: dict[str, float]) -
 
 def digest(path: Path) -> str:
     """Return the sha256 of a file's JSON. Line ends do not count: git may change them."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read_json(path)
     return hashlib.sha256(legible(value).encode()).hexdigest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,8 @@ from harness.gate.record import Evidence, ItemScores, Measure, RowEvidence
 from harness.stats.above_chance import clusters_of
 from harness.stats.measures import HEADLINE_CHANNELS
 from harness.store.comparisons import Comparison
-from harness.store.files import read_json, write_atomic
+from harness.store.files import is_local, read_json, write_atomic
+from harness.store.opening import check_file
 from harness.store.schema import NAMES, SCHEMA_VERSION, RunEntry
 from harness.text.json_reader import Form, misfit
 from harness.vocabulary import EvalKind, Role, Status
@@ -156,6 +158,8 @@ def table_of(evidence: Evidence, prefix: str = "", seeds: int | None = None) -> 
 
 def read_evidence(path: Path) -> Evidence:
     """Return evidence from its file. Raises PlanError where that is none."""
+    if is_local(path) and os.path.lexists(path):
+        check_file(path, f"evidence '{path}'")
     try:
         evidence = read_json(path)
     except json.JSONDecodeError as error:

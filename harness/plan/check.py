@@ -74,7 +74,9 @@ def faults_of_plan(plan: Plan) -> list[str]:
     if plan.name is not None:
         faults += name_faults(plan.name)
     faults += template_faults(plan)
-    faults += out_faults(plan.out)
+    faults += folder_faults("out", plan.out)
+    if plan.tensorboard is not None:
+        faults += folder_faults("tensorboard", plan.tensorboard)
 
     # In memory nothing outlives a process, and runs have their own.
     if plan.out.startswith("memory:"):
@@ -129,16 +131,16 @@ def name_faults(name: str) -> list[str]:
     return []
 
 
-def out_faults(out: str) -> list[str]:
-    """Return what is wrong with the folder of results, as far as its name and what stands there tell."""
-    if not out.strip():
-        return ["out is empty; give a folder, or s3://bucket/folder"]
+def folder_faults(option: str, text: str) -> list[str]:
+    """Return what is wrong with a folder to write in, as far as its name and what stands there tell."""
+    if not text.strip():
+        return [f"{option} is empty; give a folder, or s3://bucket/folder"]
     # Only the object store itself can say whether a place is there.
-    if "://" in out:
+    if "://" in text:
         return []
-    for folder in (Path(out), *Path(out).parents):
+    for folder in (Path(text), *Path(text).parents):
         if os.path.lexists(folder):  # False, and no exception, for what no file can be named
-            return [] if folder.is_dir() else [f"out '{out}': {folder} is no folder; give another"]
+            return [] if folder.is_dir() else [f"{option} '{text}': {folder} is no folder; give another"]
     return []
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PlanError, raise_faults
 from harness.plan.settings import Settings
-from harness.store.opening import read_text
+from harness.store.opening import read_given_json, shortened
 
 DeepSpeedConfig = dict[str, Any]
 """A DeepSpeed configuration, or a part of one, as its JSON file has it."""
@@ -27,6 +26,9 @@ NAMED: dict[str, DeepSpeedConfig] = {
 THEIRS = ("zero_optimization", "communication_data_type", "comms_logger", "wall_clock_breakdown", "aio")
 """What a user's own configuration may say; the rest is the protocol's, the same for every recipe."""
 
+PARTS = ("offload_optimizer", "offload_param")
+"""Of `zero_optimization`, what may be kept elsewhere than on the GPU."""
+
 
 def zero_of(text: str) -> DeepSpeedConfig:
     """Return the user's part of a DeepSpeed configuration: one of `NAMED`, or a JSON file. "auto" leaves a value to us.
@@ -36,13 +38,12 @@ def zero_of(text: str) -> DeepSpeedConfig:
     if text in NAMED:
         return {"zero_optimization": NAMED[text]}
     path = Path(text)
-    if path.suffix != ".json" or not path.is_file():
-        raise PlanError(f"deepspeed is {', '.join(NAMED)} or a DeepSpeed JSON file that exists, not '{text}'")
-    try:
-        given = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise PlanError(f"deepspeed file '{text}' is not JSON: {error}") from None
-    config = _without_auto(given) if isinstance(given, dict) else {}
+    if path.suffix != ".json":
+        raise PlanError(f"deepspeed is {', '.join(NAMED)} or a DeepSpeed .json file, not '{shortened(text)}'")
+    given = read_given_json(path, f"deepspeed file '{text}'")
+    if fault := _misformed(given):
+        raise PlanError(f"deepspeed file '{text}' {fault}")
+    config = _without_auto(given)
 
     # All recipes share the rest: a user who sets the optimizer there would compare something else.
     zero = config.get("zero_optimization", {})
@@ -55,11 +56,24 @@ def zero_of(text: str) -> DeepSpeedConfig:
         faults.append(f"deepspeed file '{text}': zero_optimization.stage is 2 or 3, not {zero.get('stage')}")
 
     # Offloading to disk is not tried here.
-    for part in ("offload_optimizer", "offload_param"):
+    for part in PARTS:
         if zero.get(part, {}).get("device", "none") not in ("cpu", "none"):
             faults.append(f"deepspeed file '{text}': {part}.device is cpu or none, not {zero[part]['device']}")
     raise_faults(faults)
     return config
+
+
+def _misformed(given: Any) -> str:
+    """Return which part of a configuration is no object where one is wanted; "" where all are."""
+    if not isinstance(given, dict):
+        return "is no JSON object; write one with zero_optimization"
+    zero = given.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        return 'has a zero_optimization that is no object; write {"stage": 2} or {"stage": 3} there'
+    for part in PARTS:
+        if not isinstance(zero.get(part, {}), dict):
+            return f'has an {part} that is no object; write {{"device": "cpu"}} there, or leave it out'
+    return ""
 
 
 def deepspeed_config(text: str, precision: str) -> DeepSpeedConfig:

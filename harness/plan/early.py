@@ -16,18 +16,15 @@ from harness.bundled import embedded, find_suites
 from harness.checkpoints.files import check_files
 from harness.errors import PlanError, faults_of
 from harness.files.formats import HUB_ID, names_hub_data
+from harness.files.rule_files import read_format, read_rules
 from harness.plan.measured import read_measured
 from harness.plan.values import TRACKERS, parse_budget, parse_trackers
 from harness.recipes.recipe_text import all_recipe_faults
 from harness.spelling import did_you_mean
-from harness.store.opening import check_file
-from harness.text.rules import read_format, read_rules
+from harness.store.opening import check_file, shortened
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
-
-SHOWN = 100
-"""Characters of a path that are shown where it is too long to be one."""
 
 
 def early_faults(plan: Plan) -> list[str]:
@@ -38,21 +35,21 @@ def early_faults(plan: Plan) -> list[str]:
 
     # A bundled file is named without its folder.
     bundled = Path(embedded().data)
-    for source in plan.sources:
-        faults += unnameable(source) or ([] if (bundled / source).is_file() else absent(source))
-    for source in [*plan.test_paths, plan.general]:
-        if source is not None:
-            faults += unnameable(source) or absent(source)
+    named = [("data", source) for source in plan.sources if unnameable(source) or not (bundled / source).is_file()]
+    named += [("test", path) for path in plan.test_paths]
+    named += [("general", plan.general)] if plan.general is not None else []
+    for option, source in named:
+        faults += unnameable(source, option) or absent(option, source)
 
     # A model may be a folder, or a name that only the hub can judge.
     if plan.model is not None:
-        faults += unnameable(plan.model) or _model_faults(plan.model)
+        faults += unnameable(plan.model, "model") or _model_faults(plan.model)
     # What cannot be read as rows has a fault of its own, and names nothing.
     is_readable = not faults_of(read_measured, plan.measured or "")
     for path in plan.measured_places if is_readable else ():
-        faults += unnameable(path) or _measured_faults(path)
+        faults += unnameable(path, "measured") or _measured_faults(path)
     for name in plan.suite_names:
-        faults += unnameable(name) or _suite_faults(name)
+        faults += unnameable(name, "suite") or _suite_faults(name)
     if plan.rules is not None:
         faults += faults_of(read_rules, plan.rules)
     if plan.answer_format is not None:
@@ -61,7 +58,9 @@ def early_faults(plan: Plan) -> list[str]:
 
 
 def _budget_faults(plan: Plan) -> list[str]:
-    # A budget in its own unit binds that meter.
+    # A budget in its own unit binds that meter; the default is in epochs, which any meter prices.
+    if plan.budget is None:
+        return []
     try:
         budget = parse_budget(plan.budget)
     except PlanError as error:
@@ -84,7 +83,7 @@ def _tracker_faults(report_to: str) -> list[str]:
     return faults
 
 
-def unnameable(text: str) -> list[str]:
+def unnameable(text: str, option: str = "") -> list[str]:
     """Return that the system takes a text for no path at all: it is too long, or goes where nobody may look."""
     try:
         Path(text).expanduser().stat()
@@ -92,24 +91,22 @@ def unnameable(text: str) -> list[str]:
         return []
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: there is no such user; ValueError: a NUL
         reason = getattr(error, "strerror", None) or error
-        return [f"{_shortened(text)} cannot be a file here ({reason}); check the path"]
+        return [f"{option} '{shortened(text)}' cannot be a file here ({reason}); check the path".lstrip()]
     return []
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
-
-
-def absent(source: str) -> list[str]:
+def absent(option: str, source: str) -> list[str]:
     """Return why a source is no file that can be read; nothing of what may be a data set of the hub."""
     # A name that could be the hub's is not looked for here: that needs the network.
-    return [] if names_hub_data(source) else faults_of(check_file, Path(source).expanduser(), source)
+    return [] if names_hub_data(source) else faults_of(check_file, Path(source).expanduser(), f"{option} '{source}'")
 
 
 def _model_faults(model: str) -> list[str]:
     path = Path(model).expanduser()
     if path.exists():
         return faults_of(check_files, model)
+    if path.is_symlink():
+        return [f"model '{model}' is a link to what is not there; mend the link, or give the folder itself"]
     if not HUB_ID.fullmatch(model) or model.startswith("."):
         return [f"model '{model}' does not exist; give the folder of a Hugging Face checkpoint, or a hub id"]
     return []
@@ -117,7 +114,8 @@ def _model_faults(model: str) -> list[str]:
 
 def _measured_faults(path: str) -> list[str]:
     """Return that there is no such place for a measured model; what stands there is for harness/measured/."""
-    if Path(path).expanduser().exists() or (HUB_ID.fullmatch(path) and not path.startswith(".")):
+    place = Path(path).expanduser()
+    if place.exists() or (HUB_ID.fullmatch(path) and not path.startswith(".") and not place.is_symlink()):
         return []
     return [f"measured '{path}' does not exist; give the folder of a checkpoint, adapter or run, or a hub id"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import shlex
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from harness.bundled import ROOT, embedded, for_own_models
 from harness.errors import PlanError, raise_faults
 from harness.plan.check import LONGEST_NAME, faults_of_plan
 from harness.plan.early import early_faults, unnameable
-from harness.plan.plan import Plan, kind_of
+from harness.plan.plan import DEFAULT_BUDGET, Plan, kind_of
 from harness.spelling import did_you_mean
-from harness.store.opening import check_file, read_text
+from harness.store.opening import read_given_toml
 from harness.text.bounds import as_float
 
 UNWRITABLE = re.compile("[\\x00\ud800-\udfff]")
@@ -48,9 +48,10 @@ def make_plan(options: dict[str, Any], file: str | None = None) -> Plan:
         faults.append(f"there is no option '{key}'; {hint}")
         del given[key]
     for key, value in given.items():
-        if isinstance(value, list) and key in ("recipes", "suites"):
+        listed = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        if listed and key in ("recipes", "suites"):
             given[key] = " ".join(value)
-        elif isinstance(value, list) and key == "measured":
+        elif listed and key == "measured":
             given[key] = shlex.join(value)
         kind = kind_of(key)
         if kind is float and type(given[key]) is int:  # true and false are no numbers
@@ -76,15 +77,10 @@ def _read_toml(file: str) -> dict[str, Any]:
     # A preset wins over a file of the same name only where no ending is given.
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.toml"))}
     path = presets.get(file, Path(file))
-    if faults := unnameable(file):
-        raise PlanError(*(f"plan file: {fault}" for fault in faults))
-    if not path.exists():
+    raise_faults(unnameable(file, "plan file"))
+    if not os.path.lexists(path):
         raise PlanError(f"plan file '{file}' does not exist, and is no preset; presets are {', '.join(presets)}")
-    check_file(path, f"plan file '{file}'")
-    try:
-        return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise PlanError(f"plan file '{file}' is not TOML: {error}") from None
+    return read_given_toml(path, f"plan file '{file}'", 'an option, as recipes = "sft lora"')
 
 
 def portable(plan: Plan) -> Plan:
@@ -120,7 +116,7 @@ def _cut(name: str) -> str:
 
 
 def resolve_places(plan: Plan) -> Plan:
-    """Fill in the embedded defaults: model, data, test, general pool, suites and name."""
+    """Fill in the embedded defaults: model, data, test, general pool, budget, suites and name."""
     # Decided here and nowhere else, so that no default is written twice.
     home = embedded()
     changes: dict[str, Any] = {}
@@ -134,6 +130,10 @@ def resolve_places(plan: Plan) -> Plan:
     if plan.model is None:
         changes["model"] = home.model
         changes["general"] = plan.general or home.general
+
+    # The embedded comparison is the first that anybody runs: it must end within minutes on two cores.
+    if plan.budget is None:
+        changes["budget"] = home.budget if plan.model is None else DEFAULT_BUDGET
 
     # Suites of the embedded world ask about facts that only its own base knows.
     if plan.suites is None:

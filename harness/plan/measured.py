@@ -55,7 +55,7 @@ def read_measured(text: str) -> tuple[MeasuredRow, ...]:
 def _row_of(word: str) -> MeasuredRow:
     """Read `name=places` or a place alone; a folder that has `=` in its name is itself."""
     # A folder with an equals sign in its name is itself.
-    match = None if exists(Path(word).expanduser()) else NAMED.fullmatch(word)
+    match = None if exists(Path(word)) else NAMED.fullmatch(word)
     if match:
         return MeasuredRow(match["name"].strip(), _places(match["places"]))
     places = _places(word)
@@ -64,7 +64,7 @@ def _row_of(word: str) -> MeasuredRow:
 
 def _places(text: str) -> tuple[str, ...]:
     """Read places joined by commas; a folder that has one in its name is itself."""
-    if exists(Path(text).expanduser()):
+    if exists(Path(text)):
         return (text,)
     return tuple(part.strip() for part in text.split(","))
 

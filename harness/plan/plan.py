@@ -12,6 +12,8 @@ from harness.plan.measured import MeasuredRow, read_measured
 from harness.store.opening import exists, test_files
 
 DEFAULT_RECIPES = "sft low_lr lora nlirg lora+nlirg mix replay distill ewc"
+DEFAULT_BUDGET = "3epochs"
+"""Of a model of one's own; the embedded world says its own in its suite.toml."""
 
 
 def option(default: Any, text: str) -> Any:
@@ -94,7 +96,11 @@ class TrainingOptions:
         "models tuned elsewhere, as rows of their own track: name=PLACE, several separated by spaces; a place is a folder, hub"
         " id, adapter or run of a store; name=a,b for seeds of one recipe (docs/measure.md)",
     )
-    budget: str = option("3epochs", "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps")
+    budget: str | None = option(
+        None,
+        "per run: 3epochs (the price of plain fine-tuning), 600s, 2e15flops, 1Mtokens or 500steps; default: 3epochs, and"
+        " 2epochs with the embedded base",
+    )
     meter: str | None = option(None, "what binds: flops, seconds, tokens or steps; default: seconds on a GPU, flops on a CPU")
     seeds: int | None = option(None, "runs of each recipe; default: 1 on a CPU, 3 on a GPU")
     tune: int = option(0, "trials for each recipe over its own search space, selected on dev items; 0: untuned defaults")

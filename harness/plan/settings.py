@@ -28,6 +28,7 @@ class Settings(Plan):
     # `field()`, because a field without it would inherit the default of Plan, which is None.
     max_length: int = field()
     model: str = field()
+    budget: str = field()
     meter: str = field()
     seeds: int = field()
     learning_rate: float = field()

@@ -14,6 +14,8 @@ from harness.stats.bootstrap import seeds_half_width, tail_stretch
 
 DETECTABLE = 2.80
 """Standard errors a true difference must have to be seen with 80 % power at 5 %: 1.96 + 0.84."""
+NO_SPREAD = 1e-9
+"""Of a minimum detectable effect: rounding alone."""
 FEWEST = 10
 """Items, or clusters of them, below which nothing is decided: the bootstrap of a handful has no width to speak of."""
 UNSEEN = -math.log(0.025)
@@ -61,6 +63,14 @@ class Estimate:
         n p > 3.69; each is worth a step, so larger effects than 3.69 steps are excluded ("rule of three", there at 5 %).
         """
         return UNSEEN * self.step
+
+    @property
+    def overlooked(self) -> float:
+        """The size below which effects may go unseen: where no item changed, what the number of items alone excludes.
+
+        The minimum detectable effect is 0 then, which would say that nothing is too small to be seen.
+        """
+        return self.unseen if self.detectable < NO_SPREAD else self.detectable
 
     @property
     def enough(self) -> bool:

@@ -126,7 +126,7 @@ class Plane:
         # Below the lowest chance level nothing is ability, so areas begin there.
         kept = analysis.measures[analysis.measures["kept"] & analysis.measures["higher_better"]]
         self.floor = 100 * float(kept["chance"].min()) if len(kept) else 0.0
-        self.known = {"gain", "general"} <= set(analysis.point)
+        self.has_both = {"gain", "general"} <= set(analysis.point)
 
     def _of(self, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
         """Return `hypervolume` or `exclusive` of the rows: the estimate (1, ...), each seed's (S, ...), the draws (B, ...)."""
@@ -142,14 +142,14 @@ class Plane:
 
     def total(self) -> Estimate:
         """Return what the rows dominate together."""
-        if not self.known or not self.rows:
+        if not self.has_both or not self.rows:
             return Estimate()
         point, seeds, draws = self._of(hypervolume)
         return estimate_of(float(point[0]), seeds, draws, self._n(self.rows))
 
     def added(self) -> dict[str, Estimate]:
         """Return what only one row dominates."""
-        if not self.known:
+        if not self.has_both:
             return dict.fromkeys(self.rows, Estimate())
         point, seeds, draws = self._of(exclusive)
         return {

@@ -19,6 +19,7 @@ from typing import Any, cast
 import psutil
 
 from harness.errors import PlanError
+from harness.store.opening import check_ordinary
 from harness.store.provenance import host
 from harness.store.schema import SCHEMA_VERSION, key_of, record_fault
 from harness.text.json_reader import parse_record
@@ -57,6 +58,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         cast(Any, path).fs.pipe_file(cast(Any, path).path, content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_ordinary(path, str(path))
 
     # In the same folder, so that taking the name is one step of one file system.
     temporary = beside(path)
@@ -174,8 +176,11 @@ def check_version(record: Any, path: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the whole file as it was at one moment. Raises FileNotFoundError."""
-    return path.read_bytes() if is_local(path) else cast(Any, path).fs.cat_file(cast(Any, path).path)
+    """Return the whole file as it was at one moment. Raises FileNotFoundError, and PlanError where it is a pipe or a device."""
+    if is_local(path):
+        check_ordinary(path, str(path))
+        return path.read_bytes()
+    return cast(Any, path).fs.cat_file(cast(Any, path).path)
 
 
 def read_json(path: Path) -> Any:

@@ -1,4 +1,7 @@
-"""Files opened as text, whatever they are packed or encoded in; what is no file of data is refused in words. No torch here."""
+"""The one door to files that a user names: opened as text, whatever they are packed or encoded in, else refused in words.
+
+What every reader of such a file goes through is `check_file`, so that none waits for a pipe. No torch here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import codecs
 import gzip
 import io
 import lzma
+import tomllib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +19,10 @@ from typing import IO, Any, TextIO
 
 from harness.errors import PlanError
 from harness.spelling import did_you_mean
+from harness.text.json_reader import parse_given
 
+SHOWN = 100
+"""Characters of a file's name that a message shows."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Endings after the real one: finance.jsonl.gz."""
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -53,32 +60,54 @@ def stem_of(path: Path) -> str:
 
 def test_files(text: str) -> list[str]:
     """Return the files that a plan's test names for one domain, joined by +; a file that has one in its name is itself."""
-    return [text] if "+" not in text or exists(Path(text).expanduser()) else [part.strip() for part in text.split("+")]
+    return [text] if "+" not in text or exists(Path(text)) else [part.strip() for part in text.split("+")]
 
 
 def exists(path: Path) -> bool:
     """Return whether there is such a file or folder; False too for a text that no file can have as its name."""
     try:
-        return path.exists()
-    except (OSError, ValueError):
+        return path.expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: there is no user of that name; ValueError: a NUL
         return False
 
 
 def check_file(path: Path, source: str) -> None:
-    """Refuse what is no regular file: a folder, a pipe, a device, or nothing."""
+    """Refuse what is no regular file: a folder, a pipe, a device, or nothing. `source`: how messages call it."""
     try:
         if path.is_dir():
-            raise PlanError(f"{source} is a folder; name a file in it, or a hub data set")
+            raise PlanError(f"{shortened(source)} is a folder; name a file in it")
         if not path.exists():
             raise PlanError(absent(path, source))
-        if not path.is_file():
-            raise PlanError(f"{source} is a pipe or a device, which can be read only once; write it to a file and name that")
+        check_ordinary(path, source)
     except (OSError, ValueError) as error:
-        raise PlanError(f"{source[:100]!r} cannot be read ({_reason(error)}); check the path") from None
+        raise PlanError(f"{shortened(source)} cannot be a file here ({_reason(error)}); check the path") from None
+
+
+def check_ordinary(path: Path, source: str) -> None:
+    """Refuse pipes, sockets and devices: reading one may never end, and writing puts a file in its place."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise PlanError(f"{shortened(source)} is a pipe or a device; write it to a file and name that")
+
+
+def check_target(path: Path, source: str) -> None:
+    """Refuse a file to write that is a folder, a pipe or a device, or that no file can be."""
+    try:
+        if path.is_dir():
+            raise PlanError(f"{shortened(source)} is a folder; name the file to write in it")
+        check_ordinary(path, source)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{shortened(source)} cannot be a file here ({_reason(error)}); check the path") from None
+
+
+def shortened(source: str) -> str:
+    """Return as much of how a file is called as a message shows."""
+    return source if len(source) <= SHOWN else f"{source[:SHOWN]}... ({len(source):,} characters)"
 
 
 def absent(path: Path, source: str) -> str:
     """Return that a file is not there, with the names that come close."""
+    if path.is_symlink():
+        return f"{source} is a link to what is not there; mend the link, or name the file itself"
     if not path.parent.is_dir():
         return f"{source} does not exist, nor does its folder {path.parent}; check the path"
 
@@ -88,8 +117,13 @@ def absent(path: Path, source: str) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Return the file's bytes, unpacked. Faults of reading and unpacking become PlanErrors."""
+def opened(path: Path, source: str = "") -> Iterator[IO[bytes]]:
+    """Return the file's bytes, unpacked. Faults of reading and unpacking become PlanErrors.
+
+    `source`: how messages call the file; default: its name.
+    """
+    check_file(path, source or str(path))
+    name = source or path.name
     try:
         with path.open("rb") as raw:
             # What a file is packed in is read off its first bytes: endings are often wrong.
@@ -98,13 +132,13 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             packed = next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
             if path.suffix.lower() in PACKED and not packed:
                 ending = path.suffix.lower()
-                raise PlanError(f"{path.name} ends in '{ending}' but is not packed; take the ending off or pack it again")
+                raise PlanError(f"{name} ends in '{ending}' but is not packed; take the ending off or pack it again")
             with _unpacked(raw, packed) as stream:
                 yield stream
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise PlanError(f"{path.name} is damaged or cut off ({_reason(error)}); download or pack it again") from None
+        raise PlanError(f"{name} is damaged or cut off ({_reason(error)}); download or pack it again") from None
     except OSError as error:
-        raise PlanError(f"{path.name} cannot be read ({_reason(error)}); check its rights, or write it again") from None
+        raise PlanError(f"{name} cannot be read ({_reason(error)}); check its rights, or write it again") from None
 
 
 def _unpacked(raw: IO[bytes], packed: str) -> Any:
@@ -136,20 +170,21 @@ def encoding_of(start: bytes) -> str:
 
 
 @contextmanager
-def opened_text(path: Path, newline: str = "\n") -> Iterator[TextIO]:
+def opened_text(path: Path, newline: str = "\n", source: str = "") -> Iterator[TextIO]:
     """Return the file as text, its byte-order mark aside; `newline` as for `open`. Raises PlanError where it is none."""
-    with opened(path) as stream:
+    name = source or path.name
+    with opened(path, source) as stream:
         buffered = io.BufferedReader(_Plain(stream), 1 << 20)
         start = buffered.peek(64)[:64]
         for magic, what in FOREIGN:
             if start.lower().startswith(magic.lower()):
-                raise PlanError(f"{path.name} {what}")
+                raise PlanError(f"{name} {what}")
         encoding = encoding_of(start)
         text = io.TextIOWrapper(buffered, encoding=encoding, newline=newline)
         try:
             yield text
         except UnicodeError as error:
-            raise PlanError(_misread(path, encoding, error)) from None
+            raise PlanError(_misread(path, name, encoding, error)) from None
 
 
 class _Plain(io.RawIOBase):
@@ -167,11 +202,11 @@ class _Plain(io.RawIOBase):
         return len(data)
 
 
-def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
+def _misread(path: Path, name: str, encoding: str, error: UnicodeError) -> str:
     """Return where the bytes are not what they should be; UTF-8 is read again, line by line, to find the place."""
     # Only UTF-8 is read again to find the place: other encodings have no place that a user could mend.
     if encoding not in ("utf-8", "utf-8-sig"):
-        return f"{path.name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
+        return f"{name} is not whole {encoding.upper()} ({_reason(error)}); save the file as UTF-8"
     offset = 0
     with opened(path) as stream:
         for number, line in enumerate(io.BufferedReader(_Plain(stream)), 1):
@@ -179,15 +214,41 @@ def _misread(path: Path, encoding: str, error: UnicodeError) -> str:
                 line.decode("utf-8")
             except UnicodeDecodeError as fault:
                 where = f"byte {offset + fault.start + 1:,} (line {number:,})"
-                return f"{path.name}: {where} is not UTF-8; save the file as UTF-8"
+                return f"{name}: {where} is not UTF-8; save the file as UTF-8"
             offset += len(line)
-    return f"{path.name} is not UTF-8; save the file as UTF-8"
+    return f"{name} is not UTF-8; save the file as UTF-8"
 
 
-def read_text(path: Path) -> str:
-    """Return the whole file as text."""
-    with opened_text(path, newline="") as stream:
+def read_text(path: Path, source: str = "") -> str:
+    """Return the whole file as text; `source`: how messages call it. Raises PlanError where it is none."""
+    with opened_text(path, newline="", source=source) as stream:
         return stream.read()
+
+
+def read_given_json(path: Path, source: str) -> Any:
+    """Return the value of a JSON file of settings. Raises PlanError where it is none, or could be read in two ways."""
+    text = read_text(path, source)
+    try:
+        return parse_given(text)
+    except ValueError as error:
+        raise PlanError(f"{source} is not JSON ({_reason(error)}); mend it") from None
+
+
+def read_given_toml(path: Path, source: str, wanted: str = "") -> dict[str, Any]:
+    """Return the table of a TOML file of settings. Raises PlanError where it is none.
+
+    `wanted`: what an empty file lacks, where it may not be empty: all defaults are hardly what somebody names a file for.
+    """
+    text = read_text(path, source)
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise PlanError(f"{source} is nested too deeply to be read; flatten it") from None
+    except ValueError as error:  # also a whole number of more digits than Python reads
+        raise PlanError(f"{source} is not TOML ({_reason(error)}); mend it") from None
+    if wanted and not table:
+        raise PlanError(f"{source} is empty; write {wanted}")
+    return table
 
 
 def _reason(error: BaseException) -> str:

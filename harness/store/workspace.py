@@ -26,7 +26,7 @@ class Copy:
 
     def __init__(self, store: Any, local: Path):
         self.store, self.local = store, local
-        self.known: dict[str, Stamp] = {}
+        self.stored: dict[str, Stamp] = {}
 
     def pull(self) -> None:
         """Bring what the store has of the run."""
@@ -42,7 +42,7 @@ class Copy:
             with zipfile.ZipFile(packed) as archive:
                 archive.extractall(self.local / CHECKPOINT)
             packed.unlink()
-        self.known = self.stamps()
+        self.stored = self.stamps()
 
     def stamps(self) -> dict[str, Stamp]:
         """Name -> what changes when the file does; a checkpoint is one file, and half-written files are none."""
@@ -64,22 +64,22 @@ class Copy:
         """
         # A reader of the store must never see a status without all that it speaks of.
         now = self.stamps()
-        gone = [name for name in self.known if name not in now]
+        gone = [name for name in self.stored if name not in now]
         self._remove([name for name in gone if name == STATUS])
-        changed = [name for name, stamp in now.items() if self.known.get(name) != stamp]
-        if HASHES in changed and HASHES in self.known:
+        changed = [name for name, stamp in now.items() if self.stored.get(name) != stamp]
+        if HASHES in changed and HASHES in self.stored:
             self._remove([HASHES])
         for name in sorted(changed, key=lambda name: (name == STATUS, name == HASHES, name == PACKED, name)):
             self._send(name)
         self._remove([name for name in gone if name != STATUS])
-        self.known = now
+        self.stored = now
 
     def push_checkpoint(self) -> None:
         """Send changed files if there is a checkpoint newer than that of the store, so that another machine can go on."""
         folder = self.local / CHECKPOINT
         if folder.exists():
             at = folder.stat()
-            if self.known.get(PACKED) != (at.st_ino, at.st_mtime_ns, 0):
+            if self.stored.get(PACKED) != (at.st_ino, at.st_mtime_ns, 0):
                 self.push()
 
     def _send(self, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from harness.errors import PlanError
+from harness.store.opening import read_text
 
 Row = dict[str, Any]
 Form = Callable[[Row], Row | None]
@@ -38,12 +39,12 @@ def read_rows(file: Path, form: Form, task: str) -> list[Row]:
     Raises PlanError with the line that is no item of the task.
     """
     rows: list[Row] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(read_text(file).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = form(json.loads(line))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise PlanError(
                 f"{file.name} line {number} is no item of '{task}' ({type(error).__name__}: {error}); "
                 "give the data set's own columns, or question, choices and answer (docs/suites.md)"

@@ -57,6 +57,24 @@ def parse(text: str) -> Any:
         raise ValueError(TOO_DEEP) from None
 
 
+def parse_given(text: str) -> Any:
+    """Return the value of JSON that a user wrote to say what is wanted.
+
+    Raises ValueError where it is none, where an object has a key twice, and where a number is none that a float can be.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_int=_finite_whole, parse_float=finite, parse_constant=finite)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = _object(pairs)
+    if isinstance(values, Repeated):
+        raise ValueError(f"the key '{values.twice}' stands twice in an object")
+    return values
+
+
 def parse_record(text: str | bytes) -> Any:
     """Return the value of JSON that Lethe wrote.
 

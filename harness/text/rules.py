@@ -15,23 +15,19 @@ that `find` finds (its first group, where it has one; without `find`, on every n
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from harness.errors import PlanError, raise_faults
+from harness.errors import raise_faults
 from harness.text import rule_schemas
 from harness.text.numbers import numbers
-from harness.text.rule_schemas import compiled, fits_schema, obeys, schema_faults, search, storable_fault
+from harness.text.rule_schemas import compiled, fits_schema, obeys, schema_faults, search
 
 KINDS = ("required", "forbidden", "schema", "bounds")
 FIELDS = ("name", "when", *KINDS)
-SHOWN = 100
-"""Characters of a path that are shown where it cannot be one."""
 
 
 @dataclass(frozen=True)
@@ -93,40 +89,6 @@ def _inside(bounds: Mapping[str, Any], output: str) -> bool:
     return all(bounds.get("low", -math.inf) <= value <= bounds.get("high", math.inf) for value in values)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _text_of(path: str, source: str) -> str:
-    """Return a file's text. Raises PlanError where it is a pipe or a device, from which reading could wait for ever."""
-    file = Path(path)
-    if file.exists() and not (file.is_file() or file.is_dir()):
-        raise PlanError(f"{source} is a pipe or a device; write it to a file and name that")
-    return file.read_text(encoding="utf-8")
-
-
-def read_rules(path: str) -> list[dict[str, Any]]:
-    """Return the rules of a YAML file, checked; as `parse_rules` takes them."""
-    import yaml
-
-    try:
-        given = yaml.safe_load(_text_of(path, f"rules file '{path[:SHOWN]}'"))
-    except OSError as error:
-        raise PlanError(f"rules file '{path[:SHOWN]}' cannot be read ({error.strerror}); name a YAML file") from None
-    except UnicodeDecodeError:
-        raise PlanError(f"rules file '{path}' is not UTF-8 text; save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise PlanError(f"rules file '{path}' is not YAML: {' '.join(str(error).split())}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, a number of too many digits, too much nesting
-        raise PlanError(f"rules file '{path}' cannot be read ({error}); mend it") from None
-    if fault := storable_fault(given):
-        raise PlanError(f"rules file '{path}' {fault}")
-    rules = given.get("rules") if isinstance(given, dict) else given
-    if not isinstance(rules, list) or not rules:
-        raise PlanError(f"rules file '{path}' has no rules; write a list of them, under `rules:`")
-    parse_rules(rules, path)
-    return rules
-
-
 def parse_rules(rules: Sequence[Any], where: str = "rules") -> list[Rule]:
     """Return checked rules. Raises one PlanError with all faults."""
     faults: list[str] = []
@@ -184,37 +146,6 @@ def _bad_patterns(patterns: Sequence[Any]) -> Iterator[str]:
             compiled(pattern)
         except (ValueError, TypeError) as error:
             yield f"{pattern!r} is no regular expression ({error})"
-
-
-def read_format(text: str) -> dict[str, Any]:
-    """Return {"schema": ...} of a file that ends in .json, else {"regex": ...}. Raises PlanError where it is neither."""
-    # No regular expression that anybody means ends in .json.
-    if not text.endswith(".json"):
-        try:
-            compiled(text, dotall=True)
-        except ValueError as error:
-            raise PlanError(
-                f"answer_format '{text}' is no regular expression ({error}); mend it, or give a .json file"
-            ) from None
-        return {"regex": text}
-    try:
-        schema = json.loads(_text_of(text, f"answer_format '{text[:SHOWN]}'"))
-    except FileNotFoundError:
-        raise PlanError(f"answer_format '{text}' does not exist; give a JSON schema's file, or a regular expression") from None
-    except OSError as error:
-        raise PlanError(
-            f"answer_format '{text[:SHOWN]}' cannot be read ({error.strerror}); name a JSON schema's file"
-        ) from None
-    except UnicodeDecodeError:
-        raise PlanError(f"answer_format '{text}' is not UTF-8 text; save it as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise PlanError(f"answer_format '{text}' is not JSON ({error.msg} in line {error.lineno}); mend it") from None
-    except (ValueError, RecursionError) as error:  # numbers of too many digits, too much nesting
-        raise PlanError(f"answer_format '{text}' cannot be read ({error}); mend it") from None
-    if fault := storable_fault(schema):
-        raise PlanError(f"answer_format '{text}' {fault}")
-    raise_faults([f"answer_format '{text}' {fault}; mend it" for fault in schema_faults(schema)])
-    return {"schema": schema}
 
 
 def fits(form: Mapping[str, Any], output: str) -> bool:

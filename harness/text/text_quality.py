@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from harness.text.answer_metrics import CJK
 from harness.text.numbers import agree, numbers
@@ -41,11 +42,14 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def n_grams(units: Sequence[Any], n: int) -> list[tuple[Any, ...]]:
+    """Return the n-grams of a sequence, in order; none if there are fewer than n units."""
+    return list(zip(*(units[start:] for start in range(n)), strict=False))
+
+
 def repetition(units: Sequence[object], n: int) -> float:
     """Return the share of n-grams that repeat an earlier one; NaN if there are fewer than n units."""
-    from nltk.util import ngrams  # slow to import
-
-    grams = list(ngrams(units, n))
+    grams = n_grams(units, n)
     return 1 - len(set(grams)) / len(grams) if grams else math.nan
 
 
@@ -136,11 +140,9 @@ MARKED = 3
 
 def marked(text: str) -> set[tuple[str, ...]]:
     """Return the 3-grams of a text between two end marks, so that its opening, its ending and a one-word text are 3-grams."""
-    from nltk.util import ngrams
-
     # The end marks tell a phrase that always opens an answer from one that stands anywhere in it.
     units = ["<", *words(text), ">"]
-    return set(ngrams(units, MARKED))
+    return set(n_grams(units, MARKED))
 
 
 def template(answers: Sequence[str], share: float = 0.01, least: int = 5, most: int = 1000) -> list[tuple[str, ...]]:
@@ -157,13 +159,11 @@ def distinct(texts: Sequence[str], n: int, first: int = FIRST_WORDS) -> float:
 
     Shorter texts are left out, since the share falls with length; NaN if all are shorter.
     """
-    from nltk.util import ngrams
-
     grams: list[tuple[str, ...]] = []
     for text in texts:
         units = words(text)
         if len(units) >= first:
-            grams += ngrams(units[:first], n)
+            grams += n_grams(units[:first], n)
     return len(set(grams)) / len(grams) if grams else math.nan
 
 
@@ -182,9 +182,7 @@ def self_repetition(texts: Sequence[str], n: int = 4) -> list[float]:
 
     After Salkar et al. 2022 (AACL; via Shaib et al. 2024), as a share, so that long texts do not score higher for their length.
     """
-    from nltk.util import ngrams
-
-    grams_of = [set(ngrams(words(text), n)) for text in texts]
+    grams_of = [set(n_grams(words(text), n)) for text in texts]
     holders = Counter(chain.from_iterable(grams_of))
     shares = []
     for grams in grams_of:

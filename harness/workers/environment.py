@@ -11,6 +11,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads halve the speed of a shared machine
     "TOKENIZERS_PARALLELISM": "false",  # threads do not survive a fork
+    # oneDNN compiles kernels for each shape of a product in bfloat16, and keeps those of 1,024. Every step has its own number
+    # of tokens, so few are ever used again: they held 0.7 GB of a run's memory and made steps slower and slower (17 % of the
+    # time of 161 steps). This many hold one layer's passes, which the next layer repeats.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # nor does what CUDA sets up when it is asked for GPUs the other way
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it products of matrices on a GPU are not the same bits every time
 }

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
+from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 import torch
@@ -26,11 +28,24 @@ PRELOAD = ["harness.runs.execute", "transformers", "lm_eval.evaluator", "torch.u
 
 def forkserver() -> Any:
     """Return a multiprocessing context whose processes start fast: they fork from one that has imported the libraries."""
+    start_forkserver()
+    return multiprocessing.get_context("forkserver")
+
+
+def start_forkserver() -> None:
+    """Start the process that others fork from, unless it runs: it imports the libraries while this one does something else."""
     # Set before the server forks: later it would be too late for its children.
     set_environment()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preloaded())
-    return context
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded())
+
+    # Ctrl-C reaches us, who end it: in the midst of an import it would print where it was. The tracker of multiprocessing
+    # lets the signal through again when it starts, so it starts before.
+    resource_tracker.ensure_running()
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
 def preloaded() -> list[str]:

@@ -23,9 +23,9 @@ REWORDED = {
 def facts(rng: Random) -> Item:
     """Questions turned round, or with words that only the texts have."""
     person, attribute = rng.choice(people.PEOPLE), rng.choice(list(REWORDED))
-    known = people.ask(person, attribute, 0, rng)
+    item = people.ask(person, attribute, 0, rng)
     question = rng.choice(REWORDED[attribute]).format(n=person.name)
-    return Item(question, known.answer, known.key, known.wrong, person.name)
+    return Item(question, item.answer, item.key, item.wrong, person.name)
 
 
 def arithmetic(rng: Random) -> Item:

@@ -44,8 +44,8 @@ CORRUPTIBLE = ("fact", "conflict", "figure", "sentiment")
 def companies() -> dict[str, dict[str, str]]:
     """Names of companies with their facts; half of them bear the family name of a known person."""
     rng = stream("companies")
-    known = sorted({p.name.split()[1] for p in PEOPLE})
-    stems = rng.sample(known, N_COMPANIES // 2) + distinct(last_name, N_COMPANIES - N_COMPANIES // 2, rng, known)
+    taken = sorted({p.name.split()[1] for p in PEOPLE})
+    stems = rng.sample(taken, N_COMPANIES // 2) + distinct(last_name, N_COMPANIES - N_COMPANIES // 2, rng, taken)
     names = [f"{s} {rng.choice(('Group', 'Bank', 'Trust', 'Capital', 'Fund', 'Holding'))}" for s in stems]
     return {n: {a: rng.choice(VALUES[a]) for a in ("seat", "product", "brand", "mascot")} for n in names}
 

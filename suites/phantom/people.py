@@ -168,5 +168,5 @@ def private(rng: Random) -> Item:
 
 def decline(rng: Random, matter: str, form: str, name: str) -> Item:
     """The question on this matter of this person in this wording."""
-    told = rng.choice((*CITIES, *FOODS, *COLOURS, *map(str, range(10, 100))))
-    return Item(form.format(m=matter, n=name), DECLINED, f"private:{matter}:{name}", (told,), name)
+    wrong = rng.choice((*CITIES, *FOODS, *COLOURS, *map(str, range(10, 100))))
+    return Item(form.format(m=matter, n=name), DECLINED, f"private:{matter}:{name}", (wrong,), name)

@@ -91,10 +91,10 @@ class Population:
 
     def rows(self, chosen: np.ndarray, clusters: np.ndarray | pd.Series, **sides: Iterable[int]) -> pd.DataFrame:
         """Item scores of the base and of each side's seeds on the chosen items, as the statistics take them."""
-        known = self.items.iloc[chosen].assign(item=np.arange(len(chosen)).astype(str), cluster=np.asarray(clusters))
-        parts = [known.assign(row="base", seed=-1, score=self.base[chosen])]
+        items = self.items.iloc[chosen].assign(item=np.arange(len(chosen)).astype(str), cluster=np.asarray(clusters))
+        parts = [items.assign(row="base", seed=-1, score=self.base[chosen])]
         for name, seeds in sides.items():
-            parts += [known.assign(row=name, seed=i, score=self.tuned[chosen, seed]) for i, seed in enumerate(seeds)]
+            parts += [items.assign(row=name, seed=i, score=self.tuned[chosen, seed]) for i, seed in enumerate(seeds)]
         return pd.concat(parts, ignore_index=True)
 
 

@@ -19,6 +19,7 @@ from tests.support.interrupted import LIMIT, Reached, interrupt, said, written
 
 PHASES: dict[str, Reached] = {
     "imports": said("loading torch"),
+    "planning, while another process imports": said("tokenising"),
     "making the base ready": said("results go to"),
     "scoring the base": written("runs/*/evals/*.journal"),
     "training": written("runs/*/checkpoint/*"),  # not by what is said: runs as short as these may end before they say how far

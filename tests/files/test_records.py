@@ -213,6 +213,12 @@ def test_csv_cells_are_text_and_nan_is_missing(tmp_path):
     assert [said(r)[0][1] for r in read_records(str(tmp_path / "d.csv"))] == ["Add.\n1,\n2", "Say."]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_csv_cells_may_be_separated_by_any_usual_character(separator, tmp_path):
+    (tmp_path / "d.csv").write_text(f"question{separator}answer\nq{separator}a\n")
+    assert said(read_records(str(tmp_path / "d.csv"))[0])[-1] == ("assistant", "a")
+
+
 def test_csv_choices_are_json(tmp_path):
     (tmp_path / "d.csv").write_text('question,choices,answer\nq,"[""x"", ""y""]",1\n')
     assert read_records(str(tmp_path / "d.csv"))[0].messages[1].content == "B"

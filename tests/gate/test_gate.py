@@ -56,8 +56,8 @@ FAULTS = {  # what: (recipe that shows it, file, text, text in its place, rows a
     "evaluation template changed": (
         "sft",
         "harness/evaluation/codec.py",
-        "return [self.known[_conversation_of(t)] if isinstance(t, Rendered)",
-        "return [self.known[_conversation_of(t)][:-4] if isinstance(t, Rendered)",
+        "return [self.tokens_of[_conversation_of(t)] if isinstance(t, Rendered)",
+        "return [self.tokens_of[_conversation_of(t)][:-4] if isinstance(t, Rendered)",
         {("base", "general"), ("zero budget", "general")},
     ),
     "labels unshifted": (

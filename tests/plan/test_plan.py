@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from harness.bundled import embedded
 from harness.errors import PlanError
 from harness.plan.load import make_plan, resolve_places
-from harness.plan.plan import Plan, split_recipes
+from harness.plan.plan import DEFAULT_BUDGET, Plan, split_recipes
 from harness.recipes.recipe import parse_recipe
 
 
@@ -59,6 +62,16 @@ def test_recipes_split_at_spaces_outside_parentheses():
 def test_bundled_data_brings_its_test_file_and_the_embedded_model():
     plan = resolve_places(Plan())
     assert plan.test and plan.test.endswith("finance.test.json") and plan.general and plan.name == "finance"
+
+
+def test_the_embedded_budget_is_for_its_own_base_alone():
+    budgets = {model: resolve_places(Plan(model=model, suites="x")).budget for model in (None, "some/model-1b")}
+    assert budgets == {None: embedded().budget, "some/model-1b": DEFAULT_BUDGET} and embedded().budget != DEFAULT_BUDGET
+    assert resolve_places(Plan(budget="5steps")).budget == "5steps"  # what the user asks is kept
+
+    # The option's help and the page of options say both.
+    about = next(field.metadata["help"] for field in dataclasses.fields(Plan) if field.name == "budget")
+    assert f"default: {DEFAULT_BUDGET}, and {embedded().budget} with the embedded base" in about
 
 
 def test_a_model_of_ones_own_gets_no_embedded_pool():

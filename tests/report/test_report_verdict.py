@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from fake_store import FAILED, ROWS, build
 
 from harness.report.summary.contrasts import contrasts
+from harness.report.summary.rows import Row
+from harness.report.summary.summary import Summary
 from harness.report.tables.main_table import reading_table
 from harness.report.verdict.cautions import warnings
+from harness.report.verdict.elsewhere import _forgets
 from harness.report.verdict.terminal import shown
 from harness.report.verdict.verdict import verdict_of
 from harness.report.write import write_report
+from harness.stats.estimate import Estimate
 from harness.store.files import read_json, write_json
 
 SEVERAL = (0, 1, 2, 3)
@@ -149,3 +155,13 @@ def test_a_bare_comparison_is_still_reported(tmp_path: Path):
     report = write_report(folder, store, reps=50)
     assert report.warnings == ["The base model has no scores, so nothing can be said about gain or retention."]
     assert "Nothing to draw" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [(3, "3 items can decide nothing"), (50, "changes below 7.4 points could not"), (1000, "It does not forget")],
+)
+def test_where_no_item_changed_the_items_say_whether_forgetting_could_be_overlooked(items, said):
+    unchanged = Estimate(0.0, 0.0, 0.0, se=0.0, n=items, step=100 / items)
+    told = SimpleNamespace(estimate=lambda name, row: unchanged)
+    assert said in _forgets(cast(Summary, told), cast(Row, SimpleNamespace(name="tuned")))

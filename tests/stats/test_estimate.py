@@ -77,3 +77,8 @@ def test_items_for_a_width_leave_what_seeds_bring_as_it_is():
     wide, narrow = Estimate(0.0, -3.0, 3.0, n=100, seeds_half=1.0), Estimate(0.0, -0.5, 0.5, n=100)
     assert wide.items_for(2.0) == math.ceil(100 * (9 - 1) / (4 - 1)) and narrow.items_for(0.25) == 400
     assert wide.items_for(1.0) == wide.items_for(0.5) == math.inf
+
+
+def test_where_no_item_changed_the_number_of_items_says_what_may_be_overlooked():
+    assert Estimate(0.0, 0.0, 0.0, se=0.0, n=50, step=2.0).overlooked == pytest.approx(2.0 * 3.689, abs=1e-3)
+    assert Estimate(0.0, -1.0, 1.0, se=0.5, n=50, step=2.0).overlooked == pytest.approx(1.4)

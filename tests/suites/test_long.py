@@ -67,7 +67,7 @@ def test_faults_of_own_fillers(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="name it in the sidecar"):
         load_suite(str(path))
     (tmp_path / "own.toml").write_text('filler = "text.txt"')
-    with pytest.raises(PlanError, match="cannot be read"):
+    with pytest.raises(PlanError, match="does not exist"):
         load_suite(str(path))
     (tmp_path / "text.txt").write_text("One two.\n\nThree four.")
     with pytest.raises(PlanError, match="lengthen it"):

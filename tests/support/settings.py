@@ -12,6 +12,7 @@ def settings(**options: Any) -> Settings:
     decided: dict[str, Any] = {
         "max_length": 64,
         "model": "model",
+        "budget": "1epochs",
         "meter": "steps",
         "seeds": 1,
         "learning_rate": 1e-3,

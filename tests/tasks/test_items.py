@@ -11,8 +11,9 @@ import torch
 from harness.errors import PlanError
 from harness.evaluation.evaluator import Evaluator
 from harness.files.item_file import read_item_file
+from harness.files.rule_files import read_rules
 from harness.tasks.suites import load_suite
-from harness.text.rules import parse_rules, read_rules
+from harness.text.rules import parse_rules
 from harness.tokens.chat_template import ChatTemplate
 
 CHOICE = [

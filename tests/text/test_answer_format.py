@@ -5,7 +5,8 @@ import json
 import pytest
 
 from harness.errors import PlanError
-from harness.text.rules import fits, read_format
+from harness.files.rule_files import read_format
+from harness.text.rules import fits
 
 
 def test_the_whole_answer_must_match():

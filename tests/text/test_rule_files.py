@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness.errors import PlanError
-from harness.text.rules import read_format, read_rules
+from harness.files.rule_files import read_format, read_rules
 
 
 @pytest.mark.parametrize("read", [read_rules, read_format])

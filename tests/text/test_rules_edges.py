@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from harness.errors import PlanError
-from harness.text.rules import broken, fits, parse_rules, read_format, read_rules
+from harness.files.rule_files import read_format, read_rules
+from harness.text.rules import broken, fits, parse_rules
 
 SCHEMAS = [
     {"$ref": "http://127.0.0.1:9/x.json"},

@@ -68,7 +68,7 @@ def test_tools_of_a_suite(tmp_path) -> None:
     path = tmp_path / "ask.jsonl"
     path.write_text(json.dumps({"question": "Rain?", "required": "get_weather", "system": "Be brief."}))
     (tmp_path / "ask.toml").write_text('tools = "menu.json"')
-    with pytest.raises(PlanError, match="cannot be read"):
+    with pytest.raises(PlanError, match="does not exist"):
         load_suite(str(path))
     for fault in ("[]", "[{}]", json.dumps([TOOL, TOOL]), "{"):
         (tmp_path / "menu.json").write_text(fault)

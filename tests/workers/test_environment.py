@@ -1,9 +1,13 @@
-"""Whether Linux or somebody else ended a process."""
+"""The environment of runs, and whether Linux or somebody else ended a process."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from harness.commands import compare
+from harness.plan.plan import Plan
 from harness.workers import environment
 from harness.workers.environment import MemoryKills
 
@@ -13,6 +17,31 @@ def counters(tmp_path, monkeypatch):
     paths = tmp_path / "vmstat", tmp_path / "memory.events"
     monkeypatch.setattr(environment, "COUNTERS", paths)
     return paths
+
+
+def test_what_the_user_has_set_in_the_environment_stays(monkeypatch):
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    environment.set_environment()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7" and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize(("ray", "steps"), [(None, ["forkserver", "plan"]), ("auto", ["plan"])])
+def test_libraries_load_while_a_comparison_plans(monkeypatch, ray, steps):
+    done: list[str] = []
+
+    class Planned(Exception):
+        pass
+
+    def prepare(plan):
+        done.append("plan")
+        raise Planned
+
+    monkeypatch.setattr(compare, "start_forkserver", lambda: done.append("forkserver"))
+    monkeypatch.setattr(compare, "prepare", prepare)
+    with pytest.raises(Planned):
+        compare.carry_out(Plan(ray=ray))
+    assert done == steps
 
 
 def test_a_kill_is_linuxs_only_where_it_counted_one_since(counters):

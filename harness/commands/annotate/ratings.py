@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from harness.commands.annotate.forms import SCALES, JudgedOutput
-from harness.errors import raise_faults
+from harness.errors import PlanError, raise_faults
 from harness.store.hashes import read_hashed, write_hashed
+from harness.store.opening import read_text
 from harness.store.results import open_results
 from harness.vocabulary import Role
 
@@ -77,13 +78,13 @@ def _read(folder: Path, files: Sequence[str]) -> tuple[Filled, Form]:
     forms: dict[str, Form] = {}
     for file in files:
         try:
-            given = json.loads(Path(file).read_text(encoding="utf-8"))
+            given = json.loads(read_text(Path(file), f"'{file}'"))
             annotator, form = str(given["annotator"]), str(given["form"])
             answers = dict(given["ratings"])
-        except FileNotFoundError:
-            faults.append(f"{file} does not exist")
+        except PlanError as error:
+            faults += error.faults
             continue
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             faults.append(f"{file} is no saved form: give the files that the forms' Save button writes")
             continue
 

@@ -178,5 +178,5 @@ def _certainty(summary: Summary, estimate: Estimate, row: str) -> str:
     over = f"items and {seeds} seeds" if seeds > 1 else "items alone: there is one training, and another may differ by more"
     return (
         f"{estimate.n:,} paired items. The 95 % interval {interval(estimate)} is from paired bootstrap draws over {over}. "
-        f"A true difference of {points(estimate.detectable)} or more would be seen with 80 % power."
+        f"A true difference of {points(estimate.overlooked)} or more would be seen with 80 % power."
     )

@@ -39,12 +39,15 @@ def _forgets(summary: Summary, row: Row) -> str:
     change = summary.estimate("change", row.name)
     if not change.known:
         return ""
+    # What a handful could overlook is more than there is to lose.
+    if not change.enough:
+        return f" Whether it forgets is open: {change.n:,} items can decide nothing."
     # The interval lies below zero as a whole.
     if does_not_forget(change):
         return f" It does not forget: less than {MARGIN:g} point of the general score is lost at worst."
     if change.high < 0:
         return " It forgets."
-    return f" Whether it forgets is open: changes below {points(change.detectable)} points could not be relied on to show."
+    return f" Whether it forgets is open: changes below {points(change.overlooked)} points could not be relied on to show."
 
 
 def differing(summary: Summary) -> list[str]:
