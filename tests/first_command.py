@@ -71,6 +71,7 @@ def planned(arguments: list[str]) -> dict[str, Any]:
         mock.patch.object(compare, "pace", lambda _: 1e-12),
         mock.patch.object(compare, "_failures", lambda *_: []),
         mock.patch.object(compare, "where", dict),
+        mock.patch.object(compare, "start_forkserver", lambda: None),
         mock.patch.object(dispatch, "run_all", lambda *_: None),
         mock.patch.object(write, "write_report", written),
         mock.patch.object(terminal, "show", lambda _: None),

@@ -15,9 +15,8 @@ from harness.data.split import Dataset, fingerprint, load_dataset, share, split
 from harness.errors import PlanError
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
+from tests.support.shared_data import real
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-REAL = [SHARED / f for f in ("finance/finance_short.json", "finance/finance_zh.json")]
 WORDS = [a + b for a in "bcdfgklmnprst" for b in ("ana", "ero", "ilu", "ost", "ude", "arp", "ink")]
 
 
@@ -238,7 +237,7 @@ def test_faults_of_data_and_test_come_together(tmp_path):
     assert [fault.split()[0] for fault in caught.value.faults] == ["finance.json", "test.json"]
 
 
-@pytest.mark.parametrize("path", [p for p in REAL if p.exists()], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", real("finance/finance_short.json", "finance/finance_zh.json"))
 def test_real_files_split_as_asked(path):
     data = load_dataset(str(path))
     total = len(data.train) + len(data.dev) + len(data.test)

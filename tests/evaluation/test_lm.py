@@ -21,9 +21,9 @@ from harness.evaluation.prepared_task import Prepared
 from harness.files.turns import Turn
 from harness.tasks.item_suites import load_jsonl
 from harness.tokens.chat_template import ChatTemplate
+from tests.support.shared_data import SHARED
 
 torch.set_num_threads(1)
-SHARED = Path(__file__).resolve().parents[3] / "shared/data/models"
 WORDS = [
     "one",
     "day",
@@ -56,9 +56,9 @@ def opened(path: str):
 @pytest.fixture(scope="module", params=["tiny", "openstax-8m", "stories260k"])
 def pair(request, tiny_path):
     """(model, codec) of a tiny random model and, where they are present, of two real ones."""
-    path = tiny_path if request.param == "tiny" else str(SHARED / request.param)
+    path = tiny_path if request.param == "tiny" else str(SHARED / "models" / request.param)
     if not Path(path).is_dir():
-        pytest.skip("the shared models are not here")
+        pytest.skip("the shared data is not here")
     model, codec = opened(path)
     with torch.no_grad():
         if request.param == "tiny":  # as initialised it hardly attends to anything

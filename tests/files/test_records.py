@@ -12,9 +12,9 @@ from pyarrow import parquet
 from harness.errors import PlanError
 from harness.files.records import CHOOSE, CHOOSE_ZH, Record, read_records
 from harness.files.turns import Turn
+from tests.support.shared_data import SHARED, real
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-REAL = [SHARED / f for f in ("finance/finance_short.json", "finance/finance_zh.json", "finance/eval/tatqa_test.jsonl")]
+FINANCE = "finance/finance_short.json"
 ALPACA = {"instruction": "Add.", "input": "1 + 2", "output": "3"}
 
 
@@ -281,17 +281,16 @@ def test_hub_out_of_reach_says_what_to_do(monkeypatch):
     assert "pip install datasets" in refused("org/set")
 
 
-@pytest.mark.parametrize("path", [p for p in REAL if p.exists()], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", real(FINANCE, "finance/finance_zh.json", "finance/eval/tatqa_test.jsonl"))
 def test_real_files(path):
     records = read_records(str(path))
     assert len(records) > 1000 and all(r.messages[-1].role == "assistant" for r in records)
 
 
-if (MC := SHARED / "finance/eval/glossary_mc_heldout.jsonl").exists():
-
-    def test_choices_look_like_the_real_training_records():
-        trained = [r.messages[0].content for r in read_records(str(REAL[0])) if CHOOSE in r.messages[0].content]
-        shape = [line[:3] for line in trained[0].splitlines()[2:]]
-        asked = read_records(str(MC))[0].messages[0].content
-        assert trained[0].startswith(CHOOSE + "\n") and asked.startswith(CHOOSE + "\n")
-        assert [line[:3] for line in asked.splitlines()[2:]] == shape
+@pytest.mark.parametrize("asked_of", real("finance/eval/glossary_mc_heldout.jsonl"))
+def test_choices_look_like_the_real_training_records(asked_of):
+    trained = [r.messages[0].content for r in read_records(str(SHARED / FINANCE)) if CHOOSE in r.messages[0].content]
+    shape = [line[:3] for line in trained[0].splitlines()[2:]]
+    asked = read_records(str(asked_of))[0].messages[0].content
+    assert trained[0].startswith(CHOOSE + "\n") and asked.startswith(CHOOSE + "\n")
+    assert [line[:3] for line in asked.splitlines()[2:]] == shape

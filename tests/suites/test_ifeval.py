@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 
 import nltk
 import pytest
@@ -15,8 +14,9 @@ from harness.files.item_file import read_item_file
 from harness.tasks.item_task import ItemTask
 from harness.tasks.lm_eval_collection import Collection
 from harness.tasks.local_rows import dataset_loader
+from tests.support.shared_data import SHARED
 
-REAL = Path(__file__).resolve().parents[3] / "shared/data/general/eval/ifeval.jsonl"
+REAL = SHARED / "general/eval/ifeval.jsonl"
 ANSWER = "Sure!\n<<A title>>\n* one, two\n* three\nIs that ALL?"
 CASES = [  # instruction, kwargs, strict, loose
     ("punctuation:no_comma", {}, 0, 0),

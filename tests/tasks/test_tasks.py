@@ -18,8 +18,8 @@ from harness.tasks.domain import domain_tasks, read_asked
 from harness.tasks.item_task import token_limit
 from harness.tasks.suites import load_suite
 from harness.tokens.chat_template import ChatTemplate
+from tests.support.shared_data import SHARED
 
-EVAL = Path(__file__).resolve().parents[3] / "shared/data"
 YAML = """
 task: {name}
 dataset_path: json
@@ -274,7 +274,7 @@ def test_a_metric_that_does_not_fit_is_refused(template):
         make_plan({"domain_metric": "accuracy"})
 
 
-@pytest.mark.skipif(not EVAL.is_dir(), reason="the shared data is not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not here")
 @pytest.mark.parametrize(
     ("file", "metric", "channel"),
     [
@@ -289,7 +289,7 @@ def test_a_metric_that_does_not_fit_is_refused(template):
     ],
 )
 def test_real_files_need_no_code(file, metric, channel):
-    path = EVAL / f"{file}.jsonl"
+    path = SHARED / f"{file}.jsonl"
     (task,) = load_suite(str(path))
     assert (task.metric, task.channel) == (metric, channel)
     left_out = re.search(r"([\d,]+) of [\d,]+ items are left out", task.note)

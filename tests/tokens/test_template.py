@@ -1,6 +1,5 @@
 """ChatTemplate: training tokens begin as generation begins, and only answers and their stops are trained."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from harness.errors import PlanError
 from harness.files.records import Record, record_id
 from harness.files.turns import Turn
 from harness.tokens.chat_template import ChatTemplate
+from tests.support.shared_data import real
 
-MODELS = Path(__file__).parents[2].parent / "shared" / "data" / "models"
-REAL = [MODELS / name for name in ("stories260k", "babyllama-char105", "openstax-8m") if (MODELS / name).exists()]
+REAL = real("models/stories260k", "models/babyllama-char105", "models/openstax-8m")
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -158,7 +157,7 @@ def test_plain_prompts_begin_as_the_tokenizer_begins_a_text():
     assert chat(tokenizer, "chatml").encode_prompt([Turn("user", "why?")])[0] != tokenizer.bos_token_id
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", REAL)
 def test_plain_prompts_take_the_tokenizers_own_bos(path):
     tokenizer = AutoTokenizer.from_pretrained(path)
     tokenizer.chat_template = None
@@ -283,7 +282,7 @@ def test_too_small_a_room_is_refused(bytes_only):
         chat(bytes_only, "chatml").encode(record(), max_length=4)
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", REAL)
 def test_real_tokenizers(path):
     tokenizer = AutoTokenizer.from_pretrained(path)
     template = ChatTemplate(tokenizer)
