@@ -20,7 +20,7 @@ from harness.gate.exact import differences, same_bits
 from harness.gate.judge import MOST_FLOOR, TOLERANCE, Finding, Rule, had, judged
 from harness.gate.record import Evidence, RowEvidence, base_of, items_of
 from harness.stats.analysis import Analysis, Estimate, analyse
-from harness.stats.measures import quantities_of
+from harness.stats.measures import measures_of, quantities_of
 from harness.stats.quantity_name import CHANGE, GAIN, Measured, QuantityName, Scope
 from harness.store.question import question_in
 from harness.store.schema import PROTOCOL
@@ -296,5 +296,5 @@ def _notes(evidence: Evidence, policy: Policy) -> list[str]:
 
 def general_families(evidence: Evidence) -> list[str]:
     """Return the general families that the base answers above chance, so that they can be forgotten."""
-    measures = analyse(table_of(evidence, seeds=1), base_of(evidence), reps=2).measures
+    measures = measures_of(table_of(evidence, seeds=1), base_of(evidence), None)
     return sorted(measures.loc[measures["kept"], "family"].unique())

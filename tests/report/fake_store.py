@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.store.files import read_json, write_json
+from harness.store.files import is_local, read_json, write_json
 from harness.store.runs import RunStore
 from harness.store.schema import ITEM_COLUMNS, key_of
 
@@ -131,11 +135,30 @@ def build(
     rows: dict | None = None,
     items: float = 1.0,
 ) -> tuple[Path, RunStore]:
-    """Write a comparison under `root`; returns its folder and the store."""
-    rows, store, folder, entries = rows or ROWS, RunStore(root / "runs"), root / "finance", []
+    """Put a comparison under `root`; returns its folder and the store. Of equal ones all but the first are copies."""
+    chosen = tuple((rows or ROWS).items())
+    if is_local(root):
+        shutil.copytree(
+            _made(seeds, hostile, curves, chosen, items).name, root, copy_function=shutil.copyfile, dirs_exist_ok=True
+        )
+    else:
+        _write(root, seeds, hostile, curves, chosen, items)
+    return root / "finance", RunStore(root / "runs")
+
+
+@cache
+def _made(*asked: Any) -> tempfile.TemporaryDirectory[str]:
+    """A comparison as it is asked for, which nobody but `build` reads; it is removed when the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    _write(Path(folder.name), *asked)
+    return folder
+
+
+def _write(root: Path, seeds: tuple[int, ...], hostile: bool, curves: bool, rows: tuple, items: float) -> None:
+    store, entries = RunStore(root / "runs"), []
     rng = np.random.default_rng(7)
     table = pd.concat([_items((*t[:7], int(t[7] * items), *t[8:]), rng) for t in TASKS], ignore_index=True)
-    for row, (role, track, gained, lost) in rows.items():
+    for row, (role, track, gained, lost) in rows:
         for seed in seeds if role == "recipe" else seeds[:1]:
             key = key_of([row, seed])
             entries.append({"row": row, "recipe": row, "role": role, "track": track, "seed": seed, "key": key})
@@ -143,8 +166,7 @@ def build(
             if not curves and row not in FAILED:
                 entries[-1]["evals"] = {"final": "0" * 16}
             _write_run(store, entries[-1], table, gained, lost, hostile and row == "sft")
-    write_json(folder / "comparison.json", _record(entries, table))
-    return folder, store
+    write_json(root / "finance" / "comparison.json", _record(entries, table))
 
 
 def add_tuning(folder: Path, store: RunStore, trials: dict[str, dict[str, tuple[float, float]]], points: bool = True) -> None:
