@@ -60,7 +60,8 @@ class Lab:
 
     def compare(self, name: str, recipes: Sequence[str], **options: Any) -> Summary:
         """The comparison, made where the store lacks it."""
-        compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **({"budget": BUDGET} | options))
+        options.setdefault("budget", BUDGET)
+        compare(name=name, recipes=" ".join(recipes), out=str(self.out), final_only=True, **options)
         return self.read(name)
 
     def read(self, name: str) -> Summary:
