@@ -18,8 +18,10 @@ def read_rules(path: str) -> list[dict[str, Any]]:
     source = f"rules file '{path}'"
     text = read_text(Path(path), source)
     try:
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), source)
-        given = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        _refuse_repeated(root, source)
+        given = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise PlanError(f"{source} is not YAML: {' '.join(str(error).split())}; mend it") from None
     except RecursionError:

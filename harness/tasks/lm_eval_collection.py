@@ -81,7 +81,7 @@ class Collection:
         faults: list[str] = []
         missing: list[Row] = []
         left_out: list[str] = []
-        alone = False
+        is_offline = False
         with contextlib.ExitStack() as stack:
             for entry in self.entries:
                 if "scorer" in entry and self.folder is None:
@@ -103,15 +103,14 @@ class Collection:
                     if unreachable(error):
                         # Each further task would wait a minute for the network; the cache may hold it all the same.
                         stack.enter_context(offline())
-                        alone = True
+                        is_offline = True
 
         # Without a network, what helps soonest is to ask something else.
-        if faults and alone:
+        if faults and is_offline:
             suites = find_suites()
-            shipped = [name for name in for_own_models() if "task" not in suites[name].settings]
-            faults.append(
-                f"the hub cannot be reached from here: give SUITES={' '.join(shipped)!r}, whose items come with Lethe"
-            )
+            shipped = " ".join(name for name in for_own_models() if "task" not in suites[name].settings)
+            faults.append(f"the hub cannot be reached from here: give SUITES='{shipped}', whose items come with Lethe")
+
         # A folder that lacks some tasks is measured without them, and the report says so; one that lacks all is a mistake.
         raise_faults(faults or ([self._lacks(missing)] if missing and not loaded else []))
         sentences = [f"Left out: {sentence}." for sentence in left_out] + ([self._lacks(missing)] if missing else [])
