@@ -206,6 +206,11 @@ def entry(number: int, **changes: Any) -> dict[str, Any]:
     return {"doc_id": number, "doc": {"q": f"q {number}"}, "filter": "none", "metrics": ["acc"], "acc": 1.0} | changes
 
 
+def test_a_run_without_samples_is_named_as_empty(tmp_path):
+    with pytest.raises(PlanError, match="holds no sample, nor does any other file of this run"):
+        read_run(str(write(tmp_path / "empty", [])))
+
+
 def test_all_faults_of_both_runs_are_told_at_once(tmp_path):
     write(tmp_path / "a", [entry(0), "{cut"])
     write(tmp_path / "b", [{"text": "no sample"}])
